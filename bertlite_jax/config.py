@@ -1,0 +1,412 @@
+"""Every setting, its default, its unit and what it must agree with. The ground floor: imports nothing of ours.
+
+A config is a `Pretrain` object. A file under `configs/` is plain Python that assigns one to the name `config`; the
+command line overrides single fields (`--optim.learning-rate 1e-3`); `config.json` in a work directory holds the
+result, so that the run can be made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import pathlib
+import runpy
+import typing
+from typing import Any, Literal
+
+
+class UserError(Exception):
+    """A mistake of the user: shown as one line without a traceback, exit code 2."""
+
+
+def fields_close_to(name: str, known: list[str]) -> str:
+    """`did you mean x?` for a misspelt name, or the list of what exists."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Shape of the encoder and its pretraining heads. The defaults are ALBERT base, version 2."""
+
+    vocab_size: int = 30_000
+    """Pieces in the tokenizer, V."""
+    vocab_multiple: int = 1
+    """The embedding table is padded to a multiple of this many rows; padded rows are zero and never predicted."""
+    embed_size: int = 128
+    """Width of the embedding table, E. Equal to `hidden_size` for BERT, DistilBERT and Bort."""
+    hidden_size: int = 768
+    """Width of the hidden states, D."""
+    num_layers: int = 12
+    """Applications of the block, N."""
+    num_heads: int = 12
+    """Attention heads, H. Must divide `hidden_size`."""
+    ffn_size: int = 3072
+    """Width of the feed-forward layer, F."""
+    max_positions: int = 512
+    """Rows of the position table: the longest window, specials included."""
+    token_types: int = 2
+    """Kinds of token in a pair (A and B). 0 leaves the table out, as DistilBERT does."""
+    share: Literal["all", "attention", "ffn", "none"] = "all"
+    """Which parameters the layers of a group share. ALBERT: all. BERT: none."""
+    share_groups: int = 1
+    """Groups of consecutive layers that share among themselves. Must divide `num_layers`."""
+    activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
+    """Feed-forward and head activation. Google's code: tanh. Hugging Face BERT: erf."""
+    norm: Literal["post", "pre"] = "post"
+    """LayerNorm after each residual sum (as published) or before each part."""
+    norm_epsilon: float = 1e-12
+    """Added to the variance in LayerNorm."""
+    init_std: float = 0.02
+    """Standard deviation of the normal that is truncated at two of them."""
+    hidden_dropout: float = 0.0
+    """Probability, after the embeddings and after each part."""
+    attention_dropout: float = 0.0
+    """Probability, on the attention weights."""
+    pooler: bool = True
+    """Dense and tanh on [CLS]. The pair head needs it."""
+    pair_classes: int = 2
+    """Outputs of the pair head. 0 leaves it out; 3 for `three_way`."""
+    compute: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the products; parameters, norms, softmax and losses stay float32. `auto` is bfloat16 on TPU, on
+    GPU, and on CPUs with AMX where the products are known to be fast; float32 elsewhere."""
+    attention: Literal["auto", "xla", "cudnn"] = "auto"
+    """Attention implementation."""
+    remat: Literal["none", "dots", "full"] = "none"
+    """What the backward pass computes again: nothing, all but matrix products, everything."""
+    unroll: bool = False
+    """Write the layers out instead of scanning: faster steps, slower compilation, more memory."""
+
+    @property
+    def padded_vocab(self) -> int:
+        """Rows of the embedding table."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.num_heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Where the windows come from and how rows are made of them."""
+
+    corpus: tuple[str, ...] = ()
+    """Corpus folders, as `bertlite corpus` writes them."""
+    weights: tuple[float, ...] = ()
+    """Share of the windows that each corpus contributes; empty: in proportion to their sizes."""
+    tokenizer: str = ""
+    """Tokenizer folder; must be the one that the corpora were built with."""
+    length: int = 512
+    """Tokens in a row, L, specials included."""
+    batch_rows: int = 256
+    """Rows in the global batch, over all devices and micro-batches."""
+    pack: bool = True
+    """Put several windows into a row."""
+    windows_per_row: int = 8
+    """At most so many windows share a row, P."""
+    pair_task: Literal["sop", "nsp", "three_way", "none"] = "sop"
+    """Sentence-order prediction (ALBERT), next-sentence prediction (BERT), next/previous/random (StructBERT), none."""
+    single_segment: Literal["drop", "split", "reference"] = "drop"
+    """A window that cannot be cut into a pair at a fitting place: no pair loss for it; cut it at any word; or take a
+    random second part with label 1, as the ALBERT release does."""
+    read_threads: int = 2
+    """Threads that prepare batches ahead."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """What the masked language model hides."""
+
+    scheme: Literal["ngram", "word", "token"] = "ngram"
+    """Spans of up to `max_ngram` whole words with p(n) proportional to 1/n; single whole words; single tokens."""
+    max_ngram: int = 3
+    """Longest span, in words."""
+    rate: float = 0.15
+    """Share of each window's real tokens that is predicted."""
+    mask_share: float = 0.8
+    """Of those, the share replaced by [MASK]."""
+    random_share: float = 0.1
+    """Of those, the share replaced by a random piece. The rest stays."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """How gradients become updates."""
+
+    name: Literal["lamb", "adamw"] = "lamb"
+    """LAMB or AdamW, as the ALBERT release computes them."""
+    learning_rate: float = 1.76e-3
+    """Peak. Scaled by sqrt(batch_rows / reference_batch) where that is set."""
+    reference_batch: int = 0
+    """Rows for which `learning_rate` was tuned (4096 in the paper); 0: no scaling."""
+    schedule: Literal["reference", "linear", "wsd"] = "linear"
+    """`reference`: the ALBERT release's, whose decay clock starts at step 0; `linear`: warm-up, then decay to
+    `end_fraction`; `wsd`: warm-up, stable, decay over the last `decay_steps`."""
+    warmup_steps: int = 3125
+    """Steps of linear warm-up."""
+    decay_steps: int = 0
+    """Steps of the final decay under `wsd`."""
+    end_fraction: float = 0.0
+    """Learning rate at the last step, as a share of the peak. Not used by `reference`."""
+    beta1: float = 0.9
+    """Decay of the first moment."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    epsilon: float = 1e-6
+    """Added to the square root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled; not on biases and LayerNorm."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradient; 0: no clipping."""
+    bias_correction: bool = False
+    """Adam's bias correction. The ALBERT and BERT releases have none."""
+    micro_batches: int = 1
+    """The batch is computed in so many parts, to save memory; the result is the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """How long, how often, where."""
+
+    steps: int = 125_000
+    """Updates."""
+    seed: int = 0
+    """Of the weights, the order of the data, the masks and the dropout."""
+    devices: int = 0
+    """Local devices to use; 0: all. On a CPU more than one splits the cores."""
+    log_every: int = 10
+    """Steps between two lines of metrics.jsonl."""
+    eval_every: int = 1000
+    """Steps between two evaluations on the validation split; 0: only at the end."""
+    eval_rows: int = 512
+    """Rows of the validation split in an evaluation; 0: all."""
+    checkpoint_every: int = 1000
+    """Steps between two checkpoints."""
+    keep_last: int = 3
+    """Newest checkpoints that are kept."""
+    keep_every: int = 0
+    """Checkpoints at multiples of this step are kept for good; 0: none."""
+    spike_factor: float = 3.0
+    """Stop when the loss exceeds this multiple of its running mean (and on NaN always); 0: only on NaN."""
+    tensorboard: bool = True
+    """Write event files beside metrics.jsonl."""
+    profile_steps: str = ""
+    """`10:15` writes a profiler trace of steps 10 to 14 into the work directory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """Everything that a pretraining run depends on."""
+
+    model: Model = Model()
+    data: Data = Data()
+    mask: Mask = Mask()
+    optim: Optim = Optim()
+    run: Run = Run()
+
+
+# --- What must agree ---------------------------------------------------------------------------------------------
+
+
+def _positive(config: Any, group: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(config, name) <= 0:
+            raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be positive")
+
+
+def _share(config: Any, group: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be at least 0 and less than 1")
+
+
+def _divisors_near(total: int, wanted: int) -> str:
+    divisors = [d for d in range(1, total + 1) if total % d == 0]
+    below = max((d for d in divisors if d < wanted), default=None)
+    above = min((d for d in divisors if d > wanted), default=None)
+    return " or ".join(str(d) for d in (below, above) if d)
+
+
+def _divides(total: int, total_name: str, part: int, part_name: str) -> None:
+    if total % part:
+        raise UserError(
+            f"config: {part_name} = {part} does not divide {total_name} = {total}; "
+            f"nearest that does: {_divisors_near(total, part)}"
+        )
+
+
+def check_model(model: Model) -> None:
+    """Raises UserError for a shape that cannot be built."""
+    sizes = ("vocab_size", "vocab_multiple", "embed_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
+    _positive(model, "model", (*sizes, "max_positions", "share_groups", "init_std"))
+    _share(model, "model", ("hidden_dropout", "attention_dropout"))
+    _divides(model.hidden_size, "model.hidden_size", model.num_heads, "model.num_heads")
+    _divides(model.num_layers, "model.num_layers", model.share_groups, "model.share_groups")
+    if model.vocab_size < 6:
+        raise UserError(f"config: model.vocab_size = {model.vocab_size} leaves no piece beside the five special ones")
+    if model.token_types < 0 or model.pair_classes < 0:
+        raise UserError("config: model.token_types and model.pair_classes cannot be negative")
+    if model.pair_classes and not model.pooler:
+        raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
+
+
+def check_pairs(config: Pretrain) -> None:
+    """Raises UserError where the pair task and the model's pair head do not fit together."""
+    task = config.data.pair_task
+    if task == "none":
+        return
+    if config.model.token_types < 2:
+        raise UserError(
+            f"config: data.pair_task = {task} needs model.token_types = 2 (it is {config.model.token_types}); "
+            "or set --data.pair-task none"
+        )
+    wanted = 3 if task == "three_way" else 2
+    if config.model.pair_classes != wanted:
+        raise UserError(
+            f"config: data.pair_task = {task} needs model.pair_classes = {wanted} (it is {config.model.pair_classes})"
+        )
+
+
+def check_pretrain(config: Pretrain, devices: int = 1) -> None:
+    """Raises UserError, one line, for the first combination that cannot work.
+
+    Args:
+      config: the whole config.
+      devices: devices that share the batch, over all processes.
+    """
+    check_model(config.model)
+    data, mask, optim, run = config.data, config.mask, config.optim, config.run
+    _positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
+    _positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
+    _positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last"))
+    _share(optim, "optim", ("beta1", "beta2"))
+    if data.length > config.model.max_positions:
+        raise UserError(
+            f"config: data.length = {data.length} exceeds model.max_positions = {config.model.max_positions}"
+        )
+    if data.length < 8:
+        raise UserError(f"config: data.length = {data.length} is too short for a pair with its specials; at least 8")
+    if data.weights and len(data.weights) != len(data.corpus):
+        raise UserError(f"config: data.weights has {len(data.weights)} numbers for {len(data.corpus)} corpora")
+    if any(weight <= 0 for weight in data.weights):
+        raise UserError(f"config: data.weights = {data.weights} must be positive")
+    check_pairs(config)
+    if not 0 < mask.rate < 1:
+        raise UserError(f"config: mask.rate = {mask.rate} must lie between 0 and 1")
+    if predictions_per_row(config) > data.length:
+        raise UserError(
+            f"config: {predictions_per_row(config)} predictions a row (K) exceed data.length = {data.length}; "
+            "lower mask.rate or data.windows_per_row"
+        )
+    if mask.mask_share < 0 or mask.random_share < 0 or mask.mask_share + mask.random_share > 1:
+        raise UserError("config: mask.mask_share and mask.random_share must be shares with a sum of at most 1")
+    if mask.max_ngram < 1:
+        raise UserError(f"config: mask.max_ngram = {mask.max_ngram} must be at least 1")
+    if optim.schedule == "wsd" and not 0 < optim.decay_steps <= run.steps - optim.warmup_steps:
+        raise UserError(
+            f"config: optim.decay_steps = {optim.decay_steps} must lie between 1 and run.steps - optim.warmup_steps = "
+            f"{run.steps - optim.warmup_steps} under optim.schedule = wsd"
+        )
+    if not 0 <= optim.warmup_steps < run.steps:
+        raise UserError(f"config: optim.warmup_steps = {optim.warmup_steps} must be less than run.steps = {run.steps}")
+    if data.batch_rows % (devices * optim.micro_batches):
+        unit = devices * optim.micro_batches
+        nearest = max(unit, round(data.batch_rows / unit) * unit)
+        raise UserError(
+            f"config: data.batch_rows = {data.batch_rows} is not divisible by {devices} devices x "
+            f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
+        )
+    profile_window(run.profile_steps)
+
+
+def predictions_per_row(config: Pretrain) -> int:
+    """K: the static number of prediction slots in a row, ceil(rate x L) + P."""
+    windows = config.data.windows_per_row if config.data.pack else 1
+    return -int(-config.mask.rate * config.data.length // 1) + windows
+
+
+def profile_window(text: str) -> tuple[int, int]:
+    """`"10:15"` as (10, 15); (0, 0) for the empty string."""
+    if not text:
+        return 0, 0
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise UserError(f"config: run.profile_steps = {text!r} should look like 10:15")
+    return int(first), int(last)
+
+
+# --- Files ---------------------------------------------------------------------------------------------------------
+
+
+def load_file(path: str) -> Any:
+    """The object named `config` of a Python config file."""
+    if not pathlib.Path(path).is_file():
+        near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
+        raise UserError(f"config: {path} does not exist; {fields_close_to(path, near)}")
+    try:
+        names = runpy.run_path(path)
+    except SyntaxError as error:
+        raise UserError(f"config: {path}:{error.lineno}: {error.msg}") from error
+    except TypeError as error:
+        raise UserError(f"config: {path}: {error}") from error
+    if "config" not in names:
+        raise UserError(f"config: {path} does not assign the name `config`")
+    return names["config"]
+
+
+def to_json(config: Any) -> str:
+    """All fields, nested, with sorted keys left in the order of declaration."""
+    return json.dumps(dataclasses.asdict(config), indent=2)
+
+
+def from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
+    """Builds dataclass `kind` from nested dictionaries, as `to_json` writes them.
+
+    Raises:
+      UserError: names the unknown or missing field and the nearest that exists.
+    """
+    hints = typing.get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]
+    for name in values:
+        if name not in known:
+            raise UserError(f"config: {where} has the unknown field {name}; {fields_close_to(name, known)}")
+    built = {}
+    for name, value in values.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            value = from_dict(typing.cast(type, hint), value, f"{where}: {name}")
+        elif typing.get_origin(hint) is tuple:
+            value = tuple(value)
+        built[name] = value
+    return kind(**built)
+
+
+def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:
+    """The config that a job stored in its work directory."""
+    try:
+        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"config: {path}:{error.lineno}: not JSON: {error.msg}") from error
+    return from_dict(kind, values, str(path))
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """`{"optim.learning_rate": 1e-3, ...}`, for comparing two configs field by field."""
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        name = f"{prefix}{field.name}"
+        values |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return values
+
+
+def differences(old: Any, new: Any) -> list[str]:
+    """`optim.learning_rate: 0.001 -> 0.002`, one string for each field that differs."""
+    before, after = flat(old), flat(new)
+    return [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]

@@ -1,0 +1,1 @@
+"""Weights become files for others, and back. Numpy at its core."""

@@ -1,0 +1,1 @@
+"""Text becomes batches. Nothing here imports JAX."""

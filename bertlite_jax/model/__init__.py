@@ -1,0 +1,1 @@
+"""Ids become hidden states and logits. Flax lives here."""
