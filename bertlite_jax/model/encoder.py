@@ -1,0 +1,329 @@
+"""Token ids become hidden states: embeddings, projection, and layers that share parameters as the config says.
+
+One definition serves ALBERT, BERT, DistilBERT and Bort. Letters: B rows, L tokens in a row, D hidden, E embedding,
+F feed-forward, H heads, N layers, G groups, V vocabulary.
+
+Sources: Devlin et al. 2018 (arXiv 1810.04805); Lan et al. 2020 (arXiv 1909.11942), section 3;
+google-research/albert:modeling.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from bertlite_jax import config as settings
+from bertlite_jax.model import attention, dense
+
+# Where a dropout mask is drawn; folded into a row's key so that no two places share one.
+_EMBEDDING_SITE, _LAYER_SITES = 0, 1
+
+
+def matrix_init(std: float) -> nn.initializers.Initializer:
+    """Normal truncated at two standard deviations, its variance left uncorrected (actual deviation 0.88 std).
+
+    Source: `tf.truncated_normal_initializer` as used by google-research/albert:modeling.py.
+    """
+    return nn.initializers.truncated_normal(std)
+
+
+class Linear(nn.Module):
+    """Dense layer with bias, [..., In] -> [..., features], in the precision that `compute` names."""
+
+    features: int
+    init_std: float
+    compute: dense.Compute
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param("kernel", matrix_init(self.init_std), (x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return dense.dense(x, {"kernel": kernel, "bias": bias}, self.compute)
+
+
+class Norm(nn.Module):
+    """LayerNorm over the last axis, statistics in float32."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return dense.layer_norm(x, {"scale": scale, "bias": bias}, self.epsilon)
+
+
+class Table(nn.Module):
+    """Rows that ids pick. Ids out of range take the last row; configs are checked so that there are none."""
+
+    rows: int
+    width: int
+    init_std: float
+    padded_rows: int = 0
+
+    def setup(self):
+        def init(key: Array, shape: tuple[int, int]) -> Array:
+            table = matrix_init(self.init_std)(key, shape)
+            return jnp.pad(table, ((0, max(0, self.padded_rows - self.rows)), (0, 0)))
+
+        self.embedding = self.param("embedding", init, (self.rows, self.width))
+
+    def __call__(self, ids: Array) -> Array:
+        """[...] int32 -> [..., width] float32."""
+        return jnp.take(self.embedding, ids, axis=0, mode="clip")
+
+
+def dropout(x: Array, keys: Array | None, rate: float) -> Array:
+    """Zeroes entries with probability `rate` and scales the rest up; [B, ...] with one key a row.
+
+    A mask depends on its row's key alone, so devices and micro-batches do not matter. `keys` None: evaluation.
+    """
+    if keys is None or rate == 0.0:
+        return x
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def _keys_for(keys: Array | None, site: Array | int) -> Array | None:
+    """Row keys for one place in the network, [B]."""
+    return None if keys is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, site)
+
+
+class Embeddings(nn.Module):
+    """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, E]."""
+
+    config: settings.Model
+
+    def setup(self):
+        c = self.config
+        self.word = Table(c.vocab_size, c.embed_size, c.init_std, padded_rows=c.padded_vocab)
+        self.position = Table(c.max_positions, c.embed_size, c.init_std)
+        if c.token_types:
+            self.token_type = Table(c.token_types, c.embed_size, c.init_std)
+        self.norm = Norm(c.norm_epsilon)
+
+    def __call__(self, tokens: Array, positions: Array, token_types: Array, keys: Array | None) -> Array:
+        x = self.word(tokens) + self.position(positions)
+        if self.config.token_types:
+            x = x + self.token_type(token_types)
+        return dropout(self.norm(x), _keys_for(keys, _EMBEDDING_SITE), self.config.hidden_dropout)
+
+
+# --- One layer, as a pure function of its parameters -------------------------------------------------------------
+
+
+def self_attention(
+    params: dict, x: Array, mask: Array, keys: Array | None, config: settings.Model, compute: dense.Compute
+) -> Array:
+    """Multi-head attention within segments and its output product: [B, L, D] -> [B, L, D]."""
+    heads = (*x.shape[:2], config.num_heads, config.head_size)
+    q_BLHK, k_BLHK, v_BLHK = (part.reshape(heads) for part in dense.qkv(x, params, compute))
+    mixed = attention.attention(
+        q_BLHK,
+        k_BLHK,
+        v_BLHK,
+        mask,
+        impl=config.attention,
+        compute=compute,
+        dropout_keys=keys,
+        dropout_rate=config.attention_dropout,
+    )
+    return dense.dense(mixed.reshape(x.shape), params["output"], compute)
+
+
+def feed_forward(params: dict, x: Array, config: settings.Model, compute: dense.Compute) -> Array:
+    """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
+    hidden = dense.activation(dense.dense(x, params["up"], compute), config.activation)
+    return dense.dense(hidden, params["down"], compute)
+
+
+def block(
+    params: dict, x: Array, mask: Array, keys: Array | None, config: settings.Model, compute: dense.Compute
+) -> Array:
+    """One encoder layer, [B, L, D] -> [B, L, D].
+
+    Args:
+      params: `attention`, `ffn` and `norms` of this layer, without the stack axis.
+      x: hidden states.
+      mask: what `attention.segment_mask` made of the rows' segments.
+      keys: [B] dropout keys of this layer, or None.
+      config: shape, activation, place of the norms, dropout.
+      compute: precision of the products.
+    """
+
+    def part(name: str, h: Array) -> Array:
+        if name == "attention":
+            h = self_attention(params["attention"], h, mask, _keys_for(keys, 0), config, compute)
+        else:
+            h = feed_forward(params["ffn"], h, config, compute)
+        return dropout(h, _keys_for(keys, 1 if name == "attention" else 2), config.hidden_dropout)
+
+    for name in ("attention", "ffn"):
+        norm = params["norms"][name]
+        if config.norm == "post":
+            x = dense.layer_norm(x + part(name, x), norm, config.norm_epsilon)
+        else:
+            x = x + part(name, dense.layer_norm(x, norm, config.norm_epsilon))
+    return x
+
+
+# --- All layers ----------------------------------------------------------------------------------------------------
+
+
+def shared_parts(config: settings.Model) -> tuple[str, ...]:
+    """Which of attention, ffn and norms have one set of parameters a group; the others have one a layer.
+
+    Norms are shared only where everything is, as in the paper's ablation (Table 4).
+    """
+    return {"all": ("attention", "ffn", "norms"), "attention": ("attention",), "ffn": ("ffn",), "none": ()}[
+        config.share
+    ]
+
+
+def _stack_sizes(config: settings.Model) -> dict[str, int]:
+    shared = shared_parts(config)
+    return {part: config.share_groups if part in shared else config.num_layers for part in ("attention", "ffn", "norms")}
+
+
+def _init_linear(key: Array, stack: int, fan_in: int, fan_out: int, std: float) -> dict:
+    kernel = jax.vmap(lambda k: matrix_init(std)(k, (fan_in, fan_out)))(jax.random.split(key, stack))
+    return {"kernel": kernel, "bias": jnp.zeros((stack, fan_out))}
+
+
+def init_attention(key: Array, config: settings.Model, stack: int) -> dict:
+    """Stacked query, key, value and output: kernels [stack, D, D], biases [stack, D]."""
+    names = ("query", "key", "value", "output")
+    width = config.hidden_size
+    return {n: _init_linear(k, stack, width, width, config.init_std) for n, k in zip(names, jax.random.split(key, 4))}
+
+
+def init_ffn(key: Array, config: settings.Model, stack: int) -> dict:
+    """Stacked up and down: kernels [stack, D, F] and [stack, F, D]."""
+    up, down = jax.random.split(key)
+    width, inner, std = config.hidden_size, config.ffn_size, config.init_std
+    return {"up": _init_linear(up, stack, width, inner, std), "down": _init_linear(down, stack, inner, width, std)}
+
+
+def init_norms(key: Array, config: settings.Model, stack: int) -> dict:
+    """Stacked scale and bias of the norms beside attention and feed-forward: [stack, D]."""
+    del key
+    shape = (stack, config.hidden_size)
+    return {part: {"scale": jnp.ones(shape), "bias": jnp.zeros(shape)} for part in ("attention", "ffn")}
+
+
+class Layers(nn.Module):
+    """N applications of the block, [B, L, D] -> [B, L, D].
+
+    Parameters are held in stacks, [G, ...] where a group of layers shares the part and [N, ...] where each layer has
+    its own, so that one scan over groups with a scan over the group's layers inside covers every sharing mode; a
+    shared part is closed over by the inner scan. (`flax.linen.scan` treats the parameters as a whole and cannot share
+    one part of a block only.)
+    """
+
+    config: settings.Model
+    compute: dense.Compute
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, keys: Array | None, collect: bool = False) -> tuple[Array, Array | None]:
+        """Returns the last hidden states and, with `collect`, those after every layer, [N, B, L, D]."""
+        c = self.config
+        inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
+        parts = {name: self.param(name, inits[name], c, stack) for name, stack in _stack_sizes(c).items()}
+        return _apply_layers(parts, x, mask, keys, c, self.compute, collect)
+
+
+def _apply_layers(
+    parts: dict,
+    x: Array,
+    mask: Array,
+    keys: Array | None,
+    config: settings.Model,
+    compute: dense.Compute,
+    collect: bool,
+) -> tuple[Array, Array | None]:
+    groups, depth = config.share_groups, config.num_layers // config.share_groups
+    shared = {name: parts[name] for name in shared_parts(config)}
+    own = {name: part for name, part in parts.items() if name not in shared}
+    own = jax.tree.map(lambda leaf: leaf.reshape(groups, depth, *leaf.shape[1:]), own)
+    numbers = _LAYER_SITES + jnp.arange(config.num_layers).reshape(groups, depth)
+
+    def layer(shared_part: dict, x: Array, own_part: dict, number: Array) -> Array:
+        return block({**shared_part, **own_part}, x, mask, _keys_for(keys, number), config, compute)
+
+    layer = _remat(layer, config)
+
+    def group(x: Array, stacked: Any) -> tuple[Array, Array | None]:
+        shared_part, own_parts, group_numbers = stacked
+
+        def step(x: Array, stacked: Any) -> tuple[Array, Array | None]:
+            x = layer(shared_part, x, *stacked)
+            return x, x if collect else None
+
+        return jax.lax.scan(step, x, (own_parts, group_numbers), unroll=depth if config.unroll else 1)
+
+    x, states = jax.lax.scan(group, x, (shared, own, numbers), unroll=groups if config.unroll else 1)
+    return x, None if states is None else states.reshape(config.num_layers, *x.shape)
+
+
+def _remat(layer: Any, config: settings.Model) -> Any:
+    """Wraps a layer so that the backward pass computes again what `config.remat` names."""
+    if config.remat == "none":
+        return layer
+    policies = jax.checkpoint_policies
+    policy = policies.dots_with_no_batch_dims_saveable if config.remat == "dots" else policies.nothing_saveable
+    # Inside a loop nothing can be shared between iterations; written out, XLA would undo the recomputation.
+    return jax.checkpoint(layer, policy=policy, prevent_cse=config.unroll)
+
+
+class Encoder(nn.Module):
+    """Token ids to hidden states."""
+
+    config: settings.Model
+    compute: dense.Compute = "float32"
+
+    def setup(self):
+        c = self.config
+        self.embeddings = Embeddings(c)
+        if c.embed_size != c.hidden_size:
+            self.projection = Linear(c.hidden_size, c.init_std, self.compute)
+        self.layers = Layers(c, self.compute)
+        if c.norm == "pre":
+            self.final_norm = Norm(c.norm_epsilon)
+
+    def _embed(self, tokens: Array, positions: Array, token_types: Array, keys: Array | None) -> Array:
+        x = self.embeddings(tokens, positions, token_types, keys)
+        if self.config.embed_size != self.config.hidden_size:
+            x = self.projection(x)
+        return x.astype(dense.activation_dtype(self.compute))
+
+    def __call__(
+        self, tokens: Array, segments: Array, positions: Array, token_types: Array, dropout_keys: Array | None = None
+    ) -> Array:
+        """Hidden states of the last layer.
+
+        Args:
+          tokens: [B, L] int32 ids.
+          segments: [B, L] int32, 1..P for the window a token belongs to, 0 for padding. Tokens see their own window.
+          positions: [B, L] int32, starting at 0 in every window.
+          token_types: [B, L] int32; not read where the model has no token types.
+          dropout_keys: [B] keys, one a row; None switches dropout off.
+
+        Returns:
+          [B, L, D].
+        """
+        x = self._embed(tokens, positions, token_types, dropout_keys)
+        x, _ = self.layers(x, attention.segment_mask(segments), dropout_keys)
+        return self.final_norm(x) if self.config.norm == "pre" else x
+
+    def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
+        """The projected embeddings and the states after each layer: N + 1 arrays [B, L, D]."""
+        x = self._embed(tokens, positions, token_types, None)
+        last, states = self.layers(x, attention.segment_mask(segments), None, collect=True)
+        states = [x, *states]
+        if self.config.norm == "pre":
+            states[-1] = self.final_norm(last)
+        return states

@@ -1,0 +1,63 @@
+"""Devices, and what each of them holds. The only file that names mesh axes.
+
+Parameters and optimiser state lie on every device; the rows of a batch are split over the axis `data`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+DATA = "data"
+
+
+def make_mesh(local_devices: int = 0) -> Mesh:
+    """A one-axis mesh over `local_devices` devices of each process; 0: all of them.
+
+    Raises:
+      ValueError: fewer devices exist.
+    """
+    devices = jax.local_devices()
+    if local_devices > len(devices):
+        raise ValueError(f"{local_devices} devices wanted, {len(devices)} exist")
+    chosen = jax.devices() if local_devices == 0 else devices[:local_devices]
+    return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Every device holds the whole array."""
+    return NamedSharding(mesh, P())
+
+
+def by_rows(mesh: Mesh) -> NamedSharding:
+    """The leading axis is split over all devices."""
+    return NamedSharding(mesh, P(DATA))
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process's rows become its part of global arrays, [B, ...] each."""
+    rows = by_rows(mesh)
+    return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}
+
+
+def vary(tree: Any) -> Any:
+    """Inside `shard_map`: marks replicated values as each device's own.
+
+    Without it the transpose of every use adds an all-reduce where the use stands, in a loop once an iteration.
+    """
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, (DATA,), to="varying"), tree)
+
+
+def sum_over_devices(tree: Any) -> Any:
+    """Inside `shard_map`: the sum over all devices of the data axis."""
+    return jax.lax.psum(tree, DATA)
+
+
+def on_rows(function: Any, mesh: Mesh) -> Any:
+    """`function(replicated, rows)` computed by each device on its rows; what it returns must be reduced already."""
+    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P(DATA)), out_specs=P())

@@ -1,0 +1,91 @@
+"""One update as one jitted call: prepare, micro-batches, one reduction over devices, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh
+
+from bertlite_jax.train import sharding
+from bertlite_jax.train.state import TrainState
+
+Batch = dict[str, Array]
+Prepare = Callable[[Array, Batch], tuple[Batch, dict[str, Array]]]
+"""(key of the step, rows) -> (what the loss reads, weights): draws the masks and counts what the loss divides by."""
+Loss = Callable[[Any, Batch, dict[str, Array], Array], tuple[Array, dict[str, Array]]]
+"""(params, rows, weights of the global batch, key of the step) -> (these rows' share of the loss, sums to report)."""
+
+
+def step_key(seed: int, step: Array) -> Array:
+    """The key that all random choices of a step are folded from, by the row's number in the global batch."""
+    return jax.random.fold_in(jax.random.key(seed), step)
+
+
+def make_step(
+    prepare: Prepare,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    learning_rate: Callable[[Array], Array],
+    mesh: Mesh,
+    micro_batches: int,
+    seed: int,
+    unroll: bool = False,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """Compiles nothing yet; returns `step(state, batch) -> (state, metrics)`.
+
+    Losses are sums over the global batch divided by global weights, whatever the number of devices or micro-batches:
+    the weights follow from the batch, so they are summed before the first forward pass. Gradients are summed over
+    micro-batches on each device and over devices once.
+
+    Args:
+      prepare, loss: see `Prepare` and `Loss`. Both see one device's rows.
+      optimizer: turns gradients into updates.
+      learning_rate: only reported; the optimiser has its own.
+      mesh: devices that share the rows.
+      micro_batches: A; each device's rows are computed in A parts.
+      seed: of masks and dropout.
+      unroll: write the micro-batches out instead of scanning.
+
+    Returns:
+      A jitted function. It donates its state. Metrics are float32 scalars on the device: `loss`, `grad_norm`,
+      `learning_rate`, and the global sums and weights by their names.
+    """
+
+    def gradients(params: Any, step: Array, batch: Batch) -> tuple[Any, dict[str, Array]]:
+        key = step_key(seed, step)
+        batch, weights = prepare(key, batch)
+        weights = sharding.sum_over_devices(weights)
+        parts = jax.tree.map(lambda rows: rows.reshape(micro_batches, -1, *rows.shape[1:]), batch)
+        params = sharding.vary(params)
+        value_and_grad = jax.value_and_grad(loss, has_aux=True)
+
+        def micro_batch(totals: Any, rows: Batch) -> tuple[Any, None]:
+            (value, sums), grads = value_and_grad(params, rows, weights, key)
+            return jax.tree.map(jnp.add, totals, ({"loss": value, **sums}, grads)), None
+
+        shapes = jax.eval_shape(lambda rows: value_and_grad(params, rows, weights, key), jax.tree.map(_first, parts))
+        sums = {"loss": shapes[0][0], **shapes[0][1]}
+        zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, shapes[1])))
+        totals, _ = jax.lax.scan(micro_batch, zeros, parts, unroll=micro_batches if unroll else 1)
+        sums, grads = sharding.sum_over_devices(totals)
+        return grads, {**sums, **weights}
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        on_devices = sharding.on_rows(lambda held, rows: gradients(*held, rows), mesh)
+        grads, metrics = on_devices((state.params, state.step), batch)
+        updates, opt = optimizer.update(grads, state.opt, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": learning_rate(state.step)}
+        return TrainState(step=state.step + 1, params=params, opt=opt), metrics
+
+    place = sharding.replicated(mesh)
+    return jax.jit(step, donate_argnums=0, out_shardings=(place, place))
+
+
+def _first(rows: Array) -> Array:
+    return rows[0]
