@@ -48,30 +48,28 @@ def attention(
     q_BLHK: Array,
     k_BLHK: Array,
     v_BLHK: Array,
-    segments: Array,
-    impl: Literal["xla", "cudnn"],
+    mask: Array,
+    impl: Attention,
     compute: Compute,
     dropout_keys: Array | None = None,
     dropout_rate: float = 0.0,
-    mask: Array | None = None,
 ) -> Array:
     """Scaled dot-product attention within each window.
 
     Args:
       q_BLHK, k_BLHK, v_BLHK: [B, L, H, K] with K the width of a head; K is divided out by its square root here.
-      segments: [B, L] int32, 1..P for windows, 0 for padding; rows of padding give something finite.
-      impl: as `resolve` gives it.
+      mask: what `segment_mask` made of the rows; rows of padding give something finite.
+      impl: `Model.attention`.
       compute: mode of the products.
       dropout_keys: [B] typed keys, one a row, or None for no dropout.
       dropout_rate: probability of dropping an attention weight.
-      mask: `segment_mask(segments)` where the caller already has it.
 
     Returns:
       [B, L, H, K]; bfloat16 in mode bfloat16, else float32.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
-    mask = segment_mask(segments) if mask is None else mask
+    impl = resolve(impl, jax.default_backend(), compute)
     dropping = dropout_keys is not None and dropout_rate > 0
     if impl == "cudnn" and not dropping:
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")

@@ -102,7 +102,12 @@ def _mixed_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> 
 _mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
-def gelu(x: Array, kind: str) -> Array:
+def activation_dtype(compute: Compute) -> jnp.dtype:
+    """What hidden states are stored in between layers."""
+    return jnp.dtype(jnp.bfloat16 if compute == "bfloat16" else jnp.float32)
+
+
+def activation(x: Array, kind: str) -> Array:
     """The activation named in `Model.activation`, element-wise, same dtype as x.
 
     Source: Hendrycks and Gimpel (arXiv 1606.08415); tanh form: google-research/albert modeling.py; erf form: Hugging
