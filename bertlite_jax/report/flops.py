@@ -1,0 +1,236 @@
+"""How large the model is, what a step costs and how much of the machine it uses: all by formula, nothing is traced.
+
+XLA's own cost analysis counts the body of a scan once, whatever the number of layers, so it cannot serve for MFU.
+Conventions: one multiply-add is 2 FLOPs; only matrix products count (softmax, LayerNorm, GELU, dropout and the
+optimiser do not); training is three times the forward pass, and what rematerialisation computes again is not counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bertlite_jax import config as settings
+
+# Dense peaks in FLOP/s of one JAX device, by a part of `jax.Device.device_kind`: (bfloat16, float32 as JAX computes it
+# by default, which is TF32 on these GPUs and one bfloat16 pass on TPUs; docs.jax.dev, "Matmul precision").
+# Sources: NVIDIA's data sheets without sparsity, Google Cloud's TPU pages. TPU v2, v3 and TPU7x show two devices a
+# chip, so a device has half of the chip's peak; v4 and v5p show one (megacore). The first name that occurs wins.
+PEAKS: dict[str, tuple[float, float]] = {
+    "A100": (312e12, 156e12),
+    "H100 PCIe": (756e12, 378e12),
+    "H100 NVL": (835e12, 417e12),
+    "H100": (989e12, 494.5e12),
+    "H200 NVL": (835e12, 417e12),
+    "H200": (989e12, 494.5e12),
+    "TPU v2": (22.5e12, 22.5e12),
+    "TPU v3": (61.5e12, 61.5e12),
+    "TPU v4 lite": (137e12, 137e12),
+    "TPU v4": (275e12, 275e12),
+    "TPU v5 lite": (197e12, 197e12),
+    "TPU v5e": (197e12, 197e12),
+    "TPU v5": (459e12, 459e12),
+    "TPU v6": (918e12, 918e12),
+    "TPU7": (1153.5e12, 1153.5e12),
+}
+
+
+# --- Parameters --------------------------------------------------------------------------------------------------
+
+
+def parameters(model: settings.Model) -> dict[str, int]:
+    """Trainable parameters by formula.
+
+    Shared attention and feed-forward parts are held once a group, unshared ones once a layer. The two LayerNorms of a
+    block are shared only with `share = "all"`. Rows that pad the vocabulary count, because they take memory.
+
+    Returns:
+      `embeddings` (word, position and token type tables with their LayerNorm), `projection` (E to D, where they
+      differ), `attention`, `ffn`, `norms`, `encoder` (all of these), `pooler`, `mlm`, `pair`, `heads` (mlm + pair) and
+      `total` (encoder + pooler + heads).
+
+    Source: google-research/albert: modeling.py; Lan et al. 2020 (arXiv 1909.11942), table 4 for the sharing modes.
+    """
+    V, E, D, F = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
+    attention_copies = model.share_groups if model.share in ("all", "attention") else model.num_layers
+    ffn_copies = model.share_groups if model.share in ("all", "ffn") else model.num_layers
+    norm_copies = model.share_groups if model.share == "all" else model.num_layers
+    count = {
+        "embeddings": (V + model.max_positions + model.token_types) * E + 2 * E,
+        "projection": E * D + D if E != D else 0,
+        "attention": attention_copies * 4 * (D * D + D),
+        "ffn": ffn_copies * (2 * D * F + F + D),
+        "norms": norm_copies * 4 * D + (2 * D if model.norm == "pre" else 0),
+    }
+    count["encoder"] = sum(count.values())
+    count["pooler"] = D * D + D if model.pooler else 0
+    count["mlm"] = D * E + E + 2 * E + V
+    count["pair"] = (D + 1) * model.pair_classes
+    count["heads"] = count["mlm"] + count["pair"]
+    count["total"] = count["encoder"] + count["pooler"] + count["heads"]
+    return count
+
+
+# --- FLOPs -------------------------------------------------------------------------------------------------------
+
+
+def forward_flops_per_row(model: settings.Model, length: int, predictions: int, windows: int) -> int:
+    """FLOPs of one forward pass over one row.
+
+    Sharing layers saves parameters, not FLOPs, so `model.share` has no part in it. Attention counts the full L x L
+    product of the row, as it is computed, although packed windows do not see each other.
+
+    Args:
+      length: L, slots in the row, padding included.
+      predictions: K, slots that reach the vocabulary product; `length` for a head without the gather.
+      windows: P, [CLS] positions that reach the pooler and the pair head; 0 leaves both out.
+    """
+    V, E, D, F, N = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size, model.num_layers
+    layers = N * (8 * D * D + 4 * D * F) * length
+    attention = 4 * N * length * length * D
+    projection = 2 * E * D * length if E != D else 0
+    head = 2 * predictions * (D * E + E * V)
+    pooled = 2 * D * D + 2 * D * model.pair_classes if model.pooler else 0
+    return layers + attention + projection + head + windows * pooled
+
+
+def train_flops_per_step(config: settings.Pretrain) -> int:
+    """FLOPs of one update over the global batch: three forward passes, with the static K and P of the config.
+
+    All slots of the B rows count, filled or not, because they are computed. Multiply by the share of filled slots for
+    what the real tokens needed.
+    """
+    windows = config.data.windows_per_row if config.data.pack else 1
+    predictions = settings.predictions_per_row(config)
+    return 3 * config.data.batch_rows * forward_flops_per_row(config.model, config.data.length, predictions, windows)
+
+
+# --- Peaks and MFU -----------------------------------------------------------------------------------------------
+
+
+def peak_flops(
+    device_kind: str, compute: str, multiply: Callable[[np.ndarray, np.ndarray], object] | None = None
+) -> float | None:
+    """Peak FLOP/s of one device in dense products, or None where it is not known.
+
+    A CPU has no entry: it is measured, once a process, over all cores. Without `multiply` numpy measures float32;
+    bfloat16 on a CPU needs `multiply`, because a float32 peak would flatter it. `peak_origin` says which it was.
+
+    Args:
+      device_kind: as `jax.Device.device_kind` gives it, e.g. "NVIDIA H100 80GB HBM3", "TPU v5 lite", "cpu".
+      compute: "float32" or "bfloat16" ("auto" has to be resolved before).
+      multiply: takes two float32 matrices [n, n], converts them as it likes, and returns when the product is there.
+    """
+    if compute not in ("float32", "bfloat16"):
+        raise ValueError(f"compute = {compute!r} must be float32 or bfloat16")
+    if device_kind.lower() == "cpu":
+        if multiply is None and compute == "bfloat16":
+            return None
+        return measured_peak(multiply or np.matmul)
+    if " MIG " in device_kind:  # a slice of a GPU has a slice of its peak
+        return None
+    for name, (bfloat16, float32) in PEAKS.items():
+        if name in device_kind:
+            return bfloat16 if compute == "bfloat16" else float32
+    return None
+
+
+def peak_origin(device_kind: str) -> str:
+    """`measured` for a CPU, `published` for a device in the table, else `unknown`; to be printed beside the MFU."""
+    if device_kind.lower() == "cpu":
+        return "measured"
+    return "published" if peak_flops(device_kind, "bfloat16") else "unknown"
+
+
+@functools.cache
+def measured_peak(
+    multiply: Callable[[np.ndarray, np.ndarray], object],
+    seconds: float = 0.25,
+    now: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Best FLOP/s of square products of growing size, each repeated, as far as `seconds` go.
+
+    The best of many, because other processes on the machine only make it slower; where they never pause, the peak
+    comes out too low and the MFU too high.
+    """
+    start, best, size = now(), 0.0, 256
+    while True:
+        a = np.full((size, size), 0.5, np.float32)
+        multiply(a, a)  # the first call may compile or start threads
+        until, shortest = now() + seconds / 5, float("inf")
+        while shortest == float("inf") or now() < until:
+            before = now()
+            multiply(a, a)
+            shortest = min(shortest, max(now() - before, 1e-9))
+        best = max(best, 2 * size**3 / shortest)
+        size *= 2
+        # Twice the size is eight times the work, done twice.
+        if size > 4096 or start + seconds < now() + 16 * shortest:
+            return best
+
+
+def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devices: int = 1) -> float | None:
+    """Model FLOPs utilisation, 0 to 1: the analytic FLOPs of a step over what the devices could have done meanwhile.
+
+    Args:
+      peak: of one device, from `peak_flops`; None gives None. A CPU's peak is the whole host's, so there `devices` is
+        the number of hosts and not of JAX's CPU devices.
+    """
+    if peak is None or seconds_per_step <= 0:
+        return None
+    return flops_per_step / (seconds_per_step * peak * devices)
+
+
+# --- Memory ------------------------------------------------------------------------------------------------------
+
+
+def step_memory_bytes(config: settings.Pretrain, devices: int = 1, compute: str = "") -> dict[str, int]:
+    """Bytes that a training step needs on one device of `devices`; rough, expect up to a third more.
+
+    Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, all
+    replicated; what the backward pass keeps of one micro-batch; and the logits [rows, K, V] with their gradient in
+    float32. Not counted: temporaries of the running layer, and copies that the compiler chooses to make.
+
+    Args:
+      compute: "float32" or "bfloat16" where "auto" has been resolved; "" takes the config's, and "auto" as float32.
+
+    Returns:
+      `parameters`, `gradients`, `optimiser`, `activations`, `logits`, `total`.
+    """
+    data, optim = config.data, config.optim
+    weights = 4 * parameters(config.model)["total"]
+    rows = -(-data.batch_rows // (devices * optim.micro_batches))
+    width = 2 if (compute or config.model.compute) == "bfloat16" else 4
+    K = settings.predictions_per_row(config)
+    memory = {
+        "parameters": weights,
+        "gradients": weights * (2 if optim.micro_batches > 1 else 1),
+        "optimiser": 2 * weights,
+        "activations": rows * data.length * _kept_bytes_per_token(config.model, data.length, width),
+        "logits": 2 * rows * K * config.model.padded_vocab * 4,
+    }
+    return memory | {"total": sum(memory.values())}
+
+
+def _kept_bytes_per_token(model: settings.Model, length: int, width: int) -> int:
+    """What the backward pass needs of one token over all layers, at `width` bytes a number.
+
+    A layer keeps its input, q, k, v, the attention's context, two residual sums and the first LayerNorm's output (8D),
+    the feed-forward layer before and after the activation (2F), and H x L attention weights in float32 and in the
+    compute type (cuDNN keeps none). `dots` keeps the input and the six products, `full` the input; both hold one
+    whole layer while they compute it again.
+    """
+    D, F, N = model.hidden_size, model.ffn_size, model.num_layers
+    scores = 0 if model.attention == "cudnn" else model.num_heads * length
+    layer = (8 * D + 2 * F) * width + scores * (4 if width == 4 else 4 + width)
+    if model.attention_dropout and scores:
+        layer += scores * (width + 1)
+    if model.hidden_dropout:
+        layer += 2 * D
+    if model.remat == "none":
+        return N * layer
+    kept = (6 * D + F if model.remat == "dots" else D) * width
+    return N * kept + layer

@@ -1,0 +1,243 @@
+"""What a running job says: metrics.jsonl, TensorBoard events, the progress display, and where the time went.
+
+Nothing here touches an array: a job hands over plain floats of the step before, so that showing them never waits for
+the step that is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TextIO
+
+from rich import console as rich_console
+from rich import progress as rich_progress
+from rich import table as rich_table
+
+from bertlite_jax.config import UserError
+
+# --- metrics.jsonl and TensorBoard -------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Writer:
+    """Open files of one run: `metrics.jsonl`, and TensorBoard's event writer where it is wanted."""
+
+    lines: TextIO
+    events: Any = None
+
+
+def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int = 0) -> Writer:
+    """Opens `metrics.jsonl` for appending and, if wanted, an event file in `tensorboard/`.
+
+    Args:
+      from_step: the first step that will be written. On a resume TensorBoard drops what an earlier process wrote
+        from there on; `metrics.jsonl` has to be truncated before.
+    """
+    workdir = pathlib.Path(workdir)
+    events = None
+    if tensorboard:
+        import tensorboardX
+
+        events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step or None)
+    return Writer((workdir / "metrics.jsonl").open("a", encoding="utf-8"), events)
+
+
+def write(writer: Writer, step: int, values: Mapping[str, Any]) -> None:
+    """Appends one line and flushes it; mirrors the finite numbers to TensorBoard as `train/loss`, `valid/mlm_loss`."""
+    writer.lines.write(json_line({"step": step, **values}) + "\n")
+    writer.lines.flush()
+    if writer.events is None:
+        return
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            writer.events.add_scalar(_tag(name), value, step)
+    writer.events.flush()
+
+
+def close(writer: Writer) -> None:
+    """Closes both files."""
+    writer.lines.close()
+    if writer.events is not None:
+        writer.events.close()
+
+
+def json_line(values: Mapping[str, Any]) -> str:
+    """One JSON object in one line. A number that is not finite becomes null and is named under `not_finite`.
+
+    JSON has no NaN, so `{"loss": nan}` is written as `{"loss": null, "not_finite": {"loss": "nan"}}`.
+    """
+    wrong = {
+        name: str(value) for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)
+    }
+    clean = {name: None if name in wrong else value for name, value in values.items()}
+    return json.dumps(clean | {"not_finite": wrong} if wrong else clean, allow_nan=False)
+
+
+def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
+    """All objects of a `metrics.jsonl`, in the order of the file.
+
+    A last line without its end is left out: its writer is still at it, or was killed.
+
+    Raises:
+      UserError: the file is missing, or a line is not a JSON object.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"metrics: {path} does not exist; is its folder the work directory of a run that has begun?")
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            values = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"metrics: {path}:{number}: not JSON: {error.msg}; remove the line") from error
+        if not isinstance(values, dict):
+            raise UserError(f"metrics: {path}:{number}: not an object; remove the line")
+        found.append(values)
+    return found
+
+
+def _tag(name: str) -> str:
+    return f"valid/{name.removeprefix('valid_')}" if name.startswith("valid_") else f"train/{name}"
+
+
+# --- Progress ----------------------------------------------------------------------------------------------------
+
+
+class Display(NamedTuple):
+    """What a job calls while it runs."""
+
+    show: Callable[[int, Mapping[str, Any]], None]
+    """Takes the number of finished steps and the metrics of the last of them."""
+    say: Callable[[str], None]
+    """Prints one line that stays, e.g. the result of an evaluation."""
+
+
+@contextlib.contextmanager
+def progress(
+    steps: int, start: int = 0, console: rich_console.Console | None = None, now: Callable[[], float] = time.monotonic
+) -> Iterator[Display]:
+    """A live bar on a terminal, else one plain line for each call of `show`.
+
+    Args:
+      steps: the step that ends the run.
+      start: steps that were finished before, on a resume.
+      console: where to print; standard output by default.
+      now: seconds, for the time left. Its clock starts with the first `show`, so that compilation does not count.
+    """
+    console = console or rich_console.Console()
+    first: list[tuple[int, float]] = []
+
+    def seconds_left(step: int) -> float | None:
+        first.append((step, now())) if not first else None
+        done, spent = step - first[0][0], now() - first[0][1]
+        return spent / done * (steps - step) if done > 0 else None
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    if not console.is_terminal:
+        yield Display(lambda step, values: say(progress_line(step, steps, values, seconds_left(step))), say)
+        return
+
+    columns = (
+        rich_progress.BarColumn(bar_width=24),
+        rich_progress.TextColumn("{task.description}", markup=False, table_column=rich_table.Column(no_wrap=False)),
+    )
+    with rich_progress.Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"step {start:,}/{steps:,}", total=steps, completed=start)
+
+        def show(step: int, values: Mapping[str, Any]) -> None:
+            line = progress_line(step, steps, values, seconds_left(step))
+            bar.update(task, completed=step, description=line)
+
+        yield Display(show, say)
+
+
+def progress_line(step: int, steps: int, values: Mapping[str, Any], seconds_left: float | None = None) -> str:
+    """`step 120/1000 (12 %)  loss 5.123  mlm 0.12  pair 0.53  lr 8.1e-04  3,214 real tok/s  MFU 0.43 ...`.
+
+    Args:
+      values: `loss`, `mlm_accuracy`, `pair_accuracy`, `learning_rate`, `tokens_per_second`, `mfu` and `data_wait`
+        (both shares, 0 to 1). What is missing or None is left out.
+      seconds_left: for the whole run.
+    """
+    parts = [f"step {step}/{steps} ({100 * step // steps} %)"]
+    formats: tuple[tuple[str, Callable[[float], str]], ...] = (
+        ("loss", lambda x: f"loss {x:.3f}"),
+        ("mlm_accuracy", lambda x: f"mlm {x:.2f}"),
+        ("pair_accuracy", lambda x: f"pair {x:.2f}"),
+        ("learning_rate", lambda x: f"lr {x:.1e}"),
+        ("tokens_per_second", lambda x: f"{x:,.0f} real tok/s"),
+        ("mfu", lambda x: f"MFU {x:.2f}"),
+        ("data_wait", lambda x: f"data wait {100 * x:.1f} %"),
+    )
+    parts += [text(values[name]) for name, text in formats if values.get(name) is not None]
+    if seconds_left is not None:
+        parts.append(f"left {clock_time(seconds_left)}")
+    return "  ".join(parts)
+
+
+def clock_time(seconds: float) -> str:
+    """`12:03` (minutes and seconds), `1:12:03`, `2 d 01:12:03`."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour:02}:{minute:02}:{second:02}"
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+# --- Where the time went -----------------------------------------------------------------------------------------
+
+BUCKETS = ("step", "data", "compile", "evaluation", "checkpoint")
+
+
+class Clock:
+    """Adds up wall time by purpose: `with clock.measure("data"): batch = next(batches)`.
+
+    `step` is productive time, the wait for the metrics of the step before included; what is measured by nobody is
+    `other`, so the shares add up to 1. A bucket measured inside another one interrupts it. For one thread.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter):
+        self._now = now
+        self._since = now()
+        self._open: list[str] = []
+        self._seconds = dict.fromkeys((*BUCKETS, "other"), 0.0)
+
+    @contextlib.contextmanager
+    def measure(self, bucket: str) -> Iterator[None]:
+        """Counts the time of the `with` block, exceptions included, as `bucket`, one of BUCKETS."""
+        if bucket not in BUCKETS:
+            raise ValueError(f"bucket {bucket!r} is none of {', '.join(BUCKETS)}")
+        self._turn()
+        self._open.append(bucket)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._open.pop()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds in each bucket and in `other`, up to now."""
+        self._turn()
+        return dict(self._seconds)
+
+    def shares(self) -> dict[str, float]:
+        """The same as shares of the wall time, 0 to 1; `step` is the goodput."""
+        seconds = self.seconds()
+        total = sum(seconds.values())
+        return {bucket: value / total if total else 0.0 for bucket, value in seconds.items()}
+
+    def _turn(self) -> None:
+        now = self._now()
+        self._seconds[self._open[-1] if self._open else "other"] += now - self._since
+        self._since = now
