@@ -9,6 +9,8 @@ google-research/albert:modeling.py.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +20,7 @@ from jax import Array
 
 from bertlite_jax import config as settings
 from bertlite_jax.model import attention, dense
+from bertlite_jax.model.precision import Compute
 
 # Where a dropout mask is drawn; folded into a row's key so that no two places share one.
 _EMBEDDING_SITE, _LAYER_SITES = 0, 1
@@ -36,7 +39,7 @@ class Linear(nn.Module):
 
     features: int
     init_std: float
-    compute: dense.Compute
+    compute: Compute
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -116,58 +119,53 @@ class Embeddings(nn.Module):
 # --- One layer, as a pure function of its parameters -------------------------------------------------------------
 
 
+Attend = Callable[..., Array]
+"""`attend(q, k, v, dropout_keys=keys)` on [B, L, H, K]: attention inside the windows of the rows at hand."""
+
+
 def self_attention(
-    params: dict, x: Array, mask: Array, keys: Array | None, config: settings.Model, compute: dense.Compute
+    params: dict, x: Array, attend: Attend, keys: Array | None, config: settings.Model, compute: Compute
 ) -> Array:
-    """Multi-head attention within segments and its output product: [B, L, D] -> [B, L, D]."""
+    """Multi-head attention within windows and its output product: [B, L, D] -> [B, L, D]."""
     heads = (*x.shape[:2], config.num_heads, config.head_size)
     q_BLHK, k_BLHK, v_BLHK = (part.reshape(heads) for part in dense.qkv(x, params, compute))
-    mixed = attention.attention(
-        q_BLHK,
-        k_BLHK,
-        v_BLHK,
-        mask,
-        impl=config.attention,
-        compute=compute,
-        dropout_keys=keys,
-        dropout_rate=config.attention_dropout,
-    )
+    mixed = attend(q_BLHK, k_BLHK, v_BLHK, dropout_keys=keys)
     return dense.dense(mixed.reshape(x.shape), params["output"], compute)
 
 
-def feed_forward(params: dict, x: Array, config: settings.Model, compute: dense.Compute) -> Array:
+def feed_forward(params: dict, x: Array, config: settings.Model, compute: Compute) -> Array:
     """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
     hidden = dense.activation(dense.dense(x, params["up"], compute), config.activation)
     return dense.dense(hidden, params["down"], compute)
 
 
 def block(
-    params: dict, x: Array, mask: Array, keys: Array | None, config: settings.Model, compute: dense.Compute
+    params: dict, x: Array, attend: Attend, keys: Array | None, config: settings.Model, compute: Compute
 ) -> Array:
     """One encoder layer, [B, L, D] -> [B, L, D].
 
     Args:
       params: `attention`, `ffn` and `norms` of this layer, without the stack axis.
       x: hidden states.
-      mask: what `attention.segment_mask` made of the rows' segments.
+      attend: attention inside the windows of these rows.
       keys: [B] dropout keys of this layer, or None.
       config: shape, activation, place of the norms, dropout.
       compute: precision of the products.
     """
 
-    def part(name: str, h: Array) -> Array:
-        if name == "attention":
-            h = self_attention(params["attention"], h, mask, _keys_for(keys, 0), config, compute)
-        else:
-            h = feed_forward(params["ffn"], h, config, compute)
-        return dropout(h, _keys_for(keys, 1 if name == "attention" else 2), config.hidden_dropout)
+    def attention_part(h: Array) -> Array:
+        h = self_attention(params["attention"], h, attend, _keys_for(keys, 0), config, compute)
+        return dropout(h, _keys_for(keys, 1), config.hidden_dropout)
 
-    for name in ("attention", "ffn"):
+    def ffn_part(h: Array) -> Array:
+        return dropout(feed_forward(params["ffn"], h, config, compute), _keys_for(keys, 2), config.hidden_dropout)
+
+    for name, part in (("attention", attention_part), ("ffn", ffn_part)):
         norm = params["norms"][name]
         if config.norm == "post":
-            x = dense.layer_norm(x + part(name, x), norm, config.norm_epsilon)
+            x = dense.layer_norm(x + part(x), norm, config.norm_epsilon)
         else:
-            x = x + part(name, dense.layer_norm(x, norm, config.norm_epsilon))
+            x = x + part(dense.layer_norm(x, norm, config.norm_epsilon))
     return x
 
 
@@ -186,7 +184,9 @@ def shared_parts(config: settings.Model) -> tuple[str, ...]:
 
 def _stack_sizes(config: settings.Model) -> dict[str, int]:
     shared = shared_parts(config)
-    return {part: config.share_groups if part in shared else config.num_layers for part in ("attention", "ffn", "norms")}
+    return {
+        part: config.share_groups if part in shared else config.num_layers for part in ("attention", "ffn", "norms")
+    }
 
 
 def _init_linear(key: Array, stack: int, fan_in: int, fan_out: int, std: float) -> dict:
@@ -225,24 +225,26 @@ class Layers(nn.Module):
     """
 
     config: settings.Model
-    compute: dense.Compute
+    compute: Compute
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array, keys: Array | None, collect: bool = False) -> tuple[Array, Array | None]:
+    def __call__(
+        self, x: Array, attend: Attend, keys: Array | None, collect: bool = False
+    ) -> tuple[Array, Array | None]:
         """Returns the last hidden states and, with `collect`, those after every layer, [N, B, L, D]."""
         c = self.config
         inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
         parts = {name: self.param(name, inits[name], c, stack) for name, stack in _stack_sizes(c).items()}
-        return _apply_layers(parts, x, mask, keys, c, self.compute, collect)
+        return _apply_layers(parts, x, attend, keys, c, self.compute, collect)
 
 
 def _apply_layers(
     parts: dict,
     x: Array,
-    mask: Array,
+    attend: Attend,
     keys: Array | None,
     config: settings.Model,
-    compute: dense.Compute,
+    compute: Compute,
     collect: bool,
 ) -> tuple[Array, Array | None]:
     groups, depth = config.share_groups, config.num_layers // config.share_groups
@@ -252,7 +254,7 @@ def _apply_layers(
     numbers = _LAYER_SITES + jnp.arange(config.num_layers).reshape(groups, depth)
 
     def layer(shared_part: dict, x: Array, own_part: dict, number: Array) -> Array:
-        return block({**shared_part, **own_part}, x, mask, _keys_for(keys, number), config, compute)
+        return block({**shared_part, **own_part}, x, attend, _keys_for(keys, number), config, compute)
 
     layer = _remat(layer, config)
 
@@ -283,7 +285,7 @@ class Encoder(nn.Module):
     """Token ids to hidden states."""
 
     config: settings.Model
-    compute: dense.Compute = "float32"
+    compute: Compute = "float32"
 
     def setup(self):
         c = self.config
@@ -299,6 +301,16 @@ class Encoder(nn.Module):
         if self.config.embed_size != self.config.hidden_size:
             x = self.projection(x)
         return x.astype(dense.activation_dtype(self.compute))
+
+    def _attend_in(self, segments: Array) -> Attend:
+        """Attention for rows with these segments; the mask is made once and used by all layers."""
+        return functools.partial(
+            attention.attention,
+            mask=attention.segment_mask(segments),
+            impl=self.config.attention,
+            compute=self.compute,
+            dropout_rate=self.config.attention_dropout,
+        )
 
     def __call__(
         self, tokens: Array, segments: Array, positions: Array, token_types: Array, dropout_keys: Array | None = None
@@ -316,13 +328,13 @@ class Encoder(nn.Module):
           [B, L, D].
         """
         x = self._embed(tokens, positions, token_types, dropout_keys)
-        x, _ = self.layers(x, attention.segment_mask(segments), dropout_keys)
+        x, _ = self.layers(x, self._attend_in(segments), dropout_keys)
         return self.final_norm(x) if self.config.norm == "pre" else x
 
     def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
         """The projected embeddings and the states after each layer: N + 1 arrays [B, L, D]."""
         x = self._embed(tokens, positions, token_types, None)
-        last, states = self.layers(x, attention.segment_mask(segments), None, collect=True)
+        last, states = self.layers(x, self._attend_in(segments), None, collect=True)
         states = [x, *states]
         if self.config.norm == "pre":
             states[-1] = self.final_norm(last)

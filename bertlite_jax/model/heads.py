@@ -13,6 +13,7 @@ from jax import Array
 from bertlite_jax import config as settings
 from bertlite_jax.model import dense
 from bertlite_jax.model.encoder import Encoder, Linear, Norm
+from bertlite_jax.model.precision import Compute
 
 # Logit of the table's padding rows: as good as impossible, and finite.
 _NEVER = -1e9
@@ -37,7 +38,7 @@ class MaskedLM(nn.Module):
     """Dense to E, activation, LayerNorm, and the product with the embedding table (tied): [B, K, D] -> [B, K, Vpad]."""
 
     config: settings.Model
-    compute: dense.Compute
+    compute: Compute
 
     def setup(self):
         c = self.config
@@ -62,7 +63,7 @@ class PretrainingModel(nn.Module):
     """
 
     config: settings.Model
-    compute: dense.Compute = "float32"
+    compute: Compute = "float32"
 
     def setup(self):
         c = self.config
