@@ -71,7 +71,7 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
             # Random access: reading ahead would only fetch records that nobody asked for.
             readers.append(ArrayRecordReader(str(found[index]), "readahead_buffer_size:0,max_parallelism:1"))
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"corpus: {found[index]}: damaged ({_first_line(error)}); build the corpus again") from error
+            raise UserError(f"corpus: {found[index]}: damaged ({_first_line(error)}); build it again") from error
     starts = np.cumsum([0, *(reader.num_records() for reader in readers)], dtype=np.int64)
     return Records(str(folder), split, tuple(readers), starts, "<u2" if vocab_size <= 65_536 else "<u4")
 
@@ -112,9 +112,9 @@ def _first_line(error: Exception) -> str:
 
 # --- The wire format of tf.train.Example ---------------------------------------------------------------------------
 #
-# Example { 1: Features { 1 (repeated): entry { 1: key, 2: Feature { 1: BytesList { 1: bytes } | 3: Int64List { 1: varints
-# packed } } } } }. All records have the same entries in the same order, so one position a record walks through all of
-# them at once.
+# Example { 1: Features { 1 (repeated): entry { 1: key, 2: Feature { 1: BytesList { 1: bytes }
+#                                                                | 3: Int64List { 1: packed varints } } } } }
+# All records have the same entries in the same order, so one position a record walks through all of them at once.
 
 
 class _Damaged(Exception):
@@ -135,8 +135,8 @@ def parse(raw: list[bytes], records: Records, numbers: np.ndarray) -> Windows:
         return _parse(raw, records.token_type)
     except _Damaged as error:
         raise UserError(
-            f"corpus: {records.folder}: window {int(numbers[error.index])} of the split {records.split} is not a record "
-            "of this format; build the corpus again"
+            f"corpus: {records.folder}: window {int(numbers[error.index])} of the split {records.split} is damaged or "
+            "of another format; build the corpus again"
         ) from error
 
 
@@ -163,9 +163,9 @@ def _parse(raw: list[bytes], token_type: str) -> Windows:
         at = after
     _check(at == ends)
     documents, after = _varint(buffer, fields["document"][0])
-    tokens, offsets = _column(joined, *fields["tokens"], token_type)
-    ends, end_offsets = _column(joined, *fields["sentence_ends"], "<u2")
-    bits, byte_offsets = _column(joined, *fields["word_starts"], "u1")
+    tokens, offsets = _column(joined, fields["tokens"], token_type)
+    ends, end_offsets = _column(joined, fields["sentence_ends"], "<u2")
+    bits, byte_offsets = _column(joined, fields["word_starts"], "u1")
     counts = np.diff(offsets)
     _check(np.diff(byte_offsets) == (counts + 7) // 8)
     # A window's bits begin at a byte, so up to seven of them lie between two windows.
@@ -212,8 +212,9 @@ def _varint(buffer: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return value, at
 
 
-def _column(joined: bytes, at: np.ndarray, size: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """The W byte strings joined[at:at + size] as one array of `kind`: (values, offsets [W + 1])."""
+def _column(joined: bytes, field: tuple[np.ndarray, np.ndarray], kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The W byte strings at (start [W], bytes [W]) as one array of `kind`: (values, offsets [W + 1])."""
+    at, size = field
     width = np.dtype(kind).itemsize
     _check(size % width == 0)
     values = b"".join([joined[a:b] for a, b in zip(at.tolist(), (at + size).tolist())])

@@ -1,0 +1,193 @@
+"""Opening corpora, and which of their windows stand in which row of the endless sequence of rows.
+
+Every corpus is packed by itself, so a row holds windows of one corpus. Its rows form an endless sequence: pass after
+pass over all its windows, shuffled anew each time. A virtual epoch takes so many of the next rows of each corpus that
+the weights hold, in shuffled order; without weights it takes one pass of each.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import threading
+from typing import Any, Literal
+
+import numpy as np
+
+from bertlite_jax.config import Data, UserError
+from bertlite_jax.data import packing
+from bertlite_jax.data.records import Records, open_records
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """One split of one corpus folder."""
+
+    folder: str
+    meta: dict[str, Any]
+    """corpus.json."""
+    records: Records
+    lengths: np.ndarray
+    """[N, 2] uint16: tokens in the window, tokens in its pair span; no specials."""
+    slots: np.ndarray
+    """[N] uint16: what the window needs in a row, specials included."""
+    packing: packing.Packing
+    rows_per_epoch: int
+    """Its rows in a virtual epoch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All that a batch depends on beside the step. Safe to use from several threads."""
+
+    data: Data
+    split: str
+    seed: int
+    corpora: tuple[Corpus, ...]
+    special_ids: dict[str, int]
+    vocab_size: int
+    tokenizer_hash: str
+    orders: dict[tuple[int, ...], tuple[np.ndarray, ...]] = dataclasses.field(default_factory=dict, repr=False)
+    """Orders of the last few passes and epochs; they only save time."""
+    lock: Any = dataclasses.field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def windows_per_row(self) -> int:
+        """P."""
+        return self.data.windows_per_row if self.data.pack else 1
+
+
+# --- Opening ---------------------------------------------------------------------------------------------------------
+
+
+def open_source(data: Data, split: Literal["train", "validation"], seed: int) -> Source:
+    """Opens the corpora of a config and plans their rows.
+
+    Args:
+      data: its `corpus`, `weights`, `length`, `pack`, `windows_per_row`, `pair_task` and `single_segment` matter.
+      split: on `validation` the weights are ignored: each window counts once.
+      seed: of the order of the windows and of the pairs.
+
+    Raises:
+      UserError: a folder is no finished corpus, is damaged, or the corpora do not fit together or into the rows.
+    """
+    if not data.corpus:
+        raise UserError("corpus: data.corpus is empty; pass --data.corpus DIR, a folder that `bertlite corpus` made")
+    opened = [_open_corpus(folder, data, split) for folder in data.corpus]
+    first = opened[0].meta
+    for corpus in opened[1:]:
+        for name in ("tokenizer_hash", "special_ids", "vocab_size"):
+            if corpus.meta[name] != first[name]:
+                raise UserError(
+                    f"corpus: {corpus.folder} and {opened[0].folder} differ in {name}; build both with one tokenizer"
+                )
+    weights = data.weights if split == "train" else ()
+    if weights and len(weights) != len(opened):
+        raise UserError(f"corpus: data.weights has {len(weights)} numbers for {len(opened)} corpora")
+    corpora = tuple(
+        dataclasses.replace(corpus, rows_per_epoch=rows) for corpus, rows in zip(opened, _row_shares(opened, weights))
+    )
+    return Source(data, split, seed, corpora, first["special_ids"], first["vocab_size"], first["tokenizer_hash"])
+
+
+def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
+    """Rows of each corpus in a virtual epoch, which has about as many windows as all corpora together."""
+    if not weights:
+        return [corpus.packing.rows for corpus in corpora]
+    windows = sum(len(corpus.lengths) for corpus in corpora)
+    wanted = [windows * weight / sum(weights) for weight in weights]
+    return [max(1, round(share * corpus.packing.rows / len(corpus.lengths))) for share, corpus in zip(wanted, corpora)]
+
+
+def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
+    path = pathlib.Path(folder)
+    if not (path / "corpus.json").is_file():
+        raise UserError(f"corpus: {folder} is no finished corpus (no corpus.json); make one with `bertlite corpus`")
+    meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
+    if meta.get("format") != 1:
+        raise UserError(f"corpus: {folder} has format {meta.get('format')}, this version reads 1; build it again")
+    if meta["length"] > data.length:
+        raise UserError(
+            f"corpus: {folder} has windows for rows of {meta['length']} tokens, but data.length = {data.length}; "
+            f"set --data.length {meta['length']} or build it with --length {data.length}"
+        )
+    if not (path / f"{split}.lengths.npy").is_file() or not meta["splits"].get(split, {}).get("windows"):
+        raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
+    lengths = np.load(path / f"{split}.lengths.npy")
+    records = open_records(folder, split, meta["vocab_size"])
+    if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
+        raise UserError(
+            f"corpus: {folder} is damaged: the split {split} has {records.starts[-1]} records, {len(lengths)} lengths "
+            f"and should have {meta['splits'][split]['windows']}; build it again"
+        )
+    if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
+        raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
+    # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
+    slots = (lengths[:, 0] + 2 if data.pair_task == "none" else lengths[:, 1] + 3).astype(np.uint16)
+    plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
+    return Corpus(folder, meta, records, lengths, slots, plan, plan.rows)
+
+
+def unigram_counts(source: Source) -> np.ndarray:
+    """[V] int64: how often each id occurs in the source's split, over all corpora."""
+    return np.sum([np.load(pathlib.Path(c.folder) / f"{source.split}.unigram.npy") for c in source.corpora], axis=0)
+
+
+# --- Which windows stand where ---------------------------------------------------------------------------------------
+
+
+def rows_per_epoch(source: Source) -> int:
+    """Rows until each window was seen once (with weights: rows of a virtual epoch). The same for every epoch."""
+    return sum(corpus.rows_per_epoch for corpus in source.corpora)
+
+
+def _remembered(source: Source, key: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Orders by key: (epoch,): rows of the epoch; (corpus, pass): its windows and its rows."""
+    with source.lock:
+        if key not in source.orders:
+            if len(key) == 1:
+                found = (packing.order_rows(rows_per_epoch(source), source.seed, *key),)
+            else:
+                corpus = source.corpora[key[0]]
+                found = (
+                    packing.order_windows(corpus.slots, source.seed, *key),
+                    packing.order_rows(corpus.packing.rows, source.seed, *key),
+                )
+            while len(source.orders) >= 4 * (len(source.corpora) + 1):
+                source.orders.pop(next(iter(source.orders)))
+            source.orders[key] = found
+        return source.orders[key]
+
+
+def windows_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which windows stand in these rows of the endless sequence.
+
+    Args:
+      source: R_e rows an epoch.
+      numbers: [R] int64, row numbers from 0.
+
+    Returns:
+      (corpus [R], pass over that corpus [R], windows [R, P], -1 where there is none).
+    """
+    epoch_rows = rows_per_epoch(source)
+    epochs = numbers // epoch_rows
+    places = np.zeros_like(numbers)
+    for epoch in np.unique(epochs).tolist():
+        (order,) = _remembered(source, (epoch,))
+        places[epochs == epoch] = order[numbers[epochs == epoch] % epoch_rows]
+    ends = np.cumsum([corpus.rows_per_epoch for corpus in source.corpora])
+    corpora = np.searchsorted(ends, places, side="right")
+    passes = np.zeros_like(numbers)
+    windows = np.full((len(numbers), source.windows_per_row), -1, np.int64)
+    for index, corpus in enumerate(source.corpora):
+        # Rows of this corpus form an endless sequence of their own: pass after pass over all its windows.
+        mine = corpora == index
+        sequence = epochs[mine] * corpus.rows_per_epoch + places[mine] - (ends[index] - corpus.rows_per_epoch)
+        passes[mine] = sequence // corpus.packing.rows
+        for number in np.unique(passes[mine]).tolist():
+            order, rows = _remembered(source, (index, number))
+            these = passes[mine] == number
+            found = packing.windows_of_rows(corpus.packing, order, rows[sequence[these] % corpus.packing.rows])
+            windows[np.flatnonzero(mine)[these]] = found
+    return corpora, passes, windows
