@@ -93,7 +93,11 @@ def _mixed_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> 
         # XLA hands the product to the tile unit only if the contracted axis of the first operand is minor in memory,
         # and moves a plain transposition into the product; the constraint makes it a copy.
         xt = with_layout_constraint(x.T, Layout((0, 1)))
-        dkernel = jax.lax.dot_general(xt, dy, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        # A caller may transpose the result (tied embeddings): XLA would move that into the product, swap the operands
+        # and lose the layout. The barrier keeps it outside.
+        dkernel = jax.lax.optimization_barrier(
+            jax.lax.dot_general(xt, dy, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        )
     else:
         dkernel = jax.lax.dot_general(x, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
     return dx.astype(jnp.bfloat16), dkernel
