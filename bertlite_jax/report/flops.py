@@ -117,7 +117,8 @@ def peak_flops(
     """Peak FLOP/s of one device in dense products, or None where it is not known.
 
     A CPU has no entry: it is measured, once a process, over all cores. Without `multiply` numpy measures float32;
-    bfloat16 on a CPU needs `multiply`, because a float32 peak would flatter it. `peak_origin` says which it was.
+    bfloat16 on a CPU needs `multiply`, because a float32 peak would flatter it. A jitted product is better in any case:
+    on a busy machine numpy's threads wait for each other and show a hundredth. `peak_origin` says which it was.
 
     Args:
       device_kind: as `jax.Device.device_kind` gives it, e.g. "NVIDIA H100 80GB HBM3", "TPU v5 lite", "cpu".
@@ -156,20 +157,23 @@ def measured_peak(
     The best of many, because other processes on the machine only make it slower; where they never pause, the peak
     comes out too low and the MFU too high.
     """
-    start, best, size = now(), 0.0, 256
+    end, best, size = now() + seconds, 0.0, 256
     while True:
         a = np.full((size, size), 0.5, np.float32)
         multiply(a, a)  # the first call may compile or start threads
-        until, shortest = now() + seconds / 5, float("inf")
-        while shortest == float("inf") or now() < until:
+        next_size, shortest = now() + seconds / 5, float("inf")
+        while True:
             before = now()
             multiply(a, a)
-            shortest = min(shortest, max(now() - before, 1e-9))
+            after = now()
+            shortest = min(shortest, max(after - before, 1e-9))
+            grows = size < 4096 and after + 16 * shortest < end  # twice the size is eight times the work, done twice
+            if after + shortest > end or (grows and after > next_size):
+                break
         best = max(best, 2 * size**3 / shortest)
-        size *= 2
-        # Twice the size is eight times the work, done twice.
-        if size > 4096 or start + seconds < now() + 16 * shortest:
+        if not grows:
             return best
+        size *= 2
 
 
 def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devices: int = 1) -> float | None:

@@ -197,7 +197,7 @@ def clock_time(seconds: float) -> str:
 
 # --- Where the time went -----------------------------------------------------------------------------------------
 
-BUCKETS = ("step", "data", "compile", "evaluation", "checkpoint")
+BUCKETS: tuple[str, ...] = ("step", "data", "compile", "evaluation", "checkpoint")
 
 
 class Clock:
@@ -211,7 +211,7 @@ class Clock:
         self._now = now
         self._since = now()
         self._open: list[str] = []
-        self._seconds = dict.fromkeys((*BUCKETS, "other"), 0.0)
+        self._seconds: dict[str, float] = dict.fromkeys([*BUCKETS, "other"], 0.0)
 
     @contextlib.contextmanager
     def measure(self, bucket: str) -> Iterator[None]:

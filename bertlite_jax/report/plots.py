@@ -1,0 +1,123 @@
+"""Curves of a run as SVG: one message a plot, axes with units, told apart by dash and marker as well as by colour."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bertlite_jax.config import UserError
+
+MOST_POINTS = 400
+"""Longer curves are drawn as means of consecutive logged lines."""
+
+
+class Curve(NamedTuple):
+    """Values over steps. `style`: `thin` for what is logged every few steps, `marked` for evaluations."""
+
+    label: str
+    steps: list[int]
+    values: list[float]
+    style: str
+
+
+class Level(NamedTuple):
+    """A horizontal line to compare with."""
+
+    label: str
+    value: float
+
+
+STYLES: dict[str, dict[str, Any]] = {
+    "thin": {"color": "#6b8fb3", "linewidth": 1.1},
+    "marked": {"color": "#111111", "linewidth": 1.4, "marker": "o", "markersize": 3.6},
+    "level": {"color": "#444444", "linewidth": 1.1, "linestyle": (0, (5, 3))},
+}
+# The salt makes the same plot the same file.
+FONTS: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hashsalt": "bertlite"}
+
+
+def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """Steps and values of the lines that have a number under `name`, by rising step."""
+    found = sorted((line["step"], float(line[name])) for line in lines if _is_number(line.get(name)))
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def thin_out(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
+    """At most `most` points: means of equally many consecutive values, placed at the last step of each."""
+    size = -(-len(steps) // most) if steps else 1
+    starts = range(0, len(steps), size)
+    means = [math.fsum(part) / len(part) for part in (values[start : start + size] for start in starts)]
+    return [steps[min(start + size, len(steps)) - 1] for start in starts], means
+
+
+def draw(
+    curves: Sequence[Curve],
+    unit: str,
+    levels: Sequence[Level] = (),
+    wide: bool = False,
+    from_zero: bool = False,
+    log: bool = False,
+    image: str = "svg",
+) -> bytes:
+    """One plot as SVG (or `image="png"`).
+
+    Args:
+      curves: none of them empty.
+      unit: the label of the vertical axis.
+      levels: horizontal lines to compare with.
+      wide: the full width of a page instead of half of it.
+      from_zero: the vertical axis starts at 0.
+      log: logarithmic vertical axis; only if all values are positive.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+    except ImportError as error:
+        raise UserError("report: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
+
+    with matplotlib.rc_context(FONTS):
+        figure = Figure(figsize=(9.6, 3.6) if wide else (4.7, 2.9), layout="constrained")
+        axes = figure.add_subplot()
+        for curve in curves:
+            steps, values = thin_out(curve.steps, curve.values)
+            single = {"marker": "o", "markersize": 3.6} if len(steps) == 1 else {}
+            axes.plot(steps, values, label=curve.label, **(STYLES[curve.style] | single))
+        for level in levels:
+            axes.axhline(level.value, label=level.label, **STYLES["level"])
+        if log and all(value > 0 for curve in curves for value in curve.values):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
+        elif from_zero:
+            axes.set_ylim(bottom=0)
+        axes.set_xlabel("step")
+        axes.set_ylabel(unit)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 5, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        if log or max(max(curve.values) for curve in curves) >= 1000:
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if log else "{x:,.0f}"))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        if len(curves) + len(levels) > 1:
+            look = {"frameon": False, "fontsize": 8.5, "handlelength": 2.2, "columnspacing": 1.2}
+            figure.legend(loc="outside upper left", ncols=len(curves) + len(levels), **look)
+        file = io.BytesIO()
+        figure.savefig(file, format=image, dpi=110, metadata={"Date": None} if image == "svg" else None)
+    return file.getvalue()
+
+
+def data_uri(svg: bytes) -> str:
+    """The picture as a `src` that needs no other file."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
