@@ -1,0 +1,132 @@
+"""Our parameters as plain arrays: flat names, the shape of each, and the padded vocabulary. Numpy only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from bertlite_jax.config import Model, UserError
+
+Flat = dict[str, np.ndarray]
+"""Arrays by flat name, such as `layers/ffn/up/kernel`."""
+
+OPTIONAL_PARTS = ("pooler", "mlm", "pair")
+"""Parts that a checkpoint may lack as a whole: a base model has no heads, a masked language model has no pooler."""
+
+
+def flatten(params: dict[str, Any], prefix: str = "") -> Flat:
+    """`{"layers/ffn/up/kernel": array, ...}` from nested dictionaries."""
+    flat: Flat = {}
+    for name, value in params.items():
+        path = f"{prefix}{name}"
+        flat |= flatten(value, f"{path}/") if isinstance(value, dict) else {path: np.asarray(value)}
+    return flat
+
+
+def nest(flat: Flat) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    params: dict[str, Any] = {}
+    for path, value in flat.items():
+        *folders, leaf = path.split("/")
+        place = params
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[leaf] = value
+    return params
+
+
+def stack_sizes(model: Model) -> dict[str, int]:
+    """Length of the leading axis of each part of `layers`: groups where the part is shared, layers where it is not."""
+    shared = {"attention": ("all", "attention"), "ffn": ("all", "ffn"), "norms": ("all",)}
+    return {part: model.share_groups if model.share in by else model.num_layers for part, by in shared.items()}
+
+
+def shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of the pretraining model, by flat name."""
+    v, e, d, f = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
+    size = stack_sizes(model)
+    built = {
+        "embeddings/word/embedding": (v, e),
+        "embeddings/position/embedding": (model.max_positions, e),
+        "embeddings/norm/scale": (e,),
+        "embeddings/norm/bias": (e,),
+    }
+    if model.token_types:
+        built["embeddings/token_type/embedding"] = (model.token_types, e)
+    if e != d:
+        built |= {"projection/kernel": (e, d), "projection/bias": (d,)}
+    for name in ("query", "key", "value", "output"):
+        at = f"layers/attention/{name}"
+        built |= {f"{at}/kernel": (size["attention"], d, d), f"{at}/bias": (size["attention"], d)}
+    built |= {"layers/ffn/up/kernel": (size["ffn"], d, f), "layers/ffn/up/bias": (size["ffn"], f)}
+    built |= {"layers/ffn/down/kernel": (size["ffn"], f, d), "layers/ffn/down/bias": (size["ffn"], d)}
+    for name in ("attention", "ffn"):
+        built |= {f"layers/norms/{name}/{leaf}": (size["norms"], d) for leaf in ("scale", "bias")}
+    if model.norm == "pre":
+        built |= {"final_norm/scale": (d,), "final_norm/bias": (d,)}
+    if model.pooler:
+        built |= {"pooler/kernel": (d, d), "pooler/bias": (d,)}
+    built |= {"mlm/dense/kernel": (d, e), "mlm/dense/bias": (e,), "mlm/norm/scale": (e,), "mlm/norm/bias": (e,)}
+    built["mlm/bias"] = (v,)
+    if model.pair_classes:
+        built |= {"pair/kernel": (d, model.pair_classes), "pair/bias": (model.pair_classes,)}
+    return built
+
+
+def check_shapes(flat: Flat, model: Model, where: str) -> None:
+    """Raises one UserError that lists every missing, unknown and wrongly shaped parameter.
+
+    A part of `OPTIONAL_PARTS` may be missing as a whole.
+    """
+    wanted = shapes(model)
+    absent = {part for part in OPTIONAL_PARTS if not any(path.split("/")[0] == part for path in flat)}
+    missing = [path for path in wanted if path not in flat and path.split("/")[0] not in absent]
+    unknown = [path for path in flat if path not in wanted]
+    found = {path: tuple(flat[path].shape) for path in wanted if path in flat}
+    wrong = [(path, shape, wanted[path]) for path, shape in found.items() if shape != wanted[path]]
+    raise_problems(where, missing, unknown, wrong)
+
+
+def raise_problems(where: str, missing: list[str], unknown: list[str], wrong: list[tuple]) -> None:
+    """One UserError with every problem; returns where there is none. `wrong`: (name, shape found, shape wanted)."""
+    problems = []
+    if missing:
+        problems.append(f"missing: {', '.join(missing)}")
+    if unknown:
+        problems.append(f"unknown: {', '.join(unknown)}")
+    if wrong:
+        problems.append("wrong shape: " + ", ".join(f"{name} is {got}, wanted {want}" for name, got, want in wrong))
+    if problems:
+        raise UserError(f"convert: {where}: tensors do not fit the config; " + "; ".join(problems))
+
+
+def missing_parts(params: dict[str, Any], model: Model) -> list[str]:
+    """Parts that `model` has and `params` lack, such as `pair` or `embeddings/token_type`: to be drawn fresh."""
+    flat = flatten(params)
+    lacking = [path.rsplit("/", 1)[0] for path in shapes(model) if path not in flat]
+    return list(dict.fromkeys("mlm" if part.startswith("mlm") else part for part in lacking))
+
+
+def trim_vocabulary(flat: Flat, model: Model) -> Flat:
+    """Drops the padded rows of the word table and of the output bias: [Vpad, ...] becomes [V, ...]."""
+    rows = ("embeddings/word/embedding", "mlm/bias")
+    return {path: value[: model.vocab_size] if path in rows else value for path, value in flat.items()}
+
+
+def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
+    """Appends zero rows until the word table and the output bias have `model.padded_vocab`; the inverse of trimming.
+
+    Raises:
+      UserError: the parameters belong to another vocabulary.
+    """
+    flat = flatten(params)
+    for path in ("embeddings/word/embedding", "mlm/bias"):
+        if path not in flat:
+            continue
+        value = flat[path]
+        if not model.vocab_size <= len(value) <= model.padded_vocab:
+            raise UserError(f"convert: {path} has {len(value)} rows and model.vocab_size is {model.vocab_size}")
+        widths = [(0, model.padded_vocab - len(value))] + [(0, 0)] * (value.ndim - 1)
+        flat[path] = np.pad(value, widths)
+    return nest(flat)

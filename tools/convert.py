@@ -1,0 +1,106 @@
+"""Weights to and from other formats.
+
+python tools/convert.py to-hf RUN OUT        a run's newest checkpoint as a folder of transformers
+python tools/convert.py from-hf FOLDER OUT   a folder of transformers as one that `--init` starts from
+python tools/convert.py int8 RUN OUT         a run's (or any readable folder's) weights as 8-bit integers
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from bertlite_jax.config import UserError
+from bertlite_jax.convert import huggingface, parameters, quantize
+
+
+def to_hf(
+    run: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    family: Annotated[
+        Literal["auto", "albert", "bert", "distilbert"],
+        tyro.conf.arg(help="Whose classes hold the model; auto chooses."),
+    ] = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Write a run's newest checkpoint as a folder that transformers' from_pretrained loads.
+
+    Args:
+        run: Work directory of a pretraining run.
+        out: Folder to write.
+        overwrite: Replace an earlier export.
+    """
+    written = huggingface.run_to_hf(run, out, family=None if family == "auto" else family, overwrite=overwrite)
+    print(f"{out}: {written}, {_megabytes(pathlib.Path(out) / huggingface.WEIGHTS)} of weights")
+
+
+def from_hf(folder: tyro.conf.Positional[str], out: tyro.conf.Positional[str], overwrite: bool = False) -> None:
+    """Read ALBERT, BERT or DistilBERT weights of transformers and write them as a folder that `--init` takes.
+
+    Args:
+        folder: Holds config.json and model.safetensors.
+        out: Folder to write.
+        overwrite: Replace an earlier result.
+    """
+    params, model = huggingface.from_hf(folder)
+    huggingface.save_params(params, model, out, overwrite=overwrite)
+    heads = [part for part in parameters.OPTIONAL_PARTS if part not in params]
+    print(f"{out}: {_megabytes(pathlib.Path(out) / huggingface.OUR_WEIGHTS)} of weights")
+    if heads:
+        print(f"not in the checkpoint: {', '.join(heads)}; a run that starts from here draws what it needs of them")
+
+
+def int8(
+    run: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    bits: Literal[7, 8] = 7,
+    keep: tuple[str, ...] = (),
+    overwrite: bool = False,
+) -> None:
+    """Write weights as 8-bit integers with one scale a channel, and print what that costs.
+
+    Args:
+        run: Work directory of a run, folder of transformers, or folder of from-hf.
+        out: Folder; the file model.int8.safetensors is written into it.
+        bits: 7 is right on every CPU, 8 only where products of u8 and s8 do not saturate (VNNI, AMX, ARM).
+        keep: Parts that stay float, by the start of their names, such as pooler pair layers/ffn/down.
+        overwrite: Replace the file.
+    """
+    params, model = huggingface.load_weights(run)
+    container = quantize.quantize(params, model, bits=bits, keep=keep)
+    size = quantize.save(container, pathlib.Path(out) / quantize.FILE, overwrite=overwrite)
+    table = Table("tensor", "shape", "largest error / channel's largest weight", "error (rms, relative)")
+    for name, (largest, mean) in quantize.errors(params, container).items():
+        table.add_row(name, "x".join(map(str, container.integers[name].shape)), f"{largest:.5f}", f"{mean:.5f}")
+    Console().print(table)
+    numbers = [*container.integers.values(), *container.floats.values()]
+    before = 4 * sum(value.size for value in numbers)
+    print(f"{out}/{quantize.FILE}: {size / 1e6:.2f} MB, {size / before:.3f} of {before / 1e6:.2f} MB in f32")
+
+
+def _megabytes(path: pathlib.Path) -> str:
+    return f"{path.stat().st_size / 1e6:.2f} MB"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            {"to-hf": to_hf, "from-hf": from_hf, "int8": int8},
+            prog="convert.py",
+            description=(__doc__ or "").splitlines()[0],
+            args=arguments,
+        )
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
