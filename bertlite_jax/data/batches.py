@@ -88,7 +88,7 @@ def _read_pairs(source: Source, index: int, numbers: np.ndarray, passes: np.ndar
     keys = window_keys(numbers, source.seed, index, passes)
     spans = corpus.lengths[numbers, 1].astype(np.int64)
     task, single = source.data.pair_task, source.data.single_segment
-    return make_pairs(read(numbers), spans, keys, task, single, read, len(corpus.lengths))
+    return make_pairs(read(numbers), spans, keys, task, single, read, corpus.lengths[:, 0])
 
 
 def _lay_out(

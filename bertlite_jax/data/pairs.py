@@ -76,7 +76,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def draw(keys: np.ndarray, purpose: int, counts: np.ndarray | int) -> np.ndarray:
     """One number in 0..count - 1 for each key; [W] int64, 0 where the count is 0. Integers only, no state."""
-    high = _mix(keys + np.uint64(purpose) * np.uint64(0xD1342543DE82EF95)) >> np.uint64(32)
+    high = _mix(keys + np.uint64(purpose * 0xD1342543DE82EF95 % 2**64)) >> np.uint64(32)
     return ((high * np.asarray(counts, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
@@ -170,7 +170,7 @@ def _last_boundary(bounds: _Boundaries, start: np.ndarray, limit: np.ndarray) ->
     return np.where(high > low, padded[high - 1] - bounds.bases[:-1], start)
 
 
-CUT, LABEL, TRIM, DONOR, PLACE = 1, 2, 3, 4, 5
+CUT, LABEL, TRIM, PLACE, DONOR = 1, 2, 3, 4, 16
 """Purposes of the draws."""
 
 LABELS = {"sop": 2, "nsp": 2, "three_way": 3}
@@ -184,7 +184,7 @@ def make_pairs(
     task: str,
     single_segment: str,
     other_windows: Callable[[np.ndarray], Windows],
-    population: int,
+    sizes: np.ndarray,
 ) -> Pairs:
     """Cuts windows into pairs, swaps them or replaces their B, all by draws from `keys`.
 
@@ -201,7 +201,7 @@ def make_pairs(
       single_segment: for windows without a fitting place to cut. `drop`: one segment, weight 0. `split`: cut at any
         word start, which may give the order away. `reference`: cut so, a random B, label 1.
       other_windows: reads windows of the same corpus by number.
-      population: number of windows in the corpus.
+      sizes: [N] integers, tokens of every window of that corpus.
 
     Source: Lan et al. 2020 (arXiv 1909.11942), section 3.1; Devlin et al. 2019 (arXiv 1810.04805), section 3.1; Wang
     et al. 2020 (StructBERT, arXiv 1908.04577), section 2.2; google-research/albert:create_pretraining_data.py.
@@ -235,7 +235,7 @@ def make_pairs(
         windows.tokens, windows.word_starts, a_start, a_length, b_start, b_length, labels.astype(np.int32), weights
     )
     wanted = np.where(kind == SENTENCE, SENTENCE, INSIDE)
-    return _with_random_b(pairs, np.flatnonzero(random), windows.documents, wanted, keys, other_windows, population)
+    return _with_random_b(pairs, np.flatnonzero(random), windows.documents, wanted, keys, other_windows, sizes)
 
 
 def _with_random_b(
@@ -245,7 +245,7 @@ def _with_random_b(
     kinds: np.ndarray,
     keys: np.ndarray,
     other_windows: Callable[[np.ndarray], Windows],
-    population: int,
+    sizes: np.ndarray,
 ) -> Pairs:
     """Replaces B of the pairs numbered `pending`. One that finds none in eight draws stays true, with weight 0."""
     b_start, b_length = pairs.b_start.copy(), pairs.b_length.copy()
@@ -255,7 +255,7 @@ def _with_random_b(
         if not pending.size:
             break
         drawn = keys[pending] + np.uint64(attempt)
-        donors = other_windows(draw(drawn, DONOR, population))
+        donors = other_windows(_long_enough(drawn, sizes, b_length[pending]))
         bounds = _boundaries(donors, kinds[pending])
         n, limit = np.diff(donors.offsets), b_length[pending]
         # A start that leaves room for the whole length, or the first one.
@@ -282,6 +282,13 @@ def _with_random_b(
         labels=labels,
         weights=weights,
     )
+
+
+def _long_enough(keys: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """[W] windows: of sixteen drawn for each key, the first with room for `wanted` tokens and some choice of where."""
+    candidates = np.stack([draw(keys, DONOR + attempt, len(sizes)) for attempt in range(16)], axis=1)
+    room = np.minimum(sizes[candidates].astype(np.int64) - wanted[:, None], 16)
+    return candidates[np.arange(len(keys)), room.argmax(axis=1)]
 
 
 # --- What the edges give away ----------------------------------------------------------------------------------------

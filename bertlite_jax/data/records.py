@@ -153,7 +153,7 @@ def _parse(raw: list[bytes], token_type: str) -> Windows:
         after = at + entry
         at, size = _message(buffer, at, 0x0A)
         key = np.frombuffer(name.encode(), np.uint8)
-        _check((size == key.size) & (after + 1 <= ends))
+        _check((size == key.size) & (after <= ends))
         _check((buffer[at[:, None] + np.arange(key.size)] == key).all(axis=1))
         at, _ = _message(buffer, at + key.size, 0x12)
         at, size = _message(buffer, at, 0x1A if name == "document" else 0x0A)
