@@ -1,0 +1,302 @@
+"""The `bertlite` command: reads a config and overrides, calls one job.
+
+Exit codes: 0 done (a preempted job too: it has saved), 2 bad input or config, 1 anything else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from bertlite_jax import config as settings
+from bertlite_jax.config import UserError
+
+PairTask = Literal["sop", "nsp", "three_way", "none"]
+
+
+# --- Jobs that prepare data ------------------------------------------------------------------------------------------
+
+
+def tokenizer(
+    text: Positional[tuple[str, ...]],
+    /,
+    out: str,
+    vocab_size: int = 30_000,
+    kind: Literal["sentencepiece", "wordpiece", "bpe"] = "sentencepiece",
+    cased: bool = False,
+    keep_accents: bool = False,
+    word_segmenter: Literal["pieces", "jieba"] = "pieces",
+    text_field: str = "text",
+    language: str = "auto",
+) -> None:
+    """Trains a tokenizer on text files, or adopts a released vocabulary.
+
+    Args:
+      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders. Or one released vocabulary to adopt: an ALBERT
+        .model, a BERT vocab.txt, a Hugging Face folder with tokenizer.json.
+      out: Folder to write.
+      vocab_size: Pieces, the special ones included.
+      kind: Unigram with ALBERT's id layout, WordPiece with BERT's, or byte-level BPE.
+      cased: Keep capitals.
+      keep_accents: Keep accents.
+      word_segmenter: What says where words start: the pieces (spaced languages) or jieba (Chinese).
+      text_field: Field of JSONL objects, column of Parquet files.
+      language: Language code for splitting sentences; auto: by script.
+    """
+    from bertlite_jax.jobs.tokenizer import make_tokenizer
+
+    make_tokenizer(
+        text,
+        out,
+        vocab_size=vocab_size,
+        kind=kind,
+        lower=not cased,
+        keep_accents=keep_accents or cased,
+        word_segmenter=word_segmenter,
+        text_field=text_field,
+        language=language,
+    )
+
+
+def corpus(
+    text: Positional[tuple[str, ...]],
+    /,
+    tokenizer: str,
+    out: str,
+    length: int = 512,
+    validation_fraction: float = 0.02,
+    short_fraction: float = 0.1,
+    whole_sentences: bool = False,
+    language: str = "auto",
+    one_sentence_per_line: bool = False,
+    text_field: str = "text",
+    on_bad_text: Literal["refuse", "replace"] = "refuse",
+    workers: int = 0,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Builds a corpus of windows from text files.
+
+    Args:
+      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders. Plain text has a paragraph or a sentence a line and
+        a blank line between documents.
+      tokenizer: Folder that `bertlite tokenizer` made.
+      out: Folder to write.
+      length: Tokens in a row that the windows must fit into, specials included.
+      validation_fraction: Share of the documents that is held out.
+      short_fraction: Share of the windows that aim at a random shorter length.
+      whole_sentences: Never cut a sentence that fits a window of its own; costs slots.
+      language: Language code for splitting sentences; auto: by script.
+      one_sentence_per_line: Lines are sentences already.
+      text_field: Field of JSONL objects, column of Parquet files.
+      on_bad_text: What to do with invalid UTF-8.
+      workers: Processes; 0: one a core. The result is the same.
+      seed: Of the split and the short windows.
+      overwrite: Replace an existing corpus.
+    """
+    from bertlite_jax.data.corpus import build
+
+    build(
+        text,
+        tokenizer,
+        out,
+        length=length,
+        validation_fraction=validation_fraction,
+        short_fraction=short_fraction,
+        whole_sentences=whole_sentences,
+        language=language,
+        one_sentence_per_line=one_sentence_per_line,
+        text_field=text_field,
+        on_bad_text=on_bad_text,
+        workers=workers,
+        seed=seed,
+        overwrite=overwrite,
+    )
+
+
+# --- Jobs on runs ----------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _PretrainOptions:
+    """Trains an encoder on a corpus, or goes on with the run in the work directory."""
+
+    config: Annotated[settings.Pretrain, arg(name="")]
+    workdir: str
+    """Folder of the run. One that holds the same run already is gone on with."""
+    init: str = ""
+    """A run's work directory, or a Hugging Face folder, whose weights to start from."""
+    overwrite: bool = False
+    """Start anew where the work directory holds a run."""
+
+
+def _pretrain(args: Sequence[str]) -> None:
+    config, rest, prog = _config_file("pretrain", args, settings.Pretrain)
+    options = tyro.cli(
+        _PretrainOptions,
+        args=rest,
+        prog=prog,
+        default=_PretrainOptions(config=config, workdir=tyro.MISSING),
+    )
+    from bertlite_jax.jobs.pretrain import pretrain
+
+    summary = pretrain(options.config, options.workdir, options.init, options.overwrite)
+    _print_figures("summary", summary)
+
+
+def evaluate(
+    run: Positional[str],
+    /,
+    corpus: UseAppendAction[tuple[str, ...]] = (),
+    pair_task: PairTask | None = None,
+    rows: int = 0,
+) -> None:
+    """Scores a run on the validation split of a corpus.
+
+    Args:
+      run: Work directory of a pretraining run.
+      corpus: Corpus folder; may be given several times. By default the run's own.
+      pair_task: Task to score with the pair head, whatever it was trained on. By default the run's own.
+      rows: Rows of the validation split to read; 0: all.
+    """
+    from bertlite_jax.jobs.evaluate import evaluate as job
+
+    _print_figures(f"evaluation of {run}", job(run, tuple(corpus), pair_task, rows))
+
+
+def fill_mask(run: Positional[str], text: Positional[str], /, top: int = 5) -> None:
+    """Shows what a trained model would put in place of [MASK].
+
+    Args:
+      run: Work directory of a pretraining run.
+      text: A text with [MASK] in it.
+      top: Guesses to show for each [MASK].
+    """
+    from bertlite_jax.jobs.fill_mask import fill_mask as job
+
+    for number, guesses in enumerate(job(run, text, top), 1):
+        shown = "  ".join(f"{piece.replace('▁', '')} {share:.3f}" for piece, share in guesses)
+        print(f"[MASK] {number}: {shown}")
+
+
+def report(run: Positional[str], /) -> None:
+    """Writes report.html, one self-contained file, into a work directory.
+
+    Args:
+      run: Work directory of a run.
+    """
+    from bertlite_jax.jobs.report import report as job
+
+    print(f"report: wrote {job(run)}")
+
+
+def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool = False) -> None:
+    """From bundled text to an evaluated, exported ALBERT in minutes.
+
+    Args:
+      workdir: Folder for the tokenizer, the corpus, the run and its exports.
+      seed: Of the weights, the data order and the masks.
+      overwrite: Start anew where the folder holds an earlier quickstart.
+    """
+    from bertlite_jax.jobs.quickstart import quickstart as job
+
+    job(workdir, seed, overwrite)
+
+
+# --- Benchmarks ------------------------------------------------------------------------------------------------------
+
+
+def _bench(args: Sequence[str]) -> None:
+    from bertlite_jax.jobs.bench_data import bench_data
+    from bertlite_jax.jobs.bench_train import bench_train
+
+    jobs = {"data": bench_data, "train": bench_train}
+    name, rest = _choose("bench", args, jobs)
+    tyro.cli(jobs[name], args=rest, prog=f"bertlite bench {name}")
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+_SIMPLE: dict[str, Callable[..., None]] = {
+    "tokenizer": tokenizer,
+    "corpus": corpus,
+    "evaluate": evaluate,
+    "fill-mask": fill_mask,
+    "report": report,
+    "quickstart": quickstart,
+}
+_OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {"pretrain": _pretrain, "bench": _bench}
+_HELP = """usage: bertlite JOB ...
+
+  tokenizer   train a tokenizer, or adopt a released vocabulary
+  corpus      text files become a corpus of windows
+  pretrain    a corpus becomes a pretrained encoder: bertlite pretrain CONFIG.py --workdir RUN [--optim.learning-rate 1e-3 ...]
+  evaluate    score a run on held-out text
+  fill-mask   what a trained model puts in place of [MASK]
+  report      curves, figures and samples of a run in one HTML file
+  bench       measure: bertlite bench data | train
+  quickstart  all of it on bundled text, in minutes
+
+bertlite JOB --help explains the job's options.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one job; returns the exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("bertlite_jax").setLevel(logging.INFO)
+    if not args or args[0] in ("-h", "--help"):
+        print(_HELP)
+        return 0
+    try:
+        name, rest = _choose("bertlite", args, _SIMPLE | _OWN_PARSER)
+        if name in _SIMPLE:
+            tyro.cli(_SIMPLE[name], args=rest, prog=f"bertlite {name}")
+        else:
+            _OWN_PARSER[name](rest)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # The reader of our output, `head` for one, has seen enough.
+        return 0
+    return 0
+
+
+def _choose(what: str, args: Sequence[str], known: dict[str, Any]) -> tuple[str, list[str]]:
+    if not args or args[0] not in known:
+        name = args[0] if args else "nothing"
+        raise UserError(f"{what}: unknown job {name}; {settings.fields_close_to(name, list(known))}")
+    return args[0], list(args[1:])
+
+
+def _config_file(job: str, args: Sequence[str], kind: type) -> tuple[Any, list[str], str]:
+    """The config that the first argument names, the remaining arguments, and what `--help` calls the command."""
+    if not args or args[0].startswith("-"):
+        if "-h" in args or "--help" in args:
+            return kind(), ["--help"], f"bertlite {job} CONFIG.py"
+        raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
+    config = settings.load_file(args[0])
+    if not isinstance(config, kind):
+        raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} wants a {kind.__name__}")
+    return config, list(args[1:]), f"bertlite {job} {args[0]}"
+
+
+def _print_figures(title: str, figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        if not isinstance(value, dict):
+            table.add_row(
+                name,
+                f"{value:,.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value),
+            )
+    Console().print(table)

@@ -1,0 +1,146 @@
+"""`bertlite evaluate`: scores a run on the validation split of a corpus, by the one fixed masking."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from bertlite_jax import config as settings
+from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.convert import huggingface
+from bertlite_jax.data import batches, source
+from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.model import precision
+from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.train import objective, sharding
+
+PAIR_CLASSES = {"sop": 2, "nsp": 2, "three_way": 3, "none": 0}
+
+Evaluate = Callable[[Any], dict[str, float]]
+"""Parameters in, `valid_*` figures out."""
+
+
+def open_evaluation(config: Pretrain, apply: objective.Apply, mesh: Mesh) -> Evaluate:
+    """Opens the validation split and returns the function that scores parameters on it.
+
+    Args:
+      config: its `data` names the corpora and the pair task, `run.eval_rows` how many rows are read.
+      apply: of the model.
+      mesh: devices that share the rows.
+
+    Returns:
+      A function of the parameters. Its figures: `valid_mlm_loss`, `valid_mlm_accuracy`, `unigram_entropy`,
+      `majority_accuracy`, and with a pair task `valid_pair_loss`, `valid_pair_accuracy`, `pair_label_prior`.
+    """
+    held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
+    trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)
+    counts = np.zeros(config.model.vocab_size, np.int32)
+    seen = source.unigram_counts(trained_on)
+    counts[: len(seen)] = np.minimum(seen, np.iinfo(np.int32).max)
+    classes = PAIR_CLASSES[config.data.pair_task]
+    sums_of = jax.jit(objective.make_evaluation(apply, config.model, held_out.special_ids, classes))
+    rows = evaluation_batch_rows(config, mesh.size)
+
+    def evaluate(params: Any) -> dict[str, float]:
+        totals: dict[str, Any] = {}
+        here = (jax.process_index(), jax.process_count())
+        for batch in batches.evaluation_rows(held_out, config.run.eval_rows, rows, *here):
+            found = jax.device_get(sums_of(params, counts, sharding.put_batch(batch, mesh)))
+            totals = {name: totals.get(name, 0.0) + np.asarray(value, np.float64) for name, value in found.items()}
+        return figures(totals)
+
+    return evaluate
+
+
+def evaluation_batch_rows(config: Pretrain, devices: int) -> int:
+    """Rows in an evaluation batch: a micro-batch's, or what the evaluation has if that is less."""
+    wanted = config.data.batch_rows // config.optim.micro_batches
+    if config.run.eval_rows:
+        wanted = min(wanted, config.run.eval_rows)
+    return max(1, wanted // devices) * devices
+
+
+def figures(totals: Mapping[str, Any]) -> dict[str, float]:
+    """Sums over the evaluation rows as the figures that are reported."""
+    weight = float(totals["mlm_weight"])
+    if not weight:
+        raise UserError("evaluate: the validation split has no token to predict; build the corpus from more text")
+    means = {
+        "valid_mlm_loss": totals["mlm_sum"] / weight,
+        "valid_mlm_accuracy": totals["mlm_correct"] / weight,
+        "unigram_entropy": totals["unigram_sum"] / weight,
+        "majority_accuracy": totals["majority_correct"] / weight,
+        "valid_predictions": weight,
+    }
+    if totals.get("pair_weight", 0.0) > 0:
+        pairs = totals["pair_weight"]
+        means |= {
+            "valid_pair_loss": totals["pair_sum"] / pairs,
+            "valid_pair_accuracy": totals["pair_correct"] / pairs,
+            "pair_label_prior": totals["pair_labels"].max() / pairs,
+            "valid_pairs": pairs,
+        }
+    return {name: float(value) for name, value in means.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run that was trained, as evaluation, prediction and export need it."""
+
+    config: Pretrain
+    params: Any
+    tokenizer: tokenizers.Tokenizer
+    apply: Any
+
+
+def open_run(run: str | os.PathLike[str]) -> Trained:
+    """The newest good checkpoint of a work directory, its config and its tokenizer.
+
+    Raises:
+      UserError: not a work directory, or nothing in it can be restored.
+    """
+    folder = pathlib.Path(run)
+    config = settings.read_json(folder / "config.json")
+    params, _ = huggingface.load_weights(folder)
+    tokenizer = tokenizers.load(str(folder / "tokenizer"))
+    compute = precision.resolve(config.model.compute, jax.default_backend())
+    return Trained(config, params, tokenizer, PretrainingModel(config.model, compute).apply)
+
+
+def evaluate(
+    run: str,
+    corpus: tuple[str, ...] = (),
+    pair_task: Literal["sop", "nsp", "three_way", "none"] | None = None,
+    rows: int = 0,
+) -> dict[str, float]:
+    """Scores the newest checkpoint of a run.
+
+    Args:
+      run: its work directory.
+      corpus: folders whose validation splits are read; empty: the run's own.
+      pair_task: scored with the run's pair head, whatever it was trained on; None: the run's own.
+      rows: how many rows of the validation split; 0: all.
+
+    Returns:
+      As of `open_evaluation`.
+    """
+    trained = open_run(run)
+    config = trained.config
+    data = dataclasses.replace(
+        config.data, corpus=corpus or config.data.corpus, weights=(), pair_task=pair_task or config.data.pair_task
+    )
+    classes = config.model.pair_classes
+    if pair_task and PAIR_CLASSES[pair_task] not in (0, classes):
+        raise UserError(f"evaluate: {run} has a pair head of {classes} classes; {pair_task} cannot be scored with it")
+    config = dataclasses.replace(config, data=data, run=dataclasses.replace(config.run, eval_rows=rows))
+    held_out = source.open_source(data, "validation", objective.EVALUATION_SEED)
+    if held_out.tokenizer_hash != trained.tokenizer.hash:
+        raise UserError(f"evaluate: {data.corpus[0]} was built with another tokenizer than {run} was trained with")
+    return open_evaluation(config, trained.apply, sharding.make_mesh(1))(trained.params)

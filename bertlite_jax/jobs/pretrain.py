@@ -1,0 +1,285 @@
+"""`bertlite pretrain`: a corpus becomes a pretrained encoder. The main job, told from top to bottom.
+
+Everything random is a function of (seed, step, row in the global batch). There is no iterator state: a run that is
+killed and started again goes on with the losses that would have followed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from bertlite_jax import config as settings
+from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.convert import huggingface, parameters
+from bertlite_jax.data import batches, pairs, source
+from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.jobs import fill_mask, stopping, workdir
+from bertlite_jax.jobs.evaluate import Trained, open_evaluation
+from bertlite_jax.model import dense, precision
+from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.report import flops, metrics
+from bertlite_jax.report.pace import Pace
+from bertlite_jax.train import checkpoint, objective, optim, sharding, state, warm_start
+from bertlite_jax.train.step import make_step
+
+
+def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False) -> dict[str, Any]:
+    """Trains, or goes on with, the run in a work directory.
+
+    Args:
+      config: everything that the run depends on.
+      run: the work directory. See the README for what is written there.
+      init: a run's work directory, or a folder of `transformers`, whose weights to start from.
+      overwrite: start anew where the directory holds a run.
+
+    Returns:
+      What `summary.json` holds.
+
+    Raises:
+      UserError: anything that can be seen to be wrong before the first step.
+      stopping.Diverged: NaN, or a loss above `run.spike_factor` times its running mean.
+    """
+    # --- Check everything that can be checked before the first batch ---------------------------------------------
+    mesh = _mesh(config)
+    settings.check_pretrain(config, mesh.size)
+    tokenizer = tokenizers.load(config.data.tokenizer)
+    corpus = source.open_source(config.data, "train", config.run.seed)
+    _check_agreement(config, tokenizer, corpus)
+    compute = precision.resolve(config.model.compute, mesh.devices.flat[0].platform)
+    given = huggingface.load_weights(init) if init else None
+
+    # --- Work directory -----------------------------------------------------------------------------------------
+    folder = pathlib.Path(run)
+    resumed = workdir.open_workdir(folder, config, overwrite, workdir.environment(), print)
+    workdir.copy_tokenizer(config.data.tokenizer, folder)
+
+    # --- Model, state, step ---------------------------------------------------------------------------------------
+    model = PretrainingModel(config.model, compute)
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows)
+    held = state.init_state(lambda key: _init(model, key), optimizer, config.run.seed, mesh)
+    step_fn = make_step(
+        prepare=objective.make_prepare(config, corpus.special_ids),
+        loss=objective.make_loss(model.apply, config),
+        optimizer=optimizer,
+        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
+        mesh=mesh,
+        micro_batches=config.optim.micro_batches,
+        seed=config.run.seed,
+        unroll=config.model.unroll,
+    )
+    evaluate = open_evaluation(config, model.apply, mesh)
+    peak = flops.peak_flops(_device_kind(mesh), _peak_compute(compute), _multiply(compute))
+    _describe(config, corpus, tokenizer, mesh, compute, held)
+
+    # --- Go on where the last run stopped: own checkpoint, else given weights, else fresh ones ----------------------
+    good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
+    meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0}
+    if good is not None:
+        params, opt, meta = checkpoint.restore(
+            folder / "checkpoints", good, state.shapes_of(held.params, mesh), state.shapes_of(held.opt, mesh)
+        )
+        held = state.TrainState(step=jax.device_put(np.int32(good), sharding.replicated(mesh)), params=params, opt=opt)
+        print(f"pretrain: going on from step {good} of {folder}")
+    elif given is not None:
+        held = dataclasses.replace(held, params=_warm(held.params, given, config, init, mesh))
+    start = good or 0
+    workdir.truncate_metrics(folder / "metrics.jsonl", start)
+    saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, config.run.keep_every)
+    writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
+
+    # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
+    clock, guard = metrics.Clock(), stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
+    devices = 1 if _device_kind(mesh) == "cpu" else mesh.size  # A CPU's peak is the whole host's.
+    pace = Pace(flops.train_flops_per_step(config), peak, devices, meta["real_tokens"], meta["seconds"])
+    trace = _profiler(config, folder)
+    figures: dict[str, float] = {}
+    stopped = False
+    with stopping.stop_signals() as stop_wanted, metrics.progress(config.run.steps, start) as display:
+
+        def settle(number: int, pending: dict[str, jax.Array]) -> None:
+            """Reads the metrics of an update that was dispatched earlier; guards, counts, logs."""
+            with clock.measure("step"):
+                values = objective.readable({k: float(v) for k, v in jax.device_get(pending).items()})
+            guard.check(number, values)
+            pace.count(values["real_tokens"], clock.seconds()["data"])
+            if number % config.run.log_every == 0 or number == config.run.steps:
+                line = values | pace.read()
+                metrics.write(writer, number, line)
+                display.show(number, line)
+
+        pending: dict[str, jax.Array] | None = None
+        feed = batches.feed(
+            corpus,
+            start,
+            config.run.steps,
+            config.data.batch_rows,
+            config.data.read_threads,
+            jax.process_index(),
+            jax.process_count(),
+        )
+        for number in range(start + 1, config.run.steps + 1):
+            trace(number)
+            with clock.measure("data"):
+                batch = sharding.put_batch(next(feed), mesh)
+            with clock.measure("compile" if number == start + 1 else "step"):
+                held, new = step_fn(held, batch)
+            if pending is not None:
+                settle(number - 1, pending)
+            pending = new
+            checkpoint.maybe_seal(saved)
+
+            last, stopped = number == config.run.steps, stop_wanted()
+            evaluates = config.run.eval_every and number % config.run.eval_every == 0
+            if last or stopped or evaluates or number % config.run.checkpoint_every == 0:
+                settle(number, pending)  # A checkpoint must not hold what the guard would have refused.
+                pending = None
+                pace.pause()
+            if last or stopped or number % config.run.checkpoint_every == 0:
+                with clock.measure("checkpoint"):
+                    meta = {"step": number, "loss_mean": guard.mean} | pace.totals()
+                    checkpoint.save(saved, number, held.params, held.opt, meta)
+            if last or (evaluates and not stopped):
+                with clock.measure("evaluation"):
+                    figures = evaluate(held.params)
+                metrics.write(writer, number, figures)
+                display.say(_evaluation_line(number, figures))
+            if stopped:
+                break
+        with clock.measure("checkpoint"):
+            checkpoint.finish(saved)
+    trace(0)
+    metrics.close(writer)
+
+    # --- Summary -------------------------------------------------------------------------------------------------
+    number = int(held.step)
+    if stopped and number < config.run.steps:
+        print(f"pretrain: stopped by a signal after step {number}, which is saved; the same command goes on from there")
+        return {"stopped": True, "steps": number}
+    figures = figures or evaluate(held.params)
+    summary = {
+        "steps": number,
+        "real_tokens": int(pace.totals()["real_tokens"]),
+        "wall_seconds": round(pace.totals()["seconds"], 1),
+        **figures,
+        "parameters": state.count_parameters(held.params),
+        "compute": compute,
+        "time_shares": {name: round(share, 4) for name, share in clock.shares().items()},
+    }
+    workdir.write_json(folder / "summary.json", summary)
+    trained = Trained(config, jax.device_get(held.params), tokenizer, model.apply)
+    workdir.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
+    return summary
+
+
+# --- Checks ----------------------------------------------------------------------------------------------------------
+
+
+def _mesh(config: Pretrain) -> jax.sharding.Mesh:
+    try:
+        return sharding.make_mesh(config.run.devices)
+    except ValueError as error:
+        raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
+
+
+def _check_agreement(config: Pretrain, tokenizer: tokenizers.Tokenizer, corpus: source.Source) -> None:
+    if tokenizer.hash != corpus.tokenizer_hash:
+        raise UserError(
+            f"pretrain: {config.data.corpus[0]} was not built with the tokenizer {config.data.tokenizer}; "
+            "build it again, or pass the tokenizer that it was built with"
+        )
+    if tokenizer.vocab_size != config.model.vocab_size:
+        raise UserError(
+            f"config: model.vocab_size = {config.model.vocab_size}, but {config.data.tokenizer} has "
+            f"{tokenizer.vocab_size} pieces; pass --model.vocab-size {tokenizer.vocab_size}"
+        )
+
+
+def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
+    """Says what will run, before the first step."""
+    memory = flops.step_memory_bytes(config, mesh.size, "bfloat16" if compute == "bfloat16" else "float32")
+    steps_an_epoch = source.rows_per_epoch(corpus) / config.data.batch_rows
+    print(
+        f"pretrain: {state.count_parameters(held.params):,} parameters, {mesh.size} x {_device_kind(mesh)}, products "
+        f"in {compute}, about {memory['total'] / 2**20:,.0f} MiB a device\n"
+        f"pretrain: {config.run.steps:,} steps of {config.data.batch_rows} rows of {config.data.length} tokens; "
+        f"an epoch is {steps_an_epoch:,.1f} steps"
+    )
+    if config.data.pair_task == "none":
+        return
+    kinds = pairs.token_kinds(tokenizer.pieces(np.arange(tokenizer.vocab_size)))
+    found = batches.pair_statistics(corpus, batches=min(20, math.ceil(steps_an_epoch)), kinds=kinds)
+    shares = ", ".join(f"{label}: {share:.3f}" for label, share in found["label_shares"].items())
+    rule = found["edge_rule_accuracy"]
+    print(
+        f"pretrain: pairs ({config.data.pair_task}): labels {shares}; windows without a pair "
+        f"{found['weight_zero_share']:.3f}" + (f"; a rule that reads only the edges scores {rule:.3f}" if rule else "")
+    )
+
+
+# --- Weights --------------------------------------------------------------------------------------------------------
+
+
+def _init(model: PretrainingModel, key: jax.Array) -> Any:
+    ids = np.zeros((1, 8), np.int32)
+    return model.init(key, ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
+
+
+def _warm(fresh: Any, given: tuple[Any, settings.Model], config: Pretrain, init: str, mesh: Any) -> Any:
+    params, notes = warm_start.merge(fresh, parameters.pad_vocabulary(given[0], config.model), init)
+    for note in notes:
+        print(note)
+    return jax.device_put(params, sharding.replicated(mesh))
+
+
+# --- Speed -----------------------------------------------------------------------------------------------------------
+
+
+def _device_kind(mesh: Any) -> str:
+    return mesh.devices.flat[0].device_kind
+
+
+def _peak_compute(compute: str) -> str:
+    return "float32" if compute == "float32" else "bfloat16"
+
+
+def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], object]:
+    """A product in the precision of the run, for measuring what a CPU can do."""
+    product = jax.jit(lambda a, b: dense.matmul(a, b, compute))
+    return lambda a, b: product(a, b).block_until_ready()
+
+
+# --- Profile, lines ------------------------------------------------------------------------------------------------
+
+
+def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
+    """`trace(step)` before each step starts and ends the profiler; step 0 ends it in any case."""
+    first, last = settings.profile_window(config.run.profile_steps)
+    running: list[int] = []
+
+    def trace(number: int) -> None:
+        if first and number == first:
+            jax.profiler.start_trace(folder / "profile")
+            running.append(number)
+        elif running and (number == last or number == 0):
+            jax.profiler.stop_trace()
+            running.clear()
+            print(f"pretrain: profile of steps {first} to {last - 1} in {folder / 'profile'}")
+
+    return trace
+
+
+def _evaluation_line(number: int, figures: dict[str, float]) -> str:
+    line = (
+        f"valid at step {number}: MLM loss {figures['valid_mlm_loss']:.3f} (unigram {figures['unigram_entropy']:.3f}), "
+        f"accuracy {figures['valid_mlm_accuracy']:.3f} (most frequent piece {figures['majority_accuracy']:.3f})"
+    )
+    if "valid_pair_accuracy" in figures:
+        line += f", pair accuracy {figures['valid_pair_accuracy']:.3f} (prior {figures['pair_label_prior']:.3f})"
+    return line

@@ -1,0 +1,69 @@
+"""When a run ends before its last step: a loss that is no number, or a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pathlib
+import signal
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from bertlite_jax.config import Pretrain
+from bertlite_jax.data import source
+from bertlite_jax.train import checkpoint
+
+
+class Diverged(Exception):
+    """The loss is not a number, or far above what it was. Says at which step and where to go on from."""
+
+
+class Guard:
+    """Stops a run whose loss is no number, or jumps."""
+
+    def __init__(self, config: Pretrain, corpus: source.Source, checkpoints: pathlib.Path, mean: float | None):
+        self._config, self._corpus, self._checkpoints = config, corpus, checkpoints
+        self.mean = mean
+
+    def check(self, number: int, values: dict[str, float]) -> None:
+        """Raises Diverged. `number`: updates made, so the batch is that of step number - 1."""
+        loss, factor = values["loss"], self._config.run.spike_factor
+        jumped = bool(factor) and self.mean is not None and loss > factor * self.mean
+        if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
+            self.mean = loss if self.mean is None else 0.98 * self.mean + 0.02 * loss
+            return
+        rows = (number - 1) * self._config.data.batch_rows + np.arange(self._config.data.batch_rows)
+        good = checkpoint.verified_steps(self._checkpoints)
+        raise Diverged(
+            f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
+            + (f", {factor:g} times the running mean {self.mean:.3f} exceeded" if jumped else "")
+            + f"; rows {rows[0]} to {rows[-1]} of the run, windows {_windows_in(self._corpus, rows)}; "
+            + (f"last good checkpoint: step {good[-1]}" if good else "no good checkpoint yet")
+            + "; lower optim.learning_rate, or go on with a larger run.spike_factor"
+        )
+
+
+def _windows_in(corpus: source.Source, rows: np.ndarray) -> str:
+    """Corpus numbers and window numbers in some global rows, the first few."""
+    which, windows, _ = source.windows_of(corpus, rows)
+    named = [f"{int(c)}:{int(w)}" for c, w in zip(np.ravel(which), np.ravel(windows)) if w >= 0]
+    return ", ".join(named[:8]) + (f", ... ({len(named)} in all)" if len(named) > 8 else "")
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and the first Ctrl-C ask for a checkpoint and a clean end; a second Ctrl-C interrupts."""
+    received: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        del frame
+        received.append(number)
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,54 @@
+"""`bertlite tokenizer`: learns a vocabulary from text, or takes over a released one."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Literal
+
+from bertlite_jax.data import text as texts
+from bertlite_jax.data import tokenizer as tokenizers
+
+
+def make_tokenizer(
+    text: Sequence[str],
+    out: str,
+    *,
+    vocab_size: int,
+    kind: Literal["sentencepiece", "wordpiece", "bpe"],
+    lower: bool,
+    keep_accents: bool,
+    word_segmenter: Literal["pieces", "jieba"],
+    text_field: str,
+    language: str,
+    overwrite: bool = False,
+) -> tokenizers.Tokenizer:
+    """Writes a tokenizer folder and says what is in it.
+
+    Args:
+      text: files or folders to learn from; or a single released vocabulary to adopt.
+      out: folder to write.
+      vocab_size, kind, lower, keep_accents, word_segmenter: as for `data.tokenizer.train`; of these an adopted
+        vocabulary only takes `word_segmenter`.
+      text_field, language: as for `data.text.read_sentences`.
+      overwrite: replace a tokenizer that is there.
+    """
+    if len(text) == 1 and is_vocabulary(text[0]):
+        made = tokenizers.from_vocab(text[0], out, word_segmenter=word_segmenter, overwrite=overwrite)
+    else:
+        sentences = texts.read_sentences(text, language=language, text_field=text_field)
+        made = tokenizers.train(
+            sentences, out, vocab_size, kind, lower, keep_accents, word_segmenter, overwrite=overwrite
+        )
+    cases = "lower-cased" if made.settings["lower"] else "cased"
+    accents = "kept" if made.settings["keep_accents"] else "stripped"
+    print(f"tokenizer: {made.kind}, {made.vocab_size:,} pieces, {cases}, accents {accents}, in {out}")
+    return made
+
+
+def is_vocabulary(path: str) -> bool:
+    """Whether a path names a released vocabulary rather than text: `.model`, `vocab.txt`, a folder with either."""
+    place = pathlib.Path(path)
+    if place.is_dir():
+        return any((place / name).is_file() for name in ("tokenizer.json", "vocab.txt", "spiece.model"))
+    return place.suffix == ".model" or place.name.endswith("vocab.txt") or place.name == "tokenizer.json"
