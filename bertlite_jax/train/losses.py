@@ -1,0 +1,53 @@
+"""Losses as (sum, weight, correct), never as means.
+
+A step adds them up over micro-batches and devices and divides once, by the global weight: micro-batches hold different
+numbers of predictions, and a mean of means would weigh their tokens differently.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def masked_lm(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Cross-entropy of the hidden tokens, in nats.
+
+    Args:
+      logits: [B, K, V], any float dtype; V may include padding pieces, whose logits are very negative.
+      labels: [B, K] int32 in [0, V).
+      weights: [B, K]; 0 for unused slots.
+
+    Returns:
+      Three float32 scalars: sum of weighted losses, sum of weights, weighted number of predictions that are right.
+    """
+    return _cross_entropy(logits, labels, weights)
+
+
+def pair(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """Cross-entropy of the relation between the two parts of a window, in nats.
+
+    Args:
+      logits: [B, P, C], any float dtype.
+      labels: [B, P] int32 in [0, C).
+      weights: [B, P]; 0 where there is no window or no pair.
+
+    Returns:
+      Three float32 scalars: sum of weighted losses, sum of weights, weighted number of predictions that are right.
+    """
+    return _cross_entropy(logits, labels, weights)
+
+
+def _cross_entropy(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
+    """logits [..., C], labels [...], weights [...]; all arithmetic in float32."""
+    logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
+    # A comparison instead of a gather: its gradient is element-wise, a gather's is a scatter into [..., C].
+    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    label_logits = jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
+    losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
+    # Right means strictly above all others. It equals argmax but for exact ties, which count as wrong, and costs a
+    # running sum instead of a search.
+    reached = jnp.sum(logits >= label_logits[..., None], axis=-1)
+    right = (reached == 1).astype(jnp.float32)
+    return jnp.sum(losses * weights), jnp.sum(weights), jnp.sum(right * weights)

@@ -1,0 +1,64 @@
+"""The learning rate as a function of the step.
+
+Steps count from 0. All three curves start at 0: the first update only fills the moments, as in the ALBERT release.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from bertlite_jax.config import Optim
+
+
+def scaled_learning_rate(optim: Optim, batch_rows: int) -> float:
+    """The peak for this batch: `learning_rate * sqrt(batch_rows / reference_batch)`, unscaled where that is 0.
+
+    LAMB keeps its behaviour over batch sizes under the square root. The paper's 1.76e-3 belongs to 4096 rows; with 512
+    it diverges late, and 6.2e-4 is its equal.
+
+    Source: You et al. 2020 (arXiv 1904.00962), section 4; google-research/albert issue 29.
+    """
+    if not optim.reference_batch:
+        return optim.learning_rate
+    return optim.learning_rate * math.sqrt(batch_rows / optim.reference_batch)
+
+
+def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike], Array]:
+    """The curve that `optim.schedule` names.
+
+    With peak p, warm-up W, T = `steps` and end e = `end_fraction`, every curve is p s / W for s < W, and after that
+
+    - `reference`: p (1 - s / T). The decay clock starts at 0, so the rate drops by W / T at the end of the warm-up and
+      the peak is never reached. Source: google-research/albert:optimization.py.
+    - `linear`: from p at s = W straight down to e p at s = T.
+    - `wsd`: p up to s = T - `decay_steps`, then straight down to e p at s = T. Source: Hu et al. 2024
+      (arXiv 2404.06395), section 4; with the linear decay of Hägele et al. 2024 (arXiv 2405.18392).
+
+    The last update has s = T - 1, so its rate is one step above the end.
+
+    Args:
+      optim: peak, warm-up and shape.
+      steps: T, updates in the run.
+      batch_rows: rows in the global batch, for the scaling of the peak.
+
+    Returns:
+      A function of the step (int32 scalar, traced or not) whose result is a float32 scalar. Beyond T it stays at the
+      value of T.
+    """
+    peak, warmup = scaled_learning_rate(optim, batch_rows), optim.warmup_steps
+    decay = {"reference": steps, "linear": steps - warmup, "wsd": optim.decay_steps}[optim.schedule]
+    end = 0.0 if optim.schedule == "reference" else optim.end_fraction
+
+    def rate(step: ArrayLike) -> Array:
+        step = jnp.asarray(step, jnp.int32)
+        # Integers up to the division: 1 - s / T in float32 is off by a percent just before the end.
+        left = jnp.clip(steps - step, 0, decay) / decay
+        share = end + (1.0 - end) * left
+        return jnp.float32(peak) * jnp.where(step < warmup, step / max(warmup, 1), share)
+
+    return rate
