@@ -43,8 +43,8 @@ def to_hf(
 ) -> Family:
     """Writes the folder `out`: config.json, model.safetensors, tokenizer files and a model card.
 
-    `transformers.AutoModelForPreTraining.from_pretrained(out)` and `AutoTokenizer.from_pretrained(out)` load it. The
-    padded rows of the vocabulary are left out, and so are tied repetitions of tensors.
+    The class that `architectures` in config.json names loads it, with `from_pretrained(out)`, and so does
+    AutoTokenizer. The padded rows of the vocabulary are left out, and so are tied repetitions of tensors.
 
     Args:
       params: nested parameters of the pretraining model, arrays.

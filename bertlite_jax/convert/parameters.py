@@ -115,7 +115,7 @@ def trim_vocabulary(flat: Flat, model: Model) -> Flat:
 
 
 def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
-    """Appends zero rows until the word table and the output bias have `model.padded_vocab`; the inverse of trimming.
+    """Gives the word table and the output bias `model.padded_vocab` rows, by adding or dropping rows of zeros.
 
     Raises:
       UserError: the parameters belong to another vocabulary.
@@ -124,9 +124,9 @@ def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
     for path in ("embeddings/word/embedding", "mlm/bias"):
         if path not in flat:
             continue
-        value = flat[path]
-        if not model.vocab_size <= len(value) <= model.padded_vocab:
-            raise UserError(f"convert: {path} has {len(value)} rows and model.vocab_size is {model.vocab_size}")
+        value, surplus = flat[path][: model.padded_vocab], flat[path][model.padded_vocab :]
+        if len(value) < model.vocab_size or surplus.any():
+            raise UserError(f"convert: {path} has {len(flat[path])} rows and model.vocab_size is {model.vocab_size}")
         widths = [(0, model.padded_vocab - len(value))] + [(0, 0)] * (value.ndim - 1)
         flat[path] = np.pad(value, widths)
     return nest(flat)

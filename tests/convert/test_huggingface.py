@@ -84,18 +84,22 @@ def padded_batch(model: Model, encode) -> dict[str, np.ndarray]:
 def our_outputs(params: dict, model: Model, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """MLM logits at every position [B, L, V], pair logits [B, C], pooled [B, D], N + 1 hidden states [B, L, D]."""
     flax = PretrainingModel(model, "float32")
-    tree = {"params": jax.tree.map(jnp.asarray, params)}
-    inputs = [batch[name] for name in ("tokens", "segments", "positions", "token_types")]
-    cls = np.zeros((len(inputs[0]), 1), np.int32)
-    logits, pair = flax.apply(tree, *inputs, cls, batch["positions"])
-    hidden = flax.apply(tree, *inputs, method="hidden_states")
+
+    @jax.jit
+    def outputs(params, tokens, segments, positions, token_types):
+        tree, inputs = {"params": params}, (tokens, segments, positions, token_types)
+        cls = jnp.zeros((len(tokens), 1), jnp.int32)
+        logits, pair = flax.apply(tree, *inputs, cls, positions)
+        hidden = flax.apply(tree, *inputs, method="hidden_states")
+        pooled = flax.apply(tree, hidden[-1], cls, method="pooled") if model.pooler else None
+        return logits, pair, hidden, pooled
+
+    names = ("tokens", "segments", "positions", "token_types")
+    logits, pair, hidden, pooled = outputs(params, *(batch[name] for name in names))
     found = {"mlm": np.asarray(logits)[..., : model.vocab_size]}
     found |= {f"hidden_{i}": np.asarray(state) for i, state in enumerate(hidden)}
-    if pair is not None:
-        found["pair"] = np.asarray(pair)[:, 0]
-    if model.pooler:
-        found["pooled"] = np.asarray(flax.apply(tree, hidden[-1], cls, method="pooled"))[:, 0]
-    return found
+    found |= {} if pair is None else {"pair": np.asarray(pair)[:, 0]}
+    return found | ({} if pooled is None else {"pooled": np.asarray(pooled)[:, 0]})
 
 
 def their_outputs(folder: pathlib.Path, architecture: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -192,9 +196,9 @@ def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_
     assert set(parameters.OPTIONAL_PARTS) - params.keys() - {"pooler"} == parts[suffix] - {"pooler"}
     assert model.pooler == (name in ("AlbertModel", "BertModel", "BertForPreTraining"))
     batch = padded_batch(model, encode)
-    tree = {"params": jax.tree.map(jnp.asarray, params)}
     inputs = [batch[key] for key in ("tokens", "segments", "positions", "token_types")]
-    ours = PretrainingModel(model, "float32").apply(tree, *inputs, method="hidden_states")
+    flax = PretrainingModel(model, "float32")
+    ours = jax.jit(lambda tree: flax.apply(tree, *inputs, method="hidden_states"))({"params": params})
     theirs.eval().set_attn_implementation("eager")
     feed = {"input_ids": batch["tokens"], "attention_mask": batch["segments"], "token_type_ids": batch["token_types"]}
     if name.startswith("Distil"):

@@ -182,9 +182,16 @@ def test_padding_undoes_trimming():
         np.testing.assert_array_equal(padded[path], value)
 
 
-def test_another_vocabulary_is_not_padded_into_place():
-    flat = random_flat(dataclasses.replace(ALBERT, vocab_size=40, vocab_multiple=1))
-    with pytest.raises(UserError, match="has 40 rows and model.vocab_size is 50"):
+def test_weights_padded_for_other_hardware_lose_their_surplus_rows_of_zeros():
+    wide = parameters.nest(random_flat(dataclasses.replace(ALBERT, vocab_multiple=64)))
+    fitted = parameters.flatten(parameters.pad_vocabulary(wide, dataclasses.replace(ALBERT, vocab_multiple=1)))
+    np.testing.assert_array_equal(fitted["embeddings/word/embedding"], wide["embeddings"]["word"]["embedding"][:50])
+
+
+@pytest.mark.parametrize("rows", [40, 80])
+def test_another_vocabulary_is_neither_padded_nor_cut_into_place(rows):
+    flat = random_flat(dataclasses.replace(ALBERT, vocab_size=rows, vocab_multiple=1))
+    with pytest.raises(UserError, match=f"has {rows} rows and model.vocab_size is 50"):
         parameters.pad_vocabulary(parameters.nest(flat), ALBERT)
 
 
