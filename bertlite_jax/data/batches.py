@@ -13,9 +13,10 @@ import grain
 import numpy as np
 
 from bertlite_jax.config import UserError
-from bertlite_jax.data.pairs import Pairs, edge_rule_accuracy, make_pairs, pair_edges, window_keys
-from bertlite_jax.data.records import Windows, read_windows
-from bertlite_jax.data.source import Source, open_source, rows_per_epoch, unigram_counts, windows_of
+from bertlite_jax.data.boundaries import Windows, window_keys
+from bertlite_jax.data.pairs import Pairs, Rules, edge_rule_accuracy, make_pairs, pair_edges
+from bertlite_jax.data.records import read_windows
+from bertlite_jax.data.source import Source, open_source, rows_per_epoch, unigram_counts, units_of
 
 __all__ = ["batch_at", "evaluation_rows", "feed", "open_source", "pair_statistics", "rows_per_epoch", "unigram_counts"]
 
@@ -48,11 +49,10 @@ def rows_at(source: Source, numbers: np.ndarray) -> dict[str, np.ndarray]:
     """A batch without `rows`, of these rows of the endless sequence; a negative number gives an empty row."""
     batch = _empty_batch(len(numbers), source.data.length, source.windows_per_row)
     wanted = np.flatnonzero(numbers >= 0)
-    corpora, passes, windows = windows_of(source, numbers[wanted])
+    corpora, units, passes = units_of(source, numbers[wanted])
     for index in np.unique(corpora).tolist():
-        row, column = np.nonzero((windows >= 0) & (corpora == index)[:, None])
-        chosen = windows[row, column]
-        pairs = _read_pairs(source, index, chosen, passes[row])
+        row, column = np.nonzero((units >= 0) & (corpora == index)[:, None])
+        pairs = _read_pairs(source, index, units[row, column], passes[row])
         _lay_out(batch, pairs, wanted[row], column, source.special_ids)
     if source.special_ids["pad"]:
         batch["tokens"][batch["segments"] == 0] = source.special_ids["pad"]
@@ -67,8 +67,11 @@ def _empty_batch(rows: int, length: int, windows: int) -> dict[str, np.ndarray]:
     }
 
 
-def _read_pairs(source: Source, index: int, numbers: np.ndarray, passes: np.ndarray) -> Pairs:
+def _read_pairs(source: Source, index: int, units: np.ndarray, passes: np.ndarray) -> Pairs:
     corpus = source.corpora[index]
+    rests = units >= len(corpus.lengths)
+    numbers = units.copy()
+    numbers[rests] = corpus.rests[units[rests] - len(corpus.lengths)]
 
     def read(wanted: np.ndarray) -> Windows:
         windows = read_windows(corpus.records, wanted)
@@ -87,8 +90,8 @@ def _read_pairs(source: Source, index: int, numbers: np.ndarray, passes: np.ndar
 
     keys = window_keys(numbers, source.seed, index, passes)
     spans = corpus.lengths[numbers, 1].astype(np.int64)
-    task, single = source.data.pair_task, source.data.single_segment
-    return make_pairs(read(numbers), spans, keys, task, single, read, corpus.lengths[:, 0])
+    rules = Rules(source.data.pair_task, source.data.single_segment, source.kinds, read, corpus.lengths[:, 0])
+    return make_pairs(read(numbers), spans, rests, keys, rules)
 
 
 def _lay_out(
@@ -185,25 +188,34 @@ def pair_statistics(source: Source, batches: int = 20, kinds: np.ndarray | None 
     Args:
       source: its batches 0.. of `data.batch_rows` rows are looked at.
       batches: how many.
-      kinds: [V] what an edge shows of each token (`pairs.token_kinds`); None leaves the edge rule out.
+      kinds: [V] what an edge shows of each token (`pairs.token_kinds`); None: as the source knows it.
 
     Returns:
-      {"windows", "pairs", "label_shares": {"0": ..}, "weight_zero_share", "edge_rule_accuracy" (or None)}.
+      {"windows", "pairs", "label_shares": {"0": ..}, "weight_zero_share": windows without a pair, "rest_share": real
+      tokens in what spans leave of their windows, "edge_rule_accuracy": None where nothing is known of the tokens}.
     """
-    windows, edges, labels = 0, [], []
+    kinds = source.kinds if kinds is None else kinds
+    windows, rests, tokens, edges, labels = 0, 0, 0, [], []
     for step in range(batches):
-        batch = batch_at(source, step, source.data.batch_rows)
-        windows += int((batch["segments"].max(axis=1)).sum())
-        found = pair_edges(batch, np.zeros(source.vocab_size, np.int64) if kinds is None else kinds)
+        numbers = step * source.data.batch_rows + np.arange(source.data.batch_rows)
+        batch = rows_at(source, numbers)
+        corpora, units, _ = units_of(source, numbers)
+        whole = np.asarray([len(corpus.lengths) for corpus in source.corpora])[corpora]
+        windows += int(((units >= 0) & (units < whole[:, None])).sum())
+        sizes = (batch["segments"][..., None] == 1 + np.arange(units.shape[1])).sum(axis=1)
+        rests += int(sizes[units >= whole[:, None]].sum())
+        tokens += int(sizes.sum())
+        found = pair_edges(batch, kinds)
         edges.append(found[0])
         labels.append(found[1])
     labels = np.concatenate(labels)
     shares = np.bincount(labels, minlength=3 if source.data.pair_task == "three_way" else 2) / max(1, len(labels))
-    known = kinds is not None and len(labels) > 1
+    known = bool(kinds.any()) and len(labels) > 1
     return {
         "windows": windows,
         "pairs": len(labels),
         "label_shares": {str(label): float(share) for label, share in enumerate(shares)},
         "weight_zero_share": 1 - len(labels) / windows,
+        "rest_share": rests / tokens,
         "edge_rule_accuracy": edge_rule_accuracy(np.concatenate(edges), labels) if known else None,
     }

@@ -1,12 +1,14 @@
 """Which windows share a row: a pure function of their lengths, the seed and the pass over the corpus.
 
-The plan is made from the histogram of lengths, not from the windows, so it costs milliseconds however many there are.
+A *unit* is what is packed: a window, its pair span, or what the span leaves (data/source.py).
+
+The plan is made from the histogram of lengths, not from the units, so it costs a second however many there are.
 It says how many rows of which pattern there are ("one window of 300 slots, one of 140, one of 72"). A pass over the
 corpus shuffles which of the windows of 300 slots takes which place, and in which order the rows come. So every pass
 has the same number of rows, whatever the seed.
 
-Source: shortest-pack-first histogram-packing, Krell et al. 2021 (arXiv 2107.02027), section 3.1, with a limit on the
-windows of a row.
+Source: histogram-packing, Krell et al. 2021 (arXiv 2107.02027), section 3; of its two orders the one that takes the
+fullest row that fits (longest-pack-first), with a limit on the units of a row.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Packing:
     patterns: np.ndarray
     """[K, P] int32: slots of each window in such a row; 0 where there is none."""
     first_ranks: np.ndarray
-    """[K, P] int64: place in the order of windows (`order_windows`) of what the pattern's first row holds. The next
+    """[K, P] int64: place in the order of windows (`order_units`) of what the pattern's first row holds. The next
     row of the pattern holds the next windows."""
 
     @property
@@ -34,42 +36,78 @@ class Packing:
         return int(self.pattern_ends[-1])
 
 
-def pack_histogram(histogram: np.ndarray, length: int, windows_per_row: int) -> list[tuple[tuple[int, ...], int]]:
-    """Distributes windows, of which only the lengths count, over rows.
+Group = tuple[tuple[int, ...], int]
+"""Slots of the units of a row, and how many such rows there are."""
 
-    Lengths are taken from the longest to the shortest; each goes into the row with the most room left. Integers only,
-    so the result is the same on every machine.
+
+def pack_histogram(histogram: np.ndarray, length: int, windows_per_row: int) -> list[Group]:
+    """Distributes units, of which only the slots count, over rows.
+
+    Groups of units are taken from the longest to the shortest; each goes into the row that it fills best. With a limit
+    on the units of a row that alone leaves many short ones for the end, where they would fill rows by themselves up to
+    the limit and no further. So some of them are tied to longer ones first; of seven shares from none to three quarters
+    the one that needs the fewest rows is taken. Integers only, so the result is the same on every machine.
 
     Args:
-      histogram: [length + 1] integers; how many windows need so many slots. None needs 0.
+      histogram: [length + 1] integers; how many units need so many slots. None needs 0.
       length: slots in a row.
-      windows_per_row: at most so many windows in a row.
-
-    Returns:
-      [(slots of the windows of a row, number of such rows)].
+      windows_per_row: at most so many units in a row.
     """
-    full: list[tuple[tuple[int, ...], int]] = []
-    room: list[list[tuple[tuple[int, ...], int]]] = [[] for _ in range(length + 1)]
-    roomiest = 0
+    shares = range(7) if windows_per_row > 2 else range(1)
+    plans = [_fill(_tie(histogram, length, share), length, windows_per_row) for share in shares]
+    return min(plans, key=lambda plan: sum(count for _, count in plan))
+
+
+def _tie(histogram: np.ndarray, length: int, eighths: int) -> list[list[Group]]:
+    """Groups by their slots: single units, and `eighths` / 8 of those up to length / 8 tied to one longer unit each.
+
+    The longer ones are of all sizes up to 7/8 length, in proportion to how many there are of each.
+    """
+    short, counts = length // 8, [int(count) for count in histogram]
+    waiting = [[slots, counts[slots] * eighths // 8] for slots in range(1, short + 1) if counts[slots] * eighths >= 8]
+    partners = range(length - short, short, -1)
+    wanted, there, passed = sum(count for _, count in waiting), sum(counts[slots] for slots in partners), 0
+    groups: list[list[Group]] = [[] for _ in range(length + 1)]
+    for partner in partners:
+        before = passed * wanted // max(there, 1)
+        passed += counts[partner]
+        quota = min(passed * wanted // max(there, 1) - before, counts[partner])
+        while quota and waiting:
+            slots, left = waiting.pop(0)
+            count = min(quota, left, max(1, quota // (len(waiting) + 1)))
+            groups[partner + slots].append(((partner, slots), count))
+            counts[partner], counts[slots], quota = counts[partner] - count, counts[slots] - count, quota - count
+            if left > count:
+                waiting.append([slots, left - count])
+    for slots in range(1, length + 1):
+        if counts[slots]:
+            groups[slots].append(((slots,), counts[slots]))
+    return groups
+
+
+def _fill(groups: list[list[Group]], length: int, windows_per_row: int) -> list[Group]:
+    """Puts groups into rows, the longest first, each into the row with the least room that takes it."""
+    full: list[Group] = []
+    room: list[list[Group]] = [[] for _ in range(length + 1)]
     for slots in range(length, 0, -1):
-        waiting = int(histogram[slots])
-        while waiting:
-            while roomiest >= slots and not room[roomiest]:
-                roomiest -= 1
-            if roomiest < slots:
-                pattern, count, left = (slots,), waiting, length - slots
-            else:
-                before, rows = room[roomiest].pop()
-                pattern, count, left = (*before, slots), min(rows, waiting), roomiest - slots
-                if rows > count:
-                    room[roomiest].append((before, rows - count))
-            waiting -= count
-            if len(pattern) == windows_per_row or left == 0:
-                full.append((pattern, count))
-            else:
-                room[left].append((pattern, count))
-                roomiest = max(roomiest, left)
-    return full + [entry for entries in room for entry in entries]
+        for group, waiting in groups[slots]:
+            limit = windows_per_row - len(group)
+            while waiting:
+                left, index = next(
+                    ((r, i) for r in range(slots, length) for i, row in enumerate(room[r]) if len(row[0]) <= limit),
+                    (length, -1),
+                )
+                if index < 0:
+                    pattern, count = group, waiting
+                else:
+                    before, rows = room[left].pop(index)
+                    pattern, count = before + group, min(rows, waiting)
+                    if rows > count:
+                        room[left].append((before, rows - count))
+                waiting -= count
+                left -= slots
+                (full if left == 0 or len(pattern) == windows_per_row else room[left]).append((pattern, count))
+    return full + [row for rows in room for row in rows]
 
 
 def plan_rows(slots: np.ndarray, length: int, windows_per_row: int) -> Packing:
@@ -99,7 +137,7 @@ def generator(*numbers: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([number % 2**64 for number in numbers])))
 
 
-def order_windows(slots: np.ndarray, *key: int) -> np.ndarray:
+def order_units(slots: np.ndarray, *key: int) -> np.ndarray:
     """Windows by rising number of slots; those with the same number shuffled.
 
     Args:
@@ -122,12 +160,12 @@ def order_rows(rows: int, *key: int) -> np.ndarray:
     return shuffled
 
 
-def windows_of_rows(packing: Packing, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def units_of_rows(packing: Packing, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Looks up which windows stand in these rows.
 
     Args:
       packing: from `plan_rows`.
-      order: [N] from `order_windows`.
+      order: [N] from `order_units`.
       rows: [R] integers in 0..packing.rows - 1.
 
     Returns:

@@ -2,7 +2,8 @@
 
 An edge is of kind S (a sentence boundary) or of kind M (in mid-sentence, at a word start). The pair of a window has
 four edges: the two of A and the two of B. They are all of one kind, so no rule that looks at the edges alone can tell
-a swapped pair from one in order.
+a swapped pair from one in order. A pair is also cut at a place that looks like the outer edges: where the window opens
+with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`), if there is such a place.
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bertlite_jax.data.records import Windows
+from bertlite_jax.data.boundaries import (
+    INSIDE,
+    SENTENCE,
+    Boundaries,
+    Windows,
+    draw,
+    find_boundaries,
+    last_boundary,
+    only_between,
+    pair_spans,
+    pick_boundary,
+)
 
 
 def pair_span(n: int, word_starts: np.ndarray, sentence_ends: np.ndarray) -> tuple[int, int]:
@@ -48,42 +60,13 @@ def pair_span(n: int, word_starts: np.ndarray, sentence_ends: np.ndarray) -> tup
     return (edge, n) if opens else (0, edge)
 
 
-# --- Choices that depend on numbers alone ----------------------------------------------------------------------------
-
-
-def window_keys(windows: np.ndarray, *numbers: np.ndarray | int) -> np.ndarray:
-    """One 64-bit key a window, a function of its number and of `numbers` (seed, corpus, pass).
-
-    Args:
-      windows: [W] integers.
-      numbers: integers, or [W] integers.
-
-    Returns:
-      [W] uint64. Source of the mixing: splitmix64 (Steele et al. 2014, OOPSLA).
-    """
-    keys = np.zeros(len(windows), np.uint64)
-    for number in (*numbers, windows):
-        value = number % 2**64 if isinstance(number, int) else np.asarray(number).astype(np.uint64)
-        keys = _mix(keys + np.uint64(0x9E3779B97F4A7C15) + np.broadcast_to(np.asarray(value, np.uint64), keys.shape))
-    return keys
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def draw(keys: np.ndarray, purpose: int, counts: np.ndarray | int) -> np.ndarray:
-    """One number in 0..count - 1 for each key; [W] int64, 0 where the count is 0. Integers only, no state."""
-    high = _mix(keys + np.uint64(purpose * 0xD1342543DE82EF95 % 2**64)) >> np.uint64(32)
-    return ((high * np.asarray(counts, np.uint64)) >> np.uint64(32)).astype(np.int64)
-
-
 # --- Cutting ---------------------------------------------------------------------------------------------------------
 
-SENTENCE, INSIDE, MIXED = 0, 1, 2
-"""Kinds of a window: both edges at sentence boundaries; both in mid-sentence; one of each."""
+CUT, LABEL, TRIM, DONOR = 1, 2, 3, 16
+"""Purposes of the draws; DONOR and those behind it belong to the tries."""
+
+LABELS = {"sop": 2, "nsp": 2, "three_way": 3}
+"""Labels of each pair task; the last one means a random B, except for sop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,166 +88,106 @@ class Pairs:
     """[W] int32: 1 for a real pair, 0 for a window without one."""
 
 
-def spans(windows: Windows, span_lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pair span of each window, from its stored length, and its kind.
-
-    Args:
-      windows: W windows.
-      span_lengths: [W] integers: tokens of the span (`pair_span`).
-
-    Returns:
-      (start [W], stop [W], kind [W]).
-    """
-    n, counts = np.diff(windows.offsets), np.diff(windows.end_offsets)
-    padded = np.append(windows.ends, -1)
-    opens = (counts > 0) & (padded[np.minimum(windows.end_offsets[:-1], len(windows.ends))] == 0)
-    closes = (counts > 0) & (padded[windows.end_offsets[1:] - 1] == n)
-    trimmed = span_lengths < n
-    start = np.where(trimmed & opens, n - span_lengths, 0)
-    stop = np.where(trimmed & ~opens, span_lengths, n)
-    kind = np.where(opens & closes, SENTENCE, np.where((opens == closes) | trimmed, INSIDE, MIXED))
-    return start, stop, kind
-
-
 @dataclasses.dataclass(frozen=True)
-class _Boundaries:
-    """Where the parts of W windows may begin and end, in places that count n + 1 for each window (0..n)."""
+class Rules:
+    """What pairs are made by, beside the draws."""
 
-    bases: np.ndarray
-    """[W + 1] int64: place 0 of each window."""
-    places: np.ndarray
-    """[Q] int64, rising."""
-
-    def between(self, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Indices into `places` of those from `first` to `last` [W], both included: (low, high), high excluded."""
-        bases = self.bases[:-1]
-        low = np.searchsorted(self.places, bases + first)
-        return low, np.maximum(low, np.searchsorted(self.places, bases + last, side="right"))
-
-
-def _boundaries(windows: Windows, kinds: np.ndarray) -> _Boundaries:
-    """Sentence boundaries where the kind [W] is SENTENCE, word starts in mid-sentence where INSIDE, none for MIXED."""
-    n = np.diff(windows.offsets)
-    bases = windows.offsets + np.arange(len(windows.offsets))
-    starts = np.zeros(bases[-1], bool)
-    ends = np.zeros(bases[-1], bool)
-    starts[np.arange(len(windows.tokens)) + np.repeat(np.arange(len(n)), n)] = windows.word_starts
-    starts[bases[1:] - 1] = True  # behind its last token a window was cut at a word start, or at its document's end
-    ends[np.repeat(bases[:-1], np.diff(windows.end_offsets)) + windows.ends] = True
-    wanted = np.repeat(kinds, n + 1)
-    return _Boundaries(bases, np.flatnonzero(np.where(wanted == SENTENCE, ends, starts & ~ends & (wanted == INSIDE))))
+    task: str
+    """`sop`, `nsp`, `three_way` or `none`."""
+    single_segment: str
+    """For windows without a fitting place to cut. `drop`: one segment, weight 0. `split`: cut at any word start, which
+    may give the order away. `reference`: cut so, a random B, label 1 (2 for three_way)."""
+    kinds: np.ndarray
+    """[V] what an edge shows of each token (`token_kinds`); all 0 where that is not known."""
+    other_windows: Callable[[np.ndarray], Windows]
+    """Reads windows of the same corpus by number."""
+    sizes: np.ndarray
+    """[N] integers, tokens of every window of that corpus."""
 
 
-def _cut(bounds: _Boundaries, start: np.ndarray, stop: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """[W] a random boundary strictly between start and stop; -1 where there is none."""
-    low, high = bounds.between(start + 1, stop - 1)
-    chosen = low + draw(keys, CUT, high - low)
-    padded = np.append(bounds.places, 0)
-    return np.where(high > low, padded[np.minimum(chosen, len(bounds.places))] - bounds.bases[:-1], -1)
-
-
-def _last_boundary(bounds: _Boundaries, start: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    """[W] the last boundary in start + 1 .. limit; `start` where there is none."""
-    low, high = bounds.between(start + 1, limit)
-    padded = np.append(bounds.places, 0)
-    return np.where(high > low, padded[high - 1] - bounds.bases[:-1], start)
-
-
-CUT, LABEL, TRIM, PLACE, DONOR = 1, 2, 3, 4, 16
-"""Purposes of the draws."""
-
-LABELS = {"sop": 2, "nsp": 2, "three_way": 3}
-"""Labels of each pair task; the last one means a random B, except for sop."""
-
-
-def make_pairs(
-    windows: Windows,
-    span_lengths: np.ndarray,
-    keys: np.ndarray,
-    task: str,
-    single_segment: str,
-    other_windows: Callable[[np.ndarray], Windows],
-    sizes: np.ndarray,
-) -> Pairs:
+def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, keys: np.ndarray, rules: Rules) -> Pairs:
     """Cuts windows into pairs, swaps them or replaces their B, all by draws from `keys`.
 
-    A random B comes from another document; its edges are of the kind of the true B's edges, and it is never longer, so
-    that packing holds. As it must end at a boundary it would be a little shorter on average; so for the tasks that
-    have one, every B is first limited to up to seven tokens less than there are, and ends at a boundary, whatever the
-    label. Else a pair that fills its row would be a true one.
+    Tasks with a random B first take up to three tokens off the end of every pair in mid-sentence, whatever its label:
+    a random B must end at a boundary and must not be longer than the true one, so it is often a little shorter, and
+    pairs that fill their row would all be true ones.
 
     Args:
       windows: W windows.
       span_lengths: [W] integers, tokens of each window's pair span.
+      rests: [W] bool; take what the span leaves of the window, as one segment, and not the span.
       keys: [W] uint64 from `window_keys`.
-      task: `sop`, `nsp`, `three_way` or `none`.
-      single_segment: for windows without a fitting place to cut. `drop`: one segment, weight 0. `split`: cut at any
-        word start, which may give the order away. `reference`: cut so, a random B, label 1.
-      other_windows: reads windows of the same corpus by number.
-      sizes: [N] integers, tokens of every window of that corpus.
+      rules: see there.
 
     Source: Lan et al. 2020 (arXiv 1909.11942), section 3.1; Devlin et al. 2019 (arXiv 1810.04805), section 3.1; Wang
     et al. 2020 (StructBERT, arXiv 1908.04577), section 2.2; google-research/albert:create_pretraining_data.py.
     """
     n, offsets = np.diff(windows.offsets), windows.offsets[:-1]
-    none, zeros = np.zeros(len(n), np.int64), np.zeros(len(n), np.int32)
-    if task == "none":
+    if rules.task == "none":
+        none, zeros = np.zeros_like(n), np.zeros(len(n), np.int32)
         return Pairs(windows.tokens, windows.word_starts, offsets, n, offsets, none, zeros, zeros)
-    start, stop, kind = spans(windows, span_lengths)
-    bounds = _boundaries(windows, kind)
-    cut = _cut(bounds, start, stop, keys)
-    single = cut < 0
-    if single_segment != "drop" and single.any():
-        anywhere = dataclasses.replace(windows, ends=windows.ends[:0], end_offsets=np.zeros_like(windows.end_offsets))
-        cut = np.where(single, _cut(_boundaries(anywhere, np.full_like(kind, INSIDE)), start, stop, keys), cut)
+    start, stop, kind = pair_spans(windows, span_lengths, rests)
+    bounds = find_boundaries(windows, kind)
+    if rules.task != "sop":
+        short = last_boundary(bounds, start, stop - draw(keys, TRIM, np.minimum(4, np.maximum(0, stop - start - 8))))
+        stop = np.where((kind == INSIDE) & (short > start), short, stop)
+    cut, single = _cut(windows, bounds, start, stop, rests, keys, rules)
     weights = (cut > 0).astype(np.int32)
     cut = np.where(cut > 0, cut, stop)
-    labels = draw(keys, LABEL, LABELS[task])
-    if task != "sop":
-        wish = cut + (stop - cut) - draw(keys, TRIM, np.minimum(8, (stop - cut + 1) // 2))
-        short = _last_boundary(bounds, cut, wish)
-        stop = np.where((kind == INSIDE) & (short > cut), short, stop)
-    random = (labels == LABELS[task] - 1) & (task != "sop")
-    if single_segment == "reference":
-        labels, random = np.where(single, 1 if task != "three_way" else 2, labels), random | single
-    labels, random = labels * weights, random & (weights > 0)
-    swap = (labels == 1) & ~random & (task != "nsp")
+    labels = draw(keys, LABEL, LABELS[rules.task])
+    random = (labels == LABELS[rules.task] - 1) & (rules.task != "sop")
+    if rules.single_segment == "reference":
+        labels, random = np.where(single, 1 if rules.task != "three_way" else 2, labels), random | single
+    labels, random = (labels * weights).astype(np.int32), random & (weights > 0)
+    swap = (labels == 1) & ~random & (rules.task != "nsp")
     a_start, b_start = np.where(swap, cut, start) + offsets, np.where(swap, start, cut) + offsets
     a_length, b_length = np.where(swap, stop - cut, cut - start), np.where(swap, cut - start, stop - cut)
-    pairs = Pairs(
-        windows.tokens, windows.word_starts, a_start, a_length, b_start, b_length, labels.astype(np.int32), weights
-    )
+    pairs = Pairs(windows.tokens, windows.word_starts, a_start, a_length, b_start, b_length, labels, weights)
     wanted = np.where(kind == SENTENCE, SENTENCE, INSIDE)
-    return _with_random_b(pairs, np.flatnonzero(random), windows.documents, wanted, keys, other_windows, sizes)
+    return _with_random_b(pairs, np.flatnonzero(random), windows.documents, wanted, keys, rules)
+
+
+def _cut(
+    windows: Windows,
+    bounds: Boundaries,
+    start: np.ndarray,
+    stop: np.ndarray,
+    rests: np.ndarray,
+    keys: np.ndarray,
+    rules: Rules,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(where each window is cut [W], -1 for not at all; whether no place was fitting [W])."""
+    shown, offsets, drawn = rules.kinds[windows.tokens], windows.offsets[:-1], (keys, CUT)
+    like_edges = only_between(bounds, shown, before=shown[offsets + stop - 1], after=shown[offsets + start])
+    cut = pick_boundary(like_edges, start, stop, drawn)
+    cut = np.where(cut < 0, pick_boundary(bounds, start, stop, drawn), cut)
+    single = (cut < 0) & ~rests
+    if rules.single_segment != "drop" and single.any():
+        anywhere = dataclasses.replace(windows, ends=windows.ends[:0], end_offsets=np.zeros_like(windows.end_offsets))
+        words = find_boundaries(anywhere, np.full(len(start), INSIDE))
+        cut = np.where(single, pick_boundary(words, start, stop, drawn), cut)
+    return cut, single
 
 
 def _with_random_b(
-    pairs: Pairs,
-    pending: np.ndarray,
-    documents: np.ndarray,
-    kinds: np.ndarray,
-    keys: np.ndarray,
-    other_windows: Callable[[np.ndarray], Windows],
-    sizes: np.ndarray,
+    pairs: Pairs, pending: np.ndarray, documents: np.ndarray, kinds: np.ndarray, keys: np.ndarray, rules: Rules
 ) -> Pairs:
-    """Replaces B of the pairs numbered `pending`. One that finds none in eight draws stays true, with weight 0."""
+    """Replaces B of the pairs numbered `pending`. One that finds none in twelve tries stays true, with weight 0."""
     b_start, b_length = pairs.b_start.copy(), pairs.b_length.copy()
     labels, weights = pairs.labels.copy(), pairs.weights.copy()
     tokens, word_starts, pool = [pairs.tokens], [pairs.word_starts], len(pairs.tokens)
-    for attempt in range(8):
+    shown = rules.kinds[pairs.tokens]
+    for attempt in range(12):
         if not pending.size:
             break
         drawn = keys[pending] + np.uint64(attempt)
-        donors = other_windows(_long_enough(drawn, sizes, b_length[pending]))
-        bounds = _boundaries(donors, kinds[pending])
-        n, limit = np.diff(donors.offsets), b_length[pending]
-        # A start that leaves room for the whole length, or the first one.
-        low, high = bounds.between(np.zeros_like(n), np.maximum(n - limit, 0))
-        chosen = low + draw(drawn, PLACE, high - low)
-        padded = np.append(bounds.places, bounds.bases[-1])
-        start = np.minimum(padded[np.minimum(chosen, len(bounds.places))] - bounds.bases[:-1], n)
-        length = _last_boundary(bounds, start, np.minimum(start + limit, n)) - start
-        good = (length > 0) & (donors.documents != documents[pending])
+        limit = b_length[pending]
+        donors = rules.other_windows(_long_enough(drawn, rules.sizes, limit))
+        first, last = shown[b_start[pending]], shown[b_start[pending] + limit - 1]
+        start, length = _longest_part(donors, kinds[pending], limit, first, last, rules.kinds[donors.tokens])
+        # A much shorter part is good enough only when nothing better turns up.
+        enough = length >= (limit - 2 if attempt < 4 else limit // 2 if attempt < 8 else 1)
+        good = enough & (length > 0) & (donors.documents != documents[pending])
         b_start[pending[good]] = (pool + donors.offsets[:-1] + start)[good]
         b_length[pending[good]] = length[good]
         tokens.append(donors.tokens)
@@ -285,10 +208,32 @@ def _with_random_b(
 
 
 def _long_enough(keys: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """[W] windows: of sixteen drawn for each key, the first with room for `wanted` tokens and some choice of where."""
+    """[W] windows: of sixteen drawn for each key, the first with room for `wanted` tokens and a choice of where."""
     candidates = np.stack([draw(keys, DONOR + attempt, len(sizes)) for attempt in range(16)], axis=1)
-    room = np.minimum(sizes[candidates].astype(np.int64) - wanted[:, None], 16)
+    room = np.minimum(sizes[candidates].astype(np.int64) - wanted[:, None], 64)
     return candidates[np.arange(len(keys)), room.argmax(axis=1)]
+
+
+def _longest_part(
+    donors: Windows, kinds: np.ndarray, limit: np.ndarray, first: np.ndarray, last: np.ndarray, shown: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The longest part of each window of at most `limit` tokens, between boundaries of `kinds`, whose outer tokens show
+    `first` and `last`: (start [W], length [W], 0 where there is none)."""
+    bounds = find_boundaries(donors, kinds)
+    starts, stops = only_between(bounds, shown, after=first), only_between(bounds, shown, before=last)
+    owner = np.searchsorted(starts.bases, starts.places, side="right") - 1
+    # For every start the last stop that is near enough; a stop of an earlier window means that there is none.
+    found = np.searchsorted(stops.places, starts.places + limit[owner], side="right") - 1
+    limits = starts.bases[owner + 1] - 1
+    beyond = np.searchsorted(stops.places, limits, side="right") - 1
+    stop = np.append(stops.places, -1)[np.minimum(found, beyond)]
+    length = np.maximum(stop - starts.places, 0) * (np.minimum(found, beyond) >= 0)
+    order = np.lexsort((length, owner))
+    best = np.searchsorted(owner[order], np.arange(len(limit)), side="right") - 1
+    chosen = np.append(order, 0)[best]
+    known = (best >= 0) & (np.append(owner, -1)[chosen] == np.arange(len(limit)))
+    places = np.append(starts.places, 0)[chosen]
+    return np.where(known, places - starts.bases[:-1], 0), np.where(known, np.append(length, 0)[chosen], 0)
 
 
 # --- What the edges give away ----------------------------------------------------------------------------------------

@@ -14,27 +14,10 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from bertlite_jax.config import UserError
+from bertlite_jax.data.boundaries import Windows
 
 FEATURES = ("document", "sentence_ends", "tokens", "word_starts")
 """In the order in which a deterministic serialisation writes them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """W windows one after the other, T tokens in all."""
-
-    tokens: np.ndarray
-    """[T] int32."""
-    word_starts: np.ndarray
-    """[T] bool."""
-    offsets: np.ndarray
-    """[W + 1] int64: window w is tokens[offsets[w]:offsets[w + 1]]."""
-    ends: np.ndarray
-    """[E] int64: sentence ends as offsets within their window."""
-    end_offsets: np.ndarray
-    """[W + 1] int64: those of window w are ends[end_offsets[w]:end_offsets[w + 1]]."""
-    documents: np.ndarray
-    """[W] int64."""
 
 
 @dataclasses.dataclass(frozen=True)

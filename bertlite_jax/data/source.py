@@ -3,6 +3,9 @@
 Every corpus is packed by itself, so a row holds windows of one corpus. Its rows form an endless sequence: pass after
 pass over all its windows, shuffled anew each time. A virtual epoch takes so many of the next rows of each corpus that
 the weights hold, in shuffled order; without weights it takes one pass of each.
+
+What is packed are *units*: the pair span of every window, and what the span leaves of those windows whose edges had to
+be trimmed (a segment without a pair, so that no text is lost and the gaps in the rows are filled).
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ from typing import Any, Literal
 import numpy as np
 
 from bertlite_jax.config import Data, UserError
-from bertlite_jax.data import packing
+from bertlite_jax.data import packing, tokenizer
+from bertlite_jax.data.pairs import token_kinds
 from bertlite_jax.data.records import Records, open_records
 
 
@@ -30,8 +34,11 @@ class Corpus:
     records: Records
     lengths: np.ndarray
     """[N, 2] uint16: tokens in the window, tokens in its pair span; no specials."""
+    rests: np.ndarray
+    """[R] int32: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
+    rests[u - N]."""
     slots: np.ndarray
-    """[N] uint16: what the window needs in a row, specials included."""
+    """[N + R] uint16: what each unit needs in a row, specials included."""
     packing: packing.Packing
     rows_per_epoch: int
     """Its rows in a virtual epoch."""
@@ -48,6 +55,8 @@ class Source:
     special_ids: dict[str, int]
     vocab_size: int
     tokenizer_hash: str
+    kinds: np.ndarray
+    """[V] what an edge shows of each token (`pairs.token_kinds`); all 0 without a tokenizer."""
     orders: dict[tuple[int, ...], tuple[np.ndarray, ...]] = dataclasses.field(default_factory=dict, repr=False)
     """Orders of the last few passes and epochs; they only save time."""
     lock: Any = dataclasses.field(default_factory=threading.Lock, repr=False)
@@ -65,7 +74,8 @@ def open_source(data: Data, split: Literal["train", "validation"], seed: int) ->
     """Opens the corpora of a config and plans their rows.
 
     Args:
-      data: its `corpus`, `weights`, `length`, `pack`, `windows_per_row`, `pair_task` and `single_segment` matter.
+      data: its `corpus`, `weights`, `length`, `pack`, `windows_per_row`, `pair_task` and `single_segment` matter; with
+        a `tokenizer`, pairs are also cut where the punctuation and capitals look like those at the window's edges.
       split: on `validation` the weights are ignored: each window counts once.
       seed: of the order of the windows and of the pairs.
 
@@ -88,7 +98,28 @@ def open_source(data: Data, split: Literal["train", "validation"], seed: int) ->
     corpora = tuple(
         dataclasses.replace(corpus, rows_per_epoch=rows) for corpus, rows in zip(opened, _row_shares(opened, weights))
     )
-    return Source(data, split, seed, corpora, first["special_ids"], first["vocab_size"], first["tokenizer_hash"])
+    return Source(
+        data=data,
+        split=split,
+        seed=seed,
+        corpora=corpora,
+        special_ids=first["special_ids"],
+        vocab_size=first["vocab_size"],
+        tokenizer_hash=first["tokenizer_hash"],
+        kinds=_edge_kinds(data, opened[0]),
+    )
+
+
+def _edge_kinds(data: Data, corpus: Corpus) -> np.ndarray:
+    if not data.tokenizer:
+        return np.zeros(corpus.meta["vocab_size"], np.int64)
+    loaded = tokenizer.load(data.tokenizer)
+    if loaded.hash != corpus.meta["tokenizer_hash"]:
+        raise UserError(
+            f"corpus: {corpus.folder} was not built with the tokenizer {data.tokenizer}; build it again, or pass the "
+            "tokenizer that it was built with"
+        )
+    return token_kinds(loaded.pieces(np.arange(loaded.vocab_size)))
 
 
 def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
@@ -124,9 +155,11 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
     if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
         raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
     # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
-    slots = (lengths[:, 0] + 2 if data.pair_task == "none" else lengths[:, 1] + 3).astype(np.uint16)
+    rests = np.flatnonzero(lengths[:, 1] < lengths[:, 0] if data.pair_task != "none" else [])
+    slots = lengths[:, 0] + 2 if data.pair_task == "none" else lengths[:, 1] + 3
+    slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
     plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
-    return Corpus(folder, meta, records, lengths, slots, plan, plan.rows)
+    return Corpus(folder, meta, records, lengths, rests.astype(np.int32), slots, plan, plan.rows)
 
 
 def unigram_counts(source: Source) -> np.ndarray:
@@ -143,7 +176,7 @@ def rows_per_epoch(source: Source) -> int:
 
 
 def _remembered(source: Source, key: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Orders by key: (epoch,): rows of the epoch; (corpus, pass): its windows and its rows."""
+    """Orders by key: (epoch,): rows of the epoch; (corpus, pass): its units and its rows."""
     with source.lock:
         if key not in source.orders:
             if len(key) == 1:
@@ -151,7 +184,7 @@ def _remembered(source: Source, key: tuple[int, ...]) -> tuple[np.ndarray, ...]:
             else:
                 corpus = source.corpora[key[0]]
                 found = (
-                    packing.order_windows(corpus.slots, source.seed, *key),
+                    packing.order_units(corpus.slots, source.seed, *key),
                     packing.order_rows(corpus.packing.rows, source.seed, *key),
                 )
             while len(source.orders) >= 4 * (len(source.corpora) + 1):
@@ -160,15 +193,15 @@ def _remembered(source: Source, key: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         return source.orders[key]
 
 
-def windows_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which windows stand in these rows of the endless sequence.
+def units_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which units stand in these rows of the endless sequence.
 
     Args:
       source: R_e rows an epoch.
       numbers: [R] int64, row numbers from 0.
 
     Returns:
-      (corpus [R], pass over that corpus [R], windows [R, P], -1 where there is none).
+      (corpus [R], units [R, P], -1 where there is none, pass over that corpus [R]).
     """
     epoch_rows = rows_per_epoch(source)
     epochs = numbers // epoch_rows
@@ -179,15 +212,24 @@ def windows_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndar
     ends = np.cumsum([corpus.rows_per_epoch for corpus in source.corpora])
     corpora = np.searchsorted(ends, places, side="right")
     passes = np.zeros_like(numbers)
-    windows = np.full((len(numbers), source.windows_per_row), -1, np.int64)
+    units = np.full((len(numbers), source.windows_per_row), -1, np.int64)
     for index, corpus in enumerate(source.corpora):
         # Rows of this corpus form an endless sequence of their own: pass after pass over all its windows.
-        mine = corpora == index
+        mine = np.flatnonzero(corpora == index)
         sequence = epochs[mine] * corpus.rows_per_epoch + places[mine] - (ends[index] - corpus.rows_per_epoch)
         passes[mine] = sequence // corpus.packing.rows
         for number in np.unique(passes[mine]).tolist():
             order, rows = _remembered(source, (index, number))
             these = passes[mine] == number
-            found = packing.windows_of_rows(corpus.packing, order, rows[sequence[these] % corpus.packing.rows])
-            windows[np.flatnonzero(mine)[these]] = found
-    return corpora, passes, windows
+            chosen = rows[sequence[these] % corpus.packing.rows]
+            units[mine[these]] = packing.units_of_rows(corpus.packing, order, chosen)
+    return corpora, units, passes
+
+
+def windows_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `units_of`, with the number of the window that each unit is a part of."""
+    corpora, units, passes = units_of(source, numbers)
+    for index, corpus in enumerate(source.corpora):
+        rest = (units >= len(corpus.lengths)) & (corpora == index)[:, None]
+        units[rest] = corpus.rests[units[rest] - len(corpus.lengths)]
+    return corpora, units, passes
