@@ -6,20 +6,17 @@ no file, line or document, however long, is held as a whole beyond the limits be
 
 from __future__ import annotations
 
-import gzip
 import json
 import logging
 import os
 import pathlib
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO, Literal
-
-import zstandard
+from typing import Literal
 
 from bertlite_jax.config import UserError
+from bertlite_jax.data.lines import BLOCK, read_lines
 from bertlite_jax.data.sentences import split_document
 
 LINE_LIMIT = 1 << 20
@@ -28,8 +25,6 @@ DOCUMENT_LIMIT = 4 << 20
 """Bytes or characters. A longer document goes on as another one at the next line."""
 JSON_LIMIT = 64 << 20
 """Bytes. A longer line of JSON is refused, since JSON has to be parsed as a whole."""
-BLOCK = 1 << 20
-"""Bytes read at a time."""
 
 OnBadText = Literal["refuse", "replace"]
 
@@ -149,11 +144,26 @@ def clean(text: str, counts: Counter[str]) -> list[str]:
         for kind, pattern in _REMOVED.items():
             text, removed = pattern.subn("", text)
             counts[kind] += removed
-    lines = [" ".join(line.split()) for line in text.splitlines()]
-    paragraphs = [line for line in lines if line]
+    lines = (part for line in text.splitlines() for part in _cut_line(line, counts))
+    paragraphs = [words for line in lines if (words := " ".join(line.split()))]
     if not paragraphs:
         counts["empty_documents"] += 1
     return paragraphs
+
+
+def _cut_line(line: str, counts: Counter[str]) -> Iterator[str]:
+    """A line of bounded length, or several: the words of 50 MB as objects would need half a gigabyte."""
+    if len(line) <= LINE_LIMIT:
+        yield line
+        return
+    counts["long_lines"] += 1
+    start = 0
+    while start < len(line):
+        stop = start + LINE_LIMIT
+        if stop < len(line):
+            stop = line.rfind(" ", start + LINE_LIMIT // 2, stop) + 1 or stop
+        yield line[start:stop]
+        start = stop
 
 
 def _decode(raw: bytes, path: str, line: int, on_bad_text: OnBadText, counts: Counter[str], unit: str = "") -> str:
@@ -179,89 +189,13 @@ def _parts(paragraphs: list[str], counts: Counter[str]) -> Iterator[list[str]]:
         return
     part, size = [], 0
     for paragraph in paragraphs:
-        counts["long_lines"] += len(paragraph) > LINE_LIMIT
-        for start in range(0, len(paragraph), LINE_LIMIT):
-            if size >= DOCUMENT_LIMIT:
-                yield part
-                counts["split_documents"] += 1
-                part, size = [], 0
-            part.append(paragraph[start : start + LINE_LIMIT])
-            size += len(part[-1])
+        if size >= DOCUMENT_LIMIT:
+            yield part
+            counts["split_documents"] += 1
+            part, size = [], 0
+        part.append(paragraph)
+        size += len(paragraph)
     yield part
-
-
-# --- Bytes out of files --------------------------------------------------------------------------------------------
-
-
-def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
-    """The unpacked bytes of a file, bit by bit; `counts["position"]` follows in the file as it is stored."""
-    before = counts["position"]
-    suffix = pathlib.Path(path).suffix.lower()
-    try:
-        with open(path, "rb") as raw:
-            stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else raw
-            blocks = _zstd_blocks(raw) if suffix == ".zst" else iter(lambda: stream.read(BLOCK), b"")
-            for block in blocks:
-                counts["bytes"] += len(block)
-                counts["position"] = before + raw.tell()
-                yield block
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-        raise UserError(f"corpus: {path}: truncated or damaged {suffix[1:]} file ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"corpus: {path}: cannot be read: {error.strerror or error}") from error
-
-
-def _zstd_blocks(raw: BinaryIO) -> Iterator[bytes]:
-    # zstandard's own file reader ends without a word where a file is cut off; its frames say whether they ended.
-    frame = None
-    while data := raw.read(BLOCK >> 6):
-        while data:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            block = frame.decompress(data)
-            data = b""
-            if frame.eof:
-                data, frame = frame.unused_data, None
-            if block:
-                yield block
-    if frame is not None:
-        raise EOFError("it ends inside a frame")
-
-
-def _lines(path: str, limit: int, counts: Counter[str], refuse_long: bool = False) -> Iterator[tuple[int, bytes]]:
-    """(number of the line from 1, its bytes without the line feed); one longer than `limit` bytes comes in parts.
-
-    Where such a line is cut does not depend on how the file was read.
-    """
-    number, rest, is_long = 1, b"", False
-    for block in _blocks(path, counts):
-        pieces = (rest + block).split(b"\n")
-        for index, piece in enumerate(pieces):
-            while len(piece) > limit:
-                if refuse_long:
-                    size = f"longer than {limit >> 20} MB"
-                    raise UserError(f"corpus: {path}:{number}: {size}; write one document a line")
-                cut = _cut_place(piece, limit)
-                yield number, piece[:cut]
-                piece = piece[cut:]
-                counts["long_lines"] += not is_long
-                is_long = True
-            if index < len(pieces) - 1:
-                yield number, piece
-                number, is_long = number + 1, False
-        rest = piece
-    if rest:
-        yield number, rest
-
-
-def _cut_place(line: bytes, limit: int) -> int:
-    """Behind the last space before `limit`; where there is none, before the character that would not fit."""
-    cut = line.rfind(b" ", limit // 2, limit) + 1
-    if cut:
-        return cut
-    cut = limit
-    while cut > limit - 4 and line[cut] & 0xC0 == 0x80:  # a byte inside a character
-        cut -= 1
-    return cut
 
 
 def _without_bom(path: str, line: bytes) -> bytes:
@@ -275,13 +209,13 @@ def _without_bom(path: str, line: bytes) -> bytes:
 
 def _is_blank(line: bytes) -> bool:
     # White space beyond ASCII, such as the ideographic space, is looked for in short lines only.
-    return not line.strip() or (len(line) < 32 and not line.decode("utf-8", "ignore").strip())
+    return not line.strip() or (len(line) < 32 and not line.decode("utf-8", "replace").strip())
 
 
 def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[list[str]]:
     lines, size, first, goes_on = [], 0, 1, False
     last = 0
-    for number, line in _lines(path, LINE_LIMIT, counts):
+    for number, line in read_lines(path, LINE_LIMIT, counts):
         line = _without_bom(path, line) if last == 0 else line
         blank = _is_blank(line)
         if lines and (blank or size >= DOCUMENT_LIMIT):
@@ -301,7 +235,7 @@ def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) ->
 
 
 def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
-    for number, line in _lines(path, JSON_LIMIT, counts, refuse_long=True):
+    for number, line in read_lines(path, JSON_LIMIT, counts, refuse_long=True):
         where = f"corpus: {path}:{number}"
         line = _without_bom(path, line) if number == 1 else line
         if not line.strip():
