@@ -78,7 +78,7 @@ def contract_parameters(layers=3, vocab=11, embed=4, hidden=6, ffn=8):
 
 
 def test_adam_update_and_trust_ratio_are_the_release_ones():
-    """About sqrt(10) times the sign of the gradient: m / sqrt(v) = 0.1 g / sqrt(0.001 g^2). Then decay, then the ratio."""
+    """About sqrt(10) times the sign of the gradient: m / sqrt(v) = 0.1 g / sqrt(0.001 g^2). Then decay, then ratio."""
     adam = optimisers.scale_by_adam_as_released(0.9, 0.999, 1e-6)
     update = jax.jit(adam.update)(GRADIENT, adam.init(KERNEL))[0]
     np.testing.assert_allclose(update, [[3.16194, -3.16178], [3.16128, 3.16203]], atol=6e-6)
