@@ -72,9 +72,10 @@ def _tie(histogram: np.ndarray, length: int, eighths: int) -> list[list[Group]]:
         before = passed * wanted // max(there, 1)
         passed += counts[partner]
         quota = min(passed * wanted // max(there, 1) - before, counts[partner])
+        share = -(-quota // 3)  # three sizes of short ones for each size of longer ones, in turn
         while quota and waiting:
             slots, left = waiting.pop(0)
-            count = min(quota, left, max(1, quota // (len(waiting) + 1)))
+            count = min(quota, left, share)
             groups[partner + slots].append(((partner, slots), count))
             counts[partner], counts[slots], quota = counts[partner] - count, counts[slots] - count, quota - count
             if left > count:
@@ -97,15 +98,14 @@ def _fill(groups: list[list[Group]], length: int, windows_per_row: int) -> list[
                     ((r, i) for r in range(slots, length) for i, row in enumerate(room[r]) if len(row[0]) <= limit),
                     (length, -1),
                 )
-                if index < 0:
-                    pattern, count = group, waiting
-                else:
-                    before, rows = room[left].pop(index)
-                    pattern, count = before + group, min(rows, waiting)
-                    if rows > count:
-                        room[left].append((before, rows - count))
-                waiting -= count
-                left -= slots
+                before, rows = room[left].pop(index) if index >= 0 else ((), waiting)
+                # As many of this group as go into one row; the last row may get fewer.
+                copies = min(left // slots, (windows_per_row - len(before)) // len(group), waiting)
+                count = min(rows, waiting // copies)
+                if index >= 0 and rows > count:
+                    room[left].append((before, rows - count))
+                waiting -= count * copies
+                pattern, left = before + group * copies, left - slots * copies
                 (full if left == 0 or len(pattern) == windows_per_row else room[left]).append((pattern, count))
     return full + [row for rows in room for row in rows]
 

@@ -143,7 +143,7 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
     a_start, b_start = np.where(swap, cut, start) + offsets, np.where(swap, start, cut) + offsets
     a_length, b_length = np.where(swap, stop - cut, cut - start), np.where(swap, cut - start, stop - cut)
     pairs = Pairs(windows.tokens, windows.word_starts, a_start, a_length, b_start, b_length, labels, weights)
-    wanted = np.where(kind == SENTENCE, SENTENCE, INSIDE)
+    wanted = np.where((kind == SENTENCE) & ~single, SENTENCE, INSIDE)
     return _with_random_b(pairs, np.flatnonzero(random), windows.documents, wanted, keys, rules)
 
 
