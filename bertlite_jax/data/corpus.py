@@ -23,8 +23,10 @@ from rich.table import Table
 from bertlite_jax.config import UserError
 from bertlite_jax.data import chunks, shards, text, tokenizer, windows
 from bertlite_jax.data.chunks import Chunk, Document
-from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
+from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, read_meta, scratch_folder, write_json
 from bertlite_jax.data.splits import SPLITS, assign_splits, distinct, open_seen
+
+__all__ = ["build", "print_statistics", "read_meta"]
 
 CHUNK_LIMIT = 1 << 18
 """Characters of text that a worker gets at a time."""
@@ -167,13 +169,17 @@ def _write(
 ) -> dict[str, dict[str, Any]]:
     """Writes all windows and the TFDS metadata; returns the counts of each split."""
     splits = {name: shards.open_split(os.fspath(folder), name, vocabulary.vocab_size) for name in SPLITS}
-    with contextlib.closing(encoded), _progress(sum(map(os.path.getsize, files)), console) as show:
+    with contextlib.ExitStack() as stack:
+        for split in splits.values():
+            stack.callback(shards.close_split, split)
+        stack.enter_context(contextlib.closing(encoded))
+        show = stack.enter_context(_progress(sum(map(os.path.getsize, files)), console))
         for chunk, parts in encoded:
             for name, part in parts.items():
                 shards.append(splits[name], part)
             show(chunk.position, chunk.text_bytes)
-    for split in splits.values():
-        shards.finish_split(split)
+        for split in splits.values():
+            shards.finish_split(split)
     shards.write_metadata(os.fspath(folder), list(splits.values()))
     return {name: dict.fromkeys(COUNTED, 0) | dict(split.counts) for name, split in splits.items()}
 

@@ -96,17 +96,23 @@ def _next_shard(files: SplitFiles) -> None:
     files.shard_bytes = 0
 
 
-def finish_split(files: SplitFiles) -> None:
-    """Closes the record files; writes NAME.lengths.npy and NAME.unigram.npy."""
+def close_split(files: SplitFiles) -> None:
+    """Closes what is open; does nothing the second time."""
     if files.writer is not None:
         files.writer.close()
+    files.writer = None
+    files.lengths.close()
+
+
+def finish_split(files: SplitFiles) -> None:
+    """Writes NAME.lengths.npy and NAME.unigram.npy and closes the record files."""
     path = os.path.join(files.folder, files.name)
     header = {"descr": "<u2", "fortran_order": False, "shape": (sum(files.shard_windows), 2)}
     files.lengths.seek(0)
     with open(f"{path}.lengths.npy", "wb") as out:
         np.lib.format.write_array_header_1_0(out, header)
         shutil.copyfileobj(files.lengths, out)
-    files.lengths.close()
+    close_split(files)
     os.unlink(f"{path}.lengths.raw")
     np.save(f"{path}.unigram.npy", files.unigram)
 
