@@ -26,7 +26,7 @@ from bertlite_jax.data import normalize, word_starts
 # A corpus is built by one process a core; threads below that would only get in each other's way.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Bounds the memory of a process to some 40 MB.
+# Bounds the memory of a process to some 25 MB.
 CACHED_WORDS = 1 << 17
 LONGEST_CACHED_WORD = 32
 _DIGIT_COMMA_PENALTY = 100.0
@@ -37,6 +37,9 @@ MODEL_SCHEMA: Any = sentencepiece_model_pb2
 
 Spans = tuple[list[int], list[int], list[int]]
 """Ids, starts and ends of n tokens; offsets count characters of the original text."""
+Known = dict[str, tuple[int, ...]]
+EncodeNew = Callable[[str, Known], tuple[int, ...]]
+"""Ids of a word that is new, given those of all words (a table that makes what it lacks)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,39 +102,37 @@ def sentencepiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Cod
     def split(text: str) -> list[str]:
         return normalize.fold(text, table, join_quotes=True).split()
 
-    def encode_word(word: str) -> list[int]:
-        parts = [word] if _is_plain(word) else charsmap.normalize_str(word).split()
-        return [token.id for part in parts for token in unigram.tokenize(word_starts.SPACE + part)]
-
     decoder = tokenizers.decoders.Metaspace(replacement=word_starts.SPACE, prepend_scheme="always")
     word_spans = _unigram_spans(unigram, charsmap)
     return Codec(
         pieces=names,
         starts=[word_starts.is_start_piece(piece, settings["word_letters"]) for piece in names],
-        encode_lines=_by_words(split, encode_word, _last_alone(names)),
+        encode_lines=_by_words(split, _unigram_words(unigram, charsmap, names)),
         encode_spans=lambda text: _word_spans(normalize.fold_with_offsets(text, table, True), word_spans),
         decode=lambda ids: decoder.decode([names[i] for i in ids]),
     )
 
 
-def _is_plain(word: str) -> bool:
-    """Printable ASCII: the character map leaves it alone."""
-    return word.isascii() and word.isprintable()
+def _unigram_words(unigram: Any, charsmap: Any, names: list[str]) -> EncodeNew:
+    """Ids of a word that is not in the cache.
 
-
-def _last_alone(names: list[str]) -> Callable[[str], int | None]:
-    """The id of the last character of a word where it is certain to be a piece of its own, else None.
-
-    It is where no piece ends in the last two characters of the word. So `word.` costs no search once `word` is known,
-    and a third of all distinct words in running text are of that kind.
+    Where no piece ends in the last two characters of a word, its last character is a piece of its own. So `word.` costs
+    no search once `word` is known, and a third of all distinct words in running text are of that kind.
     """
     single = {piece: index for index, piece in enumerate(names) if len(piece) == 1}
     endings = {piece[-2:] for piece in names if len(piece) > 1}
+    search, normalize_word, mark = unigram.tokenize, charsmap.normalize_str, word_starts.SPACE
 
-    def last_alone(word: str) -> int | None:
-        return single.get(word[-1]) if word[-2:] not in endings and _is_plain(word) else None
+    def encode_new(word: str, known: Known) -> tuple[int, ...]:
+        if not word.isascii():
+            return tuple([token.id for part in normalize_word(word).split() for token in search(mark + part)])
+        # The table has left printable ASCII only, which the character map leaves alone. The bound on the length bounds
+        # the recursion.
+        if word[-2:] not in endings and word[-1] in single and 1 < len(word) <= LONGEST_CACHED_WORD:
+            return (*known[word[:-1]], single[word[-1]])
+        return tuple([token.id for token in search(mark + word)])
 
-    return last_alone
+    return encode_new
 
 
 def _unigram_spans(unigram: Any, charsmap: Any) -> Callable[[str], Spans]:
@@ -183,7 +184,7 @@ def wordpiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Codec:
     return Codec(
         pieces=names,
         starts=[not piece.startswith("##") for piece in names],
-        encode_lines=_by_words(split, encode_word),
+        encode_lines=_by_words(split, lambda word, known: tuple(encode_word(word))),
         encode_spans=lambda text: _word_spans(normalize.fold_with_offsets(text, table, False), word_spans),
         decode=lambda ids: decoder.decode([names[i] for i in ids]),
     )
@@ -192,17 +193,8 @@ def wordpiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Codec:
 # --- Words, whatever the vocabulary ----------------------------------------------------------------------------------
 
 
-def _by_words(
-    split: Callable[[str], list[str]],
-    encode_word: Callable[[str], list[int]],
-    last_alone: Callable[[str], int | None] = lambda word: None,
-) -> Callable[[list[str]], list[list[int]]]:
-    def encode_new(word: str) -> tuple[int, ...]:
-        # The bound on the length bounds the recursion.
-        last = last_alone(word) if 1 < len(word) <= LONGEST_CACHED_WORD else None
-        return tuple(encode_word(word)) if last is None else (*cache[word[:-1]], last)
-
-    cache = normalize.LazyTable(encode_new, CACHED_WORDS, LONGEST_CACHED_WORD)
+def _by_words(split: Callable[[str], list[str]], encode_new: EncodeNew) -> Callable[[list[str]], list[list[int]]]:
+    cache = normalize.LazyTable(lambda word: encode_new(word, cache), CACHED_WORDS, LONGEST_CACHED_WORD)
 
     def encode_lines(lines: list[str]) -> list[list[int]]:
         return [list(itertools.chain.from_iterable(map(cache.__getitem__, split(line)))) for line in lines]

@@ -49,8 +49,8 @@ def albert_table(lower: bool, keep_accents: bool, charsmap: Callable[[str], str]
     Args:
       lower: lower-case every character (one at a time: a final sigma stays an ordinary one, as in Hugging Face).
       keep_accents: leave out the decomposition and the stripping.
-      charsmap: what the SentencePiece model's own character map makes of a string. Applied here to white space only,
-        which it may drop; the rest of it works across characters, on whole words.
+      charsmap: what the SentencePiece model's own character map makes of a string. Applied here to white space and to
+        ASCII controls, which it may drop; the rest of it works across characters, on whole words.
     """
     steps: list[Any] = [] if keep_accents else [normalizers.NFKD(), normalizers.StripAccents()]
     steps += [normalizers.Lowercase()] if lower else []
@@ -58,7 +58,7 @@ def albert_table(lower: bool, keep_accents: bool, charsmap: Callable[[str], str]
 
     def make(code: int) -> str:
         folded = fold.normalize_str(chr(code))
-        return "".join(charsmap(c) if c.isspace() else c for c in folded)
+        return "".join(charsmap(c) if c.isspace() or c < " " or c == "\x7f" else c for c in folded)
 
     return LazyTable(make, limit=0x110000)
 
