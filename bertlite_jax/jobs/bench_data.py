@@ -1,0 +1,170 @@
+"""`bertlite bench data`: how fast batches are made, how full they are, and what their pairs give away.
+
+Real tokens are the slots that belong to a window (`segments > 0`), [CLS] and [SEP] among them; padding never counts.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import platform
+import time
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from bertlite_jax.config import Data, UserError
+from bertlite_jax.data import batches, packing, source
+
+
+def bench_data(
+    corpus: str,
+    *,
+    tokenizer: str = "",
+    length: int | None = None,
+    batch_rows: int = 256,
+    steps: int = 50,
+    pair_task: Literal["sop", "nsp", "three_way", "none"] = "sop",
+    windows_per_row: int = 8,
+    pack: bool = True,
+    step_seconds: float | None = None,
+    threads: int = 2,
+) -> dict[str, Any]:
+    """Makes batches of a corpus and prints what it took.
+
+    Args:
+      corpus: folder from `bertlite corpus`.
+      tokenizer: the folder that it was built with; without it nothing is known of punctuation and capitals, so pairs
+        are cut without regard to them and the edge rule is left out.
+      length: tokens in a row; None: as the corpus was built for.
+      batch_rows: rows of a batch.
+      steps: batches that are timed.
+      pair_task, windows_per_row, pack: as in the config's group `data`.
+      step_seconds: time of a training step; its wait for data is then measured with `threads` threads.
+      threads: `data.read_threads`.
+
+    Returns:
+      {"fill", "windows_per_row", "tokens_per_second", "tokens_per_second_core", "plan_seconds", "pairs", "wait_share"
+      (None without `step_seconds`), "cpu", ..}. A core's second is one of CPU time, over all threads.
+
+    Raises:
+      UserError: the corpus cannot be used, or `steps` is not positive.
+    """
+    if steps < 1 or batch_rows < 1:
+        raise UserError(f"bench: steps = {steps} and batch_rows = {batch_rows} must be positive")
+    data = Data(
+        corpus=(corpus,),
+        tokenizer=tokenizer,
+        length=length or _built_for(corpus),
+        batch_rows=batch_rows,
+        pack=pack,
+        windows_per_row=windows_per_row,
+        pair_task=pair_task,
+    )
+    opened = batches.open_source(data, "train", 0)
+    figures = {
+        "corpus": corpus,
+        "length": data.length,
+        "batch_rows": batch_rows,
+        "pair_task": pair_task,
+        "cpu": _cpu(),
+        "plan_seconds": _plan_seconds(opened),
+        **_speed(opened, batch_rows, steps),
+        "pairs": batches.pair_statistics(opened, min(20, steps)) if pair_task != "none" else None,
+        "wait_share": _wait_share(opened, batch_rows, steps, step_seconds, threads) if step_seconds else None,
+        "step_seconds": step_seconds,
+    }
+    _print(figures, len(opened.corpora[0].lengths))
+    return figures
+
+
+def _built_for(corpus: str) -> int:
+    place = pathlib.Path(corpus) / "corpus.json"
+    if not place.is_file():
+        raise UserError(f"corpus: {corpus} is no finished corpus (no corpus.json); make one with `bertlite corpus`")
+    return int(json.loads(place.read_text(encoding="utf-8"))["length"])
+
+
+def _plan_seconds(opened: source.Source) -> float:
+    """Planning the rows and one pass over them, without the cached orders."""
+    corpus, began = opened.corpora[0], time.perf_counter()
+    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.windows_per_row)
+    packing.order_units(corpus.slots, 0, 0, 0)
+    packing.order_rows(plan.rows, 0, 0, 0)
+    return time.perf_counter() - began
+
+
+def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, float]:
+    batches.batch_at(opened, 0, batch_rows)  # plans the first pass
+    real, slots, windows = 0, 0, 0
+    wall = cpu = 0.0
+    for step in range(steps):
+        began, began_cpu = time.perf_counter(), time.process_time()
+        batch = batches.batch_at(opened, step, batch_rows)
+        wall += time.perf_counter() - began
+        cpu += time.process_time() - began_cpu
+        real += int(np.count_nonzero(batch["segments"]))
+        slots += batch["segments"].size
+        windows += int(batch["segments"].max(axis=1).sum())
+    return {
+        "fill": real / slots,
+        "windows_per_row": windows / (steps * batch_rows),
+        "tokens_per_second": real / wall,
+        "tokens_per_second_core": real / cpu,
+        "batch_seconds": wall / steps,
+    }
+
+
+def _wait_share(opened: source.Source, batch_rows: int, steps: int, step_seconds: float, threads: int) -> float:
+    """Share of its time that a loop waits for batches which does nothing else for `step_seconds` a step."""
+    steps = max(2, min(steps, int(20 / step_seconds)))
+    feed = batches.feed(opened, 0, steps, batch_rows, threads)
+    next(feed)  # the first batch is waited for in any case
+    waited, began = 0.0, time.perf_counter()
+    for _ in range(steps - 1):
+        time.sleep(step_seconds)
+        asked = time.perf_counter()
+        next(feed)
+        waited += time.perf_counter() - asked
+    return waited / (time.perf_counter() - began)
+
+
+def _cpu() -> str:
+    """Model of the CPU and those of its instruction sets that matter here."""
+    place = pathlib.Path("/proc/cpuinfo")
+    if not place.is_file():
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in place.read_text().split("\n\n")[0].splitlines() if ":" in line)
+    named = {name.strip(): value.strip() for name, value in fields.items()}
+    flags = set(named.get("flags", named.get("Features", "")).split())
+    known = [flag for flag in ("avx2", "avx512f", "amx_bf16", "asimd") if flag in flags]
+    return f"{named.get('model name', platform.machine())} ({' '.join(known) or 'no known flags'})"
+
+
+def _print(figures: dict[str, Any], windows: int) -> None:
+    table = Table(title=f"{figures['corpus']}: batches of {figures['batch_rows']} rows of {figures['length']} tokens")
+    table.add_column("")
+    table.add_column("value", justify="right")
+    table.add_row("slots that hold a token (fill)", f"{figures['fill']:.2%}")
+    table.add_row("windows and rests a row", f"{figures['windows_per_row']:.2f}")
+    table.add_row("real tokens a second, wall", f"{figures['tokens_per_second']:,.0f}")
+    table.add_row("real tokens a second and core", f"{figures['tokens_per_second_core']:,.0f}")
+    table.add_row("a batch", f"{1000 * figures['batch_seconds']:.1f} ms")
+    table.add_row(f"plan of a pass over {windows:,} windows", f"{figures['plan_seconds']:.2f} s")
+    if pairs := figures["pairs"]:
+        for label, share in pairs["label_shares"].items():
+            table.add_row(f"pairs ({figures['pair_task']}) with label {label}", f"{share:.2%}")
+        table.add_row("windows without a pair", f"{pairs['weight_zero_share']:.2%}")
+        table.add_row("tokens beside the pairs of their windows", f"{pairs['rest_share']:.2%}")
+        rule = pairs["edge_rule_accuracy"]
+        table.add_row("a rule that reads only the edges scores", "needs --tokenizer" if rule is None else f"{rule:.3f}")
+    if figures["wait_share"] is not None:
+        table.add_row(
+            f"a training step of {figures['step_seconds']:g} s waits for data",
+            f"{figures['wait_share']:.2%} of the time",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"CPU: {figures['cpu']}; real tokens include [CLS] and [SEP], never padding", highlight=False)
