@@ -33,6 +33,8 @@ BPE_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "ma
 _ALBERT_SYMBOLS = ["(", ")", '"', "-", ".", "–", "£", "€"]
 # Share of the characters of the text that become pieces; rarer ones are unknown. As in the ALBERT release.
 _COVERAGE = 0.99995
+# These become pieces wherever they occur: a few novels hold so few digits that some would be unknown.
+_ALWAYS = "".join(chr(code) for code in range(ord("!"), ord("~") + 1))
 # SentencePiece leaves out longer lines without a word (max_sentence_length, in bytes); four bytes a character at most.
 _LONGEST_LINE = 1000
 
@@ -59,6 +61,8 @@ def train_sentencepiece(
     sample = _sample((part for line in folded for part in _short_lines(line)), input_sentences)
     if not sample:
         raise UserError("tokenizer: there is no text to learn a vocabulary from")
+    # The trainer counts those that do not occur as well, and stumbles over those that are symbols already.
+    required = [c for c in _ALWAYS if c not in _ALBERT_SYMBOLS and any(c in line for line in sample)]
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -73,6 +77,7 @@ def train_sentencepiece(
             control_symbols=["[CLS]", "[SEP]", "[MASK]"],
             user_defined_symbols=_ALBERT_SYMBOLS,
             character_coverage=_COVERAGE,
+            required_chars="".join(required),
             # Sums are taken thread by thread: another number of threads gives another vocabulary.
             num_threads=16,
             minloglevel=4,
@@ -191,10 +196,10 @@ def _spool_words(
 
 
 def _covering(counts: collections.Counter[str]) -> set[str]:
-    """The most frequent characters that make up `_COVERAGE` of the text."""
+    """The most frequent characters that make up `_COVERAGE` of the text, and those of `_ALWAYS` that occur."""
     wanted = _COVERAGE * counts.total()
     covered = 0
-    kept = set()
+    kept = set(_ALWAYS) & set(counts)
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if covered >= wanted:
             break

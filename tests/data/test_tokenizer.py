@@ -400,6 +400,16 @@ def test_text_far_longer_than_a_sentence_is_learnt_from(tmp_path):
     assert tokenizer.pieces(tokenizer.encode("zebracadabra")) == ["▁zebracadabra"]
 
 
+@pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
+def test_rare_ascii_characters_are_never_unknown(kind, tmp_path):
+    """One 7 among 200,000 characters lies outside the usual coverage of 0.99995; so does one snowman."""
+    text = [*ENGLISH * 100, "7 ~ ☃"]
+    assert 1 / sum(map(len, text)) < 0.00005
+    tokenizer = tokenizers.train(text, tmp_path / "t", 100, kind=kind)
+    assert tokenizer.unk_id not in tokenizer.encode("7 ~")
+    assert tokenizer.unk_id in tokenizer.encode("☃")
+
+
 def test_a_killed_training_leaves_nothing_that_passes_for_a_tokenizer(tmp_path):
     script = (
         "import sys, time, tests.data.test_tokenizer as here\n"
