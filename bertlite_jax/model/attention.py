@@ -1,11 +1,17 @@
-"""Attention inside the windows of packed rows, and the choice of its implementation."""
+"""Attention inside the windows of packed rows, and the choice of its implementation.
+
+Letters: B rows, L tokens in a row, H heads, K width of a head.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 from bertlite_jax.config import UserError
 from bertlite_jax.model.precision import Compute
@@ -15,6 +21,8 @@ Attention = Literal["auto", "xla", "cudnn"]
 
 FAR = -1e9
 """Added to the scores of positions outside the window."""
+CHUNK_SCORES = 2**18
+"""On a CPU so many scores are worked on at a time: 1 MB, which stays in a core's cache."""
 
 
 def segment_mask(segments: Array) -> Array:
@@ -31,19 +39,6 @@ def segment_mask(segments: Array) -> Array:
     return segments[:, :, None] == segments[:, None, :]
 
 
-def resolve(impl: Attention, platform: str, compute: Compute) -> Literal["xla", "cudnn"]:
-    """The implementation for a config value on a platform.
-
-    Raises:
-      UserError: cudnn without a GPU or in float32, which its kernels do not take.
-    """
-    if impl == "cudnn" and (platform not in ("gpu", "cuda") or compute != "bfloat16"):
-        raise UserError("config: model.attention = cudnn needs a GPU and model.compute = bfloat16; use auto or xla")
-    if impl == "auto":
-        return "cudnn" if platform in ("gpu", "cuda") and compute == "bfloat16" else "xla"
-    return impl
-
-
 def attention(
     q_BLHK: Array,
     k_BLHK: Array,
@@ -57,10 +52,10 @@ def attention(
     """Scaled dot-product attention within each window.
 
     Args:
-      q_BLHK, k_BLHK, v_BLHK: [B, L, H, K] with K the width of a head; K is divided out by its square root here.
-      mask: what `segment_mask` made of the rows; rows of padding give something finite.
+      q_BLHK, k_BLHK, v_BLHK: [B, L, H, K]; scores are divided by the square root of K here.
+      mask: [B, L, L] bool, what `segment_mask` made of the rows; rows of padding give something finite.
       impl: `Model.attention`.
-      compute: mode of the products.
+      compute: mode of the products; the softmax is float32 in all.
       dropout_keys: [B] typed keys, one a row, or None for no dropout.
       dropout_rate: probability of dropping an attention weight.
 
@@ -69,26 +64,166 @@ def attention(
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
-    impl = resolve(impl, jax.default_backend(), compute)
+    platform = jax.default_backend()
     dropping = dropout_keys is not None and dropout_rate > 0
-    if impl == "cudnn" and not dropping:
+    chosen = choose(impl, platform, compute, dropping)
+    if chosen == "cudnn":
+        q_BLHK, k_BLHK, v_BLHK = (x.astype(jnp.bfloat16) for x in (q_BLHK, k_BLHK, v_BLHK))
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")
+    if chosen == "chunked":
+        return _chunked(compute, q_BLHK, k_BLHK, v_BLHK, jnp.where(mask, 0.0, FAR))
     scores = _product("BLHK,BMHK->BHLM", q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, compute)
-    scores = scores + jnp.where(mask, 0.0, FAR)[:, None]
-    weights = jax.nn.softmax(scores, axis=-1)
+    weights = jax.nn.softmax(jnp.where(mask[:, None], scores.astype(jnp.float32), FAR), axis=-1)
     if dropping:
         weights = _drop(weights, dropout_keys, dropout_rate)
-    mixed = _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute)
-    return mixed.astype(jnp.bfloat16) if compute == "bfloat16" else mixed
+    return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute)
+
+
+def choose(impl: Attention, platform: str, compute: Compute, dropping: bool) -> Literal["cudnn", "chunked", "einsum"]:
+    """The implementation for a config value on a platform.
+
+    Returns:
+      cudnn: NVIDIA's fused kernels, which take bfloat16 and no keyed dropout; auto takes them where they fit.
+      chunked: scores in pieces that fit a CPU's cache, computed again in the backward pass.
+      einsum: all scores at once, for XLA to arrange; any platform, with dropout.
+
+    Raises:
+      UserError: cudnn was asked for where it does not work.
+    """
+    fits_cudnn = platform in ("gpu", "cuda") and compute == "bfloat16" and not dropping
+    if impl == "cudnn" and not fits_cudnn:
+        raise UserError(
+            "config: model.attention = cudnn needs a GPU, model.compute = bfloat16 and model.attention_dropout = 0; "
+            "use --model.attention auto"
+        )
+    if impl != "xla" and fits_cudnn:
+        return "cudnn"
+    return "chunked" if platform == "cpu" and compute != "bfloat16" and not dropping else "einsum"
 
 
 def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:
-    """einsum with float32 result; bfloat16 operands where the mode has them."""
+    """einsum in the precision of the mode; AMX's conditions are not met here, so that mode computes in float32."""
     kind = jnp.bfloat16 if compute == "bfloat16" else jnp.float32
-    return jnp.einsum(spec, left.astype(kind), right.astype(kind), preferred_element_type=jnp.float32)
+    return jnp.einsum(spec, left.astype(kind), right.astype(kind))
 
 
 def _drop(weights: Array, keys: Array | None, rate: float) -> Array:
     """Dropout on weights [B, H, L, M] with one key a row, so that no split of the batch changes the draw."""
     keep = jax.vmap(lambda key, row: jax.random.bernoulli(key, 1 - rate, row.shape))(keys, weights)
     return jnp.where(keep, weights / (1 - rate), 0.0)
+
+
+# --- Attention for CPUs --------------------------------------------------------------------------------------------
+#
+# Scores of a whole batch would travel to main memory and back several times, which takes longer than the products.
+# So a loop takes as many (row, head) pairs as fit a cache, keeps nothing but the logarithm of the softmax's
+# denominator, and the backward pass computes the scores again, transposed: then the contracted axis of every first
+# operand is minor in memory, which is what XLA's fast products need (see `dense.py`).
+# Same algorithm as FlashAttention (Dao et al. 2022, arXiv 2205.14135), without its split of a single row.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _chunked(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array) -> Array:
+    """Attention [B, L, H, K] float32 with `bias` [B, L, L], symmetric, added to the scores of all heads."""
+    return _chunked_forward(compute, q_BLHK, k_BLHK, v_BLHK, bias)[0]
+
+
+def _chunked_forward(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array):
+    scale = q_BLHK.shape[-1] ** -0.5
+    operands = [_pack(compute, x) for x in (q_BLHK * scale, k_BLHK, v_BLHK)]
+
+    def chunk(bias: Array, q: Array, k: Array, v: Array) -> tuple[Array, Array]:
+        q, k, v = (_unpack(compute, x) for x in (q, k, v))
+        scores = _add_bias(_batched(q, k, 2), bias)
+        top = jnp.max(scores, axis=-1, keepdims=True)
+        weights = jnp.exp(scores - top)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        return _batched(weights.astype(q.dtype), v, 1) / total, (top + jnp.log(total))[..., 0]
+
+    mixed, log_total = _over_chunks(chunk, q_BLHK.shape, bias, *operands)
+    mixed = _from_heads(mixed, q_BLHK.shape)
+    return mixed, (*operands, mixed, log_total, bias)
+
+
+def _chunked_backward(compute: Compute, saved: tuple, dmixed: Array):
+    *operands, mixed, log_total, bias = saved
+    B, L, H, K = dmixed.shape
+    dots = jnp.swapaxes(jnp.sum(dmixed * mixed, axis=-1), 1, 2).reshape(B * H, L)
+
+    def chunk(bias: Array, q: Array, k: Array, v: Array, dmixed: Array, log_total: Array, dots: Array):
+        q, k, v, dmixed = (_unpack(compute, x) for x in (q, k, v, dmixed))
+        scores_t = _add_bias(_batched(k, q, 2) - log_total[:, None], bias)
+        weights_t = jnp.exp(scores_t)
+        dscores_t = (weights_t * (_batched(v, dmixed, 2) - dots[:, None])).astype(q.dtype)
+        dv = _batched(weights_t.astype(q.dtype), dmixed, 1)
+        dk = _batched(dscores_t, q, 1)
+        k_t = with_layout_constraint(jnp.swapaxes(k, 1, 2), Layout((0, 1, 2)))
+        # The barrier keeps the transposition that follows out of the product.
+        dq_t = jax.lax.optimization_barrier(_batched(k_t, dscores_t, 1))
+        return dq_t, dk, dv
+
+    dq_t, dk, dv = _over_chunks(chunk, dmixed.shape, bias, *operands, _pack(compute, dmixed), log_total, dots)
+    dq = jnp.transpose(dq_t.reshape(B, H, K, L), (0, 3, 1, 2)) * K**-0.5
+    return dq, _from_heads(dk, dmixed.shape), _from_heads(dv, dmixed.shape), None
+
+
+_chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _batched(left: Array, right: Array, axis: int) -> Array:
+    """Product over a batch, float32: contracts the last axis of `left` [C, M, N] with `axis` of `right`."""
+    return jax.lax.dot_general(left, right, (((2,), (axis,)), ((0,), (0,))), preferred_element_type=jnp.float32)
+
+
+def _pack(compute: Compute, x_BLHK: Array) -> Array:
+    """[B, L, H, K] -> [B * H, L, K], in mode amx as the bits of bfloat16: XLA would widen a loop's bfloat16 input."""
+    if compute == "amx":
+        x_BLHK = jax.lax.bitcast_convert_type(x_BLHK.astype(jnp.bfloat16), jnp.uint16)
+    B, L, H, K = x_BLHK.shape
+    return jnp.swapaxes(x_BLHK, 1, 2).reshape(B * H, L, K)
+
+
+def _unpack(compute: Compute, x: Array) -> Array:
+    return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if compute == "amx" else x
+
+
+def _from_heads(x: Array, shape: tuple[int, ...]) -> Array:
+    """[B * H, L, K] -> [B, L, H, K]."""
+    B, L, H, K = shape
+    return jnp.swapaxes(x.reshape(B, H, L, K), 1, 2)
+
+
+def _add_bias(scores: Array, bias: Array) -> Array:
+    """Adds bias [R, L, L] of R rows to scores [R * heads, L, L]."""
+    rows, length, _ = bias.shape
+    return (scores.reshape(rows, -1, length, length) + bias[:, None]).reshape(scores.shape)
+
+
+def chunk_shape(B: int, H: int, L: int) -> tuple[int, int]:
+    """How many rows, and how many of their heads, make a chunk of at most CHUNK_SCORES scores (at least one head).
+
+    Both divide their totals; only a chunk of all heads has several rows.
+    """
+    heads = max(h for h in range(1, H + 1) if H % h == 0 and (h == 1 or h * L * L <= CHUNK_SCORES))
+    if heads < H:
+        return 1, heads
+    return max(r for r in range(1, B + 1) if B % r == 0 and (r == 1 or r * H * L * L <= CHUNK_SCORES)), H
+
+
+def _over_chunks(chunk: Callable[..., Any], shape: tuple[int, ...], bias: Array, *operands: Array) -> Any:
+    """Applies `chunk(bias of its rows, *operands)` to pieces of arrays [B * H, ...] and joins the results."""
+    B, L, H, _ = shape
+    rows, heads = chunk_shape(B, H, L)
+    count = B * H // (rows * heads)
+    if count == 1:
+        return chunk(bias, *operands)
+    chunks_a_row = max(1, H // heads) if rows == 1 else 1
+
+    def step(piece: tuple[Array, tuple[Array, ...]]) -> Any:
+        number, arrays = piece
+        first = (number // chunks_a_row) * rows
+        return chunk(jax.lax.dynamic_slice_in_dim(bias, first, rows, 0), *arrays)
+
+    pieces = tuple(x.reshape(count, rows * heads, *x.shape[1:]) for x in operands)
+    results = jax.lax.map(step, (jnp.arange(count), pieces))
+    return jax.tree.map(lambda x: x.reshape(B * H, *x.shape[2:]), results)
