@@ -1,5 +1,6 @@
 """What all tests share: where optional data lies, and JAX on eight pretended CPU devices."""
 
+import dataclasses
 import os
 import pathlib
 
@@ -8,6 +9,9 @@ import pytest
 # Before the first import of jax: tests of data parallelism need several devices.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests compile hundreds of small programs and run each a few times: compile faster, run slower. Also in the processes
+# that tests start.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -19,3 +23,23 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no benchmark data at {folder}; set BERTLITE_SHARED to its folder")
     return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A tokenizer of 300 pieces and a corpus of windows for rows of 64, made of a bundled novel."""
+
+    tokenizer: str
+    corpus: str
+    text: str
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    from bertlite_jax.data import corpus, text, tokenizer
+
+    folder = tmp_path_factory.mktemp("prepared")
+    novel = str(ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst")
+    made = tokenizer.train(text.read_sentences([novel]), str(folder / "tokenizer"), 300)
+    corpus.build([novel], made.folder, str(folder / "corpus"), length=64, validation_fraction=0.1, workers=1)
+    return Prepared(made.folder, str(folder / "corpus"), novel)

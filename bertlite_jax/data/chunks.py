@@ -26,6 +26,9 @@ from bertlite_jax.data import windows
 from bertlite_jax.data.sentences import split_document
 from bertlite_jax.data.tokenizer import Tokenizer
 
+IN_FLIGHT = 1 << 25
+"""Characters of text that are on their way to and from the workers at a time."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -52,6 +55,8 @@ class Chunk(NamedTuple):
     """Bytes of the files as they are stored."""
     text_bytes: int
     """Bytes of text."""
+    size: int
+    """Characters of these documents."""
 
 
 @dataclasses.dataclass
@@ -143,6 +148,7 @@ def encode_chunks(
         for chunk in chunks:
             yield chunk, encode_documents(tokenizer, recipe, chunk.documents)
         return
+    size = 0
     under_way: deque[tuple[Chunk, Future[dict[str, Windowed]]]] = deque()
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(tokenizer.folder, recipe)
@@ -150,8 +156,10 @@ def encode_chunks(
     try:
         for chunk in chunks:
             under_way.append((chunk, pool.submit(_work, chunk.documents)))
-            if len(under_way) > 2 * workers:
+            size += chunk.size
+            while len(under_way) > 2 * workers or (size > IN_FLIGHT and len(under_way) > 1):
                 chunk, future = under_way.popleft()
+                size -= chunk.size
                 yield chunk, future.result()
         while under_way:
             chunk, future = under_way.popleft()

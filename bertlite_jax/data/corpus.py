@@ -154,10 +154,10 @@ def _chunks(documents: Iterator[Document], counts: Counter[str]) -> Iterator[Chu
         gathered.append(document)
         size += sum(map(len, document.paragraphs))
         if size >= CHUNK_LIMIT:
-            yield Chunk(gathered, counts["position"], counts["bytes"])
+            yield Chunk(gathered, counts["position"], counts["bytes"], size)
             gathered, size = [], 0
     if gathered:
-        yield Chunk(gathered, counts["position"], counts["bytes"])
+        yield Chunk(gathered, counts["position"], counts["bytes"], size)
 
 
 def _write(

@@ -67,21 +67,23 @@ def read_lines(path: str, limit: int, counts: Counter[str], refuse_long: bool = 
     """
     number, rest, is_long = 1, b"", False
     for block in _blocks(path, counts):
-        pieces = (rest + block).split(b"\n")
-        for index, piece in enumerate(pieces):
-            while len(piece) > limit:
-                if refuse_long:
-                    size = f"longer than {limit >> 20} MB"
-                    raise UserError(f"corpus: {path}:{number}: {size}; write one document a line")
-                cut = _cut_place(piece, limit)
-                yield number, piece[:cut]
-                piece = piece[cut:]
-                counts["long_lines"] += not is_long
-                is_long = True
-            if index < len(pieces) - 1:
-                yield number, piece
+        pieces = (rest + block).split(b"\n")[::-1]
+        # Nothing here holds on to a line that was handed out: it may be large.
+        while len(pieces) > 1 or len(pieces[0]) > limit:
+            if len(pieces[-1]) <= limit:
+                yield number, pieces.pop()
                 number, is_long = number + 1, False
-        rest = piece
+                continue
+            if refuse_long:
+                size = f"longer than {limit >> 20} MB"
+                raise UserError(f"corpus: {path}:{number}: {size}; write one document a line")
+            counts["long_lines"] += not is_long
+            is_long = True
+            line = pieces.pop()
+            cut = _cut_place(line, limit)
+            pieces.append(line[cut:])
+            yield number, line[:cut]
+        rest = pieces.pop()
     if rest:
         yield number, rest
 

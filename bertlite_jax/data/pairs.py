@@ -3,7 +3,8 @@
 An edge is of kind S (a sentence boundary) or of kind M (in mid-sentence, at a word start). The pair of a window has
 four edges: the two of A and the two of B. They are all of one kind, so no rule that looks at the edges alone can tell
 a swapped pair from one in order. A pair is also cut at a place that looks like the outer edges: where the window opens
-with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`), if there is such a place.
+with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`). A window without such a place gets no pair, unless the option
+`single_segment` says otherwise.
 """
 
 from __future__ import annotations
@@ -95,8 +96,9 @@ class Rules:
     task: str
     """`sop`, `nsp`, `three_way` or `none`."""
     single_segment: str
-    """For windows without a fitting place to cut. `drop`: one segment, weight 0. `split`: cut at any word start, which
-    may give the order away. `reference`: cut so, a random B, label 1 (2 for three_way)."""
+    """For windows without a fitting place to cut. `drop`: one segment, weight 0. The others cut at any boundary of the
+    window's kind, else at any word start, which may give the order away: `split` goes on as usual; `reference` takes a
+    random B, label 1 (2 for three_way), where it was a word start."""
     kinds: np.ndarray
     """[V] what an edge shows of each token (`token_kinds`); all 0 where that is not known."""
     other_windows: Callable[[np.ndarray], Windows]
@@ -159,8 +161,10 @@ def _cut(
     """(where each window is cut [W], -1 for not at all; whether no place was fitting [W])."""
     shown, offsets, drawn = rules.kinds[windows.tokens], windows.offsets[:-1], (keys, CUT)
     like_edges = only_between(bounds, shown, before=shown[offsets + stop - 1], after=shown[offsets + start])
-    cut = pick_boundary(like_edges, start, stop, drawn)
-    cut = np.where(cut < 0, pick_boundary(bounds, start, stop, drawn), cut)
+    # Where nothing is swapped the edges need not be alike: a random B gets those of the true one.
+    cut = pick_boundary(bounds if rules.task == "nsp" else like_edges, start, stop, drawn)
+    if rules.single_segment != "drop":
+        cut = np.where(cut < 0, pick_boundary(bounds, start, stop, drawn), cut)
     single = (cut < 0) & ~rests
     if rules.single_segment != "drop" and single.any():
         anywhere = dataclasses.replace(windows, ends=windows.ends[:0], end_offsets=np.zeros_like(windows.end_offsets))

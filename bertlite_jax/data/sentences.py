@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-import sentencex
+from sentencex import segment  # pyright: ignore[reportAttributeAccessIssue]
 
 SENTENCE_LIMIT = 4000
 """Characters. What is longer is cut at a space: sentencex takes time quadratic in the length of text beyond ASCII
@@ -35,14 +35,14 @@ def split_paragraph(paragraph: str, language: str, counts: Counter[str] | None =
     while len(paragraph) - start > SENTENCE_LIMIT:
         block = paragraph[start : start + SENTENCE_LIMIT]
         # The last sentence may go on behind the block, so the next block begins with it.
-        complete = sentencex.segment(language, block)[:-1]
+        complete = segment(language, block)[:-1]
         if not complete:
             complete = [_cut(block)]
             if counts is not None:
                 counts["cut_sentences"] += 1
         sentences += complete
         start += sum(map(len, complete))
-    sentences += sentencex.segment(language, paragraph[start:])
+    sentences += segment(language, paragraph[start:])
     return [stripped for sentence in sentences if (stripped := sentence.strip())]
 
 

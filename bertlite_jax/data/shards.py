@@ -15,6 +15,7 @@ from typing import BinaryIO
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
+from etils import epath
 from tensorflow_datasets.core import dataset_info, file_adapters, naming
 from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 
@@ -56,7 +57,7 @@ class SplitFiles:
         """How its record files are called."""
         return naming.ShardedFileTemplate(
             dataset_name="corpus",
-            data_dir=self.folder,
+            data_dir=epath.Path(self.folder),
             split=self.name,
             filetype_suffix="array_record",
             template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",

@@ -21,8 +21,8 @@ from bertlite_jax.data.sentences import split_document
 
 LINE_LIMIT = 1 << 20
 """Bytes. A longer line of plain text is cut at a space; the parts count as paragraphs."""
-DOCUMENT_LIMIT = 4 << 20
-"""Bytes or characters. A longer document goes on as another one at the next line."""
+DOCUMENT_LIMIT = 2 << 20
+"""Bytes or characters. A longer document goes on as another one at the next line, perhaps in the other split."""
 JSON_LIMIT = 64 << 20
 """Bytes. A longer line of JSON is refused, since JSON has to be parsed as a whole."""
 
@@ -132,7 +132,9 @@ def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: 
         yield from _plain_documents(path, on_bad_text, counts)
         return
     for text in texts:
-        yield from _parts(clean(text, counts), counts)
+        paragraphs = clean(text, counts)
+        del text  # it may be large
+        yield from _parts(paragraphs, counts)
 
 
 # --- Cleaning ------------------------------------------------------------------------------------------------------
@@ -249,10 +251,11 @@ def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Coun
         if text_field not in record:
             known = ", ".join(map(str, list(record)[:10]))
             raise UserError(f"{where}: no field {text_field!r}; it has: {known}; pass --text-field NAME")
-        text = record[text_field]
-        if not isinstance(text, str | None):
-            raise UserError(f"{where}: the field {text_field!r} holds {type(text).__name__}, not a string")
-        yield text or ""
+        if not isinstance(record[text_field], str | None):
+            found = type(record[text_field]).__name__
+            raise UserError(f"{where}: the field {text_field!r} holds {found}, not a string")
+        del line  # it may be large
+        yield record.pop(text_field) or ""
 
 
 def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:

@@ -7,6 +7,7 @@ killed and started again goes on with the losses that would have followed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -62,8 +63,10 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 
     # --- Model, state, step ---------------------------------------------------------------------------------------
     model = PretrainingModel(config.model, compute)
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows)
-    held = state.init_state(lambda key: _init(model, key), optimizer, config.run.seed, mesh)
+    init_params = functools.partial(_init, model)
+    shapes = jax.eval_shape(init_params, jax.random.key(0))
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
+    held = state.init_state(init_params, optimizer, config.run.seed, mesh)
     step_fn = make_step(
         prepare=objective.make_prepare(config, corpus.special_ids),
         loss=objective.make_loss(model.apply, config),

@@ -80,7 +80,7 @@ def make_step(
         grads, metrics = on_devices((state.params, state.step), batch)
         updates, opt = optimizer.update(grads, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"grad_norm": optax.global_norm(grads), "learning_rate": learning_rate(state.step)}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
         return TrainState(step=state.step + 1, params=params, opt=opt), metrics
 
     place = sharding.replicated(mesh)

@@ -210,6 +210,15 @@ def test_cuts_look_like_the_windows_own_edges():
         assert sorted(parts(made, w)) == [tokens[:5], tokens[5:]]
 
 
+def test_a_window_without_a_cut_like_its_edges_has_no_pair_unless_asked_for():
+    """It opens with a capital that never comes again."""
+    kinds = NOTHING.copy()
+    kinds[50] = 3
+    windows = windows_from([([50, 10, 11, 12, 13], list(range(5)), [], 0)] * 20)
+    assert not make(windows, "sop", kinds=kinds).weights.any()
+    assert make(windows, "sop", "split", kinds=kinds).weights.all()
+
+
 def test_the_edge_rule_finds_what_edges_tell_and_nothing_where_they_do_not():
     rng = np.random.default_rng(0)
     edges, labels = rng.integers(0, 5, (8000, 4)), rng.integers(0, 2, 8000)

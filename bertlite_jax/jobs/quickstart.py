@@ -1,0 +1,227 @@
+"""`bertlite quickstart`: bundled public-domain text becomes an evaluated, exported ALBERT, in minutes on two cores.
+
+It calls the same jobs that a real run does, and prints the command for each. What the recipe is small in, and why its
+loss stands still for a while before it falls, is told in docs/quickstart.md.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import bertlite_jax
+from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run
+from bertlite_jax.convert import huggingface, parity, quantize
+from bertlite_jax.data import corpus as corpora
+from bertlite_jax.data import source
+from bertlite_jax.data.batches import evaluation_rows
+from bertlite_jax.jobs import report, workdir
+from bertlite_jax.jobs.evaluate import open_evaluation, open_run
+from bertlite_jax.jobs.pretrain import pretrain
+from bertlite_jax.jobs.tokenizer import make_tokenizer
+from bertlite_jax.train import objective, sharding
+
+TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
+VOCAB_SIZE, LENGTH = 1000, 32
+
+
+def recipe(data: pathlib.Path, seed: int) -> Pretrain:
+    """Two shared layers of width 128 on windows of 32 tokens: small enough to leave the plateau within minutes."""
+    model = Model(
+        vocab_size=VOCAB_SIZE,
+        embed_size=128,
+        hidden_size=128,
+        num_layers=2,
+        num_heads=4,
+        ffn_size=512,
+        max_positions=LENGTH,
+        init_std=0.088,
+        unroll=True,
+    )
+    return Pretrain(
+        model=model,
+        data=Data(
+            corpus=(str(data / "corpus"),),
+            tokenizer=str(data / "tokenizer"),
+            length=LENGTH,
+            batch_rows=32,
+        ),
+        mask=Mask(scheme="token", rate=0.3),
+        optim=Optim(
+            name="adamw",
+            learning_rate=3e-3,
+            warmup_steps=100,
+            end_fraction=0.1,
+            bias_correction=True,
+        ),
+        run=Run(
+            steps=6000, seed=seed, log_every=100, eval_every=500, eval_rows=1024, checkpoint_every=1000, spike_factor=0
+        ),
+    )
+
+
+def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
+    """Runs all of it.
+
+    Args:
+      folder: of the run; tokenizer and corpus lie beside it in `FOLDER-data`. Started again it goes on where it was.
+      seed: of the run. Tokenizer and corpus do not depend on it.
+      overwrite: start anew.
+
+    Returns:
+      What `summary.json` in the folder holds.
+    """
+    run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
+    config = recipe(data, seed)
+    console = Console(highlight=False)
+
+    # --- Text to corpus ---------------------------------------------------------------------------------------------
+    _head(console, "1/6", "tokenizer", f"bertlite tokenizer {TEXT} --out {data}/tokenizer --vocab-size {VOCAB_SIZE}")
+    if not (data / "tokenizer").is_dir():
+        data.mkdir(parents=True, exist_ok=True)
+        _make_tokenizer(data / "tokenizer")
+    _head(
+        console, "2/6", "corpus", f"bertlite corpus {TEXT} --tokenizer {data}/tokenizer --out {data}/corpus --length 32"
+    )
+    if not (data / "corpus").is_dir():
+        corpora.build([str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), length=LENGTH, language="en")
+
+    # --- Corpus to model ----------------------------------------------------------------------------------------------
+    _head(
+        console, "3/6", "pretraining and evaluation", f"bertlite pretrain ... --workdir {run}  (recipe: quickstart.py)"
+    )
+    console.print(
+        "The loss stands at the unigram entropy for a while: the model knows how often pieces occur, and nothing else.\n"
+        "Then attention finds the neighbours, and the loss falls. docs/quickstart.md explains the plateau."
+    )
+    summary = pretrain(config, folder, overwrite=overwrite)
+    if summary.get("stopped"):
+        return summary
+
+    # --- Model to files -------------------------------------------------------------------------------------------------
+    _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
+    huggingface.run_to_hf(run, run / "hf", overwrite=True)
+    summary["hf_max_abs_diff"] = _parity(run, config, console)
+    _head(console, "5/6", "8-bit weights", f"python tools/convert.py int8 {run} {run}/int8")
+    summary |= _int8(run)
+    workdir.write_json(run / "summary.json", summary)
+
+    # --- For people -------------------------------------------------------------------------------------------------------
+    _head(console, "6/6", "report", f"bertlite report {run}")
+    page = report.report(run)
+    console.print(_table(summary))
+    _show_samples(console, run)
+    console.print(_next_commands(run, data, page), soft_wrap=True)
+    return summary
+
+
+def _head(console: Console, number: str, what: str, command: str) -> None:
+    console.print(f"\n[bold]{number} {what}[/bold]   [dim]{command}[/dim]", soft_wrap=True)
+
+
+def _make_tokenizer(out: pathlib.Path) -> None:
+    make_tokenizer(
+        [str(TEXT)],
+        str(out),
+        vocab_size=VOCAB_SIZE,
+        kind="sentencepiece",
+        lower=True,
+        keep_accents=False,
+        word_segmenter="pieces",
+        text_field="text",
+        language="en",
+    )
+
+
+def _parity(run: pathlib.Path, config: Pretrain, console: Console) -> float | None:
+    if not parity.available():
+        console.print(f"PyTorch is not installed, so the export was not compared with it. To compare: {parity.INSTALL}")
+        return None
+    held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
+    ids = _first_windows(held_out, 4)
+    params, model = huggingface.load_weights(run)
+    difference = parity.max_abs_diff(params, model, run / "hf", ids)
+    console.print(f"largest difference to transformers in PyTorch over logits and hidden states: {difference:.1e}")
+    if difference > 1e-4:
+        raise RuntimeError(f"quickstart: the export differs from PyTorch by {difference}; at most 1e-4 is right")
+    return difference
+
+
+def _first_windows(held_out: source.Source, rows: int) -> np.ndarray:
+    """The first window of some validation rows, cut to the shortest of them: [rows, L] without padding."""
+    batch = next(evaluation_rows(held_out, rows, rows))
+    shortest = (batch["segments"] == 1).sum(axis=1).min()
+    return batch["tokens"][:, :shortest]
+
+
+def _int8(run: pathlib.Path) -> dict[str, Any]:
+    """Writes the 8-bit file, reads it back and scores it on the same held-out rows."""
+    trained = open_run(run)
+    container = quantize.quantize(trained.params, trained.config.model)
+    size = quantize.save(container, run / "int8" / quantize.FILE, overwrite=True)
+    evaluate = open_evaluation(trained.config, trained.apply, sharding.make_mesh(1))
+    figures = evaluate(quantize.dequantize(run / "int8" / quantize.FILE))
+    float_size = sum(path.stat().st_size for path in (run / "hf").glob("*.safetensors"))
+    print(f"int8: {size / 1e6:.2f} MB of weights (float32: {float_size / 1e6:.2f} MB)")
+    return {
+        "int8_valid_mlm_loss": figures["valid_mlm_loss"],
+        "int8_valid_mlm_accuracy": figures["valid_mlm_accuracy"],
+        "int8_bytes": size,
+        "float32_bytes": float_size,
+    }
+
+
+# --- What is shown at the end ----------------------------------------------------------------------------------------
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    below = summary["unigram_entropy"] - summary["valid_mlm_loss"]
+    table = Table("what", "value", "beside", title="held-out chapters, [MASK] positions only")
+    rows = [
+        ("MLM loss, nats", f"{summary['valid_mlm_loss']:.3f}", f"unigram entropy {summary['unigram_entropy']:.3f}"),
+        ("below the unigram entropy, nats", f"{below:.3f}", "0 for a model that only counts pieces"),
+        (
+            "MLM accuracy",
+            f"{summary['valid_mlm_accuracy']:.3f}",
+            f"always the most frequent piece {summary['majority_accuracy']:.3f}",
+        ),
+        (
+            "sentence-order accuracy",
+            f"{summary['valid_pair_accuracy']:.3f}",
+            f"label prior {summary['pair_label_prior']:.3f}",
+        ),
+        ("MLM accuracy with 8-bit weights", f"{summary['int8_valid_mlm_accuracy']:.3f}", ""),
+        ("parameters", f"{summary['parameters']:,}", ""),
+        ("real tokens", f"{summary['real_tokens']:,}", f"{summary['steps']:,} steps"),
+        ("training, seconds", f"{summary['wall_seconds']:.0f}", f"products in {summary['compute']}"),
+        ("largest difference to PyTorch", _shown(summary["hf_max_abs_diff"]), "1e-4 at most"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _shown(difference: float | None) -> str:
+    return "not installed" if difference is None else f"{difference:.1e}"
+
+
+def _show_samples(console: Console, run: pathlib.Path) -> None:
+    for sample in json.loads((run / "samples.json").read_text(encoding="utf-8"))[:4]:
+        guesses = ", ".join(f"{piece.replace('▁', '')} {share:.2f}" for piece, share in sample["predictions"][:3])
+        truth = sample["truth"].replace("▁", "")
+        console.print(f"  {sample['text']}\n    guesses: {guesses}   (it was: {truth})", markup=False, soft_wrap=True)
+
+
+def _next_commands(run: pathlib.Path, data: pathlib.Path, page: pathlib.Path) -> str:
+    return (
+        f"\nOpen {page} in a browser for curves, figures and samples. Then try:\n"
+        f'  bertlite fill-mask {run} "she looked at the [MASK] ."\n'
+        f"  bertlite evaluate {run} --pair-task nsp\n"
+        f"  bertlite corpus YOUR_TEXT --tokenizer {data}/tokenizer --out my-corpus --length 128\n"
+        f"  bertlite pretrain configs/albert_tiny.py --help"
+    )

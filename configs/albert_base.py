@@ -1,0 +1,21 @@
+"""ALBERT base, version 2 (no dropout), by the paper's recipe. Version 1: presets.ALBERT_BASE_V1.
+
+    bertlite tokenizer TEXT --out tok --vocab-size 30000
+    bertlite corpus TEXT --tokenizer tok --out corpus --length 512
+    bertlite pretrain configs/albert_base.py --workdir runs/albert_base --data.corpus corpus --data.tokenizer tok
+
+11,813,810 parameters, 292 GFLOP a row of 512 in training, 1.5e+20 FLOP in all.
+Paper, 125,000 steps on 16 GB of text: masked-LM accuracy 0.54 and SOP accuracy 0.865 for base (Table 5).
+No run of this length has been made with this code; on a smaller batch set --data.batch-rows, and the rate follows:
+add --optim.reference-batch 4096.
+"""
+
+from bertlite_jax import presets
+from bertlite_jax.config import Data, Optim, Pretrain, Run
+
+config = Pretrain(
+    model=presets.ALBERT_BASE,
+    data=Data(length=512, batch_rows=4096),
+    optim=Optim(name="lamb", learning_rate=1.76e-3, schedule="reference", warmup_steps=3125, micro_batches=8),
+    run=Run(steps=125_000, checkpoint_every=1000, keep_every=25_000),
+)

@@ -1,0 +1,19 @@
+"""ALBERT small (6 layers of 384), for one GPU.
+
+    bertlite tokenizer TEXT --out tok --vocab-size 30000
+    bertlite corpus TEXT --tokenizer tok --out corpus --length 128
+    bertlite pretrain configs/albert_small.py --workdir runs/albert_small --data.corpus corpus --data.tokenizer tok
+
+5,958,194 parameters, 9 GFLOP a row of 128 in training, 4.8e+17 FLOP in all.
+Not measured.
+"""
+
+from bertlite_jax import presets
+from bertlite_jax.config import Data, Optim, Pretrain, Run
+
+config = Pretrain(
+    model=presets.ALBERT_SMALL,
+    data=Data(length=128, batch_rows=256),
+    optim=Optim(name="lamb", learning_rate=1.76e-3, reference_batch=4096, warmup_steps=2000),
+    run=Run(steps=200000, checkpoint_every=1000, eval_every=5000),
+)

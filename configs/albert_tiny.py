@@ -1,0 +1,19 @@
+"""ALBERT tiny (4 layers of 312), for a laptop or one GPU.
+
+    bertlite tokenizer TEXT --out tok --vocab-size 30000
+    bertlite corpus TEXT --tokenizer tok --out corpus --length 128
+    bertlite pretrain configs/albert_tiny.py --workdir runs/albert_tiny --data.corpus corpus --data.tokenizer tok
+
+5,287,082 parameters, 5 GFLOP a row of 128 in training, 2.9e+16 FLOP in all.
+@TINY@
+"""
+
+from bertlite_jax import presets
+from bertlite_jax.config import Data, Optim, Pretrain, Run
+
+config = Pretrain(
+    model=presets.ALBERT_TINY,
+    data=Data(length=128, batch_rows=64),
+    optim=Optim(name="lamb", learning_rate=1.76e-3, reference_batch=4096, warmup_steps=1000),
+    run=Run(steps=100000, checkpoint_every=1000, eval_every=2000),
+)

@@ -1,0 +1,167 @@
+"""One update is the same on any number of devices and micro-batches, and reduces its gradient once."""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from bertlite_jax import config as settings
+from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
+from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.train import objective, optim, sharding, state
+from bertlite_jax.train.step import make_step
+
+SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+ROWS, LENGTH, WINDOWS = 32, 24, 3
+CONFIG = Pretrain(
+    model=Model(
+        vocab_size=97,
+        embed_size=16,
+        hidden_size=32,
+        num_layers=3,
+        num_heads=2,
+        ffn_size=64,
+        max_positions=LENGTH,
+        hidden_dropout=0.1,
+        attention_dropout=0.1,
+        init_std=0.1,
+    ),
+    data=Data(length=LENGTH, batch_rows=ROWS, windows_per_row=WINDOWS),
+    optim=Optim(learning_rate=0.01, warmup_steps=2),
+    run=Run(steps=20),
+)
+
+
+def batch_at(step: int) -> dict[str, np.ndarray]:
+    """Rows with one to three windows of random lengths, so that mask counts and pairs differ from row to row."""
+    rng = np.random.default_rng(step)
+    batch = {n: np.zeros((ROWS, LENGTH), np.int32) for n in ("tokens", "segments", "positions", "token_types")}
+    batch |= {n: np.zeros((ROWS, WINDOWS), np.int32) for n in ("cls", "pair_labels", "pair_weights")}
+    batch |= {"rows": np.arange(ROWS, dtype=np.int32), "word_starts": np.ones((ROWS, LENGTH), np.int32)}
+    for row in range(ROWS):
+        start = 0
+        for window in range(rng.integers(1, WINDOWS + 1)):
+            n = int(rng.integers(6, 9))
+            here = slice(start, start + n)
+            batch["tokens"][row, here] = [2, *rng.integers(5, 97, n - 4), 3, *rng.integers(5, 97, 1), 3]
+            batch["segments"][row, here] = window + 1
+            batch["positions"][row, here] = np.arange(n)
+            batch["token_types"][row, here] = [*[0] * (n - 2), 1, 1]
+            batch["cls"][row, window] = start
+            batch["pair_labels"][row, window] = rng.integers(2)
+            batch["pair_weights"][row, window] = rng.random() < 0.7
+            start += n
+    return batch
+
+
+def make(config: Pretrain, devices: int):
+    mesh = sharding.make_mesh(devices)
+    model = PretrainingModel(config.model)
+    ids = np.zeros((1, 8), np.int32)
+
+    def init(key):
+        return model.init(key, ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, ROWS, shapes)
+    held = state.init_state(init, optimizer, 0, mesh)
+    step = make_step(
+        objective.make_prepare(config, SPECIAL),
+        objective.make_loss(model.apply, config),
+        optimizer,
+        optim.schedule(config.optim, config.run.steps, ROWS),
+        mesh,
+        config.optim.micro_batches,
+        seed=3,
+        unroll=config.model.unroll,
+    )
+    return step, held, mesh
+
+
+def with_micro_batches(count: int, **model) -> Pretrain:
+    return dataclasses.replace(
+        CONFIG,
+        optim=dataclasses.replace(CONFIG.optim, micro_batches=count),
+        model=dataclasses.replace(CONFIG.model, **model),
+    )
+
+
+def losses(config: Pretrain, devices: int) -> list[float]:
+    step, held, mesh = make(config, devices)
+    found = []
+    for number in range(20):
+        held, metrics = step(held, sharding.put_batch(batch_at(number), mesh))
+        found.append(float(metrics["loss"]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def on_one_device() -> list[float]:
+    return losses(CONFIG, 1)
+
+
+@pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 4)])
+def test_devices_and_micro_batches_do_not_matter(on_one_device, devices: int, micro_batches: int):
+    """Twenty steps with dropout and unequal mask counts: the same losses."""
+    np.testing.assert_allclose(losses(with_micro_batches(micro_batches), devices), on_one_device, atol=1e-5)
+
+
+def test_it_learns():
+    """The same batch twenty times: the loss falls, so the losses above agree on something."""
+    step, held, mesh = make(CONFIG, 1)
+    found = []
+    for _ in range(20):
+        held, metrics = step(held, sharding.put_batch(batch_at(0), mesh))
+        found.append(float(metrics["loss"]))
+    assert found[-1] < found[0] - 0.3
+
+
+def test_loss_divides_by_the_global_weights():
+    """The reported loss is the sum of the two means over the whole batch, not a mean of per-device means."""
+    step, held, mesh = make(CONFIG, 8)
+    _, metrics = step(held, sharding.put_batch(batch_at(0), mesh))
+    m = {name: float(value) for name, value in metrics.items()}
+    assert m["loss"] == pytest.approx(m["mlm_sum"] / m["mlm_weight"] + m["pair_sum"] / m["pair_weight"], rel=1e-5)
+    assert m["pair_weight"] == batch_at(0)["pair_weights"].sum()
+    assert m["real_tokens"] == (batch_at(0)["segments"] > 0).sum()
+
+
+def all_reduces(hlo: str) -> list[tuple[str, int]]:
+    """(computation it stands in, bytes reduced) of every all-reduce in a compiled module."""
+    found, computation = [], ""
+    for line in hlo.splitlines():
+        if line and not line[0].isspace() and line.rstrip().endswith("{"):
+            computation = line.split()[1 if line.startswith("ENTRY") else 0]
+            computation = "ENTRY" if line.startswith("ENTRY") else computation
+        match = re.search(r"= (.*?) all-reduce(?:-start)?\(", line)
+        if match:
+            sizes = [
+                np.prod([int(n) for n in shape.split(",") if n] or [1])
+                for shape in re.findall(r"f32\[([\d,]*)\]", match[1])
+            ]
+            found.append((computation, 4 * int(sum(sizes))))
+    return found
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("unroll", [False, True])
+def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
+    """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
+    step, held, mesh = make(with_micro_batches(micro_batches, unroll=unroll), 8)
+    hlo = step.lower(held, sharding.put_batch(batch_at(0), mesh)).compile().as_text()
+    found = all_reduces(hlo)
+    parameters = 4 * state.count_parameters(held.params)
+    assert {computation for computation, _ in found} == {"ENTRY"}
+    assert parameters <= sum(size for _, size in found) <= parameters + 4 * 32
+
+
+def test_state_is_made_alike_on_any_mesh():
+    one, eight = make(CONFIG, 1)[1], make(CONFIG, 8)[1]
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(one.params), jax.device_get(eight.params))
+
+
+def test_slots_for_predictions_follow_the_config():
+    """K = ceil(0.15 x 24) + 3."""
+    assert settings.predictions_per_row(CONFIG) == 4 + 3
