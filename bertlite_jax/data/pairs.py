@@ -3,8 +3,8 @@
 An edge is of kind S (a sentence boundary) or of kind M (in mid-sentence, at a word start). The pair of a window has
 four edges: the two of A and the two of B. They are all of one kind, so no rule that looks at the edges alone can tell
 a swapped pair from one in order. A pair is also cut at a place that looks like the outer edges: where the window opens
-with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`). A window without such a place gets no pair, unless the option
-`single_segment` says otherwise.
+with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`). A window without such a place
+gets no pair, unless the option `single_segment` says otherwise.
 """
 
 from __future__ import annotations

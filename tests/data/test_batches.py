@@ -416,7 +416,7 @@ def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, voc
     data = Data(corpus=(str(tmp_path / "corpus"),), tokenizer=str(tmp_path / "tokenizer"), length=length)
     opened_source = batches.open_source(data, "train", 0)
     found = batches.pair_statistics(opened_source, 60 if length == 128 else 30)
-    assert found["pairs"] > 10_000 and found["weight_zero_share"] < 0.05
+    assert found["pairs"] > 7_500 and found["weight_zero_share"] < 0.12
     assert abs(found["label_shares"]["1"] - 0.5) < 0.03
     assert found["edge_rule_accuracy"] <= 0.55
     rows = batches.rows_at(opened_source, np.arange(batches.rows_per_epoch(opened_source)))
