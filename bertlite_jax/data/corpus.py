@@ -126,6 +126,9 @@ def build(
         write_json(folder / "corpus.json", meta)
         move_into_place(folder, place)
     print_statistics(meta | {"build": speed}, console)
+    if validation_fraction and not splits["validation"]["windows"]:
+        hint = "a blank line separates documents of plain text"
+        print(f"corpus: one document only, so the validation split is empty; {hint}", file=sys.stderr)
     return meta | {"build": speed}
 
 

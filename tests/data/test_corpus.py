@@ -264,8 +264,9 @@ def test_very_long_documents_are_not_held_back(monkeypatch):
     assert taken == [0, 1]
 
 
-def test_one_document_is_for_training(tmp_path, vocabulary):
+def test_one_document_is_for_training(tmp_path, vocabulary, capsys):
     out, meta = build_text(tmp_path, vocabulary, some_text(1), validation_fraction=0.5)
+    assert "the validation split is empty; a blank line separates documents" in capsys.readouterr().err
     assert meta["splits"]["train"]["documents"] == 1
     assert meta["splits"]["validation"]["windows"] == 0
     assert np.load(f"{out}/validation.lengths.npy").shape == (0, 2)
