@@ -213,12 +213,12 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
 
 
 def _bench(args: Sequence[str]) -> None:
-    from bertlite_jax.jobs.bench_data import bench_data
-    from bertlite_jax.jobs.bench_train import bench_train
-
-    jobs = {"data": bench_data, "train": bench_train}
-    name, rest = _choose("bench", args, jobs)
-    tyro.cli(jobs[name], args=rest, prog=f"bertlite bench {name}")
+    name, rest = _choose("bench", args, {"data": None, "train": None})
+    if name == "data":
+        from bertlite_jax.jobs.bench_data import bench_data as job
+    else:
+        from bertlite_jax.jobs.bench_train import bench_train as job
+    tyro.cli(job, args=rest, prog=f"bertlite bench {name}")
 
 
 # --- The command -----------------------------------------------------------------------------------------------------
@@ -236,7 +236,7 @@ _HELP = """usage: bertlite JOB ...
 
   tokenizer   train a tokenizer, or adopt a released vocabulary
   corpus      text files become a corpus of windows
-  pretrain    a corpus becomes a pretrained encoder: bertlite pretrain CONFIG.py --workdir RUN [--optim.learning-rate 1e-3 ...]
+  pretrain    a corpus becomes a pretrained encoder (CONFIG.py --workdir RUN [--optim.learning-rate 1e-3 ...])
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file
@@ -295,8 +295,11 @@ def _print_figures(title: str, figures: dict[str, Any]) -> None:
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
         if not isinstance(value, dict):
-            table.add_row(
-                name,
-                f"{value:,.4f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value),
-            )
+            table.add_row(name, _shown(value))
     Console().print(table)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

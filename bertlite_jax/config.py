@@ -61,6 +61,9 @@ class Model:
     """Added to the variance in LayerNorm."""
     init_std: float = 0.02
     """Standard deviation of the normal that is truncated at two of them."""
+    position_init: Literal["normal", "sinusoidal"] = "normal"
+    """What the position table starts as: drawn like all tables, or sines and cosines of the same deviation, from which
+    attention finds neighbours sooner. It is learnt in either case."""
     hidden_dropout: float = 0.0
     """Probability, after the embeddings and after each part."""
     attention_dropout: float = 0.0
@@ -151,7 +154,7 @@ class Optim:
     decay_steps: int = 0
     """Steps of the final decay under `wsd`."""
     end_fraction: float = 0.0
-    """Learning rate at the last step, as a share of the peak. Not used by `reference`."""
+    """Learning rate that the decay ends at after the last step, as a share of the peak. Not used by `reference`."""
     beta1: float = 0.9
     """Decay of the first moment."""
     beta2: float = 0.999

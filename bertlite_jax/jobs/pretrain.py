@@ -52,7 +52,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
     settings.check_pretrain(config, mesh.size)
     tokenizer = tokenizers.load(config.data.tokenizer)
     corpus = source.open_source(config.data, "train", config.run.seed)
-    _check_agreement(config, tokenizer, corpus)
+    _check_vocabulary(config, tokenizer)
     compute = precision.resolve(config.model.compute, mesh.devices.flat[0].platform)
     given = huggingface.load_weights(init) if init else None
 
@@ -191,12 +191,7 @@ def _mesh(config: Pretrain) -> jax.sharding.Mesh:
         raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
 
 
-def _check_agreement(config: Pretrain, tokenizer: tokenizers.Tokenizer, corpus: source.Source) -> None:
-    if tokenizer.hash != corpus.tokenizer_hash:
-        raise UserError(
-            f"pretrain: {config.data.corpus[0]} was not built with the tokenizer {config.data.tokenizer}; "
-            "build it again, or pass the tokenizer that it was built with"
-        )
+def _check_vocabulary(config: Pretrain, tokenizer: tokenizers.Tokenizer) -> None:
     if tokenizer.vocab_size != config.model.vocab_size:
         raise UserError(
             f"config: model.vocab_size = {config.model.vocab_size}, but {config.data.tokenizer} has "

@@ -47,7 +47,8 @@ class Guard:
 def _windows_in(corpus: source.Source, rows: np.ndarray) -> str:
     """Corpus numbers and window numbers in some global rows, the first few."""
     which, windows, _ = source.windows_of(corpus, rows)
-    named = [f"{int(c)}:{int(w)}" for c, w in zip(np.ravel(which), np.ravel(windows)) if w >= 0]
+    of_windows = np.repeat(which, windows.shape[1])
+    named = [f"{int(c)}:{int(w)}" for c, w in zip(of_windows, np.ravel(windows)) if w >= 0]
     return ", ".join(named[:8]) + (f", ... ({len(named)} in all)" if len(named) > 8 else "")
 
 

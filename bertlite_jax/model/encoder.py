@@ -10,6 +10,7 @@ google-research/albert:modeling.py.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,24 @@ def matrix_init(std: float) -> nn.initializers.Initializer:
     Source: `tf.truncated_normal_initializer` as used by google-research/albert:modeling.py.
     """
     return nn.initializers.truncated_normal(std)
+
+
+def sinusoid_init(std: float) -> nn.initializers.Initializer:
+    """Sines and cosines of the position at wavelengths from 2 pi to 20,000 pi, of mean square std^2; [rows, width].
+
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.5; learnt from there on as in huggingface/transformers'
+    DistilBERT (`create_sinusoidal_embeddings`).
+    """
+
+    def init(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+        del key
+        rows, width = shape
+        rates = jnp.exp(-jnp.log(10_000.0) * jnp.arange(0, width, 2) / width)
+        angles = jnp.arange(rows)[:, None] * rates
+        waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(rows, -1)
+        return (math.sqrt(2.0) * std * waves[:, :width]).astype(dtype)
+
+    return init
 
 
 class Linear(nn.Module):
@@ -65,12 +84,12 @@ class Table(nn.Module):
 
     rows: int
     width: int
-    init_std: float
+    initializer: nn.initializers.Initializer
     padded_rows: int = 0
 
     def setup(self):
         def init(key: Array, shape: tuple[int, int]) -> Array:
-            table = matrix_init(self.init_std)(key, shape)
+            table = self.initializer(key, shape)
             return jnp.pad(table, ((0, max(0, self.padded_rows - self.rows)), (0, 0)))
 
         self.embedding = self.param("embedding", init, (self.rows, self.width))
@@ -103,10 +122,12 @@ class Embeddings(nn.Module):
 
     def setup(self):
         c = self.config
-        self.word = Table(c.vocab_size, c.embed_size, c.init_std, padded_rows=c.padded_vocab)
-        self.position = Table(c.max_positions, c.embed_size, c.init_std)
+        normal = matrix_init(c.init_std)
+        self.word = Table(c.vocab_size, c.embed_size, normal, padded_rows=c.padded_vocab)
+        of_positions = sinusoid_init(c.init_std) if c.position_init == "sinusoidal" else normal
+        self.position = Table(c.max_positions, c.embed_size, of_positions)
         if c.token_types:
-            self.token_type = Table(c.token_types, c.embed_size, c.init_std)
+            self.token_type = Table(c.token_types, c.embed_size, normal)
         self.norm = Norm(c.norm_epsilon)
 
     def __call__(self, tokens: Array, positions: Array, token_types: Array, keys: Array | None) -> Array:

@@ -189,3 +189,12 @@ def test_weights_start_as_tensorflow_truncates_them():
 def test_unshared_layers_start_from_different_weights():
     kernel = np.asarray(init(dataclasses.replace(SMALL, share="none"))["layers"]["ffn"]["up"]["kernel"])
     assert kernel.shape[0] == 4 and np.abs(kernel[0] - kernel[1]).max() > 0.1
+
+
+def test_sinusoidal_positions_start_as_sines_of_the_given_deviation():
+    """Row 3, channels 2 and 3: sine and cosine of 3 / 10000^(2/8); the mean square of the table is std^2."""
+    params = init(dataclasses.replace(SMALL, position_init="sinusoidal", init_std=0.2))
+    table = np.asarray(params["embeddings"]["position"]["embedding"])
+    angle = 3 / 10_000 ** (2 / 8)
+    np.testing.assert_allclose(table[3, 2:4], 0.2 * np.sqrt(2) * np.array([np.sin(angle), np.cos(angle)]), atol=1e-6)
+    assert np.mean(table**2) == pytest.approx(0.04, rel=1e-5)

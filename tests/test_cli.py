@@ -1,0 +1,80 @@
+"""The command line: helps, names what is wrong in one line, and leaves with the right code."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from bertlite_jax import cli
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DEBUG = str(ROOT / "configs" / "debug_cpu.py")
+
+
+def test_without_arguments_it_lists_the_jobs(capsys):
+    assert cli.main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(job in shown for job in ("tokenizer", "corpus", "pretrain", "evaluate", "fill-mask", "report", "bench"))
+
+
+def test_help_explains_each_field_with_its_unit(capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["pretrain", DEBUG, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert left.value.code == 0
+    for words in ("--optim.learning-rate", "Steps of linear warm-up", "--data.batch-rows", "--model.share"):
+        assert words in shown
+
+
+def test_unknown_jobs_are_refused_with_the_nearest_known(capsys):
+    assert cli.main(["pretrian"]) == 2
+    assert capsys.readouterr().err == "bertlite: unknown job pretrian; did you mean pretrain?\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--optim.learing-rate", "1e-3"], "--optim.learning-rate"),
+        (["--run.steps", "many"], "--run.steps"),
+        (["--model.share", "some"], "--model.share"),
+    ],
+)
+def test_wrong_options_leave_with_code_2_and_write_nothing(arguments, named, tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        cli.main(["pretrain", DEBUG, "--workdir", str(tmp_path / "run"), *arguments])
+    assert left.value.code == 2
+    captured = capsys.readouterr()
+    assert named in captured.err + captured.out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("config = Pretrain(", ":2: "),
+        ("config = Pretrain(modle=Model())", "modle"),
+        ("other = 1", "does not assign the name `config`"),
+        ("config = Model()", "config is a Model, pretrain wants a Pretrain"),
+    ],
+)
+def test_a_broken_config_file_is_named(content, message, tmp_path, capsys):
+    path = tmp_path / "mine.py"
+    path.write_text(f"from bertlite_jax.config import *\n{content}\n")
+    assert cli.main(["pretrain", str(path), "--workdir", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and str(path) in error and error.count("\n") == 1
+
+
+def test_a_missing_config_file_is_named(tmp_path, capsys):
+    assert cli.main(["pretrain", "nowhere.py", "--workdir", str(tmp_path / "run")]) == 2
+    assert "nowhere.py does not exist" in capsys.readouterr().err
+
+
+def test_a_user_error_in_the_real_process_is_one_line_and_code_2(tmp_path):
+    """No traceback, nothing on standard output, nothing written."""
+    command = [sys.executable, "-m", "bertlite_jax", "evaluate", str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "does not exist" in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,71 @@
+"""Settings: what disagrees is named with what would be right; what is stored comes back."""
+
+import dataclasses
+import pathlib
+import runpy
+
+import pytest
+
+from bertlite_jax import config as settings
+from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
+
+CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Pretrain(model=Model(num_heads=10)), "model.num_heads = 10 does not divide model.hidden_size = 768; nearest that does: 8 or 12"),
+        (Pretrain(model=Model(share_groups=5)), "model.share_groups = 5 does not divide model.num_layers = 12; nearest that does: 4 or 6"),
+        (Pretrain(model=Model(token_types=0)), "data.pair_task = sop needs model.token_types = 2"),
+        (Pretrain(model=Model(pooler=False)), "model.pair_classes needs model.pooler"),
+        (Pretrain(data=Data(length=1024)), "data.length = 1024 exceeds model.max_positions = 512"),
+        (Pretrain(data=Data(length=16), mask=Mask(rate=0.8)), "21 predictions a row (K) exceed data.length = 16"),
+        (Pretrain(mask=Mask(rate=0.0)), "mask.rate = 0.0 must lie between 0 and 1"),
+        (Pretrain(mask=Mask(mask_share=0.8, random_share=0.3)), "shares with a sum of at most 1"),
+        (Pretrain(data=Data(corpus=("a",), weights=(1.0, 2.0))), "data.weights has 2 numbers for 1 corpora"),
+        (Pretrain(optim=Optim(schedule="wsd")), "optim.decay_steps = 0 must lie between 1 and"),
+        (Pretrain(run=Run(steps=10)), "optim.warmup_steps = 3125 must be less than run.steps = 10"),
+        (Pretrain(run=Run(profile_steps="10-15")), "should look like 10:15"),
+        (Pretrain(run=Run(steps=0)), "run.steps = 0 must be positive"),
+    ],
+)  # fmt: skip
+def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
+    with pytest.raises(UserError) as refused:
+        settings.check_pretrain(config)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_batch_must_divide_among_devices_and_micro_batches():
+    config = Pretrain(data=Data(batch_rows=100), optim=Optim(micro_batches=4))
+    with pytest.raises(UserError, match="not divisible by 8 devices x 4 micro-batches; nearest that is: 96"):
+        settings.check_pretrain(config, devices=8)
+
+
+def test_predictions_are_the_rates_share_of_a_row_and_one_a_window():
+    """ceil(0.15 x 512) + 8, and ceil(0.15 x 512) + 1 unpacked."""
+    assert settings.predictions_per_row(Pretrain()) == 77 + 8
+    assert settings.predictions_per_row(Pretrain(data=Data(pack=False))) == 77 + 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_config_file_holds_together(path: pathlib.Path):
+    """It passes the checks on 1 and 8 devices, survives JSON, and its docstring says how to run it."""
+    names = runpy.run_path(str(path))
+    config = names["config"]
+    for devices in (1, 8):
+        settings.check_pretrain(config, devices)
+    assert settings.from_dict(Pretrain, __import__("json").loads(settings.to_json(config)), "here") == config
+    assert f"configs/{path.name}" in names["__doc__"]
+
+
+def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"model": {"hidden": 3}}')
+    with pytest.raises(UserError, match="unknown field hidden; did you mean hidden_size"):
+        settings.read_json(path)
+
+
+def test_differences_name_field_and_both_values():
+    changed = dataclasses.replace(Pretrain(), run=Run(seed=1))
+    assert settings.differences(Pretrain(), changed) == ["run.seed: 0 -> 1"]
