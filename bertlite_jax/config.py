@@ -62,8 +62,8 @@ class Model:
     init_std: float = 0.02
     """Standard deviation of the normal that is truncated at two of them."""
     position_init: Literal["normal", "sinusoidal"] = "normal"
-    """What the position table starts as: drawn like all tables, or sines and cosines of the same deviation, from which
-    attention finds neighbours sooner. It is learnt in either case."""
+    """What the position table starts as: drawn like all tables, or sines and cosines of twice the deviation, from
+    which attention finds neighbours sooner. It is learnt in either case."""
     hidden_dropout: float = 0.0
     """Probability, after the embeddings and after each part."""
     attention_dropout: float = 0.0

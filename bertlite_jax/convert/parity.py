@@ -38,8 +38,9 @@ def max_abs_diff(params: Any, model: Model, folder: str | os.PathLike[str], ids:
     ones, positions = np.ones_like(ids), np.tile(np.arange(ids.shape[1], dtype=np.int32), (len(ids), 1))
     inputs = (jnp.asarray(ids), ones, positions, 0 * ones)
     apply = PretrainingModel(model, "float32").apply
-    states = apply({"params": params}, *inputs, method="hidden_states")
-    mlm, pair = apply({"params": params}, *inputs, 0 * ids[:, :1], positions)
+    states: Any = apply({"params": params}, *inputs, method="hidden_states")
+    heads: Any = apply({"params": params}, *inputs, 0 * ids[:, :1], positions)
+    mlm, pair = heads
     ours = [mlm[..., : model.vocab_size], pair[:, 0], *states]
     wanted = [out.prediction_logits, out.sop_logits, *out.hidden_states]
     return max(float(np.abs(np.asarray(a) - b.numpy()).max()) for a, b in zip(ours, wanted, strict=True))

@@ -144,15 +144,15 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
                 settle(number, pending)  # A checkpoint must not hold what the guard would have refused.
                 pending = None
                 pace.pause()
-            if last or stopped or number % config.run.checkpoint_every == 0:
-                with clock.measure("checkpoint"):
-                    meta = {"step": number, "loss_mean": guard.mean} | pace.totals()
-                    checkpoint.save(saved, number, held.params, held.opt, meta)
             if last or (evaluates and not stopped):
                 with clock.measure("evaluation"):
                     figures = evaluate(held.params)
                 metrics.write(writer, number, figures)
                 display.say(_evaluation_line(number, figures))
+            if last or stopped or number % config.run.checkpoint_every == 0:
+                with clock.measure("checkpoint"):
+                    meta = {"step": number, "loss_mean": guard.mean} | pace.totals()
+                    checkpoint.save(saved, number, held.params, held.opt, meta)
             if stopped:
                 break
         with clock.measure("checkpoint"):

@@ -41,6 +41,7 @@ def recipe(data: pathlib.Path, seed: int) -> Pretrain:
         ffn_size=512,
         max_positions=LENGTH,
         init_std=0.088,
+        position_init="sinusoidal",
         unroll=True,
     )
     return Pretrain(
@@ -54,7 +55,7 @@ def recipe(data: pathlib.Path, seed: int) -> Pretrain:
         mask=Mask(scheme="token", rate=0.3),
         optim=Optim(
             name="adamw",
-            learning_rate=3e-3,
+            learning_rate=2e-3,
             warmup_steps=100,
             end_fraction=0.1,
             bias_correction=True,

@@ -36,7 +36,9 @@ def matrix_init(std: float) -> nn.initializers.Initializer:
 
 
 def sinusoid_init(std: float) -> nn.initializers.Initializer:
-    """Sines and cosines of the position at wavelengths from 2 pi to 20,000 pi, of mean square std^2; [rows, width].
+    """Sines and cosines of the position at wavelengths from 2 pi to 20,000 pi; [rows, width].
+
+    Their root mean square is twice `std`, so that where a token stands counts for more than what it is at first.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.5; learnt from there on as in huggingface/transformers'
     DistilBERT (`create_sinusoidal_embeddings`).
@@ -48,7 +50,7 @@ def sinusoid_init(std: float) -> nn.initializers.Initializer:
         rates = jnp.exp(-jnp.log(10_000.0) * jnp.arange(0, width, 2) / width)
         angles = jnp.arange(rows)[:, None] * rates
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(rows, -1)
-        return (math.sqrt(2.0) * std * waves[:, :width]).astype(dtype)
+        return (2.0 * math.sqrt(2.0) * std * waves[:, :width]).astype(dtype)
 
     return init
 
@@ -356,7 +358,7 @@ class Encoder(nn.Module):
         """The projected embeddings and the states after each layer: N + 1 arrays [B, L, D]."""
         x = self._embed(tokens, positions, token_types, None)
         last, states = self.layers(x, self._attend_in(segments), None, collect=True)
-        states = [x, *states]
+        states = [x, *jnp.asarray(states)]
         if self.config.norm == "pre":
             states[-1] = self.final_norm(last)
         return states

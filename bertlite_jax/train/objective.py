@@ -16,7 +16,7 @@ from bertlite_jax import config as settings
 from bertlite_jax.train import losses, masking
 from bertlite_jax.train.step import Batch, Loss, Prepare
 
-Apply = Callable[..., tuple[Array, Array | None]]
+Apply = Callable[..., Any]
 """`model.apply` with `{"params": params}` and the inputs of `PretrainingModel.__call__`."""
 
 # What a step's key is folded with, so that masks and dropout draw apart.

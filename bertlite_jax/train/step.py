@@ -56,7 +56,8 @@ def make_step(
       `learning_rate`, and the global sums and weights by their names.
     """
 
-    def gradients(params: Any, step: Array, batch: Batch) -> tuple[Any, dict[str, Array]]:
+    def gradients(held: tuple[Any, Array], batch: Batch) -> tuple[Any, dict[str, Array]]:
+        params, step = held
         key = step_key(seed, step)
         batch, weights = prepare(key, batch)
         weights = sharding.sum_over_devices(weights)
@@ -76,8 +77,7 @@ def make_step(
         return grads, {**sums, **weights}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        on_devices = sharding.on_rows(lambda held, rows: gradients(*held, rows), mesh)
-        grads, metrics = on_devices((state.params, state.step), batch)
+        grads, metrics = sharding.on_rows(gradients, mesh)((state.params, state.step), batch)
         updates, opt = optimizer.update(grads, state.opt, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}

@@ -191,10 +191,10 @@ def test_unshared_layers_start_from_different_weights():
     assert kernel.shape[0] == 4 and np.abs(kernel[0] - kernel[1]).max() > 0.1
 
 
-def test_sinusoidal_positions_start_as_sines_of_the_given_deviation():
-    """Row 3, channels 2 and 3: sine and cosine of 3 / 10000^(2/8); the mean square of the table is std^2."""
+def test_sinusoidal_positions_start_as_sines_of_twice_the_deviation():
+    """Row 3, channels 2 and 3: sine and cosine of 3 / 10000^(2/8); the table's root mean square is 2 std."""
     params = init(dataclasses.replace(SMALL, position_init="sinusoidal", init_std=0.2))
     table = np.asarray(params["embeddings"]["position"]["embedding"])
     angle = 3 / 10_000 ** (2 / 8)
-    np.testing.assert_allclose(table[3, 2:4], 0.2 * np.sqrt(2) * np.array([np.sin(angle), np.cos(angle)]), atol=1e-6)
-    assert np.mean(table**2) == pytest.approx(0.04, rel=1e-5)
+    np.testing.assert_allclose(table[3, 2:4], 0.4 * np.sqrt(2) * np.array([np.sin(angle), np.cos(angle)]), atol=1e-6)
+    assert np.mean(table**2) == pytest.approx(0.16, rel=1e-5)

@@ -1,0 +1,68 @@
+"""Every command in the README runs, in the order of the page, on a small text; only its training is cut short."""
+
+import os
+import pathlib
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+
+import pytest
+import zstandard
+
+from bertlite_jax.report import flops
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", README, re.M | re.S)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+SHORT = "--run.steps 2 --run.eval-rows 8 --data.batch-rows 4 --optim.warmup-steps 1 --model.num-layers 2"
+
+
+def shortened(command: str) -> str:
+    """Two steps instead of thousands. `bench train --peer` is run by test_bench_train.py, on a small model."""
+    return f"{command} {SHORT}" if " pretrain " in command and "--help" not in command else command
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> pathlib.Path:
+    """A folder like a clone, with a text file of the user's."""
+    place = tmp_path_factory.mktemp("readme")
+    for name in ("configs", "tools"):
+        shutil.copytree(ROOT / name, place / name)
+    novel = ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst"
+    text = zstandard.ZstdDecompressor().decompressobj().decompress(novel.read_bytes())
+    (place / "my_text.txt").write_bytes(text)
+    return place
+
+
+def test_readme_commands_run_in_order(folder: pathlib.Path):
+    """A user who types them one after the other gets no error."""
+    env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
+    env |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    assert len(COMMANDS) > 12
+    for command in COMMANDS:
+        if "bench train" in command:
+            continue
+        done = subprocess.run(shortened(command), shell=True, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    assert (folder / "runs/mine/report.html").stat().st_size > 50_000
+    assert (folder / "exported/model.safetensors").is_file()
+
+
+def test_links_in_the_documents_lead_somewhere():
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_table_of_configs_is_true():
+    """Parameters and FLOPs in the README are those of the config files."""
+    rows = re.findall(r"^\| `(configs/\w+\.py)` \| .*? \| .*? \| ([\d,]+) \| ([\d,.]+) \| (\d+) \|$", README, re.M)
+    assert len(rows) == 11
+    for path, parameters, gigaflops, length in rows:
+        config = runpy.run_path(str(ROOT / path))["config"]
+        assert f"{flops.parameters(config.model)['total']:,}" == parameters
+        assert f"{flops.train_flops_per_step(config) / config.data.batch_rows / 1e9:,.1f}" == gigaflops
+        assert config.data.length == int(length)
