@@ -1,6 +1,7 @@
 """Settings: what disagrees is named with what would be right; what is stored comes back."""
 
 import dataclasses
+import json
 import pathlib
 import runpy
 
@@ -15,8 +16,14 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (Pretrain(model=Model(num_heads=10)), "model.num_heads = 10 does not divide model.hidden_size = 768; nearest that does: 8 or 12"),
-        (Pretrain(model=Model(share_groups=5)), "model.share_groups = 5 does not divide model.num_layers = 12; nearest that does: 4 or 6"),
+        (
+            Pretrain(model=Model(num_heads=10)),
+            "model.num_heads = 10 does not divide model.hidden_size = 768; nearest that does: 8 or 12",
+        ),
+        (
+            Pretrain(model=Model(share_groups=5)),
+            "model.share_groups = 5 does not divide model.num_layers = 12; nearest that does: 4 or 6",
+        ),
         (Pretrain(model=Model(token_types=0)), "data.pair_task = sop needs model.token_types = 2"),
         (Pretrain(model=Model(pooler=False)), "model.pair_classes needs model.pooler"),
         (Pretrain(data=Data(length=1024)), "data.length = 1024 exceeds model.max_positions = 512"),
@@ -29,7 +36,7 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
         (Pretrain(run=Run(profile_steps="10-15")), "should look like 10:15"),
         (Pretrain(run=Run(steps=0)), "run.steps = 0 must be positive"),
     ],
-)  # fmt: skip
+)
 def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
     with pytest.raises(UserError) as refused:
         settings.check_pretrain(config)
@@ -55,7 +62,7 @@ def test_every_config_file_holds_together(path: pathlib.Path):
     config = names["config"]
     for devices in (1, 8):
         settings.check_pretrain(config, devices)
-    assert settings.from_dict(Pretrain, __import__("json").loads(settings.to_json(config)), "here") == config
+    assert settings.from_dict(Pretrain, json.loads(settings.to_json(config)), "here") == config
     assert f"configs/{path.name}" in names["__doc__"]
 
 

@@ -6,6 +6,7 @@ killed and started again goes on with the losses that would have followed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -94,8 +95,6 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
         held = dataclasses.replace(held, params=_warm(held.params, given, config, init, mesh))
     start = good or 0
     workdir.truncate_metrics(folder / "metrics.jsonl", start)
-    saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, config.run.keep_every)
-    writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
     clock, guard = metrics.Clock(), stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
@@ -104,7 +103,14 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
     trace = _profiler(config, folder)
     figures: dict[str, float] = {}
     stopped = False
-    with stopping.stop_signals() as stop_wanted, metrics.progress(config.run.steps, start) as display:
+    with contextlib.ExitStack() as on_leaving:
+        stop_wanted = on_leaving.enter_context(stopping.stop_signals())
+        display = on_leaving.enter_context(metrics.progress(config.run.steps, start))
+        writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
+        on_leaving.callback(metrics.close, writer)
+        saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, config.run.keep_every)
+        on_leaving.callback(checkpoint.finish, saved)
+        on_leaving.callback(trace, 0)
 
         def settle(number: int, pending: dict[str, jax.Array]) -> None:
             """Reads the metrics of an update that was dispatched earlier; guards, counts, logs."""
@@ -155,10 +161,6 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
                     checkpoint.save(saved, number, held.params, held.opt, meta)
             if stopped:
                 break
-        with clock.measure("checkpoint"):
-            checkpoint.finish(saved)
-    trace(0)
-    metrics.close(writer)
 
     # --- Summary -------------------------------------------------------------------------------------------------
     number = int(held.step)

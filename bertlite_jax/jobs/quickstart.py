@@ -61,7 +61,7 @@ def recipe(data: pathlib.Path, seed: int) -> Pretrain:
             bias_correction=True,
         ),
         run=Run(
-            steps=6000, seed=seed, log_every=100, eval_every=500, eval_rows=1024, checkpoint_every=1000, spike_factor=0
+            steps=4000, seed=seed, log_every=100, eval_every=500, eval_rows=1024, checkpoint_every=1000, spike_factor=0
         ),
     )
 
@@ -92,19 +92,20 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     if not (data / "corpus").is_dir():
         corpora.build([str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), length=LENGTH, language="en")
 
-    # --- Corpus to model ----------------------------------------------------------------------------------------------
+    # --- Corpus to model --------------------------------------------------------------------------------------------
     _head(
         console, "3/6", "pretraining and evaluation", f"bertlite pretrain ... --workdir {run}  (recipe: quickstart.py)"
     )
     console.print(
-        "The loss stands at the unigram entropy for a while: the model knows how often pieces occur, and nothing else.\n"
-        "Then attention finds the neighbours, and the loss falls. docs/quickstart.md explains the plateau."
+        "At first the loss stands at the unigram entropy: the model knows how often pieces occur, and nothing else. Then "
+        "attention finds the neighbours, and the loss falls. docs/quickstart.md explains the plateau.",
+        soft_wrap=True,
     )
     summary = pretrain(config, folder, overwrite=overwrite)
     if summary.get("stopped"):
         return summary
 
-    # --- Model to files -------------------------------------------------------------------------------------------------
+    # --- Model to files ---------------------------------------------------------------------------------------------
     _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
     huggingface.run_to_hf(run, run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config, console)
@@ -112,7 +113,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     summary |= _int8(run)
     workdir.write_json(run / "summary.json", summary)
 
-    # --- For people -------------------------------------------------------------------------------------------------------
+    # --- For people -------------------------------------------------------------------------------------------------
     _head(console, "6/6", "report", f"bertlite report {run}")
     page = report.report(run)
     console.print(_table(summary))

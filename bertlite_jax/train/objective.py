@@ -50,9 +50,7 @@ def make_prepare(config: settings.Pretrain, special_ids: Mapping[str, int]) -> P
 
     def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
         key = jax.random.fold_in(key, _MASKS)
-        masked = masking.mask_batch(
-            key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"]
-        )
+        masked = masking.mask_batch(key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"])
         batch = batch | masked_inputs(masked)
         return batch, {
             "mlm_weight": jnp.sum(batch["weights"]),
@@ -135,9 +133,7 @@ def make_evaluation(
     def sums(params: Any, counts: Array, batch: Batch) -> dict[str, Array]:
         length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
         slots = min(length, -int(-EVALUATION_RATE * length // 1) + windows)
-        masked = masking.mask_for_evaluation(
-            batch, EVALUATION_RATE, slots, special_ids["mask"], never, EVALUATION_SEED
-        )
+        masked = masking.mask_for_evaluation(batch, EVALUATION_RATE, slots, special_ids["mask"], never, EVALUATION_SEED)
         rows = batch | masked_inputs(masked)
         logits, pair_logits = logits_of(apply, params, rows, None)
         mlm_sum, mlm_weight, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])

@@ -313,6 +313,7 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
         model=dataclasses.replace(MODEL, token_types=0, pooler=False, pair_classes=0, share="none"),
         data=dataclasses.replace(config.data, pair_task="none"),
         mask=Mask(scheme="word"),
+        optim=dataclasses.replace(config.optim, warmup_steps=1),
     )
     summary = job.pretrain(config, str(tmp_path / "run"))
     assert "valid_pair_accuracy" not in summary and np.isfinite(summary["valid_mlm_loss"])
