@@ -32,6 +32,7 @@ def max_abs_diff(params: Any, model: Model, folder: str | os.PathLike[str], ids:
     import torch
     import transformers
 
+    transformers.logging.disable_progress_bar()
     theirs = transformers.AlbertForPreTraining.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.no_grad():
         out = theirs(torch.tensor(ids, dtype=torch.long), output_hidden_states=True)

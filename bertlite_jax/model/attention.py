@@ -220,7 +220,9 @@ def _over_chunks(chunk: Callable[..., Any], shape: tuple[int, ...], bias: Array,
     chunks_a_row = max(1, H // heads) if rows == 1 else 1
 
     def step(piece: tuple[Array, tuple[Array, ...]]) -> Any:
-        number, arrays = piece
+        # The barrier ties the number to the operands: else a scan over layers would take the slices of `bias`, which
+        # do not depend on the layer, out of this loop and keep them all.
+        number, arrays = jax.lax.optimization_barrier(piece)
         first = (number // chunks_a_row) * rows
         return chunk(jax.lax.dynamic_slice_in_dim(bias, first, rows, 0), *arrays)
 
