@@ -14,6 +14,6 @@ from bertlite_jax.config import Data, Optim, Pretrain, Run
 config = Pretrain(
     model=presets.ALBERT_TINY,
     data=Data(length=128, batch_rows=64),
-    optim=Optim(name="lamb", learning_rate=1.76e-3, reference_batch=4096, warmup_steps=1000),
+    optim=Optim(name="adamw", learning_rate=1e-3, warmup_steps=1000, bias_correction=True),
     run=Run(steps=100000, checkpoint_every=1000, eval_every=2000),
 )

@@ -5,7 +5,8 @@
     bertlite pretrain configs/albert_xxlarge.py --workdir runs/albert_xxlarge --data.corpus corpus --data.tokenizer tok
 
 223,158,450 parameters, 7581 GFLOP a row of 512 in training, 3.9e+21 FLOP in all.
-Paper, 125,000 steps on 16 GB of text: masked-LM accuracy 0.54 and SOP accuracy 0.865 for base, more for larger ones (Table 5).
+Paper, 125,000 steps on 16 GB of text: Table 2 has what fine-tuning makes of it; Table 5's 0.54 masked-LM accuracy and
+0.865 SOP accuracy are of base.
 No run of this length has been made with this code; on a smaller batch set --data.batch-rows, and the rate follows:
 add --optim.reference-batch 4096.
 """
