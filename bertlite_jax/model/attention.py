@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from bertlite_jax.config import UserError
+from bertlite_jax.model import dense
 from bertlite_jax.model.precision import Compute
 
 Array = jax.Array
@@ -60,7 +61,7 @@ def attention(
       dropout_rate: probability of dropping an attention weight.
 
     Returns:
-      [B, L, H, K]; bfloat16 in mode bfloat16, else float32.
+      [B, L, H, K] in `dense.activation_dtype(compute)`.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
@@ -71,12 +72,13 @@ def attention(
         q_BLHK, k_BLHK, v_BLHK = (x.astype(jnp.bfloat16) for x in (q_BLHK, k_BLHK, v_BLHK))
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")
     if chosen == "chunked":
-        return _chunked(compute, q_BLHK, k_BLHK, v_BLHK, jnp.where(mask, 0.0, FAR))
+        wide = (x.astype(jnp.float32) for x in (q_BLHK, k_BLHK, v_BLHK))
+        return _chunked(compute, *wide, jnp.where(mask, 0.0, FAR)).astype(dense.activation_dtype(compute))
     scores = _product("BLHK,BMHK->BHLM", q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, compute)
     weights = jax.nn.softmax(jnp.where(mask[:, None], scores.astype(jnp.float32), FAR), axis=-1)
     if dropping:
         weights = _drop(weights, dropout_keys, dropout_rate)
-    return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute)
+    return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute).astype(dense.activation_dtype(compute))
 
 
 def choose(impl: Attention, platform: str, compute: Compute, dropping: bool) -> Literal["cudnn", "chunked", "einsum"]:
@@ -133,7 +135,7 @@ def _chunked_forward(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Arr
     operands = [_pack(compute, x) for x in (q_BLHK * scale, k_BLHK, v_BLHK)]
 
     def chunk(bias: Array, q: Array, k: Array, v: Array) -> tuple[Array, Array]:
-        q, k, v = (_unpack(compute, x) for x in (q, k, v))
+        q, k, v = (dense.kept(x) for x in (q, k, v))
         scores = _add_bias(_batched(q, k, 2), bias)
         top = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
@@ -151,7 +153,7 @@ def _chunked_backward(compute: Compute, saved: tuple, dmixed: Array):
     dots = jnp.swapaxes(jnp.sum(dmixed * mixed, axis=-1), 1, 2).reshape(B * H, L)
 
     def chunk(bias: Array, q: Array, k: Array, v: Array, dmixed: Array, log_total: Array, dots: Array):
-        q, k, v, dmixed = (_unpack(compute, x) for x in (q, k, v, dmixed))
+        q, k, v, dmixed = (dense.kept(x) for x in (q, k, v, dmixed))
         scores_t = _add_bias(_batched(k, q, 2) - log_total[:, None], bias)
         weights_t = jnp.exp(scores_t)
         dscores_t = (weights_t * (_batched(v, dmixed, 2) - dots[:, None])).astype(q.dtype)
@@ -176,15 +178,10 @@ def _batched(left: Array, right: Array, axis: int) -> Array:
 
 
 def _pack(compute: Compute, x_BLHK: Array) -> Array:
-    """[B, L, H, K] -> [B * H, L, K], in mode amx as the bits of bfloat16: XLA would widen a loop's bfloat16 input."""
-    if compute == "amx":
-        x_BLHK = jax.lax.bitcast_convert_type(x_BLHK.astype(jnp.bfloat16), jnp.uint16)
+    """[B, L, H, K] -> [B * H, L, K] in the precision of the products, as a loop can take it."""
+    x_BLHK = dense.keep(x_BLHK.astype(jnp.bfloat16 if compute == "amx" else jnp.float32))
     B, L, H, K = x_BLHK.shape
     return jnp.swapaxes(x_BLHK, 1, 2).reshape(B * H, L, K)
-
-
-def _unpack(compute: Compute, x: Array) -> Array:
-    return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if compute == "amx" else x
 
 
 def _from_heads(x: Array, shape: tuple[int, ...]) -> Array:

@@ -1,7 +1,7 @@
 """The matrix product that every layer uses, and the element-wise parts that go with it.
 
 Mixed precision is decided here and nowhere else: parameters come in as float32, the mode (`precision.resolve`) says in
-what the product is computed.
+what the product is computed and what is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -24,24 +24,9 @@ AMX_MIN_ROWS = 16
 """So many rows must be multiplied at once for AMX: one tile."""
 
 
-def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
-    """Product over the last axis of x, with all leading axes folded into one.
-
-    Args:
-      x: [..., In], any float dtype.
-      kernel: [In, Out] float32.
-      compute: float32: everything in float32. bfloat16: operands and result in bfloat16, float32 inside, gradient of
-        the kernel in float32. amx: bfloat16 operands, float32 result; small products stay float32.
-
-    Returns:
-      [..., Out]; bfloat16 in mode bfloat16, else float32.
-    """
-    rows = x.reshape(-1, x.shape[-1])
-    if compute == "float32" or (compute == "amx" and not fits_amx(rows.shape[0], *kernel.shape)):
-        y = rows.astype(jnp.float32) @ kernel
-    else:
-        y = _mixed(compute, rows.astype(jnp.bfloat16), kernel)
-    return y.reshape(*x.shape[:-1], kernel.shape[1])
+def activation_dtype(compute: Compute) -> jnp.dtype:
+    """What hidden states are stored in between layers."""
+    return jnp.dtype(jnp.float32 if compute == "float32" else jnp.bfloat16)
 
 
 def fits_amx(rows: int, fan_in: int, fan_out: int) -> bool:
@@ -49,10 +34,34 @@ def fits_amx(rows: int, fan_in: int, fan_out: int) -> bool:
     return rows >= AMX_MIN_ROWS and min(fan_in, fan_out) >= AMX_MIN_SIZE
 
 
+def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
+    """Product over the last axis of x, with all leading axes folded into one.
+
+    Args:
+      x: [..., In], any float dtype.
+      kernel: [In, Out] float32.
+      compute: float32: everything in float32. bfloat16: bfloat16 operands and result. amx: bfloat16 operands, float32
+        result; products too small for AMX are float32. Sums and the gradient of the kernel are float32 in all.
+
+    Returns:
+      [..., Out]; bfloat16 in mode bfloat16, else float32.
+    """
+    rows = x.reshape(-1, x.shape[-1])
+    if compute == "bfloat16" or _uses_amx(rows, kernel, compute):
+        y = _mixed(compute, rows.astype(jnp.bfloat16), kernel)
+    else:
+        y = rows.astype(jnp.float32) @ kernel
+    return y.reshape(*x.shape[:-1], kernel.shape[1])
+
+
 def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
-    """x [..., In] times kernel [In, Out] plus bias [Out]."""
-    y = matmul(x, params["kernel"], compute)
-    return y + params["bias"].astype(y.dtype)
+    """x [..., In] times kernel [In, Out] plus bias [Out], in `activation_dtype(compute)`."""
+    rows = x.reshape(-1, x.shape[-1])
+    if compute == "bfloat16" or _uses_amx(rows, params["kernel"], compute):
+        y = _affine(compute, rows.astype(jnp.bfloat16), params["kernel"], params["bias"])
+    else:
+        y = (rows.astype(jnp.float32) @ params["kernel"] + params["bias"]).astype(activation_dtype(compute))
+    return y.reshape(*x.shape[:-1], -1)
 
 
 def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> tuple[Array, Array, Array]:
@@ -71,55 +80,111 @@ def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -
     return q, k, v
 
 
+# --- Products of bfloat16 ------------------------------------------------------------------------------------------
+#
+# On CPUs XLA hands a product to the tile unit only if it is bfloat16 x bfloat16 -> float32 and the contracted axis of
+# the first operand is minor in memory; it takes x @ kernel and dy @ kernel.T, but x.T @ dy only if x.T lies in memory
+# as such. What XLA does not take it widens to float32 first, or refuses when it runs.
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _mixed(compute: Compute, x: Array, kernel: Array) -> Array:
-    """x [M, In] bfloat16 times kernel [In, Out] float32 in bfloat16 with float32 sums."""
-    return _mixed_forward(compute, x, kernel)[0]
+    """x [M, In] bfloat16 times kernel [In, Out] float32, rounded to bfloat16, with float32 sums."""
+    return _product(compute, x, kernel.astype(jnp.bfloat16))
 
 
 def _mixed_forward(compute: Compute, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     small = kernel.astype(jnp.bfloat16)
-    out = jnp.float32 if compute == "amx" else jnp.bfloat16
-    y = jax.lax.dot_general(x, small, (((1,), (0,)), ((), ())), preferred_element_type=out)
-    return y, (x, small)
+    y = _product(compute, x, small)
+    if compute == "amx":
+        # Transposed here, where x has just been computed. As a pure copy: fused with anything else it is six times
+        # slower.
+        x = with_layout_constraint(x.T, Layout((0, 1)))
+    return y, (keep(x), keep(small))
 
 
 def _mixed_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, small = saved
+    x, small = (kept(part) for part in saved)
     dy = dy.astype(jnp.bfloat16)
-    out = jnp.float32 if compute == "amx" else jnp.bfloat16
-    dx = jax.lax.dot_general(dy, small, (((1,), (1,)), ((), ())), preferred_element_type=out)
-    if compute == "amx":
-        # XLA hands the product to the tile unit only if the contracted axis of the first operand is minor in memory,
-        # and moves a plain transposition into the product; the constraint makes it a copy.
-        xt = with_layout_constraint(x.T, Layout((0, 1)))
-        # A caller may transpose the result (tied embeddings): XLA would move that into the product, swap the operands
-        # and lose the layout. The barrier keeps it outside.
-        dkernel = jax.lax.optimization_barrier(
-            jax.lax.dot_general(xt, dy, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-        )
-    else:
-        dkernel = jax.lax.dot_general(x, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
-    return dx.astype(jnp.bfloat16), dkernel
+    dx = _product(compute, dy, small, axes=(1, 1)).astype(jnp.bfloat16)
+    if compute == "bfloat16":
+        return dx, jax.lax.dot_general(x, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+    # A caller may transpose the gradient (tied embeddings): XLA would move that into the product and swap its operands.
+    return dx, jax.lax.optimization_barrier(_product(compute, x, dy))
 
 
 _mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
-def activation_dtype(compute: Compute) -> jnp.dtype:
-    """What hidden states are stored in between layers."""
-    return jnp.dtype(jnp.bfloat16 if compute == "bfloat16" else jnp.float32)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _affine(compute: Compute, x: Array, kernel: Array, bias: Array) -> Array:
+    """`_mixed` plus bias [Out], rounded to bfloat16 after the sum."""
+    return (_mixed(compute, x, kernel) + bias).astype(jnp.bfloat16)
 
 
+def _affine_forward(compute: Compute, x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    y, saved = _mixed_forward(compute, x, kernel)
+    return (y + bias).astype(jnp.bfloat16), saved
+
+
+def _affine_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    return *_mixed_backward(compute, saved, dy), jnp.sum(dy.astype(jnp.float32), axis=0)
+
+
+_affine.defvjp(_affine_forward, _affine_backward)
+
+
+def _product(compute: Compute, left: Array, right: Array, axes: tuple[int, int] = (1, 0)) -> Array:
+    """Contracts one axis of each matrix; float32 in mode amx, bfloat16 in mode bfloat16."""
+    out = jnp.float32 if compute == "amx" else jnp.bfloat16
+    return jax.lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=out)
+
+
+def _uses_amx(rows: Array, kernel: Array, compute: Compute) -> bool:
+    return compute == "amx" and fits_amx(rows.shape[0], *kernel.shape)
+
+
+def keep(x: Array) -> Array:
+    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry."""
+    return jax.lax.bitcast_convert_type(x, jnp.int16) if x.dtype == jnp.bfloat16 else x
+
+
+def kept(x: Array) -> Array:
+    """What `keep` was given."""
+    return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.int16 else x
+
+
+# --- Element-wise parts --------------------------------------------------------------------------------------------
+#
+# Computed in float32 from what is stored. Only their input is kept for the backward pass, where they are computed
+# again: that is cheaper than writing and reading what autodiff would keep.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def activation(x: Array, kind: str) -> Array:
     """The activation named in `Model.activation`, element-wise, same dtype as x.
 
-    Source: Hendrycks and Gimpel (arXiv 1606.08415); tanh form: google-research/albert modeling.py; erf form: Hugging
+    Source: Hendrycks and Gimpel (arXiv 1606.08415); tanh form: google-research/albert:modeling.py; erf form: Hugging
     Face BERT.
     """
-    if kind == "relu":
-        return jax.nn.relu(x)
-    return jax.nn.gelu(x, approximate=kind == "gelu_tanh")
+    return _plain_activation(x.astype(jnp.float32), kind).astype(x.dtype)
+
+
+def _plain_activation(x: Array, kind: str) -> Array:
+    return jax.nn.relu(x) if kind == "relu" else jax.nn.gelu(x, approximate=kind == "gelu_tanh")
+
+
+def _activation_forward(x: Array, kind: str) -> tuple[Array, Array]:
+    return activation(x, kind), keep(x)
+
+
+def _activation_backward(kind: str, saved: Array, dy: Array) -> tuple[Array]:
+    x = kept(saved)
+    _, pull = jax.vjp(functools.partial(_plain_activation, kind=kind), x.astype(jnp.float32))
+    return (pull(dy.astype(jnp.float32))[0].astype(x.dtype),)
+
+
+activation.defvjp(_activation_forward, _activation_backward)
 
 
 def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
@@ -135,7 +200,30 @@ def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
 
     Source: Ba et al. (arXiv 1607.06450).
     """
+    return _norm(epsilon, x, params["scale"], params["bias"])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _norm(epsilon: float, x: Array, scale: Array, bias: Array) -> Array:
+    return _norm_forward(epsilon, x, scale, bias)[0]
+
+
+def _norm_forward(epsilon: float, x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
     wide = x.astype(jnp.float32)
-    centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
-    scale = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + epsilon)
-    return (centred * scale * params["scale"] + params["bias"]).astype(x.dtype)
+    mean = jnp.mean(wide, axis=-1, keepdims=True)
+    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True) + epsilon)
+    return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (keep(x), mean, inverse, scale)
+
+
+def _norm_backward(epsilon: float, saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
+    del epsilon
+    x, mean, inverse, scale = kept(saved[0]), *saved[1:]
+    dy = dy.astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    dnormal = dy * scale
+    along = jnp.mean(dnormal, axis=-1, keepdims=True) + normal * jnp.mean(dnormal * normal, axis=-1, keepdims=True)
+    rows = tuple(range(x.ndim - 1))
+    return ((dnormal - along) * inverse).astype(x.dtype), jnp.sum(dy * normal, rows), jnp.sum(dy, rows)
+
+
+_norm.defvjp(_norm_forward, _norm_backward)
