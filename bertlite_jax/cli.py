@@ -147,7 +147,8 @@ def _pretrain(args: Sequence[str]) -> None:
     from bertlite_jax.jobs.pretrain import pretrain
 
     summary = pretrain(options.config, options.workdir, options.init, options.overwrite)
-    _print_figures("summary", summary)
+    if summary:  # Of several processes the first one's.
+        _print_figures("summary", summary)
 
 
 def evaluate(
@@ -302,4 +303,4 @@ def _print_figures(title: str, figures: dict[str, Any]) -> None:
 def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.4f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

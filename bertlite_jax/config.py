@@ -180,7 +180,10 @@ class Run:
     seed: int = 0
     """Of the weights, the order of the data, the masks and the dropout."""
     devices: int = 0
-    """Local devices to use; 0: all. On a CPU more than one splits the cores."""
+    """Devices of each process to use; 0: all. On a CPU more than one splits the cores."""
+    distributed: bool = False
+    """This process is one of several (a TPU pod, hosts with GPUs): find the others, train together. `batch_rows` is
+    the batch of all. The work directory lies on a disk that all of them see; the first process writes there."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     eval_every: int = 1000

@@ -41,11 +41,12 @@ def open_evaluation(config: Pretrain, apply: objective.Apply, mesh: Mesh) -> Eva
     """
     held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
     trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)
-    counts = np.zeros(config.model.vocab_size, np.int32)
+    counts = np.zeros(config.model.vocab_size, np.float32)  # In int32 a frequent piece of a large corpus would wrap.
     seen = source.unigram_counts(trained_on)
-    counts[: len(seen)] = np.minimum(seen, np.iinfo(np.int32).max)
+    counts[: len(seen)] = seen
     classes = PAIR_CLASSES[config.data.pair_task]
-    sums_of = jax.jit(objective.make_evaluation(apply, config.model, held_out.special_ids, classes))
+    sums = objective.make_evaluation(apply, config.model, held_out.special_ids, classes)
+    sums_of = jax.jit(sums, out_shardings=sharding.replicated(mesh))
     rows = evaluation_batch_rows(config, mesh.size)
 
     def evaluate(params: Any) -> dict[str, float]:

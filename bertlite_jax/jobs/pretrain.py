@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -28,7 +28,7 @@ from bertlite_jax.model import dense, precision
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
-from bertlite_jax.train import checkpoint, objective, optim, sharding, state, warm_start
+from bertlite_jax.train import checkpoint, objective, optim, processes, sharding, state, warm_start
 from bertlite_jax.train.step import make_step
 
 
@@ -42,12 +42,18 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
       overwrite: start anew where the directory holds a run.
 
     Returns:
-      What `summary.json` holds.
+      What `summary.json` holds; of several processes only the first one returns it, the others {}. A run that a
+      signal stopped returns {"stopped": True, "steps": ..}.
 
     Raises:
       UserError: anything that can be seen to be wrong before the first step.
       stopping.Diverged: NaN, or a loss above `run.spike_factor` times its running mean.
     """
+    with processes.joined(config.run.distributed):
+        return _pretrain(config, pathlib.Path(run), init, overwrite)
+
+
+def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     mesh = _mesh(config)
     settings.check_pretrain(config, mesh.size)
@@ -58,9 +64,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
     given = huggingface.load_weights(init) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
-    folder = pathlib.Path(run)
-    resumed = workdir.open_workdir(folder, config, overwrite, workdir.environment(), print)
-    workdir.copy_tokenizer(config.data.tokenizer, folder)
+    resumed = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
 
     # --- Model, state, step ---------------------------------------------------------------------------------------
     model = PretrainingModel(config.model, compute)
@@ -94,7 +98,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
     elif given is not None:
         held = dataclasses.replace(held, params=_warm(held.params, given, config, init, mesh))
     start = good or 0
-    workdir.truncate_metrics(folder / "metrics.jsonl", start)
+    processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
     clock, guard = metrics.Clock(), stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
@@ -106,8 +110,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
     with contextlib.ExitStack() as on_leaving:
         stop_wanted = on_leaving.enter_context(stopping.stop_signals())
         display = on_leaving.enter_context(metrics.progress(config.run.steps, start))
-        writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
-        on_leaving.callback(metrics.close, writer)
+        write = _metrics_writer(config, folder, start, on_leaving)
         saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, config.run.keep_every)
         on_leaving.callback(checkpoint.finish, saved)
         on_leaving.callback(trace, 0)
@@ -120,7 +123,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
             pace.count(values["real_tokens"], clock.seconds()["data"])
             if number % config.run.log_every == 0 or number == config.run.steps:
                 line = values | pace.read()
-                metrics.write(writer, number, line)
+                write(number, line)
                 display.show(number, line)
 
         pending: dict[str, jax.Array] | None = None
@@ -144,7 +147,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
             pending = new
             checkpoint.maybe_seal(saved)
 
-            last, stopped = number == config.run.steps, stop_wanted()
+            last, stopped = number == config.run.steps, stop_wanted(number)
             evaluates = config.run.eval_every and number % config.run.eval_every == 0
             if last or stopped or evaluates or number % config.run.checkpoint_every == 0:
                 settle(number, pending)  # A checkpoint must not hold what the guard would have refused.
@@ -153,7 +156,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
             if last or (evaluates and not stopped):
                 with clock.measure("evaluation"):
                     figures = evaluate(held.params)
-                metrics.write(writer, number, figures)
+                write(number, figures)
                 display.say(_evaluation_line(number, figures))
             if last or stopped or number % config.run.checkpoint_every == 0:
                 with clock.measure("checkpoint"):
@@ -166,7 +169,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
     number = int(held.step)
     if stopped and number < config.run.steps:
         print(f"pretrain: stopped by a signal after step {number}, which is saved; the same command goes on from there")
-        return {"stopped": True, "steps": number}
+        return {"stopped": True, "steps": number} if processes.is_first() else {}
     figures = figures or evaluate(held.params)
     summary = {
         "steps": number,
@@ -177,6 +180,8 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
         "compute": compute,
         "time_shares": {name: round(share, 4) for name, share in clock.shares().items()},
     }
+    if not processes.is_first():
+        return {}
     workdir.write_json(folder / "summary.json", summary)
     trained = Trained(config, jax.device_get(held.params), tokenizer, model.apply)
     workdir.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
@@ -223,6 +228,27 @@ def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
     )
 
 
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def _open_folder(folder: pathlib.Path, config: Pretrain, overwrite: bool) -> bool:
+    """Whether the work directory holds this run already; it exists afterwards, with the run's tokenizer."""
+    resumed = workdir.open_workdir(folder, config, overwrite, workdir.environment(), print)
+    workdir.copy_tokenizer(config.data.tokenizer, folder)
+    return resumed
+
+
+def _metrics_writer(
+    config: Pretrain, folder: pathlib.Path, start: int, on_leaving: contextlib.ExitStack
+) -> Callable[[int, Mapping[str, Any]], None]:
+    """`write(step, values)` into metrics.jsonl and TensorBoard's files; does nothing but in the first process."""
+    if not processes.is_first():
+        return lambda step, values: None
+    writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
+    on_leaving.callback(metrics.close, writer)
+    return functools.partial(metrics.write, writer)
+
+
 # --- Weights --------------------------------------------------------------------------------------------------------
 
 
@@ -260,7 +286,7 @@ def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], 
 
 def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
     """`trace(step)` before each step starts and ends the profiler; step 0 ends it in any case."""
-    first, last = settings.profile_window(config.run.profile_steps)
+    first, last = settings.profile_window(config.run.profile_steps) if processes.is_first() else (0, 0)
     running: list[int] = []
 
     def trace(number: int) -> None:

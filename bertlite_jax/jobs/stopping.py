@@ -8,7 +8,9 @@ import pathlib
 import signal
 from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from bertlite_jax.config import Pretrain
 from bertlite_jax.data import source
@@ -53,8 +55,15 @@ def _windows_in(corpus: source.Source, rows: np.ndarray) -> str:
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and the first Ctrl-C ask for a checkpoint and a clean end; a second Ctrl-C interrupts."""
+def stop_signals() -> Iterator[Callable[[int], bool]]:
+    """`wanted(step)`, called after every step: whether to save and end now.
+
+    SIGTERM and the first Ctrl-C ask for it; a second Ctrl-C interrupts. With several processes a SIGTERM to any of
+    them is enough: JAX picks a step that none of them has passed, and all stop after that one. Ctrl-C interrupts then.
+    """
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -64,7 +73,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(received)
+        yield lambda step: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -30,6 +30,7 @@ WRITTEN_BY_A_RUN = (
     "checkpoints",
     "metrics.jsonl",
     "summary.json",
+    "samples.json",
     "report.html",
     "tensorboard",
     "profile",
@@ -43,6 +44,7 @@ FREE_TO_CHANGE = frozenset(
     {
         "data.read_threads",
         "run.devices",
+        "run.distributed",
         "run.log_every",
         "run.eval_every",
         "run.eval_rows",

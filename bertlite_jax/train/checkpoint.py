@@ -32,9 +32,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from bertlite_jax.config import UserError
+from bertlite_jax.train import processes
 
 ITEMS = ("params", "opt", "meta")
 SUMS = "SHA256SUMS"
@@ -75,7 +75,7 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     """
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
+    if processes.is_first():
         for left in path.glob("*.removing"):
             shutil.rmtree(left)
         for left in path.glob(f"*.{SUMS}.tmp"):
@@ -150,7 +150,7 @@ def finish(checkpoints: Checkpoints) -> None:
 def _start_seal(checkpoints: Checkpoints) -> None:
     step = checkpoints.waiting.pop()
     checkpoints.manager.wait_until_finished()  # Raises what went wrong in the write, but only once.
-    if jax.process_index() == 0:
+    if processes.is_first():
         checkpoints.sealing.append(checkpoints.worker.submit(_seal_and_prune, checkpoints, step))
 
 
@@ -207,19 +207,7 @@ def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
     Raises:
       UserError: there are checkpoints, and all are damaged. Nothing is renamed then.
     """
-    path = pathlib.Path(folder)
-    if jax.process_count() == 1:
-        return _roll_back(path, log)
-    answer, error = -1, ""
-    if jax.process_index() == 0:
-        try:
-            answer = -1 if (found := _roll_back(path, log)) is None else found
-        except UserError as caught:
-            answer, error = -2, str(caught)
-    answer = int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
-    if answer == -2:
-        raise UserError(error or f"checkpoint: {path}: every checkpoint is damaged; the first process lists them")
-    return None if answer == -1 else answer
+    return processes.first_decides(lambda: _roll_back(pathlib.Path(folder), log))
 
 
 def _roll_back(folder: pathlib.Path, log: Log) -> int | None:

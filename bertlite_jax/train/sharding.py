@@ -20,12 +20,15 @@ def make_mesh(local_devices: int = 0) -> Mesh:
     """A one-axis mesh over `local_devices` devices of each process; 0: all of them.
 
     Raises:
-      ValueError: fewer devices exist.
+      ValueError: a process has fewer devices.
     """
-    devices = jax.local_devices()
-    if local_devices > len(devices):
-        raise ValueError(f"{local_devices} devices wanted, {len(devices)} exist")
-    chosen = jax.devices() if local_devices == 0 else devices[:local_devices]
+    chosen = jax.devices()
+    if local_devices:
+        of_processes = [jax.local_devices(process) for process in range(jax.process_count())]
+        fewest = min(map(len, of_processes))
+        if local_devices > fewest:
+            raise ValueError(f"{local_devices} devices wanted, {fewest} exist")
+        chosen = [device for devices in of_processes for device in devices[:local_devices]]
     return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
 
 

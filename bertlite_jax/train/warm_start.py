@@ -42,10 +42,10 @@ def merge(fresh: Any, given: Any, where: str) -> tuple[Any, list[str]]:
             notes.append(f"init: {name} is not in {where}: drawn anew")
             merged[name] = leaf
         elif old[name].shape == leaf.shape:
-            merged[name] = jnp.asarray(old[name], leaf.dtype)
+            merged[name] = np.asarray(old[name], leaf.dtype)
         elif name == _POSITIONS and old[name].shape[1] == leaf.shape[1]:
             rows = min(old[name].shape[0], leaf.shape[0])
-            merged[name] = jnp.asarray(leaf).at[:rows].set(jnp.asarray(old[name][:rows], leaf.dtype))
+            merged[name] = jnp.asarray(leaf).at[:rows].set(np.asarray(old[name][:rows], leaf.dtype))
             more = f"rows {rows} to {leaf.shape[0] - 1} drawn anew" if rows < leaf.shape[0] else "the rest left out"
             notes.append(f"init: {name}: rows 0 to {rows - 1} from {where}, {more}")
         else:

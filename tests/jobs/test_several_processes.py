@@ -1,0 +1,125 @@
+"""Two processes train one model: the run is that of one process, the first one writes, and all stop together."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
+from bertlite_jax.jobs import pretrain as job
+from bertlite_jax.train import checkpoint
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
+
+
+def config(prepared, devices: int) -> Pretrain:
+    return Pretrain(
+        model=Model(
+            vocab_size=300,
+            embed_size=16,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=2,
+            ffn_size=64,
+            max_positions=64,
+            hidden_dropout=0.1,
+            compute="float32",
+        ),
+        data=Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=8),
+        optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=3),
+        run=Run(steps=40, devices=devices, log_every=1, eval_every=20, eval_rows=8, checkpoint_every=10),
+    )
+
+
+def lines_of(run: pathlib.Path) -> list[dict]:
+    file = run / "metrics.jsonl"
+    text = file.read_text() if file.is_file() else ""
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def start(values: Pretrain, run: pathlib.Path, *extra: str) -> list[subprocess.Popen]:
+    """Two processes with two devices each."""
+    file = run.parent / "config.py"
+    values = dataclasses.replace(values, run=dataclasses.replace(values.run, distributed=True))
+    file.write_text(f"from bertlite_jax.config import *\nconfig = {values!r}\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [sys.executable, "-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run), *extra]
+    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "2"}
+    return [
+        subprocess.Popen(
+            command,
+            env=os.environ | names | {"JAX_PROCESS_ID": str(index)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+
+
+def ended(processes: list[subprocess.Popen]) -> list[tuple[str, str]]:
+    """(what we print, stderr) of each; all of them must have ended well."""
+    found = [process.communicate(timeout=300) for process in processes]
+    # XLA's library for CPUs prints lines of its own.
+    found = [("".join(x for x in out.splitlines(True) if not x.startswith("[Gloo]")), err) for out, err in found]
+    assert [process.returncode for process in processes] == [0, 0], found
+    return found
+
+
+def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
+    """A SIGTERM to the second one saves and ends both; started again they give one process's losses and figures."""
+    job.pretrain(config(prepared, devices=1), str(tmp_path / "one"))
+    run = tmp_path / "two"
+    processes = start(config(prepared, devices=0), run)
+    deadline = time.monotonic() + 120
+    while len(lines_of(run)) < 3 and time.monotonic() < deadline and processes[0].poll() is None:
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    (spoken, _), (silent, _) = ended(processes)
+    assert "stopped by a signal after step" in spoken and silent == ""
+    step = int(spoken.split("after step ")[1].split(",")[0])
+    assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 40
+
+    (spoken, _), (silent, _) = ended(start(config(prepared, devices=0), run))
+    assert f"going on from step {step}" in spoken and silent == ""
+    ours, wanted = lines_of(run), lines_of(tmp_path / "one")
+    assert [line["step"] for line in ours] == [line["step"] for line in wanted]
+    for name in ("loss", "valid_mlm_loss", "unigram_entropy", "valid_pair_loss"):
+        found, right = ([line[name] for line in lines if name in line] for lines in (ours, wanted))
+        np.testing.assert_allclose(found, right, atol=1e-5)
+    assert json.loads((run / "summary.json").read_text())["steps"] == 40
+
+
+def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
+    """`--init` with a longer table of positions, on one device of each process."""
+    values = config(prepared, devices=1)
+    short = dataclasses.replace(values, run=dataclasses.replace(values.run, steps=4, eval_every=0))
+    job.pretrain(short, str(tmp_path / "given"))
+    longer = dataclasses.replace(short, model=dataclasses.replace(short.model, max_positions=96))
+    job.pretrain(longer, str(tmp_path / "one"), init=str(tmp_path / "given"))
+    (spoken, _), _ = ended(start(longer, tmp_path / "two", "--init", str(tmp_path / "given")))
+    assert "rows 0 to 63 from" in spoken and ", 2 x cpu," in spoken
+    ours, wanted = ([line["loss"] for line in lines_of(tmp_path / run) if "loss" in line] for run in ("two", "one"))
+    np.testing.assert_allclose(ours, wanted, atol=1e-5)
+
+
+def test_what_the_first_process_refuses_ends_all_of_them(prepared, tmp_path):
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "thesis.tex").write_text("mine")
+    processes = start(config(prepared, devices=0), tmp_path / "two")
+    found = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [2, 2], found
+    assert all("is not empty (thesis.tex)" in error for _, error in found)
+    assert os.listdir(tmp_path / "two") == ["thesis.tex"]
