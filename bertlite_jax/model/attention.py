@@ -5,7 +5,6 @@ Letters: B rows, L tokens in a row, H heads, K width of a head.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -124,8 +123,7 @@ def _drop(weights: Array, keys: Array | None, rate: float) -> Array:
 # Same algorithm as FlashAttention (Dao et al. 2022, arXiv 2205.14135), without its split of a single row.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _chunked(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array) -> Array:
+def _chunked_plain(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array) -> Array:
     """Attention [B, L, H, K] float32 with `bias` [B, L, L], symmetric, added to the scores of all heads."""
     return _chunked_forward(compute, q_BLHK, k_BLHK, v_BLHK, bias)[0]
 
@@ -169,6 +167,7 @@ def _chunked_backward(compute: Compute, saved: tuple, dmixed: Array):
     return dq, _from_heads(dk, dmixed.shape), _from_heads(dv, dmixed.shape), None
 
 
+_chunked = jax.custom_vjp(_chunked_plain, nondiff_argnums=(0,))
 _chunked.defvjp(_chunked_forward, _chunked_backward)
 
 

@@ -40,11 +40,11 @@ def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
     Args:
       x: [..., In], any float dtype.
       kernel: [In, Out] float32.
-      compute: float32: everything in float32. bfloat16: bfloat16 operands and result. amx: bfloat16 operands, float32
-        result; products too small for AMX are float32. Sums and the gradient of the kernel are float32 in all.
+      compute: float32: everything in float32. bfloat16, amx: operands in bfloat16, sums and the gradient of the
+        kernel in float32. Products that are too small for AMX stay float32.
 
     Returns:
-      [..., Out]; bfloat16 in mode bfloat16, else float32.
+      [..., Out] float32.
     """
     rows = x.reshape(-1, x.shape[-1])
     if compute == "bfloat16" or _uses_amx(rows, kernel, compute):
@@ -87,57 +87,65 @@ def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -
 # as such. What XLA does not take it widens to float32 first, or refuses when it runs.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mixed(compute: Compute, x: Array, kernel: Array) -> Array:
-    """x [M, In] bfloat16 times kernel [In, Out] float32, rounded to bfloat16, with float32 sums."""
-    return _product(compute, x, kernel.astype(jnp.bfloat16))
+def _mixed_plain(compute: Compute, x: Array, kernel: Array) -> Array:
+    """x [M, In] bfloat16 times kernel [In, Out] float32, rounded to bfloat16; float32."""
+    return _mixed_forward(compute, x, kernel)[0]
 
 
 def _mixed_forward(compute: Compute, x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
     small = kernel.astype(jnp.bfloat16)
-    y = _product(compute, x, small)
+    return _product(x, small, jnp.float32), _saved(compute, x, small)
+
+
+def _saved(compute: Compute, x: Array, small: Array) -> tuple[Array, Array]:
     if compute == "amx":
-        # Transposed here, where x has just been computed. As a pure copy: fused with anything else it is six times
-        # slower.
+        # Transposed here, where x has just been computed, and as a pure copy: fused with anything else it takes six
+        # times as long.
         x = with_layout_constraint(x.T, Layout((0, 1)))
-    return y, (keep(x), keep(small))
+    return keep(x), keep(small)
 
 
 def _mixed_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
     x, small = (kept(part) for part in saved)
     dy = dy.astype(jnp.bfloat16)
-    dx = _product(compute, dy, small, axes=(1, 1)).astype(jnp.bfloat16)
+    dx = _product(dy, small, _sum_dtype(compute), axes=(1, 1)).astype(jnp.bfloat16)
     if compute == "bfloat16":
-        return dx, jax.lax.dot_general(x, dy, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+        return dx, _product(x, dy, jnp.float32, axes=(0, 0))
     # A caller may transpose the gradient (tied embeddings): XLA would move that into the product and swap its operands.
-    return dx, jax.lax.optimization_barrier(_product(compute, x, dy))
+    return dx, jax.lax.optimization_barrier(_product(x, dy, jnp.float32))
 
 
+_mixed = jax.custom_vjp(_mixed_plain, nondiff_argnums=(0,))
 _mixed.defvjp(_mixed_forward, _mixed_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _affine(compute: Compute, x: Array, kernel: Array, bias: Array) -> Array:
-    """`_mixed` plus bias [Out], rounded to bfloat16 after the sum."""
-    return (_mixed(compute, x, kernel) + bias).astype(jnp.bfloat16)
+def _affine_plain(compute: Compute, x: Array, kernel: Array, bias: Array) -> Array:
+    """The same plus bias [Out]; bfloat16."""
+    return _affine_forward(compute, x, kernel, bias)[0]
 
 
 def _affine_forward(compute: Compute, x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
-    y, saved = _mixed_forward(compute, x, kernel)
-    return (y + bias).astype(jnp.bfloat16), saved
+    small = kernel.astype(jnp.bfloat16)
+    y = _product(x, small, _sum_dtype(compute)) + bias
+    return y.astype(jnp.bfloat16), _saved(compute, x, small)
 
 
 def _affine_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
     return *_mixed_backward(compute, saved, dy), jnp.sum(dy.astype(jnp.float32), axis=0)
 
 
+_affine = jax.custom_vjp(_affine_plain, nondiff_argnums=(0,))
 _affine.defvjp(_affine_forward, _affine_backward)
 
 
-def _product(compute: Compute, left: Array, right: Array, axes: tuple[int, int] = (1, 0)) -> Array:
-    """Contracts one axis of each matrix; float32 in mode amx, bfloat16 in mode bfloat16."""
-    out = jnp.float32 if compute == "amx" else jnp.bfloat16
+def _product(left: Array, right: Array, out: type, axes: tuple[int, int] = (1, 0)) -> Array:
+    """Contracts one axis of each matrix; the result has dtype `out`."""
     return jax.lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=out)
+
+
+def _sum_dtype(compute: Compute) -> type:
+    """What a product that is stored as bfloat16 hands out: AMX has float32 only; elsewhere bfloat16 saves a pass."""
+    return jnp.float32 if compute == "amx" else jnp.bfloat16
 
 
 def _uses_amx(rows: Array, kernel: Array, compute: Compute) -> bool:
@@ -160,31 +168,35 @@ def kept(x: Array) -> Array:
 # again: that is cheaper than writing and reading what autodiff would keep.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def activation(x: Array, kind: str) -> Array:
     """The activation named in `Model.activation`, element-wise, same dtype as x.
 
     Source: Hendrycks and Gimpel (arXiv 1606.08415); tanh form: google-research/albert:modeling.py; erf form: Hugging
     Face BERT.
     """
-    return _plain_activation(x.astype(jnp.float32), kind).astype(x.dtype)
+    return _activation(kind, x)
 
 
-def _plain_activation(x: Array, kind: str) -> Array:
+def _activation_wide(kind: str, x: Array) -> Array:
     return jax.nn.relu(x) if kind == "relu" else jax.nn.gelu(x, approximate=kind == "gelu_tanh")
 
 
-def _activation_forward(x: Array, kind: str) -> tuple[Array, Array]:
-    return activation(x, kind), keep(x)
+def _activation_plain(kind: str, x: Array) -> Array:
+    return _activation_wide(kind, x.astype(jnp.float32)).astype(x.dtype)
+
+
+def _activation_forward(kind: str, x: Array) -> tuple[Array, Array]:
+    return _activation_plain(kind, x), keep(x)
 
 
 def _activation_backward(kind: str, saved: Array, dy: Array) -> tuple[Array]:
     x = kept(saved)
-    _, pull = jax.vjp(functools.partial(_plain_activation, kind=kind), x.astype(jnp.float32))
+    _, pull = jax.vjp(functools.partial(_activation_wide, kind), x.astype(jnp.float32))
     return (pull(dy.astype(jnp.float32))[0].astype(x.dtype),)
 
 
-activation.defvjp(_activation_forward, _activation_backward)
+_activation = jax.custom_vjp(_activation_plain, nondiff_argnums=(0,))
+_activation.defvjp(_activation_forward, _activation_backward)
 
 
 def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
@@ -203,8 +215,7 @@ def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
     return _norm(epsilon, x, params["scale"], params["bias"])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _norm(epsilon: float, x: Array, scale: Array, bias: Array) -> Array:
+def _norm_plain(epsilon: float, x: Array, scale: Array, bias: Array) -> Array:
     return _norm_forward(epsilon, x, scale, bias)[0]
 
 
@@ -226,4 +237,5 @@ def _norm_backward(epsilon: float, saved: tuple[Array, ...], dy: Array) -> tuple
     return ((dnormal - along) * inverse).astype(x.dtype), jnp.sum(dy * normal, rows), jnp.sum(dy, rows)
 
 
+_norm = jax.custom_vjp(_norm_plain, nondiff_argnums=(0,))
 _norm.defvjp(_norm_forward, _norm_backward)
