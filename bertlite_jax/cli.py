@@ -15,6 +15,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import UserError
 
 PairTask = Literal["sop", "nsp", "three_way", "none"]
@@ -283,7 +284,7 @@ def _config_file(job: str, args: Sequence[str], kind: type) -> tuple[Any, list[s
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
         raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
-    config = settings.load_file(args[0])
+    config = config_files.load_file(args[0])
     if not isinstance(config, kind):
         raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} wants a {kind.__name__}")
     return config, list(args[1:]), f"bertlite {job} {args[0]}"

@@ -1,19 +1,12 @@
 """Every setting, its default, its unit and what it must agree with. The ground floor: imports nothing of ours.
 
-A config is a `Pretrain` object. A file under `configs/` is plain Python that assigns one to the name `config`; the
-command line overrides single fields (`--optim.learning-rate 1e-3`); `config.json` in a work directory holds the
-result, so that the run can be made again.
+A config is a `Pretrain` object; `config_files.py` says how it comes from a file and from a work directory.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
-import os
-import pathlib
-import runpy
-import typing
 from typing import Any, Literal
 
 
@@ -224,6 +217,12 @@ def _positive(config: Any, group: str, names: tuple[str, ...]) -> None:
             raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be positive")
 
 
+def _not_negative(config: Any, group: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if getattr(config, name) < 0:
+            raise UserError(f"config: {group}.{name} = {getattr(config, name)} cannot be negative")
+
+
 def _share(config: Any, group: str, names: tuple[str, ...]) -> None:
     for name in names:
         if not 0 <= getattr(config, name) < 1:
@@ -254,8 +253,7 @@ def check_model(model: Model) -> None:
     _divides(model.num_layers, "model.num_layers", model.share_groups, "model.share_groups")
     if model.vocab_size < 6:
         raise UserError(f"config: model.vocab_size = {model.vocab_size} leaves no piece beside the five special ones")
-    if model.token_types < 0 or model.pair_classes < 0:
-        raise UserError("config: model.token_types and model.pair_classes cannot be negative")
+    _not_negative(model, "model", ("token_types", "pair_classes", "norm_epsilon"))
     if model.pair_classes and not model.pooler:
         raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
 
@@ -289,7 +287,15 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     _positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
     _positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     _positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last"))
+    _not_negative(optim, "optim", ("reference_batch", "weight_decay", "clip_norm"))
+    _not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     _share(optim, "optim", ("beta1", "beta2"))
+    if not 0 <= optim.end_fraction <= 1:
+        raise UserError(f"config: optim.end_fraction = {optim.end_fraction} must lie between 0 and 1")
+    if run.spike_factor and not run.spike_factor > 1:
+        raise UserError(
+            f"config: run.spike_factor = {run.spike_factor} must be greater than 1, or 0 to stop only on NaN"
+        )
     if data.length > config.model.max_positions:
         raise UserError(
             f"config: data.length = {data.length} exceeds model.max_positions = {config.model.max_positions}"
@@ -340,79 +346,6 @@ def profile_window(text: str) -> tuple[int, int]:
     if not text:
         return 0, 0
     first, _, last = text.partition(":")
-    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise UserError(f"config: run.profile_steps = {text!r} should look like 10:15")
+    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) < int(last)):
+        raise UserError(f"config: run.profile_steps = {text!r} should look like 10:15; steps count from 1")
     return int(first), int(last)
-
-
-# --- Files ---------------------------------------------------------------------------------------------------------
-
-
-def load_file(path: str) -> Any:
-    """The object named `config` of a Python config file."""
-    if not pathlib.Path(path).is_file():
-        near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-        raise UserError(f"config: {path} does not exist; {fields_close_to(path, near)}")
-    try:
-        names = runpy.run_path(path)
-    except SyntaxError as error:
-        raise UserError(f"config: {path}:{error.lineno}: {error.msg}") from error
-    except TypeError as error:
-        raise UserError(f"config: {path}: {error}") from error
-    if "config" not in names:
-        raise UserError(f"config: {path} does not assign the name `config`")
-    return names["config"]
-
-
-def to_json(config: Any) -> str:
-    """All fields, nested, with sorted keys left in the order of declaration."""
-    return json.dumps(dataclasses.asdict(config), indent=2)
-
-
-def from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
-    """Builds dataclass `kind` from nested dictionaries, as `to_json` writes them.
-
-    Raises:
-      UserError: names the unknown or missing field and the nearest that exists.
-    """
-    hints = typing.get_type_hints(kind)
-    known = [field.name for field in dataclasses.fields(kind)]
-    for name in values:
-        if name not in known:
-            raise UserError(f"config: {where} has the unknown field {name}; {fields_close_to(name, known)}")
-    built = {}
-    for name, value in values.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            value = from_dict(typing.cast(type, hint), value, f"{where}: {name}")
-        elif typing.get_origin(hint) is tuple:
-            value = tuple(value)
-        built[name] = value
-    return kind(**built)
-
-
-def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:
-    """The config that a job stored in its work directory."""
-    try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"config: {path}:{error.lineno}: not JSON: {error.msg}") from error
-    return from_dict(kind, values, str(path))
-
-
-def flat(config: Any, prefix: str = "") -> dict[str, Any]:
-    """`{"optim.learning_rate": 1e-3, ...}`, for comparing two configs field by field."""
-    values = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        name = f"{prefix}{field.name}"
-        values |= flat(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
-    return values
-
-
-def differences(old: Any, new: Any) -> list[str]:
-    """`optim.learning_rate: 0.001 -> 0.002`, one string for each field that differs."""
-    before, after = flat(old), flat(new)
-    return [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]

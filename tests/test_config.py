@@ -8,6 +8,7 @@ import runpy
 import pytest
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
@@ -34,7 +35,13 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
         (Pretrain(optim=Optim(schedule="wsd")), "optim.decay_steps = 0 must lie between 1 and"),
         (Pretrain(run=Run(steps=10)), "optim.warmup_steps = 3125 must be less than run.steps = 10"),
         (Pretrain(run=Run(profile_steps="10-15")), "should look like 10:15"),
+        (Pretrain(run=Run(profile_steps="0:5")), "steps count from 1"),
         (Pretrain(run=Run(steps=0)), "run.steps = 0 must be positive"),
+        (Pretrain(run=Run(devices=-1)), "run.devices = -1 cannot be negative"),
+        (Pretrain(run=Run(eval_rows=-8)), "run.eval_rows = -8 cannot be negative"),
+        (Pretrain(run=Run(spike_factor=0.5)), "run.spike_factor = 0.5 must be greater than 1, or 0"),
+        (Pretrain(optim=Optim(clip_norm=-1.0)), "optim.clip_norm = -1.0 cannot be negative"),
+        (Pretrain(optim=Optim(end_fraction=1.5)), "optim.end_fraction = 1.5 must lie between 0 and 1"),
     ],
 )
 def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
@@ -62,17 +69,35 @@ def test_every_config_file_holds_together(path: pathlib.Path):
     config = names["config"]
     for devices in (1, 8):
         settings.check_pretrain(config, devices)
-    assert settings.from_dict(Pretrain, json.loads(settings.to_json(config)), "here") == config
+    assert config_files.from_dict(Pretrain, json.loads(config_files.to_json(config)), "here") == config
     assert f"configs/{path.name}" in names["__doc__"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from bertlite_jax import presets\n\nconfig = presets.ALBERT_BAS", ":3: module 'bertlite_jax.presets' has no"),
+        ("from bertlite_jax.config import Run\nconfig = Run(step=3)", ":2: Run.__init__() got an unexpected keyword"),
+        ("import bertlite_jax.nowhere", ":1: No module named 'bertlite_jax.nowhere'"),
+        ("config = (", ":1: '(' was never closed"),
+        ("settings = 3", " does not assign the name `config`"),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, text, message):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(UserError) as refused:
+        config_files.load_file(str(path))
+    assert f"config: {path}{message}" in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"model": {"hidden": 3}}')
     with pytest.raises(UserError, match="unknown field hidden; did you mean hidden_size"):
-        settings.read_json(path)
+        config_files.read_json(path)
 
 
 def test_differences_name_field_and_both_values():
     changed = dataclasses.replace(Pretrain(), run=Run(seed=1))
-    assert settings.differences(Pretrain(), changed) == ["run.seed: 0 -> 1"]
+    assert config_files.differences(Pretrain(), changed) == ["run.seed: 0 -> 1"]

@@ -13,6 +13,7 @@ import safetensors
 import safetensors.numpy
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import hf_config, hf_tokenizer, model_card, names, parameters
 from bertlite_jax.convert.folders import new_folder
@@ -85,7 +86,7 @@ def to_hf(
 def run_to_hf(run: Path, out: Path, *, family: Family | None = None, overwrite: bool = False) -> Family:
     """`to_hf` for the newest checkpoint in the work directory of a pretraining run."""
     run = pathlib.Path(run)
-    trained = settings.read_json(run / "config.json")
+    trained = config_files.read_json(run / "config.json")
     params, model = load_weights(run)
     summary = run / "summary.json"
     facts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
@@ -201,12 +202,12 @@ def load_weights(path: Path) -> tuple[dict[str, Any], Model]:
     if (folder / "checkpoints").is_dir():
         from bertlite_jax.train import checkpoint
 
-        model = settings.read_json(folder / "config.json").model
+        model = config_files.read_json(folder / "config.json").model
         params, _ = checkpoint.restore_params(folder / "checkpoints")
         return params, model
     if (folder / OUR_WEIGHTS).is_file():
         stated = _read_json(folder / "config.json")
-        model = settings.from_dict(Model, stated["model"], str(folder / "config.json"))
+        model = config_files.from_dict(Model, stated["model"], str(folder / "config.json"))
         flat = read_safetensors(folder / OUR_WEIGHTS)
         parameters.check_shapes(flat, model, str(folder))
         return parameters.nest(flat), model

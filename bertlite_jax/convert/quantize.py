@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.folders import new_file
@@ -189,7 +190,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     if _KEY not in metadata or json.loads(metadata[_KEY]).get("format") != _FORMAT:
         raise UserError(f"convert: {path} is not of the format {_FORMAT}; convert.py int8 writes it")
     manifest = json.loads(metadata[_KEY])
-    model = settings.from_dict(Model, manifest["model"], str(path))
+    model = config_files.from_dict(Model, manifest["model"], str(path))
     integers = {name: tensors[name] for name in manifest["quantized"]}
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
     return Container(model, manifest["bits"], integers, scales, {name: tensors[name] for name in manifest["float32"]})

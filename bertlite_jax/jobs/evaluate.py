@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.convert import huggingface
 from bertlite_jax.data import batches, source
@@ -108,7 +108,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
       UserError: not a work directory, or nothing in it can be restored.
     """
     folder = pathlib.Path(run)
-    config = settings.read_json(folder / "config.json")
+    config = config_files.read_json(folder / "config.json")
     # The run's own copy; where it was trained from may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     params, _ = huggingface.load_weights(folder)

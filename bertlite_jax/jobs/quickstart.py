@@ -97,8 +97,8 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
         console, "3/6", "pretraining and evaluation", f"bertlite pretrain ... --workdir {run}  (recipe: quickstart.py)"
     )
     console.print(
-        "At first the loss stands at the unigram entropy: the model knows how often pieces occur, and nothing else. Then "
-        "attention finds the neighbours, and the loss falls. docs/quickstart.md explains the plateau.",
+        "At first the loss stands at the unigram entropy: the model knows how often pieces occur, and nothing else. "
+        "Then attention finds the neighbours, and the loss falls. docs/quickstart.md explains the plateau.",
         soft_wrap=True,
     )
     summary = pretrain(config, folder, overwrite=overwrite)

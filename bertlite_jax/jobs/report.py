@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.report import html, metrics
 
 
@@ -24,7 +25,7 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
       UserError: the folder is no work directory, a file in it is broken, or matplotlib is not installed.
     """
     workdir = pathlib.Path(workdir)
-    config: settings.Pretrain = settings.read_json(workdir / "config.json")
+    config: settings.Pretrain = config_files.read_json(workdir / "config.json")
     corpora = {folder: _read(pathlib.Path(folder) / "corpus.json", None) for folder in config.data.corpus}
     run = html.Run(
         name=workdir.resolve().name,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.report import flops, plots
 from bertlite_jax.report.metrics import clock_time
 from bertlite_jax.report.plots import Curve, Level
@@ -345,9 +346,9 @@ def _model(config: settings.Pretrain) -> str:
 
 
 def _config(config: settings.Pretrain) -> str:
-    default = settings.flat(settings.Pretrain())
+    default = config_files.flat(settings.Pretrain())
     groups: dict[str, list[str]] = {}
-    for name, value in settings.flat(config).items():
+    for name, value in config_files.flat(config).items():
         group, _, field = name.partition(".")
         changed = value != default[name]
         note = f"default {number(default[name])}".replace("–", "empty") if changed else ""

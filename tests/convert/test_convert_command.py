@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import Data, Model, Pretrain
 from bertlite_jax.convert import huggingface, parameters, quantize
 from bertlite_jax.data import tokenizer as tokenizers
@@ -41,7 +41,7 @@ def run(tmp_path_factory) -> pathlib.Path:
         ffn_size=32,
         max_positions=64,
     )
-    (folder / "config.json").write_text(settings.to_json(Pretrain(model=model, data=Data(pair_task="sop"))))
+    (folder / "config.json").write_text(config_files.to_json(Pretrain(model=model, data=Data(pair_task="sop"))))
     (folder / "summary.json").write_text(json.dumps({"steps": 3, "valid_mlm_accuracy": 0.25, "hf_max_abs_diff": None}))
     rng = np.random.default_rng(0)
     flat = {path: rng.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model).items()}

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs.evaluate import evaluate
@@ -325,4 +325,4 @@ def test_profile_steps_writes_a_trace(prepared, tmp_path):
 
 
 def test_config_of_a_run_can_be_read_back(trained: pathlib.Path, prepared):
-    assert settings.read_json(trained / "config.json") == small(prepared)
+    assert config_files.read_json(trained / "config.json") == small(prepared)

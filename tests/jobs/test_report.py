@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_files
 from bertlite_jax.jobs.report import report
 from bertlite_jax.report import html
 
@@ -17,7 +18,7 @@ def workdir(tmp_path):
     corpus.mkdir()
     (corpus / "corpus.json").write_text('{"splits": {"train": {"windows": 4321}}, "statistics": {"duplicates": 77}}')
     config = settings.Pretrain(data=settings.Data(corpus=(str(corpus), str(tmp_path / "gone"))))
-    (folder / "config.json").write_text(settings.to_json(config))
+    (folder / "config.json").write_text(config_files.to_json(config))
     lines = [{"step": step, "loss": 5.0, "mlm_loss": 4.4, "tokens_per_second": 900.0} for step in (10, 20)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
