@@ -35,6 +35,8 @@ def tokenizer(
     word_segmenter: Literal["pieces", "jieba"] = "pieces",
     text_field: str = "text",
     language: str = "auto",
+    on_bad_text: Literal["refuse", "replace"] = "refuse",
+    overwrite: bool = False,
 ) -> None:
     """Trains a tokenizer on text files, or adopts a released vocabulary.
 
@@ -49,6 +51,8 @@ def tokenizer(
       word_segmenter: What says where words start: the pieces (spaced languages) or jieba (Chinese).
       text_field: Field of JSONL objects, column of Parquet files.
       language: Language code for splitting sentences; auto: by script.
+      on_bad_text: What to do with invalid UTF-8.
+      overwrite: Replace a tokenizer that is there.
     """
     from bertlite_jax.jobs.tokenizer import make_tokenizer
 
@@ -62,6 +66,8 @@ def tokenizer(
         word_segmenter=word_segmenter,
         text_field=text_field,
         language=language,
+        on_bad_text=on_bad_text,
+        overwrite=overwrite,
     )
 
 
@@ -180,10 +186,10 @@ def fill_mask(run: Positional[str], text: Positional[str], /, top: int = 5) -> N
       text: A text with [MASK] in it.
       top: Guesses to show for each [MASK].
     """
-    from bertlite_jax.jobs.fill_mask import fill_mask as job
+    from bertlite_jax.jobs import fill_mask as job
 
-    for number, guesses in enumerate(job(run, text, top), 1):
-        shown = "  ".join(f"{piece.replace('▁', '')} {share:.3f}" for piece, share in guesses)
+    for number, guesses in enumerate(job.fill_mask(run, text, top), 1):
+        shown = "  ".join(f"{job.bare(piece)} {share:.3f}" for piece, share in guesses)
         print(f"[MASK] {number}: {shown}")
 
 

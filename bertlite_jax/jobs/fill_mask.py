@@ -92,6 +92,11 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
     return found
 
 
+def bare(piece: str) -> str:
+    """A piece for people: without SentencePiece's mark of a word's start, unless that is all it is."""
+    return piece.removeprefix("▁") or piece
+
+
 def _letters(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
     """The pieces without their mark of a word's start; never empty strings, which are no letters."""
     return np.array([piece.strip("▁Ġ#") or " " for piece in tokenizer.pieces(ids)], dtype=str)

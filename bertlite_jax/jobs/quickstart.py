@@ -22,6 +22,7 @@ from bertlite_jax.data import source
 from bertlite_jax.data.batches import evaluation_rows
 from bertlite_jax.jobs import report, workdir
 from bertlite_jax.jobs.evaluate import open_evaluation, open_run
+from bertlite_jax.jobs.fill_mask import bare
 from bertlite_jax.jobs.pretrain import pretrain
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.train import objective, sharding
@@ -108,7 +109,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     # --- Model to files ---------------------------------------------------------------------------------------------
     _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
     huggingface.run_to_hf(run, run / "hf", overwrite=True)
-    summary["hf_max_abs_diff"] = _parity(run, config, console)
+    summary["hf_max_abs_diff"] = _parity(run, config)
     _head(console, "5/6", "8-bit weights", f"python tools/convert.py int8 {run} {run}/int8")
     summary |= _int8(run)
     workdir.write_json(run / "summary.json", summary)
@@ -140,15 +141,15 @@ def _make_tokenizer(out: pathlib.Path) -> None:
     )
 
 
-def _parity(run: pathlib.Path, config: Pretrain, console: Console) -> float | None:
+def _parity(run: pathlib.Path, config: Pretrain) -> float | None:
     if not parity.available():
-        console.print(f"PyTorch is not installed, so the export was not compared with it. To compare: {parity.INSTALL}")
+        print(f"PyTorch is not installed, so the export was not compared with it. To compare: {parity.INSTALL}")
         return None
     held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
     ids = _first_windows(held_out, 4)
     params, model = huggingface.load_weights(run)
     difference = parity.max_abs_diff(params, model, run / "hf", ids)
-    console.print(f"largest difference to transformers in PyTorch over logits and hidden states: {difference:.1e}")
+    print(f"largest difference to transformers in PyTorch over logits and hidden states: {difference:.1e}")
     if difference > 1e-4:
         raise RuntimeError(f"quickstart: the export differs from PyTorch by {difference}; at most 1e-4 is right")
     return difference
@@ -214,8 +215,8 @@ def _shown(difference: float | None) -> str:
 
 def _show_samples(console: Console, run: pathlib.Path) -> None:
     for sample in json.loads((run / "samples.json").read_text(encoding="utf-8"))[:4]:
-        guesses = ", ".join(f"{piece.replace('▁', '')} {share:.2f}" for piece, share in sample["predictions"][:3])
-        truth = sample["truth"].replace("▁", "")
+        guesses = ", ".join(f"{bare(piece)} {share:.2f}" for piece, share in sample["predictions"][:3])
+        truth = bare(sample["truth"])
         console.print(f"  {sample['text']}\n    guesses: {guesses}   (it was: {truth})", markup=False, soft_wrap=True)
 
 
