@@ -233,7 +233,7 @@ def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
 
 def _open_folder(folder: pathlib.Path, config: Pretrain, overwrite: bool) -> bool:
     """Whether the work directory holds this run already; it exists afterwards, with the run's tokenizer."""
-    resumed = workdir.open_workdir(folder, config, overwrite, workdir.environment(), print)
+    resumed = workdir.open_workdir(folder, config, overwrite, workdir.environment(config.data.corpus), print)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
     return resumed
 

@@ -7,13 +7,14 @@ is ever deleted or overwritten than what a run writes itself.
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -60,14 +61,20 @@ FREE_TO_CHANGE = frozenset(
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def environment() -> dict[str, Any]:
-    """What the bits of a run depend on besides its config: package versions, cores, devices, the CPU's name."""
+def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
+    """What the bits of a run depend on besides its config: package versions, cores, devices, the CPU's name, corpora.
+
+    Args:
+      corpora: folders. Their `corpus.json` stands for them; it lists counts and the size of every file.
+    """
+    sidecars = {folder: (pathlib.Path(folder) / "corpus.json").read_bytes() for folder in corpora}
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "cpu": _cpu_model(),
+        "corpora": {folder: hashlib.sha256(content).hexdigest() for folder, content in sidecars.items()},
     }
 
 
@@ -98,7 +105,8 @@ def open_workdir(
       True to go on with the run that is there, False to start.
 
     Raises:
-      UserError: the directory holds a run of another config, or is not empty and holds no run. Nothing is written.
+      UserError: the directory holds a run of another config or another corpus, or is not empty and holds no run.
+        Nothing is written.
     """
     folder = pathlib.Path(path)
     if folder.exists() and not folder.is_dir():
@@ -186,6 +194,13 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
     if not path.is_file():  # Killed between the writes of the two files, before the first step.
         return
     then = json.loads(path.read_text(encoding="utf-8"))
+    built = then.get("corpora", {})
+    other = [name for name, digest in now.get("corpora", {}).items() if built.get(name, digest) != digest]
+    if other:
+        raise UserError(
+            f"workdir: {folder} was begun with another corpus than the one that now lies in {other[0]}; put the first "
+            "one back, name another --workdir, or pass --overwrite to start anew"
+        )
     old, new = _decisive(then), _decisive(now)
     changed = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
     if changed:

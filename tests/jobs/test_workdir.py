@@ -211,6 +211,24 @@ def test_another_machine_goes_on_but_says_that_bits_may_differ(a_run, change, sa
     assert json.loads((a_run / "environment.json").read_text()) == HERE | change
 
 
+def test_a_corpus_that_was_built_anew_is_refused(tmp_path):
+    """The run would go on with other batches, and nobody would know."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "corpus.json").write_text('{"tokens": 1000}')
+    first = HERE | {"corpora": workdir.environment([str(corpus)])["corpora"]}
+    run = tmp_path / "run"
+    assert workdir.open_workdir(run, CONFIG, False, first, pytest.fail) is False
+    assert workdir.open_workdir(run, CONFIG, False, first, pytest.fail) is True
+    (corpus / "corpus.json").write_text('{"tokens": 1001}')
+    second = HERE | {"corpora": workdir.environment([str(corpus)])["corpora"]}
+    before = contents(run)
+    with pytest.raises(UserError, match=f"begun with another corpus than the one that now lies in {corpus}"):
+        workdir.open_workdir(run, CONFIG, False, second, pytest.fail)
+    assert contents(run) == before
+    assert workdir.open_workdir(run, CONFIG, True, second, pytest.fail) is False
+
+
 def test_the_environment_is_the_real_one():
     import jax
     import numpy
