@@ -78,3 +78,16 @@ def test_a_user_error_in_the_real_process_is_one_line_and_code_2(tmp_path):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and "does not exist" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tokenizer_takes_the_options_that_its_errors_name(tmp_path, capsys):
+    """--on-bad-text replace and --overwrite."""
+    text = tmp_path / "text.txt"
+    text.write_bytes("".join(f"line {n} says {chr(97 + n % 26) * 3}\n" for n in range(200)).encode() + b"\xff\n")
+    command = ["tokenizer", str(text), "--out", str(tmp_path / "made"), "--vocab-size", "80"]
+    assert cli.main(command) == 2
+    assert "pass --on-bad-text replace" in capsys.readouterr().err
+    command += ["--on-bad-text", "replace"]
+    assert cli.main(command) == 0 and cli.main(command) == 2
+    assert "pass --overwrite" in capsys.readouterr().err
+    assert cli.main([*command, "--overwrite"]) == 0

@@ -170,7 +170,7 @@ def _read_settings(place: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(
             f"tokenizer: {place} is not a tokenizer folder (no {SETTINGS_FILE}); "
-            "take over a foreign one with `bertlite tokenizer --from-vocab`"
+            f"take over a foreign one with `bertlite tokenizer {place} --out DIR`"
         ) from error
     except ValueError as error:
         raise UserError(f"tokenizer: {path} is damaged: {error}") from error
@@ -235,7 +235,7 @@ def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool
         word_starts.load_jieba()
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         if not overwrite:
-            raise UserError(f"tokenizer: {place} exists; give another folder, or overwrite it")
+            raise UserError(f"tokenizer: {place} exists; give another folder, or pass --overwrite")
         if not (place / SETTINGS_FILE).is_file():
             raise UserError(f"tokenizer: {place} is not a tokenizer folder and will not be overwritten")
     return place

@@ -21,6 +21,7 @@ def make_tokenizer(
     word_segmenter: Literal["pieces", "jieba"],
     text_field: str,
     language: str,
+    on_bad_text: texts.OnBadText = "refuse",
     overwrite: bool = False,
 ) -> tokenizers.Tokenizer:
     """Writes a tokenizer folder and says what is in it.
@@ -30,13 +31,13 @@ def make_tokenizer(
       out: folder to write.
       vocab_size, kind, lower, keep_accents, word_segmenter: as for `data.tokenizer.train`; of these an adopted
         vocabulary only takes `word_segmenter`.
-      text_field, language: as for `data.text.read_sentences`.
+      text_field, language, on_bad_text: as for `data.text.read_sentences`.
       overwrite: replace a tokenizer that is there.
     """
     if len(text) == 1 and is_vocabulary(text[0]):
         made = tokenizers.from_vocab(text[0], out, word_segmenter=word_segmenter, overwrite=overwrite)
     else:
-        sentences = texts.read_sentences(text, language=language, text_field=text_field)
+        sentences = texts.read_sentences(text, language=language, text_field=text_field, on_bad_text=on_bad_text)
         made = tokenizers.train(
             sentences, out, vocab_size, kind, lower, keep_accents, word_segmenter, overwrite=overwrite
         )
