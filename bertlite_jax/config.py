@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from typing import Any, Literal
 
 
@@ -217,6 +218,15 @@ def _positive(config: Any, group: str, names: tuple[str, ...]) -> None:
             raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be positive")
 
 
+def _numbers(config: Any, group: str) -> None:
+    """NaN passes every comparison below, and would be found at the first step only."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"config: {group}.{field.name} = {value} must be a finite number")
+
+
 def _not_negative(config: Any, group: str, names: tuple[str, ...]) -> None:
     for name in names:
         if getattr(config, name) < 0:
@@ -246,6 +256,7 @@ def _divides(total: int, total_name: str, part: int, part_name: str) -> None:
 
 def check_model(model: Model) -> None:
     """Raises UserError for a shape that cannot be built."""
+    _numbers(model, "model")
     sizes = ("vocab_size", "vocab_multiple", "embed_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
     _positive(model, "model", (*sizes, "max_positions", "share_groups", "init_std"))
     _share(model, "model", ("hidden_dropout", "attention_dropout"))
@@ -284,12 +295,16 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     """
     check_model(config.model)
     data, mask, optim, run = config.data, config.mask, config.optim, config.run
+    for group in ("data", "mask", "optim", "run"):
+        _numbers(getattr(config, group), group)
     _positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
     _positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     _positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last"))
-    _not_negative(optim, "optim", ("reference_batch", "weight_decay", "clip_norm"))
+    _not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
     _not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     _share(optim, "optim", ("beta1", "beta2"))
+    if not 0 <= run.seed < 2**32:
+        raise UserError(f"config: run.seed = {run.seed} must be at least 0 and less than 2**32")
     if not 0 <= optim.end_fraction <= 1:
         raise UserError(f"config: optim.end_fraction = {optim.end_fraction} must lie between 0 and 1")
     if run.spike_factor and not run.spike_factor > 1:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 import runpy
 
@@ -42,6 +43,15 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
         (Pretrain(run=Run(spike_factor=0.5)), "run.spike_factor = 0.5 must be greater than 1, or 0"),
         (Pretrain(optim=Optim(clip_norm=-1.0)), "optim.clip_norm = -1.0 cannot be negative"),
         (Pretrain(optim=Optim(end_fraction=1.5)), "optim.end_fraction = 1.5 must lie between 0 and 1"),
+        (Pretrain(optim=Optim(clip_norm=math.nan)), "optim.clip_norm = nan must be a finite number"),
+        (Pretrain(optim=Optim(learning_rate=math.inf)), "optim.learning_rate = inf must be a finite number"),
+        (Pretrain(model=Model(norm_epsilon=math.nan)), "model.norm_epsilon = nan must be a finite number"),
+        (Pretrain(mask=Mask(mask_share=math.nan)), "mask.mask_share = nan must be a finite number"),
+        (Pretrain(data=Data(corpus=("a",), weights=(math.nan,))), "data.weights = (nan,) must be a finite number"),
+        (Pretrain(optim=Optim(warmup_steps=-1)), "optim.warmup_steps = -1 cannot be negative"),
+        (Pretrain(optim=Optim(decay_steps=-4)), "optim.decay_steps = -4 cannot be negative"),
+        (Pretrain(run=Run(seed=-1)), "run.seed = -1 must be at least 0 and less than 2**32"),
+        (Pretrain(run=Run(seed=2**32)), "run.seed = 4294967296 must be at least 0 and less than 2**32"),
     ],
 )
 def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
