@@ -16,9 +16,7 @@ from bertlite_jax.config import UserError
 from bertlite_jax.data.boundaries import Windows, window_keys
 from bertlite_jax.data.pairs import Pairs, Rules, edge_rule_accuracy, make_pairs, pair_edges
 from bertlite_jax.data.records import read_windows
-from bertlite_jax.data.source import Source, open_source, rows_per_epoch, unigram_counts, units_of
-
-__all__ = ["batch_at", "evaluation_rows", "feed", "open_source", "pair_statistics", "rows_per_epoch", "unigram_counts"]
+from bertlite_jax.data.source import Source, rows_per_epoch, units_of
 
 
 def batch_at(

@@ -23,10 +23,8 @@ from rich.table import Table
 from bertlite_jax.config import UserError
 from bertlite_jax.data import chunks, shards, text, tokenizer, windows
 from bertlite_jax.data.chunks import Chunk, Document
-from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, read_meta, scratch_folder, write_json
+from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
 from bertlite_jax.data.splits import SPLITS, assign_splits, distinct, open_seen
-
-__all__ = ["build", "print_statistics", "read_meta"]
 
 CHUNK_LIMIT = 1 << 18
 """Characters of text that a worker gets at a time."""
@@ -70,7 +68,7 @@ def build(
       overwrite: replace a corpus that is there.
 
     Returns:
-      What `read_meta` returns.
+      What `corpus_folder.read_meta` returns.
 
     Raises:
       UserError: bad input or options, one line; `out` is then as it was before.

@@ -29,7 +29,7 @@ def read_meta(folder: str) -> dict[str, Any]:
         meta = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"corpus: {folder}: no corpus.json, so it is no finished corpus; make one with `bertlite corpus`"
+            f"corpus: {folder} is no finished corpus (no corpus.json); make one with `bertlite corpus`"
         ) from error
     except ValueError as error:
         raise UserError(f"corpus: {path}: damaged ({error}); build the corpus again") from error

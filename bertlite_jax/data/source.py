@@ -11,7 +11,6 @@ be trimmed (a segment without a pair, so that no text is lost and the gaps in th
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import threading
 from typing import Any, Literal
@@ -20,6 +19,7 @@ import numpy as np
 
 from bertlite_jax.config import Data, UserError
 from bertlite_jax.data import packing, tokenizer
+from bertlite_jax.data.corpus_folder import read_meta
 from bertlite_jax.data.pairs import token_kinds
 from bertlite_jax.data.records import Records, open_records
 
@@ -54,7 +54,6 @@ class Source:
     corpora: tuple[Corpus, ...]
     special_ids: dict[str, int]
     vocab_size: int
-    tokenizer_hash: str
     kinds: np.ndarray
     """[V] what an edge shows of each token (`pairs.token_kinds`); all 0 without a tokenizer."""
     orders: dict[tuple[int, ...], tuple[np.ndarray, ...]] = dataclasses.field(default_factory=dict, repr=False)
@@ -105,7 +104,6 @@ def open_source(data: Data, split: Literal["train", "validation"], seed: int) ->
         corpora=corpora,
         special_ids=first["special_ids"],
         vocab_size=first["vocab_size"],
-        tokenizer_hash=first["tokenizer_hash"],
         kinds=_edge_kinds(data, opened[0]),
     )
 
@@ -132,20 +130,15 @@ def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
 
 
 def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
-    path = pathlib.Path(folder)
-    if not (path / "corpus.json").is_file():
-        raise UserError(f"corpus: {folder} is no finished corpus (no corpus.json); make one with `bertlite corpus`")
-    meta = json.loads((path / "corpus.json").read_text(encoding="utf-8"))
-    if meta.get("format") != 1:
-        raise UserError(f"corpus: {folder} has format {meta.get('format')}, this version reads 1; build it again")
+    meta = read_meta(folder)
     if meta["length"] > data.length:
         raise UserError(
             f"corpus: {folder} has windows for rows of {meta['length']} tokens, but data.length = {data.length}; "
             f"set --data.length {meta['length']} or build it with --length {data.length}"
         )
-    if not (path / f"{split}.lengths.npy").is_file() or not meta["splits"].get(split, {}).get("windows"):
+    if not meta["splits"].get(split, {}).get("windows"):
         raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
-    lengths = np.load(path / f"{split}.lengths.npy")
+    lengths = np.load(pathlib.Path(folder) / f"{split}.lengths.npy")
     records = open_records(folder, split, meta["vocab_size"])
     if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
         raise UserError(

@@ -5,7 +5,6 @@ Real tokens are the slots that belong to a window (`segments > 0`), [CLS] and [S
 
 from __future__ import annotations
 
-import json
 import pathlib
 import platform
 import time
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config import Data, UserError
-from bertlite_jax.data import batches, packing, source
+from bertlite_jax.data import batches, corpus_folder, packing, source
 
 
 def bench_data(
@@ -57,13 +56,13 @@ def bench_data(
     data = Data(
         corpus=(corpus,),
         tokenizer=tokenizer,
-        length=length or _built_for(corpus),
+        length=length or corpus_folder.read_meta(corpus)["length"],
         batch_rows=batch_rows,
         pack=pack,
         windows_per_row=windows_per_row,
         pair_task=pair_task,
     )
-    opened = batches.open_source(data, "train", 0)
+    opened = source.open_source(data, "train", 0)
     figures = {
         "corpus": corpus,
         "length": data.length,
@@ -78,13 +77,6 @@ def bench_data(
     }
     _print(figures, len(opened.corpora[0].lengths))
     return figures
-
-
-def _built_for(corpus: str) -> int:
-    place = pathlib.Path(corpus) / "corpus.json"
-    if not place.is_file():
-        raise UserError(f"corpus: {corpus} is no finished corpus (no corpus.json); make one with `bertlite corpus`")
-    return int(json.loads(place.read_text(encoding="utf-8"))["length"])
 
 
 def _plan_seconds(opened: source.Source) -> float:

@@ -127,11 +127,6 @@ def mask_for_evaluation(
     return mask_batch(jax.random.key(seed), batch, config, slots, vocab_size, special_ids, mask_id)
 
 
-def count_predictions(masked: Masked) -> Array:
-    """How many tokens are predicted, float32 []: the global weight of the masked LM loss, before any forward pass."""
-    return jnp.sum(masked.weights)
-
-
 def draw(key: Array, length: int, config: Mask, vocab_size: int, special_ids: tuple[int, ...]) -> Draws:
     """The randomness of one row of `length` tokens."""
     bits = jax.random.bits(key, (4, length))

@@ -113,6 +113,7 @@ def write(
         "seed": 0,
         "special_ids": SPECIAL_IDS,
         "splits": counts,
+        "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
     (folder / "corpus.json").write_text(json.dumps(meta), encoding="utf-8")
     return folder

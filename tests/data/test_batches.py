@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import threading
 import warnings
@@ -53,7 +54,7 @@ def second(tmp_path_factory) -> tuple[str, list[dict]]:
 
 def opened(corpus, seed: int = 0, split="train", **fields) -> source.Source:
     folders = fields.pop("folders", (corpus[0],))
-    return batches.open_source(Data(corpus=folders, **({"length": LENGTH} | fields)), split, seed)
+    return source.open_source(Data(corpus=folders, **({"length": LENGTH} | fields)), split, seed)
 
 
 def same(first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
@@ -75,7 +76,7 @@ def segments_of(batch: dict[str, np.ndarray]) -> list[tuple[list[int], list[int]
 
 
 def epoch(opened_source: source.Source, number: int = 0) -> list[tuple[list[int], list[int]]]:
-    rows = batches.rows_per_epoch(opened_source)
+    rows = source.rows_per_epoch(opened_source)
     return segments_of(batches.rows_at(opened_source, np.arange(number * rows, (number + 1) * rows)))
 
 
@@ -155,7 +156,7 @@ def test_the_rows_of_the_sequence_do_not_depend_on_the_batch_size(corpus):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_feed_starts_anywhere_and_keeps_order_with_any_number_of_threads(corpus, threads):
     opened_source = opened(corpus)
-    steps = batches.rows_per_epoch(opened_source) // ROWS  # so that the feed goes on into the second epoch
+    steps = source.rows_per_epoch(opened_source) // ROWS  # so that the feed goes on into the second epoch
     fed = list(batches.feed(opened_source, steps - 3, steps + 4, ROWS, threads))
     assert len(fed) == 7
     assert all(same(a, batches.batch_at(opened(corpus), steps - 3 + i, ROWS)) for i, a in enumerate(fed))
@@ -192,7 +193,7 @@ def test_an_epoch_holds_every_window_once(corpus, pack):
 def test_with_pairs_an_epoch_holds_every_token_once_and_swaps_keep_them(corpus):
     """Put in order again, A and B are a stretch of their window; the stretches make up all windows."""
     opened_source = opened(corpus)
-    rows = np.arange(batches.rows_per_epoch(opened_source))
+    rows = np.arange(source.rows_per_epoch(opened_source))
     batch = batches.rows_at(opened_source, rows)
     _, windows, _ = source.windows_of(opened_source, rows)
     labels = [
@@ -217,7 +218,7 @@ def test_epochs_differ_in_order_and_in_cuts_but_not_in_their_number_of_rows(corp
 
 def test_rows_are_filled(corpus):
     opened_source = opened(corpus)
-    batch = batches.rows_at(opened_source, np.arange(batches.rows_per_epoch(opened_source)))
+    batch = batches.rows_at(opened_source, np.arange(source.rows_per_epoch(opened_source)))
     assert (batch["segments"] > 0).mean() >= 0.98
 
 
@@ -261,7 +262,7 @@ def test_weights_are_the_shares_of_windows_and_no_window_is_left_out(corpus, sec
 def test_an_evaluation_reads_each_window_once_and_pads_the_last_batch(corpus):
     held_out = opened(corpus, split="validation", pair_task="none")
     found = list(batches.evaluation_rows(held_out, 0, 20))
-    total = batches.rows_per_epoch(held_out)
+    total = source.rows_per_epoch(held_out)
     assert {len(batch["rows"]) for batch in found} == {20} and total % 20
     assert np.concatenate([batch["rows"] for batch in found])[:total].tolist() == list(range(total))
     empty = {name: value[total % 20 :] for name, value in found[-1].items()}
@@ -316,13 +317,16 @@ def edit_lengths(window: int, by: int):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (edit_meta(format=2), "has format 2, this version reads 1"),
+        (edit_meta(format=2), "format 2, but this version reads 1"),
         (edit_meta(length=512), "has windows for rows of 512 tokens, but data.length = 64"),
         (edit_lengths(0, 200), "impossible lengths"),
         (lambda folder: (folder / "corpus.json").unlink(), "is no finished corpus"),
-        (lambda folder: (folder / "train.lengths.npy").unlink(), "has no windows in the split train"),
-        (lambda folder: next(iter(folder.glob("*train.array_record-00000*"))).unlink(), "record file 0 .* is missing"),
-        (lambda folder: max(folder.glob("*train.array_record-*")).unlink(), "is damaged: the split train has"),
+        (lambda folder: (folder / "train.lengths.npy").unlink(), "train.lengths.npy is missing"),
+        (lambda folder: min(folder.glob("*train.array_record-*")).unlink(), "array_record-00000.* is missing"),
+        (lambda folder: max(folder.glob("*train.array_record-*")).unlink(), "array_record-.* is missing"),
+        (lambda folder: os.truncate(folder / "train.lengths.npy", 200), "200 bytes instead of"),
+        (edit_meta(splits={"train": {"windows": 7}}), "is damaged: the split train has .* should have 7"),
+        (edit_meta(splits={"train": {"windows": 0}}), "has no windows in the split train"),
     ],
 )
 def test_a_corpus_that_does_not_fit_is_refused_in_one_line(corpus, tmp_path, change, says):
@@ -364,7 +368,7 @@ def test_an_error_reaches_the_consumer_of_the_feed(corpus, tmp_path):
     folder = altered(corpus, tmp_path, lambda f: [edit_lengths(window, -1)(f) for window in range(5)])
     opened_source = opened((folder,), pair_task="none")
     with pytest.raises(UserError, match="is damaged"):
-        list(batches.feed(opened_source, 0, batches.rows_per_epoch(opened_source) // ROWS + 1, ROWS, 2))
+        list(batches.feed(opened_source, 0, source.rows_per_epoch(opened_source) // ROWS + 1, ROWS, 2))
 
 
 def test_tfds_reads_the_same_windows(corpus):
@@ -414,12 +418,12 @@ def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, voc
             workers=1,
         )
     data = Data(corpus=(str(tmp_path / "corpus"),), tokenizer=str(tmp_path / "tokenizer"), length=length)
-    opened_source = batches.open_source(data, "train", 0)
+    opened_source = source.open_source(data, "train", 0)
     found = batches.pair_statistics(opened_source, 60 if length == 128 else 30)
     assert found["pairs"] > 7_500 and found["weight_zero_share"] < 0.12
     assert abs(found["label_shares"]["1"] - 0.5) < 0.03
     assert found["edge_rule_accuracy"] <= 0.55
-    rows = batches.rows_at(opened_source, np.arange(batches.rows_per_epoch(opened_source)))
+    rows = batches.rows_at(opened_source, np.arange(source.rows_per_epoch(opened_source)))
     assert (rows["segments"] > 0).mean() >= 0.98
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import Data, UserError
-from bertlite_jax.data import batches, corpus, corpus_folder, sentences, shards, splits, tokenizer
+from bertlite_jax.data import batches, corpus, corpus_folder, sentences, shards, source, splits, tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -76,7 +76,7 @@ def split_of_documents(folder: str, text: list[str], vocabulary: tokenizer.Token
     known = {b"".join(vocabulary.encode(one).astype("<u2").tobytes() for one in lines_of(t)): t for t in text}
     found = {}
     for split in splits.SPLITS:
-        if corpus.read_meta(folder)["splits"][split]["windows"]:
+        if corpus_folder.read_meta(folder)["splits"][split]["windows"]:
             whole: dict[int, bytes] = {}
             for record in records(folder, split):
                 whole[int(record["document"])] = whole.get(int(record["document"]), b"") + record["tokens"]
@@ -135,15 +135,15 @@ def test_the_statistics_add_up(built, text_file, vocabulary):
     assert statistics["sentences"] == pathlib.Path(text_file).read_text().count(".")
     assert meta["tokenizer_hash"] == vocabulary.hash
     assert meta["special_ids"] == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
-    assert corpus.read_meta(built[0]) == json.loads(json.dumps(meta))
+    assert corpus_folder.read_meta(built[0]) == json.loads(json.dumps(meta))
 
 
 def test_batches_are_made_of_it(built):
     """The reader of the training job takes the folder as it is, and counts as many pairs as the build did."""
     folder, meta = built
     data = Data(corpus=(folder,), length=64, batch_rows=16)
-    source = batches.open_source(data, "validation", seed=0)
-    found = list(batches.evaluation_rows(source, 0, 16))
+    opened = source.open_source(data, "validation", seed=0)
+    found = list(batches.evaluation_rows(opened, 0, 16))
     assert sum(int(batch["pair_weights"].sum()) for batch in found) == meta["splits"]["validation"]["pair_windows"]
     real = sum(int((batch["segments"] > 0).sum()) for batch in found)
     assert real >= meta["splits"]["validation"]["windows"] * 2
@@ -175,10 +175,10 @@ def test_the_order_of_a_pair_cannot_be_read_off_its_edges(shared, tmp_path):
     for length in (128, 512):
         out = str(tmp_path / f"corpus{length}")
         corpus.build([path], vocabulary.folder, out, length=length, validation_fraction=0, workers=1)
-        source = batches.open_source(
+        opened = source.open_source(
             Data(corpus=(out,), length=length, batch_rows=64, tokenizer=vocabulary.folder), "train", seed=0
         )
-        found = batches.pair_statistics(source, max(1, batches.rows_per_epoch(source) // 64))
+        found = batches.pair_statistics(opened, max(1, source.rows_per_epoch(opened) // 64))
         assert found["pairs"] > 1000
         assert found["edge_rule_accuracy"] <= 0.55
 
@@ -272,7 +272,7 @@ def test_one_document_is_for_training(tmp_path, vocabulary, capsys):
     assert np.load(f"{out}/validation.lengths.npy").shape == (0, 2)
     assert len(records(out, "train")) == meta["splits"]["train"]["windows"]
     with pytest.raises(UserError, match="no windows in the split validation"):
-        batches.open_source(Data(corpus=(out,)), "validation", 0)
+        source.open_source(Data(corpus=(out,)), "validation", 0)
 
 
 # --- Refusals ------------------------------------------------------------------------------------------
@@ -329,16 +329,16 @@ def test_only_a_corpus_is_overwritten_and_only_when_asked(tmp_path, text_file, v
 
 def test_an_incomplete_folder_is_no_corpus(tmp_path, vocabulary):
     out, meta = build_text(tmp_path, vocabulary, some_text(5))
-    corpus.read_meta(out)
+    corpus_folder.read_meta(out)
     for name in meta["sizes"]:
         path = pathlib.Path(out, name)
         whole = path.read_bytes()
         path.write_bytes(whole[:-1])
         with pytest.raises(UserError, match=f"{name}: {len(whole) - 1} bytes instead of {len(whole)}"):
-            corpus.read_meta(out)
+            corpus_folder.read_meta(out)
         path.unlink()
         with pytest.raises(UserError, match=f"{name} is missing"):
-            corpus.read_meta(out)
+            corpus_folder.read_meta(out)
         path.write_bytes(whole)
     path = pathlib.Path(out, "corpus.json")
     for content, reason in (
@@ -348,10 +348,10 @@ def test_an_incomplete_folder_is_no_corpus(tmp_path, vocabulary):
     ):
         path.write_text(content)
         with pytest.raises(UserError, match=reason):
-            corpus.read_meta(out)
+            corpus_folder.read_meta(out)
     path.unlink()
     with pytest.raises(UserError, match="no finished corpus"):
-        corpus.read_meta(out)
+        corpus_folder.read_meta(out)
 
 
 # --- Killed builds ------------------------------------------------------------------------------------------
@@ -401,7 +401,7 @@ def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_fil
     assert not out.exists()
     (left,) = tmp_path.glob("out.tmp-*")
     with pytest.raises(UserError, match="no finished corpus"):
-        corpus.read_meta(str(left))
+        corpus_folder.read_meta(str(left))
     corpus.build([text_file], vocabulary.folder, str(out), length=64, workers=1)
     assert digests(str(out)) == digests(built[0])
     assert not left.exists()

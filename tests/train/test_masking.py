@@ -315,7 +315,7 @@ def test_too_few_slots_are_refused():
 
 def test_predictions_are_counted_before_the_forward_pass():
     masked = mask(pack([[plain_window(120)], [plain_window(60)]]), Mask())
-    assert float(masking.count_predictions(masked)) == 27.0
+    assert float(masked.weights.sum()) == 27.0
 
 
 # --- What is never masked -------------------------------------------------------------------------------------------
