@@ -1,6 +1,6 @@
 """The `bertlite` command: reads a config and overrides, calls one job.
 
-Exit codes: 0 done (a preempted job too: it has saved), 2 bad input or config, 1 anything else.
+Exit codes: 0 done (a preempted job too: it has saved), 2 bad input or config, 130 interrupted, 1 anything else.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from bertlite_jax import config_files
 from bertlite_jax.config import UserError
 
 PairTask = Literal["sop", "nsp", "three_way", "none"]
+_Text = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT [TEXT ...]")]
+_Run = Annotated[Positional[str], arg(metavar="RUN")]
 
 
 # --- Jobs that prepare data ------------------------------------------------------------------------------------------
 
 
 def tokenizer(
-    text: Positional[tuple[str, ...]],
+    text: _Text,
     /,
     out: str,
     vocab_size: int = 30_000,
@@ -72,7 +74,7 @@ def tokenizer(
 
 
 def corpus(
-    text: Positional[tuple[str, ...]],
+    text: _Text,
     /,
     tokenizer: str,
     out: str,
@@ -159,7 +161,7 @@ def _pretrain(args: Sequence[str]) -> None:
 
 
 def evaluate(
-    run: Positional[str],
+    run: _Run,
     /,
     corpus: UseAppendAction[tuple[str, ...]] = (),
     pair_task: PairTask | None = None,
@@ -178,7 +180,7 @@ def evaluate(
     _print_figures(f"evaluation of {run}", job(run, tuple(corpus), pair_task, rows))
 
 
-def fill_mask(run: Positional[str], text: Positional[str], /, top: int = 5) -> None:
+def fill_mask(run: _Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /, top: int = 5) -> None:
     """Shows what a trained model would put in place of [MASK].
 
     Args:
@@ -193,7 +195,7 @@ def fill_mask(run: Positional[str], text: Positional[str], /, top: int = 5) -> N
         print(f"[MASK] {number}: {shown}")
 
 
-def report(run: Positional[str], /) -> None:
+def report(run: _Run, /) -> None:
     """Writes report.html, one self-contained file, into a work directory.
 
     Args:
@@ -220,7 +222,19 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
 # --- Benchmarks ------------------------------------------------------------------------------------------------------
 
 
+_BENCH_HELP = """usage: bertlite bench {data,train} ...
+
+  data    how fast batches are made of a corpus
+  train   how fast a model trains, beside PyTorch with --peer
+
+bertlite bench data --help and bertlite bench train --help explain the options.
+"""
+
+
 def _bench(args: Sequence[str]) -> None:
+    if args and args[0] in ("-h", "--help"):
+        print(_BENCH_HELP)
+        return
     name, rest = _choose("bench", args, {"data": None, "train": None})
     if name == "data":
         from bertlite_jax.jobs.bench_data import bench_data as job
@@ -272,6 +286,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except settings.Diverged as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # The reader of our output, `head` for one, has seen enough.
         return 0
     return 0

@@ -15,6 +15,10 @@ class UserError(Exception):
     """A mistake of the user: shown as one line without a traceback, exit code 2."""
 
 
+class Diverged(Exception):
+    """The loss of a run is no number, or far above what it was: shown as one line, exit code 1."""
+
+
 def fields_close_to(name: str, known: list[str]) -> str:
     """`did you mean x?` for a misspelt name, or the list of what exists."""
     close = difflib.get_close_matches(name, known, n=1)

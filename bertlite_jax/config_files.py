@@ -69,7 +69,7 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:
     """The config that a job stored in its work directory."""
     try:
         values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
     except json.JSONDecodeError as error:
         raise UserError(f"config: {path}:{error.lineno}: not JSON: {error.msg}") from error

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bertlite_jax import cli
+from bertlite_jax import cli, config
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEBUG = str(ROOT / "configs" / "debug_cpu.py")
@@ -91,3 +91,41 @@ def test_the_tokenizer_takes_the_options_that_its_errors_name(tmp_path, capsys):
     assert cli.main(command) == 0 and cli.main(command) == 2
     assert "pass --overwrite" in capsys.readouterr().err
     assert cli.main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (config.UserError("corpus: wrong"), 2, "corpus: wrong\n"),
+        (config.Diverged("pretrain: step 3: loss nan"), 1, "pretrain: step 3: loss nan\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_what_is_no_mistake_of_ours_ends_in_one_line(error, code, line, monkeypatch, capsys):
+    def job(args):
+        raise error
+
+    monkeypatch.setitem(cli._OWN_PARSER, "pretrain", job)
+    assert cli.main(["pretrain"]) == code
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_bench_lists_its_benchmarks(flag, capsys):
+    assert cli.main(["bench", flag]) == 0
+    shown = capsys.readouterr().out
+    assert "data" in shown and "train" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "run", "--rows", "-3"], "evaluate: rows = -3 cannot be negative"),
+        (["fill-mask", "run", "a [MASK]", "--top", "0"], "fill-mask: top = 0 must be positive"),
+        (["evaluate", DEBUG], f"config: {DEBUG}/config.json does not exist"),
+    ],
+)
+def test_numbers_and_folders_that_make_no_sense_are_refused(arguments, message, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(message) and error.count("\n") == 1

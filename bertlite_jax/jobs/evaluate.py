@@ -134,6 +134,8 @@ def evaluate(
     Returns:
       As of `open_evaluation`.
     """
+    if rows < 0:
+        raise UserError(f"evaluate: rows = {rows} cannot be negative; 0 reads all")
     trained = open_run(run)
     config = trained.config
     data = dataclasses.replace(

@@ -32,6 +32,8 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     Raises:
       UserError: no [MASK] in the text, or more tokens than the model has positions.
     """
+    if top < 1:
+        raise UserError(f"fill-mask: top = {top} must be positive")
     trained = open_run(run)
     ids = trained.tokenizer.encode(text, allow_special=True)
     if trained.tokenizer.mask_id not in ids:

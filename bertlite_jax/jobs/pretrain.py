@@ -47,7 +47,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 
     Raises:
       UserError: anything that can be seen to be wrong before the first step.
-      stopping.Diverged: NaN, or a loss above `run.spike_factor` times its running mean.
+      Diverged: NaN, or a loss above `run.spike_factor` times its running mean.
     """
     with processes.joined(config.run.distributed):
         return _pretrain(config, pathlib.Path(run), init, overwrite)

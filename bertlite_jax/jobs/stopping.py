@@ -12,13 +12,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bertlite_jax.config import Pretrain
+from bertlite_jax.config import Diverged, Pretrain
 from bertlite_jax.data import source
 from bertlite_jax.train import checkpoint
-
-
-class Diverged(Exception):
-    """The loss is not a number, or far above what it was. Says at which step and where to go on from."""
 
 
 class Guard:
@@ -29,7 +25,12 @@ class Guard:
         self.mean = mean
 
     def check(self, number: int, values: dict[str, float]) -> None:
-        """Raises Diverged. `number`: updates made, so the batch is that of step number - 1."""
+        """Raises Diverged where a run should not go on: at which step, in which windows, and what is still good.
+
+        Args:
+          number: updates made, so the batch is that of step number - 1.
+          values: the step's metrics.
+        """
         loss, factor = values["loss"], self._config.run.spike_factor
         jumped = bool(factor) and self.mean is not None and loss > factor * self.mean
         if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
@@ -42,7 +43,8 @@ class Guard:
             + (f", {factor:g} times the running mean {self.mean:.3f} exceeded" if jumped else "")
             + f"; rows {rows[0]} to {rows[-1]} of the run, windows {_windows_in(self._corpus, rows)}; "
             + (f"last good checkpoint: step {good[-1]}" if good else "no good checkpoint yet")
-            + "; lower optim.learning_rate, or go on with a larger run.spike_factor"
+            + "; lower optim.learning_rate"
+            + (", or go on with a larger run.spike_factor" if jumped else "")
         )
 
 

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config import Data, Diverged, Mask, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs.evaluate import evaluate
 from bertlite_jax.jobs.fill_mask import fill_mask
-from bertlite_jax.jobs.stopping import Diverged
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
