@@ -1,0 +1,356 @@
+"""`bertlite bench train`: real tokens a second of ALBERT-base training on this machine, beside PyTorch with `--peer`.
+
+Both train on windows of the same text: ours packed, several in a row, the peer's one in a row with padding, as usual
+there. Rows and their length are the same. Contenders take turns, and the best turn of each counts, because other
+programs can only slow a turn down. Real tokens are those of windows, [CLS] and [SEP] among them, never padding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import bertlite_jax
+from bertlite_jax import presets
+from bertlite_jax.config import Data, Optim, Pretrain, Run, UserError
+from bertlite_jax.data import batches, corpus, source
+from bertlite_jax.jobs import peer as peers
+from bertlite_jax.jobs import workdir
+from bertlite_jax.jobs.tokenizer import make_tokenizer
+from bertlite_jax.model import memory, precision
+from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.train import objective, optim, sharding, state
+from bertlite_jax.train.step import make_step
+
+TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
+VOCAB_SIZE = 8_000
+"""Pieces that the bundled text is cut into. The model's table has ALBERT's 30,000 rows all the same."""
+BATCHES = 4
+"""Different batches that a contender trains on in turn."""
+
+Turn = Callable[[int], tuple[float, float, float]]
+"""Trains so many steps; wall seconds, CPU seconds, last loss."""
+
+
+@dataclasses.dataclass
+class Contender:
+    """Somebody who trains on rows of one length, and what was measured."""
+
+    length: int
+    name: str
+    precision: str
+    fill: float
+    """Share of the slots that hold a real token."""
+    slots: int
+    """Tokens in a batch, padding included."""
+    turn: Turn
+    seconds: float = float("inf")
+    """Of the fastest step, as a mean over a turn; wall."""
+    cpu_seconds: float = float("inf")
+    loss: float = float("nan")
+
+
+def bench_train(
+    *,
+    peer: bool = False,
+    text: tuple[str, ...] = (),
+    tokenizer: str = "",
+    lengths: tuple[int, ...] = (128, 512),
+    batch_tokens: int = 2048,
+    rounds: int = 4,
+    steps: int = 2,
+    unroll: bool = True,
+    out: str = "",
+) -> list[dict[str, Any]]:
+    """Trains ALBERT-base for a few steps and prints real tokens a second.
+
+    Args:
+      peer: also train transformers' AlbertForPreTraining in PyTorch, in float32 and under bfloat16 autocast.
+      text: text files; none: the text that comes with the package.
+      tokenizer: a tokenizer folder; none: one is trained on the text.
+      lengths: tokens in a row.
+      batch_tokens: slots in a batch, so that a batch has batch_tokens / length rows.
+      rounds: turns that each contender gets.
+      steps: updates in a turn.
+      unroll: write the layers out (`model.unroll`).
+      out: file for a JSON copy of the figures.
+
+    Returns:
+      A figure of each contender: {"length", "name", "precision", "fill", "slots_per_second", "real_tokens_per_second",
+      "real_tokens_per_cpu_second", "seconds_per_step", "loss"}.
+
+    Raises:
+      UserError: the text cannot be used, or the peer is not installed.
+    """
+    for length in lengths:
+        if length > presets.ALBERT_BASE.max_positions or batch_tokens % length:
+            raise UserError(f"bench: length {length} must divide batch_tokens = {batch_tokens} and be at most 512")
+    if rounds < 1 or steps < 1:
+        raise UserError(f"bench: rounds = {rounds} and steps = {steps} must be positive")
+    if peer:
+        peers.check_installed()
+    console = Console(highlight=False)
+    memory.keep_freed_memory()
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+        configs = _build(text, tokenizer, lengths, batch_tokens, unroll, pathlib.Path(scratch), console)
+        contenders = [c for config in configs for c in _ours(config, console)]
+        about: dict[str, Any] = {}
+        if peer:
+            theirs, about = _theirs(configs, stack, console)
+            contenders += theirs
+        _race(contenders, rounds, steps, console)
+    figures = [_figure(contender) for contender in sorted(contenders, key=lambda c: c.length)]
+    machine = _machine() | {"peer": about}
+    _print(figures, machine, console)
+    if out:
+        command = {"rounds": rounds, "steps": steps, "batch_tokens": batch_tokens, "text": list(text), "unroll": unroll}
+        workdir.write_json(out, {"machine": machine, "settings": command, "figures": figures})
+    return figures
+
+
+# --- Data ----------------------------------------------------------------------------------------------------------
+
+
+def _build(
+    text: tuple[str, ...],
+    tokenizer: str,
+    lengths: tuple[int, ...],
+    batch_tokens: int,
+    unroll: bool,
+    scratch: pathlib.Path,
+    console: Console,
+) -> list[Pretrain]:
+    """A corpus for every length in the scratch folder, and the config that trains on it."""
+    inputs = list(text) or [str(TEXT)]
+    if not tokenizer:
+        console.print(f"bench: a tokenizer of {VOCAB_SIZE:,} pieces from {', '.join(inputs)}", soft_wrap=True)
+        tokenizer = str(scratch / "tokenizer")
+        make_tokenizer(
+            inputs,
+            tokenizer,
+            vocab_size=VOCAB_SIZE,
+            kind="sentencepiece",
+            lower=True,
+            keep_accents=False,
+            word_segmenter="pieces",
+            text_field="text",
+            language="auto",
+        )
+    made = []
+    for length in lengths:
+        folder = str(scratch / f"corpus{length}")
+        corpus.build(inputs, tokenizer, folder, length=length, workers=1)
+        data = Data(corpus=(folder,), tokenizer=tokenizer, length=length, batch_rows=batch_tokens // length)
+        model = dataclasses.replace(presets.ALBERT_BASE, unroll=unroll)
+        adamw = Optim(name="adamw", learning_rate=1e-4, warmup_steps=0)
+        made.append(Pretrain(model=model, data=data, optim=adamw, run=Run(steps=1_000_000)))
+    return made
+
+
+def _fill(rows: list[dict[str, np.ndarray]], name: str) -> float:
+    return float(np.mean([np.mean(batch[name] > 0) for batch in rows]))
+
+
+def _padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
+    """One window a row, masked as the peer's users mask: 15 % of the real tokens, labels -100 elsewhere."""
+    data = dataclasses.replace(config.data, pack=False)
+    opened = source.open_source(data, "train", 0)
+    generator = np.random.default_rng(0)
+    specials = list(opened.special_ids.values())
+    made = []
+    for step in range(BATCHES):
+        batch = batches.batch_at(opened, step, data.batch_rows)
+        may = (batch["segments"] > 0) & ~np.isin(batch["tokens"], specials)
+        hidden = may & (generator.random(may.shape) < config.mask.rate)
+        values = {
+            "input_ids": np.where(hidden, opened.special_ids["mask"], batch["tokens"]),
+            "attention_mask": batch["segments"] > 0,
+            "token_type_ids": batch["token_types"],
+            "labels": np.where(hidden, batch["tokens"], -100),
+            "sentence_order_label": batch["pair_labels"][:, 0],
+        }
+        made.append({name: value.astype(np.int64) for name, value in values.items()})
+    return made
+
+
+# --- Contenders ------------------------------------------------------------------------------------------------------
+
+
+def _ours(config: Pretrain, console: Console) -> list[Contender]:
+    """This package, in float32 and in what `auto` chooses where that is something else; compiled."""
+    auto = precision.resolve("auto", jax.default_backend())
+    opened = source.open_source(config.data, "train", 0)
+    rows = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(BATCHES)]
+    made = []
+    for compute in dict.fromkeys((auto, "float32")):
+        console.print(f"bench: compiling, length {config.data.length}, {compute}")
+        label = f"auto ({compute})" if compute == auto else compute
+        turn = _training(config, compute, opened.special_ids, rows)
+        slots = config.data.batch_rows * config.data.length
+        made.append(Contender(config.data.length, "bertlite_jax", label, _fill(rows, "segments"), slots, turn))
+    return made
+
+
+def _training(
+    config: Pretrain, compute: precision.Compute, special_ids: dict[str, int], rows: list[dict[str, np.ndarray]]
+) -> Turn:
+    """The step of `bertlite pretrain`, compiled and run once."""
+    mesh = sharding.make_mesh(1)
+    model = PretrainingModel(config.model, compute)
+    init_params = functools.partial(_init, model)
+    shapes = jax.eval_shape(init_params, jax.random.key(0))
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
+    step = make_step(
+        prepare=objective.make_prepare(config, special_ids),
+        loss=objective.make_loss(model.apply, config),
+        optimizer=optimizer,
+        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
+        mesh=mesh,
+        micro_batches=1,
+        seed=0,
+        unroll=True,
+    )
+    held = [state.init_state(init_params, optimizer, 0, mesh)]
+    placed = [sharding.put_batch(batch, mesh) for batch in rows]
+
+    def turn(steps: int) -> tuple[float, float, float]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        metrics = {}
+        for number in range(steps):
+            held[0], metrics = step(held[0], placed[number % len(placed)])
+        loss = float(metrics["loss"])
+        return time.perf_counter() - wall, time.process_time() - cpu, loss
+
+    turn(1)
+    return turn
+
+
+def _init(model: PretrainingModel, key: jax.Array) -> Any:
+    row = np.zeros((1, 8), np.int32)
+    return model.init(key, row, row, row, row, row[:, :1], row[:, :1])["params"]
+
+
+def _theirs(
+    configs: list[Pretrain], stack: contextlib.ExitStack, console: Console
+) -> tuple[list[Contender], dict[str, Any]]:
+    console.print("bench: starting PyTorch")
+    rows = {config.data.length: _padded(config) for config in configs}
+    peer = stack.enter_context(peers.start(configs[0].model, rows))
+    made = []
+    for config in configs:
+        length = config.data.length
+        for kind in ("float32", "bfloat16"):
+
+            def turn(steps: int, length: int = length, kind: str = kind) -> tuple[float, float, float]:
+                wall, cpu, losses = peer.run(length, kind, steps)
+                return wall, cpu, losses[-1]
+
+            label = "bfloat16 autocast" if kind == "bfloat16" else kind
+            slots = config.data.batch_rows * length
+            fill = _fill(rows[length], "attention_mask")
+            made.append(Contender(length, "PyTorch, transformers", label, fill, slots, turn))
+    return made, peer.about
+
+
+def _race(contenders: list[Contender], rounds: int, steps: int, console: Console) -> None:
+    """Turns for everybody, one after the other; who is hopeless on this machine gets only its first step.
+
+    Bfloat16 on a CPU without instructions for it takes half a minute a step.
+    """
+    quickest: dict[int, float] = {}
+    for contender in contenders:
+        _measure(contender, 1)
+        quickest[contender.length] = min(quickest.get(contender.length, float("inf")), contender.seconds)
+    for number in range(rounds):
+        console.print(f"bench: round {number + 1} of {rounds}")
+        for contender in contenders:
+            if contender.seconds < 8 * quickest[contender.length]:
+                _measure(contender, steps)
+
+
+def _measure(contender: Contender, steps: int) -> None:
+    wall, cpu, contender.loss = contender.turn(steps)
+    contender.seconds = min(contender.seconds, wall / steps)
+    contender.cpu_seconds = min(contender.cpu_seconds, cpu / steps)
+
+
+# --- Report --------------------------------------------------------------------------------------------------------
+
+
+def _figure(contender: Contender) -> dict[str, Any]:
+    real = contender.fill * contender.slots
+    return {
+        "length": contender.length,
+        "rows": contender.slots // contender.length,
+        "name": contender.name,
+        "precision": contender.precision,
+        "fill": contender.fill,
+        "slots_per_second": contender.slots / contender.seconds,
+        "real_tokens_per_second": real / contender.seconds,
+        "real_tokens_per_cpu_second": real / contender.cpu_seconds,
+        "seconds_per_step": contender.seconds,
+        "loss": contender.loss,
+    }
+
+
+def _machine() -> dict[str, Any]:
+    """The CPU, its instruction sets that matter here, what of them the environment forbids, versions."""
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    limits = ("XLA_FLAGS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
+    return workdir.environment() | {
+        "flags": [flag for flag in known if flag in precision.cpu_flags()],
+        "environment": {name: os.environ[name] for name in limits if name in os.environ},
+        "load": os.getloadavg()[0],
+    }
+
+
+def _print(figures: list[dict[str, Any]], machine: dict[str, Any], console: Console) -> None:
+    table = Table(title="ALBERT-base pretraining, AdamW: tokens a second")
+    for name in ("rows x length", "who", "precision"):
+        table.add_column(name)
+    for name in ("slots filled", "slots/s", "real tokens/s", "real/CPU-s", "of the best peer"):
+        table.add_column(name, justify="right")
+    for figure in figures:
+        peer_best = max(
+            (
+                f["real_tokens_per_second"]
+                for f in figures
+                if f["length"] == figure["length"] and f["name"] != "bertlite_jax"
+            ),
+            default=None,
+        )
+        table.add_row(
+            f"{figure['rows']} x {figure['length']}",
+            figure["name"],
+            figure["precision"],
+            f"{figure['fill']:.1%}",
+            f"{figure['slots_per_second']:,.0f}",
+            f"{figure['real_tokens_per_second']:,.0f}",
+            f"{figure['real_tokens_per_cpu_second']:,.0f}",
+            f"{figure['real_tokens_per_second'] / peer_best:.2f}x" if peer_best else "",
+        )
+    console.print(table)
+    versions = {"jax": machine["packages"]["jax"]} | {k: v for k, v in machine["peer"].items() if k != "threads"}
+    flags = " ".join(machine["flags"]) or "no known flags"
+    console.print(
+        f"{machine['cpu']}, {machine['cores']} cores ({flags}), load {machine['load']:.1f}; "
+        + ", ".join(f"{name} {value}" for name, value in versions.items())
+        + "".join(f"; {name}={value}" for name, value in machine["environment"].items())
+        + "\nbest of all turns; the peer pads one window a row, we pack; real tokens include [CLS] and [SEP]",
+        soft_wrap=True,
+    )
+    if len(json.dumps(figures)) and any(not np.isfinite(figure["loss"]) for figure in figures):
+        console.print("[red]a loss is not finite: these figures mean nothing[/red]")
