@@ -5,9 +5,12 @@ A config is a `Pretrain` object; `config_files.py` says how it comes from a file
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import math
+import os
+from collections.abc import Iterator
 from typing import Any, Literal
 
 
@@ -17,6 +20,15 @@ class UserError(Exception):
 
 class Diverged(Exception):
     """The loss of a run is no number, or far above what it was: shown as one line, exit code 1."""
+
+
+@contextlib.contextmanager
+def writing(job: str, place: os.PathLike[str]) -> Iterator[None]:
+    """Around the calls that make a job's output folder: a place that cannot be written is the user's mistake."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{job}: {place} cannot be written: {error.strerror}; name another place") from error
 
 
 def fields_close_to(name: str, known: list[str]) -> str:

@@ -8,7 +8,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
-from bertlite_jax.config import UserError
+from bertlite_jax.config import UserError, writing
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Itera
       mark: file that tells an earlier output from a folder of something else.
 
     Raises:
-      UserError: `out` is in the way.
+      UserError: `out` is in the way, or cannot be made.
     """
     out = pathlib.Path(os.path.abspath(out))
     in_the_way = out.exists() and not (out.is_dir() and not any(out.iterdir()))
@@ -29,10 +29,10 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Itera
         raise UserError(f"convert: {out} exists; pass --overwrite to replace it, or name another folder")
     if in_the_way and not (out / mark).is_file():
         raise UserError(f"convert: {out} has no {mark}, so it is no earlier output and is not replaced; name another")
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.parent / f".{out.name}.partial-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
+    with writing("convert", out):
+        temporary.mkdir(parents=True)
     try:
         yield temporary
         if in_the_way:
@@ -52,8 +52,10 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool) -> Iterator[pathlib.P
     out = pathlib.Path(os.path.abspath(out))
     if out.exists() and not overwrite:
         raise UserError(f"convert: {out} exists; pass --overwrite to replace it, or name another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.parent / f".{out.name}.partial-{os.getpid()}"
+    with writing("convert", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
     try:
         yield temporary
         os.replace(temporary, out)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.config import UserError
+from bertlite_jax.config import UserError, writing
 
 FORMAT = 1
 
@@ -62,12 +62,14 @@ def scratch_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
 
     A live build holds a lock on its folder, which the system lets go when the process ends in whatever way.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with writing("corpus", place):
+        place.parent.mkdir(parents=True, exist_ok=True)
     for stale in place.parent.glob(f"{glob.escape(place.name)}.tmp-*"):
         with _locked(stale) as mine:
             if mine:
                 shutil.rmtree(stale, ignore_errors=True)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{place.name}.tmp-", dir=place.parent))
+    with writing("corpus", place):
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{place.name}.tmp-", dir=place.parent))
     with _locked(folder):
         try:
             yield folder

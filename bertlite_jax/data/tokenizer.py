@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from bertlite_jax.config import UserError
+from bertlite_jax.config import UserError, writing
 from bertlite_jax.data import codecs, vocab_adoption, vocab_training, word_starts
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
@@ -213,7 +213,6 @@ def _write(out: pathlib.Path, vocabulary: vocab_adoption.Vocabulary, overwrite: 
         "settings": vocabulary.settings,
         "specials": vocabulary.specials,
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
         folder = pathlib.Path(scratch) / "new"
         folder.mkdir()
@@ -238,6 +237,9 @@ def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool
             raise UserError(f"tokenizer: {place} exists; give another folder, or pass --overwrite")
         if not (place / SETTINGS_FILE).is_file():
             raise UserError(f"tokenizer: {place} is not a tokenizer folder and will not be overwritten")
+    with writing("tokenizer", place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place.parent).close()
     return place
 
 
@@ -274,6 +276,8 @@ def train(
       UserError: no text, a size that this text cannot give (with one that works), or a folder that is there already;
         and whatever reading `sentences` raises.
     """
+    if vocab_size < 1:
+        raise UserError(f"tokenizer: vocab_size = {vocab_size} must be positive")
     place = _check_out(out, word_segmenter, overwrite)
     if kind not in MODEL_FILES:
         raise UserError(f"tokenizer: kind = {kind!r} is unknown; known: {', '.join(MODEL_FILES)}")

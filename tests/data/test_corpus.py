@@ -412,3 +412,9 @@ def test_a_build_leaves_a_live_one_alone(tmp_path):
     with corpus_folder.scratch_folder(place) as first, corpus_folder.scratch_folder(place) as second:
         assert first.exists() and second.exists() and first != second
     assert not first.exists() and not second.exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_one_line(text_file, vocabulary, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="corpus: .*file/out cannot be written: File exists; name another place$"):
+        corpus.build([text_file], vocabulary.folder, str(tmp_path / "file" / "out"), length=64, workers=1)

@@ -375,6 +375,21 @@ def test_too_small_a_vocabulary_is_refused_with_the_smallest_that_has_room(kind,
         tokenizers.train(ENGLISH, tmp_path / "t", 20, kind=kind)
 
 
+@pytest.mark.parametrize("size", [0, -5])
+def test_a_size_that_is_none_is_refused(size, tmp_path):
+    with pytest.raises(UserError, match=f"vocab_size = {size} must be positive"):
+        tokenizers.train(ENGLISH, tmp_path / "t", size)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_text_is_read(tmp_path):
+    def lines():
+        yield pytest.fail("the text was read")
+
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file/t cannot be written: File exists; name another place"):
+        tokenizers.train(lines(), tmp_path / "file" / "t", 1000)
+
+
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece", "bpe"])
 def test_no_text_is_refused(kind, tmp_path):
     with pytest.raises(UserError, match="no text"):
