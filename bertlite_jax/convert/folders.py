@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 from bertlite_jax.config import UserError, writing
 
@@ -61,3 +63,8 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool) -> Iterator[pathlib.P
         os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
+    """Writes `values` as indented JSON, as transformers does."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

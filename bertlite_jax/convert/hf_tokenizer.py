@@ -7,7 +7,6 @@ the model, and, for the digit-comma rule, pieces such as `▁2011,` made so unli
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 from typing import Any
@@ -17,8 +16,8 @@ from tokenizers import decoders as token_decoders
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from bertlite_jax.config import UserError
-from bertlite_jax.data import codecs
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.convert.folders import write_json
+from bertlite_jax.data.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
 from bertlite_jax.data.word_starts import SPACE
 
 
@@ -53,23 +52,19 @@ def write(tokenizer: Tokenizer, folder: pathlib.Path, max_length: int, token_typ
         # ALBERT's tokenizer class leaves token_type_ids out unless told, and every pair loses its segments.
         "model_input_names": inputs if token_types > 1 else ["input_ids", "attention_mask"],
     }
-    _write_json(folder / "tokenizer_config.json", values)
-    _write_json(folder / "special_tokens_map.json", {f"{role}_token": piece for role, piece in pieces.items()})
+    write_json(folder / "tokenizer_config.json", values)
+    write_json(folder / "special_tokens_map.json", {f"{role}_token": piece for role, piece in pieces.items()})
     for name in ("spiece.model", "vocab.txt"):
         source = pathlib.Path(tokenizer.folder) / name
         if source.is_file():
             shutil.copyfile(source, folder / name)
 
 
-def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def build(tokenizer: Tokenizer) -> Any:
     """The pipeline of the `tokenizers` library: normaliser, pre-tokeniser, model, [CLS] a [SEP] b [SEP]."""
     folder = pathlib.Path(tokenizer.folder)
     if tokenizer.kind == "sentencepiece":
-        backend = _unigram(folder / "spiece.model", tokenizer)
+        backend = _unigram(tokenizer)
     elif tokenizer.kind == "wordpiece":
         backend = _wordpiece(tokenizer)
     else:
@@ -95,10 +90,9 @@ def build(tokenizer: Tokenizer) -> Any:
     return backend
 
 
-def _unigram(path: pathlib.Path, tokenizer: Tokenizer) -> Any:
-    proto = codecs.read_model(path.read_bytes())
+def _unigram(tokenizer: Tokenizer) -> Any:
     settings = tokenizer.settings
-    scores = codecs.scored_pieces(proto) if settings["digit_comma"] else [(p.piece, p.score) for p in proto.pieces]
+    scores, charsmap = sentencepiece_pieces(tokenizer.folder), sentencepiece_charsmap(tokenizer.folder)
     model: Any = models.Unigram(scores, unk_id=tokenizer.unk_id, byte_fallback=False)
     backend: Any = tokenizers.Tokenizer(model)
     steps: list[Any] = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
@@ -106,8 +100,8 @@ def _unigram(path: pathlib.Path, tokenizer: Tokenizer) -> Any:
         steps += [normalizers.NFKD(), normalizers.StripAccents()]
     if settings["lower"]:
         steps.append(normalizers.Lowercase())
-    if proto.normalizer_spec.precompiled_charsmap:
-        steps.append(normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap))
+    if charsmap:
+        steps.append(normalizers.Precompiled(charsmap))
     backend.normalizer = normalizers.Sequence(steps)
     words: Any = pre_tokenizers.WhitespaceSplit()
     marks: Any = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always")

@@ -16,7 +16,7 @@ from bertlite_jax import config as settings
 from bertlite_jax import config_files
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import hf_config, hf_tokenizer, model_card, names, parameters
-from bertlite_jax.convert.folders import new_folder
+from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.names import Family
 from bertlite_jax.data import tokenizer as tokenizers
 
@@ -75,7 +75,7 @@ def to_hf(
     special_ids = hf_tokenizer.special_ids(tokenizer) if tokenizer else _DEFAULT_IDS
     with new_folder(out, overwrite, WEIGHTS) as folder:
         safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        _write_json(folder / "config.json", hf_config.to_config(model, family, special_ids, pair_task))
+        write_json(folder / "config.json", hf_config.to_config(model, family, special_ids, pair_task))
         if tokenizer is not None:
             hf_tokenizer.write(tokenizer, folder, model.max_positions, model.token_types)
         card = model_card.render(model, family, tokenizer, pair_task, facts or {})
@@ -101,10 +101,6 @@ def run_to_hf(run: Path, out: Path, *, family: Family | None = None, overwrite: 
         overwrite=overwrite,
         facts=facts,
     )
-
-
-def _write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 # --- In --------------------------------------------------------------------------------------------------------------
@@ -185,7 +181,7 @@ def save_params(params: dict[str, Any], model: Model, out: Path, *, overwrite: b
     flat = {path: np.ascontiguousarray(value) for path, value in parameters.flatten(params).items()}
     with new_folder(out, overwrite, OUR_WEIGHTS) as folder:
         safetensors.numpy.save_file(flat, folder / OUR_WEIGHTS, metadata={"format": _OUR_FORMAT})
-        _write_json(folder / "config.json", {"format": _OUR_FORMAT, "model": dataclasses.asdict(model)})
+        write_json(folder / "config.json", {"format": _OUR_FORMAT, "model": dataclasses.asdict(model)})
 
 
 def load_weights(path: Path) -> tuple[dict[str, Any], Model]:

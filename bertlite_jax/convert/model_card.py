@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import bertlite_jax
@@ -69,12 +70,7 @@ def _usage(model: Model, family: Family, tokenizer: Tokenizer | None) -> str:
 
 
 def _shape_rows(model: Model) -> list[tuple[str, str]]:
-    count = 0
-    for shape in parameters.shapes(model).values():
-        size = 1
-        for length in shape:
-            size *= length
-        count += size
+    count = sum(map(math.prod, parameters.shapes(model).values()))
     sharing = {"all": f"in {model.share_groups} group(s)", "none": "none"}.get(model.share, model.share)
     return [
         ("parameters, heads included", f"{count:,}"),

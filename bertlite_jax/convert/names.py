@@ -184,7 +184,7 @@ def to_theirs(flat: Flat, family: Family, model: Model) -> Flat:
     Args:
       flat: parameters by flat name, the vocabulary padded or trimmed; heads may be missing as a whole.
       family: whose names.
-      model: the shape; its layers must be such as the family holds (`huggingface.check_exportable`).
+      model: the shape; its layers must be such as the family holds (`hf_config.check_family`).
 
     Raises:
       UserError: lists every parameter that is missing, unknown or wrongly shaped.

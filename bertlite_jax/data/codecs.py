@@ -73,8 +73,8 @@ def ends_in_digit_comma(piece: str) -> bool:
     return len(piece) > 1 and piece[-1] == "," and piece[-2].isdigit()
 
 
-def scored_pieces(proto: Any) -> list[tuple[str, float]]:
-    """V pairs of piece and score, with the digit-comma rule in the scores.
+def scored_pieces(proto: Any, digit_comma: bool) -> list[tuple[str, float]]:
+    """V pairs of piece and score; with `digit_comma` that rule is in the scores.
 
     A number and the comma behind it are two tokens: `2010,` is `▁2010` and `,`, although ALBERT's vocabulary has the
     piece `▁2010,`. Hugging Face gets there by a penalty of 100 on such pieces, and so do we. The ALBERT release splits
@@ -82,7 +82,8 @@ def scored_pieces(proto: Any) -> list[tuple[str, float]]:
 
     Source: transformers, convert_slow_tokenizer.py, `AlbertConverter.vocab` and `check_number_comma`.
     """
-    return [(p.piece, p.score - _DIGIT_COMMA_PENALTY * ends_in_digit_comma(p.piece)) for p in proto.pieces]
+    penalty = _DIGIT_COMMA_PENALTY if digit_comma else 0.0
+    return [(p.piece, p.score - penalty * ends_in_digit_comma(p.piece)) for p in proto.pieces]
 
 
 def sentencepiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Codec:
@@ -93,7 +94,7 @@ def sentencepiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Cod
     and `00`) it often takes the other one.
     """
     proto = read_model(model)
-    scores = scored_pieces(proto) if settings["digit_comma"] else [(p.piece, p.score) for p in proto.pieces]
+    scores = scored_pieces(proto, settings["digit_comma"])
     names = [piece for piece, _ in scores]
     unigram: Any = tokenizers.models.Unigram(scores, unk_id=names.index(unk), byte_fallback=False)
     charsmap: Any = tokenizers.normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap or None)

@@ -331,13 +331,12 @@ def from_vocab(
 def sentencepiece_pieces(folder: str | os.PathLike[str]) -> list[tuple[str, float]]:
     """V pairs of piece and score of a SentencePiece tokenizer: Hugging Face's `AlbertTokenizer(vocab=...)`.
 
-    The digit-comma rule is in the scores, as in the files that transformers converts.
+    Where the tokenizer has the digit-comma rule it is in the scores, as in the files that transformers converts.
 
     Raises:
       UserError: the folder cannot be loaded, or holds another kind of tokenizer.
     """
-    proto, digit_comma = _saved_model(folder)
-    return codecs.scored_pieces(proto) if digit_comma else [(p.piece, p.score) for p in proto.pieces]
+    return codecs.scored_pieces(*_saved_model(folder))
 
 
 def sentencepiece_charsmap(folder: str | os.PathLike[str]) -> bytes:
