@@ -114,7 +114,9 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
     params, _ = huggingface.load_weights(folder)
     tokenizer = tokenizers.load(str(folder / "tokenizer"))
     compute = precision.resolve(config.model.compute, jax.default_backend())
-    return Trained(config, params, tokenizer, PretrainingModel(config.model, compute).apply)
+    # What the run was trained with may not work here, as cuDNN's attention does not on a CPU.
+    model = PretrainingModel(dataclasses.replace(config.model, attention="auto"), compute)
+    return Trained(config, params, tokenizer, model.apply)
 
 
 def evaluate(

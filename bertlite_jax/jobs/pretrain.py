@@ -24,7 +24,7 @@ from bertlite_jax.data import batches, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
-from bertlite_jax.model import dense, precision
+from bertlite_jax.model import attention, dense, precision
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
@@ -57,19 +57,21 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     mesh = _mesh(config)
     settings.check_pretrain(config, mesh.size)
-    tokenizer = tokenizers.load(config.data.tokenizer)
+    tokenizer = _load_tokenizer(config)
     corpus = source.open_source(config.data, "train", config.run.seed)
-    _check_vocabulary(config, tokenizer)
-    compute = precision.resolve(config.model.compute, mesh.devices.flat[0].platform)
-    given = huggingface.load_weights(init) if init else None
+    platform = mesh.devices.flat[0].platform
+    compute = precision.resolve(config.model.compute, platform)
+    attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
+    model = PretrainingModel(config.model, compute)
+    evaluate = open_evaluation(config, model.apply, mesh)
+    init_params = functools.partial(_init, model)
+    shapes = jax.eval_shape(init_params, jax.random.key(0))
+    given = _given_weights(init, config, shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
     resumed = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
 
-    # --- Model, state, step ---------------------------------------------------------------------------------------
-    model = PretrainingModel(config.model, compute)
-    init_params = functools.partial(_init, model)
-    shapes = jax.eval_shape(init_params, jax.random.key(0))
+    # --- State, step ----------------------------------------------------------------------------------------------
     optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
     held = state.init_state(init_params, optimizer, config.run.seed, mesh)
     step_fn = make_step(
@@ -82,7 +84,6 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         seed=config.run.seed,
         unroll=config.model.unroll,
     )
-    evaluate = open_evaluation(config, model.apply, mesh)
     peak = flops.peak_flops(_device_kind(mesh), _peak_compute(compute), _multiply(compute))
     _describe(config, corpus, tokenizer, mesh, compute, held)
 
@@ -96,7 +97,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         held = state.TrainState(step=jax.device_put(np.int32(good), sharding.replicated(mesh)), params=params, opt=opt)
         print(f"pretrain: going on from step {good} of {folder}")
     elif given is not None:
-        held = dataclasses.replace(held, params=_warm(held.params, given, config, init, mesh))
+        held = dataclasses.replace(held, params=_warm(held.params, given, init, mesh))
     start = good or 0
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
@@ -198,12 +199,18 @@ def _mesh(config: Pretrain) -> jax.sharding.Mesh:
         raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
 
 
-def _check_vocabulary(config: Pretrain, tokenizer: tokenizers.Tokenizer) -> None:
+def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:
+    if not config.data.tokenizer:
+        raise UserError(
+            "config: data.tokenizer is empty; pass --data.tokenizer DIR, a folder that `bertlite tokenizer` made"
+        )
+    tokenizer = tokenizers.load(config.data.tokenizer)
     if tokenizer.vocab_size != config.model.vocab_size:
         raise UserError(
             f"config: model.vocab_size = {config.model.vocab_size}, but {config.data.tokenizer} has "
             f"{tokenizer.vocab_size} pieces; pass --model.vocab-size {tokenizer.vocab_size}"
         )
+    return tokenizer
 
 
 def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
@@ -257,8 +264,16 @@ def _init(model: PretrainingModel, key: jax.Array) -> Any:
     return model.init(key, ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
 
 
-def _warm(fresh: Any, given: tuple[Any, settings.Model], config: Pretrain, init: str, mesh: Any) -> Any:
-    params, notes = warm_start.merge(fresh, parameters.pad_vocabulary(given[0], config.model), init)
+def _given_weights(init: str, config: Pretrain, shapes: Any) -> Any:
+    """Parameters of another run or program, which fit the config."""
+    params, _ = huggingface.load_weights(init)
+    params = parameters.pad_vocabulary(params, config.model)
+    warm_start.check_shapes(shapes, params, init)
+    return params
+
+
+def _warm(fresh: Any, given: Any, init: str, mesh: Any) -> Any:
+    params, notes = warm_start.merge(fresh, given, init)
     for note in notes:
         print(note)
     return jax.device_put(params, sharding.replicated(mesh))

@@ -18,6 +18,24 @@ def _by_name(tree: Any) -> dict[str, Any]:
     return {"/".join(str(getattr(key, "key", key)) for key in path): leaf for path, leaf in leaves}
 
 
+def _fits(name: str, old: Any, new: Any) -> bool:
+    longer_or_shorter = name == _POSITIONS and old.shape[1:] == new.shape[1:]
+    return old.shape == new.shape or longer_or_shorter
+
+
+def check_shapes(fresh: Any, given: Any, where: str) -> None:
+    """Raises UserError where `merge` would: before anything is drawn, as shapes are enough for `fresh`."""
+    new, old = _by_name(fresh), _by_name(given)
+    wrong = [
+        f"{name} is {tuple(old[name].shape)}, the config wants {tuple(leaf.shape)}"
+        for name, leaf in new.items()
+        if name in old and not _fits(name, old[name], leaf)
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"init: {where} does not fit the config: {'; '.join(wrong[:3])}{more}")
+
+
 def merge(fresh: Any, given: Any, where: str) -> tuple[Any, list[str]]:
     """Puts given weights into freshly drawn ones.
 
@@ -33,25 +51,22 @@ def merge(fresh: Any, given: Any, where: str) -> tuple[Any, list[str]]:
       (parameters like `fresh`, lines that say what was drawn anew or left out).
 
     Raises:
-      UserError: lists every weight whose shape differs otherwise.
+      UserError: names weights whose shape differs otherwise.
     """
+    check_shapes(fresh, given, where)
     new, old = _by_name(fresh), _by_name(given)
-    merged, notes, wrong = {}, [], []
+    merged, notes = {}, []
     for name, leaf in new.items():
         if name not in old:
             notes.append(f"init: {name} is not in {where}: drawn anew")
             merged[name] = leaf
         elif old[name].shape == leaf.shape:
             merged[name] = np.asarray(old[name], leaf.dtype)
-        elif name == _POSITIONS and old[name].shape[1] == leaf.shape[1]:
+        else:
             rows = min(old[name].shape[0], leaf.shape[0])
             merged[name] = jnp.asarray(leaf).at[:rows].set(np.asarray(old[name][:rows], leaf.dtype))
             more = f"rows {rows} to {leaf.shape[0] - 1} drawn anew" if rows < leaf.shape[0] else "the rest left out"
             notes.append(f"init: {name}: rows 0 to {rows - 1} from {where}, {more}")
-        else:
-            wrong.append(f"{name} is {tuple(np.shape(old[name]))}, the config wants {tuple(leaf.shape)}")
-    if wrong:
-        raise UserError(f"init: {where} does not fit the config: {'; '.join(wrong)}")
     notes += [f"init: {name} of {where} is not used by this config" for name in old if name not in new]
     structure = jax.tree.structure(fresh)
     return jax.tree.unflatten(structure, [merged[name] for name in new]), notes

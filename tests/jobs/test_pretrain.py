@@ -257,6 +257,7 @@ def test_init_of_another_shape_is_refused(prepared, tmp_path, trained):
     wider = dataclasses.replace(small(prepared), model=dataclasses.replace(MODEL, ffn_size=128))
     with pytest.raises(UserError, match="does not fit the config: layers/ffn"):
         job.pretrain(wider, str(tmp_path / "run"), init=str(trained))
+    assert not (tmp_path / "run").exists()
 
 
 # --- Guards ----------------------------------------------------------------------------------------------------------
@@ -283,6 +284,8 @@ def test_divergence_stops_with_step_rows_and_last_good_checkpoint(prepared, tmp_
         ({"data": {"pair_task": "three_way"}}, "needs model.pair_classes = 3"),
         ({"data": {"corpus": ("nowhere",)}}, "nowhere is no finished corpus"),
         ({"data": {"tokenizer": "nowhere"}}, "nowhere"),
+        ({"data": {"tokenizer": ""}}, "data.tokenizer is empty; pass --data.tokenizer DIR"),
+        ({"model": {"attention": "cudnn"}}, "model.attention = cudnn needs a GPU"),
         ({"run": {"devices": 99}}, "99 devices wanted"),
     ],
 )
