@@ -98,6 +98,23 @@ class Model:
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
 
     @property
+    def shared_parts(self) -> tuple[str, ...]:
+        """Which of attention, ffn and norms have one set of parameters a group; the others have one a layer.
+
+        Norms are shared only where everything is, as in the ALBERT paper's ablation (arXiv 1909.11942, Table 4).
+        """
+        parts = {"all": ("attention", "ffn", "norms"), "attention": ("attention",), "ffn": ("ffn",), "none": ()}
+        return parts[self.share]
+
+    @property
+    def stack_sizes(self) -> dict[str, int]:
+        """Length of the leading axis of each part's parameters: groups where it is shared, layers where it is not."""
+        shared = self.shared_parts
+        return {
+            part: self.share_groups if part in shared else self.num_layers for part in ("attention", "ffn", "norms")
+        }
+
+    @property
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads

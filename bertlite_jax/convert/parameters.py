@@ -36,16 +36,10 @@ def nest(flat: Flat) -> dict[str, Any]:
     return params
 
 
-def stack_sizes(model: Model) -> dict[str, int]:
-    """Length of the leading axis of each part of `layers`: groups where the part is shared, layers where it is not."""
-    shared = {"attention": ("all", "attention"), "ffn": ("all", "ffn"), "norms": ("all",)}
-    return {part: model.share_groups if model.share in by else model.num_layers for part, by in shared.items()}
-
-
 def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter of the pretraining model, by flat name."""
     v, e, d, f = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
-    size = stack_sizes(model)
+    size = model.stack_sizes
     built = {
         "embeddings/word/embedding": (v, e),
         "embeddings/position/embedding": (model.max_positions, e),

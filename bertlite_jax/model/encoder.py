@@ -195,23 +195,6 @@ def block(
 # --- All layers ----------------------------------------------------------------------------------------------------
 
 
-def shared_parts(config: settings.Model) -> tuple[str, ...]:
-    """Which of attention, ffn and norms have one set of parameters a group; the others have one a layer.
-
-    Norms are shared only where everything is, as in the paper's ablation (Table 4).
-    """
-    return {"all": ("attention", "ffn", "norms"), "attention": ("attention",), "ffn": ("ffn",), "none": ()}[
-        config.share
-    ]
-
-
-def _stack_sizes(config: settings.Model) -> dict[str, int]:
-    shared = shared_parts(config)
-    return {
-        part: config.share_groups if part in shared else config.num_layers for part in ("attention", "ffn", "norms")
-    }
-
-
 def _init_linear(key: Array, stack: int, fan_in: int, fan_out: int, std: float) -> dict:
     kernel = jax.vmap(lambda k: matrix_init(std)(k, (fan_in, fan_out)))(jax.random.split(key, stack))
     return {"kernel": kernel, "bias": jnp.zeros((stack, fan_out))}
@@ -257,7 +240,7 @@ class Layers(nn.Module):
         """Returns the last hidden states and, with `collect`, those after every layer, [N, B, L, D]."""
         c = self.config
         inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
-        parts = {name: self.param(name, inits[name], c, stack) for name, stack in _stack_sizes(c).items()}
+        parts = {name: self.param(name, inits[name], c, stack) for name, stack in c.stack_sizes.items()}
         return _apply_layers(parts, x, attend, keys, c, self.compute, collect)
 
 
@@ -271,7 +254,7 @@ def _apply_layers(
     collect: bool,
 ) -> tuple[Array, Array | None]:
     groups, depth = config.share_groups, config.num_layers // config.share_groups
-    shared = {name: parts[name] for name in shared_parts(config)}
+    shared = {name: parts[name] for name in config.shared_parts}
     own = {name: part for name, part in parts.items() if name not in shared}
     own = jax.tree.map(lambda leaf: leaf.reshape(groups, depth, *leaf.shape[1:]), own)
     numbers = _LAYER_SITES + jnp.arange(config.num_layers).reshape(groups, depth)

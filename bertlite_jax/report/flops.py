@@ -55,15 +55,13 @@ def parameters(model: settings.Model) -> dict[str, int]:
     Source: google-research/albert: modeling.py; Lan et al. 2020 (arXiv 1909.11942), table 4 for the sharing modes.
     """
     V, E, D, F = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
-    attention_copies = model.share_groups if model.share in ("all", "attention") else model.num_layers
-    ffn_copies = model.share_groups if model.share in ("all", "ffn") else model.num_layers
-    norm_copies = model.share_groups if model.share == "all" else model.num_layers
+    copies = model.stack_sizes
     count = {
         "embeddings": (V + model.max_positions + model.token_types) * E + 2 * E,
         "projection": E * D + D if E != D else 0,
-        "attention": attention_copies * 4 * (D * D + D),
-        "ffn": ffn_copies * (2 * D * F + F + D),
-        "norms": norm_copies * 4 * D + (2 * D if model.norm == "pre" else 0),
+        "attention": copies["attention"] * 4 * (D * D + D),
+        "ffn": copies["ffn"] * (2 * D * F + F + D),
+        "norms": copies["norms"] * 4 * D + (2 * D if model.norm == "pre" else 0),
     }
     count["encoder"] = sum(count.values())
     count["pooler"] = D * D + D if model.pooler else 0
