@@ -6,6 +6,7 @@ the result: a window depends on its document, its number and the seed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
@@ -134,6 +135,28 @@ def _work(documents: list[Document]) -> dict[str, Windowed]:
     return encode_documents(*_worker, documents)
 
 
+@contextlib.contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C reaches the parent a moment later, and workers that are started meanwhile never: they inherit the mask.
+
+    A worker's own handler would come too late, as it takes a second until the first line of ours runs there. The mask
+    alone does not hold the parent's handler off, since the system may choose any of its threads.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts the main thread only.
+        yield
+        return
+    received: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if received:
+            signal.raise_signal(signal.SIGINT)
+
+
 def encode_chunks(
     tokenizer: Tokenizer, recipe: Recipe, chunks: Iterator[Chunk], workers: int
 ) -> Generator[tuple[Chunk, dict[str, Windowed]]]:
@@ -155,7 +178,8 @@ def encode_chunks(
     )
     try:
         for chunk in chunks:
-            under_way.append((chunk, pool.submit(_work, chunk.documents)))
+            with _ctrl_c_waits():
+                under_way.append((chunk, pool.submit(_work, chunk.documents)))
             size += chunk.size
             while len(under_way) > 2 * workers or (size > IN_FLIGHT and len(under_way) > 1):
                 chunk, future = under_way.popleft()

@@ -41,6 +41,6 @@ def test_shapes_are_enough_to_refuse():
 
 
 def test_three_weights_are_named_and_the_others_counted():
-    old, new = ({name: (size,) for name in "abcde"} for size in (2, 3))
+    old, new = ({name: np.zeros(size, np.float32) for name in "abcde"} for size in (2, 3))
     with pytest.raises(UserError, match=r"a is \(2,\), .*; b is .*; c is \(2,\), the config wants \(3,\); and 2 more$"):
-        warm_start.merge(params(3, **new), params(3, **old), "RUN")
+        warm_start.merge(new, old, "RUN")
