@@ -84,7 +84,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         seed=config.run.seed,
         unroll=config.model.unroll,
     )
-    peak = flops.peak_flops(_device_kind(mesh), _peak_compute(compute), _multiply(compute))
+    peak = flops.peak_flops(_device_kind(mesh), _stored_as(compute), _multiply(compute))
     _describe(config, corpus, tokenizer, mesh, compute, held)
 
     # --- Go on where the last run stopped: own checkpoint, else given weights, else fresh ones ----------------------
@@ -215,7 +215,9 @@ def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:
 
 def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
     """Says what will run, before the first step."""
-    memory = flops.step_memory_bytes(config, mesh.size, "bfloat16" if compute == "bfloat16" else "float32")
+    drops = config.model.attention_dropout > 0
+    scores = attention.choose(config.model.attention, mesh.devices.flat[0].platform, compute, drops) == "einsum"
+    memory = flops.step_memory_bytes(config, mesh.size, _stored_as(compute), scores)
     steps_an_epoch = source.rows_per_epoch(corpus) / config.data.batch_rows
     print(
         f"pretrain: {state.count_parameters(held.params):,} parameters, {mesh.size} x {_device_kind(mesh)}, products "
@@ -286,7 +288,7 @@ def _device_kind(mesh: Any) -> str:
     return mesh.devices.flat[0].device_kind
 
 
-def _peak_compute(compute: str) -> str:
+def _stored_as(compute: str) -> str:
     return "float32" if compute == "float32" else "bfloat16"
 
 

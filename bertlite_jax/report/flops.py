@@ -189,7 +189,9 @@ def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devi
 # --- Memory ------------------------------------------------------------------------------------------------------
 
 
-def step_memory_bytes(config: settings.Pretrain, devices: int = 1, compute: str = "") -> dict[str, int]:
+def step_memory_bytes(
+    config: settings.Pretrain, devices: int = 1, compute: str = "", scores: bool = True
+) -> dict[str, int]:
     """Bytes that a training step needs on one device of `devices`; rough, within a sixth of XLA's count in float32.
 
     Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, all
@@ -198,6 +200,8 @@ def step_memory_bytes(config: settings.Pretrain, devices: int = 1, compute: str 
 
     Args:
       compute: "float32" or "bfloat16" where "auto" has been resolved; "" takes the config's, and "auto" as float32.
+      scores: whether attention keeps its scores for the backward pass, as `attention.choose` says: not in cuDNN, nor
+        in pieces on a CPU.
 
     Returns:
       `parameters`, `gradients`, `optimiser`, `activations`, `logits`, `total`.
@@ -211,7 +215,7 @@ def step_memory_bytes(config: settings.Pretrain, devices: int = 1, compute: str 
         "parameters": weights,
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
         "optimiser": 2 * weights,
-        "activations": rows * data.length * _kept_bytes_per_token(config.model, data.length, width),
+        "activations": rows * data.length * _kept_bytes_per_token(config.model, data.length if scores else 0, width),
         "logits": 2 * rows * K * config.model.padded_vocab * 4,
     }
     return memory | {"total": sum(memory.values())}
@@ -220,20 +224,15 @@ def step_memory_bytes(config: settings.Pretrain, devices: int = 1, compute: str 
 def _kept_bytes_per_token(model: settings.Model, length: int, width: int) -> int:
     """What the backward pass needs of one token over all layers, at `width` bytes a number.
 
-    The multiples of D, F and H x L are those by which XLA's `memory_analysis` of this encoder grows a layer (jax
-    0.10.2): 12 D, 2 H x L (cuDNN keeps none), and what the activation keeps, which under a scan is more than in
-    unrolled layers, because nothing is fused across the loop. `dots` keeps a layer's input and its six products,
-    `full` the input; both hold one whole layer while they compute it again.
+    The multiples of D and F are those by which XLA's `memory_analysis` of this encoder grows a layer under a scan (jax
+    0.10.2): nine states of D and the feed-forward layer before and after its activation; norms and activation are
+    computed again. Attention that keeps its scores keeps H x `length` of them twice. `dots` keeps a layer's input and
+    its six products, `full` the input; both hold one whole layer while they compute it again.
     """
     D, F, N = model.hidden_size, model.ffn_size, model.num_layers
-    scores = 0 if model.attention == "cudnn" else model.num_heads * length
-
-    def layer(unrolled: bool) -> int:
-        scanned_ffn = {"gelu_tanh": 6 * F, "gelu_erf": 4 * F, "relu": F}[model.activation]
-        ffn = min(scanned_ffn, 3 * F) if unrolled else scanned_ffn
-        masks = (2 * D if model.hidden_dropout else 0) + ((width + 1) * scores if model.attention_dropout else 0)
-        return (12 * D + ffn) * width + (4 + width) * scores + masks
-
+    scores = model.num_heads * length
+    masks = (2 * D if model.hidden_dropout else 0) + ((width + 1) * scores if model.attention_dropout else 0)
+    layer = (9 * D + 2 * F) * width + (4 + width) * scores + masks
     if model.remat == "none":
-        return N * layer(model.unroll)
-    return N * (6 * D + F if model.remat == "dots" else D) * width + layer(True)
+        return N * layer
+    return N * (6 * D + F if model.remat == "dots" else D) * width + layer

@@ -354,7 +354,7 @@ def test_the_estimate_is_within_a_sixth_of_what_xla_allocates(changes):
     ids = jax.ShapeDtypeStruct((16, 96), np.int32)
     params = jax.eval_shape(lambda ids: outputs(lambda *a: network.init(jax.random.key(0), *a), ids)["params"], ids)
     compiled = jax.jit(jax.grad(loss)).lower(params, ids).compile()
-    memory = flops.step_memory_bytes(config)
+    memory = flops.step_memory_bytes(config, scores=False)  # A CPU computes them again, piece by piece.
     expected = compiled.memory_analysis().temp_size_in_bytes
     assert memory["activations"] + memory["logits"] == pytest.approx(expected, rel=1 / 6)
 
