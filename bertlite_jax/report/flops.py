@@ -227,12 +227,12 @@ def _kept_bytes_per_token(model: settings.Model, length: int, width: int) -> int
     The multiples of D and F are those by which XLA's `memory_analysis` of this encoder grows a layer under a scan (jax
     0.10.2): nine states of D and the feed-forward layer before and after its activation; norms and activation are
     computed again. Attention that keeps its scores keeps H x `length` of them twice. `dots` keeps a layer's input and
-    its six products, `full` the input; both hold one whole layer while they compute it again.
+    its six products, `full` the input; one whole layer is there besides, while it is worked on.
     """
     D, F, N = model.hidden_size, model.ffn_size, model.num_layers
     scores = model.num_heads * length
     masks = (2 * D if model.hidden_dropout else 0) + ((width + 1) * scores if model.attention_dropout else 0)
     layer = (9 * D + 2 * F) * width + (4 + width) * scores + masks
     if model.remat == "none":
-        return N * layer
+        return (N + 1) * layer
     return N * (6 * D + F if model.remat == "dots" else D) * width + layer
