@@ -88,7 +88,7 @@ def _megabytes(path: pathlib.Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user."""
+    """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
             {"to-hf": to_hf, "from-hf": from_hf, "int8": int8},
@@ -99,6 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

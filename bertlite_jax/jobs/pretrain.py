@@ -325,4 +325,6 @@ def _evaluation_line(number: int, figures: dict[str, float]) -> str:
     )
     if "valid_pair_accuracy" in figures:
         line += f", pair accuracy {figures['valid_pair_accuracy']:.3f} (prior {figures['pair_label_prior']:.3f})"
+        if figures["pair_label_prior"] == 1.0:
+            line += "; all pairs have one label, as random parts need a second held-out document"
     return line

@@ -45,6 +45,7 @@ class Guard:
             + (f"last good checkpoint: step {good[-1]}" if good else "no good checkpoint yet")
             + "; lower optim.learning_rate"
             + (", or go on with a larger run.spike_factor" if jumped else "")
+            + ("" if good else "; another config needs --overwrite or another --workdir")
         )
 
 

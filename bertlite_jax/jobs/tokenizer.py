@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
+from bertlite_jax.config import UserError
 from bertlite_jax.data import text as texts
 from bertlite_jax.data import tokenizer as tokenizers
 
@@ -34,6 +35,8 @@ def make_tokenizer(
       text_field, language, on_bad_text: as for `data.text.read_sentences`.
       overwrite: replace a tokenizer that is there.
     """
+    if not text:
+        raise UserError("tokenizer: no text; name files, folders of them, or one released vocabulary")
     if len(text) == 1 and is_vocabulary(text[0]):
         made = tokenizers.from_vocab(text[0], out, word_segmenter=word_segmenter, overwrite=overwrite)
     else:
