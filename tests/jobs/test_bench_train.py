@@ -1,0 +1,45 @@
+"""The benchmark of training, on a model that is small enough for a test."""
+
+import dataclasses
+import json
+
+import pytest
+
+from bertlite_jax import presets
+from bertlite_jax.config import UserError
+from bertlite_jax.jobs import bench_train as job
+
+
+def test_it_times_both_sides_on_the_same_windows(prepared, tmp_path, monkeypatch):
+    """Ours in two precisions, the peer in two; packed rows are fuller than padded ones; every loss is near log V."""
+    pytest.importorskip("torch", reason="the peer needs torch and transformers")
+    pytest.importorskip("transformers", reason="the peer needs torch and transformers")
+    small = dataclasses.replace(
+        presets.ALBERT_BASE, hidden_size=64, num_layers=2, num_heads=2, ffn_size=128, vocab_size=300
+    )
+    monkeypatch.setattr(presets, "ALBERT_BASE", small)
+    out = tmp_path / "figures.json"
+    figures = job.bench_train(
+        peer=True,
+        text=(prepared.text,),
+        tokenizer=prepared.tokenizer,
+        lengths=(64,),
+        batch_tokens=512,
+        rounds=1,
+        steps=1,
+        out=str(out),
+    )
+    assert len(figures) == 4 and {figure["length"] for figure in figures} == {64}
+    ours = [f for f in figures if "PyTorch" not in f["name"]]
+    theirs = [f for f in figures if "PyTorch" in f["name"]]
+    assert len(ours) == len(theirs) == 2
+    assert min(f["fill"] for f in ours) > max(f["fill"] for f in theirs)
+    for figure in figures:
+        assert figure["real_tokens_per_second"] == pytest.approx(figure["fill"] * figure["slots_per_second"], rel=1e-3)
+        assert 5 < figure["loss"] < 8  # log 300 + log 2 = 6.4 for weights that know nothing.
+    assert json.loads(out.read_text())["figures"] == figures
+
+
+def test_lengths_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="length 100 must divide batch_tokens = 2048"):
+        job.bench_train(lengths=(100,))
