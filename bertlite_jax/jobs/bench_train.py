@@ -72,7 +72,7 @@ def bench_train(
     batch_tokens: int = 2048,
     rounds: int = 4,
     steps: int = 2,
-    unroll: bool = True,
+    unroll: bool = False,
     out: str = "",
 ) -> list[dict[str, Any]]:
     """Trains ALBERT-base for a few steps and prints real tokens a second.
@@ -221,7 +221,7 @@ def _training(
         mesh=mesh,
         micro_batches=1,
         seed=0,
-        unroll=True,
+        unroll=False,
     )
     held = [state.init_state(init_params, optimizer, 0, mesh)]
     placed = [sharding.put_batch(batch, mesh) for batch in rows]
