@@ -293,8 +293,8 @@ def _stored_as(compute: str) -> str:
 
 
 def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], object]:
-    """A product in the precision of the run, for measuring what a CPU can do."""
-    product = jax.jit(lambda a, b: dense.matmul(a, b, compute))
+    """A layer's product in the precision of the run, for measuring what a CPU can do."""
+    product = jax.jit(lambda a, b: dense.dense(a, {"kernel": b, "bias": b[0]}, compute))
     return lambda a, b: product(a, b).block_until_ready()
 
 
