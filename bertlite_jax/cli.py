@@ -17,6 +17,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
 from bertlite_jax.config import UserError
+from bertlite_jax.model import memory
 
 PairTask = Literal["sop", "nsp", "three_way", "none"]
 _Text = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT [TEXT ...]")]
@@ -146,6 +147,7 @@ class _PretrainOptions:
 
 
 def _pretrain(args: Sequence[str]) -> None:
+    memory.keep_freed_memory()
     config, rest, prog = _config_file("pretrain", args, settings.Pretrain)
     options = tyro.cli(
         _PretrainOptions,
@@ -214,6 +216,7 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
       seed: Of the weights, the data order and the masks.
       overwrite: Start anew where the folder holds an earlier quickstart.
     """
+    memory.keep_freed_memory()
     from bertlite_jax.jobs.quickstart import quickstart as job
 
     job(workdir, seed, overwrite)

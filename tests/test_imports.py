@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "bertlite_jax"
 WINGS = ("data", "model", "train", "report")
 GROUND = {"config", "config_files", "presets"}
 MAY_IMPORT = {
-    "cli": {"jobs", "data", "config"},
+    "cli": {"jobs", "data", "model", "config"},
     "jobs": {"jobs", "convert", *WINGS},
     "convert": {"convert", *WINGS},
     **{wing: {wing} for wing in WINGS},
