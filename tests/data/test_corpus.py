@@ -409,13 +409,17 @@ def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_fil
 
 def test_ctrl_c_while_the_workers_start_ends_in_one_line_and_leaves_nothing(tmp_path, text_file, vocabulary):
     """It goes to all processes of a terminal: the workers' imports are no place for a KeyboardInterrupt."""
-    command = [sys.executable, "-m", "bertlite_jax", "corpus", text_file, "--tokenizer", vocabulary.folder]
+    # A process that a script started in the background has SIGINT ignored; a terminal's has not.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from bertlite_jax.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "corpus", text_file, "--tokenizer", vocabulary.folder]
     process = subprocess.Popen(
         [*command, "--out", str(tmp_path / "out"), "--length", "64", "--workers", "2"],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         wait_for(lambda: len(children(process.pid)) >= 2)  # the first of them shares the semaphores out
