@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
+import io
 import os
 import pathlib
 import tempfile
@@ -152,7 +152,8 @@ def _build(
     made = []
     for length in lengths:
         folder = str(scratch / f"corpus{length}")
-        corpus.build(inputs, tokenizer, folder, length=length, workers=1)
+        with contextlib.redirect_stdout(io.StringIO()):
+            corpus.build(inputs, tokenizer, folder, length=length, workers=1)
         data = Data(corpus=(folder,), tokenizer=tokenizer, length=length, batch_rows=batch_tokens // length)
         model = dataclasses.replace(presets.ALBERT_BASE, unroll=unroll)
         adamw = Optim(name="adamw", learning_rate=1e-4, warmup_steps=0)
@@ -248,21 +249,17 @@ def _theirs(
 ) -> tuple[list[Contender], dict[str, Any]]:
     console.print("bench: starting PyTorch")
     rows = {config.data.length: _padded(config) for config in configs}
-    peer = stack.enter_context(peers.start(configs[0].model, rows))
+    run, about = stack.enter_context(peers.start(configs[0].model, rows))
     made = []
     for config in configs:
         length = config.data.length
         for kind in ("float32", "bfloat16"):
-
-            def turn(steps: int, length: int = length, kind: str = kind) -> tuple[float, float, float]:
-                wall, cpu, losses = peer.run(length, kind, steps)
-                return wall, cpu, losses[-1]
-
+            turn = functools.partial(run, length, kind)
             label = "bfloat16 autocast" if kind == "bfloat16" else kind
             slots = config.data.batch_rows * length
             fill = _fill(rows[length], "attention_mask")
-            made.append(Contender(length, "PyTorch, transformers", label, fill, slots, turn))
-    return made, peer.about
+            made.append(Contender(length, "PyTorch", label, fill, slots, turn))
+    return made, about
 
 
 def _race(contenders: list[Contender], rounds: int, steps: int, console: Console) -> None:
@@ -319,9 +316,9 @@ def _machine() -> dict[str, Any]:
 
 def _print(figures: list[dict[str, Any]], machine: dict[str, Any], console: Console) -> None:
     table = Table(title="ALBERT-base pretraining, AdamW: tokens a second")
-    for name in ("rows x length", "who", "precision"):
+    for name in ("rows", "who", "precision"):
         table.add_column(name)
-    for name in ("slots filled", "slots/s", "real tokens/s", "real/CPU-s", "of the best peer"):
+    for name in ("filled", "slots/s", "real/s", "real/CPU-s", "of peer"):
         table.add_column(name, justify="right")
     for figure in figures:
         peer_best = max(
@@ -349,8 +346,9 @@ def _print(figures: list[dict[str, Any]], machine: dict[str, Any], console: Cons
         f"{machine['cpu']}, {machine['cores']} cores ({flags}), load {machine['load']:.1f}; "
         + ", ".join(f"{name} {value}" for name, value in versions.items())
         + "".join(f"; {name}={value}" for name, value in machine["environment"].items())
-        + "\nbest of all turns; the peer pads one window a row, we pack; real tokens include [CLS] and [SEP]",
+        + "\nfilled: share of slots with a real token (padding is not); real: real tokens; of peer: real/s over "
+        "PyTorch's better figure. PyTorch pads one window a row, bertlite_jax packs. The best turn of each counts.",
         soft_wrap=True,
     )
-    if len(json.dumps(figures)) and any(not np.isfinite(figure["loss"]) for figure in figures):
+    if any(not np.isfinite(figure["loss"]) for figure in figures):
         console.print("[red]a loss is not finite: these figures mean nothing[/red]")

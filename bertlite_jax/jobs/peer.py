@@ -9,7 +9,7 @@ import importlib.util
 import multiprocessing
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -22,6 +22,8 @@ INSTALL = "pip install torch transformers"
 Batches = dict[int, list[dict[str, np.ndarray]]]
 """By length: batches of input_ids, attention_mask, token_type_ids, labels (-100 where nothing is predicted), each
 [B, L], and sentence_order_label [B]; int64."""
+Run = Callable[[int, str, int], tuple[float, float, float]]
+"""(length, float32 or bfloat16, steps) -> wall seconds, CPU seconds, the last loss."""
 
 
 def check_installed() -> None:
@@ -31,29 +33,21 @@ def check_installed() -> None:
             raise UserError(f"bench: --peer needs {name}; {INSTALL}")
 
 
-class Peer:
-    """Handle of the process: asks it for steps and waits for their times."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.about: dict[str, Any] = connection.recv()
-
-    def run(self, length: int, precision: str, steps: int) -> tuple[float, float, list[float]]:
-        """Trains `steps` steps; returns wall seconds, CPU seconds and the losses."""
-        self._connection.send((length, precision, steps))
-        return self._connection.recv()
-
-
 @contextmanager
-def start(model: Model, batches: Batches) -> Iterator[Peer]:
-    """Starts the process and ends it with the context."""
+def start(model: Model, batches: Batches) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """Starts the process; gives what trains in it and its versions and threads; ends it with the context."""
     ours, theirs = multiprocessing.Pipe()
     # Not a fork: JAX has threads.
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, model, batches), daemon=True)
     process.start()
     theirs.close()
+
+    def run(length: int, precision: str, steps: int) -> tuple[float, float, float]:
+        ours.send((length, precision, steps))
+        return ours.recv()
+
     try:
-        yield Peer(ours)
+        yield run, ours.recv()
         ours.send(None)
         process.join()
     finally:
@@ -78,7 +72,7 @@ def _serve(connection: Connection, model: Model, batches: Batches) -> None:
             length, precision, steps = request
             wall, cpu = time.perf_counter(), time.process_time()
             losses = [train(batches[length][step % len(batches[length])], precision) for step in range(steps)]
-            connection.send((time.perf_counter() - wall, time.process_time() - cpu, losses))
+            connection.send((time.perf_counter() - wall, time.process_time() - cpu, losses[-1]))
 
 
 def _trainer(model: Model) -> Any:

@@ -5,6 +5,7 @@ Letters: B rows, L tokens in a row, H heads, K width of a head.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -21,8 +22,8 @@ Attention = Literal["auto", "xla", "cudnn"]
 
 FAR = -1e9
 """Added to the scores of positions outside the window."""
-CHUNK_SCORES = 2**18
-"""On a CPU so many scores are worked on at a time: 1 MB, which stays in a core's cache."""
+CHUNK_SCORES = 2**18 * (os.cpu_count() or 1)
+"""On a CPU so many scores are worked on at a time: 1 MB for each core, which stays in its cache."""
 
 
 def segment_mask(segments: Array) -> Array:
