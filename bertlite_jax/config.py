@@ -121,6 +121,34 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True)
+class Head:
+    """What stands on the encoder of a task model, in place of the pretraining heads."""
+
+    kind: Literal["classify", "choose", "tag", "span"] = "classify"
+    """One answer a text or pair; one score a choice; one label a token; start and end of an answer."""
+    labels: tuple[str, ...] = ("0", "1")
+    """Names of the outputs of `classify` and `tag`; a regression has one. `choose` and `span` have none."""
+    problem: Literal["single_label", "multi_label", "regression"] = "single_label"
+    """What the outputs of `classify` mean: logits of one choice, of independent choices, or numbers."""
+    hidden: tuple[int, ...] = ()
+    """Widths of further layers between the pooled state and the outputs, each with the pooler's activation."""
+    activation: Literal["tanh", "relu"] = "tanh"
+    """Of the pooler (`classify`, `choose`) and of `hidden`. BERT and ALBERT: tanh. DistilBERT: relu."""
+    dropout: float = 0.1
+    """Probability, before the outputs."""
+
+    @property
+    def outputs(self) -> int:
+        """Width of the last layer."""
+        return {"choose": 1, "span": 2}.get(self.kind, len(self.labels))
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the head reads the pooled state of [CLS] rather than every token's."""
+        return self.kind in ("classify", "choose")
+
+
+@dataclasses.dataclass(frozen=True)
 class Data:
     """Where the windows come from and how rows are made of them."""
 
@@ -300,6 +328,21 @@ def check_model(model: Model) -> None:
     _not_negative(model, "model", ("token_types", "pair_classes", "norm_epsilon"))
     if model.pair_classes and not model.pooler:
         raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
+
+
+def check_head(head: Head, model: Model) -> None:
+    """Raises UserError for a head that cannot stand on the model."""
+    _share(head, "head", ("dropout",))
+    if any(width <= 0 for width in head.hidden):
+        raise UserError(f"config: head.hidden = {head.hidden} must be positive widths")
+    if head.kind in ("classify", "tag") and not head.labels:
+        raise UserError(f"config: head.labels is empty; a head that can {head.kind} names its outputs")
+    if len(set(head.labels)) != len(head.labels):
+        raise UserError(f"config: head.labels has a name twice: {', '.join(head.labels)}")
+    if head.pooled != model.pooler:
+        raise UserError(f"config: head.kind = {head.kind} wants model.pooler = {head.pooled}, and it is {model.pooler}")
+    if model.pair_classes:
+        raise UserError(f"config: a model with a task head has model.pair_classes = 0, not {model.pair_classes}")
 
 
 def check_pairs(config: Pretrain) -> None:

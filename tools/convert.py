@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config import UserError
-from bertlite_jax.convert import huggingface, parameters, quantize
+from bertlite_jax.convert import huggingface, parameters, quantize, sources, weights
 
 
 def to_hf(
@@ -35,7 +35,8 @@ def to_hf(
         out: Folder to write.
         overwrite: Replace an earlier export.
     """
-    written = huggingface.run_to_hf(run, out, family=None if family == "auto" else family, overwrite=overwrite)
+    loaded = sources.load(run)
+    written = huggingface.to_hf(loaded, out, family=None if family == "auto" else family, overwrite=overwrite)
     print(f"{out}: {written}, {_megabytes(pathlib.Path(out) / huggingface.WEIGHTS)} of weights")
 
 
@@ -47,10 +48,10 @@ def from_hf(folder: tyro.conf.Positional[str], out: tyro.conf.Positional[str], o
         out: Folder to write.
         overwrite: Replace an earlier result.
     """
-    params, model = huggingface.from_hf(folder)
-    huggingface.save_params(params, model, out, overwrite=overwrite)
-    heads = [part for part in parameters.OPTIONAL_PARTS if part not in params]
-    print(f"{out}: {_megabytes(pathlib.Path(out) / huggingface.OUR_WEIGHTS)} of weights")
+    loaded = huggingface.from_hf(folder)
+    weights.save(loaded, out, overwrite=overwrite)
+    heads = [part for part in parameters.OPTIONAL_PARTS if part not in loaded.params]
+    print(f"{out}: {_megabytes(pathlib.Path(out) / weights.FILE)} of weights")
     if heads:
         print(f"not in the checkpoint: {', '.join(heads)}; a run that starts from here draws what it needs of them")
 
@@ -71,11 +72,11 @@ def int8(
         keep: Parts that stay float, by the start of their names, such as pooler pair layers/ffn/down.
         overwrite: Replace the file.
     """
-    params, model = huggingface.load_weights(run)
-    container = quantize.quantize(params, model, bits=bits, keep=keep)
+    loaded = sources.load(run)
+    container = quantize.quantize(loaded.params, loaded.model, bits=bits, keep=keep)
     size = quantize.save(container, pathlib.Path(out) / quantize.FILE, overwrite=overwrite)
     table = Table("tensor", "shape", "largest error / channel's largest weight", "error (rms, relative)")
-    for name, (largest, mean) in quantize.errors(params, container).items():
+    for name, (largest, mean) in quantize.errors(loaded.params, container).items():
         table.add_row(name, "x".join(map(str, container.integers[name].shape)), f"{largest:.5f}", f"{mean:.5f}")
     Console().print(table)
     numbers = [*container.integers.values(), *container.floats.values()]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import Head, Model, UserError
 
 Flat = dict[str, np.ndarray]
 """Arrays by flat name, such as `layers/ffn/up/kernel`."""
@@ -36,8 +36,8 @@ def nest(flat: Flat) -> dict[str, Any]:
     return params
 
 
-def shapes(model: Model) -> dict[str, tuple[int, ...]]:
-    """Shape of every parameter of the pretraining model, by flat name."""
+def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter, by flat name: of the pretraining model, or of the task model with `head`."""
     v, e, d, f = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
     size = model.stack_sizes
     built = {
@@ -61,6 +61,8 @@ def shapes(model: Model) -> dict[str, tuple[int, ...]]:
         built |= {"final_norm/scale": (d,), "final_norm/bias": (d,)}
     if model.pooler:
         built |= {"pooler/kernel": (d, d), "pooler/bias": (d,)}
+    if head is not None:
+        return built | _head_shapes(head, d)
     built |= {"mlm/dense/kernel": (d, e), "mlm/dense/bias": (e,), "mlm/norm/scale": (e,), "mlm/norm/bias": (e,)}
     built["mlm/bias"] = (v,)
     if model.pair_classes:
@@ -68,13 +70,23 @@ def shapes(model: Model) -> dict[str, tuple[int, ...]]:
     return built
 
 
-def check_shapes(flat: Flat, model: Model, where: str) -> None:
+def _head_shapes(head: Head, width: int) -> dict[str, tuple[int, ...]]:
+    built = {}
+    layers = {f"hidden_{i}": wide for i, wide in enumerate(head.hidden)} | {"output": head.outputs}
+    for name, out in layers.items():
+        built |= {f"head/{name}/kernel": (width, out), f"head/{name}/bias": (out,)}
+        width = out
+    return built
+
+
+def check_shapes(flat: Flat, model: Model, where: str, head: Head | None = None) -> None:
     """Raises one UserError that lists every missing, unknown and wrongly shaped parameter.
 
-    A part of `OPTIONAL_PARTS` may be missing as a whole.
+    A part of `OPTIONAL_PARTS` may be missing as a whole where there is no task head.
     """
-    wanted = shapes(model)
-    absent = {part for part in OPTIONAL_PARTS if not any(path.split("/")[0] == part for path in flat)}
+    wanted = shapes(model, head)
+    optional = () if head else OPTIONAL_PARTS
+    absent = {part for part in optional if not any(path.split("/")[0] == part for path in flat)}
     missing = [path for path in wanted if path not in flat and path.split("/")[0] not in absent]
     unknown = [path for path in flat if path not in wanted]
     found = {path: tuple(flat[path].shape) for path in wanted if path in flat}

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Pretrain, UserError
-from bertlite_jax.convert import huggingface
+from bertlite_jax.convert import sources
 from bertlite_jax.data import batches, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.model import precision
@@ -111,7 +111,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
     config = config_files.read_json(folder / "config.json")
     # The run's own copy; where it was trained from may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
-    params, _ = huggingface.load_weights(folder)
+    params = sources.load(folder).params
     tokenizer = tokenizers.load(str(folder / "tokenizer"))
     compute = precision.resolve(config.model.compute, jax.default_backend())
     # What the run was trained with may not work here, as cuDNN's attention does not on a CPU.

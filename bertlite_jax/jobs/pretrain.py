@@ -19,7 +19,7 @@ import numpy as np
 
 from bertlite_jax import config as settings
 from bertlite_jax.config import Pretrain, UserError
-from bertlite_jax.convert import huggingface, parameters
+from bertlite_jax.convert import parameters, sources
 from bertlite_jax.data import batches, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
@@ -268,7 +268,7 @@ def _init(model: PretrainingModel, key: jax.Array) -> Any:
 
 def _given_weights(init: str, config: Pretrain, shapes: Any) -> Any:
     """Parameters of another run or program, which fit the config."""
-    params, _ = huggingface.load_weights(init)
+    params = sources.load(init).params
     params = parameters.pad_vocabulary(params, config.model)
     warm_start.check_shapes(shapes, params, init)
     return params

@@ -16,7 +16,7 @@ from rich.table import Table
 
 import bertlite_jax
 from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run
-from bertlite_jax.convert import huggingface, parity, quantize
+from bertlite_jax.convert import huggingface, parity, quantize, sources
 from bertlite_jax.data import corpus as corpora
 from bertlite_jax.data import source
 from bertlite_jax.data.batches import evaluation_rows
@@ -108,7 +108,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 
     # --- Model to files ---------------------------------------------------------------------------------------------
     _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
-    huggingface.run_to_hf(run, run / "hf", overwrite=True)
+    huggingface.to_hf(sources.load(run), run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config)
     _head(console, "5/6", "8-bit weights", f"python tools/convert.py int8 {run} {run}/int8")
     summary |= _int8(run)
@@ -147,8 +147,8 @@ def _parity(run: pathlib.Path, config: Pretrain) -> float | None:
         return None
     held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
     ids = _first_windows(held_out, 4)
-    params, model = huggingface.load_weights(run)
-    difference = parity.max_abs_diff(params, model, run / "hf", ids)
+    trained = sources.load(run)
+    difference = parity.max_abs_diff(trained.params, trained.model, run / "hf", ids)
     print(f"largest difference to transformers in PyTorch over logits and hidden states: {difference:.1e}")
     if difference > 1e-4:
         raise RuntimeError(f"quickstart: the export differs from PyTorch by {difference}; at most 1e-4 is right")

@@ -9,7 +9,7 @@ import pytest
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Data, Model, Pretrain
-from bertlite_jax.convert import huggingface, parameters, quantize
+from bertlite_jax.convert import parameters, quantize, sources
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.train import checkpoint
 
@@ -66,8 +66,8 @@ def test_a_run_becomes_a_folder_of_transformers(run, command, tmp_path, capsys):
         "README.md",
     }
     assert "albert" in capsys.readouterr().out
-    params, model = huggingface.load_weights(run)
-    back, _ = huggingface.load_weights(tmp_path / "out")
+    loaded = sources.load(run)
+    params, model, back = loaded.params, loaded.model, sources.load(tmp_path / "out").params
     for path, value in parameters.flatten(parameters.pad_vocabulary(back, model)).items():
         np.testing.assert_array_equal(value, parameters.flatten(params)[path])
 
@@ -76,7 +76,8 @@ def test_a_folder_of_transformers_becomes_one_to_start_from(run, command, tmp_pa
     assert command(["to-hf", str(run), str(tmp_path / "hf")]) == 0
     assert command(["from-hf", str(tmp_path / "hf"), str(tmp_path / "ours")]) == 0
     assert "not in the checkpoint" not in capsys.readouterr().out
-    params, model = huggingface.load_weights(tmp_path / "ours")
+    loaded = sources.load(tmp_path / "ours")
+    params, model = loaded.params, loaded.model
     assert model.vocab_multiple == 1
     assert parameters.missing_parts(params, model) == []
 

@@ -9,6 +9,7 @@ import pytest
 
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import huggingface, parameters
+from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
 
 TEXT = [
@@ -35,7 +36,7 @@ def export(tokenizer: tokenizers.Tokenizer, out: pathlib.Path, **changes) -> pat
     )
     model = dataclasses.replace(model, **changes)
     flat = {path: np.zeros(shape, np.float32) for path, shape in parameters.shapes(model).items()}
-    huggingface.to_hf(parameters.nest(flat), model, tokenizer, out, pair_task="sop")
+    huggingface.to_hf(Weights(parameters.nest(flat), model, tokenizer=tokenizer, pair_task="sop"), out)
     return out
 
 

@@ -13,7 +13,8 @@ import pytest
 import safetensors.numpy
 
 from bertlite_jax.config import Model, UserError
-from bertlite_jax.convert import hf_config, huggingface, parameters
+from bertlite_jax.convert import hf_config, huggingface, parameters, sources, weights
+from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.model.heads import PretrainingModel
 
@@ -145,7 +146,7 @@ def test_transformers_computes_what_our_model_computes(case, tmp_path, encode):
     model, architecture = CASES[case]
     params = random_params(model)
     batch = padded_batch(model, encode)
-    huggingface.to_hf(params, model, None, tmp_path / "out", pair_task="sop")
+    huggingface.to_hf(Weights(params, model, pair_task="sop"), tmp_path / "out")
     ours = our_outputs(params, model, batch)
     theirs = their_outputs(tmp_path / "out", architecture, batch)
     assert ours.keys() == theirs.keys()
@@ -162,8 +163,9 @@ def test_transformers_computes_what_our_model_computes(case, tmp_path, encode):
 def test_the_way_back_gives_the_same_bits_and_the_same_shape(case, tmp_path):
     model, _ = CASES[case]
     params = random_params(model)
-    huggingface.to_hf(params, model, None, tmp_path / "out", pair_task="sop")
-    back, found = huggingface.from_hf(tmp_path / "out")
+    huggingface.to_hf(Weights(params, model, pair_task="sop"), tmp_path / "out")
+    loaded = huggingface.from_hf(tmp_path / "out")
+    back, found = loaded.params, loaded.model
     assert found == dataclasses.replace(model, vocab_multiple=1)
     wanted = parameters.flatten(params)
     read = parameters.flatten(parameters.pad_vocabulary(back, model))
@@ -190,7 +192,8 @@ def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_
         config = kind(**sizes)
     theirs = getattr(transformers, name)(config)
     theirs.save_pretrained(tmp_path)
-    params, model = huggingface.from_hf(tmp_path)
+    loaded = huggingface.from_hf(tmp_path)
+    params, model = loaded.params, loaded.model
     parts = {"Model": {"mlm", "pair"}, "ForMaskedLM": {"pooler", "pair"}, "ForPreTraining": set()}
     suffix = next(part for part in parts if name.endswith(part))
     assert set(parameters.OPTIONAL_PARTS) - params.keys() - {"pooler"} == parts[suffix] - {"pooler"}
@@ -222,9 +225,10 @@ def test_an_export_imports_neither_torch_nor_transformers(tmp_path):
         "import sys, numpy as np\n"
         "from bertlite_jax.config import Model\n"
         "from bertlite_jax.convert import huggingface, parameters\n"
+        "from bertlite_jax.convert.weights import Weights\n"
         "model = Model(vocab_size=20, embed_size=4, hidden_size=8, num_layers=1, num_heads=2, ffn_size=8)\n"
         "flat = {path: np.zeros(shape, np.float32) for path, shape in parameters.shapes(model).items()}\n"
-        f"huggingface.to_hf(parameters.nest(flat), model, None, {str(tmp_path / 'out')!r}, pair_task='sop')\n"
+        f"huggingface.to_hf(Weights(parameters.nest(flat), model, pair_task='sop'), {str(tmp_path / 'out')!r})\n"
         "print([name for name in ('torch', 'transformers', 'jax', 'flax') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -247,7 +251,7 @@ def test_the_config_uses_their_names():
 
 
 def test_the_weights_say_that_they_are_pytorchs_and_leave_tied_tensors_out(tmp_path):
-    huggingface.to_hf(random_params(SHARED), SHARED, None, tmp_path / "out", pair_task="sop")
+    huggingface.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop"), tmp_path / "out")
     with safetensors.safe_open(tmp_path / "out" / "model.safetensors", framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
         assert not any("decoder" in name for name in file.keys())
@@ -255,7 +259,7 @@ def test_the_weights_say_that_they_are_pytorchs_and_leave_tied_tensors_out(tmp_p
 
 def test_the_model_card_states_the_figures_of_the_run(tmp_path):
     facts = {"steps": 1200, "valid_mlm_accuracy": 0.4321, "valid_pair_accuracy": None}
-    huggingface.to_hf(random_params(SHARED), SHARED, None, tmp_path / "out", pair_task="sop", facts=facts)
+    huggingface.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop", facts=facts), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     head, _, body = card.removeprefix("---\n").partition("---\n")
     assert "library_name: transformers" in head and "pipeline_tag: fill-mask" in head
@@ -290,17 +294,19 @@ def test_nothing_is_overwritten_and_nothing_half_written(tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "diary.txt").write_text("mine")
     with pytest.raises(UserError, match="exists; pass --overwrite"):
-        huggingface.to_hf(params, SHARED, None, tmp_path / "notes", pair_task="sop")
+        huggingface.to_hf(Weights(params, SHARED, pair_task="sop"), tmp_path / "notes")
     with pytest.raises(UserError, match="no earlier output"):
-        huggingface.to_hf(params, SHARED, None, tmp_path / "notes", pair_task="sop", overwrite=True)
+        huggingface.to_hf(Weights(params, SHARED, pair_task="sop"), tmp_path / "notes", overwrite=True)
     broken = json.loads(json.dumps({}))
     with pytest.raises(UserError, match="missing"):
-        huggingface.to_hf(broken, SHARED, None, tmp_path / "broken", pair_task="sop")
+        huggingface.to_hf(Weights(broken, SHARED, pair_task="sop"), tmp_path / "broken")
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
-    huggingface.to_hf(params, SHARED, None, tmp_path / "out", pair_task="sop")
+    huggingface.to_hf(Weights(params, SHARED, pair_task="sop"), tmp_path / "out")
     other = random_params(SHARED, seed=1)
-    huggingface.to_hf(other, SHARED, None, tmp_path / "out", pair_task="sop", overwrite=True)
-    np.testing.assert_array_equal(huggingface.from_hf(tmp_path / "out")[0]["pair"]["kernel"], other["pair"]["kernel"])
+    huggingface.to_hf(Weights(other, SHARED, pair_task="sop"), tmp_path / "out", overwrite=True)
+    np.testing.assert_array_equal(
+        huggingface.from_hf(tmp_path / "out").params["pair"]["kernel"], other["pair"]["kernel"]
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "out"]
 
 
@@ -310,7 +316,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(safetensors.numpy, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        huggingface.to_hf(random_params(SHARED), SHARED, None, tmp_path / "out", pair_task="sop")
+        huggingface.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -319,12 +325,12 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
 
 @pytest.fixture
 def exported(tmp_path) -> pathlib.Path:
-    huggingface.to_hf(random_params(SHARED), SHARED, None, tmp_path / "exported", pair_task="sop")
+    huggingface.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop"), tmp_path / "exported")
     return tmp_path / "exported"
 
 
 def test_shards_are_read_like_one_file(exported):
-    wanted, _ = huggingface.from_hf(exported)
+    wanted = huggingface.from_hf(exported).params
     tensors = safetensors.numpy.load_file(exported / "model.safetensors")
     names = sorted(tensors)
     index = {}
@@ -334,7 +340,7 @@ def test_shards_are_read_like_one_file(exported):
         index |= dict.fromkeys(part, file)
     (exported / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     (exported / "model.safetensors").unlink()
-    jax.tree.map(np.testing.assert_array_equal, huggingface.from_hf(exported)[0], wanted)
+    jax.tree.map(np.testing.assert_array_equal, huggingface.from_hf(exported).params, wanted)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -342,7 +348,7 @@ def test_half_precision_becomes_float32(exported, dtype):
     tensors = safetensors.numpy.load_file(exported / "model.safetensors")
     half = {name: value.astype(jnp.dtype(dtype)) for name, value in tensors.items()}
     safetensors.numpy.save_file(half, exported / "model.safetensors")
-    params, _ = huggingface.from_hf(exported)
+    params = huggingface.from_hf(exported).params
     assert params["pair"]["kernel"].dtype == np.float32
     np.testing.assert_array_equal(
         params["pair"]["kernel"], half["sop_classifier.classifier.weight"].T.astype(np.float32)
@@ -388,11 +394,11 @@ def test_a_truncated_or_missing_file_is_one_clear_line(exported):
 
 
 def test_weights_are_loaded_from_every_kind_of_folder(exported, tmp_path):
-    params, model = huggingface.load_weights(exported)
-    huggingface.save_params(params, model, tmp_path / "ours")
-    again, same = huggingface.load_weights(tmp_path / "ours")
-    assert same == model == SHARED
-    jax.tree.map(np.testing.assert_array_equal, again, params)
+    loaded = sources.load(exported)
+    weights.save(loaded, tmp_path / "ours")
+    again = sources.load(tmp_path / "ours")
+    assert again.model == loaded.model == SHARED
+    jax.tree.map(np.testing.assert_array_equal, again.params, loaded.params)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="is neither a run's work directory"):
-        huggingface.load_weights(tmp_path / "empty")
+        sources.load(tmp_path / "empty")

@@ -1,0 +1,51 @@
+"""Where weights come from: a run, a folder of `transformers`, or one of our own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+
+from bertlite_jax import config_files
+from bertlite_jax.config import UserError
+from bertlite_jax.convert import huggingface, quantize, weights
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import tokenizer as tokenizers
+
+
+def load(path: os.PathLike[str] | str) -> Weights:
+    """Weights to start from or to export.
+
+    Args:
+      path: a run's work directory (its newest good checkpoint, the vocabulary padded as its config says;
+        `parameters.pad_vocabulary` fits other weights to it), a folder of `transformers`, one that `weights.save` or
+        `quantize.save` wrote.
+
+    Raises:
+      UserError: none of these, or damaged.
+    """
+    folder = pathlib.Path(path)
+    if (folder / "checkpoints").is_dir():
+        return _of_run(folder)
+    if (folder / weights.FILE).is_file():
+        return weights.load(folder)
+    if (folder / quantize.FILE).is_file():
+        container = quantize.load(folder / quantize.FILE)
+        return Weights(quantize.restore(container), container.model)
+    if (folder / "config.json").is_file():
+        return huggingface.from_hf(folder)
+    raise UserError(
+        f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
+        f"config.json), nor one that convert.py wrote (no {weights.FILE}, no {quantize.FILE})"
+    )
+
+
+def _of_run(run: pathlib.Path) -> Weights:
+    from bertlite_jax.train import checkpoint
+
+    trained = config_files.read_json(run / "config.json")
+    params, _ = checkpoint.restore_params(run / "checkpoints")
+    summary = run / "summary.json"
+    facts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    tokenizer = tokenizers.load(run / "tokenizer")
+    return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, facts)

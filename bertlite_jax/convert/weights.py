@@ -1,0 +1,95 @@
+"""Weights with everything that an export needs to know of them, and our own folder of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from bertlite_jax import config_files
+from bertlite_jax.config import Head, Model, UserError, check_head, check_model
+from bertlite_jax.convert import parameters
+from bertlite_jax.convert.folders import new_folder, write_json
+from bertlite_jax.data import tokenizer as tokenizers
+
+FILE = "params.safetensors"
+_FORMAT = "bertlite parameters 1"
+
+Path = os.PathLike[str] | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A model as it is exported.
+
+    Attributes:
+      params: nested parameters, arrays, as `PretrainingModel` has them, or `TaskModel` where there is a head. Heads of
+        the pretraining model may be missing.
+      model: their shape.
+      head: of a task model; None for a pretrained one.
+      tokenizer: None where the source had none.
+      pair_task: what the pair head was trained on.
+      facts: figures of the run, by the names in `summary.json`; for the model card.
+    """
+
+    params: dict[str, Any]
+    model: Model
+    head: Head | None = None
+    tokenizer: tokenizers.Tokenizer | None = None
+    pair_task: str = "none"
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def save(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
+    """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`."""
+    flat = {path: np.ascontiguousarray(value) for path, value in parameters.flatten(weights.params).items()}
+    stated = {"format": _FORMAT, "model": dataclasses.asdict(weights.model), "pair_task": weights.pair_task}
+    if weights.head:
+        stated["head"] = dataclasses.asdict(weights.head)
+    with new_folder(out, overwrite, FILE) as folder:
+        safetensors.numpy.save_file(flat, folder / FILE, metadata={"format": _FORMAT})
+        write_json(folder / "config.json", stated)
+        if weights.tokenizer:
+            shutil.copytree(weights.tokenizer.folder, folder / "tokenizer")
+
+
+def load(folder: pathlib.Path) -> Weights:
+    """Reads what `save` wrote. Raises UserError where it is damaged."""
+    where = folder / "config.json"
+    stated = read_json(where)
+    model = config_files.from_dict(Model, stated["model"], str(where))
+    check_model(model)
+    head = config_files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
+    if head:
+        check_head(head, model)
+    flat = read_safetensors(folder / FILE)
+    parameters.check_shapes(flat, model, str(folder), head)
+    tokenizer = tokenizers.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+    return Weights(parameters.nest(flat), model, head, tokenizer, stated.get("pair_task", "none"))
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """An object of a JSON file. Raises UserError where it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"convert: {path} does not exist; is its folder a model of transformers?") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"convert: {path}:{error.lineno}: not JSON: {error.msg}") from error
+
+
+def read_safetensors(path: pathlib.Path) -> parameters.Flat:
+    """All tensors of a file. Raises UserError where it is missing or damaged."""
+    try:
+        return safetensors.numpy.load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"convert: {path} does not exist") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error

@@ -1,0 +1,86 @@
+"""Hidden states become answers: classes of a text or pair, choices, tags of tokens, spans.
+
+Letters: B rows, L tokens, P windows a row, D hidden, C outputs. Sources: google-research/bert:run_classifier.py and
+run_squad.py; the task classes of huggingface/transformers, whose DistilBERT pools with a ReLU.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from bertlite_jax import config as settings
+from bertlite_jax.model.encoder import Encoder, Linear, dropout
+from bertlite_jax.model.heads import gather_rows
+from bertlite_jax.model.precision import Compute
+
+# Where the head draws its dropout mask, apart from the encoder's places (0, and 1 + layer).
+_HEAD_SITE = 1 << 20
+
+
+class TaskHead(nn.Module):
+    """Hidden layers if any, dropout, and the outputs: [B, N, D] -> [B, N, C] float32."""
+
+    config: settings.Model
+    head: settings.Head
+
+    @nn.compact
+    def __call__(self, states: Array, dropout_keys: Array | None) -> Array:
+        x = states.astype(jnp.float32)
+        for number, width in enumerate(self.head.hidden):
+            x = _activate(Linear(width, self.config.init_std, "float32", name=f"hidden_{number}")(x), self.head)
+        if dropout_keys is not None:
+            dropout_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(dropout_keys, _HEAD_SITE)
+        x = dropout(x, dropout_keys, self.head.dropout)
+        return Linear(self.head.outputs, self.config.init_std, "float32", name="output")(x)
+
+
+class TaskModel(nn.Module):
+    """Encoder with one task head; its parameters lie beside the encoder's, under `head`."""
+
+    config: settings.Model
+    head: settings.Head
+    compute: Compute = "float32"
+
+    def setup(self):
+        self.encoder = Encoder(self.config, self.compute)
+        nn.share_scope(self, self.encoder)
+        if self.head.pooled:
+            self.pooler = Linear(self.config.hidden_size, self.config.init_std, "float32")
+        self.task = TaskHead(self.config, self.head, name="head")
+
+    def __call__(
+        self,
+        tokens: Array,
+        segments: Array,
+        positions: Array,
+        token_types: Array,
+        cls: Array,
+        dropout_keys: Array | None = None,
+    ) -> Array:
+        """Logits, float32.
+
+        Args:
+          tokens, segments, positions, token_types, dropout_keys: as for `Encoder`.
+          cls: [B, P] int32, where each window's [CLS] stands; read by `classify` and `choose` only.
+
+        Returns:
+          [B, P, C] for `classify`, [B, P, 1] for `choose` (every choice is a window), [B, L, C] for `tag`, [B, L, 2]
+          for `span` (start, end). Logits at padding mean nothing.
+        """
+        hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
+        return self.task(self.pooled(hidden, cls) if self.head.pooled else hidden, dropout_keys)
+
+    def pooled(self, hidden: Array, cls: Array) -> Array:
+        """Dense and the head's activation on the state of each [CLS]: [B, L, D], [B, P] -> [B, P, D] float32."""
+        return _activate(self.pooler(gather_rows(hidden, cls).astype(jnp.float32)), self.head)
+
+    def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
+        """Projected embeddings and the output of every layer: N + 1 arrays [B, L, D]."""
+        return self.encoder.hidden_states(tokens, segments, positions, token_types)
+
+
+def _activate(x: Array, head: settings.Head) -> Array:
+    return jnp.tanh(x) if head.activation == "tanh" else jax.nn.relu(x)

@@ -1,0 +1,97 @@
+"""Answers read the states they should, and the parameters are those that the exports expect."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from bertlite_jax.config import Head, Model, UserError, check_head
+from bertlite_jax.convert import parameters
+from bertlite_jax.model.task_heads import TaskModel
+
+SMALL = Model(
+    vocab_size=50,
+    embed_size=8,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
+    ffn_size=32,
+    max_positions=16,
+    init_std=0.2,
+    pair_classes=0,
+)
+WITHOUT_POOLER = dataclasses.replace(SMALL, pooler=False)
+CASES = {
+    "classify": (SMALL, Head(labels=("bad", "good", "so-so"))),
+    "hidden_layers": (SMALL, Head(hidden=(12, 6))),
+    "regression": (SMALL, Head(labels=("score",), problem="regression")),
+    "distilbert": (SMALL, Head(activation="relu")),
+    "choose": (SMALL, Head(kind="choose", labels=())),
+    "tag": (WITHOUT_POOLER, Head(kind="tag", labels=("O", "B", "I"))),
+    "span": (WITHOUT_POOLER, Head(kind="span", labels=())),
+}
+IDS = np.arange(24).reshape(2, 12) + 5
+INPUTS = {
+    "tokens": IDS,
+    "segments": np.repeat([[1, 2]], 6, axis=1) * np.ones_like(IDS),
+    "positions": np.tile(np.arange(6), (2, 2)),
+    "token_types": np.zeros_like(IDS),
+    "cls": np.array([[0, 6], [0, 6]]),
+}
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    model, head = CASES[request.param]
+    task = TaskModel(model, head)
+    params = jax.jit(lambda key: task.init(key, **INPUTS)["params"])(jax.random.key(0))
+    return model, head, task, params
+
+
+def test_the_parameters_are_those_that_the_exports_know(case):
+    model, head, _, params = case
+    found = {path: value.shape for path, value in parameters.flatten(params).items()}
+    assert found == parameters.shapes(model, head)
+
+
+def test_one_answer_a_window_or_one_a_token(case):
+    _, head, task, params = case
+    logits = task.apply({"params": params}, **INPUTS)
+    assert logits.shape == (2, 2 if head.pooled else 12, head.outputs)
+    assert logits.dtype == np.float32
+
+
+def test_an_answer_reads_its_own_window_only(case):
+    _, head, task, params = case
+    other = {**INPUTS, "tokens": INPUTS["tokens"] + (INPUTS["segments"] == 2)}
+    before, after = (np.asarray(task.apply({"params": params}, **inputs)) for inputs in (INPUTS, other))
+    first, second = (slice(0, 1), slice(1, 2)) if head.pooled else (slice(0, 6), slice(6, 12))
+    np.testing.assert_array_equal(before[:, first], after[:, first])
+    assert (before[:, second] != after[:, second]).any()
+
+
+def test_dropout_draws_anew_for_each_key_and_none_without(case):
+    _, _, task, params = case
+    keys = jax.random.split(jax.random.key(1), 2)
+    plain = np.asarray(task.apply({"params": params}, **INPUTS))
+    drawn = np.asarray(task.apply({"params": params}, **INPUTS, dropout_keys=keys))
+    again = np.asarray(task.apply({"params": params}, **INPUTS, dropout_keys=keys))
+    np.testing.assert_array_equal(drawn, again)
+    assert (drawn != plain).any()
+
+
+@pytest.mark.parametrize(
+    "head, model, message",
+    [
+        (Head(labels=()), SMALL, "head.labels is empty"),
+        (Head(labels=("a", "a")), SMALL, "a name twice"),
+        (Head(kind="tag"), SMALL, "wants model.pooler = False"),
+        (Head(), WITHOUT_POOLER, "wants model.pooler = True"),
+        (Head(hidden=(0,)), SMALL, "positive widths"),
+        (Head(), dataclasses.replace(SMALL, pair_classes=2), "model.pair_classes = 0"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused(head, model, message):
+    with pytest.raises(UserError, match=message):
+        check_head(head, model)
