@@ -51,8 +51,8 @@ def bench_data(
     Raises:
       UserError: the corpus cannot be used, or `steps` is not positive.
     """
-    if steps < 1 or batch_rows < 1:
-        raise UserError(f"bench: steps = {steps} and batch_rows = {batch_rows} must be positive")
+    if steps < 1 or batch_rows < 1 or threads < 1:
+        raise UserError(f"bench: steps = {steps}, batch_rows = {batch_rows} and threads = {threads} must be positive")
     data = Data(
         corpus=(corpus,),
         tokenizer=tokenizer,

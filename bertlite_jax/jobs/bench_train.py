@@ -138,17 +138,7 @@ def _build(
     if not tokenizer:
         console.print(f"bench: a tokenizer of {VOCAB_SIZE:,} pieces from {', '.join(inputs)}", soft_wrap=True)
         tokenizer = str(scratch / "tokenizer")
-        make_tokenizer(
-            inputs,
-            tokenizer,
-            vocab_size=VOCAB_SIZE,
-            kind="sentencepiece",
-            lower=True,
-            keep_accents=False,
-            word_segmenter="pieces",
-            text_field="text",
-            language="auto",
-        )
+        make_tokenizer(inputs, tokenizer, vocab_size=VOCAB_SIZE)
     made = []
     for length in lengths:
         folder = str(scratch / f"corpus{length}")

@@ -13,9 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.config import Data, Pretrain, UserError
 from bertlite_jax.convert import sources
-from bertlite_jax.data import batches, source
+from bertlite_jax.data import batches, corpus_folder, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.model import precision
 from bertlite_jax.model.heads import PretrainingModel
@@ -91,6 +91,18 @@ def figures(totals: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in means.items()}
 
 
+def _row_length(data: Data, max_positions: int) -> int:
+    """Tokens in a row: as trained, or more where a corpus was built for longer rows and the model has the positions."""
+    built = {folder: corpus_folder.read_meta(folder)["length"] for folder in data.corpus}
+    for folder, length in built.items():
+        if length > max_positions:
+            raise UserError(
+                f"evaluate: {folder} has windows for rows of {length} tokens and the model {max_positions} positions; "
+                f"build it with --length {max_positions}"
+            )
+    return max(data.length, *built.values())
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A run that was trained, as evaluation, prediction and export need it."""
@@ -143,6 +155,7 @@ def evaluate(
     data = dataclasses.replace(
         config.data, corpus=corpus or config.data.corpus, weights=(), pair_task=pair_task or config.data.pair_task
     )
+    data = dataclasses.replace(data, length=_row_length(data, config.model.max_positions))
     classes = config.model.pair_classes
     if pair_task and PAIR_CLASSES[pair_task] not in (0, classes):
         raise UserError(f"evaluate: {run} has a pair head of {classes} classes; {pair_task} cannot be scored with it")

@@ -86,7 +86,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     _head(console, "1/6", "tokenizer", f"bertlite tokenizer {TEXT} --out {data}/tokenizer --vocab-size {VOCAB_SIZE}")
     if not (data / "tokenizer").is_dir():
         data.mkdir(parents=True, exist_ok=True)
-        _make_tokenizer(data / "tokenizer")
+        make_tokenizer([str(TEXT)], str(data / "tokenizer"), vocab_size=VOCAB_SIZE, language="en")
     _head(
         console, "2/6", "corpus", f"bertlite corpus {TEXT} --tokenizer {data}/tokenizer --out {data}/corpus --length 32"
     )
@@ -125,20 +125,6 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 
 def _head(console: Console, number: str, what: str, command: str) -> None:
     console.print(f"\n[bold]{number} {what}[/bold]   [dim]{command}[/dim]", soft_wrap=True)
-
-
-def _make_tokenizer(out: pathlib.Path) -> None:
-    make_tokenizer(
-        [str(TEXT)],
-        str(out),
-        vocab_size=VOCAB_SIZE,
-        kind="sentencepiece",
-        lower=True,
-        keep_accents=False,
-        word_segmenter="pieces",
-        text_field="text",
-        language="en",
-    )
 
 
 def _parity(run: pathlib.Path, config: Pretrain) -> float | None:

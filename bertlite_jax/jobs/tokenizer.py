@@ -16,12 +16,12 @@ def make_tokenizer(
     out: str,
     *,
     vocab_size: int,
-    kind: Literal["sentencepiece", "wordpiece", "bpe"],
-    lower: bool,
-    keep_accents: bool,
-    word_segmenter: Literal["pieces", "jieba"],
-    text_field: str,
-    language: str,
+    kind: Literal["sentencepiece", "wordpiece", "bpe"] = "sentencepiece",
+    lower: bool = True,
+    keep_accents: bool = False,
+    word_segmenter: Literal["pieces", "jieba"] = "pieces",
+    text_field: str = "text",
+    language: str = "auto",
     on_bad_text: texts.OnBadText = "refuse",
     overwrite: bool = False,
 ) -> tokenizers.Tokenizer:
@@ -30,15 +30,22 @@ def make_tokenizer(
     Args:
       text: files or folders to learn from; or a single released vocabulary to adopt.
       out: folder to write.
-      vocab_size, kind, lower, keep_accents, word_segmenter: as for `data.tokenizer.train`; of these an adopted
-        vocabulary only takes `word_segmenter`.
+      vocab_size, kind, lower, keep_accents, word_segmenter: as for `data.tokenizer.train`. An adopted vocabulary has
+        its own size and kind, and decides on case and accents unless they are to be kept.
       text_field, language, on_bad_text: as for `data.text.read_sentences`.
       overwrite: replace a tokenizer that is there.
     """
     if not text:
         raise UserError("tokenizer: no text; name files, folders of them, or one released vocabulary")
     if len(text) == 1 and is_vocabulary(text[0]):
-        made = tokenizers.from_vocab(text[0], out, word_segmenter=word_segmenter, overwrite=overwrite)
+        made = tokenizers.from_vocab(
+            text[0],
+            out,
+            lower=None if lower else False,
+            keep_accents=keep_accents or None,
+            word_segmenter=word_segmenter,
+            overwrite=overwrite,
+        )
     else:
         sentences = texts.read_sentences(text, language=language, text_field=text_field, on_bad_text=on_bad_text)
         made = tokenizers.train(

@@ -16,6 +16,7 @@ import pytest
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Data, Diverged, Mask, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.data import corpus
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs.evaluate import evaluate
 from bertlite_jax.jobs.fill_mask import fill_mask
@@ -233,6 +234,14 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(prepared, 
 def checkpoint_is_sealed(run: pathlib.Path, at_least: int) -> bool:
     sums = (run / "checkpoints").glob("*/SHA256SUMS")
     return any(path.parent.name.isdigit() and int(path.parent.name) >= at_least for path in sums)
+
+
+def test_another_corpus_is_scored_as_far_as_the_model_has_positions(prepared, tmp_path, trained):
+    for length, name in ((48, "shorter"), (96, "longer")):
+        corpus.build([prepared.text], prepared.tokenizer, str(tmp_path / name), length=length, workers=1)
+    assert evaluate(str(trained), corpus=(str(tmp_path / "shorter"),), rows=2)["valid_predictions"] > 0
+    with pytest.raises(UserError, match="rows of 96 tokens and the model 64 positions; build it with --length 64"):
+        evaluate(str(trained), corpus=(str(tmp_path / "longer"),), rows=2)
 
 
 # --- Starting from weights -------------------------------------------------------------------------------------------
