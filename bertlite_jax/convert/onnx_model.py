@@ -1,54 +1,198 @@
-"""The encoder as ONNX nodes, over an arithmetic that decides in which numbers products are made.
+"""The encoder and a head as one ONNX model, written straight from the parameters.
+
+Nodes stand in the patterns that ONNX Runtime replaces by its own operators when it loads a file on a CPU (Gelu and
+FastGelu with their bias, sums that are normalised, scaled products), and that any other reader runs as they are.
 
 Letters: B rows, L tokens, E embedding, D hidden, H heads, K width of a head, V vocabulary.
+Sources: model/encoder.py, which this repeats; microsoft/onnxruntime:onnxruntime/core/optimizer (gelu_fusion.cc,
+fast_gelu_fusion.cc, skip_layer_norm_fusion.cc, matmul_scale_fusion.cc) for the patterns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+import json
+import math
+from typing import Literal
 
-from bertlite_jax.convert.onnx_graph import Graph
+import numpy as np
+import onnx
+
+import bertlite_jax
+from bertlite_jax.config import Model, UserError
+from bertlite_jax.convert import onnx_heads, parameters
+from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Draft, Site, dense, layer_norm
+from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_input, constant, finish, node
+from bertlite_jax.convert.weights import Weights
+
+__all__ = ["FAR", "Arithmetic", "Output", "Site", "build", "choose_output"]
+
+Output = Literal["auto", "states", "fill-mask", "sentence"]
+
+FAR = -1e9
+"""Added to the scores of padding. Finite, so that a row of nothing but padding has a softmax."""
 
 
-class Site(NamedTuple):
-    """One application of one stored dense layer.
+def build(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> onnx.ModelProto:
+    """The model as ONNX: opset 17, any number of rows and any length up to `max_positions`.
 
-    Attributes:
-      path: of the parameters without their leaf, such as `layers/ffn/up` or `pooler`.
-      index: which one of the stacked parameters; None where they are not stacked.
-      layer: number of the layer that applies it; None outside the layers.
+    Inputs, int64: `input_ids`, `attention_mask` (1 for tokens, 0 for padding) and, where the model has token types,
+    `token_type_ids`; [batch, sequence], for a head that chooses [batch, choices, sequence]. Outputs, float32:
+
+        states      last_hidden_state [B, L, D] and, where there is a pooler, pooler_output [B, D]
+        fill-mask   logits [B, L, V]
+        sentence    sentence_embedding [B, D], of length 1, and token_embeddings [B, L, D]
+        classify    logits [B, C]           choose   logits [B, choices]
+        tag         logits [B, L, C]        span     start_logits and end_logits, each [B, L]
+
+    Args:
+      weights: parameters, shape and head.
+      arithmetic: of the products with weights, such as `onnx_float.float32(weights)`.
+      output: auto is the task head's answer where there is one, else fill-mask, else states.
+
+    Raises:
+      UserError: the weights have no such head, or are too large for a file.
     """
-
-    path: str
-    index: int | None = None
-    layer: int | None = None
-
-    @property
-    def name(self) -> str:
-        """One for each application: `layers.3.ffn.up`."""
-        return _numbered(self.path, self.layer)
-
-    @property
-    def weight(self) -> str:
-        """One for each stored tensor: `layers.0.ffn.up` wherever the first group is applied."""
-        return _numbered(self.path, self.index)
-
-
-def _numbered(path: str, number: int | None) -> str:
-    first, *rest = path.split("/")
-    return ".".join([first, *([] if number is None else [str(number)]), *rest])
+    output, head = choose_output(weights, output), weights.head
+    model = dataclasses.replace(weights.model, vocab_multiple=1)
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    parameters.check_shapes(flat, model, "parameters", head)
+    draft = Draft(Graph(), flat, model, arithmetic)
+    ids, mask, types = _inputs(draft, choices=output == "auto" and head is not None and head.kind == "choose")
+    states = _encoder(draft, ids, mask, types)
+    if output == "states":
+        onnx_heads.states(draft, states, head)
+    elif output == "sentence":
+        onnx_heads.sentence(draft, states, mask)
+    elif output == "fill-mask":
+        onnx_heads.fill_mask(draft, states)
+    else:
+        assert head is not None
+        onnx_heads.task(draft, states, head)
+    return finish(draft.graph, "bertlite", _metadata(weights, output))
 
 
-class Arithmetic(NamedTuple):
-    """In which numbers the products with weights are made; all values between them are float32.
+def choose_output(weights: Weights, output: Output) -> Output:
+    """What `auto` stands for: `auto` itself, a task head's answer, only where there is such a head.
 
-    Attributes:
-      dense: (graph, x, site) -> y. x [B, L, In] or [B, In]; times the site's kernel, plus its bias.
-      rows: (graph, ids, path) -> x. Rows of an embedding table, `path` such as `embeddings/word/embedding`.
-      decode: (graph, x) -> logits. x [B, L, E] times the transposed word table, plus `mlm/bias`: [B, L, V].
+    Raises:
+      UserError: fill-mask of weights without that head.
     """
+    if output == "auto" and weights.head is None:
+        return "fill-mask" if "mlm" in weights.params else "states"
+    if output == "fill-mask" and "mlm" not in weights.params:
+        raise UserError('convert: onnx: these weights have no masked-LM head; use --output states, "sentence" or auto')
+    return output
 
-    dense: Callable[[Graph, str, Site], str]
-    rows: Callable[[Graph, str, str], str]
-    decode: Callable[[Graph, str], str]
+
+def _metadata(weights: Weights, output: Output) -> dict[str, str]:
+    """What a reader of the file alone should know; values other than texts are JSON."""
+    head = weights.head
+    facts = {
+        "bertlite_version": bertlite_jax.__version__,
+        "output": head.kind if head and output == "auto" else output,
+        "model": json.dumps(dataclasses.asdict(weights.model)),
+    }
+    if head:
+        facts |= {"labels": json.dumps(head.labels, ensure_ascii=False), "problem": head.problem}
+    return facts
+
+
+# --- The encoder ---------------------------------------------------------------------------------------------------
+
+
+def _inputs(draft: Draft, choices: bool) -> tuple[str, str, str]:
+    """Declares the inputs; returns ids, mask and token types ("" without), all [B, L] with choices as rows."""
+    shape = ["batch", "choices", "sequence"] if choices else ["batch", "sequence"]
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * bool(draft.model.token_types)
+    values = [add_input(draft.graph, name, shape) for name in names]
+    if choices:
+        last = node(draft.graph, "Shape", "input_ids", name="sequence", start=-1)
+        rows = node(draft.graph, "Concat", constant(draft.graph, [-1], np.int64), last, name="rows", axis=0)
+        values = [node(draft.graph, "Reshape", value, rows, name=f"{value}.rows") for value in values]
+    return values[0], values[1], values[2] if draft.model.token_types else ""
+
+
+def _encoder(draft: Draft, ids: str, mask: str, types: str) -> str:
+    """Hidden states of the last layer, [B, L, D]."""
+    x = _embed(draft, ids, types)
+    far = _far(draft, mask)
+    for layer in range(draft.model.num_layers):
+        x = _block(draft, x, far, layer)
+    return layer_norm(draft, x, Site("final_norm")) if draft.model.norm == "pre" else x
+
+
+def _embed(draft: Draft, ids: str, types: str) -> str:
+    """Rows of the tables, summed, normalised and projected: [B, L] -> [B, L, D]."""
+    graph, c = draft.graph, draft.model
+    # Counted along the row rather than taken from the length, so that readers know the shape of all that follows.
+    ones = node(graph, "Mul", ids, constant(graph, 0, np.int64), name="positions")
+    ones = node(graph, "Add", ones, constant(graph, 1, np.int64), name="positions")
+    positions = node(graph, "CumSum", ones, constant(graph, 1, np.int64), name="positions", exclusive=1)
+    x = draft.arithmetic.rows(graph, ids, "embeddings/word/embedding")
+    if types:
+        x = node(graph, "Add", x, draft.arithmetic.rows(graph, types, "embeddings/token_type/embedding"))
+    x = node(graph, "Add", x, draft.arithmetic.rows(graph, positions, "embeddings/position/embedding"))
+    x = layer_norm(draft, x, Site("embeddings/norm"))
+    return dense(draft, x, Site("projection")) if c.embed_size != c.hidden_size else x
+
+
+def _far(draft: Draft, mask: str) -> str:
+    """What is added to the scores: 0 at tokens, FAR at padding; [B, L] -> [B, 1, 1, L]."""
+    graph = draft.graph
+    wide = node(graph, "Unsqueeze", mask, constant(graph, [1, 2], np.int64), name="mask")
+    kept = node(graph, "Cast", wide, name="mask", to=FLOAT)
+    absent = node(graph, "Sub", constant(graph, 1.0), kept, name="mask")
+    return node(graph, "Mul", absent, constant(graph, FAR), name="mask")
+
+
+def _site(model: Model, part: str, name: str, layer: int) -> Site:
+    """Where the layer `layer` finds `layers/part/name` in its stack."""
+    depth = model.num_layers // model.stack_sizes[part]
+    return Site(f"layers/{part}/{name}", layer // depth, layer)
+
+
+def _block(draft: Draft, x: str, far: str, layer: int) -> str:
+    """One layer, [B, L, D] -> [B, L, D]."""
+    for part, apply in (("attention", _attention), ("ffn", _feed_forward)):
+        norm = _site(draft.model, "norms", part, layer)
+        name = f"layers.{layer}.{part}.sum"
+        if draft.model.norm == "post":
+            x = layer_norm(draft, node(draft.graph, "Add", apply(draft, x, far, layer), x, name=name), norm)
+        else:
+            x = node(draft.graph, "Add", apply(draft, layer_norm(draft, x, norm), far, layer), x, name=name)
+    return x
+
+
+def _attention(draft: Draft, x: str, far: str, layer: int) -> str:
+    """Multi-head attention and its output product, [B, L, D] -> [B, L, D].
+
+    The scores are scaled, not the queries: ONNX Runtime makes that part of the product (FusedMatMul's alpha).
+    """
+    graph, c = draft.graph, draft.model
+    name = f"layers.{layer}.attention"
+
+    def heads(part: str, order: list[int]) -> str:
+        y = dense(draft, x, _site(c, "attention", part, layer))
+        y = node(
+            graph, "Reshape", y, constant(graph, [0, 0, c.num_heads, c.head_size], np.int64), name=f"{name}.{part}"
+        )
+        return node(graph, "Transpose", y, name=f"{name}.{part}", perm=order)
+
+    q_BHLK, k_BHKL, v_BHLK = heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]), heads("value", [0, 2, 1, 3])
+    scores = node(graph, "MatMul", q_BHLK, k_BHKL, name=f"{name}.scores")
+    scores = node(graph, "Mul", scores, constant(graph, 1 / math.sqrt(c.head_size)), name=f"{name}.scores")
+    scores = node(graph, "Add", scores, far, name=f"{name}.scores")
+    weights = node(graph, "Softmax", scores, name=f"{name}.weights", axis=-1)
+    mixed = node(graph, "MatMul", weights, v_BHLK, name=f"{name}.mixed")
+    mixed = node(graph, "Transpose", mixed, name=f"{name}.mixed", perm=[0, 2, 1, 3])
+    mixed = node(graph, "Reshape", mixed, constant(graph, [0, 0, c.hidden_size], np.int64), name=f"{name}.mixed")
+    return dense(draft, mixed, _site(c, "attention", "output", layer))
+
+
+def _feed_forward(draft: Draft, x: str, far: str, layer: int) -> str:
+    """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
+    del far
+    x = dense(draft, x, _site(draft.model, "ffn", "up", layer))
+    x = onnx_heads.activation(draft.graph, x, draft.model.activation, f"layers.{layer}.ffn.activation")
+    return dense(draft, x, _site(draft.model, "ffn", "down", layer))

@@ -1,0 +1,49 @@
+"""Products in float32: kernels and tables as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertlite_jax.convert import parameters
+from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Site
+from bertlite_jax.convert.onnx_graph import Graph, constant, node, tensor
+from bertlite_jax.convert.weights import Weights
+
+
+def float32(weights: Weights) -> Arithmetic:
+    """The arithmetic of the parameters themselves. Padded rows of the vocabulary are left out.
+
+    The word table stands once in the file: Gather reads its rows, and Gemm multiplies with it transposed.
+    """
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    flat = {path: np.asarray(value, np.float32) for path, value in flat.items()}
+
+    def stored(graph: Graph, site: Site, leaf: str) -> str:
+        array = flat[f"{site.path}/{leaf}"]
+        return tensor(graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
+
+    def dense(graph: Graph, x: str, site: Site) -> str:
+        y = node(graph, "MatMul", x, stored(graph, site, "kernel"), name=site.name)
+        return node(graph, "Add", y, stored(graph, site, "bias"), name=site.name)
+
+    def rows(graph: Graph, ids: str, path: str) -> str:
+        name = path.replace("/", ".")
+        return node(graph, "Gather", tensor(graph, name, flat[path]), ids, name=name.removesuffix(".embedding"))
+
+    def decode(graph: Graph, x: str) -> str:
+        table = tensor(graph, "embeddings.word.embedding", flat["embeddings/word/embedding"])
+        bias = tensor(graph, "mlm.bias", flat["mlm/bias"])
+        shape = node(graph, "Shape", x, name="mlm.logits", start=0, end=2)
+        shape = node(
+            graph, "Concat", shape, constant(graph, [len(flat["mlm/bias"])], np.int64), name="mlm.logits", axis=0
+        )
+        flat_x = node(graph, "Reshape", x, constant(graph, [-1, table_width(flat)], np.int64), name="mlm.logits")
+        logits = node(graph, "Gemm", flat_x, table, bias, name="mlm.logits", transB=1)
+        return node(graph, "Reshape", logits, shape, name="mlm.logits")
+
+    return Arithmetic(dense, rows, decode)
+
+
+def table_width(flat: parameters.Flat) -> int:
+    """E, the width of the word table."""
+    return flat["embeddings/word/embedding"].shape[1]

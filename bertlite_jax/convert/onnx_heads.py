@@ -1,0 +1,93 @@
+"""Hidden states become a model's outputs: the heads of model/heads.py and model/task_heads.py as ONNX nodes.
+
+Letters: B rows, L tokens, D hidden, E embedding, V vocabulary, C outputs of a task head.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from bertlite_jax.config import Head
+from bertlite_jax.convert.onnx_arithmetic import Draft, Site, dense, layer_norm
+from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_output, constant, node, nodes
+
+
+def states(draft: Draft, hidden: str, head: Head | None) -> None:
+    """Outputs last_hidden_state [B, L, D] and, where the model has a pooler, pooler_output [B, D]."""
+    width = draft.model.hidden_size
+    pooled = _pooled(draft, hidden, head) if "pooler/kernel" in draft.flat else ""
+    add_output(draft.graph, hidden, "last_hidden_state", ["batch", "sequence", width])
+    if pooled:
+        add_output(draft.graph, pooled, "pooler_output", ["batch", width])
+
+
+def sentence(draft: Draft, hidden: str, mask: str) -> None:
+    """Outputs sentence_embedding [B, D], the mean over tokens made of length 1, and token_embeddings [B, L, D].
+
+    A row without tokens gives zeros. Source: huggingface/sentence-transformers: models/Pooling.py and Normalize.py.
+    """
+    graph, width = draft.graph, draft.model.hidden_size
+    kept = node(graph, "Cast", node(graph, "Unsqueeze", mask, constant(graph, [2], np.int64), name="mean"), to=FLOAT)
+    tokens = constant(graph, [1], np.int64)
+    total = node(graph, "ReduceSum", node(graph, "Mul", hidden, kept, name="mean"), tokens, name="mean", keepdims=0)
+    count = node(graph, "ReduceSum", kept, tokens, name="count", keepdims=0)
+    mean = node(graph, "Div", total, node(graph, "Max", count, constant(graph, 1e-9), name="count"), name="mean")
+    length = node(graph, "ReduceL2", mean, name="length", axes=[1], keepdims=1)
+    unit = node(graph, "Div", mean, node(graph, "Max", length, constant(graph, 1e-12), name="length"), name="unit")
+    add_output(graph, unit, "sentence_embedding", ["batch", width])
+    add_output(graph, hidden, "token_embeddings", ["batch", "sequence", width])
+
+
+def fill_mask(draft: Draft, hidden: str) -> None:
+    """Output logits [B, L, V]."""
+    x = dense(draft, hidden, Site("mlm/dense"))
+    x = activation(draft.graph, x, draft.model.activation, "mlm.activation")
+    x = layer_norm(draft, x, Site("mlm/norm"))
+    logits = draft.arithmetic.decode(draft.graph, x)
+    add_output(draft.graph, logits, "logits", ["batch", "sequence", draft.model.vocab_size])
+
+
+def task(draft: Draft, hidden: str, head: Head) -> None:
+    """The outputs that a head of its kind has (`onnx_model.build`), raw logits in every case."""
+    graph = draft.graph
+    x = _pooled(draft, hidden, head) if head.pooled else hidden
+    for number in range(len(head.hidden)):
+        x = dense(draft, x, Site(f"head/hidden_{number}"))
+        x = node(graph, "Tanh" if head.activation == "tanh" else "Relu", x, name=f"head.hidden_{number}")
+    x = dense(draft, x, Site("head/output"))
+    if head.kind == "classify":
+        add_output(graph, x, "logits", ["batch", head.outputs])
+    elif head.kind == "tag":
+        add_output(graph, x, "logits", ["batch", "sequence", head.outputs])
+    elif head.kind == "choose":
+        shape = node(graph, "Shape", "input_ids", name="choices", start=0, end=2)
+        add_output(graph, node(graph, "Reshape", x, shape, name="choices"), "logits", ["batch", "choices"])
+    else:
+        for part, name in zip(nodes(graph, "Split", x, outputs=2, name="span", axis=-1), ("start", "end")):
+            value = node(graph, "Squeeze", part, constant(graph, [-1], np.int64), name=f"span.{name}")
+            add_output(graph, value, f"{name}_logits", ["batch", "sequence"])
+
+
+def _pooled(draft: Draft, hidden: str, head: Head | None) -> str:
+    """Dense and activation on the state of the first token, [CLS]: [B, L, D] -> [B, D]."""
+    first = node(draft.graph, "Gather", hidden, constant(draft.graph, 0, np.int64), name="cls", axis=1)
+    x = dense(draft, first, Site("pooler"))
+    return node(draft.graph, "Relu" if head and head.activation == "relu" else "Tanh", x, name="pooler")
+
+
+def activation(graph: Graph, x: str, kind: str, name: str) -> str:
+    """The activation named in `Model.activation`, as the nodes that ONNX Runtime makes a Gelu or FastGelu of."""
+    if kind == "relu":
+        return node(graph, "Relu", x, name=name)
+    one, half = constant(graph, 1.0), constant(graph, 0.5)
+    if kind == "gelu_erf":
+        scaled = node(graph, "Div", x, constant(graph, math.sqrt(2.0)), name=name)
+        share = node(graph, "Add", node(graph, "Erf", scaled, name=name), one, name=name)
+        return node(graph, "Mul", node(graph, "Mul", x, share, name=name), half, name=name)
+    cube = node(graph, "Pow", x, constant(graph, 3.0), name=name)
+    inner = node(graph, "Add", x, node(graph, "Mul", cube, constant(graph, 0.044715), name=name), name=name)
+    inner = node(graph, "Mul", inner, constant(graph, math.sqrt(2.0 / math.pi)), name=name)
+    share = node(graph, "Add", node(graph, "Tanh", inner, name=name), one, name=name)
+    return node(graph, "Mul", node(graph, "Mul", x, half, name=name), share, name=name)
