@@ -136,7 +136,7 @@ def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, 
             f"convert: onnx: {size / 1e9:.1f} GB of tensors; an ONNX file holds at most 2.1 GB. Write the model as a "
             "folder of transformers (to-hf), or a smaller one"
         )
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), at) for at, array in graph.initializers.items()]
+    tensors = [numpy_helper.from_array(np.asarray(array, order="C"), at) for at, array in graph.initializers.items()]
     made = helper.make_graph(graph.nodes, name, graph.inputs, graph.outputs, tensors)
     versions = {"": OPSET, **(opsets or {})}
     model = helper.make_model(
