@@ -29,6 +29,7 @@ ONLY_IN = {
     "transformers": ("convert/parity.py", "jobs/bench_train.py", "jobs/peer.py"),
     "tensorflow": (),
     "onnx": ("convert/",),
+    "onnxruntime": ("convert/onnx_session.py", "convert/ort_format.py", "convert/bundled/", "jobs/"),
 }
 
 

@@ -1,0 +1,202 @@
+"""One folder that answers anywhere: tokenizer, float32 and 8-bit ONNX, labels, a script, and a check of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import runpy
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import bertlite_jax
+from bertlite_jax.config import UserError
+from bertlite_jax.convert import hf_tokenizer, onnx_float, onnx_integer, onnx_model, quantize
+from bertlite_jax.convert.folders import new_folder, write_json
+from bertlite_jax.convert.onnx_graph import save
+from bertlite_jax.convert.weights import Weights
+
+ABOUT = "bundle.json"
+MODELS = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+_CODE = pathlib.Path(__file__).parent / "bundled"
+_PACKAGES = ("onnx", "onnxruntime", "tokenizers", "numpy")
+
+_SENTENCES = (
+    "The lamp on the desk had been lit since five o'clock.",
+    "It was the worst dinner that I have ever been asked to pay for.",
+    "Nobody in the village could remember such a warm and generous summer.",
+    "The committee meets on Monday, 3 March, in the old town hall of Geneva.",
+    "He read the letter twice, put it away, and said nothing at all.",
+    "What a wonderful story, and how well she told it!",
+)
+_CHOICES = ("It was dark outside.", "Somebody had paid for it.", "The hall was empty.")
+
+
+def write(
+    weights: Weights,
+    out: os.PathLike[str] | str,
+    *,
+    bits: int = 7,
+    leave_out: Sequence[str] = (),
+    examples: Sequence[dict[str, Any]] = (),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes the bundle and checks it once with its own script.
+
+    Args:
+      weights: with a tokenizer. Task heads answer as such, a pretrained model fills masks, an encoder without a head
+        gives sentence vectors.
+      out: folder. It can be moved anywhere and needs no network.
+      bits, leave_out: as for `quantize.quantize`.
+      examples: inputs whose answers are stored for `predict.py --check`, as `predict.py --file` reads them; empty:
+        some English sentences.
+      overwrite: replace an earlier bundle.
+
+    Returns:
+      {"kind", "bytes": {file: size}, "agreement": share of the examples that both models answer alike}.
+
+    Raises:
+      UserError: no tokenizer, or `out` is in the way.
+    """
+    if weights.tokenizer is None:
+        raise UserError("convert: bundle: these weights have no tokenizer; a bundle takes text, so it needs one")
+    output = "sentence" if weights.head is None and "mlm" not in weights.params else "auto"
+    container = quantize.quantize(weights, bits=bits, leave_out=leave_out)
+    with new_folder(out, overwrite, ABOUT) as folder:
+        (folder / "onnx").mkdir()
+        save(onnx_model.build(weights, onnx_float.float32(weights), output), folder / MODELS["float32"])
+        save(onnx_model.build(weights, onnx_integer.per_token(container), output), folder / MODELS["int8"])
+        hf_tokenizer.build(weights.tokenizer).save(str(folder / "tokenizer.json"))
+        kind = _kind(weights, output)
+        (folder / "predict.py").write_text(script(kind), encoding="utf-8")
+        about = _about(weights, kind)
+        about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}
+        about["check"] = []
+        write_json(folder / ABOUT, about)
+        about["check"] = _answers(_script_of(folder), list(examples) or _examples(weights, kind))
+        write_json(folder / ABOUT, about)
+        wrong = _script_of(folder)["check"]()
+        if wrong:
+            raise RuntimeError(f"bundle: its own check fails: {wrong}")
+        agreement = _agreement(about["check"])
+        (folder / "README.md").write_text(_readme(about, agreement, folder), encoding="utf-8")
+        sizes = {name: (folder / name).stat().st_size for name in (*about["sha256"], ABOUT, "README.md")}
+    return {"kind": kind, "bytes": sizes, "agreement": agreement}
+
+
+def script(kind: str) -> str:
+    """predict.py for one kind of answer: the common part, with the function `answer` in place of its import."""
+    answer = re.sub(r"^import .*\n|^from .*\n", "", (_CODE / f"{kind}.py").read_text(encoding="utf-8"), flags=re.M)
+    _, _, answer = answer.partition('"""\n')  # Its docstring is for readers of our source.
+    common = (_CODE / "predict.py").read_text(encoding="utf-8")
+    before, _, after = common.partition("from bertlite_jax.convert.bundled.classify import answer\n\n")
+    settings, mark, functions = after.partition("\n\ndef load(")
+    return f"{before.rstrip()}\n\n{settings.rstrip()}\n\n\n{answer.strip()}\n{mark}{functions}"
+
+
+def _kind(weights: Weights, output: str) -> str:
+    """Name of the file that has the function `answer`."""
+    if weights.head is None:
+        return "embed" if output == "sentence" else "fill_mask"
+    if weights.head.kind != "classify":
+        return weights.head.kind
+    return {"single_label": "classify", "multi_label": "labels", "regression": "regress"}[weights.head.problem]
+
+
+def _about(weights: Weights, kind: str) -> dict[str, Any]:
+    assert weights.tokenizer is not None
+    ids, pieces = hf_tokenizer.special_ids(weights.tokenizer), hf_tokenizer.special_pieces(weights.tokenizer)
+    return {
+        "kind": kind,
+        "labels": list(weights.head.labels) if weights.head else [],
+        "max_length": weights.model.max_positions,
+        "pad_id": ids["pad"],
+        "pad_token": pieces["pad"],
+        "mask_id": ids["mask"],
+        "mask_token": pieces["mask"],
+        "models": MODELS,
+        "made": datetime.date.today().isoformat(),
+        "versions": {"bertlite_jax": bertlite_jax.__version__, "python": sys.version.split()[0]}
+        | {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "model": dataclasses.asdict(weights.model),
+    }
+
+
+def _examples(weights: Weights, kind: str) -> list[dict[str, Any]]:
+    if kind == "choose":
+        return [{"text": text, "choices": list(_CHOICES)} for text in _SENTENCES]
+    if kind == "span":
+        context = " ".join(_SENTENCES)
+        return [
+            {"text": text, "pair": context} for text in ("When was the lamp lit?", "Where does the committee meet?")
+        ]
+    if kind == "fill_mask":
+        assert weights.tokenizer is not None
+        mask = hf_tokenizer.special_pieces(weights.tokenizer)["mask"]
+        return [{"text": re.sub(r"(\S+)([.!])$", rf"{mask}\2", text)} for text in _SENTENCES]
+    pairs = [{"text": a, "pair": b} for a, b in zip(_SENTENCES, _SENTENCES[1:])]
+    return [{"text": text} for text in _SENTENCES] + (pairs if weights.model.token_types > 1 and kind != "tag" else [])
+
+
+def _script_of(folder: pathlib.Path) -> dict[str, Any]:
+    """The names that the folder's predict.py defines; nothing is left beside it."""
+    return runpy.run_path(str(folder / "predict.py"), run_name="predict")
+
+
+def _answers(predict: dict[str, Any], inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    models = {name: predict["load"](name) for name in MODELS}
+    return [{"input": one} | {name: predict["predict"](model, one) for name, model in models.items()} for one in inputs]
+
+
+def _agreement(cases: list[dict[str, Any]]) -> float:
+    return sum(case["float32"]["answer"] == case["int8"]["answer"] for case in cases) / len(cases)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readme(about: dict[str, Any], agreement: float, folder: pathlib.Path) -> str:
+    shown = [{"input": case["input"], "answer": case["int8"]} for case in about["check"][:2]]
+    lines = "\n".join(_short(json.dumps(one, ensure_ascii=False)) for one in shown)
+    files = "\n".join(
+        f"| `{name}` | {(folder / name).stat().st_size / 1e6:.2f} | `{sha}` |" for name, sha in about["sha256"].items()
+    )
+    labels = f"; labels: {', '.join(about['labels'])}" if about["labels"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    return f"""# A text encoder that answers offline
+
+```
+pip install onnxruntime tokenizers
+python predict.py "a text"                 one answer; a second text is the first one's pair
+python predict.py --file inputs.jsonl      one answer a line
+python predict.py --check                  are all files and answers as they were?
+```
+
+From Python: `import predict; model = predict.load(); predict.predict(model, {{"text": "a text"}})`.
+`load("float32")` takes the weights before they were made 8-bit. On the stored examples both answer alike in
+{agreement:.0%} of the cases. Inputs and answers, one a line:
+
+```
+{lines}
+```
+
+At most {about["max_length"]} pieces are read; longer input is cut. Kind of answer: {about["kind"]}{labels}.
+
+| file | MB | SHA-256 |
+|---|---|---|
+{files}
+
+Made on {about["made"]} with {versions}.
+"""
+
+
+def _short(line: str) -> str:
+    return line if len(line) < 400 else f"{line[:400]} ..."

@@ -1,0 +1,66 @@
+"""Answers of the model in this folder, offline. It needs onnxruntime and tokenizers, nothing else.
+
+python predict.py "a text" ["its pair"]      python predict.py --file inputs.jsonl      python predict.py --check
+README.md shows inputs and answers. With --float32 the weights are those before they were made 8-bit.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+
+import numpy as np
+import onnxruntime
+import tokenizers
+
+from bertlite_jax.convert.bundled.classify import answer
+
+HERE = pathlib.Path(__file__).resolve().parent
+ABOUT = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
+FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+
+
+def load(weights="int8"):
+    """The tokenizer, and a session with the weights `int8` or `float32`."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    tokenizer.enable_truncation(ABOUT["max_length"])
+    tokenizer.enable_padding(pad_id=ABOUT["pad_id"], pad_token=ABOUT["pad_token"])
+    return tokenizer, onnxruntime.InferenceSession(HERE / ABOUT["models"][weights], providers=["CPUExecutionProvider"])
+
+
+def predict(model, item):
+    """The answer to {"text": ...}, {"text": ..., "pair": ...} or {"text": ..., "choices": [...]}."""
+    tokenizer, session = model
+    pairs = [(item["text"], other) for other in item.get("choices", [item.get("pair")])]
+    rows = tokenizer.encode_batch([pair if pair[1] is not None else pair[0] for pair in pairs])
+    feed = {i.name: np.array([getattr(row, FIELDS[i.name]) for row in rows]) for i in session.get_inputs()}
+    if "choices" in item:  # [choices, length] becomes [1, choices, length].
+        feed = {name: ids[None] for name, ids in feed.items()}
+    outputs = {o.name: value[0] for o, value in zip(session.get_outputs(), session.run(None, feed))}
+    return answer(item, rows[0], outputs, tokenizer, ABOUT)
+
+
+def check():
+    """What is not as it was when this folder was made: damaged files, other answers."""
+    sums = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in ABOUT["sha256"]}
+    wrong = [f"{name} is damaged" for name in sums if sums[name] != ABOUT["sha256"][name]]
+    for weights in ABOUT["models"] if not wrong else ():
+        model = load(weights)
+        for case in ABOUT["check"]:
+            now, then = predict(model, case["input"]), case[weights]
+            if now["answer"] != then["answer"] or abs(now["score"] - then["score"]) > 0.02 * max(1, abs(then["score"])):
+                wrong.append(f"{weights} weights: {case['input']} gives {now}, and gave {then}")
+    return wrong
+
+
+if __name__ == "__main__":
+    given = [word for word in sys.argv[1:] if word != "--float32"]
+    if given == ["--check"]:
+        sys.exit("\n".join(check()) or print("All files and answers are as they were."))
+    if given[:1] == ["--file"] and len(given) == 2:
+        asked = [json.loads(line) for line in open(given[1], encoding="utf-8") if line.strip()]
+    else:
+        asked = [dict(zip(("text", "pair"), given))] if given else sys.exit(__doc__)
+    loaded = load("float32" if "--float32" in sys.argv else "int8")
+    for one in asked:
+        print(json.dumps(predict(loaded, one), ensure_ascii=False))

@@ -1,0 +1,173 @@
+"""A bundle answers wherever it lies, without this package and without a network, and knows when it is damaged."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.convert import bundle, parameters
+from bertlite_jax.convert.bundled import tag
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import tokenizer as tokenizers
+
+MODEL = Model(
+    vocab_size=300,
+    embed_size=8,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
+    ffn_size=32,
+    max_positions=96,
+    pair_classes=0,
+)
+POOLERLESS = dataclasses.replace(MODEL, pooler=False)
+HEADS = {
+    "fill_mask": None,
+    "classify": Head(labels=("bad", "good", "so-so")),
+    "labels": Head(labels=("rude", "short"), problem="multi_label"),
+    "regress": Head(labels=("similarity",), problem="regression"),
+    "choose": Head(kind="choose", labels=()),
+    "tag": Head(kind="tag", labels=("O", "B-place", "I-place")),
+    "span": Head(kind="span", labels=()),
+}
+PREAMBLE = """
+import runpy, socket, sys
+for name in ("bertlite_jax", "jax", "flax", "onnx", "torch", "transformers", "safetensors", "sentencepiece"):
+    sys.modules[name] = None  # Importing it fails.
+def refused(*args, **kwargs):
+    raise OSError("no network here")
+socket.socket.connect = socket.getaddrinfo = refused
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def weights_of(prepared, kind: str) -> Weights:
+    head = HEADS[kind]
+    model = MODEL if head is None or head.pooled else POOLERLESS
+    rng = np.random.default_rng(0)
+    shapes = parameters.shapes(model, head)
+    flat = {path: rng.normal(size=shape, scale=0.3).astype(np.float32) for path, shape in shapes.items()}
+    return Weights(parameters.nest(flat), model, head, tokenizers.load(prepared.tokenizer))
+
+
+def predict(folder: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", PREAMBLE, str(folder / "predict.py"), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def tagger(prepared, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("bundle") / "tagger"
+    bundle.write(weights_of(prepared, "tag"), out)
+    return out
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind, prepared, tmp_path):
+    made = bundle.write(weights_of(prepared, kind), tmp_path / "here")
+    assert made["kind"] == kind
+    there = tmp_path / "somewhere else" / "moved"
+    there.parent.mkdir()
+    shutil.move(tmp_path / "here", there)
+    checked = predict(there, "--check")
+    assert (checked.returncode, checked.stderr) == (0, "")
+    item = {"text": "alice was [MASK] tired", "pair": "of sitting by her sister on the bank"}
+    if kind == "choose":
+        item = {"text": "alice was", "choices": ["tired", "a rabbit", "late"]}
+    (tmp_path / "inputs.jsonl").write_text(json.dumps(item) + "\n")
+    answered = predict(there, "--file", str(tmp_path / "inputs.jsonl"))
+    assert answered.returncode == 0, answered.stderr
+    found = json.loads(answered.stdout)
+    assert {"answer", "score"} <= found.keys()
+    if kind == "span":
+        assert found["answer"] == item["pair"][found["start"] : found["end"]]
+    if kind == "choose":
+        assert found["answer"] == int(np.argmax(found["scores"])) and len(found["scores"]) == 3
+    if kind == "fill_mask":
+        assert len(found["answer"]) == 1 and len(found["top"][0]) == 5
+    if kind in ("classify", "labels", "regress"):
+        assert list(found["scores"]) == list(HEADS[kind].labels)
+
+
+def test_a_vector_where_there_is_no_head(prepared, tmp_path):
+    given = weights_of(prepared, "fill_mask")
+    bare = {name: part for name, part in given.params.items() if name != "mlm"}
+    assert bundle.write(dataclasses.replace(given, params=bare), tmp_path / "out")["kind"] == "embed"
+    vectors = [
+        json.loads(predict(tmp_path / "out", *extra, "a text").stdout)["vector"] for extra in ([], ["--float32"])
+    ]
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1.0, abs=1e-5)
+    assert np.dot(*vectors) > 0.99
+
+
+def test_spans_join_words_of_one_label_and_follow_the_first_piece():
+    """Known by hand: `B-` opens, `I-` goes on, another piece of a word is not asked."""
+    text = "to New York, Geneva"
+
+    class Row:
+        offsets = [(0, 0), (0, 2), (3, 6), (7, 9), (9, 11), (11, 12), (13, 19), (0, 0)]
+        word_ids = [None, 0, 1, 2, 2, 3, 4, None]
+
+    best = [1, 0, 1, 2, 0, 0, 1, 1]
+    logits = np.eye(3, dtype=np.float32)[best] * 9
+    about = {"labels": ["O", "B-place", "I-place"]}
+    found = tag.answer({"text": text}, Row, {"logits": logits}, None, about)
+    assert found["answer"] == [["place", "New York"], ["place", "Geneva"]]
+    assert found["spans"] == [[3, 11], [13, 19]]
+
+
+@pytest.mark.parametrize("name", ["onnx/model_quantized.onnx", "tokenizer.json"])
+def test_the_check_names_a_damaged_file(tagger, tmp_path, name):
+    shutil.copytree(tagger, tmp_path / "copy")
+    content = bytearray((tmp_path / "copy" / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "copy" / name).write_bytes(content)
+    checked = predict(tmp_path / "copy", "--check")
+    assert checked.returncode == 1 and f"{name} is damaged" in checked.stderr
+
+
+def test_the_check_names_another_answer(tagger, tmp_path):
+    shutil.copytree(tagger, tmp_path / "copy")
+    about = json.loads((tmp_path / "copy" / "bundle.json").read_text())
+    about["check"][0]["int8"]["answer"] = [["place", "Atlantis"]]
+    (tmp_path / "copy" / "bundle.json").write_text(json.dumps(about))
+    checked = predict(tmp_path / "copy", "--check")
+    assert checked.returncode == 1 and "int8 weights" in checked.stderr and "Atlantis" in checked.stderr
+
+
+def test_own_examples_are_stored(prepared, tmp_path):
+    bundle.write(weights_of(prepared, "classify"), tmp_path / "out", examples=[{"text": "mine", "pair": "own"}])
+    stored = json.loads((tmp_path / "out" / "bundle.json").read_text())["check"]
+    assert [case["input"] for case in stored] == [{"text": "mine", "pair": "own"}]
+
+
+def test_a_bundle_needs_a_tokenizer_and_leaves_nothing_without(prepared, tmp_path):
+    given = dataclasses.replace(weights_of(prepared, "classify"), tokenizer=None)
+    with pytest.raises(UserError, match="have no tokenizer"):
+        bundle.write(given, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_are_the_script_the_models_and_what_tells_of_them(tagger):
+    files = {path.relative_to(tagger).as_posix() for path in tagger.rglob("*") if path.is_file()}
+    assert files == {"README.md", "bundle.json", "predict.py", "tokenizer.json", *bundle.MODELS.values()}
+    script = (tagger / "predict.py").read_text()
+    assert "bertlite_jax" not in script and script.count("def answer(") == 1
+
+
+@pytest.mark.slow
+def test_an_empty_environment_with_the_two_packages_is_enough(tagger, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", "onnxruntime", "tokenizers"]
+    if subprocess.run(install, capture_output=True).returncode:
+        pytest.skip("onnxruntime and tokenizers cannot be installed here")
+    checked = subprocess.run([python, tagger / "predict.py", "--check"], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
