@@ -15,8 +15,8 @@ from bertlite_jax.report import html, metrics
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     """Makes the report of a pretraining run, finished or not.
 
-    `config.json` and `metrics.jsonl` have to be there; `summary.json`, `samples.json`, `environment.json` and the
-    corpora are shown where they are found.
+    `config.json` and `metrics.jsonl` have to be there; `summary.json`, `samples.json`, `environment.json`,
+    `inference.json` and the corpora are shown where they are found.
 
     Returns:
       the path of `report.html`, a single file that needs nothing beside it.
@@ -35,6 +35,7 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
         corpora=corpora,
         samples=_read(workdir / "samples.json", []),
         environment=_read(workdir / "environment.json", {}),
+        inference=_read(workdir / "inference.json", {}),
     )
     path = workdir / "report.html"
     unfinished = workdir / f".report.html.{os.getpid()}"

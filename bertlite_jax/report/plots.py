@@ -30,6 +30,14 @@ class Level(NamedTuple):
     value: float
 
 
+class Bar(NamedTuple):
+    """A value with a name before it and a note behind it."""
+
+    label: str
+    value: float
+    note: str
+
+
 STYLES: dict[str, dict[str, Any]] = {
     "thin": {"color": "#6b8fb3", "linewidth": 1.1},
     "marked": {"color": "#111111", "linewidth": 1.4, "marker": "o", "markersize": 3.6},
@@ -111,6 +119,39 @@ def draw(
             figure.legend(loc="outside upper left", ncols=len(curves) + len(levels), **look)
         file = io.BytesIO()
         figure.savefig(file, format=image, dpi=110, metadata={"Date": None} if image == "svg" else None)
+    return file.getvalue()
+
+
+def draw_bars(bars: Sequence[Bar], unit: str) -> bytes:
+    """Horizontal bars with their notes behind them, the first one on top and hollow, as SVG half a page wide.
+
+    Args:
+      bars: at least one; none of the values negative.
+      unit: the label of the horizontal axis.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError("report: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
+
+    with matplotlib.rc_context(FONTS):
+        figure = Figure(figsize=(4.7, 0.7 + 0.24 * len(bars)), layout="constrained")
+        axes = figure.add_subplot()
+        colors = ["#ffffff", *["#6b8fb3"] * (len(bars) - 1)]
+        values = [bar.value for bar in bars]
+        drawn = axes.barh([bar.label for bar in bars], values, color=colors, edgecolor="#111111", linewidth=0.8)
+        axes.bar_label(drawn, [bar.note for bar in bars], padding=3, fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.45 * max(values))
+        axes.set_xlabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
