@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import safetensors
+
 from bertlite_jax.config import UserError, writing
+
+# Only a write meets these: a full disk, a quota, a limit on the size of files, a read-only file system.
+_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# A read meets these too, so that the file's name has to tell which it was.
+_PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 
 
 @contextlib.contextmanager
@@ -23,7 +32,7 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Itera
       mark: file that tells an earlier output from a folder of something else.
 
     Raises:
-      UserError: `out` is in the way, or cannot be made.
+      UserError: `out` is in the way, cannot be made, or there is no room for what the block writes.
     """
     out = pathlib.Path(os.path.abspath(out))
     in_the_way = out.exists() and not (out.is_dir() and not any(out.iterdir()))
@@ -36,16 +45,26 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Itera
     with writing("convert", out):
         temporary.mkdir(parents=True)
     try:
-        yield temporary
-        if in_the_way:
-            former = out.parent / f".{out.name}.former-{os.getpid()}"
-            os.rename(out, former)
-            os.rename(temporary, out)
-            shutil.rmtree(former)
-        else:
-            os.rename(temporary, out)
+        with output_errors(out, temporary):
+            yield temporary
+            if in_the_way:
+                _exchange(temporary, out)
+            else:
+                os.rename(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(temporary: pathlib.Path, out: pathlib.Path) -> None:
+    """Puts `temporary` where the folder `out` is; that comes back where it fails."""
+    former = out.parent / f".{out.name}.former-{os.getpid()}"
+    os.rename(out, former)
+    try:
+        os.rename(temporary, out)
+    except OSError:
+        os.rename(former, out)
+        raise
+    shutil.rmtree(former)
 
 
 @contextlib.contextmanager
@@ -59,10 +78,45 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool) -> Iterator[pathlib.P
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     try:
-        yield temporary
-        os.replace(temporary, out)
+        with output_errors(out, temporary):
+            yield temporary
+            os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def output_errors(out: pathlib.Path, temporary: pathlib.Path) -> Iterator[None]:
+    """Around the calls that fill `temporary`: what keeps them from writing is named in one line.
+
+    A full disk, a quota and the like are the output's, whichever call met them, since no read does. A refused
+    permission is the output's only where the file is `temporary` or lies in it; any other error passes, and so does
+    every error of an input.
+
+    Raises:
+      UserError: names `out` and the reason.
+    """
+    try:
+        yield
+    except (OSError, safetensors.SafetensorError) as error:
+        number = _write_error(error, str(temporary))
+        if number is None:
+            raise
+        raise UserError(
+            f"convert: {out} cannot be written: {os.strerror(number)}; nothing of it is left. Make room or name "
+            "another place"
+        ) from error
+
+
+def _write_error(error: Exception, temporary: str) -> int | None:
+    """The error number of a failed write into `temporary`; None where the error is about something else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        inside = any(str(name or "").startswith(temporary) for name in (error.filename, error.filename2))
+        known = _WRITE_ERRORS + _PLACE_ERRORS if inside else _WRITE_ERRORS
+        return error.errno if error.errno in known else None
+    # Rust's writer of safetensors says "(os error 28)", and copytree gathers lines with "[Errno 28]".
+    numbers = {int(found) for found in re.findall(r"(?:os error |\[Errno )(\d+)", str(error))}
+    return next((number for number in _WRITE_ERRORS if number in numbers), None)
 
 
 def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:

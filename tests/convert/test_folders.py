@@ -1,8 +1,14 @@
 """An output is complete or absent, and a place that cannot be written is named in one line."""
 
+import errno
 import pathlib
+import shutil
+import subprocess
+import sys
 
 import pytest
+import safetensors
+import safetensors.numpy
 
 from bertlite_jax.config import UserError
 from bertlite_jax.convert import folders
@@ -38,3 +44,117 @@ def test_what_fails_half_way_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError), folders.new_folder(tmp_path / "out", False, "mark") as folder:
         (folder / "half").write_text(str(1 / 0))
     assert list(tmp_path.iterdir()) == []
+
+
+# --- No room ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_device_is_named_and_nothing_is_left(tmp_path):
+    """/dev/full answers every write as a full disk does."""
+    with pytest.raises(UserError, match=r"convert: .*/out cannot be written: No space left on device") as caught:
+        with folders.new_folder(tmp_path / "out", False, "mark") as folder:
+            (folder / "mark").symlink_to("/dev/full")
+            (folder / "mark").write_text("x" * 100_000)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match=r"convert: .*/file cannot be written: No space left on device"):
+        with folders.new_file(tmp_path / "file", False) as path:
+            path.unlink()
+            path.symlink_to("/dev/full")
+            path.write_text("x" * 100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+FULL = """
+import pathlib, resource, sys
+import numpy as np, safetensors.numpy
+from bertlite_jax.config import UserError
+from bertlite_jax.convert import folders
+
+out, limit = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+if limit:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    with folders.new_folder(out / "a", False, "mark") as folder:
+        safetensors.numpy.save_file({"a": np.ones(100_000, np.float32)}, folder / "mark")
+except UserError as error:
+    print(error)
+try:
+    with folders.new_file(out / "b", False) as path:
+        path.write_bytes(bytes(400_000))
+except UserError as error:
+    print(error)
+print(list(out.iterdir()))
+"""
+
+
+def test_a_limit_on_the_size_of_files_is_named_whoever_writes(tmp_path):
+    """Python writes one file and the Rust code of safetensors the other."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path), "4096"], capture_output=True, text=True)
+    first, second, left = done.stdout.splitlines()
+    assert first.startswith(f"convert: {tmp_path}/a cannot be written: File too large")
+    assert second.startswith(f"convert: {tmp_path}/b cannot be written: File too large")
+    assert left == "[]" and not done.stderr
+
+
+def test_a_full_disk_is_named_whoever_writes(tmp_path):
+    """A disk of 64 KiB, in a name space of its own where this system lets users have one."""
+    tiny = f'mount -t tmpfs -o size=64k tmpfs "{tmp_path}" && exec "$@"'
+    command = ["unshare", "-Urm", "sh", "-c", tiny, "sh"]
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True).returncode:
+        pytest.skip("this system does not let a test mount a small disk")
+    done = subprocess.run([*command, sys.executable, "-c", FULL, str(tmp_path), "0"], capture_output=True, text=True)
+    first, second, left = done.stdout.splitlines()
+    assert first.startswith(f"convert: {tmp_path}/a cannot be written: No space left on device")
+    assert second.startswith(f"convert: {tmp_path}/b cannot be written: No space left on device")
+    assert left == "[]" and not done.stderr
+
+
+def test_a_full_disk_is_seen_through_a_copied_folder(tmp_path):
+    """copytree gathers what went wrong and raises an error of its own, without a number."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(bytes(8192))
+    program = (
+        "import pathlib, resource, shutil, sys\n"
+        "from bertlite_jax.config import UserError\n"
+        "from bertlite_jax.convert import folders\n"
+        "place = pathlib.Path(sys.argv[1])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n"
+        "    with folders.new_folder(place / 'out', False, 'mark') as folder:\n"
+        "        shutil.copytree(place / 'source', folder / 'copy')\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.startswith(f"convert: {tmp_path}/out cannot be written: File too large"), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_permission_is_the_outputs_only_inside_the_output(tmp_path):
+    with pytest.raises(UserError, match="out cannot be written: Permission denied"):
+        with folders.new_folder(tmp_path / "out", False, "mark") as folder:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder / "mark"))
+    with pytest.raises(PermissionError):
+        with folders.new_folder(tmp_path / "out", False, "mark"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_that_cannot_be_read_is_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError), folders.new_folder(tmp_path / "out", False, "mark"):
+        (tmp_path / "input").read_bytes()
+    (tmp_path / "input").write_bytes(b"12345678")
+    with pytest.raises(safetensors.SafetensorError), folders.new_file(tmp_path / "out", False):
+        safetensors.numpy.load_file(tmp_path / "input")
+    assert [path.name for path in tmp_path.iterdir()] == ["input"]
+
+
+def test_the_earlier_output_stays_where_the_new_one_fails(tmp_path):
+    make_folder(tmp_path / "out")
+    (tmp_path / "out" / "mark").write_text("earlier")
+    with pytest.raises(UserError, match="No space left"):
+        with folders.new_folder(tmp_path / "out", True, "mark") as folder:
+            (folder / "mark").symlink_to("/dev/full")
+            (folder / "mark").write_text("x" * 100_000)
+    assert (tmp_path / "out" / "mark").read_text() == "earlier"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
