@@ -1,11 +1,13 @@
 """Weights as 8-bit integers with one scale a channel: the container that runtimes' files are written from.
 
-The default range is 7 bits, [-64, 63]. On CPUs without VNNI the product of u8 activations and s8 weights adds two
-terms in 16 bits, and 2 x 255 x 127 does not fit, where 2 x 255 x 64 = 32,640 does.
+The default range of a product's weights is 7 bits, [-64, 63]. On CPUs without VNNI the product of u8 activations and s8
+weights adds two terms in 16 bits, and 2 x 255 x 127 does not fit, where 2 x 255 x 64 = 32,640 does. Tables that are
+looked up and never multiplied have all 8 bits.
 
 The file is safetensors: `NAME` (int8) and `NAME.scale` (f32) for a quantised tensor, `NAME` (f32) for the others, and
-a JSON manifest in the metadata under `bertlite`. Every unique tensor stands once: shared layers are stored by group
-and the tied output table not at all.
+a JSON manifest in the metadata under `bertlite`. Every unique tensor stands once, under a name that says which of a
+stack it is (`layers/3/ffn/up/kernel`; for shared layers the number of the group), so that a single layer can stay f32.
+The tied output table is not repeated.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ import safetensors.numpy
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.folders import new_file
 from bertlite_jax.convert.parameters import Flat
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import tokenizer as tokenizers
 
 FILE = "model.int8.safetensors"
-_FORMAT = "bertlite int8 1"
+WORDS = "embeddings/word/embedding"
+_FORMAT = "bertlite int8 2"
 _KEY = "bertlite"
 
 
@@ -38,10 +43,12 @@ class Container:
 
     Attributes:
       model: the shape, vocabulary trimmed.
-      bits: 7 or 8.
-      integers: int8 by flat name, in the shapes of `parameters.shapes`.
-      scales: f32 by flat name; kernels [S, D, F] have [S, F] and [D, F] have [F], tables [V, E] have [V].
-      floats: f32 by flat name: norms, biases, and what was left out.
+      bits: of the kernels, 7 or 8.
+      integers: int8 by stored name: `layers/3/ffn/up/kernel` [D, F], `pooler/kernel`, `embeddings/word/embedding`.
+      scales: f32 by stored name; kernels [In, Out] have [Out], tables [V, E] have [V].
+      floats: f32 by stored name: norms, biases, and what was left out.
+      head: of a task model.
+      pair_task: what the pair head was trained on.
     """
 
     model: Model
@@ -49,6 +56,75 @@ class Container:
     integers: Flat
     scales: Flat
     floats: Flat
+    head: Head | None = None
+    pair_task: str = "none"
+
+
+# --- Stored names ----------------------------------------------------------------------------------------------------
+
+
+def unstack(flat: Flat) -> Flat:
+    """One array for each layer or group: `layers/ffn/up/kernel` [S, D, F] becomes `layers/0/ffn/up/kernel` [D, F]..."""
+    single: Flat = {}
+    for path, value in flat.items():
+        if path.startswith("layers/"):
+            single |= {f"layers/{i}/{path.removeprefix('layers/')}": part for i, part in enumerate(value)}
+        else:
+            single[path] = value
+    return single
+
+
+def stack(single: Flat) -> Flat:
+    """The inverse of `unstack`."""
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    flat: Flat = {}
+    for path, value in single.items():
+        if path.startswith("layers/"):
+            number, rest = path.removeprefix("layers/").split("/", 1)
+            parts.setdefault(f"layers/{rest}", {})[int(number)] = value
+        else:
+            flat[path] = value
+    return flat | {path: np.stack([group[i] for i in sorted(group)]) for path, group in parts.items()}
+
+
+def belongs(path: str, name: str) -> bool:
+    """Whether a stored tensor is part of `name`: `layers.3`, `layers/3/ffn/up`, `layers.ffn.up` of all, `pooler`."""
+    wanted = name.replace(".", "/").strip("/") + "/"
+    first, *rest = path.split("/")
+    anywhere = "/".join([first, *rest[1:]]) if first == "layers" else path
+    return f"{path}/".startswith(wanted) or f"{anywhere}/".startswith(wanted)
+
+
+# --- Activations -----------------------------------------------------------------------------------------------------
+
+
+def zero_point(path: str, activation: str) -> int:
+    """The u8 number that stands for 0 in a product's rows, whatever the row: u8 holds [-z, 255 - z] steps around it.
+
+    GELU is never below -0.17, so its rows have few steps below zero and nearly twice as many above; a ReLU has none
+    below. A constant costs nothing, and a zero point a row would need a correction by the weights' column sums.
+
+    Args:
+      path: of the product, such as `layers/ffn/down`.
+      activation: `Model.activation`.
+    """
+    if path != "layers/ffn/down":
+        return 128
+    return 0 if activation == "relu" else 32
+
+
+SMALLEST_STEP = 1e-30
+"""Of a row: a row of zeros has a finite reciprocal."""
+
+
+def static_step(low: float, high: float) -> tuple[np.float32, int]:
+    """Step and zero point with which u8 covers [low, high], widened to hold 0 exactly.
+
+    Source: onnx/onnx:docs/Operators.md, DynamicQuantizeLinear.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = max((high - low) / 255, SMALLEST_STEP)
+    return np.float32(step), int(np.clip(np.rint(-low / step), 0, 255))
 
 
 # --- Numbers ---------------------------------------------------------------------------------------------------------
@@ -66,7 +142,8 @@ def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple
     """Symmetric rounding with one scale for each slice along `axis`.
 
     The scale is the smallest for which nothing is clipped, max(max / 63, -min / 64) for 7 bits, so the error of a
-    value is at most half a scale.
+    value is at most half a scale. It is rounded up to a number that f16 holds exactly, so that files can store it in
+    two bytes, unless it is so small that this would cost more than a thousandth.
 
     Args:
       values: float, any shape, finite.
@@ -81,62 +158,79 @@ def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple
     scale = np.maximum(wide.max(axis) / high, wide.min(axis) / low)
     # A slice of denormal numbers would have a scale that underflows in f32.
     scale = np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1.0).astype(np.float32)
+    scale = _up_to_half(scale)
     rounded = np.rint(wide / np.expand_dims(scale.astype(np.float64), axis))
     return np.clip(rounded, low, high).astype(np.int8), scale
 
 
-def quantize(params: dict[str, Any], model: Model, *, bits: Literal[7, 8] = 7, keep: tuple[str, ...] = ()) -> Container:
+def _up_to_half(scale: np.ndarray) -> np.ndarray:
+    """The next f16 number above each f32 scale, where f16 has its full precision there."""
+    half = np.finfo(np.float16)
+    fits = (scale >= half.tiny) & (scale < half.max)
+    near = np.where(fits, scale, 1.0).astype(np.float16)
+    near = np.where(near.astype(np.float32) < scale, np.nextafter(near, np.float16(np.inf)), near)
+    return np.where(fits, near.astype(np.float32), scale)
+
+
+def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str, ...] = ()) -> Container:
     """Kernels per output channel, embedding tables per row; norms and biases stay f32.
 
     Args:
-      params: nested parameters of the pretraining model; heads may be missing.
-      model: their shape. Padded rows of the vocabulary are left out.
-      bits: 7 or 8.
-      keep: parts that stay f32, by the start of their name: `("pooler", "pair", "layers/ffn/down")`.
+      weights: a pretrained or a task model. Padded rows of the vocabulary are left out.
+      bits: of the kernels, and of the word table where the tied decoder multiplies with it. Other tables have 8.
+      leave_out: parts that stay f32, as `belongs` reads them: `("pooler", "layers.ffn.down", "layers.11")`.
 
     Raises:
-      UserError: values that are not finite, parameters that do not fit the model, a name in `keep` that fits nothing.
+      UserError: values that are not finite, parameters that do not fit the model, a name in `leave_out` that fits
+        nothing.
     """
-    flat = parameters.trim_vocabulary(parameters.flatten(params), model)
-    model = dataclasses.replace(model, vocab_multiple=1)
-    parameters.check_shapes(flat, model, "int8")
-    broken = [path for path, value in flat.items() if not np.isfinite(value).all()]
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    model = dataclasses.replace(weights.model, vocab_multiple=1)
+    parameters.check_shapes(flat, model, "int8", weights.head)
+    single = unstack(flat)
+    broken = [path for path, value in single.items() if not np.isfinite(value).all()]
     if broken:
         raise UserError(f"convert: int8: not finite: {', '.join(broken)}")
-    for name in keep:
-        if not any(_starts(path, name) for path in flat):
-            raise UserError(
-                f"convert: int8: no parameter starts with {name}; {settings.fields_close_to(name, [*flat])}"
-            )
+    for name in leave_out:
+        if not any(belongs(path, name) for path in single):
+            known = settings.fields_close_to(name, sorted({path.rsplit("/", 1)[0] for path in [*flat, *single]}))
+            raise UserError(f"convert: int8: no parameter starts with {name}; {known}")
     integers, scales, floats = {}, {}, {}
-    for path, value in flat.items():
-        if _leaf(path) not in _AXES or any(_starts(path, name) for name in keep):
+    for path, value in single.items():
+        if _leaf(path) not in _AXES or any(belongs(path, name) for name in leave_out):
             floats[path] = np.asarray(value, np.float32)
         else:
-            integers[path], scales[path] = quantize_tensor(value, _AXES[_leaf(path)], bits)
-    return Container(model, bits, integers, scales, floats)
+            range_bits = bits if is_multiplied(path, decodes="mlm" in weights.params) else 8
+            integers[path], scales[path] = quantize_tensor(value, _AXES[_leaf(path)], range_bits)
+    return Container(model, bits, integers, scales, floats, weights.head, weights.pair_task)
 
 
-def _starts(path: str, name: str) -> bool:
-    return f"{path}/".startswith(f"{name.rstrip('/')}/")
+def is_multiplied(path: str, decodes: bool) -> bool:
+    """Whether a stored tensor stands in a matrix product; a table does only as the tied decoder."""
+    return _leaf(path) == "kernel" or (path == WORDS and decodes)
 
 
 def restore(container: Container) -> dict[str, Any]:
     """Nested f32 parameters: integers times scales, exact in f32 products."""
-    flat = dict(container.floats)
+    single = dict(container.floats)
     for path, integers in container.integers.items():
-        flat[path] = integers.astype(np.float32) * np.expand_dims(container.scales[path], _AXES[_leaf(path)])
-    return parameters.nest(flat)
+        single[path] = integers.astype(np.float32) * np.expand_dims(container.scales[path], _AXES[_leaf(path)])
+    return parameters.nest(stack(single))
 
 
-def errors(params: dict[str, Any], container: Container) -> dict[str, tuple[float, float]]:
-    """How far each quantised tensor is off, by flat name.
+def to_weights(container: Container, tokenizer: tokenizers.Tokenizer | None = None) -> Weights:
+    """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX."""
+    return Weights(restore(container), container.model, container.head, tokenizer, container.pair_task)
+
+
+def errors(weights: Weights, container: Container) -> dict[str, tuple[float, float]]:
+    """How far each quantised tensor is off, by stored name.
 
     Returns:
       (largest error relative to its channel's largest weight, root-mean-square error relative to the tensor's).
     """
-    before = parameters.trim_vocabulary(parameters.flatten(params), container.model)
-    after = parameters.flatten(restore(container))
+    before = unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), container.model))
+    after = unstack(parameters.flatten(restore(container)))
     found = {}
     for path in container.integers:
         axis = _AXES[_leaf(path)]
@@ -155,13 +249,15 @@ def errors(params: dict[str, Any], container: Container) -> dict[str, tuple[floa
 def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool = False) -> int:
     """Writes the container to the file `path`, complete or not at all. Returns its size in bytes."""
     described = {
-        name: {"axis": "row" if name.endswith("embedding") else "output", "shape": list(value.shape)}
+        name: {"axis": "row" if _leaf(name) == "embedding" else "output", "shape": list(value.shape)}
         for name, value in container.integers.items()
     }
     manifest = {
         "format": _FORMAT,
         "bits": container.bits,
         "model": dataclasses.asdict(container.model),
+        "head": dataclasses.asdict(container.head) if container.head else None,
+        "pair_task": container.pair_task,
         "quantized": described,
         "float32": sorted(container.floats),
     }
@@ -176,7 +272,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     """Reads what `save` wrote.
 
     Raises:
-      UserError: missing, damaged, or another kind of file.
+      UserError: missing, damaged, of another kind, or tensors that do not fit the manifest (all are listed).
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -191,9 +287,27 @@ def load(path: os.PathLike[str] | str) -> Container:
         raise UserError(f"convert: {path} is not of the format {_FORMAT}; convert.py int8 writes it")
     manifest = json.loads(metadata[_KEY])
     model = config_files.from_dict(Model, manifest["model"], str(path))
+    settings.check_model(model)
+    head = config_files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
+    _check_tensors(tensors, manifest, str(path))
     integers = {name: tensors[name] for name in manifest["quantized"]}
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
-    return Container(model, manifest["bits"], integers, scales, {name: tensors[name] for name in manifest["float32"]})
+    floats = {name: tensors[name] for name in manifest["float32"]}
+    parameters.check_shapes(stack(integers | floats), model, str(path), head)
+    return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"])
+
+
+def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:
+    """Every tensor that the manifest names is there, of its type, with as many scales as channels."""
+    quantized, floats = manifest["quantized"], manifest["float32"]
+    wanted = {*quantized, *floats, *(f"{name}.scale" for name in quantized)}
+    wrong = []
+    for name in [name for name in quantized if {name, f"{name}.scale"} <= tensors.keys()]:
+        integers, scale = tensors[name], tensors[f"{name}.scale"]
+        channels = integers.shape[:-2] + integers.shape[-1:] if _leaf(name) == "kernel" else integers.shape[:-1]
+        if integers.dtype != np.int8 or scale.shape != channels:
+            wrong.append((f"{name}.scale", scale.shape, channels))
+    parameters.raise_problems(where, sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted), wrong)
 
 
 def dequantize(path: os.PathLike[str] | str) -> dict[str, Any]:

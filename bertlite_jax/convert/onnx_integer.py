@@ -1,0 +1,218 @@
+"""Products of 8-bit integers as ONNX nodes: dynamic per tensor, dynamic per token, and static.
+
+Weights come from a container; what it leaves float is multiplied in f32. Activations are u8, because ONNX Runtime's
+products of s8 with s8 are slow on x86 (21 ms where u8 x s8 takes 0.4; 128 x 768 x 3072).
+
+Letters: B rows, L tokens, V vocabulary. Source: onnx/onnx:docs/Operators.md (DynamicQuantizeLinear, MatMulInteger,
+QuantizeLinear).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from bertlite_jax.convert import onnx_float, quantize
+from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Site
+from bertlite_jax.convert.onnx_graph import FLOAT, Graph, constant, node, nodes, tensor
+from bertlite_jax.convert.quantize import Container
+
+DECODE = Site("mlm/decode")
+"""The product with the tied word table, which has no kernel of its own."""
+
+
+class Stored(NamedTuple):
+    """Names of a product's int8 weights [In, Out] and their f32 scales [Out] in a graph."""
+
+    weights: str
+    scales: str
+
+
+Product = Callable[[Graph, str, Site, Stored], str]
+"""(graph, x, site, its weights) -> x times the weights, f32, without the bias."""
+
+
+def per_tensor(container: Container) -> Arithmetic:
+    """One scale and zero point for all of an activation, found when it is known.
+
+    The fastest, and the answer for a text depends on its neighbours in the batch and on padding.
+    """
+    return _arithmetic(container, _per_tensor)
+
+
+def per_token(container: Container, signed: bool = False) -> Arithmetic:
+    """One scale for each token's row, a constant zero point; nothing in a row depends on another.
+
+    The scale is multiplied in outside the integer product. ONNX Runtime's fused product
+    (com.microsoft.MatMulIntegerToFloat) has one activation scale, and its fusion takes a product of scales of any
+    shape for it: with `Mul(Cast(y), Mul(row scale, weight scale))` the first row's scale silently serves all rows.
+    So the two scales are never multiplied with each other here.
+
+    Args:
+      container: weights.
+      signed: s8 activations, for CPUs that multiply s8 x s8 (ARM).
+    """
+    # Sum adds as Add does, and ONNX Runtime does not make a BiasGelu of it, which takes longer than sum and Gelu.
+    return _arithmetic(container, functools.partial(_per_token, container.model.activation, signed), add="Sum")
+
+
+def static(container: Container, ranges: Mapping[str, tuple[float, float]]) -> Arithmetic:
+    """Ranges that were measured beforehand (`calibrate.ranges`), written as QuantizeLinear and DequantizeLinear pairs.
+
+    Runtimes find the integer product in that pattern themselves: ONNX Runtime, OpenVINO and others.
+
+    Args:
+      container: weights.
+      ranges: lowest and highest activation by `Site.name`, one for each application of a shared layer.
+    """
+    return _arithmetic(container, functools.partial(_static, ranges))
+
+
+def integer_products(model: onnx.ModelProto) -> int:
+    """Products of integers in a graph: MatMulInteger, and MatMul of two dequantised values."""
+    dequantized = {name for made in model.graph.node if made.op_type == "DequantizeLinear" for name in made.output}
+    return sum(
+        made.op_type == "MatMulInteger" or (made.op_type == "MatMul" and dequantized.issuperset(made.input))
+        for made in model.graph.node
+    )
+
+
+# --- What the three have in common -----------------------------------------------------------------------------------
+
+
+def _arithmetic(container: Container, product: Product, add: str = "Add") -> Arithmetic:
+    plain = functools.cache(lambda: onnx_float.float32(quantize.to_weights(container)))
+
+    def dense(graph: Graph, x: str, site: Site) -> str:
+        at = site.weight.replace(".", "/")
+        if f"{at}/kernel" not in container.integers:
+            return plain().dense(graph, x, site)
+        stored = Stored(
+            tensor(graph, f"{site.weight}.kernel", container.integers[f"{at}/kernel"]),
+            _scales(graph, f"{site.weight}.kernel.scale", container.scales[f"{at}/kernel"]),
+        )
+        bias = tensor(graph, f"{site.weight}.bias", container.floats[f"{at}/bias"])
+        return node(graph, add, product(graph, x, site, stored), bias, name=site.name)
+
+    def rows(graph: Graph, ids: str, path: str) -> str:
+        if path not in container.integers:
+            return plain().rows(graph, ids, path)
+        at = path.replace("/", ".")
+        table = tensor(graph, at, container.integers[path])
+        found = node(graph, "Cast", node(graph, "Gather", table, ids, name=at), name=at, to=FLOAT)
+        scales = _scales(graph, f"{at}.scale", container.scales[path][:, None])
+        return node(graph, "Mul", found, node(graph, "Gather", scales, ids, name=f"{at}.scale"), name=at)
+
+    def decode(graph: Graph, x: str) -> str:
+        if quantize.WORDS not in container.integers:
+            return plain().decode(graph, x)
+        at = quantize.WORDS.replace("/", ".")
+        table = tensor(graph, at, container.integers[quantize.WORDS])
+        scales = _scales(graph, f"{at}.scale", container.scales[quantize.WORDS][:, None])
+        stored = Stored(
+            node(graph, "Transpose", table, name=DECODE.name, perm=[1, 0]),
+            node(graph, "Reshape", scales, constant(graph, [-1], np.int64), name=DECODE.name),
+        )
+        bias = tensor(graph, "mlm.bias", container.floats["mlm/bias"])
+        return node(graph, add, product(graph, x, DECODE, stored), bias, name=DECODE.name)
+
+    return Arithmetic(dense, rows, decode)
+
+
+def _scales(graph: Graph, name: str, scales: np.ndarray) -> str:
+    """f32 scales, stored in half the bytes where that is exact (`quantize.quantize_tensor` sees to it)."""
+    half = scales.astype(np.float16)
+    if not np.array_equal(half.astype(np.float32), scales):
+        return tensor(graph, name, scales)
+    return _once(graph, (name,), lambda: (node(graph, "Cast", tensor(graph, name, half), name=name, to=FLOAT),))[0]
+
+
+def _once(graph: Graph, key: tuple[str, ...], make: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Values that several products share, made where they are asked for first (query, key and value read one x)."""
+    if (*key, "number") not in graph.memo:
+        made = make()
+        graph.memo |= {(*key, "number"): str(len(made))} | {(*key, str(i)): value for i, value in enumerate(made)}
+    return tuple(graph.memo[*key, str(i)] for i in range(int(graph.memo[*key, "number"])))
+
+
+def _multiplied(graph: Graph, quantized: str, zero: str, site: Site, stored: Stored) -> str:
+    """The integer product as f32 numbers, without scales."""
+    product = node(graph, "MatMulInteger", quantized, stored.weights, zero, name=site.name)
+    return node(graph, "Cast", product, name=site.name, to=FLOAT)
+
+
+# --- The three -------------------------------------------------------------------------------------------------------
+
+
+def _per_tensor(graph: Graph, x: str, site: Site, stored: Stored) -> str:
+    quantized, scale, zero = _once(
+        graph, ("per tensor", x), lambda: nodes(graph, "DynamicQuantizeLinear", x, outputs=3, name=site.name)
+    )
+    y = _multiplied(graph, quantized, zero, site, stored)
+    return node(graph, "Mul", y, node(graph, "Mul", scale, stored.scales, name=f"{site.name}.scale"), name=site.name)
+
+
+def _per_token(activation: str, signed: bool, graph: Graph, x: str, site: Site, stored: Stored) -> str:
+    zero = quantize.zero_point(site.path, activation)
+    kind, shift = (np.int8, -128) if signed else (np.uint8, 0)
+    zero_name = constant(graph, zero + shift, kind)
+
+    def make() -> tuple[str, str]:
+        # QuantizeLinear with a step a row is one pass over x, where dividing by the steps first makes two.
+        scale = _row_scale(graph, x, zero, site.name)
+        rows = node(graph, "Flatten", x, name=site.name, axis=-1)
+        steps = node(graph, "Reshape", scale, constant(graph, [-1], np.int64), name=site.name)
+        zeros = node(graph, "Expand", zero_name, node(graph, "Shape", steps, name=site.name), name=site.name)
+        quantized = node(graph, "QuantizeLinear", rows, steps, zeros, name=site.name, axis=0)
+        return node(graph, "Reshape", quantized, node(graph, "Shape", x, name=site.name), name=site.name), scale
+
+    quantized, scale = _once(graph, ("per token", x, zero_name), make)
+    y = _multiplied(graph, quantized, zero_name, site, stored)
+    # ONNX Runtime joins product, Cast and scales only where the scales are a product that is not constant.
+    (weight_scales,) = _once(
+        graph,
+        ("times one", stored.scales),
+        lambda: (node(graph, "Mul", _one(graph), stored.scales, name=f"{site.weight}.scale"),),
+    )
+    return node(graph, "Mul", node(graph, "Mul", y, weight_scales, name=site.name), scale, name=site.name)
+
+
+def _one(graph: Graph) -> str:
+    """1.0, computed from an input so that nothing folds it away."""
+
+    def make() -> tuple[str]:
+        size = node(graph, "Size", graph.inputs[0].name, name="one")
+        some = node(graph, "GreaterOrEqual", size, constant(graph, 0, np.int64), name="one")
+        return (node(graph, "Cast", some, name="one", to=FLOAT),)
+
+    return _once(graph, ("one",), make)[0]
+
+
+def _row_scale(graph: Graph, x: str, zero: int, name: str) -> str:
+    """Size of a step for each row of x [..., In]: the smallest for which nothing is clipped; [..., 1]."""
+    smallest = constant(graph, quantize.SMALLEST_STEP)
+    highest = node(graph, "ReduceMax", x, name=name, axes=[-1], keepdims=1)
+    highest = node(graph, "Mul", highest, constant(graph, 1 / (255 - zero)), name=name)
+    if zero == 0:
+        return node(graph, "Max", highest, smallest, name=name)
+    lowest = node(graph, "ReduceMin", x, name=name, axes=[-1], keepdims=1)
+    lowest = node(graph, "Mul", lowest, constant(graph, -1 / zero), name=name)
+    return node(graph, "Max", highest, lowest, smallest, name=name)
+
+
+def _static(ranges: Mapping[str, tuple[float, float]], graph: Graph, x: str, site: Site, stored: Stored) -> str:
+    low, high = ranges[site.name]
+    scale, zero = quantize.static_step(low, high)
+    step = constant(graph, scale), constant(graph, zero, np.uint8)
+
+    def make() -> tuple[str]:
+        quantized = node(graph, "QuantizeLinear", x, *step, name=site.name)
+        return (node(graph, "DequantizeLinear", quantized, *step, name=site.name),)
+
+    (seen,) = _once(graph, ("static", x, *step), make)
+    weights = node(graph, "DequantizeLinear", stored.weights, stored.scales, name=f"{site.name}.kernel", axis=1)
+    return node(graph, "MatMul", seen, weights, name=site.name)
