@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from bertlite_jax.config import Model
-from bertlite_jax.convert.onnx_graph import Graph, node, tensor
+from bertlite_jax.convert.onnx_graph import Graph, constant, node, tensor
 from bertlite_jax.convert.parameters import Flat
 
 
@@ -43,9 +45,11 @@ class Arithmetic(NamedTuple):
     """In which numbers the products with weights are made; all values between them are float32.
 
     Attributes:
-      dense: (graph, x, site) -> y. x [B, L, In] or [B, In]; times the site's kernel, plus its bias.
-      rows: (graph, ids, path) -> x. Rows of an embedding table, `path` such as `embeddings/word/embedding`.
-      decode: (graph, x) -> logits. x [B, L, E] times the transposed word table, plus `mlm/bias`: [B, L, V].
+      dense: (graph, x, site) -> y. x [M, In], the tokens of all rows below each other or one state a row; times the
+        site's kernel, plus its bias.
+      rows: (graph, ids, path) -> x. Rows of an embedding table, [...] -> [..., E]; `path` such as
+        `embeddings/word/embedding`.
+      decode: (graph, x) -> logits. x [M, E] times the transposed word table, plus `mlm/bias`: [M, V].
     """
 
     dense: Callable[[Graph, str, Site], str]
@@ -57,7 +61,7 @@ class Draft(NamedTuple):
     """A model that is being written.
 
     Attributes:
-      graph: is added to.
+      graph: is added to. Its memo has the value `shape`, [B, L], once the ids are known.
       flat: parameters by flat name, the vocabulary trimmed. Read for the norms; the arithmetic has its own.
       model: their shape.
       arithmetic: of the products.
@@ -76,7 +80,7 @@ def stored(draft: Draft, site: Site, leaf: str) -> str:
 
 
 def dense(draft: Draft, x: str, site: Site) -> str:
-    """x [..., In] times the site's kernel plus its bias, in the draft's arithmetic."""
+    """x [M, In] times the site's kernel plus its bias, in the draft's arithmetic."""
     return draft.arithmetic.dense(draft.graph, x, site)
 
 
@@ -85,3 +89,13 @@ def layer_norm(draft: Draft, x: str, site: Site) -> str:
     scale, bias = stored(draft, site, "scale"), stored(draft, site, "bias")
     epsilon = draft.model.norm_epsilon
     return node(draft.graph, "LayerNormalization", x, scale, bias, name=site.name, axis=-1, epsilon=epsilon)
+
+
+def spread(draft: Draft, x: str, *widths: int) -> str:
+    """The rows of tokens x [M, ...] as [B, L, *widths]; M is B L."""
+    graph = draft.graph
+    key = ("shape", widths)
+    if key not in graph.memo:
+        tail = constant(graph, widths, np.int64)
+        graph.memo[key] = node(graph, "Concat", graph.memo["shape"], tail, name="shape", axis=0)
+    return node(graph, "Reshape", x, graph.memo[key], name="spread")

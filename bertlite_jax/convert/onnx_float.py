@@ -6,7 +6,7 @@ import numpy as np
 
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Site
-from bertlite_jax.convert.onnx_graph import Graph, constant, node, tensor
+from bertlite_jax.convert.onnx_graph import Graph, node, tensor
 from bertlite_jax.convert.weights import Weights
 
 
@@ -23,8 +23,8 @@ def float32(weights: Weights) -> Arithmetic:
         return tensor(graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
 
     def dense(graph: Graph, x: str, site: Site) -> str:
-        y = node(graph, "MatMul", x, stored(graph, site, "kernel"), name=site.name)
-        return node(graph, "Add", y, stored(graph, site, "bias"), name=site.name)
+        kernel, bias = stored(graph, site, "kernel"), stored(graph, site, "bias")
+        return node(graph, "Gemm", x, kernel, bias, name=site.name)
 
     def rows(graph: Graph, ids: str, path: str) -> str:
         name = path.replace("/", ".")
@@ -33,17 +33,6 @@ def float32(weights: Weights) -> Arithmetic:
     def decode(graph: Graph, x: str) -> str:
         table = tensor(graph, "embeddings.word.embedding", flat["embeddings/word/embedding"])
         bias = tensor(graph, "mlm.bias", flat["mlm/bias"])
-        shape = node(graph, "Shape", x, name="mlm.logits", start=0, end=2)
-        shape = node(
-            graph, "Concat", shape, constant(graph, [len(flat["mlm/bias"])], np.int64), name="mlm.logits", axis=0
-        )
-        flat_x = node(graph, "Reshape", x, constant(graph, [-1, table_width(flat)], np.int64), name="mlm.logits")
-        logits = node(graph, "Gemm", flat_x, table, bias, name="mlm.logits", transB=1)
-        return node(graph, "Reshape", logits, shape, name="mlm.logits")
+        return node(graph, "Gemm", x, table, bias, name="mlm.logits", transB=1)
 
     return Arithmetic(dense, rows, decode)
-
-
-def table_width(flat: parameters.Flat) -> int:
-    """E, the width of the word table."""
-    return flat["embeddings/word/embedding"].shape[1]

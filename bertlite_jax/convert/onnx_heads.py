@@ -1,6 +1,8 @@
 """Hidden states become a model's outputs: the heads of model/heads.py and model/task_heads.py as ONNX nodes.
 
-Letters: B rows, L tokens, D hidden, E embedding, V vocabulary, C outputs of a task head.
+Every function takes the hidden states of all tokens below each other, [M, D].
+
+Letters: B rows, L tokens, M = B L, D hidden, E embedding, V vocabulary, C outputs of a task head.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import math
 import numpy as np
 
 from bertlite_jax.config import Head
-from bertlite_jax.convert.onnx_arithmetic import Draft, Site, dense, layer_norm
+from bertlite_jax.convert.onnx_arithmetic import Draft, Site, dense, layer_norm, spread
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_output, constant, node, nodes
 
 
@@ -18,7 +20,7 @@ def states(draft: Draft, hidden: str, head: Head | None) -> None:
     """Outputs last_hidden_state [B, L, D] and, where the model has a pooler, pooler_output [B, D]."""
     width = draft.model.hidden_size
     pooled = _pooled(draft, hidden, head) if "pooler/kernel" in draft.flat else ""
-    add_output(draft.graph, hidden, "last_hidden_state", ["batch", "sequence", width])
+    add_output(draft.graph, spread(draft, hidden, width), "last_hidden_state", ["batch", "sequence", width])
     if pooled:
         add_output(draft.graph, pooled, "pooler_output", ["batch", width])
 
@@ -29,6 +31,7 @@ def sentence(draft: Draft, hidden: str, mask: str) -> None:
     A row without tokens gives zeros. Source: huggingface/sentence-transformers: models/Pooling.py and Normalize.py.
     """
     graph, width = draft.graph, draft.model.hidden_size
+    hidden = spread(draft, hidden, width)
     kept = node(graph, "Cast", node(graph, "Unsqueeze", mask, constant(graph, [2], np.int64), name="mean"), to=FLOAT)
     tokens = constant(graph, [1], np.int64)
     total = node(graph, "ReduceSum", node(graph, "Mul", hidden, kept, name="mean"), tokens, name="mean", keepdims=0)
@@ -45,7 +48,7 @@ def fill_mask(draft: Draft, hidden: str) -> None:
     x = dense(draft, hidden, Site("mlm/dense"))
     x = activation(draft.graph, x, draft.model.activation, "mlm.activation")
     x = layer_norm(draft, x, Site("mlm/norm"))
-    logits = draft.arithmetic.decode(draft.graph, x)
+    logits = spread(draft, draft.arithmetic.decode(draft.graph, x), draft.model.vocab_size)
     add_output(draft.graph, logits, "logits", ["batch", "sequence", draft.model.vocab_size])
 
 
@@ -60,18 +63,20 @@ def task(draft: Draft, hidden: str, head: Head) -> None:
     if head.kind == "classify":
         add_output(graph, x, "logits", ["batch", head.outputs])
     elif head.kind == "tag":
-        add_output(graph, x, "logits", ["batch", "sequence", head.outputs])
+        add_output(graph, spread(draft, x, head.outputs), "logits", ["batch", "sequence", head.outputs])
     elif head.kind == "choose":
         shape = node(graph, "Shape", "input_ids", name="choices", start=0, end=2)
         add_output(graph, node(graph, "Reshape", x, shape, name="choices"), "logits", ["batch", "choices"])
     else:
+        x = spread(draft, x, head.outputs)
         for part, name in zip(nodes(graph, "Split", x, outputs=2, name="span", axis=-1), ("start", "end")):
             value = node(graph, "Squeeze", part, constant(graph, [-1], np.int64), name=f"span.{name}")
             add_output(graph, value, f"{name}_logits", ["batch", "sequence"])
 
 
 def _pooled(draft: Draft, hidden: str, head: Head | None) -> str:
-    """Dense and activation on the state of the first token, [CLS]: [B, L, D] -> [B, D]."""
+    """Dense and activation on the state of the first token, [CLS]: [M, D] -> [B, D]."""
+    hidden = spread(draft, hidden, draft.model.hidden_size)
     first = node(draft.graph, "Gather", hidden, constant(draft.graph, 0, np.int64), name="cls", axis=1)
     x = dense(draft, first, Site("pooler"))
     return node(draft.graph, "Relu" if head and head.activation == "relu" else "Tanh", x, name="pooler")
