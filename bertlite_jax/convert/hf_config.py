@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.convert import hf_heads
 from bertlite_jax.convert.names import Family
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
@@ -25,32 +26,23 @@ PAIR_LABELS = {
 _DISTILBERT_EPSILON = 1e-12
 
 
-def choose_family(model: Model, tokenizer_kind: str | None = None) -> Family:
+def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | None = None) -> Family:
     """The class family that holds this model exactly.
 
-    All layers shared (in groups): ALBERT. None shared and E == D: DistilBERT where there are neither token types nor
-    pooler, BERT otherwise. A model with a byte-level vocabulary (Bort) is a BERT too.
+    All layers shared (in groups): ALBERT. E == D and not all shared: DistilBERT where there are neither token types
+    nor a pooler (or the head's pooler is DistilBERT's, with a ReLU), BERT otherwise. A model with a byte-level
+    vocabulary (Bort) is a BERT too. Layers that share a part only are meant to be written un-shared
+    (`names.unshare`).
 
     Raises:
-      UserError: no class of `transformers` holds the model.
+      UserError: no class of `transformers` holds the model, or its head.
     """
     if model.norm == "pre":
         raise UserError('convert: to-hf: no class of transformers holds norm = "pre"; train with norm = "post"')
-    if model.share == "all":
-        return "albert"
-    if model.share != "none":
-        raise UserError(
-            f'convert: to-hf: no class of transformers holds share = "{model.share}"; share = "all" (ALBERT) and '
-            '"none" with embed_size = hidden_size (BERT) can be exported'
-        )
-    if model.embed_size != model.hidden_size:
-        raise UserError(
-            f"convert: to-hf: no class of transformers holds unshared layers with embed_size = {model.embed_size} and "
-            f'hidden_size = {model.hidden_size}; share = "all" or equal widths can be exported'
-        )
-    plain = model.token_types == 0 and not model.pooler and model.norm_epsilon == _DISTILBERT_EPSILON
-    family: Family = "distilbert" if plain and tokenizer_kind != "bpe" else "bert"
-    if family == "bert" and model.pair_classes not in (0, 2):
+    family = _family_of_shape(model, tokenizer_kind, head)
+    if head:
+        hf_heads.check_head(head, family)
+    elif family == "bert" and model.pair_classes not in (0, 2):
         raise UserError(
             f"convert: to-hf: BertForPreTraining has a pair head of 2 classes and this model one of "
             f"{model.pair_classes}; ALBERT models can be exported with any number"
@@ -58,11 +50,37 @@ def choose_family(model: Model, tokenizer_kind: str | None = None) -> Family:
     return family
 
 
-def check_family(model: Model, family: Family) -> None:
-    """Raises UserError where the caller's choice cannot hold the model."""
-    fits = choose_family(model)
-    plain = model.token_types == 0 and not model.pooler
-    if family == fits or (family == "bert" and fits == "distilbert"):
+def _family_of_shape(model: Model, tokenizer_kind: str | None, head: Head | None) -> Family:
+    if model.share == "all":
+        return "albert"
+    if model.share != "none" and model.embed_size != model.hidden_size:
+        raise UserError(
+            f'convert: to-hf: no class of transformers holds share = "{model.share}"; share = "all" (ALBERT) and, with '
+            "embed_size = hidden_size, all others (as BERT, un-shared) can be exported"
+        )
+    if model.embed_size != model.hidden_size:
+        raise UserError(
+            f"convert: to-hf: no class of transformers holds unshared layers with embed_size = {model.embed_size} and "
+            f'hidden_size = {model.hidden_size}; share = "all" or equal widths can be exported'
+        )
+    plain = _pools_like_distilbert(model, head) and model.norm_epsilon == _DISTILBERT_EPSILON
+    return "distilbert" if plain and tokenizer_kind != "bpe" else "bert"
+
+
+def _pools_like_distilbert(model: Model, head: Head | None) -> bool:
+    pooler = head.activation == "tanh" if head and head.pooled else model.pooler
+    return model.token_types == 0 and not pooler
+
+
+def check_family(model: Model, family: Family, head: Head | None = None) -> None:
+    """Raises UserError where the caller's choice cannot hold the model, or its head."""
+    fits = choose_family(model, None, head)
+    plain = _pools_like_distilbert(model, head)
+    if family == fits:
+        return
+    if head and "distilbert" in (family, fits):
+        hf_heads.check_head(head, family)
+    if family == "bert" and fits == "distilbert":
         return
     if family == "distilbert" and plain and fits == "bert":
         raise UserError(
@@ -72,15 +90,30 @@ def check_family(model: Model, family: Family) -> None:
     raise UserError(f"convert: to-hf: this model cannot be exported as {family}; it fits {fits}")
 
 
-def architecture(model: Model, family: Family) -> str:
-    """Name of the class that has exactly this model's heads."""
-    if family == "distilbert":
-        return "DistilBertForMaskedLM"
-    stem = "Albert" if family == "albert" else "Bert"
-    return f"{stem}ForPreTraining" if model.pair_classes else f"{stem}ForMaskedLM"
+def architecture(model: Model, family: Family, head: Head | None = None, mlm: bool = True) -> str:
+    """Name of the class that has exactly this model's heads.
+
+    Args:
+      model, family: what is exported.
+      head: of a task model.
+      mlm: whether there is a masked-LM head; a task model has none in any case.
+    """
+    stem = hf_heads.STEMS[family]
+    if head:
+        return stem + hf_heads.TASK_CLASSES[head.kind]
+    if mlm:
+        return stem + ("ForPreTraining" if model.pair_classes else "ForMaskedLM")
+    return stem + ("ForNextSentencePrediction" if model.pair_classes and family == "bert" else "Model")
 
 
-def to_config(model: Model, family: Family, special_ids: dict[str, int], pair_task: str) -> dict[str, Any]:
+def to_config(
+    model: Model,
+    family: Family,
+    special_ids: dict[str, int],
+    pair_task: str,
+    head: Head | None = None,
+    mlm: bool = True,
+) -> dict[str, Any]:
     """The contents of `config.json`.
 
     Args:
@@ -88,9 +121,15 @@ def to_config(model: Model, family: Family, special_ids: dict[str, int], pair_ta
       family: whose classes.
       special_ids: ids of `pad`, `cls` and `sep`.
       pair_task: stored as `pair_task`, and names the classes of a pair head of more than two.
+      head, mlm: as for `architecture`.
     """
+    config = {"architectures": [architecture(model, family, head, mlm)]}
+    config |= _shape_settings(model, family, special_ids, pair_task)
+    return config | (hf_heads.head_settings(head, family) if head else {})
+
+
+def _shape_settings(model: Model, family: Family, special_ids: dict[str, int], pair_task: str) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "architectures": [architecture(model, family)],
         "model_type": family,
         "dtype": "float32",
         "vocab_size": model.vocab_size,
@@ -191,7 +230,8 @@ _DEFAULTS: dict[Family, dict[str, Any]] = {
 
 
 def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
-    """The family and the shape that a `config.json` states. Heads are not in it: `pooler` and `pair_classes` are off.
+    """The family and the shape that a `config.json` states. `pooler` and `pair_classes` are off: the tensors
+    and `hf_heads.read_head` tell which heads there are.
 
     Raises:
       UserError: another model type, or a setting that our model does not have.

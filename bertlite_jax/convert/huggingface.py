@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
+from typing import Any
 
 import safetensors.numpy
 
 from bertlite_jax import config as settings
 from bertlite_jax.config import Model, UserError
-from bertlite_jax.convert import hf_config, hf_tokenizer, model_card, names, parameters
+from bertlite_jax.convert import hf_config, hf_heads, hf_tokenizer, model_card, names, parameters
+from bertlite_jax.convert import sentence_transformers as sentences
 from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.names import Family
-from bertlite_jax.convert.weights import Weights, read_json, read_safetensors
+from bertlite_jax.convert.weight_files import read_tensors
+from bertlite_jax.convert.weights import Weights, read_json
 
 WEIGHTS = "model.safetensors"
+_LOG = logging.getLogger(__name__)
 _DEFAULT_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 
 Path = os.PathLike[str] | str
@@ -24,72 +29,147 @@ Path = os.PathLike[str] | str
 # --- Out -------------------------------------------------------------------------------------------------------------
 
 
-def to_hf(weights: Weights, out: Path, *, family: Family | None = None, overwrite: bool = False) -> Family:
+def to_hf(
+    weights: Weights,
+    out: Path,
+    *,
+    family: Family | None = None,
+    overwrite: bool = False,
+    sentence_transformers: bool = False,
+) -> Family:
     """Writes the folder `out`: config.json, model.safetensors, tokenizer files and a model card.
 
     The class that `architectures` in config.json names loads it, with `from_pretrained(out)`, and so does
-    AutoTokenizer. The padded rows of the vocabulary are left out, and so are tied repetitions of tensors.
+    AutoTokenizer. The padded rows of the vocabulary are left out, and so are tied repetitions of tensors. What the
+    reader of the folder should know beyond that is in the card, and is logged as a warning.
 
     Args:
-      weights: what to write. Without a tokenizer none is written.
+      weights: what to write, pretrained or with a task head. Without a tokenizer none is written.
       out: folder; must not exist or be empty unless `overwrite`. It appears complete or not at all.
       family: whose classes; None chooses (`hf_config.choose_family`).
       overwrite: replace an earlier export.
+      sentence_transformers: write the encoder without its pretraining heads, and the files with which
+        `SentenceTransformer(out)` gives the mean of the hidden states at length 1.
 
     Returns:
       The family.
 
     Raises:
-      UserError: no class holds the model, the parameters do not fit it, another vocabulary, or `out` is in the way.
+      UserError: no class holds the model or its head, the parameters do not fit it, another vocabulary, `out` is in
+        the way, or sentence vectors are asked of a model with a task head or without a tokenizer.
     """
-    model, tokenizer = weights.model, weights.tokenizer
+    tokenizer = weights.tokenizer
     if family is None:
-        family = hf_config.choose_family(model, tokenizer.kind if tokenizer else None)
-    hf_config.check_family(model, family)
-    if tokenizer is not None and tokenizer.vocab_size != model.vocab_size:
+        family = hf_config.choose_family(weights.model, tokenizer.kind if tokenizer else None, weights.head)
+    hf_config.check_family(weights.model, family, weights.head)
+    if tokenizer is not None and tokenizer.vocab_size != weights.model.vocab_size:
         raise UserError(
             f"convert: to-hf: the tokenizer has {tokenizer.vocab_size} pieces and model.vocab_size is "
-            f"{model.vocab_size}; is it the tokenizer of this run?"
+            f"{weights.model.vocab_size}; is it the tokenizer of this run?"
         )
-    tensors = names.to_theirs(parameters.flatten(weights.params), family, model)
+    if sentence_transformers:
+        weights = _encoder_only(weights)
+    tensors, weights, notes = _their_tensors(weights, family)
+    model, head, mlm = weights.model, weights.head, "mlm" in weights.params
     special_ids = hf_tokenizer.special_ids(tokenizer) if tokenizer else _DEFAULT_IDS
     with new_folder(out, overwrite, WEIGHTS) as folder:
         safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-        write_json(folder / "config.json", hf_config.to_config(model, family, special_ids, weights.pair_task))
+        config = hf_config.to_config(model, family, special_ids, weights.pair_task, head, mlm)
+        write_json(folder / "config.json", config)
         if tokenizer is not None:
             hf_tokenizer.write(tokenizer, folder, model.max_positions, model.token_types)
-        card = model_card.render(model, family, tokenizer, weights.pair_task, weights.facts)
+        if sentence_transformers:
+            sentences.write(folder, model, family)
+        card = model_card.render(weights, family, notes, sentence_transformers)
         (folder / "README.md").write_text(card, encoding="utf-8")
+    for note in notes:
+        _LOG.warning("convert: %s: %s", out, note)
     return family
+
+
+def _encoder_only(weights: Weights) -> Weights:
+    """Without the pretraining heads. Raises UserError where there is a task head or no tokenizer."""
+    if weights.head:
+        raise UserError(
+            f"convert: to-hf: a folder of sentence-transformers holds an encoder, and this model has a head that can "
+            f"{weights.head.kind}; export it without the option, or give the run that it started from"
+        )
+    if weights.tokenizer is None:
+        raise UserError("convert: to-hf: a folder of sentence-transformers needs a tokenizer, and this model has none")
+    kept = {part: value for part, value in weights.params.items() if part not in names.PRETRAINING_HEADS}
+    return dataclasses.replace(weights, params=kept)
+
+
+def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, Weights, list[str]]:
+    """Tensors by their names, the weights as they are written (parts that are missing are off), and notes."""
+    model, head, notes = weights.model, weights.head, []
+    flat = parameters.flatten(weights.params)
+    if head is None:
+        pair = model.pair_classes if "pair" in weights.params else 0
+        model = dataclasses.replace(model, pooler="pooler" in weights.params, pair_classes=pair)
+    if model.share not in ("all", "none"):
+        notes.append(
+            f'the layers share their {model.share} (share = "{model.share}"), which no class of transformers does: the '
+            f"shared tensors are written once for each of the {model.num_layers} layers. The outputs are the same; "
+            "trained on, the layers drift apart"
+        )
+        flat, model = names.unshare(flat, model)
+    architecture = hf_config.architecture(model, family, head, "mlm" in weights.params)
+    if architecture.endswith("ForMaskedLM") and model.pooler:
+        notes.append(f"{architecture} has no pooler and leaves the one in {WEIGHTS} unread")
+    if architecture.endswith("Model") and family != "distilbert" and not model.pooler:
+        notes.append(f"there is no pooler: load it with {architecture}.from_pretrained(..., add_pooling_layer=False)")
+    tensors = names.to_theirs(flat, family, model, head)
+    if architecture.endswith("Model"):
+        tensors = names.base_names(tensors, family)
+    return tensors, dataclasses.replace(weights, params=parameters.nest(flat), model=model), notes
 
 
 # --- In --------------------------------------------------------------------------------------------------------------
 
 
 def from_hf(folder: Path) -> Weights:
-    """Reads ALBERT, BERT or DistilBERT weights: pretraining, masked-LM and base models.
+    """Reads ALBERT, BERT or DistilBERT weights: pretraining, masked-LM, base and task models.
 
-    Heads that the checkpoint lacks are absent from the result: `model.pooler` is False and `model.pair_classes` 0
-    where they are, and `params` has no `mlm`. `parameters.missing_parts(params, wanted)` names them.
+    `architectures` in config.json tells a task head. Tensors that the task class does not read, such as pretraining
+    heads, are left out with a warning in the log, as transformers does. Otherwise the tensors tell the heads: where
+    the checkpoint lacks them, `model.pooler` is False, `model.pair_classes` is 0, and `params` has no `mlm`.
+    `parameters.missing_parts(params, wanted)` names them.
 
     Args:
-      folder: holds config.json and model.safetensors, or an index and the shards that it names.
+      folder: holds config.json and the weights (`weight_files.read_tensors`).
 
     Returns:
-      f32 arrays and their shape, without a tokenizer. Settings that no config.json states have our defaults.
+      f32 arrays, their shape, and the head if any, without a tokenizer. Settings that no config.json states have our
+      defaults.
 
     Raises:
       UserError: an unreadable file, an unsupported model, or tensors that do not fit the config (all are listed).
     """
     folder = pathlib.Path(folder)
     where = str(folder)
-    family, model = hf_config.from_config(read_json(folder / "config.json"), str(folder / "config.json"))
-    tensors = names.canonical_names(_read_tensors(folder), family, where)
-    model = _with_heads(model, family, tensors)
+    stated = read_json(folder / "config.json")
+    family, model = hf_config.from_config(stated, str(folder / "config.json"))
+    tensors = names.canonical_names(read_tensors(folder), family, where)
+    head = hf_heads.read_head(stated, family, tensors, where)
+    if head:
+        tensors, unread = names.drop_unread(tensors, family, head)
+        if unread:
+            _LOG.warning("convert: %s: left out, since the class does not read them: %s", where, ", ".join(unread))
+        model = dataclasses.replace(model, pooler=head.pooled)
+        settings.check_head(head, model)
+    else:
+        model = _with_heads(model, family, tensors)
     settings.check_model(model)
-    flat = names.to_ours(tensors, family, model, where)
+    flat = names.to_ours(tensors, family, model, where, head)
     flat, model = names.reduce(flat, family, model)
-    return Weights(parameters.nest(flat), model)
+    return Weights(parameters.nest(flat), model, head, pair_task=_pair_task(stated, model))
+
+
+def _pair_task(stated: dict[str, Any], model: Model) -> str:
+    """What our own exports say; others say nothing."""
+    task = stated.get("pair_task")
+    return task if model.pair_classes and task in hf_config.PAIR_LABELS else "none"
 
 
 def _with_heads(model: Model, family: Family, tensors: parameters.Flat) -> Model:
@@ -98,17 +178,3 @@ def _with_heads(model: Model, family: Family, tensors: parameters.Flat) -> Model
     pooler = "pooler" in modules and f"{modules['pooler']}.weight" in tensors
     pair = tensors.get(f"{modules['pair']}.weight") if "pair" in modules else None
     return dataclasses.replace(model, pooler=pooler, pair_classes=0 if pair is None else len(pair))
-
-
-def _read_tensors(folder: pathlib.Path) -> parameters.Flat:
-    index = folder / f"{WEIGHTS}.index.json"
-    if (folder / WEIGHTS).is_file():
-        files = [WEIGHTS]
-    elif index.is_file():
-        files = sorted(set(read_json(index)["weight_map"].values()))
-    else:
-        raise UserError(f"convert: {folder} has neither {WEIGHTS} nor {index.name}; save the model with safetensors")
-    tensors: parameters.Flat = {}
-    for name in files:
-        tensors |= read_safetensors(folder / name)
-    return tensors

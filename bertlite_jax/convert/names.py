@@ -4,7 +4,8 @@ Our parameters are nested dictionaries whose layers are stacked along a leading 
 PyTorch keeps one tensor a layer (or a group of layers) and stores kernels as [out, in]. The tables name every module
 pair once; everything else (the transposition, the stacking, the shapes) follows from the kind of module.
 
-Sources: the state dictionaries of transformers 5.23, `models/{albert,bert,distilbert}/modeling_*.py`.
+A task head takes the place of the pretraining heads: `table(family, head)`. Sources: the state dictionaries of
+transformers 5.23, `models/{albert,bert,distilbert}/modeling_*.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert.parameters import OPTIONAL_PARTS, Flat, check_shapes, raise_problems, shapes, trim_vocabulary
 
 Family = Literal["albert", "bert", "distilbert"]
@@ -82,6 +83,11 @@ DISTILBERT = (
 
 TABLES: dict[Family, tuple[tuple[str, str, str], ...]] = {"albert": ALBERT, "bert": BERT, "distilbert": DISTILBERT}
 
+HEAD_MODULES = {"classify": "classifier", "choose": "classifier", "tag": "classifier", "span": "qa_outputs"}
+"""The last layer of the task classes, by the head's kind; the same in all families."""
+
+PRETRAINING_HEADS = ("mlm", "pair")
+
 # (our leaf, their leaf, transposed)
 _LEAVES = {
     "embedding": (("embedding", "weight", False),),
@@ -104,6 +110,21 @@ TIED: dict[Family, tuple[tuple[str, str], ...]] = {
 }
 
 
+def table(family: Family, head: Head | None = None) -> tuple[tuple[str, str, str], ...]:
+    """Rows (our module, their module, kind) of the pretraining classes, or of the task class with `head`.
+
+    A task class has no pretraining heads, and a pooler only where the head reads it. DistilBERT has no pooler in its
+    base model; the one of its task classes is called `pre_classifier`.
+    """
+    if head is None:
+        return TABLES[family]
+    left_out = PRETRAINING_HEADS if head.pooled else (*PRETRAINING_HEADS, "pooler")
+    rows = [row for row in TABLES[family] if row[0].split("/")[0] not in left_out]
+    if family == "distilbert" and head.pooled:
+        rows.append(("pooler", "pre_classifier", "dense"))
+    return (*rows, ("head/output", HEAD_MODULES[head.kind], "dense"))
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One tensor of theirs: the slice `index` of our parameter `ours` (the whole of it where `index` is None)."""
@@ -114,13 +135,13 @@ class Entry:
     transposed: bool
 
 
-def family_shapes(family: Family, model: Model) -> dict[str, tuple[int, ...]]:
+def family_shapes(family: Family, model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]:
     """Our shapes as the family's classes want them: the vocabulary trimmed, and two parts that may be ours or not.
 
     ALBERT classes always have the projection, BERT and ALBERT classes always have a token-type table. Where our model
     has none, `complete` writes an identity and a row of zeros.
     """
-    built = shapes(dataclasses.replace(model, vocab_multiple=1))
+    built = shapes(dataclasses.replace(model, vocab_multiple=1), head)
     if family == "albert":
         built["projection/kernel"] = (model.embed_size, model.hidden_size)
         built["projection/bias"] = (model.hidden_size,)
@@ -161,11 +182,22 @@ def reduce(flat: Flat, family: Family, model: Model) -> tuple[Flat, Model]:
     return flat, model
 
 
-def entries(family: Family, model: Model) -> list[Entry]:
-    """Every tensor that a checkpoint of this family and shape has, tied repetitions left out."""
-    known = family_shapes(family, model)
+def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
+    """The same function without layer sharing: what a group shares is written once a layer.
+
+    [G, ...] becomes [N, ...] in every shared part of `layers`; the rest stays as it is.
+    """
+    shared = tuple(f"layers/{part}/" for part in model.shared_parts)
+    depth = model.num_layers // model.share_groups
+    flat = {path: np.repeat(value, depth, axis=0) if path.startswith(shared) else value for path, value in flat.items()}
+    return flat, dataclasses.replace(model, share="none", share_groups=1)
+
+
+def entries(family: Family, model: Model, head: Head | None = None) -> list[Entry]:
+    """Every tensor that a checkpoint of this family, shape and head has, tied repetitions left out."""
+    known = family_shapes(family, model, head)
     listed = []
-    for ours, theirs, kind in TABLES[family]:
+    for ours, theirs, kind in table(family, head):
         for our_leaf, their_leaf, transposed in _LEAVES[kind]:
             path = f"{ours}/{our_leaf}"
             if path not in known:
@@ -178,23 +210,24 @@ def entries(family: Family, model: Model) -> list[Entry]:
     return listed
 
 
-def to_theirs(flat: Flat, family: Family, model: Model) -> Flat:
+def to_theirs(flat: Flat, family: Family, model: Model, head: Head | None = None) -> Flat:
     """Our parameters under their names, f32, contiguous.
 
     Args:
-      flat: parameters by flat name, the vocabulary padded or trimmed; heads may be missing as a whole.
+      flat: parameters by flat name, the vocabulary padded or trimmed; pretraining heads may be missing as a whole.
       family: whose names.
       model: the shape; its layers must be such as the family holds (`hf_config.check_family`).
+      head: of a task model.
 
     Raises:
       UserError: lists every parameter that is missing, unknown or wrongly shaped.
     """
     trimmed = dataclasses.replace(model, vocab_multiple=1)
     flat = trim_vocabulary(flat, model)
-    check_shapes(flat, trimmed, "parameters")
+    check_shapes(flat, trimmed, "parameters", head)
     flat = complete(flat, family, model)
     tensors = {}
-    for entry in entries(family, model):
+    for entry in entries(family, model, head):
         if entry.ours not in flat:
             continue
         value = flat[entry.ours] if entry.index is None else flat[entry.ours][entry.index]
@@ -203,7 +236,7 @@ def to_theirs(flat: Flat, family: Family, model: Model) -> Flat:
     return tensors
 
 
-def to_ours(tensors: Flat, family: Family, model: Model, where: str) -> Flat:
+def to_ours(tensors: Flat, family: Family, model: Model, where: str, head: Head | None = None) -> Flat:
     """Their tensors under our names, stacked, f32; the inverse of `to_theirs`.
 
     Args:
@@ -211,16 +244,17 @@ def to_ours(tensors: Flat, family: Family, model: Model, where: str) -> Flat:
       family: whose names.
       model: the shape that their config states; `pooler` and `pair_classes` as the tensors have them.
       where: named in errors, usually the folder.
+      head: of a task model; its class needs every part that it has.
 
     Raises:
       UserError: lists every tensor that is missing, unknown or wrongly shaped.
     """
-    listed = entries(family, model)
+    listed = entries(family, model, head)
     ours_of = {entry.theirs: entry.ours for entry in listed}
     present = {ours_of[name].split("/")[0] for name in tensors if name in ours_of}
-    absent = set(OPTIONAL_PARTS) - present
+    absent = set() if head else set(OPTIONAL_PARTS) - present
     wanted = [entry for entry in listed if entry.ours.split("/")[0] not in absent]
-    known = family_shapes(family, model)
+    known = family_shapes(family, model, head)
     missing, wrong = [], []
     collected: dict[str, list[np.ndarray]] = {}
     for entry in wanted:
@@ -241,8 +275,27 @@ def to_ours(tensors: Flat, family: Family, model: Model, where: str) -> Flat:
     }
 
 
+def drop_unread(tensors: Flat, family: Family, head: Head) -> tuple[Flat, list[str]]:
+    """Leaves out what the task class does not read: the pretraining heads, and a pooler that `head` does not use.
+
+    transformers ignores such tensors as well, and warns.
+
+    Returns:
+      The tensors that stay, and the names of those that do not.
+    """
+    read = {theirs for _, theirs, _ in table(family, head)}
+    unread = tuple(f"{theirs}." for _, theirs, _ in TABLES[family] if theirs not in read)
+    dropped = [name for name in tensors if name.startswith(unread)] if unread else []
+    return {name: value for name, value in tensors.items() if name not in dropped}, dropped
+
+
+def base_names(tensors: Flat, family: Family) -> Flat:
+    """Names as the family's base class writes them, without the prefix; `canonical_names` puts it back."""
+    return {name.removeprefix(f"{family}."): value for name, value in tensors.items()}
+
+
 def canonical_names(tensors: Flat, family: Family, where: str) -> Flat:
-    """Names as today's pretraining classes write them.
+    """Names as today's pretraining and task classes write them.
 
     Base models lack the family's prefix, old checkpoints say gamma and beta, carry `position_ids` and repeat the tied
     decoder.

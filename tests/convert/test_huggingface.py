@@ -315,7 +315,7 @@ def test_a_failure_while_writing_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(safetensors.numpy, "save_file", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match="No space left"):
         huggingface.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop"), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
