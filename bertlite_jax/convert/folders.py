@@ -47,12 +47,20 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Itera
     try:
         with output_errors(out, temporary):
             yield temporary
+            for path in temporary.rglob("*"):
+                _readable(path, temporary.stat().st_mode)
             if in_the_way:
                 _exchange(temporary, out)
             else:
                 os.rename(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _readable(path: pathlib.Path, mode: int) -> None:
+    """Gives a file the permissions that new files have here: safetensors makes its own for the owner alone."""
+    if path.is_file() and not path.is_symlink():
+        path.chmod(path.stat().st_mode | mode & 0o666)
 
 
 def _exchange(temporary: pathlib.Path, out: pathlib.Path) -> None:
@@ -77,9 +85,11 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool) -> Iterator[pathlib.P
     with writing("convert", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
+        mode = temporary.stat().st_mode
     try:
         with output_errors(out, temporary):
             yield temporary
+            _readable(temporary, mode)
             os.replace(temporary, out)
     finally:
         temporary.unlink(missing_ok=True)

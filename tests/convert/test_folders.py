@@ -1,11 +1,13 @@
 """An output is complete or absent, and a place that cannot be written is named in one line."""
 
 import errno
+import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
@@ -44,6 +46,23 @@ def test_what_fails_half_way_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError), folders.new_folder(tmp_path / "out", False, "mark") as folder:
         (folder / "half").write_text(str(1 / 0))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("umask,mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_have_the_permissions_that_the_user_gives_new_files(umask, mode, tmp_path):
+    """The writer of safetensors makes them for the owner alone, and a server of another user could not read them."""
+    former = os.umask(umask)
+    try:
+        with folders.new_folder(tmp_path / "out", False, "mark") as folder:
+            safetensors.numpy.save_file({"a": np.ones(1)}, folder / "mark")
+            (folder / "program").touch()
+            (folder / "program").chmod(0o700)
+        with folders.new_file(tmp_path / "file", False) as path:
+            safetensors.numpy.save_file({"a": np.ones(1)}, path)
+    finally:
+        os.umask(former)
+    modes = [os.stat(tmp_path / name).st_mode & 0o777 for name in ("out/mark", "file", "out/program")]
+    assert modes == [mode, mode, mode | 0o700]
 
 
 # --- No room ---------------------------------------------------------------------------------------------------------
