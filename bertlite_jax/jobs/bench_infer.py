@@ -19,17 +19,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-import bertlite_jax
-from bertlite_jax import presets
-from bertlite_jax.config import Head, Model, UserError, fields_close_to
+from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import parameters, sources
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.jobs import contenders, inference_peer, workdir
+from bertlite_jax.jobs import contenders, inference_peer, inference_rows, workdir
 from bertlite_jax.jobs.contenders import Contender
 from bertlite_jax.jobs.inference_peer import Batch, Process
 from bertlite_jax.report import inference as tables
 
-TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
 ROWS = 16
 """Different rows of each length, over which answers are compared; at least a batch."""
 HOPELESS = 5.0
@@ -91,17 +88,17 @@ def bench_infer(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
-    cores = _cores()
-    counts = tuple(dict.fromkeys(count or cores for count in threads))
+    available = cores()
+    counts = tuple(dict.fromkeys(count or available for count in threads))
     weights, name, is_random = _weights(source, preset, console)
-    _check(weights.model, batch, length, counts, rounds, cores)
+    _check(weights.model, batch, length, counts, rounds, available)
     chosen, skipped = _choose(only)
     for line in skipped:
         console.print(f"bench: {line}", soft_wrap=True)
     if not chosen:
         raise UserError("bench: no contender is left")
     _check_memory(weights, chosen)
-    rows = {size: make_rows(weights, size, max(ROWS, *batch)) for size in length}
+    rows = {size: inference_rows.make_rows(weights, size, max(ROWS, *batch)) for size in length}
     shapes = [(count, size, number) for count in counts for size in length for number in batch]
     timed: dict[tuple[int, int, int], list[Timed]] = {}
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
@@ -111,7 +108,9 @@ def bench_infer(
             with contextlib.ExitStack() as stack:
                 processes = _start(chosen, prepared, count, stack, console)
                 for shape in [shape for shape in shapes if shape[0] == count]:
-                    timed[shape] = _race(chosen, processes, _batches(weights, rows[shape[1]], shape[2]), rounds)
+                    timed[shape] = _race(
+                        chosen, processes, inference_rows.batches_of(weights, rows[shape[1]], shape[2]), rounds
+                    )
                     console.print(f"bench: {shape[2]} x {shape[1]}, {_plural(count, 'thread')}: done")
                 kept.append(_held(processes))
         sizes = [_bytes_of(place) for place, _ in prepared]
@@ -131,7 +130,7 @@ def bench_infer(
     return figures
 
 
-# --- The model and its rows ------------------------------------------------------------------------------------------
+# --- The model -------------------------------------------------------------------------------------------------------
 
 
 def _weights(source: str, preset: str, console: Console) -> tuple[Weights, str, bool]:
@@ -140,82 +139,31 @@ def _weights(source: str, preset: str, console: Console) -> tuple[Weights, str, 
         raise UserError(f"bench: a folder ({source}) and --preset {preset}: give one of them")
     if source:
         return sources.load(source), pathlib.Path(source).resolve().name, False
-    model = known_preset(preset or "bert_base")
+    model = inference_rows.known_preset(preset or "bert_base")
     console.print("bench: random weights: speed and size only; how far answers differ says little", soft_wrap=True)
-    return random_weights(model), preset or "bert_base", True
-
-
-def known_preset(name: str) -> Model:
-    """A shape of `presets`, by its name in small letters. Raises UserError where there is none."""
-    known = {other.lower(): value for other, value in vars(presets).items() if isinstance(value, Model)}
-    if name not in known:
-        raise UserError(f"bench: --preset {name} is unknown; {fields_close_to(name, list(known))}")
-    return known[name]
-
-
-def random_weights(model: Model, seed: int = 0) -> Weights:
-    """A classifier with two labels on a pooled encoder of that shape, untrained.
-
-    Kernels and tables are normal with the deviation that training starts from; norms and biases scatter by as much, so
-    that a bias or scale that a runtime forgets shows.
-    """
-    plain = model.token_types == 0 and not model.pooler and model.norm_epsilon == 1e-12  # DistilBERT pools with a ReLU.
-    head = Head("classify", ("negative", "positive"), activation="relu" if plain else "tanh")
-    model = dataclasses.replace(model, pooler=True, pair_classes=0)
-    generator = np.random.default_rng(seed)
-    flat = {}
-    for path, shape in parameters.shapes(model, head).items():
-        values = generator.standard_normal(shape, dtype=np.float32) * np.float32(model.init_std)
-        flat[path] = values + 1 if path.endswith("/scale") else values
-    return Weights(parameters.nest(flat), model, head)
-
-
-def make_rows(weights: Weights, length: int, count: int) -> np.ndarray:
-    """Ids without padding, [count, length] int64: the bundled text where there is a tokenizer, else random ids."""
-    if not weights.tokenizer:
-        return np.random.default_rng(0).integers(5, weights.model.vocab_size, (count, length))
-    from bertlite_jax.data import text
-
-    tokenizer, room = weights.tokenizer, length - 2
-    ids: list[int] = []
-    for sentence in text.read_sentences([str(TEXT)]):
-        ids += tokenizer.encode(sentence).tolist()
-        if len(ids) >= count * room:
-            break
-    inner = np.resize(np.asarray(ids, np.int64), (count, room))
-    cls, sep = (np.full((count, 1), special, np.int64) for special in (tokenizer.cls_id, tokenizer.sep_id))
-    return np.concatenate([cls, inner, sep], axis=1)
-
-
-def _batches(weights: Weights, rows: np.ndarray, number: int) -> list[Batch]:
-    """The rows in batches; a head that chooses gets each row beside its neighbour."""
-    made = []
-    for start in range(0, len(rows) - number + 1, number):
-        ids = rows[start : start + number]
-        if contenders.task_of(weights) == "choose":
-            ids = np.stack([np.roll(ids, shift, axis=-1) for shift in range(contenders.CHOICES)], axis=1)
-        ids = np.ascontiguousarray(ids)
-        made.append({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
-    return made
+    return inference_rows.random_weights(model), preset or "bert_base", True
 
 
 # --- Checks ----------------------------------------------------------------------------------------------------------
 
 
-def _cores() -> int:
+def cores() -> int:
+    """That this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(
-    model: Model, batch: tuple[int, ...], length: tuple[int, ...], counts: tuple[int, ...], rounds: int, cores: int
+    model: Model, batch: tuple[int, ...], length: tuple[int, ...], counts: tuple[int, ...], rounds: int, available: int
 ) -> None:
     for name, values in (("batch", batch), ("length", length), ("threads", counts), ("rounds", (rounds,))):
         if not values or min(values) < 1:
             raise UserError(f"bench: --{name} {' '.join(map(str, values))} must be positive")
     if min(length) < 3 or max(length) > model.max_positions:
         raise UserError(f"bench: --length must lie between 3 and the model's {model.max_positions} positions")
-    if max(counts) > cores:
-        raise UserError(f"bench: --threads {max(counts)} is more than the {cores} cores that there are; 0 means all")
+    if max(counts) > available:
+        raise UserError(
+            f"bench: --threads {max(counts)} is more than the {available} cores that there are; 0 means all"
+        )
 
 
 def _choose(only: tuple[str, ...]) -> tuple[list[Contender], list[str]]:

@@ -115,12 +115,10 @@ def _torch_bfloat16(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> 
 def load_torch(folder: str, task: Task, threads: int) -> Answer:
     """The class of transformers for the task, eager, in the dtype that config.json states."""
     import inspect
-    import logging
 
     import torch
     import transformers
 
-    logging.disable(logging.WARNING)  # In this process; they warn of each other's parts that nobody uses here.
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(threads)

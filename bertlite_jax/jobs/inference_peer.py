@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -111,6 +112,7 @@ def start(name: str, load: Load, threads: int) -> Iterator[Process]:
 
 def _serve(connection: Connection, load: Load, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # An interrupt is the parent's, which ends this process.
+    logging.disable(logging.WARNING)  # Libraries warn of each other's parts that nobody uses here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
