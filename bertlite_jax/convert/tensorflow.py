@@ -159,6 +159,7 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
     for key, value in (("inner_group_num", 1), ("ln_type", "postln")):
         if read.get(key, value) != value:
             raise UserError(f"convert: {where}: {key} is {read[key]}; our model has only {value}")
+    _check_numbers(read, family, where)
     pair = named.get("cls/seq_relationship/output_weights")
     model = Model(
         vocab_size=read["vocab_size"],
@@ -180,6 +181,13 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
     )
     settings.check_model(model)
     return model
+
+
+def _check_numbers(read: dict[str, Any], family: TfFamily, where: str) -> None:
+    for key, usual in {"vocab_size": 1, **_DEFAULTS[family]}.items():
+        kind = (int, float) if isinstance(usual, float) else type(usual)
+        if not isinstance(read[key], kind) or isinstance(read[key], bool):
+            raise UserError(f"convert: {where}: {key} is {read[key]!r}; a value such as {usual} is wanted")
 
 
 _COMMON = {"hidden_act": "gelu", "max_position_embeddings": 512, "initializer_range": 0.02}

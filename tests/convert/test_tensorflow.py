@@ -244,6 +244,8 @@ def test_a_config_of_another_model_is_refused():
         ({"ln_type": "preln"}, "ln_type is preln"),
         ({"hidden_act": "tanh"}, "hidden_act is tanh"),
         ({"num_hidden_groups": 3}, "share_groups"),
+        ({"hidden_size": "8"}, "config.json: hidden_size is '8'; a value such as 4096 is wanted"),
+        ({"vocab_size": None}, "config.json: vocab_size is None"),
     ],
 )
 def test_models_that_ours_cannot_be_are_refused_by_name(change, message):

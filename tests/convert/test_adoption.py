@@ -1,0 +1,198 @@
+"""Foreign weights come in with their own tokenizer, whose size decides the vocabulary; what cannot fit is refused."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from bertlite_jax.config import Model, UserError
+from bertlite_jax.convert import adoption, hf_tokenizer, huggingface, parameters, tensorflow, weights
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import tokenizer as tokenizers
+
+TEXT = [
+    "The hall was long and low.",
+    "A row of lamps hung from the roof.",
+    "It was dark, in 2011, and she was late.",
+] * 5
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz", *"äö", "##ing", "the"]
+
+
+def small(vocab_size: int, seed: int = 0) -> Weights:
+    """A BERT of one layer."""
+    model = Model(
+        vocab_size=vocab_size, embed_size=8, hidden_size=8, num_layers=1, num_heads=2, ffn_size=8, max_positions=16,
+        share="none", activation="gelu_erf",
+    )  # fmt: skip
+    draw = np.random.default_rng(seed)
+    flat = {path: draw.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model).items()}
+    return Weights(parameters.nest(flat), model, pair_task="nsp")
+
+
+@pytest.fixture
+def bare(tmp_path) -> pathlib.Path:
+    """A folder of transformers without a tokenizer, for the vocabulary above."""
+    huggingface.to_hf(small(len(PIECES)), tmp_path / "hf")
+    return tmp_path / "hf"
+
+
+def write_vocabulary(folder: pathlib.Path, pieces: list[str]) -> None:
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
+
+
+# --- The tokenizer ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece", "bpe"])
+def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_path):
+    size = {"sentencepiece": 43, "wordpiece": 60, "bpe": 300}[kind]
+    made = tokenizers.train(TEXT, tmp_path / "made", size, kind)
+    loaded = dataclasses.replace(small(made.vocab_size), tokenizer=made)
+    huggingface.to_hf(loaded, tmp_path / "hf")
+    imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
+    assert imported.notes == []
+    read = weights.load(tmp_path / "ours")
+    assert read.model == loaded.model and read.tokenizer.special_ids == made.special_ids
+    for text in [*TEXT[:3], "Älter, 3,000 or 12,5 — THE [MASK] end."]:
+        np.testing.assert_array_equal(read.tokenizer.encode(text), made.encode(text))
+        np.testing.assert_array_equal(imported.weights.tokenizer.encode(text), made.encode(text))
+
+
+@pytest.mark.parametrize("name", ["albert_spiece.model", "bert_cased_vocab.txt", "bert_uncased_vocab.txt"])
+def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name, shared, tmp_path):
+    """Written for AutoTokenizer and taken over again, on the lines of an encyclopedia."""
+    made = adoption.adopt(shared / "vocab" / name, tmp_path / "made")
+    assert made.vocab_size == {"albert": 30_000, "bert_cased": 28_996, "bert_uncased": 30_522}[name.rsplit("_", 1)[0]]
+    (tmp_path / "hf").mkdir()
+    hf_tokenizer.write(made, tmp_path / "hf", 512, 2)
+    back = adoption.adopt(tmp_path / "hf", tmp_path / "back")
+    assert back.special_ids == made.special_ids
+    lines = (shared / "pretrain" / "enwiki_valid.txt").read_text(encoding="utf-8").splitlines()[:500]
+    for line, (ours, _), (theirs, _) in zip(lines, made.encode_lines(lines), back.encode_lines(lines)):
+        np.testing.assert_array_equal(theirs, ours, err_msg=line)
+
+
+@pytest.mark.parametrize(
+    "stated,lower,keeps",
+    [
+        ({}, True, False),
+        ({"do_lower_case": False}, False, True),
+        ({"do_lower_case": True, "strip_accents": False}, True, True),
+        ({"do_lower_case": False, "strip_accents": True}, False, False),
+        ({"do_lower_case": True, "strip_accents": None}, True, False),
+    ],
+)
+def test_case_and_accents_are_as_tokenizer_config_states_them(stated, lower, keeps, bare, tmp_path):
+    """As transformers' BertTokenizer: accents go where text is lower-cased, unless strip_accents says otherwise."""
+    write_vocabulary(bare, PIECES)
+    (bare / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **stated}))
+    settings = adoption.import_hf(bare, tmp_path / "ours").weights.tokenizer.settings
+    assert (settings["lower"], settings["keep_accents"]) == (lower, keeps)
+
+
+def test_without_a_tokenizer_the_weights_come_in_alone_and_a_note_says_what_needs_one(bare, tmp_path):
+    imported = adoption.import_hf(bare, tmp_path / "ours")
+    assert imported.weights.tokenizer is None and not (tmp_path / "ours" / "tokenizer").exists()
+    (note,) = imported.notes
+    assert "has no tokenizer" in note and "bundles, sentence embeddings" in note
+    assert weights.load(tmp_path / "ours").model.vocab_size == len(PIECES)
+
+
+def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
+    write_vocabulary(tmp_path, PIECES)
+    named = adoption.import_hf(bare, tmp_path / "named", tokenizer=str(tmp_path / "vocab.txt"))
+    ours = adoption.import_hf(bare, tmp_path / "ours", tokenizer=str(tmp_path / "named" / "tokenizer"))
+    assert named.weights.tokenizer.hash == ours.weights.tokenizer.hash
+    write_vocabulary(bare, PIECES[:20])
+    alone = adoption.import_hf(bare, tmp_path / "alone", tokenizer="none")
+    assert alone.weights.tokenizer is None and "left out" in alone.notes[0]
+
+
+def test_a_tokenizer_that_cannot_be_taken_over_is_refused_with_the_way_out(bare, tmp_path):
+    (bare / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}))
+    with pytest.raises(UserError, match="is WordLevel; can be: .*; --tokenizer none takes the weights alone"):
+        adoption.import_hf(bare, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
+
+
+# --- Sizes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows,zero", [(40, False), (48, False), (64, False), (37, True), (41, True)])
+def test_padded_rows_are_dropped_with_a_note(rows, zero, tmp_path):
+    """35 pieces: rounded up to a multiple of 8, 16 and 64; or any number of rows of zeros."""
+    assert len(PIECES) == 35
+    write_vocabulary(tmp_path, PIECES)
+    tokenizer = tokenizers.from_vocab(tmp_path / "vocab.txt", tmp_path / "tokenizer")
+    loaded = small(rows)
+    if zero:
+        loaded.params["embeddings"]["word"]["embedding"][35:] = 0
+        loaded.params["mlm"]["bias"][35:] = 0
+    fitted, notes = adoption.fit_vocabulary(loaded, tokenizer, "folder")
+    assert fitted.model.vocab_size == 35 and fitted.tokenizer is tokenizer
+    assert f"{rows} rows for 35 pieces; the {rows - 35} beyond them" in notes[0]
+    assert ("all zero" in notes[0]) == zero
+    before, after = parameters.flatten(loaded.params), parameters.flatten(fitted.params)
+    parameters.check_shapes(after, fitted.model, "result")
+    for path, value in after.items():
+        np.testing.assert_array_equal(value, before[path][: len(value)])
+
+
+@pytest.mark.parametrize("rows", [34, 32, 36, 37, 50, 56, 80])
+def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(rows, bare, tmp_path):
+    write_vocabulary(tmp_path, PIECES)
+    tokenizer = tokenizers.from_vocab(tmp_path / "vocab.txt", tmp_path / "tokenizer")
+    with pytest.raises(UserError, match=f"tokenizer has 35 pieces and the model's table {rows} rows"):
+        adoption.fit_vocabulary(small(rows), tokenizer, "folder")
+
+
+def test_a_table_of_the_tokenizers_size_stays_as_it_is(tmp_path):
+    write_vocabulary(tmp_path, PIECES)
+    tokenizer = tokenizers.from_vocab(tmp_path / "vocab.txt", tmp_path / "tokenizer")
+    loaded = small(35)
+    fitted, notes = adoption.fit_vocabulary(loaded, tokenizer, "folder")
+    assert fitted.params is loaded.params and fitted.model == loaded.model and notes == []
+
+
+# --- Checkpoints of TensorFlow ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(tmp_path, monkeypatch) -> pathlib.Path:
+    """The folder of a BERT encoder, with variables that need no TensorFlow to be read."""
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "bert_model.ckpt.index").touch()
+    sizes = {"vocab_size": 35, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "intermediate_size": 8, "max_position_embeddings": 16, "type_vocab_size": 2}  # fmt: skip
+    (folder / "bert_config.json").write_text(json.dumps(sizes))
+    flat = parameters.flatten(small(35).params)
+    model = dataclasses.replace(small(35).model, pair_classes=0, pooler=False)
+    variables = {}
+    for ours, index, theirs, _ in tensorflow.entries("bert", model):
+        if not ours.startswith("mlm"):
+            variables[theirs] = flat[ours] if index is None else flat[ours][index]
+    monkeypatch.setattr(tensorflow, "read_variables", lambda prefix: variables)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "vocab_chinese.txt"])
+def test_the_vocabulary_beside_a_checkpoint_comes_with_it(name, checkpoint, tmp_path):
+    write_vocabulary(checkpoint, PIECES)
+    (checkpoint / "vocab.txt").rename(checkpoint / name)
+    imported = adoption.import_tf(checkpoint, tmp_path / "ours")
+    assert imported.weights.tokenizer.vocab_size == 35
+    read = weights.load(tmp_path / "ours")
+    assert read.model.activation == "gelu_erf" and read.tokenizer.vocab_size == 35
+
+
+def test_of_several_unknown_vocabularies_none_is_guessed(checkpoint, tmp_path):
+    write_vocabulary(checkpoint, PIECES)
+    shutil.copy(checkpoint / "vocab.txt", checkpoint / "vocab_a.txt")
+    (checkpoint / "vocab.txt").rename(checkpoint / "vocab_b.txt")
+    notes = adoption.import_tf(checkpoint, tmp_path / "ours", activation="gelu_tanh").notes
+    assert any("several vocabularies (vocab_a.txt, vocab_b.txt)" in note for note in notes)
+    assert weights.load(tmp_path / "ours").model.activation == "gelu_tanh"
