@@ -3,8 +3,8 @@
 Weights come from a container; what it leaves float is multiplied in f32. Activations are u8, because ONNX Runtime's
 products of s8 with s8 are slow on x86 (21 ms where u8 x s8 takes 0.4; 128 x 768 x 3072).
 
-Letters: B rows, L tokens, V vocabulary. Source: onnx/onnx:docs/Operators.md (DynamicQuantizeLinear, MatMulInteger,
-QuantizeLinear).
+Letters: M rows (all tokens below each other, or one state a text), V vocabulary.
+Source: onnx/onnx:docs/Operators.md (DynamicQuantizeLinear, MatMulInteger, QuantizeLinear).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def per_token(container: Container, signed: bool = False) -> Arithmetic:
       container: weights.
       signed: s8 activations, for CPUs that multiply s8 x s8 (ARM).
     """
-    # Sum adds as Add does, and ONNX Runtime does not make a BiasGelu of it, which takes longer than sum and Gelu.
+    # Sum adds as Add does, and ONNX Runtime does not make a BiasGelu of it, which takes longer than Add and Gelu.
     return _arithmetic(container, functools.partial(_per_token, container.model.activation, signed), add="Sum")
 
 
@@ -163,21 +163,15 @@ def _per_token(activation: str, signed: bool, graph: Graph, x: str, site: Site, 
 
     def make() -> tuple[str, str]:
         # QuantizeLinear with a step a row is one pass over x, where dividing by the steps first makes two.
-        scale = _row_scale(graph, x, zero, site.name)
-        rows = node(graph, "Flatten", x, name=site.name, axis=-1)
-        steps = node(graph, "Reshape", scale, constant(graph, [-1], np.int64), name=site.name)
+        steps = _row_steps(graph, x, zero, site.name)
         zeros = node(graph, "Expand", zero_name, node(graph, "Shape", steps, name=site.name), name=site.name)
-        quantized = node(graph, "QuantizeLinear", rows, steps, zeros, name=site.name, axis=0)
-        return node(graph, "Reshape", quantized, node(graph, "Shape", x, name=site.name), name=site.name), scale
+        quantized = node(graph, "QuantizeLinear", x, steps, zeros, name=site.name, axis=0)
+        return quantized, node(graph, "Unsqueeze", steps, constant(graph, [1], np.int64), name=site.name)
 
     quantized, scale = _once(graph, ("per token", x, zero_name), make)
     y = _multiplied(graph, quantized, zero_name, site, stored)
-    # ONNX Runtime joins product, Cast and scales only where the scales are a product that is not constant.
-    (weight_scales,) = _once(
-        graph,
-        ("times one", stored.scales),
-        lambda: (node(graph, "Mul", _one(graph), stored.scales, name=f"{site.weight}.scale"),),
-    )
+    # ONNX Runtime joins product, Cast and scales only where the scales are a product, read once and not constant.
+    weight_scales = node(graph, "Mul", _one(graph), stored.scales, name=f"{site.name}.scale")
     return node(graph, "Mul", node(graph, "Mul", y, weight_scales, name=site.name), scale, name=site.name)
 
 
@@ -192,14 +186,14 @@ def _one(graph: Graph) -> str:
     return _once(graph, ("one",), make)[0]
 
 
-def _row_scale(graph: Graph, x: str, zero: int, name: str) -> str:
-    """Size of a step for each row of x [..., In]: the smallest for which nothing is clipped; [..., 1]."""
+def _row_steps(graph: Graph, x: str, zero: int, name: str) -> str:
+    """Size of a step for each row of x [M, In]: the smallest for which nothing is clipped; [M]."""
     smallest = constant(graph, quantize.SMALLEST_STEP)
-    highest = node(graph, "ReduceMax", x, name=name, axes=[-1], keepdims=1)
+    highest = node(graph, "ReduceMax", x, name=name, axes=[1], keepdims=0)
     highest = node(graph, "Mul", highest, constant(graph, 1 / (255 - zero)), name=name)
     if zero == 0:
         return node(graph, "Max", highest, smallest, name=name)
-    lowest = node(graph, "ReduceMin", x, name=name, axes=[-1], keepdims=1)
+    lowest = node(graph, "ReduceMin", x, name=name, axes=[1], keepdims=0)
     lowest = node(graph, "Mul", lowest, constant(graph, -1 / zero), name=name)
     return node(graph, "Max", highest, lowest, smallest, name=name)
 

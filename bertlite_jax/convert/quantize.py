@@ -90,9 +90,13 @@ def stack(single: Flat) -> Flat:
 def belongs(path: str, name: str) -> bool:
     """Whether a stored tensor is part of `name`: `layers.3`, `layers/3/ffn/up`, `layers.ffn.up` of all, `pooler`."""
     wanted = name.replace(".", "/").strip("/") + "/"
+    return f"{path}/".startswith(wanted) or f"{_anywhere(path)}/".startswith(wanted)
+
+
+def _anywhere(path: str) -> str:
+    """A stored name without its number: `layers/ffn/up` for `layers/3/ffn/up`."""
     first, *rest = path.split("/")
-    anywhere = "/".join([first, *rest[1:]]) if first == "layers" else path
-    return f"{path}/".startswith(wanted) or f"{anywhere}/".startswith(wanted)
+    return "/".join([first, *rest[1:]]) if first == "layers" else path
 
 
 # --- Activations -----------------------------------------------------------------------------------------------------
@@ -221,6 +225,19 @@ def restore(container: Container) -> dict[str, Any]:
 def to_weights(container: Container, tokenizer: tokenizers.Tokenizer | None = None) -> Weights:
     """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX."""
     return Weights(restore(container), container.model, container.head, tokenizer, container.pair_task)
+
+
+def jax_params(container: Container) -> dict[str, Any]:
+    """Nested by stored name, as `model/integer.py` takes them."""
+    single: dict[str, Any] = container.floats | container.integers
+    single |= {f"{path}_scale": scale for path, scale in container.scales.items()}
+    for path, integers in container.integers.items():
+        if _leaf(path) == "kernel":
+            at = path.removesuffix("/kernel")
+            zero = zero_point(_anywhere(at), container.model.activation)
+            single[f"{at}/zero"] = np.float32(zero)
+            single[f"{at}/sums"] = ((128 - zero) * integers.sum(0, dtype=np.int64)).astype(np.int32)
+    return parameters.nest(single)
 
 
 def errors(weights: Weights, container: Container) -> dict[str, tuple[float, float]]:
