@@ -1,0 +1,105 @@
+"""An exported folder is one of sentence-transformers, whose vectors are the mean of our hidden states."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.convert import huggingface, parameters
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.model.heads import PretrainingModel
+
+# Lewis Carroll, Alice's Adventures in Wonderland, 1865.
+TEXTS = ["Down, down, down.", "There were doors all round the hall, but they were all locked.", "Curiouser!"]
+
+ALBERT = Model(vocab_size=39, embed_size=8, hidden_size=16, num_layers=2, num_heads=2, ffn_size=24, max_positions=64)
+BERT = dataclasses.replace(ALBERT, embed_size=16, share="none")
+DISTILBERT = dataclasses.replace(BERT, token_types=0, pooler=False, pair_classes=0)
+MODELS = {
+    "albert": ALBERT,
+    "albert_without_pooler": dataclasses.replace(ALBERT, pooler=False, pair_classes=0),
+    "bert": BERT,
+    "distilbert": DISTILBERT,
+    "bort": dataclasses.replace(DISTILBERT, norm_epsilon=1e-5),
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return tokenizers.train(TEXTS, tmp_path_factory.mktemp("tokenizer") / "small", 39)
+
+
+def random_weights(model: Model, tokenizer) -> Weights:
+    rng = np.random.default_rng(0)
+    model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size)
+    flat = {
+        path: (rng.normal(size=shape) * 0.3 + path.endswith("scale")).astype(np.float32)
+        for path, shape in parameters.shapes(model).items()
+    }
+    return Weights(parameters.nest(flat), model, tokenizer=tokenizer)
+
+
+def mean_states(weights: Weights, text: str) -> np.ndarray:
+    """The mean of our last hidden states over [CLS], the text and [SEP], at length 1: [D]."""
+    tokenizer = weights.tokenizer
+    ids = np.array([[tokenizer.cls_id, *tokenizer.encode(text).tolist(), tokenizer.sep_id]], np.int32)
+    places = np.arange(ids.shape[1], dtype=np.int32)[None]
+    flax = PretrainingModel(weights.model)
+    with jax.disable_jit():
+        inputs = (jnp.asarray(ids), jnp.ones_like(ids), places, jnp.zeros_like(ids))
+        hidden = np.asarray(flax.apply({"params": weights.params}, *inputs, method="hidden_states")[-1])
+    mean = hidden[0].mean(0)
+    return mean / np.linalg.norm(mean)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("case", MODELS)
+def test_sentence_transformers_gives_the_mean_of_our_hidden_states(case, tokenizer, tmp_path, caplog, capfd):
+    library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    weights = random_weights(MODELS[case], tokenizer)
+    huggingface.to_hf(weights, tmp_path / "out", sentence_transformers=True)
+    caplog.clear()
+    capfd.readouterr()
+    theirs = library.SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    said = caplog.text + "".join(capfd.readouterr())
+    assert not any(word in said for word in ("MISSING", "UNEXPECTED", "newly initialized", "not used")), said
+    vectors = theirs.encode(TEXTS, batch_size=len(TEXTS))
+    assert theirs.max_seq_length == weights.model.max_positions
+    assert vectors.shape == (len(TEXTS), 16)
+    for text, vector in zip(TEXTS, vectors):
+        np.testing.assert_allclose(vector, mean_states(weights, text), atol=1e-4, rtol=0)
+
+
+def test_the_files_are_in_the_layout_that_old_versions_read_as_well(tokenizer, tmp_path):
+    huggingface.to_hf(random_weights(BERT, tokenizer), tmp_path / "out", sentence_transformers=True)
+    read = {name: json.loads((tmp_path / "out" / name).read_text()) for name in ("modules.json", "config.json")}
+    assert [(module["path"], module["type"]) for module in read["modules.json"]] == [
+        ("", "sentence_transformers.models.Transformer"),
+        ("1_Pooling", "sentence_transformers.models.Pooling"),
+        ("2_Normalize", "sentence_transformers.models.Normalize"),
+    ]
+    assert read["config.json"]["architectures"] == ["BertModel"]
+    pooling = json.loads((tmp_path / "out" / "1_Pooling" / "config.json").read_text())
+    assert pooling["word_embedding_dimension"] == 16
+    assert [name for name, chosen in pooling.items() if chosen is True] == ["pooling_mode_mean_tokens"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "library_name: sentence-transformers" in card and "pipeline_tag: sentence-similarity" in card
+    back = huggingface.from_hf(tmp_path / "out")
+    assert "mlm" not in back.params and back.model.pooler and back.model.pair_classes == 0
+
+
+def test_a_model_with_a_task_head_or_without_a_tokenizer_gives_no_sentence_vectors(tokenizer, tmp_path):
+    weights = random_weights(BERT, tokenizer)
+    with pytest.raises(UserError, match="needs a tokenizer"):
+        huggingface.to_hf(dataclasses.replace(weights, tokenizer=None), tmp_path / "out", sentence_transformers=True)
+    model = dataclasses.replace(weights.model, pair_classes=0)
+    with pytest.raises(UserError, match="a head that can classify"):
+        huggingface.to_hf(
+            dataclasses.replace(weights, model=model, head=Head()), tmp_path / "out", sentence_transformers=True
+        )
+    assert not (tmp_path / "out").exists()
