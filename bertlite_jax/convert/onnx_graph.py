@@ -158,6 +158,9 @@ def size_bytes(graph: Graph) -> int:
 def save(model: onnx.ModelProto, path: os.PathLike[str] | str, *, overwrite: bool = False) -> int:
     """Writes the file, complete or not at all; returns its size in bytes."""
     with new_file(path, overwrite) as temporary:
-        content = model.SerializeToString(deterministic=True)
-        temporary.write_bytes(content)
-    return len(content)
+        return temporary.write_bytes(to_bytes(model))
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """What the file holds; the same bytes for the same model."""
+    return model.SerializeToString(deterministic=True)

@@ -56,6 +56,11 @@ def build(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> 
     Raises:
       UserError: the weights have no such head, or are too large for a file.
     """
+    return finish(draw(weights, arithmetic, output), "bertlite", _metadata(weights, output))
+
+
+def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> Graph:
+    """What `build` makes a model of: all nodes, and the arrays of the parameters that they read, not copied."""
     output, head = choose_output(weights, output), weights.head
     model = dataclasses.replace(weights.model, vocab_multiple=1)
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
@@ -63,16 +68,15 @@ def build(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> 
     draft = Draft(Graph(), flat, model, arithmetic)
     ids, mask, types = _inputs(draft, choices=output == "auto" and head is not None and head.kind == "choose")
     states = _encoder(draft, ids, mask, types)
-    if output == "states":
-        onnx_heads.states(draft, states, head)
+    if output == "auto" and head:
+        onnx_heads.task(draft, states, head)
     elif output == "sentence":
         onnx_heads.sentence(draft, states, mask)
     elif output == "fill-mask":
         onnx_heads.fill_mask(draft, states)
     else:
-        assert head is not None
-        onnx_heads.task(draft, states, head)
-    return finish(draft.graph, "bertlite", _metadata(weights, output))
+        onnx_heads.states(draft, states, head)
+    return draft.graph
 
 
 def choose_output(weights: Weights, output: Output) -> Output:
@@ -90,7 +94,7 @@ def choose_output(weights: Weights, output: Output) -> Output:
 
 def _metadata(weights: Weights, output: Output) -> dict[str, str]:
     """What a reader of the file alone should know; values other than texts are JSON."""
-    head = weights.head
+    output, head = choose_output(weights, output), weights.head
     facts = {
         "bertlite_version": bertlite_jax.__version__,
         "output": head.kind if head and output == "auto" else output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib
 import os
 import pathlib
 import tempfile
@@ -20,6 +21,8 @@ except ModuleNotFoundError as error:
     raise UserError(
         'convert: running ONNX files needs the package onnxruntime; install it: pip install "bertlite_jax[onnx]"'
     ) from error
+
+_errors: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
 
 Source = os.PathLike[str] | str | bytes
 
@@ -48,10 +51,9 @@ def open_session(
     if optimized_to is not None:
         options.optimized_model_filepath = os.fspath(optimized_to)
     given = source if isinstance(source, bytes) else os.fspath(source)
-    errors = onnxruntime.capi.onnxruntime_pybind11_state
     try:
         return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
-    except (errors.NoSuchFile, errors.InvalidProtobuf, errors.InvalidGraph) as error:
+    except (_errors.NoSuchFile, _errors.InvalidProtobuf, _errors.InvalidGraph) as error:
         what = "the model" if isinstance(source, bytes) else os.fspath(source)
         raise UserError(f"convert: {what} is missing, damaged or no ONNX file: {str(error).splitlines()[0]}") from error
 

@@ -1,0 +1,157 @@
+"""An ONNX model with what stands beside it: config.json, tokenizer and a card, where tools look for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import pathlib
+from typing import Any
+
+import bertlite_jax
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.convert import hf_config, hf_tokenizer, onnx_float, onnx_graph, onnx_model
+from bertlite_jax.convert.folders import new_folder, write_json
+from bertlite_jax.convert.onnx_model import Output
+from bertlite_jax.convert.weights import Weights
+
+MODEL = "onnx/model.onnx"
+QUANTIZED = "onnx/model_quantized.onnx"
+"""Where transformers.js, optimum and sentence-transformers look inside a folder."""
+
+_LOG = logging.getLogger(__name__)
+_DEFAULT_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+
+
+def write(weights: Weights, out: os.PathLike[str] | str, *, overwrite: bool = False, output: Output = "auto") -> int:
+    """Writes the folder `out` with the float32 model in `onnx/model.onnx`; returns the model's size in bytes.
+
+    Args:
+      weights: what to write. Without a tokenizer none is written, and the card says so.
+      out: must not exist or be empty unless `overwrite`. It appears complete or not at all.
+      overwrite: replace an earlier export.
+      output: as for `onnx_model.build`.
+
+    Raises:
+      UserError: no such head, a tokenizer of another vocabulary, too large for a file, or `out` is in the way.
+    """
+    check_tokenizer(weights)
+    model = onnx_model.build(weights, onnx_float.float32(weights), output)
+    with new_folder(out, overwrite, MODEL) as folder:
+        describe(weights, folder, output)
+        (folder / MODEL).parent.mkdir()
+        size = (folder / MODEL).write_bytes(onnx_graph.to_bytes(model))
+    if weights.tokenizer is None:
+        _LOG.warning("convert: %s: these weights come without a tokenizer, and none was written", out)
+    return size
+
+
+def check_tokenizer(weights: Weights) -> None:
+    """Raises UserError where the tokenizer has another number of pieces than the model."""
+    pieces = weights.tokenizer.vocab_size if weights.tokenizer else weights.model.vocab_size
+    if pieces != weights.model.vocab_size:
+        raise UserError(
+            f"convert: onnx: the tokenizer has {pieces} pieces and model.vocab_size is {weights.model.vocab_size}; is "
+            "it the tokenizer of this run?"
+        )
+
+
+def describe(weights: Weights, folder: pathlib.Path, output: Output = "auto") -> None:
+    """Writes what stands beside the ONNX files into a folder that exists: config.json, tokenizer files, README.md."""
+    tokenizer, model = weights.tokenizer, weights.model
+    write_json(folder / "config.json", config(weights, output))
+    if tokenizer is not None:
+        hf_tokenizer.write(tokenizer, folder, model.max_positions, model.token_types)
+    (folder / "README.md").write_text(_card(weights, onnx_model.choose_output(weights, output)), encoding="utf-8")
+
+
+def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
+    """`config.json`: the one of the class of transformers that computes the same, or what can be said without one.
+
+    A model that no class holds (pre-norm, unshared layers with a projection, hidden layers in the head) gets
+    `model_type` bertlite, its shape, and its labels in the form that readers of ONNX folders know.
+    """
+    output = onnx_model.choose_output(weights, output)
+    head = weights.head if output == "auto" else None
+    model = dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0)
+    ids = hf_tokenizer.special_ids(weights.tokenizer) if weights.tokenizer else _DEFAULT_IDS
+    kind = weights.tokenizer.kind if weights.tokenizer else None
+    try:
+        family = hf_config.choose_family(model, kind, head)
+    except UserError:
+        return _own_config(weights.model, head, ids)
+    return hf_config.to_config(model, family, ids, weights.pair_task, head, output == "fill-mask")
+
+
+def _own_config(model: Model, head: Head | None, ids: dict[str, int]) -> dict[str, Any]:
+    values: dict[str, Any] = {"model_type": "bertlite", "pad_token_id": ids["pad"]}
+    values |= {"vocab_size": model.vocab_size, "max_position_embeddings": model.max_positions}
+    if head and head.kind in ("classify", "tag"):
+        values["id2label"] = {str(i): label for i, label in enumerate(head.labels)}
+        values["label2id"] = {label: i for i, label in enumerate(head.labels)}
+    if head and head.kind == "classify":
+        values["problem_type"] = {
+            "single_label": "single_label_classification",
+            "multi_label": "multi_label_classification",
+            "regression": "regression",
+        }[head.problem]
+    return values | {"bertlite_model": dataclasses.asdict(model)}
+
+
+# --- The card ------------------------------------------------------------------------------------------------------
+
+_PIPELINES = {"classify": "text-classification", "choose": "multiple-choice", "tag": "token-classification"}
+_PIPELINES |= {"span": "question-answering", "fill-mask": "fill-mask", "states": "feature-extraction"}
+_PIPELINES |= {"sentence": "sentence-similarity"}
+
+_MEANING = {
+    "classify": "`logits` [texts, outputs], raw",
+    "choose": "`logits` [texts, choices] for inputs [texts, choices, tokens], raw",
+    "tag": "`logits` [texts, tokens, labels], raw",
+    "span": "`start_logits` and `end_logits`, each [texts, tokens]",
+    "fill-mask": "`logits` [texts, tokens, pieces]",
+    "states": "`last_hidden_state` [texts, tokens, width] and, where the model has a pooler, `pooler_output`",
+    "sentence": "`sentence_embedding` [texts, width], of length 1, and `token_embeddings`",
+}
+
+
+def _card(weights: Weights, output: Output) -> str:
+    kind = weights.head.kind if weights.head and output == "auto" else output
+    model, tokenizer = weights.model, weights.tokenizer
+    inputs = ["input_ids", "attention_mask", *["token_type_ids"] * bool(model.token_types)]
+    lines = [
+        f"---\nlibrary_name: onnx\npipeline_tag: {_PIPELINES[kind]}\ntags:\n- onnx\n- bertlite_jax\n---\n",
+        f"# ONNX model, {model.num_layers} layers of {model.hidden_size}\n",
+        f"Written by bertlite_jax {bertlite_jax.__version__}. Opset {onnx_graph.OPSET}; any number of texts, up to "
+        f"{model.max_positions} tokens each.\n",
+        f"Inputs, int64: {', '.join(f'`{name}`' for name in inputs)}. Output: {_MEANING[kind]}.\n",
+    ]
+    if weights.head and weights.head.kind in ("classify", "tag"):
+        lines.append(f"Outputs in order: {json.dumps(weights.head.labels, ensure_ascii=False)}.\n")
+    if tokenizer is None:
+        lines.append("The weights came without a tokenizer, so none is here; use the one they were trained with.\n")
+    else:
+        lines.append(_usage(model.token_types > 0, model.max_positions))
+    return "\n".join(lines)
+
+
+def _usage(types: bool, longest: int) -> str:
+    third = ',\n    "token_type_ids": [text.type_ids for text in texts]' if types else ""
+    return f"""## Use
+
+```python
+import numpy, onnxruntime, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
+tokenizer.enable_padding()
+tokenizer.enable_truncation({longest})
+session = onnxruntime.InferenceSession("{MODEL}")
+texts = tokenizer.encode_batch(["a text", "another"])
+batch = {{
+    "input_ids": [text.ids for text in texts],
+    "attention_mask": [text.attention_mask for text in texts]{third},
+}}
+print(session.run(None, {{name: numpy.array(value) for name, value in batch.items()}}))
+```
+"""
