@@ -161,29 +161,22 @@ def _per_token(activation: str, signed: bool, graph: Graph, x: str, site: Site, 
     kind, shift = (np.int8, -128) if signed else (np.uint8, 0)
     zero_name = constant(graph, zero + shift, kind)
 
-    def make() -> tuple[str, str]:
+    def make() -> tuple[str, str, str]:
         # QuantizeLinear with a step a row is one pass over x, where dividing by the steps first makes two.
         steps = _row_steps(graph, x, zero, site.name)
-        zeros = node(graph, "Expand", zero_name, node(graph, "Shape", steps, name=site.name), name=site.name)
+        count = node(graph, "Shape", steps, name=site.name)
+        zeros = node(graph, "Expand", zero_name, count, name=site.name)
         quantized = node(graph, "QuantizeLinear", x, steps, zeros, name=site.name, axis=0)
-        return quantized, node(graph, "Unsqueeze", steps, constant(graph, [1], np.int64), name=site.name)
+        column = node(graph, "Unsqueeze", steps, constant(graph, [1], np.int64), name=site.name)
+        some = node(graph, "GreaterOrEqual", count, constant(graph, 0, np.int64), name=site.name)
+        return quantized, column, node(graph, "Cast", some, name=f"{site.name}.one", to=FLOAT)
 
-    quantized, scale = _once(graph, ("per token", x, zero_name), make)
+    quantized, column, one = _once(graph, ("per token", x, zero_name), make)
     y = _multiplied(graph, quantized, zero_name, site, stored)
-    # ONNX Runtime joins product, Cast and scales only where the scales are a product, read once and not constant.
-    weight_scales = node(graph, "Mul", _one(graph), stored.scales, name=f"{site.name}.scale")
-    return node(graph, "Mul", node(graph, "Mul", y, weight_scales, name=site.name), scale, name=site.name)
-
-
-def _one(graph: Graph) -> str:
-    """1.0, computed from an input so that nothing folds it away."""
-
-    def make() -> tuple[str]:
-        size = node(graph, "Size", graph.inputs[0].name, name="one")
-        some = node(graph, "GreaterOrEqual", size, constant(graph, 0, np.int64), name="one")
-        return (node(graph, "Cast", some, name="one", to=FLOAT),)
-
-    return _once(graph, ("one",), make)[0]
+    # ONNX Runtime makes one operator of product, Cast and scales where the scales are themselves a product: not
+    # constant, and not the same in another application of a shared layer. Hence the factor 1.0 that it cannot foresee.
+    scales = node(graph, "Mul", one, stored.scales, name=f"{site.name}.scale")
+    return node(graph, "Mul", node(graph, "Mul", y, scales, name=site.name), column, name=site.name)
 
 
 def _row_steps(graph: Graph, x: str, zero: int, name: str) -> str:
