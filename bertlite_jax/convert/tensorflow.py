@@ -16,6 +16,7 @@ import numpy as np
 
 from bertlite_jax import config as settings
 from bertlite_jax.config import Model, UserError
+from bertlite_jax.convert.config_values import check_kinds
 from bertlite_jax.convert.parameters import OPTIONAL_PARTS, Flat, nest, raise_problems, shapes
 from bertlite_jax.convert.weights import Weights, read_json
 
@@ -159,7 +160,7 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
     for key, value in (("inner_group_num", 1), ("ln_type", "postln")):
         if read.get(key, value) != value:
             raise UserError(f"convert: {where}: {key} is {read[key]}; our model has only {value}")
-    _check_numbers(read, family, where)
+    check_kinds(read, {"vocab_size": 30_000, **_DEFAULTS[family]}, where)
     pair = named.get("cls/seq_relationship/output_weights")
     model = Model(
         vocab_size=read["vocab_size"],
@@ -181,13 +182,6 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
     )
     settings.check_model(model)
     return model
-
-
-def _check_numbers(read: dict[str, Any], family: TfFamily, where: str) -> None:
-    for key, usual in {"vocab_size": 1, **_DEFAULTS[family]}.items():
-        kind = (int, float) if isinstance(usual, float) else type(usual)
-        if not isinstance(read[key], kind) or isinstance(read[key], bool):
-            raise UserError(f"convert: {where}: {key} is {read[key]!r}; a value such as {usual} is wanted")
 
 
 _COMMON = {"hidden_act": "gelu", "max_position_embeddings": 512, "initializer_range": 0.02}
