@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import pathlib
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import hf_config, huggingface, parameters, sources, weights
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.model.task_heads import TaskModel
 
 # Lewis Carroll, Alice's Adventures in Wonderland, 1865.
 PAIRS = [
@@ -54,13 +56,13 @@ CASES = {
 }
 
 
-def random_params(model: Model, seed: int = 0) -> dict:
+def random_params(model: Model, seed: int = 0, head: Head | None = None) -> dict:
     """Far from the initialisation, so that every bias, norm and activation matters. Padded rows are zero."""
     rng = np.random.default_rng(seed)
     flat = {}
-    for path, shape in parameters.shapes(model).items():
+    for path, shape in parameters.shapes(model, head).items():
         flat[path] = (rng.normal(size=shape) * 0.15 + path.endswith("scale")).astype(np.float32)
-    for path in ("embeddings/word/embedding", "mlm/bias"):
+    for path in flat.keys() & {"embeddings/word/embedding", "mlm/bias"}:
         flat[path][model.vocab_size :] = 0
     return parameters.nest(flat)
 
@@ -257,16 +259,6 @@ def test_the_weights_say_that_they_are_pytorchs_and_leave_tied_tensors_out(tmp_p
         assert not any("decoder" in name for name in file.keys())
 
 
-def test_the_model_card_states_the_figures_of_the_run(tmp_path):
-    facts = {"steps": 1200, "valid_mlm_accuracy": 0.4321, "valid_pair_accuracy": None}
-    huggingface.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop", facts=facts), tmp_path / "out")
-    card = (tmp_path / "out" / "README.md").read_text()
-    head, _, body = card.removeprefix("---\n").partition("---\n")
-    assert "library_name: transformers" in head and "pipeline_tag: fill-mask" in head
-    assert "| updates | 1,200 |" in body and "0.4321" in body and "sentence-order" in body
-    assert "sentence-pair accuracy" not in body
-
-
 def test_what_no_class_holds_is_refused_in_one_line():
     refused = {
         "attention": dataclasses.replace(SHARED, share="attention"),
@@ -279,6 +271,53 @@ def test_what_no_class_holds_is_refused_in_one_line():
         with pytest.raises(UserError, match=part) as caught:
             hf_config.choose_family(model)
         assert "\n" not in str(caught.value)
+
+
+RELU = Head("classify", ("a", "b"), activation="relu")
+
+
+@pytest.mark.parametrize(
+    "message,model,head,family",
+    [
+        (r"head.hidden = \(8,\): BertForSequenceClassification", UNSHARED, Head(hidden=(8,)), None),
+        ("BertForSequenceClassification pools with tanh and this head with relu", UNSHARED, RELU, None),
+        ("AlbertForMultipleChoice pools with tanh", SHARED, Head("choose", (), activation="relu"), None),
+        ("DistilBertForSequenceClassification pools with relu", UNSHARED, Head(), "distilbert"),
+        ("BertForSequenceClassification pools with tanh", HEADLESS, RELU, "bert"),
+        ('norm = "pre"', dataclasses.replace(UNSHARED, norm="pre"), Head(), None),
+        ("refuses one label", UNSHARED, Head(labels=("one",)), None),
+        ("unshared layers", dataclasses.replace(SHARED, share="none"), Head("span", ()), None),
+    ],
+)
+def test_a_head_that_no_class_holds_is_refused_by_name(message, model, head, family, tmp_path):
+    model = dataclasses.replace(model, pooler=head.pooled, pair_classes=0)
+    weights = Weights(random_params(model, head=head), model, head)
+    with pytest.raises(UserError, match=message) as caught:
+        huggingface.to_hf(weights, tmp_path / "out", family=family)
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("share", ["attention", "ffn"])
+@pytest.mark.parametrize("head", [None, Head("tag", ("O", "B-PER", "I-PER"))])
+def test_layers_that_share_a_part_are_written_unshared_and_it_is_said(share, head, tmp_path, caplog):
+    """BERT's classes share nothing: each layer gets its copy, the outputs stay, the card and the log tell."""
+    model = dataclasses.replace(UNSHARED, share=share, share_groups=2)
+    model = dataclasses.replace(model, pooler=False, pair_classes=0) if head else model
+    params = random_params(model, head=head)
+    with caplog.at_level(logging.WARNING):
+        assert huggingface.to_hf(Weights(params, model, head, pair_task="nsp"), tmp_path / "out") == "bert"
+    assert f"the layers share their {share}" in caplog.text
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"The layers share their {share}" in card and "| layer sharing | none |" in card
+    back = huggingface.from_hf(tmp_path / "out")
+    assert (back.model, back.head) == (dataclasses.replace(model, share="none", share_groups=1), head)
+    batch = padded_batch(model, lambda text: [5 + ord(letter) % 200 for letter in text[:20]])
+    inputs = [batch[name] for name in ("tokens", "segments", "positions", "token_types")]
+    last = []
+    for one, tree in ((model, params), (back.model, back.params)):
+        flax = TaskModel(one, head) if head else PretrainingModel(one)
+        last.append(jax.jit(lambda t, flax=flax: flax.apply(t, *inputs, method="hidden_states")[-1])({"params": tree}))
+    np.testing.assert_allclose(last[0], last[1], atol=1e-6)
 
 
 def test_a_family_that_cannot_hold_the_model_is_refused():
@@ -378,6 +417,57 @@ def test_models_that_ours_cannot_be_are_refused(exported, change, message):
     (exported / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(UserError, match=message):
         huggingface.from_hf(exported)
+
+
+# --- Reading fine-tuned checkpoints --------------------------------------------------------------------------------
+
+
+TAGS = Head("tag", ("O", "B-PER", "I-PER"))
+
+
+@pytest.fixture
+def tagger(tmp_path) -> pathlib.Path:
+    model = dataclasses.replace(UNSHARED, pooler=False, pair_classes=0)
+    huggingface.to_hf(Weights(random_params(model, head=TAGS), model, TAGS), tmp_path / "tagger")
+    return tmp_path / "tagger"
+
+
+def test_a_pooler_and_pretraining_heads_that_the_class_does_not_read_are_left_out_aloud(tagger, caplog):
+    """As transformers does: unexpected tensors are ignored with a warning."""
+    clean = huggingface.from_hf(tagger)
+    pretrained = Weights(random_params(UNSHARED, seed=1), UNSHARED)
+    huggingface.to_hf(pretrained, tagger.parent / "pretrained")
+    more = safetensors.numpy.load_file(tagger.parent / "pretrained" / "model.safetensors")
+    tensors = more | safetensors.numpy.load_file(tagger / "model.safetensors")
+    safetensors.numpy.save_file(tensors, tagger / "model.safetensors", metadata={"format": "pt"})
+    with caplog.at_level(logging.WARNING):
+        loaded = huggingface.from_hf(tagger)
+    for name in ("bert.pooler.dense.weight", "cls.seq_relationship.bias", "cls.predictions.transform.dense.weight"):
+        assert name in caplog.text
+    assert (loaded.model, loaded.head) == (clean.model, clean.head)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, clean.params)
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"architectures": None}, "architectures in config.json is missing; it should be one of BertForSequence"),
+        ({"architectures": ["BertForMaskedLM"]}, "have a task head .classifier.weight. and architectures"),
+        ({"architectures": ["AlbertForTokenClassification"]}, "is AlbertForTokenClassification; it should be one of"),
+        ({"architectures": ["BertForQuestionAnswering"]}, "have no qa_outputs.weight"),
+        ({"architectures": ["BertForSequenceClassification"]}, "missing: bert.pooler.dense.weight"),
+        ({"id2label": {"0": "O", "1": "B-PER"}}, r"classifier.weight is \(3, 32\), wanted \(2, 32\)"),
+        ({"id2label": {"1": "O", "2": "B-PER", "3": "I"}}, "id2label in config.json does not count from 0"),
+        ({"id2label": {"0": "O", "1": "O", "2": "I"}}, "has a name twice"),
+        ({"id2label": ["O", "B-PER", "I"]}, "is not a table from numbers to names"),
+    ],
+)
+def test_a_config_that_disagrees_with_the_head_is_one_clear_line(tagger, change, message):
+    config = json.loads((tagger / "config.json").read_text())
+    (tagger / "config.json").write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=message) as caught:
+        huggingface.from_hf(tagger)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_truncated_or_missing_file_is_one_clear_line(exported):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import names, parameters
 
 ALBERT = Model(
@@ -77,6 +77,87 @@ def test_there_and_back_gives_the_same_bits(case):
     assert back.keys() == wanted.keys()
     for path, value in wanted.items():
         np.testing.assert_array_equal(back[path], value)
+
+
+HEADS = {
+    "classify": Head("classify", ("a", "b", "c")),
+    "choose": Head("choose", ()),
+    "tag": Head("tag", ("O", "B")),
+    "span": Head("span", ()),
+}
+
+
+def task_case(family: str, kind: str) -> tuple[Model, Head]:
+    model = {"albert": ALBERT, "bert": BERT, "distilbert": DISTILBERT}[family]
+    return dataclasses.replace(model, pooler=HEADS[kind].pooled, pair_classes=0), HEADS[kind]
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("family", ["albert", "bert", "distilbert"])
+def test_task_heads_have_one_name_for_every_parameter_and_come_back(family, kind):
+    model, head = task_case(family, kind)
+    shapes = parameters.shapes(model, head)
+    entries = names.entries(family, model, head)
+    theirs = [entry.theirs for entry in entries]
+    assert len(set(theirs)) == len(theirs)
+    assert {entry.ours for entry in entries} == set(names.family_shapes(family, model, head)) >= set(shapes)
+    rng = np.random.default_rng(0)
+    flat = {path: rng.normal(size=shape).astype(np.float32) for path, shape in shapes.items()}
+    tensors = names.to_theirs(flat, family, model, head)
+    trimmed = dataclasses.replace(model, vocab_multiple=1)
+    back, _ = names.reduce(names.to_ours(tensors, family, trimmed, "test", head), family, trimmed)
+    for path, value in parameters.trim_vocabulary(flat, model).items():
+        np.testing.assert_array_equal(back[path], value)
+
+
+def test_the_poolers_of_the_task_classes_have_their_names():
+    """Only DistilBERT's base model has no pooler; its task classes call theirs `pre_classifier`."""
+    found = {}
+    for family in ("albert", "bert", "distilbert"):
+        for kind in HEADS:
+            model, head = task_case(family, kind)
+            theirs = {entry.theirs for entry in names.entries(family, model, head) if "{" not in entry.theirs}
+            found[family, kind] = {name for name in theirs if "pooler" in name or "pre_classifier" in name}
+    for kind in ("tag", "span"):
+        assert not any(found[family, kind] for family in ("albert", "bert", "distilbert"))
+    for kind in ("classify", "choose"):
+        assert found["albert", kind] == {"albert.pooler.weight", "albert.pooler.bias"}
+        assert found["bert", kind] == {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
+        assert found["distilbert", kind] == {"pre_classifier.weight", "pre_classifier.bias"}
+
+
+def test_a_task_head_is_never_missing_as_a_whole():
+    model, head = task_case("bert", "classify")
+    model = dataclasses.replace(model, vocab_multiple=1)
+    flat = {path: np.zeros(shape, np.float32) for path, shape in parameters.shapes(model, head).items()}
+    tensors = names.to_theirs(flat, "bert", model, head)
+    for part in ("classifier", "bert.pooler.dense"):
+        less = {name: value for name, value in tensors.items() if not name.startswith(part)}
+        with pytest.raises(UserError, match=rf"missing: {part}\.weight, {part}\.bias$"):
+            names.to_ours(less, "bert", model, "test", head)
+
+
+def test_what_a_task_class_does_not_read_is_dropped_by_name():
+    model, head = task_case("bert", "tag")
+    full = names.to_theirs(random_flat(BERT), "bert", BERT)
+    kept, dropped = names.drop_unread(full | {"classifier.weight": np.zeros(1), "extra": np.zeros(1)}, "bert", head)
+    assert set(dropped) == {name for name in full if name.startswith(("cls.", "bert.pooler."))} and len(dropped) == 9
+    assert {"classifier.weight", "extra", "bert.embeddings.LayerNorm.weight"} <= kept.keys()
+    pooled = names.drop_unread(full, "bert", HEADS["classify"])[1]
+    assert not any("pooler" in name for name in pooled)
+
+
+@pytest.mark.parametrize("share", ["attention", "ffn"])
+def test_a_shared_part_is_written_once_a_layer(share):
+    """Four layers in two groups: layers 0 and 1 have the tensors of group 0, layers 2 and 3 those of group 1."""
+    model = dataclasses.replace(BERT, share=share, share_groups=2)
+    flat = random_flat(model)
+    spread, unshared = names.unshare(flat, model)
+    assert (unshared.share, unshared.share_groups) == ("none", 1)
+    assert {path: value.shape for path, value in spread.items()} == parameters.shapes(unshared)
+    at = {"attention": "layers/attention/key/kernel", "ffn": "layers/ffn/up/kernel"}[share]
+    np.testing.assert_array_equal(spread[at], flat[at][[0, 0, 1, 1]])
+    np.testing.assert_array_equal(spread["layers/norms/ffn/scale"], flat["layers/norms/ffn/scale"])
 
 
 def test_kernels_are_transposed_and_layers_unstacked():
