@@ -194,7 +194,7 @@ def _answer_seconds(model: Model, length: int, threads: int) -> float:
     weights = inference_rows.random_weights(model)
     rows = inference_rows.make_rows(weights, length, 1)
     name = "onnx-f32" if _runtime() == "onnxruntime" else "jax-f32"
-    chosen, _ = contenders.choose((name,), auto_is_float32=False)
+    chosen, _ = contenders.choose((name,))
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
         _, load = chosen[0].prepare(weights, pathlib.Path(scratch), rows)
         with inference_peer.start(name, load, threads) as process:

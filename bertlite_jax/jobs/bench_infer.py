@@ -53,7 +53,7 @@ def bench_infer(
     *,
     preset: str = "",
     batch: tuple[int, ...] = (1, 8),
-    length: tuple[int, ...] = (128,),
+    length: tuple[int, ...] = (),
     threads: tuple[int, ...] = (1, 0),
     rounds: int = 5,
     only: tuple[str, ...] = (),
@@ -69,10 +69,11 @@ def bench_infer(
       preset: Instead of it, a shape with random weights and a two-label classifier: bert_base (the default),
         albert_base, distilbert, bort, bert_tiny...
       batch: Rows in a batch.
-      length: Tokens in a row.
+      length: Tokens in a row; none: 128, or as many as the model has positions.
       threads: Cores that a contender may use; 0: all.
       rounds: Turns that each contender gets.
-      only: Names of the contenders, as the table has them.
+      only: Names of contenders: torch-f32, torch-bf16, onnx-f32, onnx-int8-tensor, onnx-int8-token, onnx-int8-static,
+        onnx-int8-stock, openvino, openvino-int8, jax-f32, jax-auto, jax-int8.
       out: File for the figures as JSON.
       html: File for a page with tables and plots.
 
@@ -91,8 +92,9 @@ def bench_infer(
     available = cores()
     counts = tuple(dict.fromkeys(count or available for count in threads))
     weights, name, is_random = _weights(source, preset, console)
+    length = length or (min(128, weights.model.max_positions),)
     _check(weights.model, batch, length, counts, rounds, available)
-    chosen, skipped = _choose(only)
+    chosen, skipped = _choose(only, contenders.task_of(weights))
     for line in skipped:
         console.print(f"bench: {line}", soft_wrap=True)
     if not chosen:
@@ -166,10 +168,10 @@ def _check(
         )
 
 
-def _choose(only: tuple[str, ...]) -> tuple[list[Contender], list[str]]:
+def _choose(only: tuple[str, ...], task: contenders.Task) -> tuple[list[Contender], list[str]]:
     from bertlite_jax.model import precision
 
-    return contenders.choose(only, precision.resolve("auto", "cpu") == "float32")
+    return contenders.choose(only, precision.resolve("auto", "cpu") == "float32", task)
 
 
 def _check_memory(weights: Weights, chosen: list[Contender]) -> None:

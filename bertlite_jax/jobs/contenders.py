@@ -50,12 +50,15 @@ def task_of(source: Weights) -> Task:
     return "fill-mask" if "mlm" in source.params else "states"
 
 
-def choose(only: Sequence[str], auto_is_float32: bool) -> tuple[list[Contender], list[str]]:
+def choose(
+    only: Sequence[str] = (), auto_is_float32: bool = False, task: Task = "classify"
+) -> tuple[list[Contender], list[str]]:
     """The contenders that take part, and a line for each that cannot.
 
     Args:
       only: names; none: all.
       auto_is_float32: whether the model's own arithmetic is float32 on this machine, so that jax-auto is jax-f32.
+      task: what is answered.
 
     Raises:
       UserError: an unknown name.
@@ -73,6 +76,11 @@ def choose(only: Sequence[str], auto_is_float32: bool) -> tuple[list[Contender],
             skipped.append(f"{contender.name} is left out: pip install {' '.join(missing)}")
         elif contender.name == "jax-auto" and auto_is_float32:
             skipped.append("jax-auto is left out: on this machine it is jax-f32")
+        elif contender.name == STOCK and task == "fill-mask":
+            skipped.append(
+                f"{STOCK} is left out: quantize_dynamic transposes the table of the decoder, which is that of the "
+                "embeddings too, and ONNX Runtime cannot load its file"
+            )
         else:
             chosen.append(contender)
     return chosen, skipped
@@ -253,10 +261,44 @@ def load_jax(folder: str, task: Task, compute: Literal["auto", "float32"], threa
     apply = _applied(source, task, precision.resolve(compute, "cpu"))
     params = jax.device_put(source.params)
     run = jax.jit(apply)
-    return lambda batch: np.asarray(run(params, _inputs(batch, task)))
+    return lambda batch: np.asarray(run(params, _inputs(batch)))
 
 
-def _inputs(batch: Batch, task: Task) -> tuple[np.ndarray, ...]:
+def _jax_integer(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> tuple[pathlib.Path, Load]:
+    from bertlite_jax.convert import quantize
+
+    place = folder / quantize.FILE
+    if not place.is_file():
+        quantize.save(quantize.quantize(source), place)
+    return place, functools.partial(load_jax_integer, str(place), task_of(source))
+
+
+def load_jax_integer(path: str, task: Task, threads: int) -> Answer:
+    """Our forward pass in integers, compiled once for each shape of a batch."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    from bertlite_jax.convert import quantize
+    from bertlite_jax.model import integer
+
+    container = quantize.load(path)
+    params = jax.device_put(quantize.jax_params(container))
+
+    @jax.jit
+    def run(params: Any, inputs: tuple[Any, ...]) -> Any:
+        tokens, mask, _, types = inputs
+        given = integer.answer(params, container.model, container.head, tokens, mask, types)
+        if task == "states":
+            return given["last_hidden_state"]
+        logits = given["logits"]
+        if task == "choose":
+            return logits.reshape(-1, CHOICES)
+        return logits.swapaxes(1, 2) if task == "span" else logits
+
+    return lambda batch: np.asarray(run(params, _inputs(batch)))
+
+
+def _inputs(batch: Batch) -> tuple[np.ndarray, ...]:
     """Tokens, segments, positions and token types, [B, L] int32; every choice is a row."""
     tokens, mask, types = (
         batch[name].reshape(-1, batch[name].shape[-1]).astype(np.int32)
@@ -318,15 +360,18 @@ def _answer_of(task: Task, given: Mapping[str, Any]) -> np.ndarray:
 _ORT = ("onnx", "onnxruntime")
 _VINO = (*_ORT, "openvino")
 
+STOCK = "onnx-int8-stock"
+
 ALL: tuple[Contender, ...] = (
     Contender("torch-f32", "PyTorch float32", ("torch", "transformers"), _torch_float32),
     Contender("torch-bf16", "PyTorch bfloat16", ("torch", "transformers"), _torch_bfloat16),
     Contender("onnx-f32", "ONNX Runtime float32", _ORT, _onnx("float32", load_onnxruntime)),
     Contender("onnx-int8-tensor", "INT8, a scale a tensor", _ORT, _onnx("tensor", load_onnxruntime)),
     Contender("onnx-int8-token", "INT8, a scale a token", _ORT, _onnx("token", load_onnxruntime)),
-    Contender("onnx-int8-stock", "ORT's quantize_dynamic", _ORT, _onnx("stock", load_onnxruntime)),
+    Contender(STOCK, "ORT's quantize_dynamic", _ORT, _onnx("stock", load_onnxruntime)),
     Contender("openvino", "OpenVINO, float32 file", _VINO, _onnx("float32", load_openvino)),
     Contender("jax-f32", "JAX float32", (), _jax("float32")),
     Contender("jax-auto", "JAX bfloat16 products", (), _jax("auto")),
+    Contender("jax-int8", "JAX INT8, a scale a token", (), _jax_integer),
 )
 """In the order of the tables. The first that takes part is what the others are compared with."""
