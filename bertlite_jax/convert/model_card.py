@@ -44,6 +44,10 @@ _LIMITS = (
     "The answers are no better than the examples that it was fine-tuned on, and no more true. "
     "Evaluate it on texts of your own before you rely on it.",
 )
+_SENTENCE_LIMITS = (
+    " The vectors are means over the tokens. Of an encoder that never saw pairs of similar texts in training, they say "
+    "little about similarity."
+)
 
 
 def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence_transformers: bool = False) -> str:
@@ -74,7 +78,7 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
         _figures("## Training\n", _TRAINING, facts, _objective(weights.pair_task) if head is None and facts else ""),
         _figures("## Evaluation\n", _EVALUATION, facts, ""),
         _tokenizer(weights.tokenizer),
-        f"## Limits\n\n{_LIMITS[head is not None]}\n",
+        f"## Limits\n\n{_LIMITS[head is not None]}{_SENTENCE_LIMITS if sentence_transformers else ''}\n",
     ]
     return "\n".join(part for part in parts if part)
 

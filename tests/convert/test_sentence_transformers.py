@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import logging
+import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +49,7 @@ def random_weights(model: Model, tokenizer) -> Weights:
 
 def mean_states(weights: Weights, text: str) -> np.ndarray:
     """The mean of our last hidden states over [CLS], the text and [SEP], at length 1: [D]."""
-    tokenizer = weights.tokenizer
+    tokenizer: Any = weights.tokenizer
     ids = np.array([[tokenizer.cls_id, *tokenizer.encode(text).tolist(), tokenizer.sep_id]], np.int32)
     places = np.arange(ids.shape[1], dtype=np.int32)[None]
     flax = PretrainingModel(weights.model)
@@ -57,22 +60,45 @@ def mean_states(weights: Weights, text: str) -> np.ndarray:
     return mean / np.linalg.norm(mean)
 
 
+def load_reported(folder: pathlib.Path, caplog) -> tuple[Any, str]:
+    """The model, and what transformers says of tensors that are missing or that no module wants."""
+    import sentence_transformers
+
+    caplog.clear()
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        return sentence_transformers.SentenceTransformer(str(folder), device="cpu"), caplog.text
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("case", MODELS)
-def test_sentence_transformers_gives_the_mean_of_our_hidden_states(case, tokenizer, tmp_path, caplog, capfd):
-    library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+def test_sentence_transformers_gives_the_mean_of_our_hidden_states(case, tokenizer, tmp_path, caplog):
+    pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
     weights = random_weights(MODELS[case], tokenizer)
     huggingface.to_hf(weights, tmp_path / "out", sentence_transformers=True)
-    caplog.clear()
-    capfd.readouterr()
-    theirs = library.SentenceTransformer(str(tmp_path / "out"), device="cpu")
-    said = caplog.text + "".join(capfd.readouterr())
-    assert not any(word in said for word in ("MISSING", "UNEXPECTED", "newly initialized", "not used")), said
+    theirs, report = load_reported(tmp_path / "out", caplog)
+    assert "MISSING" not in report and "UNEXPECTED" not in report, report
     vectors = theirs.encode(TEXTS, batch_size=len(TEXTS))
     assert theirs.max_seq_length == weights.model.max_positions
     assert vectors.shape == (len(TEXTS), 16)
     for text, vector in zip(TEXTS, vectors):
         np.testing.assert_allclose(vector, mean_states(weights, text), atol=1e-4, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_without_our_setting_a_pooler_would_be_missing(tokenizer, tmp_path, caplog):
+    """Shows that the report above is seen, and why sentence_bert_config.json says add_pooling_layer."""
+    pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    weights = random_weights(MODELS["albert_without_pooler"], tokenizer)
+    huggingface.to_hf(weights, tmp_path / "out", sentence_transformers=True)
+    settings = tmp_path / "out" / "sentence_bert_config.json"
+    stated = json.loads(settings.read_text())
+    assert stated.pop("model_args") == {"add_pooling_layer": False}
+    settings.write_text(json.dumps(stated))
+    assert "MISSING" in load_reported(tmp_path / "out", caplog)[1]
 
 
 def test_the_files_are_in_the_layout_that_old_versions_read_as_well(tokenizer, tmp_path):
