@@ -210,7 +210,7 @@ def test_an_index_that_disagrees_with_its_shards_is_refused(tmp_path):
     assert "not in the index but in its files: layer.1.weight" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[]", "{}", '{"weight_map": {"a": 1}}', '{"weight_map": {}}'])
+@pytest.mark.parametrize("content", ['{"weight_map": []}', "{}", '{"weight_map": {"a": 1}}', '{"weight_map": {}}'])
 def test_an_index_of_something_else_is_refused(content, tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text(content)
     assert "no weight_map" in refusal(tmp_path)
