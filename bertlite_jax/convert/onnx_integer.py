@@ -102,25 +102,36 @@ def _arithmetic(container: Container, product: Product, add: str = "Add") -> Ari
         if path not in container.integers:
             return plain().rows(graph, ids, path)
         at = path.replace("/", ".")
-        table = tensor(graph, at, container.integers[path])
-        found = node(graph, "Cast", node(graph, "Gather", table, ids, name=at), name=at, to=FLOAT)
-        scales = _scales(graph, f"{at}.scale", container.scales[path][:, None])
-        return node(graph, "Mul", found, node(graph, "Gather", scales, ids, name=f"{at}.scale"), name=at)
+        scales = _scales(graph, f"{at}.scale", container.scales[path])
+        if path == quantize.WORDS and "mlm/bias" in container.floats:
+            found = node(graph, "Gather", _words(graph, container), ids, name=at, axis=1)
+            found = node(graph, "Transpose", found, name=at, perm=[1, 2, 0])
+        else:
+            found = node(graph, "Gather", tensor(graph, at, container.integers[path]), ids, name=at)
+        scale = node(graph, "Gather", scales, ids, name=f"{at}.scale")
+        scale = node(graph, "Unsqueeze", scale, constant(graph, [-1], np.int64), name=f"{at}.scale")
+        return node(graph, "Mul", node(graph, "Cast", found, name=at, to=FLOAT), scale, name=at)
 
     def decode(graph: Graph, x: str) -> str:
         if quantize.WORDS not in container.integers:
             return plain().decode(graph, x)
-        at = quantize.WORDS.replace("/", ".")
-        table = tensor(graph, at, container.integers[quantize.WORDS])
-        scales = _scales(graph, f"{at}.scale", container.scales[quantize.WORDS][:, None])
-        stored = Stored(
-            node(graph, "Transpose", table, name=DECODE.name, perm=[1, 0]),
-            node(graph, "Reshape", scales, constant(graph, [-1], np.int64), name=DECODE.name),
-        )
+        scales = _scales(graph, f"{quantize.WORDS.replace('/', '.')}.scale", container.scales[quantize.WORDS])
         bias = tensor(graph, "mlm.bias", container.floats["mlm/bias"])
-        return node(graph, add, product(graph, x, DECODE, stored), bias, name=DECODE.name)
+        y = product(graph, x, DECODE, Stored(_words(graph, container), scales))
+        return node(graph, add, y, bias, name=DECODE.name)
 
     return Arithmetic(dense, rows, decode)
+
+
+def _words(graph: Graph, container: Container) -> str:
+    """The word table as the tied decoder multiplies with it, [E, V].
+
+    A few columns are gathered for the embeddings; the other way round, runtimes would hold the table twice.
+    """
+    name = f"{quantize.WORDS.replace('/', '.')}.transposed"
+    if name not in graph.initializers:
+        tensor(graph, name, np.ascontiguousarray(container.integers[quantize.WORDS].T))
+    return name
 
 
 def _scales(graph: Graph, name: str, scales: np.ndarray) -> str:

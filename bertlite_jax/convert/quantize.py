@@ -90,10 +90,10 @@ def stack(single: Flat) -> Flat:
 def belongs(path: str, name: str) -> bool:
     """Whether a stored tensor is part of `name`: `layers.3`, `layers/3/ffn/up`, `layers.ffn.up` of all, `pooler`."""
     wanted = name.replace(".", "/").strip("/") + "/"
-    return f"{path}/".startswith(wanted) or f"{_anywhere(path)}/".startswith(wanted)
+    return f"{path}/".startswith(wanted) or f"{anywhere(path)}/".startswith(wanted)
 
 
-def _anywhere(path: str) -> str:
+def anywhere(path: str) -> str:
     """A stored name without its number: `layers/ffn/up` for `layers/3/ffn/up`."""
     first, *rest = path.split("/")
     return "/".join([first, *rest[1:]]) if first == "layers" else path
@@ -234,7 +234,7 @@ def jax_params(container: Container) -> dict[str, Any]:
     for path, integers in container.integers.items():
         if _leaf(path) == "kernel":
             at = path.removesuffix("/kernel")
-            zero = zero_point(_anywhere(at), container.model.activation)
+            zero = zero_point(anywhere(at), container.model.activation)
             single[f"{at}/zero"] = np.float32(zero)
             single[f"{at}/sums"] = ((128 - zero) * integers.sum(0, dtype=np.int64)).astype(np.int32)
     return parameters.nest(single)

@@ -1,0 +1,254 @@
+"""`convert.py int8`: a folder with float32 and 8-bit ONNX, measured on text, or a refusal that names the layers.
+
+Everything is measured with the files themselves, in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnx
+
+from bertlite_jax.config import UserError
+from bertlite_jax.convert import (
+    calibrate,
+    held_out,
+    onnx_float,
+    onnx_folder,
+    onnx_graph,
+    onnx_integer,
+    onnx_model,
+    onnx_session,
+    quantize,
+    sensitivity,
+)
+from bertlite_jax.convert.folders import new_folder, write_json
+from bertlite_jax.convert.held_out import Batch
+from bertlite_jax.convert.onnx_arithmetic import Arithmetic
+from bertlite_jax.convert.quantize import Container
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.model import precision
+
+SIDECAR = "onnx/quantization.json"
+Activations = Literal["token", "tensor", "static"]
+_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+_SEED = 0
+_BLAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """What is measured with.
+
+    Attributes:
+      calibration: batches for the ranges of `static`.
+      evaluation: other batches, with `labels` where the metric has some.
+      metric: its name.
+    """
+
+    calibration: list[Batch]
+    evaluation: list[Batch]
+    metric: str
+
+
+class Models(NamedTuple):
+    """A float32 and an 8-bit graph of the same weights."""
+
+    container: Container
+    float32: onnx.ModelProto
+    int8: onnx.ModelProto
+
+
+def int8(
+    weights: Weights,
+    out: os.PathLike[str] | str,
+    text: Sequence[str],
+    *,
+    activations: Activations = "token",
+    max_drop: float = 0.005,
+    bits: Literal[7, 8] = 7,
+    leave_out: Sequence[str] = (),
+    auto: int = 0,
+    data: str | None = None,
+    method: calibrate.Method = "percentile",
+    rows: int = 256,
+    length: int = 128,
+    output: onnx_model.Output = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Quantises, measures, and writes the folder `out` if the metric holds.
+
+    The folder has what `onnx_folder.describe` writes, `onnx/model.onnx`, `onnx/model_quantized.onnx`, the container
+    (`model.int8.safetensors`) and the figures (`onnx/quantization.json`).
+
+    Args:
+      weights: with a tokenizer.
+      out: folder; it appears complete or not at all.
+      text: files or folders; one half of the windows calibrates, the other measures.
+      activations: one scale for each token, for each tensor, or fixed beforehand.
+      max_drop: how far the metric may fall, as a share: 0.005 is half a point.
+      bits: of the weights in products.
+      leave_out: parts that stay float32.
+      auto: so many further parts stay float32, those that lose most when measured alone.
+      data: labelled examples for a classifier, JSON lines or TSV; without, agreement with float32 is the metric.
+      method: how ranges are found for `static`.
+      rows: windows of text, half for each purpose.
+      length: tokens of a window at most.
+      output: as for `onnx_model.build`.
+      overwrite: replace an earlier result.
+
+    Returns:
+      What the sidecar holds.
+
+    Raises:
+      UserError: the metric falls by more than `max_drop`; nothing is written, and the parts to blame are named.
+    """
+    onnx_folder.check_tokenizer(weights)
+    seen = read_text(weights, text, data, rows, min(length, weights.model.max_positions))
+    container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+    if auto:
+        worst = sensitivity.by_part(weights, container, seen.evaluation[:2])[:auto]
+        leave_out = [*leave_out, *(loss.part for loss in worst)]
+        container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+    models = build(weights, container, activations, seen.calibration, method, output)
+    figures = {"activations": activations, "bits": bits, "left_out": list(leave_out)} | measure(weights, models, seen)
+    if figures["drop"] > max_drop:
+        raise UserError(_refusal(weights, container, seen, figures, max_drop))
+    depth = sensitivity.by_depth(weights, container, seen.evaluation[:1])
+    figures["by_depth"] = [row._asdict() for row in depth]
+    with new_folder(out, overwrite, onnx_folder.QUANTIZED) as folder:
+        onnx_folder.describe(weights, folder, output)
+        (folder / onnx_folder.MODEL).parent.mkdir(exist_ok=True)
+        (folder / onnx_folder.MODEL).write_bytes(onnx_graph.to_bytes(models.float32))
+        (folder / onnx_folder.QUANTIZED).write_bytes(onnx_graph.to_bytes(models.int8))
+        figures["container_bytes"] = quantize.save(container, folder / quantize.FILE)
+        if weights.tokenizer is not None:
+            _copy_tokenizer(pathlib.Path(weights.tokenizer.folder), folder / "tokenizer")
+        write_json(folder / SIDECAR, figures)
+    return figures
+
+
+def _copy_tokenizer(source: pathlib.Path, to: pathlib.Path) -> None:
+    to.mkdir()
+    for file in source.iterdir():
+        if file.is_file():
+            (to / file.name).write_bytes(file.read_bytes())
+
+
+def read_text(weights: Weights, text: Sequence[str], data: str | None, rows: int, length: int) -> Text:
+    """Batches for both purposes, never the same window in both."""
+    size = 8
+    windows = held_out.windows(weights, text, rows, length)
+    size = min(size, len(windows) // 2)
+    calibration = held_out.batches(weights, windows[::2], size, length)
+    evaluation = held_out.batches(weights, windows[1::2], size, length)
+    if data:
+        return Text(calibration, held_out.labelled(weights, data, size, length), "accuracy")
+    if weights.head is None and "mlm" in weights.params:
+        evaluation = [held_out.masked(weights, batch, _SEED + number) for number, batch in enumerate(evaluation)]
+        return Text(calibration, evaluation, "masked-LM accuracy")
+    return Text(calibration, evaluation, "agreement with float32" if weights.head else "cosine with float32")
+
+
+def build(
+    weights: Weights,
+    container: Container,
+    activations: Activations,
+    calibration: Sequence[Batch],
+    method: calibrate.Method = "percentile",
+    output: onnx_model.Output = "auto",
+) -> Models:
+    """Both graphs. Raises UserError where not every product that should be is one of integers."""
+    if activations == "static":
+        arithmetic = onnx_integer.static(container, calibrate.ranges(weights, calibration, method, output=output))
+    else:
+        kinds = {"token": onnx_integer.per_token, "tensor": onnx_integer.per_tensor}
+        arithmetic = kinds[activations](container)
+    plain = onnx_model.build(weights, onnx_float.float32(weights), output)
+    counted, expected = _counting(arithmetic, container)
+    coarse = onnx_model.build(quantize.to_weights(container), counted, output)
+    if onnx_integer.integer_products(coarse) != len(expected):
+        found = onnx_integer.integer_products(coarse)
+        raise RuntimeError(f"int8: {found} of {len(expected)} products became products of integers")
+    return Models(container, plain, coarse)
+
+
+def _counting(arithmetic: Arithmetic, container: Container) -> tuple[Arithmetic, list[str]]:
+    """The same arithmetic, and a list that fills with the products which the container holds as integers."""
+    expected: list[str] = []
+
+    def dense(graph: onnx_graph.Graph, x: str, site: Any) -> str:
+        if f"{site.weight.replace('.', '/')}/kernel" in container.integers:
+            expected.append(site.name)
+        return arithmetic.dense(graph, x, site)
+
+    def decode(graph: onnx_graph.Graph, x: str) -> str:
+        if quantize.WORDS in container.integers:
+            expected.append(onnx_integer.DECODE.name)
+        return arithmetic.decode(graph, x)
+
+    return Arithmetic(dense, arithmetic.rows, decode), expected
+
+
+def measure(weights: Weights, models: Models, seen: Text) -> dict[str, Any]:
+    """Sizes, products, and the metric of both files in ONNX Runtime."""
+    contents = [onnx_graph.to_bytes(model) for model in (models.float32, models.int8)]
+    before, after = (_outcome(content, weights, seen.evaluation) for content in contents)
+    metrics = [held_out.metric(each, before, weights.head) for each in (before, after)]
+    products = sum(made.op_type == "Gemm" for made in models.float32.graph.node)
+    return {
+        "integer_products": onnx_integer.integer_products(models.int8),
+        "products": products,
+        "float32_bytes": len(contents[0]),
+        "int8_bytes": len(contents[1]),
+        "ratio": len(contents[1]) / len(contents[0]),
+        "metric": seen.metric,
+        "before": metrics[0],
+        "after": metrics[1],
+        "drop": metrics[0] - metrics[1],
+        "top1_agreement": held_out.agreement(after, before, weights.head),
+        "answers": len(before.logits),
+        "cpu_flags": [flag for flag in _FLAGS if flag in precision.cpu_flags()],
+    }
+
+
+def _outcome(content: bytes, weights: Weights, evaluation: Sequence[Batch]) -> held_out.Outcome:
+    session = onnx_session.open_session(content)
+
+    def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return onnx_session.answer(session, batch)
+
+    return held_out.outcome(answer, evaluation, weights.head)
+
+
+def _refusal(weights: Weights, container: Container, seen: Text, figures: dict[str, Any], max_drop: float) -> str:
+    losses = sensitivity.by_part(weights, container, seen.evaluation[:2])[:_BLAMED]
+    blamed = ", ".join(f"{loss.part} ({loss.divergence:.2g})" for loss in losses)
+    return (
+        f"convert: int8: {figures['metric']} falls from {figures['before']:.4f} to {figures['after']:.4f}, by more "
+        f"than --max-drop {max_drop}; nothing was written. Most is lost (divergence when quantised alone) in {blamed}; "
+        f"keep parts in float32 with --leave-out {losses[0].part}"
+    )
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text for people."""
+    before, after = figures["float32_bytes"] / 1e6, figures["int8_bytes"] / 1e6
+    lines = [
+        f"products of integers: {figures['integer_products']} of {figures['products']}"
+        + (f"; float32: {', '.join(figures['left_out'])}" if figures["left_out"] else ""),
+        f"size: {before:.2f} MB to {after:.2f} MB ({after * 1e6 / 2**20:.2f} MiB), {figures['ratio']:.4f} of it",
+        f"{figures['metric']}: {figures['before']:.4f} to {figures['after']:.4f} ({figures['answers']} answers)",
+        f"same answer as float32: {figures['top1_agreement']:.4f}",
+        f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}",
+        "layer   cosine   lowest   same answer",
+    ]
+    for row in figures["by_depth"]:
+        top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
+        lines.append(f"{row['layer']:5d}  {row['cosine']:.5f}  {row['worst']:.5f}  {top1}")
+    return "\n".join(lines)
