@@ -196,7 +196,7 @@ def _answer_seconds(model: Model, length: int, threads: int) -> float:
     name = "onnx-f32" if _runtime() == "onnxruntime" else "jax-f32"
     chosen, _ = contenders.choose((name,))
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
-        _, load = chosen[0].prepare(weights, pathlib.Path(scratch), rows)
+        _, load = chosen[0].prepare(weights, pathlib.Path(scratch), [])
         with inference_peer.start(name, load, threads) as process:
             batch = inference_rows.batches_of(weights, rows, 1)
             process.run(batch)

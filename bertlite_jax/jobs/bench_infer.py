@@ -29,6 +29,8 @@ from bertlite_jax.report import inference as tables
 
 ROWS = 16
 """Different rows of each length, over which answers are compared; at least a batch."""
+CALIBRATION = 16
+"""Further rows, of the first length, on which the ranges of static INT8 are measured."""
 HOPELESS = 5.0
 """Who takes so many times as long as the first contender gets no further turns."""
 TURN_SECONDS = 0.3
@@ -100,18 +102,20 @@ def bench_infer(
     if not chosen:
         raise UserError("bench: no contender is left")
     _check_memory(weights, chosen)
-    rows = {size: inference_rows.make_rows(weights, size, max(ROWS, *batch)) for size in length}
+    most = max(ROWS, *batch)
+    rows = {size: inference_rows.make_rows(weights, size, most + CALIBRATION) for size in length}
     shapes = [(count, size, number) for count in counts for size in length for number in batch]
     timed: dict[tuple[int, int, int], list[Timed]] = {}
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
-        prepared = _prepare(weights, chosen, pathlib.Path(scratch), rows[length[0]], console)
+        texts = inference_rows.batches_of(weights, rows[length[0]][most:], 1)
+        prepared = _prepare(weights, chosen, pathlib.Path(scratch), texts, console)
         kept: list[dict[str, Any]] = []
         for count in counts:
             with contextlib.ExitStack() as stack:
                 processes = _start(chosen, prepared, count, stack, console)
                 for shape in [shape for shape in shapes if shape[0] == count]:
                     timed[shape] = _race(
-                        chosen, processes, inference_rows.batches_of(weights, rows[shape[1]], shape[2]), rounds
+                        chosen, processes, inference_rows.batches_of(weights, rows[shape[1]][:most], shape[2]), rounds
                     )
                     console.print(f"bench: {shape[2]} x {shape[1]}, {_plural(count, 'thread')}: done")
                 kept.append(_held(processes))
@@ -194,12 +198,12 @@ def _check_memory(weights: Weights, chosen: list[Contender]) -> None:
 
 
 def _prepare(
-    weights: Weights, chosen: list[Contender], scratch: pathlib.Path, rows: np.ndarray, console: Console
+    weights: Weights, chosen: list[Contender], scratch: pathlib.Path, texts: list[Batch], console: Console
 ) -> list[tuple[pathlib.Path, inference_peer.Load]]:
     prepared = []
     for contender in chosen:
         console.print(f"bench: writing {contender.name}")
-        prepared.append(contender.prepare(weights, scratch, rows))
+        prepared.append(contender.prepare(weights, scratch, texts))
     return prepared
 
 

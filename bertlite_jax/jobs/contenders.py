@@ -33,14 +33,14 @@ class Contender:
       name: as `--only` takes it.
       about: what it is, in a few words.
       packages: that it needs besides our own.
-      prepare: (weights, folder, rows) -> the file or folder that is stored on a disk to deploy it, and how to load it.
-        `rows` [R, L] are ids to calibrate with. A file that is in the folder already is not written again.
+      prepare: (weights, folder, texts) -> the file that is stored on a disk to deploy it, and how to load it. `texts`
+        are batches to calibrate with. A file that is in the folder already is not written again.
     """
 
     name: str
     about: str
     packages: tuple[str, ...]
-    prepare: Callable[[Weights, pathlib.Path, np.ndarray], tuple[pathlib.Path, Load]]
+    prepare: Callable[[Weights, pathlib.Path, list[Batch]], tuple[pathlib.Path, Load]]
 
 
 def task_of(source: Weights) -> Task:
@@ -97,12 +97,12 @@ def _hf_folder(source: Weights, folder: pathlib.Path) -> pathlib.Path:
     return place
 
 
-def _torch_float32(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> tuple[pathlib.Path, Load]:
+def _torch_float32(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
     place = _hf_folder(source, folder)
     return place / huggingface.WEIGHTS, functools.partial(load_torch, str(place), task_of(source))
 
 
-def _torch_bfloat16(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> tuple[pathlib.Path, Load]:
+def _torch_bfloat16(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
     """The same folder with tensors stored as bfloat16, as `model.to(torch.bfloat16).save_pretrained` writes them."""
     import ml_dtypes
     import safetensors.numpy
@@ -156,10 +156,10 @@ def load_torch(folder: str, task: Task, threads: int) -> Answer:
 def _onnx(kind: str, runtime: Callable[..., Answer]) -> Callable[..., tuple[pathlib.Path, Load]]:
     """`prepare` of a contender that runs the ONNX file of that kind."""
 
-    def prepare(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> tuple[pathlib.Path, Load]:
+    def prepare(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
         place = folder / f"{kind}.onnx"
         if not place.is_file():
-            WRITERS[kind](source, folder, rows, place)
+            WRITERS[kind](source, folder, texts, place)
         return place, functools.partial(runtime, str(place), task_of(source))
 
     return prepare
@@ -171,36 +171,39 @@ def _output(source: Weights) -> Any:
     return task if task in ("fill-mask", "states") else "auto"
 
 
-def _write_float32(source: Weights, folder: pathlib.Path, rows: np.ndarray, place: pathlib.Path) -> None:
+def _write_float32(source: Weights, folder: pathlib.Path, texts: list[Batch], place: pathlib.Path) -> None:
     from bertlite_jax.convert import onnx_float, onnx_graph, onnx_model
 
     onnx_graph.save(onnx_model.build(source, onnx_float.float32(source), _output(source)), place)
 
 
-def _write_integer(kind: str) -> Callable[[Weights, pathlib.Path, np.ndarray, pathlib.Path], None]:
-    def write(source: Weights, folder: pathlib.Path, rows: np.ndarray, place: pathlib.Path) -> None:
-        from bertlite_jax.convert import onnx_graph, onnx_integer, onnx_model, quantize
+def _write_integer(kind: str) -> Callable[[Weights, pathlib.Path, list[Batch], pathlib.Path], None]:
+    def write(source: Weights, folder: pathlib.Path, texts: list[Batch], place: pathlib.Path) -> None:
+        from bertlite_jax.convert import calibrate, onnx_graph, onnx_integer, onnx_model, quantize
 
-        made = {"tensor": onnx_integer.per_tensor, "token": onnx_integer.per_token}[kind]
         container = quantize.quantize(source)
-        source = quantize.to_weights(container)
-        onnx_graph.save(onnx_model.build(source, made(container), _output(source)), place)
+        if kind == "static":
+            arithmetic = onnx_integer.static(container, calibrate.ranges(source, texts, output=_output(source)))
+        else:
+            arithmetic = {"tensor": onnx_integer.per_tensor, "token": onnx_integer.per_token}[kind](container)
+        onnx_graph.save(onnx_model.build(quantize.to_weights(container), arithmetic, _output(source)), place)
 
     return write
 
 
-def _write_stock(source: Weights, folder: pathlib.Path, rows: np.ndarray, place: pathlib.Path) -> None:
+def _write_stock(source: Weights, folder: pathlib.Path, texts: list[Batch], place: pathlib.Path) -> None:
     """What ONNX Runtime's own tool makes of our float32 file, with its defaults."""
     from onnxruntime.quantization import quantize_dynamic
 
-    wide, _ = _onnx("float32", load_onnxruntime)(source, folder, rows)
+    wide, _ = _onnx("float32", load_onnxruntime)(source, folder, texts)
     quantize_dynamic(str(wide), str(place))
 
 
-WRITERS: dict[str, Callable[[Weights, pathlib.Path, np.ndarray, pathlib.Path], None]] = {
+WRITERS: dict[str, Callable[[Weights, pathlib.Path, list[Batch], pathlib.Path], None]] = {
     "float32": _write_float32,
     "tensor": _write_integer("tensor"),
     "token": _write_integer("token"),
+    "static": _write_integer("static"),
     "stock": _write_stock,
 }
 
@@ -241,7 +244,7 @@ def load_openvino(path: str, task: Task, threads: int) -> Answer:
 
 
 def _jax(compute: Literal["auto", "float32"]) -> Callable[..., tuple[pathlib.Path, Load]]:
-    def prepare(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> tuple[pathlib.Path, Load]:
+    def prepare(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
         place = folder / "ours"
         if not place.is_dir():
             weights.save(dataclasses.replace(source, tokenizer=None), place)
@@ -264,7 +267,7 @@ def load_jax(folder: str, task: Task, compute: Literal["auto", "float32"], threa
     return lambda batch: np.asarray(run(params, _inputs(batch)))
 
 
-def _jax_integer(source: Weights, folder: pathlib.Path, rows: np.ndarray) -> tuple[pathlib.Path, Load]:
+def _jax_integer(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
     from bertlite_jax.convert import quantize
 
     place = folder / quantize.FILE
@@ -368,8 +371,10 @@ ALL: tuple[Contender, ...] = (
     Contender("onnx-f32", "ONNX Runtime float32", _ORT, _onnx("float32", load_onnxruntime)),
     Contender("onnx-int8-tensor", "INT8, a scale a tensor", _ORT, _onnx("tensor", load_onnxruntime)),
     Contender("onnx-int8-token", "INT8, a scale a token", _ORT, _onnx("token", load_onnxruntime)),
+    Contender("onnx-int8-static", "INT8, measured ranges", _ORT, _onnx("static", load_onnxruntime)),
     Contender(STOCK, "ORT's quantize_dynamic", _ORT, _onnx("stock", load_onnxruntime)),
     Contender("openvino", "OpenVINO, float32 file", _VINO, _onnx("float32", load_openvino)),
+    Contender("openvino-int8", "OpenVINO, that static file", _VINO, _onnx("static", load_openvino)),
     Contender("jax-f32", "JAX float32", (), _jax("float32")),
     Contender("jax-auto", "JAX bfloat16 products", (), _jax("auto")),
     Contender("jax-int8", "JAX INT8, a scale a token", (), _jax_integer),

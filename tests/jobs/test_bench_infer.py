@@ -32,7 +32,7 @@ def tiny(monkeypatch):
 
 
 def contender(name, load, size):
-    def prepare(source, folder, rows):
+    def prepare(source, folder, texts):
         place = folder / name
         place.write_bytes(bytes(size))
         return place, load
@@ -252,7 +252,7 @@ def test_runtimes_answer_the_same(task, tmp_path):
     rows = inference_rows.make_rows(weights, 12, 3)
     (batch,) = inference_rows.batches_of(weights, rows, 3)
     chosen, _ = contenders.choose(("torch-f32", "onnx-f32", "jax-f32"))
-    answers = [who.prepare(weights, tmp_path, rows)[1](1)(batch) for who in chosen]
+    answers = [who.prepare(weights, tmp_path, [batch])[1](1)(batch) for who in chosen]
     wanted = {"classify": (3, 3), "choose": (3, 2), "tag": (3, 12, 3), "span": (3, 2, 12), "fill-mask": (3, 12, 200)}
     assert answers[0].shape == wanted.get(task, (3, 12, 32))
     assert np.abs(answers[0]).max() > 0.1
@@ -267,9 +267,9 @@ def test_integer_files_are_a_quarter_and_answer_nearly_the_same(tmp_path):
     weights = inference_rows.random_weights(model)
     rows = inference_rows.make_rows(weights, 16, 4)
     (batch,) = inference_rows.batches_of(weights, rows, 4)
-    names = ("onnx-f32", "onnx-int8-tensor", "onnx-int8-token", "onnx-int8-stock", "jax-int8")
+    names = ("onnx-f32", "onnx-int8-tensor", "onnx-int8-token", "onnx-int8-static", "onnx-int8-stock", "jax-int8")
     chosen, _ = contenders.choose(names)
-    made = [who.prepare(weights, tmp_path, rows) for who in chosen]
+    made = [who.prepare(weights, tmp_path, [batch]) for who in chosen]
     exact = made[0][1](1)(batch)
     for place, load in made[1:]:
         assert place.stat().st_size < 0.31 * made[0][0].stat().st_size
