@@ -25,9 +25,9 @@ MAY_IMPORT = {
 ONLY_IN = {
     "flax": ("model/", "train/sharding.py"),
     "orbax": ("train/checkpoint.py",),
-    "torch": ("convert/parity.py", "jobs/bench_train.py", "jobs/peer.py"),
-    "transformers": ("convert/parity.py", "jobs/bench_train.py", "jobs/peer.py"),
-    "tensorflow": (),
+    "torch": ("convert/parity.py", "convert/weight_files.py", "jobs/"),
+    "transformers": ("convert/parity.py", "jobs/"),
+    "tensorflow": ("convert/tensorflow.py",),
     "onnx": ("convert/",),
     "onnxruntime": ("convert/onnx_session.py", "convert/ort_format.py", "convert/bundled/", "jobs/"),
 }

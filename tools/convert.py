@@ -2,6 +2,7 @@
 
 python tools/convert.py to-hf RUN OUT        a run's newest checkpoint as a folder of transformers
 python tools/convert.py from-hf FOLDER OUT   a folder of transformers as one that `--init` starts from
+python tools/convert.py from-tf CKPT OUT     a checkpoint of google-research's ALBERT or BERT, likewise
 python tools/convert.py int8 RUN OUT         a run's (or any readable folder's) weights as 8-bit integers
 """
 
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config import UserError
-from bertlite_jax.convert import huggingface, parameters, quantize, sources, weights
+from bertlite_jax.convert import adoption, huggingface, quantize, sources, tensorflow, weights
 
 
 def to_hf(
@@ -40,20 +41,53 @@ def to_hf(
     print(f"{out}: {written}, {_megabytes(pathlib.Path(out) / huggingface.WEIGHTS)} of weights")
 
 
-def from_hf(folder: tyro.conf.Positional[str], out: tyro.conf.Positional[str], overwrite: bool = False) -> None:
+def from_hf(
+    folder: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    tokenizer: str = "auto",
+    overwrite: bool = False,
+) -> None:
     """Read ALBERT, BERT or DistilBERT weights of transformers and write them as a folder that `--init` takes.
 
     Args:
-        folder: Holds config.json and model.safetensors.
+        folder: Holds config.json, the weights (safetensors or pytorch_model.bin, whole or in shards) and a tokenizer.
         out: Folder to write.
+        tokenizer: A vocabulary file or folder to take instead of the folder's own; none leaves it out.
         overwrite: Replace an earlier result.
     """
-    loaded = huggingface.from_hf(folder)
-    weights.save(loaded, out, overwrite=overwrite)
-    heads = [part for part in parameters.OPTIONAL_PARTS if part not in loaded.params]
-    print(f"{out}: {_megabytes(pathlib.Path(out) / weights.FILE)} of weights")
-    if heads:
-        print(f"not in the checkpoint: {', '.join(heads)}; a run that starts from here draws what it needs of them")
+    _print_import(out, adoption.import_hf(folder, out, tokenizer=tokenizer, overwrite=overwrite))
+
+
+def from_tf(
+    checkpoint: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    config: str | None = None,
+    activation: tensorflow.Activation = "auto",
+    tokenizer: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Read a checkpoint of google-research's ALBERT or BERT and write it as a folder that `--init` takes.
+
+    Args:
+        checkpoint: Its prefix, such as albert_base/model.ckpt-best, one of its files, or their folder.
+        out: Folder to write.
+        config: albert_config.json or bert_config.json, where it is not beside the checkpoint.
+        activation: Form of GELU; auto takes tanh for ALBERT and erf for BERT, as their released weights want it.
+        tokenizer: A vocabulary file or folder to take instead of the one beside the checkpoint; none leaves it out.
+        overwrite: Replace an earlier result.
+    """
+    imported = adoption.import_tf(
+        checkpoint, out, config, activation=activation, tokenizer=tokenizer, overwrite=overwrite
+    )
+    _print_import(out, imported)
+
+
+def _print_import(out: str, imported: adoption.Imported) -> None:
+    tokenizer = imported.weights.tokenizer
+    pieces = f", a tokenizer of {tokenizer.vocab_size:,} pieces" if tokenizer else ""
+    print(f"{out}: {_megabytes(pathlib.Path(out) / weights.FILE)} of weights{pieces}")
+    for note in imported.notes:
+        print(note)
 
 
 def int8(
@@ -92,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"to-hf": to_hf, "from-hf": from_hf, "int8": int8},
+            {"to-hf": to_hf, "from-hf": from_hf, "from-tf": from_tf, "int8": int8},
             prog="convert.py",
             description=(__doc__ or "").splitlines()[0],
             args=arguments,

@@ -6,6 +6,7 @@ from typing import Any
 
 from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import hf_heads
+from bertlite_jax.convert.config_values import check_kinds
 from bertlite_jax.convert.names import Family
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
@@ -237,9 +238,10 @@ def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
       UserError: another model type, or a setting that our model does not have.
     """
     family = values.get("model_type")
-    if family not in _DEFAULTS:
+    if not isinstance(family, str) or family not in _DEFAULTS:
         raise UserError(f"convert: {where}: model_type is {family}; albert, bert and distilbert can be read")
     read = _DEFAULTS[family] | values
+    check_kinds(read, _DEFAULTS[family], where)
     _check_supported(read, where)
     common = {
         "vocab_size": read["vocab_size"],

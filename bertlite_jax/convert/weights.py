@@ -64,6 +64,8 @@ def load(folder: pathlib.Path) -> Weights:
     """Reads what `save` wrote. Raises UserError where it is damaged."""
     where = folder / "config.json"
     stated = read_json(where)
+    if "model" not in stated:
+        raise UserError(f"convert: {where} has no `model`, so it is not of the format {_FORMAT}")
     model = config_files.from_dict(Model, stated["model"], str(where))
     check_model(model)
     head = config_files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
@@ -78,11 +80,16 @@ def load(folder: pathlib.Path) -> Weights:
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """An object of a JSON file. Raises UserError where it is missing or no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"convert: {path} does not exist; is its folder a model of transformers?") from error
     except json.JSONDecodeError as error:
         raise UserError(f"convert: {path}:{error.lineno}: not JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"convert: {path}: not UTF-8 at byte {error.start}; is it JSON?") from error
+    if not isinstance(values, dict):
+        raise UserError(f"convert: {path}: not an object of JSON, but {type(values).__name__}")
+    return values
 
 
 def read_safetensors(path: pathlib.Path) -> parameters.Flat:

