@@ -88,7 +88,6 @@ def our_outputs(params: dict, model: Model, batch: dict[str, np.ndarray]) -> dic
     """MLM logits at every position [B, L, V], pair logits [B, C], pooled [B, D], N + 1 hidden states [B, L, D]."""
     flax = PretrainingModel(model, "float32")
 
-    @jax.jit
     def outputs(params, tokens, segments, positions, token_types):
         tree, inputs = {"params": params}, (tokens, segments, positions, token_types)
         cls = jnp.zeros((len(tokens), 1), jnp.int32)
@@ -98,7 +97,9 @@ def our_outputs(params: dict, model: Model, batch: dict[str, np.ndarray]) -> dic
         return logits, pair, hidden, pooled
 
     names = ("tokens", "segments", "positions", "token_types")
-    logits, pair, hidden, pooled = outputs(params, *(batch[name] for name in names))
+    # Each program runs once: its operations, which all of them share, compile faster than the whole.
+    with jax.disable_jit():
+        logits, pair, hidden, pooled = outputs(params, *(batch[name] for name in names))
     found = {"mlm": np.asarray(logits)[..., : model.vocab_size]}
     found |= {f"hidden_{i}": np.asarray(state) for i, state in enumerate(hidden)}
     found |= {} if pair is None else {"pair": np.asarray(pair)[:, 0]}
@@ -203,7 +204,8 @@ def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_
     batch = padded_batch(model, encode)
     inputs = [batch[key] for key in ("tokens", "segments", "positions", "token_types")]
     flax = PretrainingModel(model, "float32")
-    ours = jax.jit(lambda tree: flax.apply(tree, *inputs, method="hidden_states"))({"params": params})
+    with jax.disable_jit():
+        ours = flax.apply({"params": params}, *inputs, method="hidden_states")
     theirs.eval().set_attn_implementation("eager")
     feed = {"input_ids": batch["tokens"], "attention_mask": batch["segments"], "token_type_ids": batch["token_types"]}
     if name.startswith("Distil"):
@@ -316,7 +318,8 @@ def test_layers_that_share_a_part_are_written_unshared_and_it_is_said(share, hea
     last = []
     for one, tree in ((model, params), (back.model, back.params)):
         flax = TaskModel(one, head) if head else PretrainingModel(one)
-        last.append(jax.jit(lambda t, flax=flax: flax.apply(t, *inputs, method="hidden_states")[-1])({"params": tree}))
+        with jax.disable_jit():
+            last.append(flax.apply({"params": tree}, *inputs, method="hidden_states")[-1])
     np.testing.assert_allclose(last[0], last[1], atol=1e-6)
 
 
