@@ -83,16 +83,19 @@ def _pooled(draft: Draft, hidden: str, head: Head | None) -> str:
 
 
 def activation(graph: Graph, x: str, kind: str, name: str) -> str:
-    """The activation named in `Model.activation`, as the nodes that ONNX Runtime makes a Gelu or FastGelu of."""
+    """The activation named in `Model.activation`, in the form that ONNX Runtime computes fastest on a CPU.
+
+    gelu_erf stands as it is written everywhere, and is fused to Gelu. gelu_tanh is x times a sigmoid, which is the same
+    function, since (1 + tanh z) / 2 is sigmoid(2 z): the textbook form is fused to FastGelu, which takes longer than
+    these six nodes ([128, 3072], one thread: 1.07 ms, and 0.81).
+    """
     if kind == "relu":
         return node(graph, "Relu", x, name=name)
-    one, half = constant(graph, 1.0), constant(graph, 0.5)
     if kind == "gelu_erf":
         scaled = node(graph, "Div", x, constant(graph, math.sqrt(2.0)), name=name)
-        share = node(graph, "Add", node(graph, "Erf", scaled, name=name), one, name=name)
-        return node(graph, "Mul", node(graph, "Mul", x, share, name=name), half, name=name)
-    cube = node(graph, "Pow", x, constant(graph, 3.0), name=name)
-    inner = node(graph, "Add", x, node(graph, "Mul", cube, constant(graph, 0.044715), name=name), name=name)
-    inner = node(graph, "Mul", inner, constant(graph, math.sqrt(2.0 / math.pi)), name=name)
-    share = node(graph, "Add", node(graph, "Tanh", inner, name=name), one, name=name)
-    return node(graph, "Mul", node(graph, "Mul", x, half, name=name), share, name=name)
+        share = node(graph, "Add", node(graph, "Erf", scaled, name=name), constant(graph, 1.0), name=name)
+        return node(graph, "Mul", node(graph, "Mul", x, share, name=name), constant(graph, 0.5), name=name)
+    slope = 2 * math.sqrt(2.0 / math.pi)
+    inner = node(graph, "Mul", node(graph, "Mul", x, x, name=name), constant(graph, 0.044715 * slope), name=name)
+    inner = node(graph, "Mul", node(graph, "Add", inner, constant(graph, slope), name=name), x, name=name)
+    return node(graph, "Mul", x, node(graph, "Sigmoid", inner, name=name), name=name)

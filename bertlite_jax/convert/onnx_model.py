@@ -1,14 +1,14 @@
 """The encoder and a head as one ONNX model, written straight from the parameters.
 
 Hidden states are matrices [M, D] of all tokens, so that each dense layer is one Gemm with its bias. ONNX Runtime
-replaces some patterns of nodes by its own operators when it loads a file. On CPUs its Gelu, FastGelu and FusedMatMul (a
-product with the scale in it) are faster than the nodes that they replace; its SkipLayerNormalization and BiasGelu are
-slower (BERT-base, one row of 128 tokens: 11.8 ms for 2.2, 10.2 ms for 3.2), and are not found in what is written here,
-because they want three axes and a bias apart.
+replaces some patterns of nodes by its own operators when it loads a file. On CPUs its Gelu and its FusedMatMul (a
+product with the scale in it) are faster than the nodes that they replace. Its SkipLayerNormalization, BiasGelu and
+FastGelu are slower (BERT-base, one row of 128 tokens, all layers: 11.8 ms for 2.2, 10.2 for 3.2), and are not found in
+what is written here: the first two want three axes and a bias apart, for the last see `onnx_heads.activation`.
 
 Letters: B rows, L tokens, M = B L, E embedding, D hidden, H heads, K width of a head, V vocabulary.
 Sources: model/encoder.py, which this repeats; microsoft/onnxruntime:onnxruntime/core/optimizer (gelu_fusion.cc,
-fast_gelu_fusion.cc, skip_layer_norm_fusion.cc, matmul_scale_fusion.cc) for the patterns.
+bias_gelu_fusion.cc, skip_layer_norm_fusion.cc, matmul_scale_fusion.cc) for the patterns.
 """
 
 from __future__ import annotations

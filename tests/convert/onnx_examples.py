@@ -1,6 +1,7 @@
 """Small models with drawn parameters, batches for them, and what Flax says to these; for the tests of ONNX."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,8 @@ def _run(model: Model, head: Head | None):
         hidden = module.apply(variables, *inputs, method=lambda m, *given: m.encoder(*given))
         found = {"hidden": hidden}
         if model.pooler:
-            found["pooled"] = jnp.squeeze(module.apply(variables, hidden, cls, method="pooled"), 1)
+            pooled: Any = module.apply(variables, hidden, cls, method="pooled")
+            found["pooled"] = pooled[:, 0]
         if head:
             return found | {"logits": module.apply(variables, *inputs, cls)}
         logits, _ = module.apply(variables, *inputs, cls, positions)
