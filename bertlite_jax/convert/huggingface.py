@@ -1,4 +1,4 @@
-"""Weights to and from the folders that `transformers` reads. Numpy only: neither torch nor transformers is imported."""
+"""Weights to and from the folders that `transformers` reads. Numpy only, but that a `pytorch_model.bin` needs torch."""
 
 from __future__ import annotations
 
