@@ -3,7 +3,9 @@
 python tools/convert.py to-hf RUN OUT        a run's newest checkpoint as a folder of transformers
 python tools/convert.py from-hf FOLDER OUT   a folder of transformers as one that `--init` starts from
 python tools/convert.py from-tf CKPT OUT     a checkpoint of google-research's ALBERT or BERT, likewise
-python tools/convert.py int8 RUN OUT         a run's (or any readable folder's) weights as 8-bit integers
+python tools/convert.py onnx RUN OUT         ONNX in float32, for ONNX Runtime and its kin
+python tools/convert.py int8 RUN OUT         ONNX in 8-bit integers, measured before it is written
+python tools/convert.py bundle RUN OUT       one folder that answers offline, with a script and a check of itself
 """
 
 from __future__ import annotations
@@ -27,17 +29,25 @@ def to_hf(
         Literal["auto", "albert", "bert", "distilbert"],
         tyro.conf.arg(help="Whose classes hold the model; auto chooses."),
     ] = "auto",
+    sentence_transformers: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write a run's newest checkpoint as a folder that transformers' from_pretrained loads.
+    """Write weights as a folder that transformers' from_pretrained loads.
 
     Args:
-        run: Work directory of a pretraining run.
+        run: Work directory of a run (its newest checkpoint), or a folder that from-hf, from-tf or int8 wrote.
         out: Folder to write.
+        sentence_transformers: Write the encoder alone, as a folder that SentenceTransformer loads.
         overwrite: Replace an earlier export.
     """
     loaded = sources.load(run)
-    written = huggingface.to_hf(loaded, out, family=None if family == "auto" else family, overwrite=overwrite)
+    written = huggingface.to_hf(
+        loaded,
+        out,
+        family=None if family == "auto" else family,
+        sentence_transformers=sentence_transformers,
+        overwrite=overwrite,
+    )
     print(f"{out}: {written}, {_megabytes(pathlib.Path(out) / huggingface.WEIGHTS)} of weights")
 
 
@@ -90,6 +100,55 @@ def _print_import(out: str, imported: adoption.Imported) -> None:
         print(note)
 
 
+def onnx(
+    run: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    output: Literal["auto", "states", "fill-mask", "sentence"] = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Write weights as an ONNX model in float32, with the tokenizer files and config.json that go with it.
+
+    Args:
+        run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+        out: Folder to write; the model is its onnx/model.onnx.
+        output: What the model gives. auto: the answers of the head, of a pretrained model the pieces behind masks.
+        overwrite: Replace an earlier export.
+    """
+    from bertlite_jax.convert import onnx_folder
+
+    size = onnx_folder.write(sources.load(run), out, overwrite=overwrite, output=output)
+    print(f"{out}/{onnx_folder.MODEL}: {size / 1e6:.2f} MB")
+
+
+def bundle(
+    run: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    bits: Literal[7, 8] = 7,
+    leave_out: tuple[str, ...] = (),
+    examples: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write one folder that answers offline with onnxruntime and tokenizers alone: python predict.py "a text".
+
+    Args:
+        run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+        out: Folder to write. It can be moved anywhere.
+        bits: Of the integer weights, as for int8.
+        leave_out: Parts that stay float, as for int8.
+        examples: JSONL file of inputs whose answers `predict.py --check` compares; some English sentences without it.
+        overwrite: Replace an earlier bundle.
+    """
+    from bertlite_jax.convert import bundle as bundles
+
+    asked = bundles.read_examples(examples) if examples else ()
+    made = bundles.write(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
+    for name, size in made["bytes"].items():
+        print(f"{out}/{name}: {size / 1e6:.2f} MB")
+    print(
+        f"both models answer alike on {made['agreement']:.0%} of the stored examples; python {out}/predict.py --check"
+    )
+
+
 def int8(
     run: tyro.conf.Positional[str],
     out: tyro.conf.Positional[str],
@@ -126,7 +185,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"to-hf": to_hf, "from-hf": from_hf, "from-tf": from_tf, "int8": int8},
+            {"to-hf": to_hf, "from-hf": from_hf, "from-tf": from_tf, "onnx": onnx, "int8": int8, "bundle": bundle},
             prog="convert.py",
             description=(__doc__ or "").splitlines()[0],
             args=arguments,

@@ -13,7 +13,7 @@ import re
 import runpy
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import bertlite_jax
 from bertlite_jax.config import UserError
@@ -42,8 +42,8 @@ def write(
     weights: Weights,
     out: os.PathLike[str] | str,
     *,
-    bits: int = 7,
-    leave_out: Sequence[str] = (),
+    bits: Literal[7, 8] = 7,
+    leave_out: tuple[str, ...] = (),
     examples: Sequence[dict[str, Any]] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -88,6 +88,26 @@ def write(
         (folder / "README.md").write_text(_readme(about, agreement, folder), encoding="utf-8")
         sizes = {name: (folder / name).stat().st_size for name in (*about["sha256"], ABOUT, "README.md")}
     return {"kind": kind, "bytes": sizes, "agreement": agreement}
+
+
+def read_examples(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
+    """Inputs from a JSONL file. Raises UserError, with the line, for what predict.py could not read."""
+    found = []
+    try:
+        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"convert: bundle: {path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"convert: bundle: {path}:{number}: not JSON: {error.msg}") from error
+        if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+            raise UserError(f'convert: bundle: {path}:{number}: an example is an object such as {{"text": "..."}}')
+        found.append(item)
+    return found
 
 
 def script(kind: str) -> str:
