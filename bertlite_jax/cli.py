@@ -6,6 +6,7 @@ Exit codes: 0 done (a preempted job too: it has saved), 2 bad input or config, 1
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -225,12 +226,14 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
 # --- Benchmarks ------------------------------------------------------------------------------------------------------
 
 
-_BENCH_HELP = """usage: bertlite bench {data,train} ...
+_BENCH_HELP = """usage: bertlite bench {data,train,infer,family} ...
 
-  data    how fast batches are made of a corpus
-  train   how fast a model trains, beside PyTorch with --peer
+  data     how fast batches are made of a corpus
+  train    how fast a model trains, beside PyTorch with --peer
+  infer    how fast a model answers, in every runtime and arithmetic that is installed
+  family   what each published shape costs to store, to train and to ask, beside BERT-base
 
-bertlite bench data --help and bertlite bench train --help explain the options.
+bertlite bench infer --help, and so on, explains the options.
 """
 
 
@@ -238,11 +241,8 @@ def _bench(args: Sequence[str]) -> None:
     if args and args[0] in ("-h", "--help"):
         print(_BENCH_HELP)
         return
-    name, rest = _choose("bench", args, {"data": None, "train": None})
-    if name == "data":
-        from bertlite_jax.jobs.bench_data import bench_data as job
-    else:
-        from bertlite_jax.jobs.bench_train import bench_train as job
+    name, rest = _choose("bench", args, dict.fromkeys(("data", "train", "infer", "family")))
+    job = getattr(importlib.import_module(f"bertlite_jax.jobs.bench_{name}"), f"bench_{name}")
     tyro.cli(job, args=rest, prog=f"bertlite bench {name}")
 
 
@@ -265,7 +265,7 @@ _HELP = """usage: bertlite JOB ...
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file
-  bench       measure: bertlite bench data | train
+  bench       measure: bertlite bench data | train | infer | family
   quickstart  all of it on bundled text, in minutes
 
 bertlite JOB --help explains the job's options.
