@@ -20,11 +20,11 @@ import numpy as np
 from rich.console import Console
 
 from bertlite_jax.config import Model, UserError
-from bertlite_jax.convert import parameters, sources
+from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows, workdir
 from bertlite_jax.jobs.contenders import Contender
-from bertlite_jax.jobs.inference_peer import Batch, Process
+from bertlite_jax.jobs.inference_peer import Batch, Load, Process
 from bertlite_jax.report import inference as tables
 
 ROWS = 16
@@ -33,6 +33,8 @@ CALIBRATION = 16
 """Further rows, of the first length, on which the ranges of static INT8 are measured."""
 HOPELESS = 5.0
 """Who takes so many times as long as the first contender gets no further turns."""
+TRIALS = 3
+"""Calls after which that is decided: other programs may have slowed one down."""
 TURN_SECONDS = 0.3
 """A turn goes on for so long, and has at least one call."""
 FILE = "inference.json"
@@ -47,6 +49,29 @@ class Timed:
     seconds: list[float] = dataclasses.field(default_factory=list)
     answers: list[np.ndarray] = dataclasses.field(default_factory=list)
     dropped: bool = False
+
+
+Shape = tuple[int, int, int]
+"""Threads, tokens in a row, rows in a batch."""
+
+
+@dataclasses.dataclass
+class Entry:
+    """A contender, what it needs, and what was measured."""
+
+    contender: Contender
+    load: Load
+    file_bytes: int
+    timed: dict[Shape, Timed] = dataclasses.field(default_factory=dict)
+    process: Process | None = None
+    loaded_bytes: int = 0
+    peak_bytes: int = 0
+    load_seconds: float = math.inf
+
+    @property
+    def running(self) -> Process:
+        assert self.process
+        return self.process
 
 
 def bench_infer(
@@ -86,7 +111,7 @@ def bench_infer(
       "sequences_per_second", "ratio", "dropped"}]}]}. `ratio`: how many times as fast as the first contender.
 
     Raises:
-      UserError: a source that cannot be read, a setting out of range, too little memory or disk space.
+      UserError: a source that cannot be read, a setting out of range, or a process that the system ended.
     """
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -101,25 +126,22 @@ def bench_infer(
         console.print(f"bench: {line}", soft_wrap=True)
     if not chosen:
         raise UserError("bench: no contender is left")
-    _check_memory(weights, chosen)
     most = max(ROWS, *batch)
     rows = {size: inference_rows.make_rows(weights, size, most + CALIBRATION) for size in length}
     shapes = [(count, size, number) for count in counts for size in length for number in batch]
-    timed: dict[tuple[int, int, int], list[Timed]] = {}
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
         texts = inference_rows.batches_of(weights, rows[length[0]][most:], 1)
-        prepared = _prepare(weights, chosen, pathlib.Path(scratch), texts, console)
-        kept: list[dict[str, Any]] = []
+        entries = _prepare(weights, chosen, pathlib.Path(scratch), texts, console)
+        groups = _groups(entries, console)
         for count in counts:
-            with contextlib.ExitStack() as stack:
-                processes = _start(chosen, prepared, count, stack, console)
-                for shape in [shape for shape in shapes if shape[0] == count]:
-                    timed[shape] = _race(
-                        chosen, processes, inference_rows.batches_of(weights, rows[shape[1]][:most], shape[2]), rounds
-                    )
-                    console.print(f"bench: {shape[2]} x {shape[1]}, {_plural(count, 'thread')}: done")
-                kept.append(_held(processes))
-        sizes = [_bytes_of(place) for place, _ in prepared]
+            for group in groups:
+                with contextlib.ExitStack() as stack:
+                    _start(group, count, stack, console)
+                    for shape in [shape for shape in shapes if shape[0] == count]:
+                        batches = inference_rows.batches_of(weights, rows[shape[1]][:most], shape[2])
+                        _race(group, shape, batches, rounds, entries[0])
+                        console.print(f"bench: {shape[2]} x {shape[1]}, {_plural(count, 'thread')}: done")
+                    _note_memory(group)
     task = contenders.task_of(weights)
     figures = {
         "model": name,
@@ -128,8 +150,8 @@ def bench_infer(
         "machine": machine([package for contender in chosen for package in contender.packages]),
         "settings": {"rounds": rounds, "threads": list(counts), "text": weights.tokenizer is not None},
         "skipped": skipped,
-        "contenders": _about(chosen, sizes, kept, list(timed.values()), task),
-        "shapes": [_shape(chosen, shape, timed[shape]) for shape in shapes],
+        "contenders": [_about(entry, entries[0], task) for entry in entries],
+        "shapes": [_shape(entries, shape) for shape in shapes],
     }
     tables.print_tables(figures, console)
     _store(figures, source, out, html, console)
@@ -178,102 +200,95 @@ def _choose(only: tuple[str, ...], task: contenders.Task) -> tuple[list[Contende
     return contenders.choose(only, precision.resolve("auto", "cpu") == "float32", task)
 
 
-def _check_memory(weights: Weights, chosen: list[Contender]) -> None:
-    """All contenders are loaded at once; each takes about half a gigabyte and twice the float32 parameters."""
-    place = pathlib.Path("/proc/meminfo")
-    if not place.is_file():
-        return
-    lines = dict(line.split(":", 1) for line in place.read_text(encoding="utf-8").splitlines() if ":" in line)
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    model = sum(value.nbytes for value in parameters.flatten(weights.params).values())
-    needed = len(chosen) * (500_000_000 + 2 * model)
-    if needed > free:
-        raise UserError(
-            f"bench: {len(chosen)} contenders of {model / 1e6:,.0f} MB need about {needed / 1e9:.1f} GB of memory and "
-            f"{free / 1e9:.1f} GB are free; choose fewer with --only"
-        )
-
-
 # --- Turns -----------------------------------------------------------------------------------------------------------
 
 
 def _prepare(
     weights: Weights, chosen: list[Contender], scratch: pathlib.Path, texts: list[Batch], console: Console
-) -> list[tuple[pathlib.Path, inference_peer.Load]]:
-    prepared = []
+) -> list[Entry]:
+    """Writes everybody's files."""
+    entries = []
     for contender in chosen:
         console.print(f"bench: writing {contender.name}")
-        prepared.append(contender.prepare(weights, scratch, texts))
-    return prepared
+        place, load = contender.prepare(weights, scratch, texts)
+        entries.append(Entry(contender, load, place.stat().st_size))
+    return entries
 
 
-def _start(
-    chosen: list[Contender],
-    prepared: list[tuple[pathlib.Path, inference_peer.Load]],
-    threads: int,
-    stack: contextlib.ExitStack,
-    console: Console,
-) -> list[Process]:
-    console.print(f"bench: loading {_plural(len(chosen), 'contender')}, {_plural(threads, 'thread')} each")
-    return [
-        stack.enter_context(inference_peer.start(contender.name, load, threads))
-        for contender, (_, load) in zip(chosen, prepared)
-    ]
+def _groups(entries: list[Entry], console: Console) -> list[list[Entry]]:
+    """Who is loaded together: all, or each alone where the free memory may not hold all.
 
-
-def _race(chosen: list[Contender], processes: list[Process], batches: list[Batch], rounds: int) -> list[Timed]:
-    """All contenders on the batches of one shape: one answer to each, then turns.
-
-    Who is hopeless on this machine, as bfloat16 is without AMX, gets only the first two calls.
+    A contender takes its libraries and about twice its file.
     """
-    timed = [Timed() for _ in chosen]
-    for entry, process in zip(timed, processes):
-        entry.answers = process.run(batches[:1], keep=True).answers  # compiles, allocates
-        entry.seconds += process.run(batches[:1]).seconds
-        entry.dropped = min(entry.seconds) > HOPELESS * min(timed[0].seconds)
-    going = [(entry, process) for entry, process in zip(timed, processes) if not entry.dropped]
-    for entry, process in going:
+    place = pathlib.Path("/proc/meminfo")
+    if not place.is_file():
+        return [entries]
+    lines = dict(line.split(":", 1) for line in place.read_text(encoding="utf-8").splitlines() if ":" in line)
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    needed = sum(400_000_000 + 2 * entry.file_bytes for entry in entries)
+    if needed < free:
+        return [entries]
+    console.print(
+        f"bench: {free / 1e9:.1f} GB of memory are free and all contenders together need about {needed / 1e9:.1f}: "
+        "each runs alone, so that a machine that is busy for a while is not busy for all",
+        soft_wrap=True,
+    )
+    return [[entry] for entry in entries]
+
+
+def _start(group: list[Entry], threads: int, stack: contextlib.ExitStack, console: Console) -> None:
+    names = ", ".join(entry.contender.name for entry in group)
+    console.print(f"bench: loading, {_plural(threads, 'thread')} each: {names}", soft_wrap=True)
+    for entry in group:
+        entry.process = stack.enter_context(inference_peer.start(entry.contender.name, entry.load, threads))
+
+
+def _race(group: list[Entry], shape: Shape, batches: list[Batch], rounds: int, first: Entry) -> None:
+    """A group on the batches of one shape: one answer to each, then turns.
+
+    Who is hopeless on this machine, as bfloat16 is without AMX, gets only its trials.
+    """
+    for entry in group:
+        timed = entry.timed[shape] = Timed()
+        timed.answers = entry.running.run(batches[:1], keep=True).answers  # compiles, allocates
+        for _ in range(TRIALS):
+            timed.seconds += entry.running.run(batches[:1]).seconds
+            timed.dropped = min(timed.seconds) > HOPELESS * min(first.timed[shape].seconds)
+            if not timed.dropped:
+                break
+    going = [entry for entry in group if not entry.timed[shape].dropped]
+    for entry in going:
         if batches[1:]:
-            turn = process.run(batches[1:], keep=True)
-            entry.answers += turn.answers
-            entry.seconds += turn.seconds
+            turn = entry.running.run(batches[1:], keep=True)
+            entry.timed[shape].answers += turn.answers
+            entry.timed[shape].seconds += turn.seconds
     for _ in range(rounds):
-        for entry, process in going:
-            entry.seconds += process.run(batches[:1], seconds=TURN_SECONDS).seconds
-    return timed
+        for entry in going:
+            entry.timed[shape].seconds += entry.running.run(batches[:1], seconds=TURN_SECONDS).seconds
 
 
-def _held(processes: list[Process]) -> dict[str, Any]:
-    """What the processes held in memory, and how long they took to load."""
-    return {
-        "loaded_bytes": [process.loaded_bytes for process in processes],
-        "peak_bytes": [process.run([]).peak_bytes for process in processes],
-        "load_seconds": [process.load_seconds for process in processes],
-    }
+def _note_memory(group: list[Entry]) -> None:
+    """What the processes have held, before they end."""
+    for entry in group:
+        entry.loaded_bytes = max(entry.loaded_bytes, entry.running.loaded_bytes)
+        entry.peak_bytes = max(entry.peak_bytes, entry.running.run([]).peak_bytes)
+        entry.load_seconds = min(entry.load_seconds, entry.running.load_seconds)
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------
 
 
-def _bytes_of(place: pathlib.Path) -> int:
-    return place.stat().st_size
-
-
-def _about(
-    chosen: list[Contender], sizes: list[int], held: list[dict[str, Any]], timed: list[list[Timed]], task: str
-) -> list[dict[str, Any]]:
-    """Size, memory and agreement of each contender, over all shapes and numbers of threads."""
-    return [
-        {
-            "name": contender.name,
-            "about": contender.about,
-            "bytes": sizes[i],
-            **{name: max(part[name][i] for part in held) for name in ("loaded_bytes", "peak_bytes")},
-            "load_seconds": min(part["load_seconds"][i] for part in held),
-            **agreement([entries[0] for entries in timed], [entries[i] for entries in timed], task),
-        }
-        for i, contender in enumerate(chosen)
-    ]
+def _about(entry: Entry, first: Entry, task: str) -> dict[str, Any]:
+    """Size, memory and agreement of a contender, over all shapes and numbers of threads."""
+    return {
+        "name": entry.contender.name,
+        "about": entry.contender.about,
+        "bytes": entry.file_bytes,
+        "loaded_bytes": entry.loaded_bytes,
+        "peak_bytes": entry.peak_bytes,
+        "load_seconds": entry.load_seconds,
+        **agreement(list(first.timed.values()), list(entry.timed.values()), task),
+    }
 
 
 def agreement(right: list[Timed], other: list[Timed], task: str) -> dict[str, Any]:
@@ -300,26 +315,26 @@ def agreement(right: list[Timed], other: list[Timed], task: str) -> dict[str, An
     }
 
 
-def _shape(chosen: list[Contender], shape: tuple[int, int, int], timed: list[Timed]) -> dict[str, Any]:
+def _shape(entries: list[Entry], shape: Shape) -> dict[str, Any]:
     threads, length, number = shape
-    return {
-        "batch": number,
-        "length": length,
-        "threads": threads,
-        "figures": [
+    base = min(entries[0].timed[shape].seconds)
+    figures = []
+    for entry in entries:
+        timed = entry.timed[shape]
+        best = min(timed.seconds)
+        figures.append(
             {
-                "name": contender.name,
-                "calls": len(entry.seconds),
-                "seconds_min": min(entry.seconds),
-                "seconds_p50": float(np.percentile(entry.seconds, 50)),
-                "seconds_p95": float(np.percentile(entry.seconds, 95)),
-                "sequences_per_second": number / min(entry.seconds),
-                "ratio": min(timed[0].seconds) / min(entry.seconds),
-                "dropped": entry.dropped,
+                "name": entry.contender.name,
+                "calls": len(timed.seconds),
+                "seconds_min": best,
+                "seconds_p50": float(np.percentile(timed.seconds, 50)),
+                "seconds_p95": float(np.percentile(timed.seconds, 95)),
+                "sequences_per_second": number / best,
+                "ratio": base / best,
+                "dropped": timed.dropped,
             }
-            for contender, entry in zip(chosen, timed)
-        ],
-    }
+        )
+    return {"batch": number, "length": length, "threads": threads, "figures": figures}
 
 
 def machine(packages: list[str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ Answer = Callable[[Batch], np.ndarray]
 Load = Callable[[int], Answer]
 """Loads a model for so many threads. Has to be importable, as it is called in the other process."""
 
-MOST_ANSWERED = 4_000_000
+MOST_ANSWERED = 400_000
 """Numbers that an answer may have; of a longer one evenly spaced tokens are sent."""
 
 

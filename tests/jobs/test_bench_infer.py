@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 import pretended_contenders as pretended
 import pytest
+from rich.console import Console
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files, presets
@@ -106,7 +107,17 @@ def test_states_have_no_first_place():
 def test_who_is_hopeless_gets_no_turns(monkeypatch):
     figures = bench(monkeypatch, contender("slow", pretended.load_slow, 10), batch=(1,))
     right, slow = figures["shapes"][0]["figures"]
-    assert slow["dropped"] and slow["calls"] == 1 and not right["dropped"] and right["calls"] > job.ROWS
+    assert slow["dropped"] and slow["calls"] == job.TRIALS and not right["dropped"] and right["calls"] > job.ROWS
+
+
+def test_where_memory_is_short_each_is_alone(monkeypatch):
+    """A file of a petabyte never fits; the answers are compared all the same."""
+    entries = [job.Entry(RIGHT, pretended.load_right, 10**15), job.Entry(RIGHT, pretended.load_right, 10)]
+    assert job._groups(entries[1:], Console(quiet=True)) == [entries[1:]]
+    assert job._groups(entries, Console(quiet=True)) == [entries[:1], entries[1:]]
+    monkeypatch.setattr(job, "_groups", lambda entries, console: [[entry] for entry in entries])
+    figures = bench(monkeypatch, contender("wrong", pretended.load_wrong, 10), batch=(1,))
+    assert [who["top1_agreement"] for who in figures["contenders"]] == [1.0, 0.0]
 
 
 def test_figures_of_a_run_are_stored_with_it_and_shown_in_its_report(monkeypatch, tmp_path):
@@ -164,7 +175,7 @@ def test_long_answers_are_thinned_to_the_same_tokens():
     huge = np.zeros((1, 100, 100_000), np.int8)
     huge[0, :, 0] = np.arange(100)
     kept = inference_peer._thinned(huge)
-    assert kept[0, :, 0].tolist() == list(range(0, 100, 3)) and kept.size <= inference_peer.MOST_ANSWERED
+    assert kept[0, :, 0].tolist() == [0, 25, 50, 75] and kept.size <= inference_peer.MOST_ANSWERED
 
 
 # --- What is asked ---------------------------------------------------------------------------------------------------
