@@ -69,7 +69,8 @@ def static(container: Container, ranges: Mapping[str, tuple[float, float]]) -> A
       container: weights.
       ranges: lowest and highest activation by `Site.name`, one for each application of a shared layer.
     """
-    return _arithmetic(container, functools.partial(_static, ranges))
+    # Of MatMul and Add, ONNX Runtime makes a Gemm of floats before it looks for integers; of MatMul and Sum not.
+    return _arithmetic(container, functools.partial(_static, ranges), add="Sum")
 
 
 def integer_products(model: onnx.ModelProto) -> int:

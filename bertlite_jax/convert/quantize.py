@@ -1,8 +1,10 @@
 """Weights as 8-bit integers with one scale a channel: the container that runtimes' files are written from.
 
-The default range of a product's weights is 7 bits, [-64, 63]. On CPUs without VNNI the product of u8 activations and s8
-weights adds two terms in 16 bits, and 2 x 255 x 127 does not fit, where 2 x 255 x 64 = 32,640 does. Tables that are
-looked up and never multiplied have all 8 bits.
+On CPUs without VNNI the product of u8 activations and s8 weights adds two neighbouring terms in 16 bits (VPMADDUBSW),
+and 255 x 127 + 255 x 127 does not fit, where 255 x 128 = 32,640 does. The usual remedy is weights of 7 bits,
+[-64, 63]. What has to hold is that two neighbours of one sign have at most 128 steps together, and that is the default
+here, called 7 bits: as safe on every CPU, and finer by half a bit, since two large weights are seldom neighbours.
+Tables that are looked up and never multiplied have all 8 bits.
 
 The file is safetensors: `NAME` (int8) and `NAME.scale` (f32) for a quantised tensor, `NAME` (f32) for the others, and
 a JSON manifest in the metadata under `bertlite`. Every unique tensor stands once, under a name that says which of a
@@ -145,26 +147,38 @@ def _leaf(path: str) -> str:
 def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple[np.ndarray, np.ndarray]:
     """Symmetric rounding with one scale for each slice along `axis`.
 
-    The scale is the smallest for which nothing is clipped, max(max / 63, -min / 64) for 7 bits, so the error of a
-    value is at most half a scale. It is rounded up to a number that f16 holds exactly, so that files can store it in
-    two bytes, unless it is so small that this would cost more than a thousandth.
+    The scale is the smallest for which nothing is clipped: max(max / 127, -min / 128), and for 7 bits also such that
+    two neighbours of one sign have at most 128 steps together. So the error of a value is at most half a scale. The
+    scale is rounded up to a number that f16 holds exactly, so that files can store it in two bytes, unless it is so
+    small that this would cost more than a thousandth.
 
     Args:
       values: float, any shape, finite.
-      axis: the axis that shares a scale.
-      bits: 7 for [-64, 63], 8 for [-128, 127].
+      axis: the axis that shares a scale; a product sums over it. An odd last value is its own neighbour.
+      bits: 7 for what never overflows 16 bits, 8 for [-128, 127] throughout.
 
     Returns:
       int8 in the shape of `values`, and f32 scales, `axis` removed. A slice of zeros has scale 1.
     """
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    wide = values.astype(np.float64)
-    scale = np.maximum(wide.max(axis) / high, wide.min(axis) / low)
+    wide = np.moveaxis(values.astype(np.float64), axis, -1)
+    scale = np.maximum(wide.max(-1) / 127, wide.min(-1) / -128)
+    if bits == 7:
+        # Rounding can add half a step to each of the two.
+        scale = np.maximum(scale, _pairs(wide).max(-1) / 127)
     # A slice of denormal numbers would have a scale that underflows in f32.
     scale = np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1.0).astype(np.float32)
     scale = _up_to_half(scale)
-    rounded = np.rint(wide / np.expand_dims(scale.astype(np.float64), axis))
-    return np.clip(rounded, low, high).astype(np.int8), scale
+    rounded = np.rint(wide / scale.astype(np.float64)[..., None])
+    integers = np.clip(rounded, -128, 127).astype(np.int8)
+    return np.ascontiguousarray(np.moveaxis(integers, -1, axis)), scale
+
+
+def _pairs(values: np.ndarray) -> np.ndarray:
+    """Magnitude that each two neighbours [..., 2k], [..., 2k + 1] of one sign have together; else the larger one's."""
+    even, odd = values[..., ::2], values[..., 1::2]
+    if odd.shape[-1] < even.shape[-1]:
+        odd = np.concatenate([odd, np.zeros_like(even[..., :1])], -1)
+    return np.maximum(np.maximum(even, 0) + np.maximum(odd, 0), np.maximum(-even, 0) + np.maximum(-odd, 0))
 
 
 def _up_to_half(scale: np.ndarray) -> np.ndarray:

@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import Head, Model
-from bertlite_jax.convert import onnx_float, onnx_graph, onnx_integer, onnx_model, onnx_session, parameters, quantize
+from bertlite_jax.convert import (
+    calibrate,
+    onnx_float,
+    onnx_graph,
+    onnx_integer,
+    onnx_model,
+    onnx_session,
+    parameters,
+    quantize,
+)
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.model import integer
 
 TINY = Model(
     vocab_size=50,
@@ -72,3 +82,116 @@ def test_per_tensor_products_become_the_operators_of_onnx_runtime():
     fused = onnx_session.fused(built.SerializeToString())
     assert (fused["MatMulIntegerToFloat"], fused["DynamicQuantizeMatMul"]) == (36, 38)
     assert "MatMulInteger" not in fused
+
+
+def test_per_token_products_are_joined_with_their_scales():
+    """Also where one stored layer is applied twelve times."""
+    for model, count in ((BERT, 74), (ALBERT, 75)):
+        weights = weights_of(model, TWO_LABELS)
+        built = onnx_model.build(weights, onnx_integer.per_token(quantize.quantize(weights)))
+        fused = onnx_session.fused(built.SerializeToString())
+        assert fused["MatMulIntegerToFloat"] == count
+        assert not {"MatMulInteger", "BiasGelu", "SkipLayerNormalization"} & fused.keys()
+
+
+def test_what_is_left_out_is_multiplied_in_float():
+    weights = weights_of(BERT, TWO_LABELS)
+    container = quantize.quantize(weights, leave_out=("layers.3", "layers.ffn.down", "embeddings.word"))
+    built = onnx_model.build(quantize.to_weights(container), onnx_integer.per_token(container))
+    assert onnx_integer.integer_products(built) == 74 - 6 - 11
+    assert sum(made.op_type == "Gemm" for made in built.graph.node) == 6 + 11
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "model",
+    [
+        dataclasses.replace(BERT, num_layers=2),
+        dataclasses.replace(ALBERT, num_layers=4, share_groups=2),
+        dataclasses.replace(DISTILBERT, num_layers=2, activation="relu", pooler=False),
+    ],
+    ids=["bert", "albert", "distilbert"],
+)
+def test_per_token_computes_the_integers_of_the_jax_reference(model, signed):
+    weights = weights_of(model)
+    container = quantize.quantize(weights)
+    batch = batch_of(model, (7, 20, 13))
+    real = batch["attention_mask"] > 0
+    theirs = run(onnx_model.build(weights, onnx_integer.per_token(container, signed)), batch)
+    ids = (np.asarray(batch[name], np.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
+    ours = np.asarray(integer.answer(quantize.jax_params(container), container.model, None, *ids)["logits"])
+    np.testing.assert_allclose(theirs[real], ours[real], atol=1e-4)
+    assert (theirs[real].argmax(-1) == ours[real].argmax(-1)).all()
+
+
+def test_padding_and_neighbours_do_not_change_per_token_answers():
+    weights = weights_of(BERT, Head(kind="tag", labels=("O", "B", "I")), std=0.3)
+    container = quantize.quantize(weights)
+    alone = batch_of(BERT, (9,))
+    crowd = batch_of(BERT, (9, 40, 23), width=48, seed=5)
+    for name in alone:
+        crowd[name][0] = 0
+        crowd[name][0, :9] = alone[name][0]
+    changes = {}
+    for kind in (onnx_integer.per_token, onnx_integer.per_tensor):
+        built = onnx_model.build(weights, kind(container))
+        changes[kind] = np.abs(run(built, alone)[0] - run(built, crowd)[0, :9]).max()
+    assert changes[onnx_integer.per_token] < 1e-5
+    assert changes[onnx_integer.per_tensor] > 1e-3
+
+
+def test_the_word_table_stands_once_in_a_masked_language_model():
+    weights = weights_of(ALBERT)
+    built = onnx_model.build(weights, onnx_integer.per_token(quantize.quantize(weights)))
+    holding = [each.name for each in built.graph.initializer if sorted(each.dims) == [8, 50]]
+    assert len(holding) == 1
+
+
+def test_static_ranges_give_answers_close_to_float():
+    """QuantizeLinear and DequantizeLinear around every product; ONNX Runtime makes integer products of them."""
+    weights = weights_of(BERT, TWO_LABELS)
+    batches = [batch_of(BERT, (20, 33, 40), seed=seed) for seed in range(4)]
+    container = quantize.quantize(weights)
+    ranges = calibrate.ranges(weights, batches, "minmax")
+    assert len(ranges) == 74
+    built = onnx_model.build(weights, onnx_integer.static(container, ranges))
+    assert onnx_integer.integer_products(built) == 74
+    assert onnx_session.fused(built.SerializeToString())["MatMulIntegerToFloat"] == 74
+    exact = run(onnx_model.build(weights, onnx_float.float32(weights)), batches[0])
+    assert np.abs(run(built, batches[0]) - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_a_row_of_zeros_is_a_row_of_zeros():
+    """Its largest value gives no step to divide by."""
+    graph = onnx_graph.Graph()
+    onnx_graph.add_input(graph, "x", ["rows", 16], onnx_graph.FLOAT)
+    weights = weights_of(BERT, TWO_LABELS)
+    arithmetic = onnx_integer.per_token(quantize.quantize(weights))
+    y = arithmetic.dense(graph, "x", onnx_model.Site("pooler"))
+    onnx_graph.add_output(graph, y, "y", ["rows", 16])
+    session = onnx_session.open_session(onnx_graph.finish(graph, "one product", {}).SerializeToString())
+    (found,) = session.run(None, {"x": np.zeros((2, 16), np.float32)})
+    np.testing.assert_array_equal(found, np.tile(weights.params["pooler"]["bias"], (2, 1)))
+
+
+def size_ratio(model: Model, head: Head | None) -> tuple[float, float]:
+    """Bytes of the per-token file, and their share of the float32 file's; weights are zero, which changes no size."""
+    flat = {path: np.zeros(shape, np.float32) for path, shape in parameters.shapes(model, head).items()}
+    weights = Weights(parameters.nest(flat), model, head)
+    container = quantize.quantize(weights)
+    # A scale of zeros is 1; as many bytes as another that f16 holds.
+    exact = len(onnx_graph.to_bytes(onnx_model.build(weights, onnx_float.float32(weights))))
+    small = len(onnx_graph.to_bytes(onnx_model.build(weights, onnx_integer.per_token(container))))
+    return small, small / exact
+
+
+def test_albert_base_has_at_most_twelve_megabytes():
+    model = Model(pair_classes=0)
+    assert size_ratio(model, TWO_LABELS)[0] <= 12.2e6
+    assert size_ratio(model, None)[0] <= 12.2e6
+
+
+@pytest.mark.slow
+def test_bert_base_has_at_most_a_quarter_of_its_size():
+    model = Model(vocab_size=30_522, embed_size=768, share="none", pair_classes=0)
+    assert size_ratio(model, TWO_LABELS)[1] <= 0.252
