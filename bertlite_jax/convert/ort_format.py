@@ -130,9 +130,8 @@ def estimate_bytes(model: Model, head: Head | None) -> int:
 
     Without a head the masked-LM head counts, and the pooler and pair head, which such a file does not hold, do not.
     """
-    model = dataclasses.replace(model, vocab_multiple=1, pair_classes=0)
-    if head is None:
-        model = dataclasses.replace(model, pooler=False)
+    pooler = head is not None and head.pooled
+    model = dataclasses.replace(model, vocab_multiple=1, pair_classes=0, pooler=pooler)
     total = _NODE_BYTES * (6 * model.num_layers + 4)
     for path, shape in parameters.shapes(model, head).items():
         size = int(np.prod(shape))
@@ -146,17 +145,16 @@ def estimate_bytes(model: Model, head: Head | None) -> int:
 def what_fits(model: Model, head: Head | None, limit: float) -> str:
     """What could be changed to stay below `limit` bytes: pieces, layers, or a preset of ours."""
     found = []
-    vocabularies = [
-        v for v in range(model.vocab_size // 1000 * 1000, 999, -1000) if _fits(model, head, limit, vocab_size=v)
-    ]
+    smaller = range(model.vocab_size // 1000 * 1000, 999, -1000)
+    vocabularies = [v for v in smaller if _fits(model, head, limit, vocab_size=v)]
     if vocabularies:
         found.append(f"{vocabularies[0]:,} pieces instead of {model.vocab_size:,}")
-    if model.share_groups == 1 or model.share == "none":
+    if model.share != "all" and model.share_groups == 1:
         layers = [n for n in range(model.num_layers - 1, 0, -1) if _fits(model, head, limit, num_layers=n)]
-        if layers and model.share != "all":
+        if layers:
             found.append(f"{layers[0]} layers instead of {model.num_layers}")
-    fitting = {name: estimate_bytes(preset, head) for name, preset in presets.PRESETS.items()}
-    fitting = {name: size for name, size in fitting.items() if size <= limit}
+    known = {name: value for name, value in vars(presets).items() if isinstance(value, Model)}
+    fitting = {name: size for name, value in known.items() if (size := estimate_bytes(value, head)) <= limit}
     if fitting:
         largest = max(fitting, key=lambda name: fitting[name])
         found.append(f"the preset {largest} ({fitting[largest] / 1e6:.1f} MB)")
