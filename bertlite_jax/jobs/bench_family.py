@@ -1,7 +1,7 @@
 """`bertlite bench family`: what each published shape costs to store, to train and to ask, beside BERT-base.
 
 Sizes, FLOPs and memory are by formula (`report/flops.py`); `--measure` times answers and `--train` training steps, of
-the shapes that fit into the time that is given, the smallest first.
+the shapes that fit into the time that is given.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def bench_family(
         raise UserError(f"bench: length = {length} must lie between 8 and {shortest}")
     if batch_rows < 1 or seconds <= 0:
         raise UserError(f"bench: batch_rows = {batch_rows} and seconds = {seconds:g} must be positive")
+    bench_infer.check_place("out", out)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
@@ -167,10 +168,10 @@ def ratios(row: Row, base: Row) -> dict[str, float | None]:
 def _measure(
     shapes: dict[str, Model], rows: dict[str, Row], figure: str, run: Any, seconds: float, console: Console
 ) -> None:
-    """Times the shapes by growing FLOPs, BERT-base before all, as long as the predictions fit into the time."""
+    """Times BERT-base, then those of the last lines, then the others, each by growing FLOPs, as the time allows."""
     end = time.perf_counter() + seconds
     paid = 0.0  # Seconds that a measurement takes for every second of a call, BERT-base's.
-    for name in [BASE, *sorted((name for name in shapes if name != BASE), key=lambda name: rows[name]["flops"])]:
+    for name in sorted(shapes, key=lambda name: (name != BASE, name not in HEADLINE, rows[name]["flops"])):
         times = rows[name]["flops"] / rows[BASE]["flops"]
         size = rows[name]["float32_bytes"] / rows[BASE]["float32_bytes"]
         wanted = paid * max(times, size)
@@ -296,7 +297,7 @@ def _print(rows: list[Row], settings: dict[str, Any], on: dict[str, Any], consol
         "M: millions of parameters, encoder and pooler; f32, int8: MB on disk; GFLOP: of an answer to one row; "
         "exchanged: MB of gradient that devices exchange a step; optimiser: MB of both moments; step: MB of a training "
         "step in float32 with the dropout of each, by formula; answer: ms, batch 1, "
-        f"{settings['runtime']} float32, {settings['threads']} threads, fastest call; train: ms, JAX, fastest step.\n"
+        f"{settings['runtime']} float32, threads: {settings['threads']}, fastest call; train: ms, JAX, fastest step.\n"
         f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f}; "
         f"{versions}\n"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import math
 import os
 import pathlib
@@ -121,6 +122,8 @@ def bench_infer(
     weights, name, is_random = _weights(source, preset, console)
     length = length or (min(128, weights.model.max_positions),)
     _check(weights.model, batch, length, counts, rounds, available)
+    check_place("out", out)
+    check_place("html", html)
     chosen, skipped = _choose(only, contenders.task_of(weights))
     for line in skipped:
         console.print(f"bench: {line}", soft_wrap=True)
@@ -192,6 +195,14 @@ def _check(
         raise UserError(
             f"bench: --threads {max(counts)} is more than the {available} cores that there are; 0 means all"
         )
+
+
+def check_place(option: str, path: str) -> None:
+    """Raises UserError before the work where the file could not be written after it."""
+    if path and not pathlib.Path(path).resolve().parent.is_dir():
+        raise UserError(f"bench: --{option} {path}: its folder does not exist; name one that does")
+    if option == "html" and path and importlib.util.find_spec("matplotlib") is None:
+        raise UserError("bench: --html needs matplotlib; pip install 'bertlite_jax[report]'")
 
 
 def _choose(only: tuple[str, ...], task: contenders.Task) -> tuple[list[Contender], list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.util
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -196,7 +197,12 @@ def _write_stock(source: Weights, folder: pathlib.Path, texts: list[Batch], plac
     from onnxruntime.quantization import quantize_dynamic
 
     wide, _ = _onnx("float32", load_onnxruntime)(source, folder, texts)
-    quantize_dynamic(str(wide), str(place))
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # It advises a pass over the graph first; these are its defaults.
+    try:
+        quantize_dynamic(str(wide), str(place))
+    finally:
+        logging.disable(before)
 
 
 WRITERS: dict[str, Callable[[Weights, pathlib.Path, list[Batch], pathlib.Path], None]] = {

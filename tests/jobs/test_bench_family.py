@@ -113,6 +113,20 @@ def test_what_does_not_fit_into_the_time_is_left_out():
     assert "bert_large is not timed" in console.export_text()
 
 
+def test_the_shapes_of_the_last_lines_are_timed_first():
+    shapes = dict.fromkeys(("bert_tiny", "bort", "bert_base", "distilbert"), TINY)
+    sizes = {"bert_tiny": 0.1, "bort": 5.0, "bert_base": 10.0, "distilbert": 3.0}
+    made = {name: {"flops": size, "float32_bytes": 1, "answer_seconds": None} for name, size in sizes.items()}
+    order = iter(range(4))
+    job._measure(shapes, made, "answer_seconds", lambda model: next(order), 60.0, Console(quiet=True))
+    assert sorted(made, key=lambda name: made[name]["answer_seconds"]) == [
+        "bert_base",
+        "distilbert",
+        "bort",
+        "bert_tiny",
+    ]
+
+
 def test_random_rows_look_like_those_of_a_corpus(prepared):
     data = Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=2, pack=False)
     real = batches.batch_at(source.open_source(data, "train", 0), 0, 2)

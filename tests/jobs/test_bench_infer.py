@@ -208,6 +208,7 @@ def test_the_stock_tool_cannot_take_a_tied_decoder():
         ({"rounds": 0}, "--rounds 0 must be positive"),
         ({"length": (33,)}, "--length must lie between 3 and the model's 32 positions"),
         ({"threads": (10_000,)}, "--threads 10000 is more than"),
+        ({"out": "no such folder/figures.json"}, "--out no such folder/figures.json: its folder does not exist"),
     ],
 )
 def test_mistakes_are_one_line(options, message):
