@@ -75,7 +75,7 @@ def int8(
     leave_out: Sequence[str] = (),
     auto: int = 0,
     data: str | None = None,
-    method: calibrate.Method = "percentile",
+    method: calibrate.Method = "minmax",
     rows: int = 256,
     length: int = 128,
     output: onnx_model.Output = "auto",
@@ -160,7 +160,7 @@ def build(
     container: Container,
     activations: Activations,
     calibration: Sequence[Batch],
-    method: calibrate.Method = "percentile",
+    method: calibrate.Method = "minmax",
     output: onnx_model.Output = "auto",
 ) -> Models:
     """Both graphs. Raises UserError where not every product that should be is one of integers."""
