@@ -117,7 +117,7 @@ def bench_infer(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
-    available = cores()
+    load, available = os.getloadavg()[0], cores()
     counts = tuple(dict.fromkeys(count or available for count in threads))
     weights, name, is_random = _weights(source, preset, console)
     length = length or (min(128, weights.model.max_positions),)
@@ -150,7 +150,7 @@ def bench_infer(
         "model": name,
         "task": task,
         "random_weights": is_random,
-        "machine": machine([package for contender in chosen for package in contender.packages]),
+        "machine": machine([package for contender in chosen for package in contender.packages]) | {"load": load},
         "settings": {"rounds": rounds, "threads": list(counts), "text": weights.tokenizer is not None},
         "skipped": skipped,
         "contenders": [_about(entry, entries[0], task) for entry in entries],

@@ -105,7 +105,7 @@ def notes(figures: Figures) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in on["packages"].items())
     rows = "rows of text" if figures["settings"]["text"] else "rows of random ids"
     lines = [
-        f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f}; "
+        f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f} before; "
         f"{versions}, Python {on['python']}",
         f"Latency is that of a call with rows without padding; speed and size are relative to {first}, speed and "
         "rows/s from the best call. MB is 10^6 bytes, MiB 2^20, of the file on disk. loaded and peak: the most memory "
@@ -113,6 +113,8 @@ def notes(figures: Figures) -> list[str]:
         f"answers of {first} ({figures['task']}) over {figures['contenders'][0]['rows_compared']} {rows}; same: share "
         "whose largest logit stands at the same place.",
     ]
+    if on["load"] > on["cores"] / 2:
+        lines.append("Other programs kept this machine busy; that slows several threads down more than one.")
     if any(who["dropped"] for shape in figures["shapes"] for who in shape["figures"]):
         lines.append("*: many times slower than the first, so it got no further turns.")
     return lines + [f"{line}" for line in figures["skipped"]]

@@ -65,6 +65,13 @@ def test_who_was_dropped_has_a_star_and_no_bar():
     assert inference.section(figures) != inference.section(FIGURES)
 
 
+def test_a_busy_machine_is_said_to_be_busy():
+    """One and a half programs on two cores."""
+    busy = FIGURES | {"machine": FIGURES["machine"] | {"load": 1.5}}
+    assert any("kept this machine busy" in line for line in inference.notes(busy))
+    assert not any("busy" in line for line in inference.notes(FIGURES))
+
+
 def test_random_weights_are_said_to_be_random():
     assert "Random weights: speed and size only" in Reader(inference.render(FIGURES | {"random_weights": True})).text
 
