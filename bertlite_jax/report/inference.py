@@ -105,8 +105,8 @@ def notes(figures: Figures) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in on["packages"].items())
     rows = "rows of text" if figures["settings"]["text"] else "rows of random ids"
     lines = [
-        f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f} before; "
-        f"{versions}, Python {on['python']}",
+        f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), "
+        f"load {on['load']:.1f} before; {versions}, Python {on['python']}",
         f"Latency is that of a call with rows without padding; speed and size are relative to {first}, speed and "
         "rows/s from the best call. MB is 10^6 bytes, MiB 2^20, of the file on disk. loaded and peak: the most memory "
         f"(MB) that the process held until the model was loaded, and in all. differs: largest difference to the "
