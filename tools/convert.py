@@ -5,6 +5,7 @@ python tools/convert.py from-hf FOLDER OUT   a folder of transformers as one tha
 python tools/convert.py from-tf CKPT OUT     a checkpoint of google-research's ALBERT or BERT, likewise
 python tools/convert.py onnx RUN OUT         ONNX in float32, for ONNX Runtime and its kin
 python tools/convert.py int8 RUN OUT         ONNX in 8-bit integers, measured before it is written
+python tools/convert.py ort RUN OUT.ort      the same for phones and ARM servers, under a size budget
 python tools/convert.py bundle RUN OUT       one folder that answers offline, with a script and a check of itself
 """
 
@@ -15,11 +16,9 @@ import sys
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from bertlite_jax.config import UserError
-from bertlite_jax.convert import adoption, huggingface, quantize, sources, tensorflow, weights
+from bertlite_jax.convert import adoption, huggingface, sources, tensorflow, weights
 
 
 def to_hf(
@@ -120,6 +119,47 @@ def onnx(
     print(f"{out}/{onnx_folder.MODEL}: {size / 1e6:.2f} MB")
 
 
+def ort(
+    run: tyro.conf.Positional[str],
+    out: tyro.conf.Positional[str],
+    text: tuple[str, ...],
+    max_mb: float = 15.0,
+    min_agreement: float = 0.95,
+    bits: Literal[7, 8] = 7,
+    leave_out: tuple[str, ...] = (),
+    output: Literal["auto", "states", "fill-mask", "sentence"] = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Write an 8-bit file for phones and ARM servers, in ONNX Runtime's own format.
+
+    Args:
+        run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+        out: File to write, such as model.ort.
+        text: Text files or folders, on which its answers are compared with those of float32.
+        max_mb: Largest size; what is larger is refused with what would fit.
+        min_agreement: Share of the answers that must be those of float32.
+        bits: As for int8.
+        leave_out: As for int8.
+        output: As for onnx.
+        overwrite: Replace an earlier file.
+    """
+    from bertlite_jax.convert import ort_format
+
+    figures = ort_format.write(
+        sources.load(run),
+        out,
+        text,
+        max_mb=max_mb,
+        min_agreement=min_agreement,
+        bits=bits,
+        leave_out=leave_out,
+        output=output,
+        overwrite=overwrite,
+    )
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+
+
 def bundle(
     run: tyro.conf.Positional[str],
     out: tyro.conf.Positional[str],
@@ -152,29 +192,59 @@ def bundle(
 def int8(
     run: tyro.conf.Positional[str],
     out: tyro.conf.Positional[str],
+    calibrate: tuple[str, ...],
+    activations: Literal["token", "tensor", "static"] = "token",
+    max_drop: float = 0.005,
+    data: str | None = None,
     bits: Literal[7, 8] = 7,
-    keep: tuple[str, ...] = (),
+    leave_out: tuple[str, ...] = (),
+    auto: int = 0,
+    fit: bool = False,
+    method: Literal["minmax", "percentile", "entropy"] = "minmax",
+    rows: int = 256,
+    length: int = 128,
+    output: Literal["auto", "states", "fill-mask", "sentence"] = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Write weights as 8-bit integers with one scale a channel, and print what that costs.
+    """Write ONNX in float32 and in 8-bit integers, if the 8-bit model is as good on text.
 
     Args:
-        run: Work directory of a run, folder of transformers, or folder of from-hf.
-        out: Folder; the file model.int8.safetensors is written into it.
+        run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+        out: Folder to write: onnx/model.onnx, onnx/model_quantized.onnx, their figures, tokenizer, config.json.
+        calibrate: Text files or folders, of the kind that the model will meet; half of it calibrates, half measures.
+        activations: A scale for each token, which no neighbour or padding changes; for each tensor; or fixed ones.
+        max_drop: How far the metric may fall, as a share: 0.005 is half a point. Further, and nothing is written.
+        data: Labelled examples of a classifier (JSON lines or TSV), for accuracy; without, agreement with float32.
         bits: 7 is right on every CPU, 8 only where products of u8 and s8 do not saturate (VNNI, AMX, ARM).
-        keep: Parts that stay float, by the start of their names, such as pooler pair layers/ffn/down.
-        overwrite: Replace the file.
+        leave_out: Parts that stay float, such as pooler layers.ffn.down layers.11
+        auto: So many more parts stay float, those that lose most when they are measured alone.
+        fit: Round weights so that what they give on the text stays the same; takes minutes on a large model.
+        method: How static ranges are found.
+        rows: Windows of text.
+        length: Tokens of a window.
+        output: As for onnx.
+        overwrite: Replace an earlier export.
     """
-    loaded = sources.load(run)
-    container = quantize.quantize(loaded.params, loaded.model, bits=bits, keep=keep)
-    size = quantize.save(container, pathlib.Path(out) / quantize.FILE, overwrite=overwrite)
-    table = Table("tensor", "shape", "largest error / channel's largest weight", "error (rms, relative)")
-    for name, (largest, mean) in quantize.errors(loaded.params, container).items():
-        table.add_row(name, "x".join(map(str, container.integers[name].shape)), f"{largest:.5f}", f"{mean:.5f}")
-    Console().print(table)
-    numbers = [*container.integers.values(), *container.floats.values()]
-    before = 4 * sum(value.size for value in numbers)
-    print(f"{out}/{quantize.FILE}: {size / 1e6:.2f} MB, {size / before:.3f} of {before / 1e6:.2f} MB in f32")
+    from bertlite_jax.convert import int8 as job
+
+    figures = job.int8(
+        sources.load(run),
+        out,
+        calibrate,
+        activations=activations,
+        max_drop=max_drop,
+        bits=bits,
+        leave_out=leave_out,
+        auto=auto,
+        fit=fit,
+        data=data,
+        method=method,
+        rows=rows,
+        length=length,
+        output=output,
+        overwrite=overwrite,
+    )
+    print(job.report(figures))
 
 
 def _megabytes(path: pathlib.Path) -> str:
@@ -185,7 +255,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C."""
     try:
         tyro.extras.subcommand_cli_from_dict(
-            {"to-hf": to_hf, "from-hf": from_hf, "from-tf": from_tf, "onnx": onnx, "int8": int8, "bundle": bundle},
+            {
+                "to-hf": to_hf,
+                "from-hf": from_hf,
+                "from-tf": from_tf,
+                "onnx": onnx,
+                "int8": int8,
+                "ort": ort,
+                "bundle": bundle,
+            },
             prog="convert.py",
             description=(__doc__ or "").splitlines()[0],
             args=arguments,

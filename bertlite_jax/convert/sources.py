@@ -31,7 +31,8 @@ def load(path: os.PathLike[str] | str) -> Weights:
         return weights.load(folder)
     if (folder / quantize.FILE).is_file():
         container = quantize.load(folder / quantize.FILE)
-        return Weights(quantize.restore(container), container.model)
+        tokenizer = tokenizers.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+        return quantize.to_weights(container, tokenizer)
     if (folder / "config.json").is_file():
         return huggingface.from_hf(folder)
     raise UserError(

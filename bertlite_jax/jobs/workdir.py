@@ -32,6 +32,7 @@ WRITTEN_BY_A_RUN = (
     "metrics.jsonl",
     "summary.json",
     "samples.json",
+    "inference.json",
     "report.html",
     "tensorboard",
     "profile",

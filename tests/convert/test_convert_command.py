@@ -82,19 +82,65 @@ def test_a_folder_of_transformers_becomes_one_to_start_from(run, command, tmp_pa
     assert parameters.missing_parts(params, model) == []
 
 
-def test_int8_writes_the_container_and_prints_errors_and_sizes(run, command, tmp_path, capsys):
-    assert command(["int8", str(run), str(tmp_path / "out"), "--keep", "pooler", "pair"]) == 0
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> pathlib.Path:
+    file = tmp_path_factory.mktemp("text") / "text.txt"
+    file.write_text("\n".join(TEXT))
+    return file
+
+
+def test_onnx_writes_a_folder_that_is_complete(run, command, tmp_path, capsys):
+    assert command(["onnx", str(run), str(tmp_path / "out")]) == 0
+    size = (tmp_path / "out" / "onnx" / "model.onnx").stat().st_size
+    assert f"{size / 1e6:.2f} MB" in capsys.readouterr().out
+    assert (tmp_path / "out" / "tokenizer.json").is_file() and (tmp_path / "out" / "config.json").is_file()
+
+
+def test_int8_writes_both_models_with_the_container_and_prints_what_it_cost(run, command, text, tmp_path, capsys):
+    options = ["--calibrate", str(text), "--leave-out", "layers.ffn.down", "--max-drop", "1", "--rows", "8"]
+    assert command(["int8", str(run), str(tmp_path / "out"), *options]) == 0
     printed = capsys.readouterr().out
-    file = tmp_path / "out" / "model.int8.safetensors"
-    assert f"{file.stat().st_size / 1e6:.2f} MB" in printed
-    container = quantize.load(file)
-    assert "pooler/kernel" in container.floats and "layers/ffn/up/kernel" in container.integers
-    assert "largest error" in printed
+    assert "products of integers: 13 of 15; float32: layers.ffn.down" in printed
+    assert "same answer as float32" in printed and "cpu:" in printed
+    container = quantize.load(tmp_path / "out" / "model.int8.safetensors")
+    assert "layers/0/ffn/down/kernel" in container.floats and "layers/0/ffn/up/kernel" in container.integers
+    assert (tmp_path / "out" / "onnx" / "model_quantized.onnx").is_file()
+    again = sources.load(tmp_path / "out")
+    assert again.tokenizer is not None and again.model.vocab_size == again.tokenizer.vocab_size
 
 
-def test_mistakes_are_one_line_and_exit_code_2(run, command, tmp_path, capsys):
+def test_a_model_that_loses_more_than_allowed_is_not_written(run, command, text, tmp_path, capsys):
+    options = ["--calibrate", str(text), "--max-drop", "-1", "--rows", "8"]
+    assert command(["int8", str(run), str(tmp_path / "out"), *options]) == 2
+    (line,) = capsys.readouterr().err.strip().split("\n")
+    assert "by more than --max-drop -1" in line and "--leave-out" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_for_phones_keep_to_their_budget(run, command, text, tmp_path, capsys):
+    options = ["--text", str(text), "--min-agreement", "0"]
+    assert command(["ort", str(run), str(tmp_path / "model.ort"), *options, "--max-mb", "0.001"]) == 2
+    assert "is more than --max-mb 0.001" in capsys.readouterr().err
+    assert not (tmp_path / "model.ort").exists()
+    assert command(["ort", str(run), str(tmp_path / "model.ort"), *options]) == 0
+    assert f"bytes: {(tmp_path / 'model.ort').stat().st_size}" in capsys.readouterr().out
+
+
+def test_a_bundle_is_made_and_its_examples_are_the_users(run, command, tmp_path, capsys):
+    (tmp_path / "examples.jsonl").write_text('{"text": "the [MASK] was dark"}\n')
+    options = ["--examples", str(tmp_path / "examples.jsonl")]
+    assert command(["bundle", str(run), str(tmp_path / "out"), *options]) == 0
+    assert "predict.py --check" in capsys.readouterr().out
+    about = json.loads((tmp_path / "out" / "bundle.json").read_text())
+    assert [case["input"]["text"] for case in about["check"]] == ["the [MASK] was dark"]
+    (tmp_path / "examples.jsonl").write_text('{"text": "fine"}\n{"test": "misspelt"}\n')
+    assert command(["bundle", str(run), str(tmp_path / "other"), *options]) == 2
+    assert "examples.jsonl:2:" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line_and_exit_code_2(run, command, text, tmp_path, capsys):
     assert command(["to-hf", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
-    assert command(["int8", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert command(["int8", str(tmp_path), str(tmp_path / "out"), "--calibrate", str(text)]) == 2
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     assert command(["to-hf", str(run), str(tmp_path / "taken")]) == 2
