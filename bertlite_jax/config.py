@@ -47,6 +47,8 @@ class Model:
     """The embedding table is padded to a multiple of this many rows; padded rows are zero and never predicted."""
     embed_size: int = 128
     """Width of the embedding table, E. Equal to `hidden_size` for BERT, DistilBERT and Bort."""
+    projection: Literal["auto", "always"] = "auto"
+    """A dense layer between embeddings and layers: where E and D differ, or always, as ALBERT in `transformers`."""
     hidden_size: int = 768
     """Width of the hidden states, D."""
     num_layers: int = 12
@@ -96,6 +98,11 @@ class Model:
     def padded_vocab(self) -> int:
         """Rows of the embedding table."""
         return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+    @property
+    def projected(self) -> bool:
+        """Whether there is a projection."""
+        return self.projection == "always" or self.embed_size != self.hidden_size
 
     @property
     def shared_parts(self) -> tuple[str, ...]:

@@ -54,15 +54,15 @@ def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | 
 def _family_of_shape(model: Model, tokenizer_kind: str | None, head: Head | None) -> Family:
     if model.share == "all":
         return "albert"
-    if model.share != "none" and model.embed_size != model.hidden_size:
+    if model.share != "none" and model.projected:
         raise UserError(
-            f'convert: to-hf: no class of transformers holds share = "{model.share}"; share = "all" (ALBERT) and, with '
-            "embed_size = hidden_size, all others (as BERT, un-shared) can be exported"
+            f'convert: to-hf: no class of transformers holds share = "{model.share}"; share = "all" (ALBERT) and, '
+            "without a projection, all others (as BERT, un-shared) can be exported"
         )
-    if model.embed_size != model.hidden_size:
+    if model.projected:
         raise UserError(
-            f"convert: to-hf: no class of transformers holds unshared layers with embed_size = {model.embed_size} and "
-            f'hidden_size = {model.hidden_size}; share = "all" or equal widths can be exported'
+            f"convert: to-hf: no class of transformers holds unshared layers with a projection (embed_size = "
+            f'{model.embed_size}, hidden_size = {model.hidden_size}); share = "all" or equal widths can be exported'
         )
     plain = _pools_like_distilbert(model, head) and model.norm_epsilon == _DISTILBERT_EPSILON
     return "distilbert" if plain and tokenizer_kind != "bpe" else "bert"

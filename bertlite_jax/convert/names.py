@@ -153,7 +153,7 @@ def family_shapes(family: Family, model: Model, head: Head | None = None) -> dic
 def complete(flat: Flat, family: Family, model: Model) -> Flat:
     """Adds what the family's classes always have and our model leaves out; neither changes a single output."""
     flat = dict(flat)
-    if family == "albert" and model.embed_size == model.hidden_size:
+    if family == "albert" and not model.projected:
         flat["projection/kernel"] = np.eye(model.hidden_size, dtype=np.float32)
         flat["projection/bias"] = np.zeros(model.hidden_size, np.float32)
     if family != "distilbert" and model.token_types == 0:
@@ -164,17 +164,15 @@ def complete(flat: Flat, family: Family, model: Model) -> Flat:
 def reduce(flat: Flat, family: Family, model: Model) -> tuple[Flat, Model]:
     """The inverse of `complete`: drops an identity projection and a single row of zero token types.
 
-    Raises:
-      UserError: E == D with a projection that is not the identity, which our model cannot hold.
+    A projection between equal widths that was trained stays, as `Model.projection` "always".
     """
     flat = dict(flat)
-    if family == "albert" and model.embed_size == model.hidden_size:
-        kernel, bias = flat.pop("projection/kernel"), flat.pop("projection/bias")
-        if not np.array_equal(kernel, np.eye(model.hidden_size)) or bias.any():
-            raise UserError(
-                f"convert: embedding_size = hidden_size = {model.hidden_size} with a projection that is not the "
-                "identity; our model has no projection between equal widths"
-            )
+    if family == "albert" and not model.projected:
+        kernel, bias = flat["projection/kernel"], flat["projection/bias"]
+        if np.array_equal(kernel, np.eye(model.hidden_size)) and not bias.any():
+            del flat["projection/kernel"], flat["projection/bias"]
+        else:
+            model = dataclasses.replace(model, projection="always")
     table = flat.get("embeddings/token_type/embedding")
     if table is not None and len(table) == 1 and not table.any():
         del flat["embeddings/token_type/embedding"]

@@ -142,7 +142,7 @@ def _embed(draft: Draft, ids: str, types: str) -> str:
     x = node(graph, "Add", x, rows(graph, positions, "embeddings/position/embedding"), name="embeddings")
     x = node(graph, "Reshape", x, constant(graph, [-1, c.embed_size], np.int64), name="embeddings")
     x = layer_norm(draft, x, Site("embeddings/norm"))
-    return dense(draft, x, Site("projection")) if c.embed_size != c.hidden_size else x
+    return dense(draft, x, Site("projection")) if c.projected else x
 
 
 def _far(draft: Draft, mask: str) -> str:

@@ -48,7 +48,7 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
     }
     if model.token_types:
         built["embeddings/token_type/embedding"] = (model.token_types, e)
-    if e != d:
+    if model.projected:
         built |= {"projection/kernel": (e, d), "projection/bias": (d,)}
     for name in ("query", "key", "value", "output"):
         at = f"layers/attention/{name}"

@@ -231,7 +231,7 @@ def load_onnxruntime(path: str, task: Task, threads: int) -> Answer:
 
 def load_openvino(path: str, task: Task, threads: int) -> Answer:
     """OpenVINO as it comes: bfloat16 products where the CPU has AMX."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     core = openvino.Core()
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}

@@ -296,7 +296,7 @@ class Encoder(nn.Module):
     def setup(self):
         c = self.config
         self.embeddings = Embeddings(c)
-        if c.embed_size != c.hidden_size:
+        if c.projected:
             self.projection = Linear(c.hidden_size, c.init_std, self.compute)
         self.layers = Layers(c, self.compute)
         if c.norm == "pre":
@@ -304,7 +304,7 @@ class Encoder(nn.Module):
 
     def _embed(self, tokens: Array, positions: Array, token_types: Array, keys: Array | None) -> Array:
         x = self.embeddings(tokens, positions, token_types, keys)
-        if self.config.embed_size != self.config.hidden_size:
+        if self.config.projected:
             x = self.projection(x)
         return x.astype(dense.activation_dtype(self.compute))
 

@@ -98,7 +98,7 @@ def hidden_states(
     if config.token_types:
         x = x + rows(tables["token_type"], token_types)
     x = dense.layer_norm(x, tables["norm"], config.norm_epsilon)
-    if config.embed_size != config.hidden_size:
+    if config.projected:
         x = product(x, params["projection"])
     mask = attention.segment_mask(segments)
     states = [x]

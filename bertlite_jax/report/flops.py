@@ -58,7 +58,7 @@ def parameters(model: settings.Model) -> dict[str, int]:
     copies = model.stack_sizes
     count = {
         "embeddings": (V + model.max_positions + model.token_types) * E + 2 * E,
-        "projection": E * D + D if E != D else 0,
+        "projection": E * D + D if model.projected else 0,
         "attention": copies["attention"] * 4 * (D * D + D),
         "ffn": copies["ffn"] * (2 * D * F + F + D),
         "norms": copies["norms"] * 4 * D + (2 * D if model.norm == "pre" else 0),
@@ -89,7 +89,7 @@ def forward_flops_per_row(model: settings.Model, length: int, predictions: int, 
     V, E, D, F, N = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size, model.num_layers
     layers = N * (8 * D * D + 4 * D * F) * length
     attention = 4 * N * length * length * D
-    projection = 2 * E * D * length if E != D else 0
+    projection = 2 * E * D * length if model.projected else 0
     head = 2 * predictions * (D * E + E * V)
     pooled = 2 * D * D + 2 * D * model.pair_classes if model.pooler else 0
     return layers + attention + projection + head + windows * pooled

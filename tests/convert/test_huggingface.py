@@ -46,6 +46,10 @@ CASES = {
     "albert_padded_vocabulary": (dataclasses.replace(SHARED, vocab_multiple=64), "AlbertForPreTraining"),
     "albert_two_groups": (dataclasses.replace(SHARED, share_groups=2), "AlbertForPreTraining"),
     "albert_relu_equal_widths": (dataclasses.replace(SHARED, embed_size=32, activation="relu"), "AlbertForPreTraining"),
+    "albert_projected_equal_widths": (
+        dataclasses.replace(SHARED, embed_size=32, projection="always"),
+        "AlbertForPreTraining",
+    ),
     "albert_without_token_types": (dataclasses.replace(SHARED, token_types=0), "AlbertForPreTraining"),
     "albert_three_classes": (dataclasses.replace(SHARED, pair_classes=3), "AlbertForPreTraining"),
     "albert_without_pooler": (dataclasses.replace(SHARED, pooler=False, pair_classes=0), "AlbertForMaskedLM"),
@@ -265,7 +269,7 @@ def test_what_no_class_holds_is_refused_in_one_line():
     refused = {
         "attention": dataclasses.replace(SHARED, share="attention"),
         "ffn": dataclasses.replace(SHARED, share="ffn"),
-        "unshared layers with embed_size": dataclasses.replace(SHARED, share="none"),
+        "unshared layers with a projection": dataclasses.replace(SHARED, share="none"),
         "norm": dataclasses.replace(SHARED, norm="pre"),
         "pair head of 2 classes": dataclasses.replace(UNSHARED, pair_classes=3),
     }

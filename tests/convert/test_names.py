@@ -178,13 +178,14 @@ def test_albert_of_equal_widths_gets_an_identity():
     np.testing.assert_array_equal(tensors["albert.encoder.embedding_hidden_mapping_in.weight"], np.eye(12))
 
 
-def test_a_projection_between_equal_widths_that_does_something_is_refused():
+def test_a_projection_between_equal_widths_that_was_trained_stays():
     model = dataclasses.replace(ALBERT, embed_size=12, vocab_multiple=1)
     flat = random_flat(model)
     flat["projection/kernel"] = np.ones((12, 12), np.float32)
     flat["projection/bias"] = np.zeros(12, np.float32)
-    with pytest.raises(UserError, match="not the identity"):
-        names.reduce(flat, "albert", model)
+    kept, found = names.reduce(flat, "albert", model)
+    assert found == dataclasses.replace(model, projection="always")
+    assert kept.keys() == parameters.shapes(found).keys()
 
 
 def test_all_that_does_not_fit_is_listed_in_one_line():
