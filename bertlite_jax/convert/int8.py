@@ -33,11 +33,10 @@ from bertlite_jax.convert.held_out import Batch
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic
 from bertlite_jax.convert.quantize import Container
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.model import precision
+from bertlite_jax.model import cpu
 
 SIDECAR = "onnx/quantization.json"
 Activations = Literal["token", "tensor", "static"]
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 _SEED = 0
 _BLAMED = 3
 
@@ -221,7 +220,7 @@ def measure(weights: Weights, models: Models, seen: Text) -> dict[str, Any]:
         "drop": metrics[0] - metrics[1],
         "top1_agreement": held_out.agreement(after, before, weights.head),
         "answers": len(before.logits),
-        "cpu_flags": [flag for flag in _FLAGS if flag in precision.cpu_flags()],
+        "cpu_flags": cpu.fast_flags(),
     }
 
 

@@ -5,8 +5,6 @@ Real tokens are the slots that belong to a window (`segments > 0`), [CLS] and [S
 
 from __future__ import annotations
 
-import pathlib
-import platform
 import time
 from typing import Any, Literal
 
@@ -16,6 +14,7 @@ from rich.table import Table
 
 from bertlite_jax.config import Data, UserError
 from bertlite_jax.data import batches, corpus_folder, packing, source
+from bertlite_jax.model import cpu
 
 
 def bench_data(
@@ -68,7 +67,7 @@ def bench_data(
         "length": data.length,
         "batch_rows": batch_rows,
         "pair_task": pair_task,
-        "cpu": _cpu(),
+        "cpu": f"{cpu.name()} ({' '.join(cpu.fast_flags()) or 'no known flags'})",
         "plan_seconds": _plan_seconds(opened),
         **_speed(opened, batch_rows, steps),
         "pairs": batches.pair_statistics(opened, min(20, steps)) if pair_task != "none" else None,
@@ -121,18 +120,6 @@ def _wait_share(opened: source.Source, batch_rows: int, steps: int, step_seconds
         next(feed)
         waited += time.perf_counter() - asked
     return waited / (time.perf_counter() - began)
-
-
-def _cpu() -> str:
-    """Model of the CPU and those of its instruction sets that matter here."""
-    place = pathlib.Path("/proc/cpuinfo")
-    if not place.is_file():
-        return platform.processor() or platform.machine()
-    fields = dict(line.split(":", 1) for line in place.read_text().split("\n\n")[0].splitlines() if ":" in line)
-    named = {name.strip(): value.strip() for name, value in fields.items()}
-    flags = set(named.get("flags", named.get("Features", "")).split())
-    known = [flag for flag in ("avx2", "avx512f", "amx_bf16", "asimd") if flag in flags]
-    return f"{named.get('model name', platform.machine())} ({' '.join(known) or 'no known flags'})"
 
 
 def _print(figures: dict[str, Any], windows: int) -> None:

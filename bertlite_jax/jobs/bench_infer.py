@@ -40,7 +40,6 @@ TURN_SECONDS = 0.3
 """A turn goes on for so long, and has at least one call."""
 FILE = "inference.json"
 """Where a run's work directory keeps the figures; `bertlite report` shows them."""
-_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 
 
 @dataclasses.dataclass
@@ -350,14 +349,14 @@ def _shape(entries: list[Entry], shape: Shape) -> dict[str, Any]:
 
 def machine(packages: list[str]) -> dict[str, Any]:
     """The CPU, its instruction sets that matter to these products, cores, load, versions."""
-    from bertlite_jax.model import precision
+    from bertlite_jax.model import cpu
 
     about = workdir.environment()
     names = ["jax", *dict.fromkeys(packages)]
     return {
         "cpu": about["cpu"],
         "cores": about["cores"],
-        "flags": [flag for flag in _FLAGS if flag in precision.cpu_flags()],
+        "flags": cpu.fast_flags(),
         "load": os.getloadavg()[0],
         "python": about["python"],
         "packages": {name: importlib.metadata.version(name) for name in names},

@@ -30,7 +30,7 @@ from bertlite_jax.data import batches, corpus, source
 from bertlite_jax.jobs import peer as peers
 from bertlite_jax.jobs import workdir
 from bertlite_jax.jobs.tokenizer import make_tokenizer
-from bertlite_jax.model import memory, precision
+from bertlite_jax.model import cpu, memory, precision
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.train import objective, optim, sharding, state
 from bertlite_jax.train.step import make_step
@@ -295,10 +295,9 @@ def _figure(contender: Contender) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     """The CPU, its instruction sets that matter here, what of them the environment forbids, versions."""
-    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
     limits = ("XLA_FLAGS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
     return workdir.environment() | {
-        "flags": [flag for flag in known if flag in precision.cpu_flags()],
+        "flags": cpu.fast_flags(),
         "environment": {name: os.environ[name] for name in limits if name in os.environ},
         "load": os.getloadavg()[0],
     }

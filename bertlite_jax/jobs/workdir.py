@@ -21,6 +21,7 @@ import jax
 
 from bertlite_jax import config_files
 from bertlite_jax.config import UserError
+from bertlite_jax.model import cpu
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -74,16 +75,9 @@ def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
-        "cpu": _cpu_model(),
+        "cpu": cpu.name(),
         "corpora": {folder: hashlib.sha256(content).hexdigest() for folder, content in sidecars.items()},
     }
-
-
-def _cpu_model() -> str:
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def open_workdir(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import logging
-import pathlib
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from bertlite_jax.model import cpu
 
 Compute = Literal["float32", "bfloat16", "amx"]
 
@@ -37,7 +38,7 @@ def resolve(setting: Literal["auto", "float32", "bfloat16"], platform: str) -> C
     if platform != "cpu":
         return "bfloat16"
     level = logging.WARNING if setting == "bfloat16" else logging.INFO
-    if "amx_bf16" not in cpu_flags():
+    if "amx_bf16" not in cpu.flags():
         log.log(level, "precision: this CPU has no AMX; the products use float32")
         return "float32"
     reason = trial()
@@ -45,18 +46,6 @@ def resolve(setting: Literal["auto", "float32", "bfloat16"], platform: str) -> C
         log.warning("precision: a trial of AMX products failed (%s); the products use float32", reason)
         return "float32"
     return "amx"
-
-
-@functools.cache
-def cpu_flags() -> frozenset[str]:
-    """The instruction sets that Linux reports for the first CPU; empty elsewhere."""
-    path = pathlib.Path("/proc/cpuinfo")
-    if not path.is_file():
-        return frozenset()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
 
 
 @functools.cache

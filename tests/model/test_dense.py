@@ -102,12 +102,12 @@ def test_the_mode_follows_setting_and_platform(monkeypatch):
     """Never bfloat16 on a CPU without AMX, where it is many times slower than float32."""
     assert precision.resolve("auto", "tpu") == precision.resolve("auto", "gpu") == "bfloat16"
     assert precision.resolve("float32", "tpu") == precision.resolve("float32", "cpu") == "float32"
-    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(precision.cpu, "flags", lambda: frozenset({"avx2"}))
     assert precision.resolve("auto", "cpu") == precision.resolve("bfloat16", "cpu") == "float32"
 
 
 def test_a_failed_trial_falls_back_and_says_why(monkeypatch, caplog):
-    monkeypatch.setattr(precision, "cpu_flags", lambda: frozenset({"amx_bf16"}))
+    monkeypatch.setattr(precision.cpu, "flags", lambda: frozenset({"amx_bf16"}))
     monkeypatch.setattr(precision, "trial", lambda: "Unsupported element type")
     assert precision.resolve("auto", "cpu") == "float32"
     assert "Unsupported element type" in caplog.text

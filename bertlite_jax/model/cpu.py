@@ -1,0 +1,37 @@
+"""What CPU this is and which of its instruction sets decide how fast products are; Linux says it, others say less."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import platform
+
+FAST = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
+"""Instruction sets that belong beside a figure, on x86 and ARM, by Linux' names."""
+
+
+@functools.cache
+def _fields() -> dict[str, str]:
+    """Of the first CPU in /proc/cpuinfo; empty elsewhere."""
+    path = pathlib.Path("/proc/cpuinfo")
+    if not path.is_file():
+        return {}
+    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def name() -> str:
+    """The CPU's model."""
+    return _fields().get("model name") or platform.processor() or platform.machine()
+
+
+def flags() -> frozenset[str]:
+    """All instruction sets; empty where they are not known."""
+    fields = _fields()
+    return frozenset(fields.get("flags", fields.get("Features", "")).split())
+
+
+def fast_flags() -> list[str]:
+    """Those of `FAST` that this CPU has."""
+    return [flag for flag in FAST if flag in flags()]
