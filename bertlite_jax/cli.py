@@ -163,6 +163,63 @@ def _pretrain(args: Sequence[str]) -> None:
         _print_figures("summary", summary)
 
 
+@dataclasses.dataclass(frozen=True)
+class _FinetuneOptions:
+    """Trains a task model on a pretrained encoder, or goes on with the run in the work directory."""
+
+    config: Annotated[settings.Finetune, arg(name="")]
+    workdir: str
+    """Folder of the run. One that holds the same run already is gone on with."""
+    init: str
+    """The encoder: a run's work directory, a folder of transformers, or one that convert.py wrote."""
+    task: str = ""
+    """Name of the task, such as sst2; by default the recipe's data.task."""
+    data: str = ""
+    """Folder with the task's files; by default the recipe's data.folder."""
+    seeds: int = 1
+    """Train so many times, with run.seed and those that follow it; reports median, least and greatest."""
+    overwrite: bool = False
+    """Start anew where the work directory holds a run."""
+
+
+def _finetune(args: Sequence[str]) -> None:
+    memory.keep_freed_memory()
+    config, rest, prog = _config_file("finetune", args, settings.Finetune)
+    missing = tyro.MISSING
+    options = tyro.cli(
+        _FinetuneOptions,
+        args=rest,
+        prog=prog,
+        default=_FinetuneOptions(config=config, workdir=missing, init=missing),
+    )
+    from bertlite_jax.jobs import finetune as job
+
+    named = {"task": options.task, "folder": options.data}
+    data = dataclasses.replace(options.config.data, **{name: value for name, value in named.items() if value})
+    config = dataclasses.replace(options.config, data=data)
+    if options.seeds < 1:
+        raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
+    if options.seeds == 1:
+        summary = job.finetune(config, options.workdir, options.init, options.overwrite)
+    else:
+        summary = job.finetune_seeds(config, options.workdir, options.init, options.seeds, options.overwrite)
+    _print_figures("summary", summary)
+
+
+def predict(run: _Run, /, input: str = "-", batch: int = 512) -> None:
+    """Answers texts with a fine-tuned model, as JSON lines on standard output.
+
+    Args:
+      run: Work directory of a fine-tuning run, or any folder with a task model.
+      input: File with a text a line, or JSON objects {"text", "pair"}, {"text", "choices"} or {"words"}; - reads
+        standard input.
+      batch: Lines that are read and answered together.
+    """
+    from bertlite_jax.jobs.predict import predict as job
+
+    job(run, input, sys.stdout, batch)
+
+
 def evaluate(
     run: _Run,
     /,
@@ -253,15 +310,22 @@ _SIMPLE: dict[str, Callable[..., None]] = {
     "corpus": corpus,
     "evaluate": evaluate,
     "fill-mask": fill_mask,
+    "predict": predict,
     "report": report,
     "quickstart": quickstart,
 }
-_OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {"pretrain": _pretrain, "bench": _bench}
+_OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {
+    "pretrain": _pretrain,
+    "finetune": _finetune,
+    "bench": _bench,
+}
 _HELP = """usage: bertlite JOB ...
 
   tokenizer   train a tokenizer, or adopt a released vocabulary
   corpus      text files become a corpus of windows
   pretrain    a corpus becomes a pretrained encoder (CONFIG.py --workdir RUN [--optim.learning-rate 1e-3 ...])
+  finetune    a pretrained encoder becomes a task model (CONFIG.py --task sst2 --data DIR --init RUN --workdir RUN)
+  predict     labels, numbers, choices or tags for texts, as JSON lines
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
+from typing import Any
 
 from bertlite_jax import config_files
 from bertlite_jax.config import UserError
@@ -17,9 +19,9 @@ def load(path: os.PathLike[str] | str) -> Weights:
     """Weights to start from or to export.
 
     Args:
-      path: a run's work directory (its newest good checkpoint, the vocabulary padded as its config says;
-        `parameters.pad_vocabulary` fits other weights to it), a folder of `transformers`, one that `weights.save` or
-        `quantize.save` wrote.
+      path: a run's work directory (of pretraining its newest good checkpoint, the vocabulary padded as its config
+        says; `parameters.pad_vocabulary` fits other weights to it; of fine-tuning its best model), a folder of
+        `transformers`, one that `weights.save` or `quantize.save` wrote.
 
     Raises:
       UserError: none of these, or damaged.
@@ -44,9 +46,21 @@ def load(path: os.PathLike[str] | str) -> Weights:
 def _of_run(run: pathlib.Path) -> Weights:
     from bertlite_jax.train import checkpoint
 
+    if "head" in weights.read_json(run / "config.json"):
+        return _of_task_run(run)
     trained = config_files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
-    summary = run / "summary.json"
-    facts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
     tokenizer = tokenizers.load(run / "tokenizer")
-    return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, facts)
+    return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))
+
+
+def _of_task_run(run: pathlib.Path) -> Weights:
+    """A fine-tuning run stores the model that was best on the validation split as a folder of our own."""
+    if not (run / "best").is_dir():
+        raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let it go on")
+    return dataclasses.replace(weights.load(run / "best"), facts=_facts(run))
+
+
+def _facts(run: pathlib.Path) -> dict[str, Any]:
+    summary = run / "summary.json"
+    return json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}

@@ -30,6 +30,7 @@ ENVIRONMENT = "environment.json"
 # without checkpoints that run starts at step 0.
 WRITTEN_BY_A_RUN = (
     "checkpoints",
+    "best",
     "metrics.jsonl",
     "summary.json",
     "samples.json",

@@ -1,0 +1,10 @@
+"""Tasks: which files, columns, labels, metrics and head each has, and their examples one at a time."""
+
+from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.own import task_of_file
+from bertlite_jax.data.tasks.reading import read
+from bertlite_jax.data.tasks.superglue import balance
+from bertlite_jax.data.tasks.table import TASKS
+from bertlite_jax.data.tasks.task import Columns, Task
+
+__all__ = ["TASKS", "Columns", "Example", "Task", "balance", "read", "task_of_file"]

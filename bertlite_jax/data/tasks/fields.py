@@ -1,0 +1,135 @@
+"""Values of one record: found by name, checked for their type, turned into labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from bertlite_jax.config import UserError
+from bertlite_jax.data.tasks.files import Record
+from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
+
+T = TypeVar("T")
+
+
+def find(record: Record, names: Sequence[str], where: str) -> Any:
+    """The value under the first of the names that the record has.
+
+    Raises:
+      UserError: it has none of them.
+    """
+    for name in names:
+        if name in record:
+            return record[name]
+    has = ", ".join(map(str, list(record)[:12])) or "nothing"
+    raise UserError(f"task: {where}: no column or field {' or '.join(map(repr, names))}; there is: {has}")
+
+
+def typed(record: Record, name: str, kind: type[T], where: str) -> T:
+    """`record[name]`, which must be a `kind` (a bool is no int).
+
+    Raises:
+      UserError: it is missing or something else.
+    """
+    value = find(record, (name,), where)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise UserError(f"task: {where}: {name!r} holds {type(value).__name__}, not {kind.__name__}")
+    return value
+
+
+def text(record: Record, names: Sequence[str], where: str) -> str:
+    """A string, perhaps empty; white space at its ends goes."""
+    value = find(record, names, where)
+    if not isinstance(value, str):
+        raise UserError(f"task: {where}: {names[0]!r} holds {type(value).__name__}, not a string")
+    return value.strip()
+
+
+def strings(record: Record, name: str, where: str) -> tuple[str, ...]:
+    """A JSON list of strings."""
+    values = typed(record, name, list, where)
+    if not all(isinstance(value, str) for value in values):
+        raise UserError(f"task: {where}: {name!r} is not a list of strings")
+    return tuple(values)
+
+
+def identity(record: Record, columns: Columns, line: int) -> str:
+    """The id, or the number of the line where there is none."""
+    for name in columns.id:
+        if (value := record.get(name)) is not None and str(value).strip():
+            return str(value).strip()
+    return str(line)
+
+
+def label_name(value: Any) -> str:
+    """How a label is written in the table: `true` and `false`, whole numbers, or the stripped string."""
+    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+
+
+def label(task: Task, record: Record, split: str, where: str) -> int | float | tuple[int, ...] | None:
+    """The example's label as `Example.label` wants it; None in a split that may lack labels.
+
+    Raises:
+      UserError: an unknown label, a number that is none, or no label where one is needed.
+    """
+    columns, head = task.columns, task.head
+    several = head.kind == "classify" and head.problem == "multi_label"
+    value = next((record[name] for name in columns.label if name in record), None)
+    if value is None or (is_blank(value) and not several):
+        return missing_label(record, columns.label, split, where)
+    if several:
+        names = value if isinstance(value, list) else str(value).split(columns.separator)
+        return several_labels(head.labels, [label_name(name) for name in names if label_name(name)], where)
+    if head.problem == "regression":
+        return number(value, where)
+    return label_index(head.labels, label_name(value), where)
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a value is a string of nothing but white space."""
+    return isinstance(value, str) and not value.strip()
+
+
+def missing_label(record: Record, names: Sequence[str], split: str, where: str) -> None:
+    """Nothing in a split that may lack labels.
+
+    Raises:
+      UserError: the split needs them; says whether the column is missing or empty.
+    """
+    if needs_labels(split):
+        find(record, names, where)
+        raise UserError(f"task: {where}: no label; only a test split may lack them")
+
+
+def label_index(labels: Sequence[str], name: str, where: str) -> int:
+    """Place of a label's name.
+
+    Raises:
+      UserError: it is none of them.
+    """
+    if name in labels:
+        return labels.index(name)
+    known = ", ".join(labels[:12]) + (", ..." if len(labels) > 12 else "")
+    raise UserError(f"task: {where}: unknown label {name[:40]!r}; known are: {known}")
+
+
+def several_labels(labels: Sequence[str], names: Sequence[str], where: str) -> tuple[int, ...]:
+    """0 or 1 for each of the labels."""
+    chosen = {label_index(labels, name, where) for name in names}
+    return tuple(int(index in chosen) for index in range(len(labels)))
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number.
+
+    Raises:
+      UserError: it is none.
+    """
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is no finite number")
+    return found

@@ -1,0 +1,138 @@
+"""The layouts of a file: one or two texts, several choices, words with tags. Each is a `task.Layout`."""
+
+from __future__ import annotations
+
+import pathlib
+from collections import Counter
+from collections.abc import Iterator
+
+from bertlite_jax.config import UserError
+from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.files import Record, json_lines, lines, records
+from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
+
+DOCUMENT_MARK = "-DOCSTART-"
+"""CoNLL 2003's line between two documents: left out and counted."""
+
+
+def texts(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
+    """One text or two, and a label: CSV, TSV or JSONL."""
+    columns = task.columns
+    for line, record in records(path, columns, counts):
+        where = f"{path}:{line}"
+        yield (
+            line,
+            Example(
+                id=fields.identity(record, columns, line),
+                text=fields.text(record, columns.text, where),
+                pair=fields.text(record, columns.pair, where) if columns.pair else None,
+                label=fields.label(task, record, split, where),
+            ),
+        )
+
+
+def choices(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
+    """A text and its choices; the label is the number of the right one, from 0."""
+    columns = task.columns
+    for line, record in records(path, columns, counts):
+        where = f"{path}:{line}"
+        offered = offered_choices(record, columns.choices, where)
+        yield (
+            line,
+            Example(
+                id=fields.identity(record, columns, line),
+                text=fields.text(record, columns.text, where),
+                choices=offered,
+                label=chosen(record, columns.label, offered, split, where),
+            ),
+        )
+
+
+def offered_choices(record: Record, names: tuple[str, ...], where: str) -> tuple[str, ...]:
+    """From one field with a list, or from one column each; at least two."""
+    if len(names) == 1:
+        found = tuple(choice.strip() for choice in fields.strings(record, names[0], where))
+    else:
+        found = tuple(fields.text(record, (name,), where) for name in names)
+    if len(found) < 2:
+        raise UserError(f"task: {where}: {len(found)} choices; two or more are expected")
+    return found
+
+
+def chosen(record: Record, names: tuple[str, ...], offered: tuple[str, ...], split: str, where: str) -> int | None:
+    """The label of a multiple choice: a place in `offered`, or None in a split that may lack labels."""
+    value = next((record[name] for name in names if name in record), None)
+    if value is None or fields.is_blank(value):
+        return fields.missing_label(record, names, split, where)
+    return fields.label_index([str(place) for place in range(len(offered))], fields.label_name(value), where)
+
+
+# --- Words with tags -----------------------------------------------------------------------------------------------
+
+
+def tagged_words(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
+    """Sentences of words with a tag each: JSONL with two lists, or CoNLL columns.
+
+    CoNLL: one word a line, the first column is the word and the last one its tag, tabs or spaces between them, a blank
+    line after each sentence. A file of one column has no tags. `Example.text` is the words with spaces between.
+    """
+    for line, name, words, tags in sentences(task.columns, path, counts):
+        where = f"{path}:{line}"
+        if tags is None and needs_labels(split):
+            raise UserError(f"task: {where}: no tags; only a test split may lack them")
+        if tags is not None and len(tags) != len(words):
+            raise UserError(f"task: {where}: {len(words)} words and {len(tags)} tags")
+        counts["empty_words"] += sum(not word.strip() for word in words)
+        label = None if tags is None else tuple(fields.label_index(task.head.labels, tag, where) for tag in tags)
+        yield line, Example(id=name, text=" ".join(words), words=words, label=label)
+
+
+Sentence = tuple[int, str, tuple[str, ...], "tuple[str, ...] | None"]
+"""Line, id, words, tags."""
+
+
+def sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sentence]:
+    """What `tagged_words` reads, before the tags are looked up."""
+    if pathlib.Path(path).suffix.lower() in (".jsonl", ".ndjson", ".json"):
+        return _json_sentences(columns, path, counts)
+    return _column_sentences(path, counts)
+
+
+def _json_sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sentence]:
+    for line, record in json_lines(path, counts):
+        where = f"{path}:{line}"
+        words = fields.strings(record, _present(record, columns.text), where)
+        tags = _present(record, columns.label)
+        known = fields.strings(record, tags, where) if record.get(tags) is not None else None
+        yield line, fields.identity(record, columns, line), words, known
+
+
+def _present(record: Record, names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in record), names[0])
+
+
+def _column_sentences(path: str, counts: Counter[str]) -> Iterator[Sentence]:
+    rows: list[list[str]] = []
+    start = width = 0
+    for number, line in lines(path):
+        row = line.split("\t") if "\t" in line else line.split()
+        if not line.strip():
+            if rows:
+                yield _sentence(start, rows)
+            counts["blank_lines"] += not rows
+            rows = []
+        elif row[0] == DOCUMENT_MARK:
+            counts["document_marks"] += 1
+        elif width and len(row) != width:
+            raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
+        else:
+            start, width = start if rows else number, len(row)
+            rows.append(row)
+    if rows:
+        yield _sentence(start, rows)
+
+
+def _sentence(start: int, rows: list[list[str]]) -> Sentence:
+    words = tuple(row[0] for row in rows)
+    return start, str(start), words, tuple(row[-1].strip() for row in rows) if len(rows[0]) > 1 else None

@@ -1,0 +1,148 @@
+"""From a pretrained encoder to a task model, and from a task model to answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bertlite_jax.config import Finetune, Finetuned, Head, Model, UserError, check_task_model
+from bertlite_jax.convert import sources
+from bertlite_jax.data.example import Example
+from bertlite_jax.data.features import Encoded
+from bertlite_jax.data.task_batches import Layout
+from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.model.task_heads import TaskModel
+from bertlite_jax.train import sharding, task_loss
+
+Forward = Callable[[Any, dict[str, jax.Array]], jax.Array]
+"""(parameters, rows) -> logits [R, P, C], or [R, L, C] for tags."""
+
+
+class Start(NamedTuple):
+    """What a run starts from."""
+
+    config: Finetuned
+    params: dict[str, Any]
+    """The encoder's, nested; the pooler's where it has one and the head reads it."""
+    tokenizer: Tokenizer
+
+
+def take_over(config: Finetune, head: Head, init: str) -> Start:
+    """The encoder of a run or folder, without the heads of its pretraining or of another task.
+
+    Args:
+      config: the recipe; of its head `hidden` and `dropout` count.
+      head: the task's `kind`, `labels` and `problem`.
+      init: anything that `sources.load` reads.
+
+    Raises:
+      UserError: no weights there, no tokenizer with them, or the recipe does not fit them.
+    """
+    if not init:
+        raise UserError("finetune: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
+    given = sources.load(init)
+    if given.tokenizer is None:
+        raise UserError(f"finetune: {init} comes without a tokenizer, and text cannot be read without one")
+    model = dataclasses.replace(
+        given.model, pooler=head.pooled, pair_classes=0, compute=config.adapt.compute, unroll=config.adapt.unroll
+    )
+    # What the encoder was trained with may not work here, as cuDNN's attention does not on a CPU.
+    model = dataclasses.replace(model, attention="auto")
+    if config.adapt.dropout is not None:
+        model = dataclasses.replace(model, hidden_dropout=config.adapt.dropout, attention_dropout=config.adapt.dropout)
+    built = dataclasses.replace(
+        config.head,
+        kind=head.kind,
+        labels=head.labels,
+        problem=head.problem,
+        activation=_activation(given.head, given.model),
+    )
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Finetune)}
+    made = Finetuned(**values | {"head": built}, init=init, model=model)
+    check_task_model(made)
+    kept = {name: part for name, part in given.params.items() if name not in _heads(head)}
+    return Start(made, kept, given.tokenizer)
+
+
+def _heads(head: Head) -> tuple[str, ...]:
+    return ("mlm", "pair", "head") if head.pooled else ("mlm", "pair", "head", "pooler")
+
+
+def _activation(given: Head | None, model: Model) -> Any:
+    """Of the pooler: as it was trained. One that DistilBERT lacks is built as transformers builds it, with a ReLU."""
+    if given:
+        return given.activation
+    return "relu" if not model.pooler and not model.token_types else "tanh"
+
+
+def init_params(model: TaskModel, key: jax.Array) -> Any:
+    """Freshly drawn parameters."""
+    ids = np.zeros((1, 8), np.int32)
+    return model.init(key, ids, ids, ids, ids, ids[:, :1])["params"]
+
+
+# --- Answers -----------------------------------------------------------------------------------------------------
+
+
+def make_forward(model: TaskModel, mesh: jax.sharding.Mesh) -> Forward:
+    """Logits of rows that the devices share, on every device."""
+    return jax.jit(
+        lambda params, rows: task_loss.logits_of(model.apply, params, rows),
+        out_shardings=sharding.replicated(mesh),
+    )
+
+
+def outputs_of(
+    forward: Forward, params: Any, encoded: Encoded, layouts: Iterable[Layout], head: Head, mesh: jax.sharding.Mesh
+) -> list[np.ndarray]:
+    """The logits of each example: [C]; [choices] for multiple choice; [words that fit, C] for tags."""
+    windows = np.diff(encoded.firsts)
+    owner = np.repeat(np.arange(len(windows)), windows)
+    found: list[Any] = [[None] * int(count) for count in windows]
+    needed = ("rows", "tokens", "segments", "positions", "token_types", "cls")
+    for layout in layouts:
+        rows = {name: layout.batch[name] for name in needed}
+        logits = np.asarray(jax.device_get(forward(params, sharding.put_batch(rows, mesh))), np.float32)
+        for row, column in np.argwhere(layout.windows >= 0).tolist():
+            window = int(layout.windows[row, column])
+            if head.kind == "tag":
+                at = slice(int(encoded.offsets[window]), int(encoded.offsets[window + 1]))
+                start = int(layout.batch["cls"][row, column])
+                here = start + np.flatnonzero(encoded.words[at] >= 0)
+                answer = logits[row, here]
+            else:
+                answer = logits[row, column]
+            found[owner[window]][window - int(encoded.firsts[owner[window]])] = answer
+    return [np.concatenate(parts) if head.kind == "choose" else parts[0] for parts in found]
+
+
+def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
+    """Of one example's logits: softmax over labels or choices, a probability for each label, or the numbers."""
+    if head.problem == "regression":
+        return logits
+    if head.problem == "multi_label":
+        return 1 / (1 + np.exp(-logits.astype(np.float64)))
+    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def predictions(head: Head, outputs: Sequence[np.ndarray], examples: Sequence[Example]) -> list[Any]:
+    """Answers of the kind that `Example.label` has.
+
+    Words of a sentence that did not fit the length get the label `O`, or the first one.
+    """
+    if head.kind == "tag":
+        other = head.labels.index("O") if "O" in head.labels else 0
+        lengths = [len(example.words) for example in examples]
+        tags = [tuple(int(tag) for tag in logits.argmax(-1)) for logits in outputs]
+        return [found + (other,) * (length - len(found)) for found, length in zip(tags, lengths)]
+    if head.kind == "choose" or head.problem == "single_label":
+        return [int(logits.argmax()) for logits in outputs]
+    if head.problem == "multi_label":
+        return [tuple(int(score > 0) for score in logits) for logits in outputs]
+    numbers = [tuple(float(number) for number in logits) for logits in outputs]
+    return [each[0] if len(each) == 1 else each for each in numbers]

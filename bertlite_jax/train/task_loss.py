@@ -1,0 +1,97 @@
+"""The loss of a task head over one device's rows, as (sum, weight), and its share of the global mean.
+
+Letters: B rows, L tokens, P windows a row, C outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from bertlite_jax import config as settings
+from bertlite_jax.train import losses
+from bertlite_jax.train.step import Batch, Loss, Prepare
+
+Apply = Callable[..., Any]
+"""`model.apply` of a `TaskModel`."""
+
+
+def make_prepare() -> Prepare:
+    """Counts what the loss divides by; the rows need no preparation."""
+
+    def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+        del key
+        return batch, {
+            "weight": jnp.sum(batch["weights"]),
+            "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),
+        }
+
+    return prepare
+
+
+def make_loss(apply: Apply, head: settings.Head, model: settings.Model) -> Loss:
+    """The mean loss of the examples (of the labelled words for tags) in the global batch."""
+    drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
+
+    def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
+        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows["rows"]) if drops else None
+        total, correct = sum_of(head, logits_of(apply, params, rows, keys), rows)
+        return total / jnp.maximum(weights["weight"], 1.0), {"correct": correct}
+
+    return loss
+
+
+def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Array | None = None) -> Array:
+    """[B, P, C], or [B, L, C] for tags."""
+    inputs = (rows[name] for name in ("tokens", "segments", "positions", "token_types", "cls"))
+    return apply({"params": params}, *inputs, dropout_keys)
+
+
+def sum_of(head: settings.Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
+    """The weighted sum of the losses, and of what is right (0 for numbers).
+
+    Cross-entropy in nats; for several labels the mean binary cross-entropy of an example's labels; for numbers the
+    mean squared error of an example's numbers.
+
+    Args:
+      head: what the logits mean.
+      logits: [B, P, C], or [B, L, C] for tags.
+      rows: `labels` and `weights` as of `data.task_batches.Layout`.
+    """
+    labels, weights = rows["labels"], rows["weights"]
+    if head.kind == "choose":
+        return choose(logits[..., 0], rows["choices"], labels)
+    if head.problem == "single_label":
+        total, _, correct = losses.pair(logits, labels, weights)
+        return total, correct
+    if head.problem == "multi_label":
+        each = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
+        right = jnp.all((logits > 0) == (labels > 0.5), axis=-1)
+        return jnp.sum(each * weights), jnp.sum(right * weights)
+    each = jnp.mean(jnp.square(logits - labels), axis=-1)
+    return jnp.sum(each * weights), jnp.float32(0) * jnp.sum(weights)
+
+
+def choose(scores: Array, choices: Array, right: Array) -> tuple[Array, Array]:
+    """Cross-entropy over the windows of each example, which share a row.
+
+    Args:
+      scores: [B, P] float32.
+      choices: [B, P] int32, 1.. for the windows of one example; 0 for no window.
+      right: [B, P], 1 for the window of the right choice.
+
+    Returns:
+      Sum of -log softmax at the right windows, and how many of them score above all others of their example.
+    """
+    same = (choices[:, :, None] == choices[:, None, :]) & (choices > 0)[:, None, :]  # [B, P, P]
+    # An empty window sees itself, so that its sum, which has weight 0, is finite.
+    same = same | jnp.eye(choices.shape[1], dtype=bool)
+    of_example = jnp.where(same, scores[:, None, :], -jnp.inf)
+    each = jax.nn.logsumexp(of_example, axis=-1) - scores
+    reached = jnp.sum(of_example >= scores[:, :, None], axis=-1)
+    return jnp.sum(each * right), jnp.sum((reached == 1) * right).astype(jnp.float32)
