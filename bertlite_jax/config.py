@@ -143,6 +143,17 @@ class Head:
     """Of the pooler (`classify`, `choose`) and of `hidden`. BERT and ALBERT: tanh. DistilBERT: relu."""
     dropout: float = 0.1
     """Probability, before the outputs."""
+    span: Literal["independent", "conditioned"] = "independent"
+    """Of `span`: start and end each by themselves (BERT), or the end given the start and a third output that says
+    whether there is an answer (ALBERT's run_squad_v2)."""
+    no_answer: bool = False
+    """Of `span`: a text may not hold the answer (SQuAD 2.0), and the model says so where its score for that is above a
+    threshold."""
+
+    @property
+    def conditioned(self) -> bool:
+        """Whether the end of a span is found given its start."""
+        return self.kind == "span" and self.span == "conditioned"
 
     @property
     def outputs(self) -> int:
@@ -342,6 +353,8 @@ def check_head(head: Head, model: Model) -> None:
     _share(head, "head", ("dropout",))
     if any(width <= 0 for width in head.hidden):
         raise UserError(f"config: head.hidden = {head.hidden} must be positive widths")
+    if head.conditioned and head.hidden:
+        raise UserError(f"config: head.hidden = {head.hidden} is not for head.span = conditioned, whose layers are set")
     if head.kind in ("classify", "tag") and not head.labels:
         raise UserError(f"config: head.labels is empty; a head that can {head.kind} names its outputs")
     if len(set(head.labels)) != len(head.labels):
@@ -472,6 +485,12 @@ class Examples:
     """Only the first so many of the training examples; 0: all."""
     validation_examples: int = 0
     """Only the first so many of the validation examples; 0: all."""
+    window_step: int = 128
+    """Of questions about a text that is longer than a row: tokens from one window on it to the next."""
+    question_length: int = 64
+    """Tokens of such a question that are kept."""
+    answer_length: int = 30
+    """Tokens of an answer at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -545,7 +564,7 @@ def check_finetune(config: Finetune) -> None:
     data, adapt, optim, run = config.data, config.adapt, config.optim, config.run
     for group in ("data", "adapt", "head", "optim", "run"):
         _numbers(getattr(config, group), group)
-    _positive(data, "data", ("length", "batch_examples"))
+    _positive(data, "data", ("length", "batch_examples", "window_step", "question_length", "answer_length"))
     _positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     _positive(run, "run", ("log_every", "keep_last"))
     _not_negative(data, "data", ("row_length", "train_examples", "validation_examples"))

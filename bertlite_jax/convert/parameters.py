@@ -71,12 +71,23 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
 
 
 def _head_shapes(head: Head, width: int) -> dict[str, tuple[int, ...]]:
+    if head.conditioned:
+        return _conditioned_shapes(width)
     built = {}
     layers = {f"hidden_{i}": wide for i, wide in enumerate(head.hidden)} | {"output": head.outputs}
     for name, out in layers.items():
         built |= {f"head/{name}/kernel": (width, out), f"head/{name}/bias": (out,)}
         width = out
     return built
+
+
+def _conditioned_shapes(d: int) -> dict[str, tuple[int, ...]]:
+    built: dict[str, tuple[int, ...]] = {"head/end_norm/scale": (d,), "head/end_norm/bias": (d,)}
+    for name in ("start", "end"):
+        built |= {f"head/{name}/kernel": (d, 1), f"head/{name}/bias": (1,)}
+    for name in ("end_hidden", "answer_hidden"):
+        built |= {f"head/{name}/kernel": (2 * d, d), f"head/{name}/bias": (d,)}
+    return built | {"head/answer/kernel": (d, 1)}
 
 
 def check_shapes(flat: Flat, model: Model, where: str, head: Head | None = None) -> None:

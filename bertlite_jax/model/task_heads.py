@@ -15,6 +15,7 @@ from bertlite_jax import config as settings
 from bertlite_jax.model.encoder import Encoder, Linear, dropout
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.span_heads import ConditionedSpans, SpanBeams, SpanScores
 
 # Where the head draws its dropout mask, apart from the encoder's places (0, and 1 + layer).
 _HEAD_SITE = 1 << 20
@@ -31,8 +32,6 @@ class TaskHead(nn.Module):
         x = states.astype(jnp.float32)
         for number, width in enumerate(self.head.hidden):
             x = _activate(Linear(width, self.config.init_std, "float32", name=f"hidden_{number}")(x), self.head)
-        if dropout_keys is not None:
-            dropout_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(dropout_keys, _HEAD_SITE)
         x = dropout(x, dropout_keys, self.head.dropout)
         return Linear(self.head.outputs, self.config.init_std, "float32", name="output")(x)
 
@@ -49,7 +48,8 @@ class TaskModel(nn.Module):
         nn.share_scope(self, self.encoder)
         if self.head.pooled:
             self.pooler = Linear(self.config.hidden_size, self.config.init_std, "float32")
-        self.task = TaskHead(self.config, self.head, name="head")
+        kind = ConditionedSpans if self.head.conditioned else TaskHead
+        self.task = kind(self.config, self.head, name="head")
 
     def __call__(
         self,
@@ -59,18 +59,25 @@ class TaskModel(nn.Module):
         token_types: Array,
         cls: Array,
         dropout_keys: Array | None = None,
-    ) -> Array:
+        starts: Array | None = None,
+    ) -> Array | SpanScores | SpanBeams:
         """Logits, float32.
 
         Args:
           tokens, segments, positions, token_types, dropout_keys: as for `Encoder`.
-          cls: [B, P] int32, where each window's [CLS] stands; read by `classify` and `choose` only.
+          cls: [B, P] int32, where each window's [CLS] stands; not read by `tag` and independent `span`.
+          starts: [B, P] int32, where each window's answer starts, counted from its [CLS]; read by a conditioned `span`
+            only, which searches for itself where there are none.
 
         Returns:
           [B, P, C] for `classify`, [B, P, 1] for `choose` (every choice is a window), [B, L, C] for `tag`, [B, L, 2]
-          for `span` (start, end). Logits at padding mean nothing.
+          for `span` (start, end). Logits at padding mean nothing. Of a conditioned `span`: see `span_heads`.
         """
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
+        if dropout_keys is not None:
+            dropout_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(dropout_keys, _HEAD_SITE)
+        if self.head.conditioned:
+            return self.task(hidden, segments, positions, token_types, cls, starts, dropout_keys)
         return self.task(self.pooled(hidden, cls) if self.head.pooled else hidden, dropout_keys)
 
     def pooled(self, hidden: Array, cls: Array) -> Array:
