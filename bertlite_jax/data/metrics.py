@@ -2,30 +2,30 @@
 
 Every score is a fraction, higher is better, and where a denominator is zero it is 0. A prediction is, by head:
 `classify` an index into the labels, or a score for each of them (the largest counts); `multi_label` a 0 or 1 a label;
-`regression` a number; `choose` the number of a choice, or a score for each; `tag` an index a word.
+`regression` a number; `choose` the number of a choice, or a score for each; `tag` an index a word; `span` the answer's
+text, empty for none.
 
 Sources: GLUE (Wang et al. 2018), SuperGLUE (Wang et al. 2019), MultiRC (Khashabi et al. 2018: F1a, EM), ReCoRD's
-official evaluation, chakki-works/seqeval for spans.
+official evaluation, chakki-works/seqeval for spans of tags, `squad_metrics` for answers.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import string
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from bertlite_jax.config import UserError
+from bertlite_jax.data import squad_metrics
 from bertlite_jax.data.example import Example
-from bertlite_jax.data.tasks.table import TASKS
 from bertlite_jax.data.tasks.task import Task
 
 Examples = Sequence[Example]
 Predictions = Sequence[Any]
+Metric = Callable[[Task, Examples, Predictions], float]
 
 
 def score(task: Task, examples: Examples, predictions: Predictions) -> dict[str, float]:
@@ -162,16 +162,21 @@ def best_entity(group: Iterable[tuple[Example, Any]]) -> str:
 
     Args:
       group: the rows of one query with their predictions: the probability of label 1, or scores for labels 0 and 1.
+
+    Raises:
+      ValueError: a prediction is a bare index, which cannot say which of two rows is likelier.
     """
     return max(group, key=lambda pair: _strength(pair[1]))[0].choices[0]
 
 
 def _strength(prediction: Any) -> float:
+    if isinstance(prediction, int | np.integer):
+        raise ValueError("an entity's prediction is a probability or two scores, not an index")
     return float(prediction) if np.ndim(prediction) == 0 else float(prediction[1]) - float(prediction[0])
 
 
 def _entity_em(task: Task, examples: Examples, predictions: Predictions) -> float:
-    return _entities(examples, predictions, lambda found, gold: normalized(found) == normalized(gold))
+    return _entities(examples, predictions, lambda found, gold: squad_metrics.exact(gold, found))
 
 
 def _entity_f1(task: Task, examples: Examples, predictions: Predictions) -> float:
@@ -184,14 +189,8 @@ def _entities(examples: Examples, predictions: Predictions, match: Callable[[str
     return _mean(max(match(best_entity(group), gold) for gold, _ in group[0][0].answers) for group in groups)
 
 
-def normalized(text: str) -> str:
-    """Lower case, without ASCII punctuation, the words a, an and the, and surplus spaces: ReCoRD's and SQuAD's rule."""
-    text = "".join(character for character in text.lower() if character not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
 def _shared_words(found: str, gold: str) -> float:
-    left, right = normalized(found).split(), normalized(gold).split()
+    left, right = (squad_metrics.normalize_answer(text).split() for text in (found, gold))
     return _ratio(2 * (Counter(left) & Counter(right)).total(), len(left) + len(right))
 
 
@@ -249,33 +248,18 @@ def _span_recall(task: Task, examples: Examples, predictions: Predictions) -> fl
     return _ratio(right, known)
 
 
-# --- Averages of a suite -------------------------------------------------------------------------------------------
-
-MISMATCHED = "mnli_mismatched"
-"""Under this name `suite_average` wants MNLI's second test set."""
+# --- Answers to questions ------------------------------------------------------------------------------------------
 
 
-def suite_average(suite: str, scores: Mapping[str, Mapping[str, float]]) -> float:
-    """The mean over tasks of the mean over each one's metrics, without the diagnostic sets AX, AX-b and AX-g.
+def _answers(name: str, chinese: bool = False) -> Metric:
+    """Of the official scorers; a prediction is the text of the answer, empty for none."""
 
-    Args:
-      suite: `glue` or `superglue`.
-      scores: task -> metric -> value, fractions or percent; GLUE wants `mnli_mismatched` too, and the two sets of MNLI
-        count as one task.
+    def measured(task: Task, examples: Examples, predictions: Predictions) -> float:
+        given = {example.id: answer for example, answer in zip(examples, predictions)}
+        scorer = squad_metrics.score_chinese if chinese else squad_metrics.score
+        return scorer(examples, given)[name] / 100
 
-    Raises:
-      UserError: a task of the suite, or one of its metrics, is missing.
-    """
-    wanted = {name: task.metrics for name, task in TASKS.items() if task.suite == suite and "train" in task.splits}
-    if suite == "glue":
-        wanted[MISMATCHED] = wanted["mnli"]
-    missing = [name for name, metrics in wanted.items() if not set(metrics) <= set(scores.get(name, {}))]
-    if missing or not wanted:
-        raise UserError(f"task: no average of {suite} without the scores of {', '.join(missing) or 'its tasks'}")
-    means = {name: _mean(scores[name][metric] for metric in metrics) for name, metrics in wanted.items()}
-    if suite == "glue":
-        means["mnli"] = (means["mnli"] + means.pop(MISMATCHED)) / 2
-    return _mean(means.values())
+    return measured
 
 
 # --- Small parts ---------------------------------------------------------------------------------------------------
@@ -306,7 +290,7 @@ def _scipy() -> Any:
     return scipy.stats
 
 
-_METRICS: dict[str, Callable[[Task, Examples, Predictions], float]] = {
+_METRICS: dict[str, Metric] = {
     "accuracy": _accuracy,
     "mcc": _mcc,
     "f1": _f1,
@@ -323,4 +307,9 @@ _METRICS: dict[str, Callable[[Task, Examples, Predictions], float]] = {
     "span_f1": _span_f1,
     "span_precision": _span_precision,
     "span_recall": _span_recall,
+    "answer_f1": _answers("f1"),
+    "answer_exact": _answers("exact"),
+    "chinese_average": _answers("average", chinese=True),
+    "chinese_f1": _answers("f1", chinese=True),
+    "chinese_exact": _answers("exact", chinese=True),
 }

@@ -2,8 +2,8 @@
 
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks.own import task_of_file
+from bertlite_jax.data.tasks.passages import balance
 from bertlite_jax.data.tasks.reading import read
-from bertlite_jax.data.tasks.superglue import balance
 from bertlite_jax.data.tasks.table import TASKS
 from bertlite_jax.data.tasks.task import Columns, Task
 

@@ -62,8 +62,14 @@ def identity(record: Record, columns: Columns, line: int) -> str:
     return str(line)
 
 
-def label_name(value: Any) -> str:
-    """How a label is written in the table: `true` and `false`, whole numbers, or the stripped string."""
+def label_name(value: Any, where: str) -> str:
+    """How a label is written in the table: `true` and `false`, the number, or the stripped string.
+
+    Raises:
+      UserError: it is a list or an object.
+    """
+    if isinstance(value, list | dict):
+        raise UserError(f"task: {where}: the label is a {type(value).__name__}; one name or number is expected")
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 
@@ -79,11 +85,16 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
     if value is None or (is_blank(value) and not several):
         return missing_label(record, columns.label, split, where)
     if several:
-        names = value if isinstance(value, list) else str(value).split(columns.separator)
-        return several_labels(head.labels, [label_name(name) for name in names if label_name(name)], where)
+        return several_labels(head.labels, label_names(value, columns.separator, where), where)
     if head.problem == "regression":
         return number(value, where)
-    return label_index(head.labels, label_name(value), where)
+    return label_index(head.labels, label_name(value, where), where)
+
+
+def label_names(value: Any, separator: str, where: str) -> list[str]:
+    """Names of an example's labels: a JSON list, or a string with `separator` between; perhaps none."""
+    values = value if isinstance(value, list) else str(value).split(separator)
+    return [name for name in (label_name(each, where) for each in values) if name]
 
 
 def is_blank(value: Any) -> bool:

@@ -65,7 +65,7 @@ def chosen(record: Record, names: tuple[str, ...], offered: tuple[str, ...], spl
     value = next((record[name] for name in names if name in record), None)
     if value is None or fields.is_blank(value):
         return fields.missing_label(record, names, split, where)
-    return fields.label_index([str(place) for place in range(len(offered))], fields.label_name(value), where)
+    return fields.label_index([str(place) for place in range(len(offered))], fields.label_name(value, where), where)
 
 
 # --- Words with tags -----------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def tagged_words(task: Task, path: str, split: str, counts: Counter[str]) -> Ite
         if tags is not None and len(tags) != len(words):
             raise UserError(f"task: {where}: {len(words)} words and {len(tags)} tags")
         counts["empty_words"] += sum(not word.strip() for word in words)
-        label = None if tags is None else tuple(fields.label_index(task.head.labels, tag, where) for tag in tags)
+        label = None if tags is None else _tag_indices(task, path, line, tags)
         yield line, Example(id=name, text=" ".join(words), words=words, label=label)
 
 
@@ -94,9 +94,21 @@ Sentence = tuple[int, str, tuple[str, ...], "tuple[str, ...] | None"]
 
 def sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sentence]:
     """What `tagged_words` reads, before the tags are looked up."""
-    if pathlib.Path(path).suffix.lower() in (".jsonl", ".ndjson", ".json"):
+    if _is_json(path):
         return _json_sentences(columns, path, counts)
     return _column_sentences(path, counts)
+
+
+def _tag_indices(task: Task, path: str, line: int, tags: tuple[str, ...]) -> tuple[int, ...]:
+    known, json = task.head.labels, _is_json(path)
+    return tuple(
+        fields.label_index(known, tag, f"{path}:{line}: word {place + 1}" if json else f"{path}:{line + place}")
+        for place, tag in enumerate(tags)
+    )
+
+
+def _is_json(path: str) -> bool:
+    return pathlib.Path(path).suffix.lower() in (".jsonl", ".ndjson", ".json")
 
 
 def _json_sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sentence]:
@@ -116,14 +128,15 @@ def _column_sentences(path: str, counts: Counter[str]) -> Iterator[Sentence]:
     rows: list[list[str]] = []
     start = width = 0
     for number, line in lines(path):
-        row = line.split("\t") if "\t" in line else line.split()
-        if not line.strip():
+        # No other white space parts columns: a word may hold a no-break space.
+        row = line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
+        mark = bool(row) and row[0] == DOCUMENT_MARK
+        if mark or not line.strip():
             if rows:
                 yield _sentence(start, rows)
-            counts["blank_lines"] += not rows
+            counts["document_marks"] += mark
+            counts["blank_lines"] += not rows and not mark
             rows = []
-        elif row[0] == DOCUMENT_MARK:
-            counts["document_marks"] += 1
         elif width and len(row) != width:
             raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from bertlite_jax.config import Head, UserError
@@ -146,11 +146,12 @@ def _names_in(kind: Kind, path: str, columns: Columns) -> Iterator[str]:
             yield from tags or ()
         return
     for line, record in records(path, columns, Counter()):
-        value = fields.find(record, columns.label, f"{path}:{line}")
-        values: Iterable[object] = () if value is None else (value,)
-        if kind == "multi_label" and value is not None:
-            values = value if isinstance(value, list) else str(value).split(columns.separator)
-        yield from (name for name in map(fields.label_name, values) if name)
+        where = f"{path}:{line}"
+        value = fields.find(record, columns.label, where)
+        if value is not None and kind == "multi_label":
+            yield from fields.label_names(value, columns.separator, where)
+        elif value is not None and (name := fields.label_name(value, where)):
+            yield name
 
 
 def _order(name: str) -> tuple[bool, float, str]:

@@ -19,7 +19,8 @@ def read(task: Task, folder: str, split: str, counts: MutableMapping[str, int] |
     Nothing is dropped in silence. Refused, with file and line: text that is not UTF-8, broken JSON, a wrong number of
     fields, a missing column, an unknown label, a missing label in `train` or `validation*`, an id that comes twice, a
     split without examples. Kept and counted: empty texts. Left out and counted: blank lines, and what a task's own
-    layout says (`wrong_fields` of QQP, `other_split` of MRPC, `document_marks` of CoNLL). A count that is not the
+    layout says (`wrong_fields` of QQP, `other_split` of MRPC, `document_marks` of CoNLL, `passages_without_questions`
+    of RACE). A count that is not the
     official one is logged: many copies are subsets.
 
     Args:
@@ -36,18 +37,18 @@ def read(task: Task, folder: str, split: str, counts: MutableMapping[str, int] |
 
 
 def _checked(task: Task, files: list[str], split: str, counts: MutableMapping[str, int]) -> Iterator[Example]:
-    seen: dict[str, int] = {}
+    seen: dict[str, tuple[int, int]] = {}
     # Numbers of lines cannot come twice, and a file without ids may be larger than memory.
     numbered = len(files) == 1 and not task.columns.id
     found: Counter[str] = Counter()
     try:
-        for path in files:
+        for file_number, path in enumerate(files):
             for line, example in task.layout(task, path, split, found):
                 if not (numbered and example.id == str(line)):
                     if example.id in seen:
-                        before = f"came before, in line {seen[example.id]}"
-                        raise UserError(f"task: {path}:{line}: the id {example.id[:80]!r} {before}")
-                    seen[example.id] = line
+                        before = f"{files[seen[example.id][0]]}:{seen[example.id][1]}"
+                        raise UserError(f"task: {path}:{line}: the id {example.id[:80]!r} came before, in {before}")
+                    seen[example.id] = file_number, line
                 found["examples"] += 1
                 found["unlabelled"] += example.label is None
                 found["empty_text"] += _has_gap(example)

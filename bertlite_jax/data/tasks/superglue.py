@@ -8,35 +8,30 @@
 | MultiRC | passage | question + answer, one row an answer | the question |
 | ReCoRD | passage | query with one entity in it, one row an entity | the query |
 | WiC | "word: sentence" | "word: sentence" | |
-| WSC | text | "span 2 means span 1" | |
+| WSC | text, its pronoun between asterisks | "pronoun means noun" | |
 
 Sources: Wang et al. 2019 (arXiv 1905.00537) and its file layouts; the casts of COPA, MultiRC, ReCoRD and WSC as in
-alexa/bort. A ReCoRD row has its entity as `choices[0]` and the query's right answers in `answers`.
+alexa/bort; the asterisks as in Raffel et al. 2020 (arXiv 1910.10683, section 2.4). A ReCoRD row has its entity as
+`choices[0]` and the query's right answers in `answers`.
 """
 
 from __future__ import annotations
 
-import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from bertlite_jax.config import Head, UserError
 from bertlite_jax.data.example import Example
-from bertlite_jax.data.tasks import fields, layouts
-from bertlite_jax.data.tasks.files import Record, json_lines
+from bertlite_jax.data.tasks import fields, layouts, passages
+from bertlite_jax.data.tasks.files import json_lines
 from bertlite_jax.data.tasks.glue import BINARY, ENTAILMENT, THREE_WAY
-from bertlite_jax.data.tasks.task import Columns, Files, Task, needs_labels
+from bertlite_jax.data.tasks.task import Columns, Files, Task
 
 YES_NO = Head(labels=("false", "true"))
 CHOICE = Head(kind="choose", labels=())
 
-PLACEHOLDER = "@placeholder"
 _CONNECTORS = {"cause": "because", "effect": "so"}
-_SENTENCE_MARK = re.compile(r"<b>Sent \d+: ?</b>|<br\s*/?>")
-_HIGHLIGHT_AFTER_STOP = re.compile(r"([.?!\"'])\s*@highlight\s*")
-_HIGHLIGHT = re.compile(r"\s*@highlight\s*")
 
 
 def copa(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
@@ -75,20 +70,42 @@ def wic(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tup
 
 
 def wsc(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """Whether a pronoun means a noun: the text, and the claim that it does."""
+    """Whether a pronoun means a noun: the text with the pronoun marked, and the claim that it does.
+
+    Counted: `pronoun_elsewhere` where it does not stand at its index but at another (the nearest is marked),
+    `pronoun_not_found` where it stands nowhere (nothing is marked).
+    """
     for line, record in json_lines(path, counts):
         where = f"{path}:{line}"
         target = fields.typed(record, "target", dict, where)
         noun, pronoun = (fields.text(target, (name,), where) for name in ("span1_text", "span2_text"))
+        index = fields.typed(target, "span2_index", int, where)
         yield (
             line,
             Example(
                 id=fields.identity(record, task.columns, line),
-                text=fields.text(record, ("text",), where),
+                text=marked(fields.text(record, ("text",), where), pronoun, index, counts),
                 pair=f"{pronoun} means {noun}",
                 label=fields.label(task, record, split, where),
             ),
         )
+
+
+def marked(text: str, pronoun: str, index: int, counts: Counter[str]) -> str:
+    """The text with asterisks around the pronoun that begins in word `index`, or in the word nearest to it.
+
+    Words are counted as the official files do, between spaces: "he" may be the 4th word as `"He,`. Some official
+    indices are one off.
+    """
+    found = list(re.finditer(rf"(?<!\w){re.escape(pronoun)}(?!\w)", text, re.IGNORECASE)) if pronoun else []
+    if not found:
+        counts["pronoun_not_found"] += 1
+        return text
+    places = [len(text[: match.start() + 1].split()) - 1 for match in found]
+    nearest = min(range(len(found)), key=lambda at: abs(places[at] - index))
+    counts["pronoun_elsewhere"] += places[nearest] != index
+    start, end = found[nearest].span()
+    return f"{text[:start]}*{text[start:end]}*{text[end:]}"
 
 
 def ax_g(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
@@ -107,118 +124,6 @@ def ax_g(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tu
                 group=str(pair),
             ),
         )
-
-
-def multirc(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """One row an answer; the id is passage-question-answer, as the submission file nests them."""
-    for line, record in json_lines(path, counts):
-        where = f"{path}:{line}"
-        passage = fields.typed(record, "passage", dict, where)
-        text = " ".join(_SENTENCE_MARK.sub(" ", fields.text(passage, ("text",), where)).split())
-        for question in _some(passage, "questions", where):
-            group = f"{_index(record, where)}-{_index(question, where)}"
-            asked = fields.text(question, ("question",), where)
-            for answer in _some(question, "answers", where):
-                yield (
-                    line,
-                    Example(
-                        id=f"{group}-{_index(answer, where)}",
-                        text=text,
-                        pair=f"{asked} {fields.text(answer, ('text',), where)}",
-                        label=fields.label(task, answer, split, where),
-                        group=group,
-                    ),
-                )
-
-
-def record(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """One row an entity of the passage, filled into the query; the id is passage-query-number of the entity.
-
-    Entities that are written alike are one row. Queries whose answers are no entity of the passage are counted as
-    `answer_not_among_entities`: they cannot be answered.
-    """
-    for line, found in json_lines(path, counts):
-        where = f"{path}:{line}"
-        passage = fields.typed(found, "passage", dict, where)
-        text = fields.typed(passage, "text", str, where)
-        entities = list(dict.fromkeys(_entity(text, e, where) for e in _some(passage, "entities", where)))
-        shown = _HIGHLIGHT.sub(". ", _HIGHLIGHT_AFTER_STOP.sub(r"\1 ", text)).strip()
-        for query in _some(found, "qas", where):
-            group = f"{_index(found, where)}-{_index(query, where)}"
-            cloze = fields.text(query, ("query",), where)
-            if PLACEHOLDER not in cloze:
-                raise UserError(f"task: {where}: query {_index(query, where)} has no {PLACEHOLDER}")
-            right = _answers(query, split, where)
-            counts["answer_not_among_entities"] += bool(right) and not {gold for gold, _ in right} & set(entities)
-            for number, entity in enumerate(entities):
-                yield (
-                    line,
-                    Example(
-                        id=f"{group}-{number}",
-                        text=shown,
-                        pair=cloze.replace(PLACEHOLDER, entity),
-                        choices=(entity,),
-                        label=int(entity in {gold for gold, _ in right}) if right else None,
-                        group=group,
-                        answers=right,
-                    ),
-                )
-
-
-def balance(examples: Iterable[Example], seed: int) -> Iterator[Example]:
-    """Of each group the rows of label 1 and as many others, drawn by seed and group: ReCoRD's training rows.
-
-    Nine of ten rows are wrong entities. Source: alexa/bort, which draws about one to one. Streams, one group at a time.
-    """
-    group: list[Example] = []
-    for example in examples:
-        if group and group[0].group != example.group:
-            yield from _balanced(group, seed)
-            group = []
-        group.append(example)
-    yield from _balanced(group, seed)
-
-
-def _balanced(group: list[Example], seed: int) -> Iterator[Example]:
-    if not group:
-        return
-    wrong = [place for place, example in enumerate(group) if example.label != 1]
-    draw = random.Random(f"{seed} {group[0].group}")
-    kept = set(draw.sample(wrong, min(len(wrong), len(group) - len(wrong))))
-    yield from (example for place, example in enumerate(group) if example.label == 1 or place in kept)
-
-
-def _objects(record: Record, name: str, where: str) -> list[dict[str, Any]]:
-    found = fields.typed(record, name, list, where)
-    if not all(isinstance(item, dict) for item in found):
-        raise UserError(f"task: {where}: {name!r} is not a list of objects")
-    return found
-
-
-def _some(record: Record, name: str, where: str) -> list[dict[str, Any]]:
-    """At least one object: without any, a question would be lost without a word."""
-    if not (found := _objects(record, name, where)):
-        raise UserError(f"task: {where}: {name!r} is empty")
-    return found
-
-
-def _index(record: Record, where: str) -> int:
-    return fields.typed(record, "idx", int, where)
-
-
-def _entity(text: str, span: Record, where: str) -> str:
-    """The end is that of the last character, not behind it."""
-    start, end = (fields.typed(span, name, int, where) for name in ("start", "end"))
-    if not 0 <= start <= end < len(text):
-        raise UserError(f"task: {where}: an entity from {start} to {end} in a text of {len(text)} characters")
-    return text[start : end + 1].strip()
-
-
-def _answers(query: Record, split: str, where: str) -> tuple[tuple[str, int], ...]:
-    if query.get("answers") is None and not needs_labels(split):
-        return ()
-    found = _some(query, "answers", where) if needs_labels(split) else _objects(query, "answers", where)
-    return tuple((fields.text(a, ("text",), where), fields.typed(a, "start", int, where)) for a in found)
 
 
 _THREE: dict[str, Files] = {
@@ -275,7 +180,7 @@ TASKS = (
         name="multirc",
         head=BINARY,
         metrics=("group_f1a", "group_em"),
-        layout=multirc,
+        layout=passages.multirc,
         splits=_THREE,
         folders=("MultiRC",),
         rows=_rows(27243, 4848, 9693),
@@ -286,7 +191,7 @@ TASKS = (
         name="record",
         head=BINARY,
         metrics=("entity_f1", "entity_em"),
-        layout=record,
+        layout=passages.record,
         splits=_THREE,
         folders=("ReCoRD",),
         suite="superglue",

@@ -36,6 +36,7 @@ TASKS = (
         splits={"train": (("train.jsonl",),), "validation": (("valid.jsonl",),), "test": (("test.jsonl",),)},
         columns=Columns(text=("tokens",), label=("tags",)),
         folders=("mit_movies",),
+        rows={"train": 7034, "validation": 782, "test": 1953},
     ),
     Task(
         name="conll2003",

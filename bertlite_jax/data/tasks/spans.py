@@ -1,0 +1,56 @@
+"""Question answering by a span of the context: SQuAD 1.1 and 2.0, CMRC 2018. The files are read by `data.questions`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from bertlite_jax.config import Head
+from bertlite_jax.data import questions
+from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.task import Task
+
+
+def asked(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
+    """The questions of a file, each with its number in the file instead of a line.
+
+    What is odd is added to the counts under the names of `data.questions`: moved_answers, missing_answers and others.
+    """
+    notes = questions.Notes()
+    try:
+        yield from enumerate(questions.read([path], notes), 1)
+    finally:
+        # These two are counted for every task.
+        counts.update({name: n for name, n in notes.counts.items() if name not in ("questions", "unlabelled")})
+
+
+def _squad(name: str, version: str, rows: tuple[int, int]) -> Task:
+    return Task(
+        name=name,
+        head=Head(kind="span", labels=()),
+        metrics=("answer_f1", "answer_exact"),
+        layout=asked,
+        splits={"train": ((f"train-{version}.json",),), "validation": ((f"dev-{version}.json",),)},
+        folders=("squad", "SQuAD"),
+        rows=dict(zip(("train", "validation"), rows)),
+    )
+
+
+TASKS = (
+    _squad("squad1", "v1.1", (87599, 10570)),
+    _squad("squad2", "v2.0", (130319, 11873)),
+    Task(
+        name="cmrc2018",
+        head=Head(kind="span", labels=()),
+        metrics=("chinese_average", "chinese_f1", "chinese_exact"),
+        layout=asked,
+        splits={
+            "train": (("cmrc2018_train.json",),),
+            "validation": (("cmrc2018_dev.json",),),
+            "test": (("cmrc2018_trial.json",),),
+        },
+        folders=("cmrc2018",),
+        rows={"train": 10142, "validation": 3219, "test": 1002},
+    ),
+)
+"""The servers keep the test sets of SQuAD and CMRC 2018; CMRC's trial set stands in for one."""
