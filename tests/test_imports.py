@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "bertlite_jax"
 WINGS = ("data", "model", "train", "report")
-GROUND = {"config", "config_files", "presets"}
+GROUND = {"config", "config_files", "config_learn", "presets"}
 MAY_IMPORT = {
     "cli": {"jobs", "data", "model", "config"},
     "jobs": {"jobs", "convert", *WINGS},
@@ -17,6 +17,7 @@ MAY_IMPORT = {
     **{wing: {wing} for wing in WINGS},
     "config": set(),
     "config_files": set(),
+    "config_learn": set(),
     "presets": set(),
     "__main__": {"cli"},
     "__init__": set(),
