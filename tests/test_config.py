@@ -10,7 +10,7 @@ import pytest
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config import Data, Finetune, Mask, Model, Optim, Pretrain, Run, UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
 
@@ -77,9 +77,12 @@ def test_every_config_file_holds_together(path: pathlib.Path):
     """It passes the checks on 1 and 8 devices, survives JSON, and its docstring says how to run it."""
     names = runpy.run_path(str(path))
     config = names["config"]
-    for devices in (1, 8):
-        settings.check_pretrain(config, devices)
-    assert config_files.from_dict(Pretrain, json.loads(config_files.to_json(config)), "here") == config
+    if isinstance(config, Finetune):
+        settings.check_finetune(config)
+    else:
+        for devices in (1, 8):
+            settings.check_pretrain(config, devices)
+    assert config_files.from_dict(type(config), json.loads(config_files.to_json(config)), "here") == config
     assert f"configs/{path.name}" in names["__doc__"]
 
 

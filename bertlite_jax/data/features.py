@@ -20,6 +20,7 @@ UNLABELLED = -1
 """Label of an example or token that has none. In labels that are numbers it is NaN."""
 
 _CHUNK = 1024
+_NOTHING = np.zeros(0, np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class _Builder:
             name: [] for name in ("tokens", "types", "words", "sizes", "windows", "labels")
         }
         names = ("examples", "tokens", "truncated", "empty_texts", "unlabelled")
-        self.counts = dict.fromkeys(names + (("words", "words_cut_off") if head.kind == "tag" else ()), 0)
+        self.counts: dict[str, int] = dict.fromkeys(names + (("words", "words_cut_off") if head.kind == "tag" else ()), 0)
 
     def add(self, chunk: Sequence[Example]) -> None:
         lines, owners = _lines(chunk, self.head, self.where)
@@ -121,7 +122,7 @@ class _Builder:
         elif seconds:
             pairs = [(*_cut_pair(pieces[0], seconds[0], self.length - 3), True)]
         else:
-            pairs = [(pieces[0][: self.length - 2], seconds, False)]
+            pairs = [(pieces[0][: self.length - 2], _NOTHING, False)]
         whole = sum(map(len, pieces)) + (len(pairs) - 1) * len(pieces[0])
         kept = sum(len(first) + len(second) for first, second, _ in pairs)
         self.counts["truncated"] += kept < whole
@@ -130,9 +131,9 @@ class _Builder:
     def _window(self, first: np.ndarray, second: np.ndarray | None) -> tuple[np.ndarray, ...]:
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         head = np.r_[cls, first, sep]
-        tail = np.r_[second, sep] if second is not None else np.zeros(0, np.int32)
+        tail = np.r_[second, sep] if second is not None else _NOTHING
         types = np.repeat(np.array([0, 1], np.int8), (len(head), len(tail)))
-        return np.r_[head, tail].astype(np.int32), types, np.zeros(0, np.int32)
+        return np.r_[head, tail].astype(np.int32), types, _NOTHING
 
     def _tagged(self, example: Example, pieces: list[np.ndarray]) -> tuple[np.ndarray, ...]:
         """A word of which the vocabulary knows no character is one unknown piece, so that it has an answer."""
@@ -208,7 +209,7 @@ def _cut_pair(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndar
 
 def _cut_premise(premise: np.ndarray, choice: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
     """The premise loses its end; a choice keeps its last half of the room at least, as the answer stands there."""
-    choice = choice[-max(room // 2, room - len(premise)) :]
+    choice = choice[-max(room - room // 2, room - len(premise)) :]
     return premise[: room - len(choice)], choice
 
 

@@ -38,7 +38,8 @@ class Layout(NamedTuple):
 
     batch: Batch
     """rows [R]; tokens, segments, positions, token_types [R, L]; cls [R, P]; labels and weights [R, P], labels
-    [R, P, C] where they are numbers, both [R, L] for tags; choices [R, P] for multiple choice: 1.. for the windows of
+    [R, P, C] where they are numbers, [R, P, 2] for spans (start, end), both [R, L] for tags; choices [R, P] for
+    multiple choice: 1.. for the windows of
     one example, 0 for none. All int32 but for numbers and weights."""
     windows: np.ndarray
     """[R, P] int64, numbers of windows in the split; -1 for none."""
@@ -198,7 +199,7 @@ def lay_out(encoded: Encoded, rows: Sequence[Sequence[int]], shape: Shape, head:
 
 def _empty(shape: Shape, encoded: Encoded, head: Head, pad_id: int) -> Batch:
     wide, narrow = (shape.rows, shape.length), (shape.rows, shape.windows)
-    batch = {name: np.zeros(wide, np.int32) for name in ("segments", "positions", "token_types")}
+    batch: Batch = {name: np.zeros(wide, np.int32) for name in ("segments", "positions", "token_types")}
     batch |= {"tokens": np.full(wide, pad_id, np.int32), "rows": np.arange(shape.rows, dtype=np.int32)}
     batch["cls"] = np.zeros(narrow, np.int32)
     labelled = wide if head.kind == "tag" else narrow
@@ -232,7 +233,7 @@ def _write_label(
         batch["labels"][place] = label == choice
         batch["weights"][place] = label == choice
         return
-    known = not np.isnan(label).any() if label.dtype == np.float32 else label != UNLABELLED
+    known = not np.isnan(label).any() if label.dtype == np.float32 else bool(np.all(label != UNLABELLED))
     batch["weights"][place] = known
     if known:
         batch["labels"][place] = label

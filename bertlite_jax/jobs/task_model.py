@@ -61,8 +61,8 @@ def take_over(config: Finetune, head: Head, init: str) -> Start:
         problem=head.problem,
         activation=_activation(given.head, given.model),
     )
-    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(Finetune)}
-    made = Finetuned(**values | {"head": built}, init=init, model=model)
+    values: dict[str, Any] = {field.name: getattr(config, field.name) for field in dataclasses.fields(Finetune)}
+    made = Finetuned(**values | {"head": built, "init": init, "model": model})
     check_task_model(made)
     kept = {name: part for name, part in given.params.items() if name not in _heads(head)}
     return Start(made, kept, given.tokenizer)

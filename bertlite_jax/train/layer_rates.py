@@ -39,7 +39,7 @@ def scale_by_depth(adapt: Adapt, num_layers: int, params: Any) -> optax.Gradient
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _factor(adapt: Adapt, num_layers: int, path: tuple[Any, ...], leaf: Any) -> np.ndarray:
+def _factor(adapt: Adapt, num_layers: int, path: tuple[Any, ...], leaf: Any) -> np.ndarray | np.float32:
     """Of one parameter: [] or [N, 1, ...]."""
     part = str(getattr(path[0], "key", path[0]))
     if part in ABOVE:
