@@ -66,10 +66,11 @@ def label_name(value: Any, where: str) -> str:
     """How a label is written in the table: `true` and `false`, the number, or the stripped string.
 
     Raises:
-      UserError: it is a list or an object.
+      UserError: it is a list, an object or null.
     """
-    if isinstance(value, list | dict):
-        raise UserError(f"task: {where}: the label is a {type(value).__name__}; one name or number is expected")
+    if value is None or isinstance(value, list | dict):
+        kind = "null" if value is None else type(value).__name__
+        raise UserError(f"task: {where}: a label is {kind}; one name or number is expected")
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
 

@@ -24,33 +24,41 @@ def asked(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[t
         counts.update({name: n for name, n in notes.counts.items() if name not in ("questions", "unlabelled")})
 
 
-def _squad(name: str, version: str, rows: tuple[int, int]) -> Task:
+_TRAIN = (("train.json",), ("train.jsonl",))
+_VALIDATION = (("dev.json",), ("dev.jsonl",), ("valid.json",), ("valid.jsonl",))
+
+
+def _squad(name: str, version: str, rows: tuple[int, int], no_answer: bool) -> Task:
     return Task(
         name=name,
-        head=Head(kind="span", labels=()),
+        head=Head(kind="span", labels=(), no_answer=no_answer),
         metrics=("answer_f1", "answer_exact"),
         layout=asked,
-        splits={"train": ((f"train-{version}.json",),), "validation": ((f"dev-{version}.json",),)},
+        splits={
+            "train": ((f"train-{version}.json",), *_TRAIN),
+            "validation": ((f"dev-{version}.json",), *_VALIDATION),
+        },
         folders=("squad", "SQuAD"),
         rows=dict(zip(("train", "validation"), rows)),
     )
 
 
 TASKS = (
-    _squad("squad1", "v1.1", (87599, 10570)),
-    _squad("squad2", "v2.0", (130319, 11873)),
+    _squad("squad1", "v1.1", (87599, 10570), no_answer=False),
+    _squad("squad2", "v2.0", (130319, 11873), no_answer=True),
     Task(
         name="cmrc2018",
         head=Head(kind="span", labels=()),
         metrics=("chinese_average", "chinese_f1", "chinese_exact"),
         layout=asked,
         splits={
-            "train": (("cmrc2018_train.json",),),
-            "validation": (("cmrc2018_dev.json",),),
+            "train": (("cmrc2018_train.json",), *_TRAIN),
+            "validation": (("cmrc2018_dev.json",), *_VALIDATION),
             "test": (("cmrc2018_trial.json",),),
         },
         folders=("cmrc2018",),
         rows={"train": 10142, "validation": 3219, "test": 1002},
     ),
 )
-"""The servers keep the test sets of SQuAD and CMRC 2018; CMRC's trial set stands in for one."""
+"""The servers keep the test sets of SQuAD and CMRC 2018; CMRC's trial set stands in for one. Files of your own in one
+of these layouts are called train.json(l) and dev.json(l)."""
