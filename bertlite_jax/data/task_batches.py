@@ -39,8 +39,7 @@ class Layout(NamedTuple):
     batch: Batch
     """rows [R]; tokens, segments, positions, token_types [R, L]; cls [R, P]; labels and weights [R, P], labels
     [R, P, C] where they are numbers, [R, P, 2] for spans (start, end), both [R, L] for tags; choices [R, P] for
-    multiple choice: 1.. for the windows of
-    one example, 0 for none. All int32 but for numbers and weights."""
+    multiple choice: 1.. for the windows of one example, 0 for none. All int32 but for numbers and weights."""
     windows: np.ndarray
     """[R, P] int64, numbers of windows in the split; -1 for none."""
 
