@@ -132,8 +132,11 @@ class Embeddings(nn.Module):
             self.token_type = Table(c.token_types, c.embed_size, normal)
         self.norm = Norm(c.norm_epsilon)
 
-    def __call__(self, tokens: Array, positions: Array, token_types: Array, keys: Array | None) -> Array:
-        x = self.word(tokens) + self.position(positions)
+    def __call__(
+        self, tokens: Array, positions: Array, token_types: Array, keys: Array | None, shift: Array | None = None
+    ) -> Array:
+        words = self.word(tokens)
+        x = (words if shift is None else words + shift) + self.position(positions)
         if self.config.token_types:
             x = x + self.token_type(token_types)
         return dropout(self.norm(x), _keys_for(keys, _EMBEDDING_SITE), self.config.hidden_dropout)
@@ -235,13 +238,21 @@ class Layers(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, attend: Attend, keys: Array | None, collect: bool = False
+        self,
+        x: Array,
+        attend: Attend,
+        keys: Array | None,
+        collect: bool = False,
+        span: tuple[int, int] | None = None,
     ) -> tuple[Array, Array | None]:
-        """Returns the last hidden states and, with `collect`, those after every layer, [N, B, L, D]."""
+        """Returns the last hidden states and, with `collect`, those after every layer, [N, B, L, D].
+
+        Of `span` (first, last) only the layers from `first` to before `last` are applied.
+        """
         c = self.config
         inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
         parts = {name: self.param(name, inits[name], c, stack) for name, stack in c.stack_sizes.items()}
-        return _apply_layers(parts, x, attend, keys, c, self.compute, collect)
+        return _apply_layers(parts, x, attend, keys, c, self.compute, collect, span)
 
 
 def _apply_layers(
@@ -252,6 +263,7 @@ def _apply_layers(
     config: settings.Model,
     compute: Compute,
     collect: bool,
+    span: tuple[int, int] | None,
 ) -> tuple[Array, Array | None]:
     groups, depth = config.share_groups, config.num_layers // config.share_groups
     shared = {name: parts[name] for name in config.shared_parts}
@@ -263,6 +275,8 @@ def _apply_layers(
         return block({**shared_part, **own_part}, x, attend, _keys_for(keys, number), config, compute)
 
     layer = _remat(layer, config)
+    if span is not None:
+        layer = _only(layer, _LAYER_SITES + span[0], _LAYER_SITES + span[1])
 
     def group(x: Array, stacked: Any) -> tuple[Array, Array | None]:
         shared_part, own_parts, group_numbers = stacked
@@ -275,6 +289,16 @@ def _apply_layers(
 
     x, states = jax.lax.scan(group, x, (shared, own, numbers), unroll=groups if config.unroll else 1)
     return x, None if states is None else states.reshape(config.num_layers, *x.shape)
+
+
+def _only(layer: Any, first: int, last: int) -> Any:
+    """Applies a layer whose number is at least `first` and below `last`; the others cost nothing."""
+
+    def maybe(shared_part: dict, x: Array, own_part: dict, number: Array) -> Array:
+        inside = (number >= first) & (number < last)
+        return jax.lax.cond(inside, layer, lambda shared, x, own, number: x, shared_part, x, own_part, number)
+
+    return maybe
 
 
 def _remat(layer: Any, config: settings.Model) -> Any:
@@ -302,11 +326,24 @@ class Encoder(nn.Module):
         if c.norm == "pre":
             self.final_norm = Norm(c.norm_epsilon)
 
-    def _embed(self, tokens: Array, positions: Array, token_types: Array, keys: Array | None) -> Array:
-        x = self.embeddings(tokens, positions, token_types, keys)
+    def embed(
+        self, tokens: Array, positions: Array, token_types: Array, keys: Array | None, shift: Array | None = None
+    ) -> Array:
+        """The projected embeddings [B, L, D]; `shift` [B, L, E] is added to the word vectors."""
+        x = self.embeddings(tokens, positions, token_types, keys, shift)
         if self.config.projected:
             x = self.projection(x)
         return x.astype(dense.activation_dtype(self.compute))
+
+    def apply_layers(
+        self, x: Array, segments: Array, keys: Array | None, first: int = 0, last: int | None = None
+    ) -> Array:
+        """Layers `first` to before `last` (None: all that follow), and after the last of all the final norm if any."""
+        layers = self.config.num_layers
+        last = layers if last is None else last
+        span = None if (first, last) == (0, layers) else (first, last)
+        x, _ = self.layers(x, self._attend_in(segments), keys, span=span)
+        return self.final_norm(x) if self.config.norm == "pre" and last == layers else x
 
     def _attend_in(self, segments: Array) -> Attend:
         """Attention for rows with these segments; the mask is made once and used by all layers."""
@@ -333,13 +370,11 @@ class Encoder(nn.Module):
         Returns:
           [B, L, D].
         """
-        x = self._embed(tokens, positions, token_types, dropout_keys)
-        x, _ = self.layers(x, self._attend_in(segments), dropout_keys)
-        return self.final_norm(x) if self.config.norm == "pre" else x
+        return self.apply_layers(self.embed(tokens, positions, token_types, dropout_keys), segments, dropout_keys)
 
     def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
         """The projected embeddings and the states after each layer: N + 1 arrays [B, L, D]."""
-        x = self._embed(tokens, positions, token_types, None)
+        x = self.embed(tokens, positions, token_types, None)
         last, states = self.layers(x, self._attend_in(segments), None, collect=True)
         states = [x, *jnp.asarray(states)]
         if self.config.norm == "pre":

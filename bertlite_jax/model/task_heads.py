@@ -74,11 +74,27 @@ class TaskModel(nn.Module):
           for `span` (start, end). Logits at padding mean nothing. Of a conditioned `span`: see `span_heads`.
         """
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
-        if dropout_keys is not None:
-            dropout_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(dropout_keys, _HEAD_SITE)
         if self.head.conditioned:
-            return self.task(hidden, segments, positions, token_types, cls, starts, dropout_keys)
-        return self.task(self.pooled(hidden, cls) if self.head.pooled else hidden, dropout_keys)
+            return self.task(hidden, segments, positions, token_types, cls, starts, _head_keys(dropout_keys))
+        return self.answer(self.pooled(hidden, cls) if self.head.pooled else hidden, dropout_keys)
+
+    # The same in parts, for training that changes something in between.
+
+    def embed(
+        self, tokens: Array, positions: Array, token_types: Array, keys: Array | None, shift: Array | None = None
+    ) -> Array:
+        """As `Encoder.embed`: [B, L, D]."""
+        return self.encoder.embed(tokens, positions, token_types, keys, shift)
+
+    def apply_layers(
+        self, x: Array, segments: Array, keys: Array | None, first: int = 0, last: int | None = None
+    ) -> Array:
+        """As `Encoder.apply_layers`: [B, L, D] -> [B, L, D]."""
+        return self.encoder.apply_layers(x, segments, keys, first, last)
+
+    def answer(self, states: Array, dropout_keys: Array | None) -> Array:
+        """Logits of pooled states [B, P, D], or of hidden states [B, L, D] for `tag` and independent `span`."""
+        return self.task(states, _head_keys(dropout_keys))
 
     def pooled(self, hidden: Array, cls: Array) -> Array:
         """Dense and the head's activation on the state of each [CLS]: [B, L, D], [B, P] -> [B, P, D] float32."""
@@ -87,6 +103,10 @@ class TaskModel(nn.Module):
     def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
         """Projected embeddings and the output of every layer: N + 1 arrays [B, L, D]."""
         return self.encoder.hidden_states(tokens, segments, positions, token_types)
+
+
+def _head_keys(keys: Array | None) -> Array | None:
+    return None if keys is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _HEAD_SITE)
 
 
 def _activate(x: Array, head: settings.Head) -> Array:

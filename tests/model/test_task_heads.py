@@ -95,3 +95,24 @@ def test_dropout_draws_anew_for_each_key_and_none_without(case):
 def test_a_head_that_does_not_fit_is_refused(head, model, message):
     with pytest.raises(UserError, match=message):
         check_head(head, model)
+
+
+@pytest.mark.parametrize(("share", "norm"), [("none", "post"), ("all", "post"), ("ffn", "pre")])
+def test_a_model_in_parts_is_the_whole_model(share: str, norm: str):
+    """Embedding, the layers up to one, those after it, the pooled state and the head, one after the other."""
+    head = Head(labels=("a", "b", "c"))
+    config = dataclasses.replace(SMALL, share=share, norm=norm, num_layers=4, share_groups=2)
+    model = TaskModel(config, head)
+    tokens, segments, positions, types, cls = (np.asarray(value, np.int32) for value in INPUTS.values())
+    params = jax.jit(lambda key: model.init(key, tokens, segments, positions, types, cls))(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 2)
+
+    def in_parts(cut: int) -> jax.Array:
+        x = model.apply(params, tokens, positions, types, keys, method="embed")
+        x = model.apply(params, x, segments, keys, 0, cut, method="apply_layers")
+        x = model.apply(params, x, segments, keys, cut, method="apply_layers")
+        return model.apply(params, model.apply(params, x, cls, method="pooled"), keys, method="answer")
+
+    whole = jax.jit(lambda: model.apply(params, tokens, segments, positions, types, cls, keys))()
+    for cut in (0, 1, 3):
+        np.testing.assert_allclose(jax.jit(in_parts, static_argnums=0)(cut), whole, atol=2e-6)
