@@ -173,18 +173,24 @@ class _FinetuneOptions:
     init: str
     """The encoder: a run's work directory, a folder of transformers, or one that convert.py wrote."""
     task: str = ""
-    """Name of the task, such as sst2; by default the recipe's data.task."""
+    """Name of the task, such as sst2; by default the recipe's data.task. A recipe may have other settings for it."""
     data: str = ""
-    """Folder with the task's files; by default the recipe's data.folder."""
+    """Folder with the task's files, or without a task a CSV, TSV or JSONL file; by default the recipe's data.folder."""
     seeds: int = 1
     """Train so many times, with run.seed and those that follow it; reports median, least and greatest."""
+    sweep: bool = False
+    """Train at each of --sweep-rates and --sweep-batches, and report all and the best; goes on where it stopped."""
+    sweep_rates: tuple[float, ...] = (5e-5, 4e-5, 3e-5, 2e-5)
+    """Learning rates of the sweep."""
+    sweep_batches: tuple[int, ...] = (16, 32)
+    """Examples in a batch of the sweep."""
     overwrite: bool = False
     """Start anew where the work directory holds a run."""
 
 
 def _finetune(args: Sequence[str]) -> None:
     memory.keep_freed_memory()
-    config, rest, prog = _config_file("finetune", args, settings.Finetune)
+    config, rest, prog = _config_file("finetune", args, settings.Finetune, _value_of("--task", args))
     missing = tyro.MISSING
     options = tyro.cli(
         _FinetuneOptions,
@@ -192,21 +198,36 @@ def _finetune(args: Sequence[str]) -> None:
         prog=prog,
         default=_FinetuneOptions(config=config, workdir=missing, init=missing),
     )
-    from bertlite_jax.jobs import finetune as job
+    from bertlite_jax.jobs import finetune_many
+    from bertlite_jax.jobs.finetune import finetune
 
     named = {"task": options.task, "folder": options.data}
     data = dataclasses.replace(options.config.data, **{name: value for name, value in named.items() if value})
     config = dataclasses.replace(options.config, data=data)
     if options.seeds < 1:
         raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
-    if options.seeds == 1:
-        summary = job.finetune(config, options.workdir, options.init, options.overwrite)
+    where = options.workdir, options.init
+    if options.sweep:
+        rates, batches = options.sweep_rates, options.sweep_batches
+        summary = finetune_many.finetune_sweep(config, *where, rates, batches, options.seeds, options.overwrite)
+        _print_rows("points of the sweep", summary.get("points", ()))
+    elif options.seeds > 1:
+        summary = finetune_many.finetune_seeds(config, *where, options.seeds, options.overwrite)
     else:
-        summary = job.finetune_seeds(config, options.workdir, options.init, options.seeds, options.overwrite)
+        summary = finetune(config, *where, options.overwrite)
     _print_figures("summary", summary)
 
 
-def predict(run: _Run, /, input: str = "-", batch: int = 512) -> None:
+def predict(
+    run: _Run,
+    /,
+    input: str = "-",
+    batch: int = 512,
+    task: str = "",
+    data: str = "",
+    split: str = "test",
+    submission: str = "",
+) -> None:
     """Answers texts with a fine-tuned model, as JSON lines on standard output.
 
     Args:
@@ -214,7 +235,18 @@ def predict(run: _Run, /, input: str = "-", batch: int = 512) -> None:
       input: File with a text a line, or JSON objects {"text", "pair"}, {"text", "choices"} or {"words"}; - reads
         standard input.
       batch: Lines that are read and answered together.
+      task: Answer a split of this task instead, and score it where it has labels.
+      data: Folder with the task's files.
+      split: Of the task.
+      submission: Folder for the file that the task's server takes, instead of JSON lines.
     """
+    if task:
+        from bertlite_jax.jobs.predict_split import predict_split
+
+        predict_split(run, task, data, split, sys.stdout, submission)
+        return
+    if data or submission:
+        raise UserError("predict: --data and --submission want --task")
     from bertlite_jax.jobs.predict import predict as job
 
     job(run, input, sys.stdout, batch)
@@ -283,22 +315,27 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
 # --- Benchmarks ------------------------------------------------------------------------------------------------------
 
 
-_BENCH_HELP = """usage: bertlite bench {data,train,infer,family} ...
+_BENCH_HELP = """usage: bertlite bench {data,train,infer,family,finetune,predictions} ...
 
-  data     how fast batches are made of a corpus
-  train    how fast a model trains, beside PyTorch with --peer
-  infer    how fast a model answers, in every runtime and arithmetic that is installed
-  family   what each published shape costs to store, to train and to ask, beside BERT-base
+  data         how fast batches are made of a corpus
+  train        how fast a model trains, beside PyTorch with --peer
+  infer        how fast a model answers, in every runtime and arithmetic that is installed
+  family       what each published shape costs to store, to train and to ask, beside BERT-base
+  finetune     how fast and how well a task is learnt, beside transformers in PyTorch
+  predictions  whether transformers gives a task model's answers from what to-hf writes of it
 
 bertlite bench infer --help, and so on, explains the options.
 """
+
+
+_BENCHMARKS = ("data", "train", "infer", "family", "finetune", "predictions")
 
 
 def _bench(args: Sequence[str]) -> None:
     if args and args[0] in ("-h", "--help"):
         print(_BENCH_HELP)
         return
-    name, rest = _choose("bench", args, dict.fromkeys(("data", "train", "infer", "family")))
+    name, rest = _choose("bench", args, dict.fromkeys(_BENCHMARKS))
     job = getattr(importlib.import_module(f"bertlite_jax.jobs.bench_{name}"), f"bench_{name}")
     tyro.cli(job, args=rest, prog=f"bertlite bench {name}")
 
@@ -329,7 +366,7 @@ _HELP = """usage: bertlite JOB ...
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file
-  bench       measure: bertlite bench data | train | infer | family
+  bench       measure: bertlite bench data | train | infer | family | ...
   quickstart  all of it on bundled text, in minutes
 
 bertlite JOB --help explains the job's options.
@@ -371,13 +408,23 @@ def _choose(what: str, args: Sequence[str], known: dict[str, Any]) -> tuple[str,
     return args[0], list(args[1:])
 
 
-def _config_file(job: str, args: Sequence[str], kind: type) -> tuple[Any, list[str], str]:
+def _value_of(option: str, args: Sequence[str]) -> str:
+    """Of an option that decides what the others' defaults are; the parser checks it later."""
+    for place, text in enumerate(args):
+        if text == option:
+            return args[place + 1] if place + 1 < len(args) else ""
+        if text.startswith(f"{option}="):
+            return text.removeprefix(f"{option}=")
+    return ""
+
+
+def _config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:
     """The config that the first argument names, the remaining arguments, and what `--help` calls the command."""
     if not args or args[0].startswith("-"):
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
         raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
-    config = config_files.load_file(args[0])
+    config = config_files.load_file(args[0], task)
     if not isinstance(config, kind):
         raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} wants a {kind.__name__}")
     return config, list(args[1:]), f"bertlite {job} {args[0]}"
@@ -389,12 +436,23 @@ def _print_figures(title: str, figures: dict[str, Any]) -> None:
 
     table = Table("figure", "value", title=title)
     for name, value in figures.items():
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) and not (isinstance(value, list) and value and isinstance(value[0], dict)):
             table.add_row(name, _shown(value))
     Console().print(table)
 
 
-def _shown(value: object) -> str:
+def _print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "folder"))
+    table = Table(*names, title=title)
+    for row in rows:
+        table.add_row(*(_shown(row[name], "g") if name in row else "" for name in names))
+    Console().print(table)
+
+
+def _shown(value: object, number: str = ",.4f") -> str:
     if isinstance(value, float):
-        return f"{value:,.4f}"
+        return f"{value:{number}}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -472,7 +472,7 @@ class Examples:
     task: str = ""
     """Name of the task; `--task`."""
     folder: str = ""
-    """Where its files lie, in the official layout; `--data`."""
+    """Where its files lie, in the official layout; without a task a file of your own, CSV, TSV or JSONL; `--data`."""
     length: int = 128
     """Tokens of an example at most, specials included; longer ones lose their end and are counted."""
     batch_examples: int = 32
@@ -485,6 +485,18 @@ class Examples:
     """Only the first so many of the training examples; 0: all."""
     validation_examples: int = 0
     """Only the first so many of the validation examples; 0: all."""
+    validation_file: str = ""
+    """Of your own data: what decides which model is best; without it a part of the training file is held out."""
+    validation_fraction: float = 0.1
+    """Share of the training file that is held out where there is no validation file."""
+    kind: Literal["classify", "multi_label", "regression", "choose", "tag"] = "classify"
+    """Of your own data: what is predicted."""
+    text_column: str = ""
+    """Column or field of the (first) text; empty: the first of the usual names, such as text or sentence1."""
+    pair_column: str = ""
+    """Column or field of the second text; empty: the first of the usual names, or single texts."""
+    label_column: str = ""
+    """Column or field of the label; empty: the first of the usual names."""
     window_step: int = 128
     """Of questions about a text that is longer than a row: tokens from one window on it to the next."""
     question_length: int = 64
@@ -505,6 +517,8 @@ class Adapt:
     """Write the layers out instead of scanning: faster steps, slower compilation."""
     layer_decay: float = 1.0
     """Each layer learns at this multiple of the rate of the layer above it; 1: all alike. Not with shared layers."""
+    keep_head: bool = False
+    """Start with the head of `--init` too, which must have the same labels in any order; else only with its encoder."""
     freeze_layers: int = 0
     """Embeddings and this many of the lowest layers stay as they are; -1: the whole encoder, only the head learns."""
 
@@ -535,6 +549,12 @@ class TuneRun:
     """Newest checkpoints that are kept, beside the best model."""
     tensorboard: bool = False
     """Write event files beside metrics.jsonl."""
+    average: Literal["none", "ema", "tail"] = "none"
+    """Score and keep an average of the weights: exponential moving, or the mean of the last updates' (`tail`)."""
+    average_decay: float = 0.99
+    """Of `ema`: how much of the average stays in an update."""
+    average_steps: int = 0
+    """Of `tail`: so many updates at the end; 0: a quarter of them all. Before them the weights are the last ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -569,7 +589,9 @@ def check_finetune(config: Finetune) -> None:
     _positive(run, "run", ("log_every", "keep_last"))
     _not_negative(data, "data", ("row_length", "train_examples", "validation_examples"))
     _not_negative(optim, "optim", ("warmup_steps", "weight_decay", "clip_norm"))
-    _not_negative(run, "run", ("epochs", "steps", "devices", "eval_every", "checkpoint_every", "patience"))
+    counts = ("epochs", "steps", "devices", "eval_every", "checkpoint_every", "patience", "average_steps")
+    _not_negative(run, "run", counts)
+    _share(run, "run", ("average_decay",))
     _share(optim, "optim", ("beta1", "beta2"))
     _share(run, "run", ("warmup_fraction",))
     _share(config.head, "head", ("dropout",))
@@ -585,6 +607,8 @@ def check_finetune(config: Finetune) -> None:
         raise UserError(f"config: adapt.layer_decay = {adapt.layer_decay} must be greater than 0 and at most 1")
     if adapt.freeze_layers < -1:
         raise UserError(f"config: adapt.freeze_layers = {adapt.freeze_layers} must be at least -1")
+    if not 0 < data.validation_fraction < 1:
+        raise UserError(f"config: data.validation_fraction = {data.validation_fraction} must lie between 0 and 1")
     if data.length < 8:
         raise UserError(f"config: data.length = {data.length} is too short for a text with its specials; at least 8")
     if data.row_length and data.row_length < data.length:

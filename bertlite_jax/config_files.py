@@ -19,8 +19,8 @@ from typing import Any
 from bertlite_jax.config import Pretrain, UserError, fields_close_to
 
 
-def load_file(path: str) -> Any:
-    """The object named `config` of a Python config file."""
+def load_file(path: str, task: str = "") -> Any:
+    """The object named `config` of a Python config file, or what its dict `tasks` has for the task."""
     if not pathlib.Path(path).is_file():
         near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
         raise UserError(f"config: {path} does not exist; {fields_close_to(path, near)}")
@@ -35,7 +35,7 @@ def load_file(path: str) -> Any:
         raise UserError(f"config: {where}: {reason}") from error
     if "config" not in names:
         raise UserError(f"config: {path} does not assign the name `config`")
-    return names["config"]
+    return names.get("tasks", {}).get(task, names["config"])
 
 
 def to_json(config: Any) -> str:

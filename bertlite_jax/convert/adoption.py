@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bertlite_jax.config import UserError
-from bertlite_jax.convert import huggingface, parameters, tensorflow, weights
+from bertlite_jax.convert import huggingface, parameters, sources, tensorflow, weights
 from bertlite_jax.convert.folders import output_errors
 from bertlite_jax.convert.weights import Weights, read_json
 from bertlite_jax.data import tokenizer as tokenizers
@@ -83,6 +83,21 @@ def import_tf(
     seen = f"several vocabularies ({', '.join(path.name for path in beside)})" if beside else "no vocabulary"
     missing = f"{prefix.parent} has {seen}"
     return _import(loaded, found, missing, str(prefix), out, tokenizer, overwrite)
+
+
+@contextlib.contextmanager
+def open_weights(path: Path) -> Iterator[Weights]:
+    """As `sources.load`; a folder of `transformers` comes with its vocabulary, adopted for as long as the block lasts.
+
+    Raises:
+      UserError: all that `sources.load` and `import_hf` refuse.
+    """
+    loaded = sources.load(path)
+    if loaded.tokenizer is not None or not any((pathlib.Path(path) / name).is_file() for name in _HF_FILES):
+        yield loaded
+        return
+    with _adopted("auto", pathlib.Path(path)) as adopted:
+        yield fit_vocabulary(loaded, adopted, str(path))[0] if adopted else loaded
 
 
 def _import(

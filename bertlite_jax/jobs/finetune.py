@@ -12,25 +12,27 @@ import functools
 import json
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from bertlite_jax import config as settings
-from bertlite_jax.config import Diverged, Finetune, Finetuned
-from bertlite_jax.convert import parameters, weights
-from bertlite_jax.data import task_batches
-from bertlite_jax.jobs import stopping, task_examples, task_model, workdir
-from bertlite_jax.model import precision
-from bertlite_jax.model.task_heads import TaskModel
+from bertlite_jax.config import Diverged, Finetune, UserError
+from bertlite_jax.convert import adoption, parameters, weights
+from bertlite_jax.jobs import stopping, task_examples, task_model, tuning_setup, workdir
+from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.report import metrics
-from bertlite_jax.train import checkpoint, layer_rates, optim, schedules, sharding, state, task_loss, warm_start
-from bertlite_jax.train.step import make_step
+from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
+from bertlite_jax.train.state import TrainState
 
 BEST = "best"
 """Folder of the best model in a work directory, as `weights.save` writes it."""
+
+Meta = dict[str, Any]
+"""What a checkpoint holds besides arrays: `best` (step and figures), `waited` (evaluations since), `done`, and of the
+steps but the first after each start, which compile, `seconds` and `examples`."""
 
 
 def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> dict[str, Any]:
@@ -39,7 +41,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     Args:
       config: the recipe, with the task and its folder.
       run: the work directory: config.json, metrics.jsonl, checkpoints/, best/, tokenizer/, summary.json.
-      init: where the encoder comes from: a run, a folder of `transformers`, one of `convert.py from-hf`.
+      init: where the encoder comes from: a run, a folder of `transformers`, one of `convert.py from-hf`, or another
+        task's model (`task_model.take_over` says what of it is taken).
       overwrite: start anew where the directory holds a run.
 
     Returns:
@@ -50,221 +53,124 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
       UserError: anything that can be seen to be wrong before the first step.
       Diverged: a loss that is no number.
     """
-    # --- Check everything that can be checked before the data ------------------------------------------------------
-    folder = pathlib.Path(run)
     settings.check_finetune(config)
-    mesh = task_examples.make_mesh(config.run.devices)
-    task = task_examples.task_named(config.data.task)
-    started = task_model.take_over(config, task.head, init)
-    full, head = started.config, started.config.head
-    compute = precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
-    model = TaskModel(full.model, head, compute)
+    if not init:
+        raise UserError("finetune: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
+    folder = pathlib.Path(run)
+    with adoption.open_weights(init) as given:
+        setup = tuning_setup.prepare(config, given, init)
+        resumed = workdir.open_workdir(folder, setup.start.config, overwrite, workdir.environment(), print)
+        workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
+        return _train(setup, folder, resumed)
 
-    # --- Examples ---------------------------------------------------------------------------------------------------
-    train, valid = task_examples.open_splits(task, config.data, head, started.tokenizer)
-    task_examples.check_training(train.encoded, head)
-    batch = config.data.batch_examples
-    per_epoch = task_batches.batches_in_epoch(train.encoded.counts["examples"], batch)
-    steps = config.run.steps or max(1, round(config.run.epochs * per_epoch))
-    eval_every = config.run.eval_every or min(per_epoch, steps)
-    shape = task_batches.plan(
-        train.encoded, batch, config.data.pack, config.data.row_length, -(-steps // per_epoch), config.run.seed
+
+def _train(setup: Setup, folder: pathlib.Path, resumed: bool) -> dict[str, Any]:
+    # --- State, step, evaluation -------------------------------------------------------------------------------
+    optimizer, step_fn = tuning_setup.make_optimizer_and_step(setup)
+    init_params = functools.partial(task_model.init_params, setup.model)
+    held = state.init_state(init_params, optimizer, setup.start.config.run.seed, setup.mesh)
+    evaluate = task_examples.open_evaluation(
+        setup.task, setup.start.config, setup.model, setup.mesh, setup.shape.length, setup.start.tokenizer.pad_id
     )
-    unit = mesh.size * config.optim.micro_batches
-    shape = shape._replace(rows=-(-shape.rows // unit) * unit)
-    notes = task_examples.describe(train, valid, head) | {"real_share": _real_share(train, per_epoch, shape)}
+    print(tuning_setup.announcement(setup, held.params))
 
-    # --- Work directory -----------------------------------------------------------------------------------------
-    resumed = workdir.open_workdir(folder, full, overwrite, workdir.environment(), print)
-    workdir.copy_tokenizer(started.tokenizer.folder, folder)
-
-    # --- State, step ----------------------------------------------------------------------------------------------
-    init_params = functools.partial(task_model.init_params, model)
-    shapes = jax.eval_shape(init_params, jax.random.key(0))
-    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
-    settled = dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
-    optimizer = optim.make_optimizer(settled, steps, batch, shapes)
-    optimizer = _with_depths(optimizer, config, full.model.num_layers, shapes)
-    held = state.init_state(init_params, optimizer, config.run.seed, mesh)
-    step_fn = make_step(
-        prepare=task_loss.make_prepare(),
-        loss=task_loss.make_loss(model.apply, head, full.model),
-        optimizer=optimizer,
-        learning_rate=schedules.schedule(settled, steps, batch),
-        mesh=mesh,
-        micro_batches=config.optim.micro_batches,
-        seed=config.run.seed,
-        unroll=full.model.unroll,
-    )
-    evaluate = task_examples.open_evaluation(task, full, model, mesh, shape.length, started.tokenizer.pad_id)
-    print(
-        f"finetune: {task.name} from {init}: {state.count_parameters(held.params):,} parameters, {mesh.size} x "
-        f"{mesh.devices.flat[0].device_kind}, products in {compute}\n"
-        f"finetune: {steps:,} steps of {batch} of {train.encoded.counts['examples']:,} examples (an epoch is "
-        f"{per_epoch:,}) in {shape.rows} rows of {shape.length} tokens, {notes['real_share']:.0%} of them real"
-    )
-
-    # --- Go on where the last run stopped: own checkpoint, else the given encoder ----------------------------------
+    # --- Go on where the last run stopped: own checkpoint, else the given encoder ------------------------------------
     good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
-    meta: dict[str, Any] = {"best": None, "waited": 0, "done": False, "seconds": 0.0, "examples": 0}
-    if good is not None:
-        params, opt, meta = checkpoint.restore(
-            folder / "checkpoints", good, state.shapes_of(held.params, mesh), state.shapes_of(held.opt, mesh)
-        )
-        held = state.TrainState(step=jax.device_put(np.int32(good), sharding.replicated(mesh)), params=params, opt=opt)
-        print(f"finetune: going on from step {good} of {folder}")
-        if meta["best"] and meta["best"]["step"] == good:  # A kill may have come before it was written.
-            _keep_best(folder, params, full, started.tokenizer)
-    else:
-        given = parameters.pad_vocabulary(started.params, full.model)
-        params, said = warm_start.merge(held.params, given, init)
-        for note in said:
-            print(note)
-        held = dataclasses.replace(held, params=jax.device_put(params, sharding.replicated(mesh)))
+    held, meta = _fresh(setup, held) if good is None else _restored(setup, held, folder, good)
     start = good or 0
     workdir.truncate_metrics(folder / "metrics.jsonl", start)
+    summary = folder / "summary.json"
+    if meta["done"] and summary.is_file():
+        return json.loads(summary.read_text(encoding="utf-8"))
 
-    # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
+    # --- The loop, the summary ---------------------------------------------------------------------------------
     clock = metrics.Clock()
-    stopped, pending, dealt, epoch = False, None, np.zeros((0, 0)), -1
+    stopped = False
+    if not meta["done"]:
+        held, meta, stopped = _loop(setup, folder, held, meta, start, step_fn, evaluate, clock)
+    if stopped and not meta["done"]:
+        number = int(held.step)
+        print(f"finetune: stopped by a signal after step {number}, which is saved; the same command goes on from there")
+        return {"stopped": True, "steps": number}
+    figures = _summary(setup, folder, held, meta, evaluate, clock)
+    workdir.write_json(summary, figures)
+    return figures
+
+
+# --- The loop --------------------------------------------------------------------------------------------------------
+
+
+def _loop(
+    setup: Setup,
+    folder: pathlib.Path,
+    held: TrainState,
+    meta: Meta,
+    start: int,
+    step_fn: Callable[..., Any],
+    evaluate: task_examples.Evaluate,
+    clock: metrics.Clock,
+) -> tuple[TrainState, Meta, bool]:
+    """Dispatches step n, then reads the metrics of step n - 1. Returns whether a signal stopped it, too."""
+    run, first = setup.start.config.run, setup.task.metrics[0]
+    eval_every = run.eval_every or min(setup.per_epoch, setup.steps)
+    before, pending, stopped = (meta["seconds"], meta["examples"]), None, False
+    timed, batches = 0, tuning_setup.Batches(setup)
     with contextlib.ExitStack() as on_leaving:
         stop_wanted = on_leaving.enter_context(stopping.stop_signals())
-        display = on_leaving.enter_context(metrics.progress(steps, start))
-        writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
+        display = on_leaving.enter_context(metrics.progress(setup.steps, start))
+        writer = metrics.open_writer(folder, run.tensorboard, start + 1)
         on_leaving.callback(metrics.close, writer)
-        saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, 0)
+        saved = checkpoint.open_checkpoints(folder / "checkpoints", run.keep_last, 0)
         on_leaving.callback(checkpoint.finish, saved)
 
         def settle(number: int, values: dict[str, jax.Array]) -> None:
             """Reads the metrics of an update that was dispatched earlier; guards, logs."""
-            with clock.measure("step"):
-                line = _readable({name: float(value) for name, value in jax.device_get(values).items()})
-            if not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"])):
-                raise Diverged(
-                    f"finetune: step {number}: loss {line['loss']:g}, gradient norm {line['grad_norm']:g}; lower "
-                    "optim.learning_rate; another config needs --overwrite or another --workdir"
-                )
-            if number % config.run.log_every == 0 or number == steps:
+            line = _readable({name: float(value) for name, value in jax.device_get(values).items()})
+            _check_finite(number, line)
+            if number % run.log_every == 0 or number == setup.steps:
                 metrics.write(writer, number, line)
                 display.show(number, line)
 
-        for number in range(start + 1, steps + 1 if not meta["done"] else 0):
-            with clock.measure("data"):
-                if (number - 1) // per_epoch != epoch:
-                    epoch = (number - 1) // per_epoch
-                    dealt = task_batches.deal(train.encoded.sizes, batch, config.run.seed, epoch)
-                index = (number - 1) % per_epoch
-                layout = task_batches.batch_at(
-                    train.encoded, dealt, index, shape, head, config.data.pack, started.tokenizer.pad_id
-                )
-                rows = sharding.put_batch(layout.batch, mesh)
-            with clock.measure("compile" if number == start + 1 else "step"):
+        for number in range(start + 1, setup.steps + 1):
+            compiles = number == start + 1
+            with clock.measure("compile" if compiles else "data"):
+                rows, examples = batches.at(number)
+            with clock.measure("compile" if compiles else "step"):
                 held, new = step_fn(held, rows)
-            meta["examples"] += int((dealt[index] >= 0).sum())
-            if pending is not None:
-                settle(number - 1, pending)
+                if compiles:
+                    jax.block_until_ready(new)
+                if pending is not None:
+                    settle(number - 1, pending)
+            timed += 0 if compiles else examples
             pending = new
             checkpoint.maybe_seal(saved)
 
-            stopped, last = stop_wanted(number), number == steps
+            stopped, last = stop_wanted(number), number == setup.steps
             evaluates = last or (number % eval_every == 0 and not stopped)
-            saves = config.run.checkpoint_every and number % config.run.checkpoint_every == 0
+            saves = run.checkpoint_every and number % run.checkpoint_every == 0
             if not (evaluates or stopped or saves):
                 continue
-            settle(number, pending)
-            pending = None
-            better = False
+            with clock.measure("step"):
+                settle(number, pending)
+            pending, better, shown = None, False, averaging.averaged(held.opt, held.params)
             if evaluates:
                 with clock.measure("evaluation"):
-                    figures = evaluate(held.params, valid)
+                    figures = evaluate(shown, setup.valid)
                 metrics.write(writer, number, {f"valid_{name}": value for name, value in figures.items()})
                 display.say(f"valid at step {number}: " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
-                score = figures[task.metrics[0]]
-                better = meta["best"] is None or score > meta["best"][task.metrics[0]]
+                better = meta["best"] is None or figures[first] > meta["best"][first]
                 meta |= {"best": {"step": number, **figures}, "waited": 0} if better else {"waited": meta["waited"] + 1}
-            patience = config.run.patience
-            meta["done"] = last or bool(patience and meta["waited"] >= patience)
             with clock.measure("checkpoint"):
                 spent = clock.seconds()
-                now = {"step": number, "seconds": meta["seconds"] + spent["step"] + spent["data"]}
-                checkpoint.save(saved, number, held.params, held.opt, meta | now)
+                meta["done"] = last or bool(run.patience and meta["waited"] >= run.patience)
+                meta |= {"seconds": before[0] + spent["step"] + spent["data"], "examples": before[1] + timed}
+                checkpoint.save(saved, number, held.params, held.opt, meta | {"step": number})
                 if better:  # Only after the checkpoint that knows of it, so that a kill in between is made good.
                     checkpoint.seal(saved)
-                    _keep_best(folder, held.params, full, started.tokenizer)
+                    _keep_best(setup, folder, shown)
             if stopped or meta["done"]:
                 break
-
-    # --- Summary -------------------------------------------------------------------------------------------------
-    number = int(held.step)
-    if stopped and not meta["done"]:
-        print(f"finetune: stopped by a signal after step {number}, which is saved; the same command goes on from there")
-        return {"stopped": True, "steps": number}
-    if good is not None and start == number and (folder / "summary.json").is_file():  # It had ended already.
-        return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    spent = clock.seconds()
-    seconds = meta["seconds"] + spent["step"] + spent["data"]
-    best = weights.load(folder / BEST).params
-    others = task_examples.other_validation_splits(task, config.data, head, started.tokenizer)
-    summary = {
-        "task": task.name,
-        "metric": task.metrics[0],
-        **{name: value for name, value in meta["best"].items() if name != "step"},
-        **{f"{split}_{name}": value for split, of in others.items() for name, value in evaluate(best, of).items()},
-        "best_step": meta["best"]["step"],
-        "steps": number,
-        "seed": config.run.seed,
-        "train_seconds": round(seconds, 1),
-        "examples_per_second": round(meta["examples"] / seconds, 2),
-        "batch_shape": list(shape[:2]),
-        **notes,
-        "parameters": state.count_parameters(held.params),
-        "compute": compute,
-        "time_shares": {name: round(share, 4) for name, share in clock.shares().items()},
-    }
-    workdir.write_json(folder / "summary.json", summary)
-    return summary
-
-
-def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite: bool = False) -> dict[str, Any]:
-    """The same recipe with several seeds, from `run.seed` on, each in a folder of its own; goes on where it stopped.
-
-    Returns:
-      Median, least and greatest of each figure of the task, and the folder of the best run by the first one; also in
-      `summary.json` of the work directory.
-    """
-    task = task_examples.task_named(config.data.task)
-    found = {}
-    for seed in range(config.run.seed, config.run.seed + seeds):
-        place = str(pathlib.Path(run) / f"seed-{seed}")
-        print(f"finetune: seed {seed} in {place}")
-        one = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        found[place] = finetune(one, place, init, overwrite)
-        if "stopped" in found[place]:
-            return found[place]
-    first = task.metrics[0]
-    summary: dict[str, Any] = {"task": task.name, "metric": first, "seeds": seeds}
-    for name in found[next(iter(found))]:
-        if name.startswith("valid") or name in task.metrics:
-            values = [figures[name] for figures in found.values()]
-            summary |= {name: float(np.median(values)), f"{name}_min": min(values), f"{name}_max": max(values)}
-    summary["best_run"] = max(found, key=lambda place: found[place][first])
-    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
-    return summary
-
-
-# --- Parts -----------------------------------------------------------------------------------------------------------
-
-
-def _with_depths(optimizer: Any, config: Finetune, num_layers: int, shapes: Any) -> Any:
-    """The optimizer as it is, or with rates by depth behind it: an identity would change what a checkpoint holds."""
-    if config.adapt.layer_decay == 1.0 and not config.adapt.freeze_layers:
-        return optimizer
-    return optax.chain(optimizer, layer_rates.scale_by_depth(config.adapt, num_layers, shapes))
-
-
-def _keep_best(folder: pathlib.Path, params: Any, config: Finetuned, tokenizer: Any) -> None:
-    kept = weights.Weights(jax.device_get(params), config.model, config.head, tokenizer)
-    weights.save(kept, folder / BEST, overwrite=True)
+    return held, meta, stopped
 
 
 def _readable(values: dict[str, float]) -> dict[str, float]:
@@ -272,6 +178,71 @@ def _readable(values: dict[str, float]) -> dict[str, float]:
     return line | {"accuracy": values["correct"] / max(values["weight"], 1.0)}
 
 
-def _real_share(train: task_examples.Split, per_epoch: int, shape: task_batches.Shape) -> float:
-    """Of the slots of an epoch, those that hold tokens."""
-    return train.encoded.counts["tokens"] / (per_epoch * shape.rows * shape.length)
+def _check_finite(number: int, line: dict[str, float]) -> None:
+    if not (math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"])):
+        raise Diverged(
+            f"finetune: step {number}: loss {line['loss']:g}, gradient norm {line['grad_norm']:g}; lower "
+            "optim.learning_rate; another config needs --overwrite or another --workdir"
+        )
+
+
+def _keep_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
+    config = setup.start.config
+    kept = weights.Weights(jax.device_get(params), config.model, config.head, setup.start.tokenizer)
+    weights.save(kept, folder / BEST, overwrite=True)
+
+
+# --- Beginning, going on, ending -------------------------------------------------------------------------------------
+
+
+def _fresh(setup: Setup, held: TrainState) -> tuple[TrainState, Meta]:
+    """What was drawn, with the given weights in place of what they replace."""
+    config = setup.start.config
+    given = parameters.pad_vocabulary(setup.start.params, config.model)
+    params, said = warm_start.merge(held.params, given, config.init)
+    for note in said:
+        print(note)
+    params = jax.device_put(params, sharding.replicated(setup.mesh))
+    meta = {"best": None, "waited": 0, "done": False, "seconds": 0.0, "examples": 0}
+    return dataclasses.replace(held, params=params), meta
+
+
+def _restored(setup: Setup, held: TrainState, folder: pathlib.Path, good: int) -> tuple[TrainState, Meta]:
+    place = folder / "checkpoints"
+    like = state.shapes_of(held.params, setup.mesh), state.shapes_of(held.opt, setup.mesh)
+    params, opt, meta = checkpoint.restore(place, good, *like)
+    step = jax.device_put(np.int32(good), sharding.replicated(setup.mesh))
+    print(f"finetune: going on from step {good} of {folder}")
+    if meta["best"] and meta["best"]["step"] == good:  # A kill may have come before it was written.
+        _keep_best(setup, folder, averaging.averaged(opt, params))
+    return TrainState(step=step, params=params, opt=opt), meta
+
+
+def _summary(
+    setup: Setup,
+    folder: pathlib.Path,
+    held: TrainState,
+    meta: Meta,
+    evaluate: task_examples.Evaluate,
+    clock: metrics.Clock,
+) -> dict[str, Any]:
+    config = setup.start.config
+    best = weights.load(folder / BEST).params
+    others = task_examples.other_validation_splits(setup.task, config.data, config.head, setup.start.tokenizer)
+    measured = bool(meta["seconds"] and meta["examples"])
+    return {
+        "task": setup.task.name,
+        "metric": setup.task.metrics[0],
+        **{name: value for name, value in meta["best"].items() if name != "step"},
+        **{f"{split}_{name}": value for split, of in others.items() for name, value in evaluate(best, of).items()},
+        "best_step": meta["best"]["step"],
+        "steps": int(held.step),
+        "seed": config.run.seed,
+        "train_seconds": round(meta["seconds"], 1),
+        "examples_per_second": round(meta["examples"] / meta["seconds"], 2) if measured else None,
+        "batch_shape": list(setup.shape[:2]),
+        **setup.notes,
+        "parameters": state.count_parameters(held.params),
+        "compute": setup.model.compute,
+        "time_shares": {name: round(share, 4) for name, share in clock.shares().items()},
+    }

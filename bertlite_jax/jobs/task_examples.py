@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Callable
+import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from bertlite_jax.config import Examples, Finetuned, Head, UserError, fields_close_to
-from bertlite_jax.data import features, task_batches, tasks
+from bertlite_jax.data import features, span_features, task_batches, tasks
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
-from bertlite_jax.jobs import task_model
+from bertlite_jax.jobs import span_examples, task_model
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -26,6 +28,8 @@ class Split(NamedTuple):
     encoded: features.Encoded
     examples: list[Example]
     """Only of splits that are scored; a training split is read once and not kept."""
+    questions: span_features.Questions | None = None
+    """Of tasks that ask for spans: passages and windows."""
 
 
 Evaluate = Callable[[Any, Split], dict[str, float]]
@@ -40,27 +44,73 @@ def make_mesh(devices: int) -> jax.sharding.Mesh:
         raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
 
 
+def task_of(data: Examples) -> tasks.Task:
+    """The task of the table, or of somebody's own file.
+
+    Raises:
+      UserError: a name that is in no table, nothing to read, or a head that this job does not train.
+    """
+    if not data.folder:
+        raise UserError("finetune: --data is missing; name the folder with the task's files, or a file of your own")
+    if not data.task:
+        return _own_task(data)
+    return task_named(data.task)
+
+
 def task_named(name: str) -> tasks.Task:
     """Raises UserError for a name that is in no table, or a head that this job does not train."""
     if name not in tasks.TASKS:
-        known = fields_close_to(name, list(tasks.TASKS)) if name else f"known: {', '.join(tasks.TASKS)}"
-        raise UserError(f"finetune: --task {name or 'is missing'} is no task; {known}")
+        raise UserError(f"finetune: --task {name} is no task; {fields_close_to(name, list(tasks.TASKS))}")
     task = tasks.TASKS[name]
-    if task.head.kind == "span":
-        raise UserError(f"finetune: {name} asks for spans, which this job does not train yet")
     if "train" not in task.splits:
         raise UserError(f"finetune: {name} has no training split; train a task of the same labels and predict this one")
     return task
 
 
+def _own_task(data: Examples) -> tasks.Task:
+    if not pathlib.Path(data.folder).is_file():
+        known = ", ".join(tasks.TASKS)
+        raise UserError(f"finetune: --task is missing, and --data {data.folder} is no file of your own; tasks: {known}")
+    return tasks.task_of_file(
+        data.folder,
+        data.validation_file,
+        kind=data.kind,
+        text=data.text_column,
+        pair=data.pair_column,
+        label=data.label_column,
+    )
+
+
 def open_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> tuple[Split, Split]:
     """The training split and the one that decides which model is best."""
-    if not data.folder:
-        raise UserError("finetune: --data is missing; name the folder with the task's files")
-    stream = itertools.islice(tasks.read(task, data.folder, "train"), data.train_examples or None)
-    encoded = features.encode(stream, tokenizer, head, data.length, f"{task.name} train")
-    decisive = next(name for name in task.splits if name.startswith("validation"))
+    stream = itertools.islice(examples_of(task, data, "train"), data.train_examples or None)
+    if head.kind == "span":
+        encoded = span_features.encode(stream, tokenizer, data, training=True, where=f"{task.name} train").encoded
+    else:
+        encoded = features.encode(stream, tokenizer, head, data.length, f"{task.name} train")
+    decisive = next((name for name in task.splits if name.startswith("validation")), "validation")
     return Split("train", encoded, []), _held_out(task, decisive, data, head, tokenizer)
+
+
+def examples_of(task: tasks.Task, data: Examples, split: str) -> Iterator[Example]:
+    """A stream. A file of your own without a validation file beside it gives both splits (`is_held_out`)."""
+    if not data.task and "validation" not in task.splits:
+        wanted = split != "train"
+        stream = tasks.read(task, data.folder, "train")
+        return (example for example in stream if is_held_out(example, data.validation_fraction) == wanted)
+    stream = tasks.read(task, data.folder, split)
+    # Nine of ten of its rows are wrong entities.
+    return tasks.balance(stream, seed=0) if (task.name, split) == ("record", "train") else stream
+
+
+def is_held_out(example: Example, fraction: float) -> bool:
+    """Whether an example belongs to the part that is held out: by a hash of its texts alone.
+
+    So the seed and the order of the file do not matter, and a text that comes twice is never on both sides.
+    """
+    texts = (example.text, example.pair or "", *example.choices, *example.words)
+    digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) < fraction * 2**64
 
 
 def other_validation_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> dict[str, Split]:
@@ -75,8 +125,12 @@ def other_validation_splits(task: tasks.Task, data: Examples, head: Head, tokeni
 
 
 def _held_out(task: tasks.Task, name: str, data: Examples, head: Head, tokenizer: Tokenizer) -> Split:
-    examples = list(itertools.islice(tasks.read(task, data.folder, name), data.validation_examples or None))
-    return Split(name, features.encode(examples, tokenizer, head, data.length, f"{task.name} {name}"), examples)
+    examples = list(itertools.islice(examples_of(task, data, name), data.validation_examples or None))
+    where = f"{task.name} {name}"
+    if head.kind == "span":
+        asked = span_features.encode(examples, tokenizer, data, training=False, where=where)
+        return Split(name, asked.encoded, examples, asked)
+    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples)
 
 
 def check_training(encoded: features.Encoded, head: Head) -> None:
@@ -95,7 +149,7 @@ def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
         for name, text in _WORTH_A_LINE.items():
             if number := split.encoded.counts.get(name):
                 print(f"finetune: {split.name}: {text.format(number=number)}")
-    if head.kind == "choose" or head.problem != "single_label":
+    if head.kind in ("choose", "span") or head.problem != "single_label":
         return counts
     seen, there = (np.unique(split.encoded.labels[split.encoded.labels >= 0]) for split in (train, valid))
     unseen = [head.labels[int(label)] for label in np.setdiff1d(there, seen)]
@@ -109,6 +163,7 @@ def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
 _WORTH_A_LINE = {
     "truncated": "{number:,} examples were longer than data.length and lost their end",
     "empty_texts": "{number:,} texts are empty; they are examples like the others",
+    "nothing_to_learn": "{number:,} questions have an answer that is not in their text; nothing is learnt from them",
     "words_cut_off": "{number:,} words stand behind data.length; they are not learnt from, and answered with O",
 }
 
@@ -121,6 +176,10 @@ def open_evaluation(
 
     def evaluate(params: Any, split: Split) -> dict[str, float]:
         layouts = task_batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
+        if split.questions:
+            found = span_examples.outputs_of(forward, params, split.questions, layouts, mesh)
+            answers = span_examples.predictions_of(split.questions, found, config.data.answer_length)
+            return span_examples.figures(task, split.examples, answers, head)
         outputs = task_model.outputs_of(forward, params, split.encoded, layouts, head, mesh)
         return task_metrics.score(task, split.examples, task_model.predictions(head, outputs, split.examples))
 

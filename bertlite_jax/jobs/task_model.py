@@ -11,6 +11,7 @@ import numpy as np
 
 from bertlite_jax.config import Finetune, Finetuned, Head, Model, UserError, check_task_model
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.features import Encoded
 from bertlite_jax.data.task_batches import Layout
@@ -31,20 +32,23 @@ class Start(NamedTuple):
     tokenizer: Tokenizer
 
 
-def take_over(config: Finetune, head: Head, init: str) -> Start:
+def take_over(config: Finetune, head: Head, init: str, given: Weights | None = None) -> Start:
     """The encoder of a run or folder, without the heads of its pretraining or of another task.
+
+    Of a model for another task the encoder is taken, and the pooler where the new head reads it, as Lan et al. do from
+    MNLI to RTE, MRPC and STS-B. Its head is drawn anew: labels called 0 and 1 mean one thing in SST-2 and another in
+    CoLA. With `adapt.keep_head` it is taken, too, and its outputs are put into the order of the task's labels.
 
     Args:
       config: the recipe; of its head `hidden` and `dropout` count.
       head: the task's `kind`, `labels` and `problem`.
       init: anything that `sources.load` reads.
+      given: what stands there, if it has been opened.
 
     Raises:
       UserError: no weights there, no tokenizer with them, or the recipe does not fit them.
     """
-    if not init:
-        raise UserError("finetune: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
-    given = sources.load(init)
+    given = given or sources.load(init)
     if given.tokenizer is None:
         raise UserError(f"finetune: {init} comes without a tokenizer, and text cannot be read without one")
     model = dataclasses.replace(
@@ -59,13 +63,35 @@ def take_over(config: Finetune, head: Head, init: str) -> Start:
         kind=head.kind,
         labels=head.labels,
         problem=head.problem,
+        no_answer=head.no_answer,
         activation=_activation(given.head, given.model),
     )
     values: dict[str, Any] = {field.name: getattr(config, field.name) for field in dataclasses.fields(Finetune)}
     made = Finetuned(**values | {"head": built, "init": init, "model": model})
     check_task_model(made)
     kept = {name: part for name, part in given.params.items() if name not in _heads(head)}
+    if config.adapt.keep_head:
+        kept["head"] = _same_head(given, built, init)
     return Start(made, kept, given.tokenizer)
+
+
+def _same_head(given: Weights, head: Head, init: str) -> dict[str, Any]:
+    """The given head's parameters, its outputs in the order of the labels of `head`."""
+    old = given.head
+    if old is None:
+        raise UserError(f"finetune: adapt.keep_head is set, and {init} has no task head")
+    for name in ("kind", "problem", "hidden"):
+        if getattr(old, name) != getattr(head, name):
+            raise UserError(
+                f"finetune: adapt.keep_head: the head of {init} has {name} = {getattr(old, name)}, the task wants "
+                f"{getattr(head, name)}"
+            )
+    if sorted(old.labels) != sorted(head.labels):
+        theirs, ours = ", ".join(old.labels), ", ".join(head.labels)
+        raise UserError(f"finetune: adapt.keep_head: {init} knows the labels {theirs}, the task {ours}")
+    order = [old.labels.index(label) for label in head.labels] or slice(None)
+    output = {name: leaf[..., order] for name, leaf in given.params["head"]["output"].items()}
+    return {**given.params["head"], "output": output}
 
 
 def _heads(head: Head) -> tuple[str, ...]:
@@ -131,7 +157,7 @@ def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
 
 
 def predictions(head: Head, outputs: Sequence[np.ndarray], examples: Sequence[Example]) -> list[Any]:
-    """Answers of the kind that `Example.label` has.
+    """What `data.metrics.score` takes: probabilities of labels or choices, else answers as `Example.label` has them.
 
     Words of a sentence that did not fit the length get the label `O`, or the first one.
     """
@@ -141,7 +167,7 @@ def predictions(head: Head, outputs: Sequence[np.ndarray], examples: Sequence[Ex
         tags = [tuple(int(tag) for tag in logits.argmax(-1)) for logits in outputs]
         return [found + (other,) * (length - len(found)) for found, length in zip(tags, lengths)]
     if head.kind == "choose" or head.problem == "single_label":
-        return [int(logits.argmax()) for logits in outputs]
+        return [probabilities(head, logits) for logits in outputs]
     if head.problem == "multi_label":
         return [tuple(int(score > 0) for score in logits) for logits in outputs]
     numbers = [tuple(float(number) for number in logits) for logits in outputs]

@@ -1,0 +1,68 @@
+"""`bertlite predict --task`: a task model answers a split of a task, for a server or to be scored."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from typing import TextIO
+
+from bertlite_jax.config import Head, UserError, fields_close_to
+from bertlite_jax.convert.folders import new_file
+from bertlite_jax.data import metrics, submission, tasks
+from bertlite_jax.jobs import task_model
+from bertlite_jax.jobs.predict import open_task_model, readable
+
+
+def predict_split(run: str, name: str, data: str, split: str, out: TextIO, folder: str = "") -> dict[str, float]:
+    """Answers every example of a split, in its order.
+
+    Args:
+      run: as for `predict.open_task_model`; trained on this task, or on one with the same labels (AX: MNLI's).
+      name: of the task.
+      data: its folder.
+      split: of its splits, such as `test` or `validation`.
+      out: takes a JSON object a line, as for `predict.predict`, where no folder is given.
+      folder: writes the file that the suite's server takes into it instead.
+
+    Returns:
+      The task's scores, empty where the split has no labels; said on standard error, too.
+
+    Raises:
+      UserError: no such task, split or file; a model with other labels; a split that no server takes; the file is
+        there already.
+    """
+    if name not in tasks.TASKS:
+        raise UserError(f"predict: --task {name} is no task; {fields_close_to(name, list(tasks.TASKS))}")
+    task = tasks.TASKS[name]
+    place = pathlib.Path(folder, submission.submission_name(task, split)) if folder else None
+    if place is not None and place.exists():
+        raise UserError(f"predict: {place} exists; name another --submission folder")
+    model = open_task_model(run)
+    _check_same_head(model.head, task.head, run, name)
+    examples = list(tasks.read(task, data, split))
+    outputs, counts = model.answer(examples)
+    predictions = task_model.predictions(model.head, outputs, examples)
+    print(
+        f"predict: {len(examples):,} answered, {counts['truncated']:,} of them cut to {model.length} tokens",
+        file=sys.stderr,
+    )
+    if place is None:
+        for example, logits in zip(examples, outputs):
+            out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
+    else:
+        with new_file(place, overwrite=False) as temporary:
+            temporary.write_text(submission.submission(task, examples, predictions), encoding="utf-8")
+        print(f"predict: wrote {place}", file=sys.stderr)
+    if any(example.label is None for example in examples):
+        return {}
+    scores = metrics.score(task, examples, predictions)
+    print("predict: " + ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items()), file=sys.stderr)
+    return scores
+
+
+def _check_same_head(model: Head, task: Head, run: str, name: str) -> None:
+    for what in ("kind", "problem", "labels"):
+        theirs, wanted = getattr(model, what), getattr(task, what)
+        if theirs != wanted:
+            raise UserError(f"predict: {run} has head.{what} = {theirs}, and {name} wants {wanted}")

@@ -1,0 +1,120 @@
+"""What a fine-tuning run settles before its first step: task, encoder, examples, shapes, optimiser, order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from bertlite_jax.config import Finetune
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import task_batches, tasks
+from bertlite_jax.jobs import task_examples, task_model
+from bertlite_jax.model import precision
+from bertlite_jax.model.task_heads import TaskModel
+from bertlite_jax.train import averaging, layer_rates, optim, schedules, sharding, state, task_loss
+from bertlite_jax.train.step import make_step
+
+
+class Setup(NamedTuple):
+    """All that is settled before anything is written."""
+
+    start: task_model.Start
+    task: tasks.Task
+    model: TaskModel
+    mesh: jax.sharding.Mesh
+    train: task_examples.Split
+    valid: task_examples.Split
+    steps: int
+    per_epoch: int
+    """Steps."""
+    shape: task_batches.Shape
+    notes: dict[str, Any]
+    """For `summary.json`."""
+
+
+def prepare(config: Finetune, given: Weights, init: str) -> Setup:
+    """Checks everything, reads the examples, settles the shapes. Writes nothing."""
+    mesh = task_examples.make_mesh(config.run.devices)
+    task = task_examples.task_of(config.data)
+    start = task_model.take_over(config, task.head, init, given)
+    full, head, run = start.config, start.config.head, config.run
+    compute = precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
+    train, valid = task_examples.open_splits(task, config.data, head, start.tokenizer)
+    task_examples.check_training(train.encoded, head)
+
+    batch = config.data.batch_examples
+    per_epoch = task_batches.batches_in_epoch(train.encoded.counts["examples"], batch)
+    steps = run.steps or max(1, round(run.epochs * per_epoch))
+    epochs = -(-steps // per_epoch)
+    shape = task_batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
+    unit = mesh.size * config.optim.micro_batches
+    shape = shape._replace(rows=-(-shape.rows // unit) * unit)
+    slots = per_epoch * shape.rows * shape.length
+    notes = task_examples.describe(train, valid, head) | {"real_share": train.encoded.counts["tokens"] / slots}
+    model = TaskModel(full.model, head, compute)
+    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes)
+
+
+def announcement(setup: Setup, params: Any) -> str:
+    batch, shape, encoded = setup.start.config.data.batch_examples, setup.shape, setup.train.encoded
+    kind = setup.mesh.devices.flat[0].device_kind
+    return (
+        f"finetune: {setup.task.name} from {setup.start.config.init}: {state.count_parameters(params):,} parameters, "
+        f"{setup.mesh.size} x {kind}, products in {setup.model.compute}\n"
+        f"finetune: {setup.steps:,} steps of {batch} of {encoded.counts['examples']:,} examples (an epoch is "
+        f"{setup.per_epoch:,}) in {shape.rows} rows of {shape.length} tokens, {setup.notes['real_share']:.0%} of them "
+        "real"
+    )
+
+
+def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+    """The optimiser, with what the recipe puts behind it, and one update as one jitted call."""
+    config, steps = setup.start.config, setup.steps
+    shapes = jax.eval_shape(functools.partial(task_model.init_params, setup.model), jax.random.key(0))
+    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
+    settled = dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
+    batch = config.data.batch_examples
+    parts = [optim.make_optimizer(settled, steps, batch, shapes)]
+    if config.adapt.layer_decay != 1.0 or config.adapt.freeze_layers:
+        parts.append(layer_rates.scale_by_depth(config.adapt, config.model.num_layers, shapes))
+    if config.run.average != "none":
+        parts.append(averaging.average(config.run, steps))
+    optimizer = optax.chain(*parts)
+    step_fn = make_step(
+        prepare=task_loss.make_prepare(),
+        loss=task_loss.make_loss(setup.model.apply, config.head, config.model),
+        optimizer=optimizer,
+        learning_rate=schedules.schedule(settled, steps, batch),
+        mesh=setup.mesh,
+        micro_batches=config.optim.micro_batches,
+        seed=config.run.seed,
+        unroll=config.model.unroll,
+    )
+    return optimizer, step_fn
+
+
+class Batches:
+    """Batch after batch; holds only the order of the epoch that it is in."""
+
+    def __init__(self, setup: Setup):
+        self.setup, self.epoch, self.dealt = setup, -1, np.zeros((0, 0), np.int64)
+
+    def at(self, number: int) -> tuple[dict[str, jax.Array], int]:
+        """What step `number`, from 1, learns from, and how many examples that are."""
+        setup, config = self.setup, self.setup.start.config
+        epoch, index = divmod(number - 1, setup.per_epoch)
+        sizes = setup.train.encoded.sizes
+        if epoch != self.epoch:
+            self.dealt = task_batches.deal(sizes, config.data.batch_examples, config.run.seed, epoch)
+            self.epoch = epoch
+        pad_id = setup.start.tokenizer.pad_id
+        layout = task_batches.batch_at(
+            setup.train.encoded, self.dealt, index, setup.shape, config.head, config.data.pack, pad_id
+        )
+        return sharding.put_batch(layout.batch, setup.mesh), int((self.dealt[index] >= 0).sum())
