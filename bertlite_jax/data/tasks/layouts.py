@@ -94,20 +94,21 @@ Sentence = tuple[int, str, tuple[str, ...], "tuple[str, ...] | None"]
 
 def sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sentence]:
     """What `tagged_words` reads, before the tags are looked up."""
-    if _is_json(path):
+    if is_json(path):
         return _json_sentences(columns, path, counts)
     return _column_sentences(path, counts)
 
 
 def _tag_indices(task: Task, path: str, line: int, tags: tuple[str, ...]) -> tuple[int, ...]:
-    known, json = task.head.labels, _is_json(path)
+    known, json = task.head.labels, is_json(path)
     return tuple(
         fields.label_index(known, tag, f"{path}:{line}: word {place + 1}" if json else f"{path}:{line + place}")
         for place, tag in enumerate(tags)
     )
 
 
-def _is_json(path: str) -> bool:
+def is_json(path: str) -> bool:
+    """Whether a file of tagged words is JSON lines, by its name."""
     return pathlib.Path(path).suffix.lower() in (".jsonl", ".ndjson", ".json")
 
 

@@ -74,7 +74,8 @@ def task_of_file(
             raise UserError(f"task: {path}: there is no such file")
     first = next(iter(given.values()))
     if kind == "tag":
-        columns = Columns(text=(text,) if text else WORDS, label=(label,) if label else TAGS, id=(id,) if id else IDS)
+        names = (id,) if id else _usual_ids(first) if layouts.is_json(first) else ()
+        columns = Columns(text=(text,) if text else WORDS, label=(label,) if label else TAGS, id=names)
     else:
         columns = _columns(first, text, pair, label, id, tuple(choices), kind, separator)
     names = tuple(labels) or _labels(kind, given.get("train", ""), columns)
@@ -105,10 +106,16 @@ def _columns(
         text=(text,),
         pair=(pair,) if pair else (),
         label=(label,) if label else LABEL,
-        id=(id,) if id else tuple(name for name in IDS if name in has)[:1],
+        id=(id,) if id else _usual_ids(path),
         choices=(choices or ("choices",)) if kind == "choose" else (),
         separator=separator,
     )
+
+
+def _usual_ids(path: str) -> tuple[str, ...]:
+    """The first of `IDS` that the file has, if any: without it ids are numbers of lines, and none has to be kept."""
+    has = field_names(path)
+    return tuple(name for name in IDS if name in has)[:1]
 
 
 def _head(kind: Kind, names: tuple[str, ...]) -> Head:
