@@ -313,3 +313,6 @@ _METRICS: dict[str, Metric] = {
     "chinese_f1": _answers("f1", chinese=True),
     "chinese_exact": _answers("exact", chinese=True),
 }
+
+NAMES = frozenset(_METRICS)
+"""What may stand in `Task.metrics`."""
