@@ -227,29 +227,35 @@ def predict(
     data: str = "",
     split: str = "test",
     submission: str = "",
+    n_best: int = 1,
+    null_threshold: float | None = None,
+    predictions: str = "",
 ) -> None:
     """Answers texts with a fine-tuned model, as JSON lines on standard output.
 
     Args:
       run: Work directory of a fine-tuning run, or any folder with a task model.
-      input: File with a text a line, or JSON objects {"text", "pair"}, {"text", "choices"} or {"words"}; - reads
-        standard input.
+      input: File with a text a line, or JSON objects {"text", "pair"}, {"text", "choices"}, {"words"} or {"question",
+        "context"}; a .json file in the layout of SQuAD; - reads standard input.
       batch: Lines that are read and answered together.
       task: Answer a split of this task instead, and score it where it has labels.
       data: Folder with the task's files.
       split: Of the task.
       submission: Folder for the file that the task's server takes, instead of JSON lines.
+      n_best: So many answers to a question, best first.
+      null_threshold: A question has no answer where its score for that is above this.
+      predictions: Also write the answers to this file, as SQuAD's scorers read them.
     """
     if task:
         from bertlite_jax.jobs.predict_split import predict_split
 
-        predict_split(run, task, data, split, sys.stdout, submission)
+        predict_split(run, task, data, split, sys.stdout, submission, n_best, null_threshold, predictions)
         return
     if data or submission:
         raise UserError("predict: --data and --submission want --task")
     from bertlite_jax.jobs.predict import predict as job
 
-    job(run, input, sys.stdout, batch)
+    job(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
 
 
 def evaluate(

@@ -235,6 +235,7 @@ def _summary(
         "metric": setup.task.metrics[0],
         **{name: value for name, value in meta["best"].items() if name != "step"},
         **{f"{split}_{name}": value for split, of in others.items() for name, value in evaluate(best, of).items()},
+        **(evaluate(best, setup.valid, folder) if config.head.kind == "span" else {}),
         "best_step": meta["best"]["step"],
         "steps": int(held.step),
         "seed": config.run.seed,

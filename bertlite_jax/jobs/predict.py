@@ -16,9 +16,10 @@ import numpy as np
 from bertlite_jax import config_files
 from bertlite_jax.config import Finetuned, Head, UserError
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
-from bertlite_jax.jobs import task_model
+from bertlite_jax.jobs import span_predict, task_model
 from bertlite_jax.model import precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
@@ -34,7 +35,15 @@ class Answering(NamedTuple):
     """Examples in; the logits of each out (`task_model.outputs_of`), and `features.Encoded.counts`."""
 
 
-def predict(run: str, inputs: str, out: TextIO, batch: int = 512) -> dict[str, int]:
+def predict(
+    run: str,
+    inputs: str,
+    out: TextIO,
+    batch: int = 512,
+    n_best: int = 1,
+    null_threshold: float | None = None,
+    predictions: str = "",
+) -> dict[str, int]:
     """Reads lines, writes answers in their order, flushed batch by batch.
 
     A line that cannot be read stops the job with its number; the batches before it are answered. Blank lines of a
@@ -45,16 +54,24 @@ def predict(run: str, inputs: str, out: TextIO, batch: int = 512) -> dict[str, i
       inputs: a file, or `-` for standard input.
       out: takes the lines.
       batch: lines in a batch.
+      n_best, null_threshold, predictions: of models that answer questions, see `span_predict.predict`.
 
     Returns:
       How many texts were read, cut to the model's length, and empty; said on standard error, too.
     """
     if batch < 1:
         raise UserError(f"predict: --batch {batch} must be at least 1")
-    model = open_task_model(run)
+    loaded = sources.load(run)
+    where = "standard input" if inputs == "-" else inputs
+    if loaded.head and loaded.head.kind == "span":
+        with _lines(inputs) as lines:
+            return span_predict.predict(loaded, run, lines, where, out, batch, n_best, null_threshold, predictions)
+    if n_best != 1 or null_threshold is not None or predictions:
+        raise UserError(f"predict: --n-best, --null-threshold and --predictions are for answers; {run} gives none")
+    model = open_task_model(run, loaded)
     totals: dict[str, int] = {}
     with _lines(inputs) as lines:
-        examples = read_examples(lines, model.head, "standard input" if inputs == "-" else inputs)
+        examples = read_examples(lines, model.head, where)
         while chunk := list(itertools.islice(examples, batch)):
             outputs, counts = model.answer(chunk)
             for example, logits in zip(chunk, outputs):
@@ -72,20 +89,25 @@ def predict(run: str, inputs: str, out: TextIO, batch: int = 512) -> dict[str, i
     return totals
 
 
-def open_task_model(run: str) -> Answering:
+def open_task_model(run: str, loaded: Weights | None = None) -> Answering:
     """A model with a task head, ready to answer.
 
     Args:
       run: work directory of a fine-tuning run (its best model is taken, at the length it was trained with), or any
         other folder that `sources.load` reads (as long as it has positions, 512 at most).
+      loaded: what stands there, if it has been opened.
 
     Raises:
       UserError: no task model, one for spans, or no tokenizer.
     """
-    loaded = sources.load(run)
+    loaded = loaded or sources.load(run)
     head, tokenizer = loaded.head, loaded.tokenizer
     if head is None or head.kind == "span":
-        kind = "answers spans, which this job does not" if head else "has no task head; make one with bertlite finetune"
+        kind = (
+            "answers questions (`span_predict.open_model`)"
+            if head
+            else "has no task head; make one with bertlite finetune"
+        )
         raise UserError(f"predict: {run} {kind}")
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")

@@ -10,11 +10,21 @@ from typing import TextIO
 from bertlite_jax.config import Head, UserError, fields_close_to
 from bertlite_jax.convert.folders import new_file
 from bertlite_jax.data import metrics, submission, tasks
-from bertlite_jax.jobs import task_model
+from bertlite_jax.jobs import span_predict, task_model
 from bertlite_jax.jobs.predict import open_task_model, readable
 
 
-def predict_split(run: str, name: str, data: str, split: str, out: TextIO, folder: str = "") -> dict[str, float]:
+def predict_split(
+    run: str,
+    name: str,
+    data: str,
+    split: str,
+    out: TextIO,
+    folder: str = "",
+    n_best: int = 1,
+    null_threshold: float | None = None,
+    predictions: str = "",
+) -> dict[str, float]:
     """Answers every example of a split, in its order.
 
     Args:
@@ -24,6 +34,7 @@ def predict_split(run: str, name: str, data: str, split: str, out: TextIO, folde
       split: of its splits, such as `test` or `validation`.
       out: takes a JSON object a line, as for `predict.predict`, where no folder is given.
       folder: writes the file that the suite's server takes into it instead.
+      n_best, null_threshold, predictions: of models that answer questions, see `span_predict.predict`.
 
     Returns:
       The task's scores, empty where the split has no labels; said on standard error, too.
@@ -35,6 +46,10 @@ def predict_split(run: str, name: str, data: str, split: str, out: TextIO, folde
     if name not in tasks.TASKS:
         raise UserError(f"predict: --task {name} is no task; {fields_close_to(name, list(tasks.TASKS))}")
     task = tasks.TASKS[name]
+    if task.head.kind == "span":
+        if folder:
+            raise UserError(f"predict: {name} has no --submission; --predictions FILE is what its scorer takes")
+        return span_predict.predict_task(run, task, data, split, out, n_best, null_threshold, predictions)
     place = pathlib.Path(folder, submission.submission_name(task, split)) if folder else None
     if place is not None and place.exists():
         raise UserError(f"predict: {place} exists; name another --submission folder")
@@ -42,7 +57,7 @@ def predict_split(run: str, name: str, data: str, split: str, out: TextIO, folde
     _check_same_head(model.head, task.head, run, name)
     examples = list(tasks.read(task, data, split))
     outputs, counts = model.answer(examples)
-    predictions = task_model.predictions(model.head, outputs, examples)
+    answers = task_model.predictions(model.head, outputs, examples)
     print(
         f"predict: {len(examples):,} answered, {counts['truncated']:,} of them cut to {model.length} tokens",
         file=sys.stderr,
@@ -52,11 +67,11 @@ def predict_split(run: str, name: str, data: str, split: str, out: TextIO, folde
             out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
     else:
         with new_file(place, overwrite=False) as temporary:
-            temporary.write_text(submission.submission(task, examples, predictions), encoding="utf-8")
+            temporary.write_text(submission.submission(task, examples, answers), encoding="utf-8")
         print(f"predict: wrote {place}", file=sys.stderr)
     if any(example.label is None for example in examples):
         return {}
-    scores = metrics.score(task, examples, predictions)
+    scores = metrics.score(task, examples, answers)
     print("predict: " + ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items()), file=sys.stderr)
     return scores
 

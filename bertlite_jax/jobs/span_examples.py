@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -75,20 +75,18 @@ def predictions_of(questions: Questions, found: Sequence[Found], longest: int, c
 
 
 def figures(
-    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], head: Head
+    task: Task, examples: Sequence[Example], predictions: Sequence[Prediction], texts: Mapping[str, str], head: Head
 ) -> dict[str, float]:
-    """The task's figures at the fixed threshold, as fractions.
+    """The task's figures, as fractions, for answers by id at a fixed threshold.
 
     Where there may be no answer, also those of the questions with and without one; and, by names that begin with
     `best_`, what the best threshold for these very questions would have given. The latter is no result.
     """
-    threshold = NULL_THRESHOLD if head.no_answer else None
-    texts = [answers.chosen(prediction, threshold) for prediction in predictions]
-    scores = task_metrics.score(task, examples, texts)
+    scores = task_metrics.score(task, examples, [texts[example.id] for example in examples])
     if not head.no_answer:
         return scores
-    official = squad_metrics.score(examples, {example.id: text for example, text in zip(examples, texts)})
-    names = {"HasAns_f1": "has_answer_f1", "HasAns_exact": "has_answer_exact", "NoAns_exact": "no_answer_exact"}
+    official = squad_metrics.score(examples, texts)
+    names = {"HasAns_f1": "answerable_f1", "HasAns_exact": "answerable_exact", "NoAns_exact": "unanswerable_exact"}
     scores |= {ours: official[name] / 100 for name, ours in names.items() if name in official}
     bests = {prediction.id: answers.chosen(prediction) for prediction in predictions}
     searched = squad_metrics.best_thresholds(examples, bests, {each.id: each.null for each in predictions})
@@ -97,17 +95,21 @@ def figures(
     return scores
 
 
-def breakdown(examples: Sequence[Example], predictions: Sequence[Prediction], head: Head) -> dict[str, Any]:
-    """Tables for the report: scores at the fixed threshold by answer length and by question word."""
+def texts_of(predictions: Sequence[Prediction], head: Head) -> dict[str, str]:
+    """Id to answer at the fixed threshold, empty for none."""
     threshold = NULL_THRESHOLD if head.no_answer else None
-    texts = {prediction.id: answers.chosen(prediction, threshold) for prediction in predictions}
+    return {prediction.id: answers.chosen(prediction, threshold) for prediction in predictions}
+
+
+def breakdown(examples: Sequence[Example], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Tables for the report: scores by answer length and by question word (`span_scores`)."""
     return {
         "by_answer_length": span_scores.by_answer_length(examples, texts),
         "by_question_word": span_scores.by_question_word(examples, texts),
     }
 
 
-def write_official(path: pathlib.Path, predictions: dict[str, str]) -> None:
+def write_official(path: pathlib.Path, predictions: Mapping[str, str]) -> None:
     """The file that the official scorers read: one object, id to answer, empty for none. Complete or absent."""
     with folders.new_file(path, overwrite=True) as fresh:
-        fresh.write_text(json.dumps(predictions, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        fresh.write_text(json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -7,15 +7,16 @@ import json
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 import jax
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Examples, Finetuned, Head, UserError
+from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import answers, questions, span_features, task_batches
+from bertlite_jax.data import answers, questions, span_features, task_batches, tasks
 from bertlite_jax.data.answers import Answer, Prediction
 from bertlite_jax.data.example import Example
 from bertlite_jax.jobs import span_examples, task_model
@@ -25,6 +26,9 @@ from bertlite_jax.train import sharding
 
 ROW = 384
 """Tokens of a row where a model's folder does not say; that of the SQuAD recipes."""
+
+KEPT = 20
+"""Answers whose probabilities sum to 1, as in both releases."""
 
 
 class Answering(NamedTuple):
@@ -61,36 +65,77 @@ def predict(
       predictions: also write the file that the official scorers read.
 
     Returns:
-      How many questions were read, cut to their length, empty, and left without an answer.
+      How many questions and windows were read, cut to their length, and empty; said on standard error, too.
     """
-    if n_best < 1:
-        raise UserError(f"predict: --n-best {n_best} must be at least 1")
     model = open_model(loaded, run)
-    if null_threshold is None and model.head.no_answer:
-        null_threshold = span_examples.NULL_THRESHOLD
     examples = questions.read([where]) if where.endswith(".json") else read_questions(lines, where)
-    totals, texts = {}, {}
+    totals: dict[str, int] = {}
+    texts: dict[str, str] = {}
     while chunk := list(itertools.islice(examples, batch)):
-        found, counts = model.answer(chunk, max(n_best, 20))
-        for prediction in found:
-            line = readable(prediction, model.head, n_best, null_threshold)
-            texts[prediction.id] = line["answer"]
-            counts["without_answer"] = counts.get("without_answer", 0) + (not line["answer"])
-            out.write(json.dumps(line, ensure_ascii=False) + "\n")
-        out.flush()
+        found, counts = model.answer(chunk, max(n_best, KEPT))
+        texts |= _write(found, model.head, out, n_best, null_threshold)
         totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
-    if not totals:
-        print("predict: no question was given", file=sys.stderr)
-        return totals
     if predictions:
         span_examples.write_official(pathlib.Path(predictions), texts)
+    _say(totals, texts)
+    return totals
+
+
+def predict_task(
+    run: str,
+    task: tasks.Task,
+    data: str,
+    split: str,
+    out: TextIO,
+    n_best: int = 1,
+    null_threshold: float | None = None,
+    predictions: str = "",
+) -> dict[str, float]:
+    """Answers a split of a task and scores it (`span_examples.figures`) where it has labels; arguments as above."""
+    loaded = sources.load(run)
+    if loaded.head is None or loaded.head.kind != "span":
+        raise UserError(f"predict: {run} answers no questions, and {task.name} asks some")
+    model = open_model(loaded, run)
+    examples = list(tasks.read(task, data, split))
+    found, counts = model.answer(examples, max(n_best, KEPT))
+    texts = _write(found, model.head, out, n_best, null_threshold)
+    if predictions:
+        span_examples.write_official(pathlib.Path(predictions), texts)
+    _say(counts, texts)
+    if any(example.label is None for example in examples):
+        return {}
+    scores = span_examples.figures(task, examples, found, texts, model.head)
+    print("predict: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()), file=sys.stderr)
+    return scores
+
+
+def _write(
+    found: Iterable[Prediction], head: Head, out: TextIO, n_best: int, null_threshold: float | None
+) -> dict[str, str]:
+    """Writes a line for each question; returns the answers by id."""
+    if n_best < 1:
+        raise UserError(f"predict: --n-best {n_best} must be at least 1")
+    if null_threshold is None and head.no_answer:
+        null_threshold = span_examples.NULL_THRESHOLD
+    texts = {}
+    for prediction in found:
+        line = readable(prediction, head, n_best, null_threshold)
+        texts[prediction.id] = line["answer"]
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+    out.flush()
+    return texts
+
+
+def _say(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
+    if not totals:
+        print("predict: no question was given", file=sys.stderr)
+        return
+    unanswered = sum(not text for text in texts.values())
     print(
         f"predict: {totals['questions']:,} questions in {totals['examples']:,} windows; {totals['truncated']:,} "
-        f"questions cut, {totals['empty_texts']:,} empty questions or texts, {totals['without_answer']:,} without an "
-        "answer",
+        f"questions cut, {totals['empty_texts']:,} empty questions or texts, {unanswered:,} without an answer",
         file=sys.stderr,
     )
-    return totals
 
 
 def open_model(loaded: Weights, run: str) -> Answering:

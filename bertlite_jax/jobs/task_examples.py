@@ -32,8 +32,9 @@ class Split(NamedTuple):
     """Of tasks that ask for spans: passages and windows."""
 
 
-Evaluate = Callable[[Any, Split], dict[str, float]]
-"""Parameters and a split in, the task's figures out."""
+Evaluate = Callable[..., dict[str, Any]]
+"""Parameters and a split in, the task's figures out. Of answers to questions, with a folder as third argument: they
+are written there, as the official scorers read them, and tables of what was answered how well come out."""
 
 
 def make_mesh(devices: int) -> jax.sharding.Mesh:
@@ -174,12 +175,16 @@ def open_evaluation(
     """Returns the function that scores parameters on a split by the task's own metrics."""
     forward, head = task_model.make_forward(model, mesh), config.head
 
-    def evaluate(params: Any, split: Split) -> dict[str, float]:
+    def evaluate(params: Any, split: Split, folder: pathlib.Path | None = None) -> dict[str, Any]:
         layouts = task_batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
         if split.questions:
             found = span_examples.outputs_of(forward, params, split.questions, layouts, mesh)
             answers = span_examples.predictions_of(split.questions, found, config.data.answer_length)
-            return span_examples.figures(task, split.examples, answers, head)
+            texts = span_examples.texts_of(answers, head)
+            if folder:
+                span_examples.write_official(folder / "predictions.json", texts)
+                return span_examples.breakdown(split.examples, texts)
+            return span_examples.figures(task, split.examples, answers, texts, head)
         outputs = task_model.outputs_of(forward, params, split.encoded, layouts, head, mesh)
         return task_metrics.score(task, split.examples, task_model.predictions(head, outputs, split.examples))
 

@@ -19,8 +19,8 @@ from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding, task_loss
 
-Forward = Callable[[Any, dict[str, jax.Array]], jax.Array]
-"""(parameters, rows) -> logits [R, P, C], or [R, L, C] for tags."""
+Forward = Callable[[Any, dict[str, jax.Array]], Any]
+"""(parameters, rows) -> logits [R, P, C], [R, L, C] for tags and spans, or `SpanBeams`."""
 
 
 class Start(NamedTuple):
@@ -80,7 +80,7 @@ def _same_head(given: Weights, head: Head, init: str) -> dict[str, Any]:
     old = given.head
     if old is None:
         raise UserError(f"finetune: adapt.keep_head is set, and {init} has no task head")
-    for name in ("kind", "problem", "hidden"):
+    for name in ("kind", "problem", "hidden", "conditioned"):
         if getattr(old, name) != getattr(head, name):
             raise UserError(
                 f"finetune: adapt.keep_head: the head of {init} has {name} = {getattr(old, name)}, the task wants "
@@ -89,6 +89,8 @@ def _same_head(given: Weights, head: Head, init: str) -> dict[str, Any]:
     if sorted(old.labels) != sorted(head.labels):
         theirs, ours = ", ".join(old.labels), ", ".join(head.labels)
         raise UserError(f"finetune: adapt.keep_head: {init} knows the labels {theirs}, the task {ours}")
+    if head.kind == "span":
+        return given.params["head"]
     order = [old.labels.index(label) for label in head.labels] or slice(None)
     output = {name: leaf[..., order] for name, leaf in given.params["head"]["output"].items()}
     return {**given.params["head"], "output": output}

@@ -17,7 +17,7 @@ from bertlite_jax.data import task_batches, tasks
 from bertlite_jax.jobs import task_examples, task_model
 from bertlite_jax.model import precision
 from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import averaging, layer_rates, optim, schedules, sharding, state, task_loss
+from bertlite_jax.train import averaging, layer_rates, optim, schedules, sharding, span_loss, state, task_loss
 from bertlite_jax.train.step import make_step
 
 
@@ -88,7 +88,9 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
     optimizer = optax.chain(*parts)
     step_fn = make_step(
         prepare=task_loss.make_prepare(),
-        loss=task_loss.make_loss(setup.model.apply, config.head, config.model),
+        loss=(span_loss if config.head.kind == "span" else task_loss).make_loss(
+            setup.model.apply, config.head, config.model
+        ),
         optimizer=optimizer,
         learning_rate=schedules.schedule(settled, steps, batch),
         mesh=setup.mesh,

@@ -116,7 +116,9 @@ def test_a_window_is_right_where_start_and_end_are():
         "labels": np.array([[[2, 3], [0, 1], [1, 3], [0, 0]]]),
         "weights": np.array([[1, 1, 1, 0.0]]),
     }
-    total, right = jax.jit(lambda found: span_loss.sum_of(HEADS["independent"], found, rows))(np.stack([start, end], -1))
+    total, right = jax.jit(lambda found: span_loss.sum_of(HEADS["independent"], found, rows))(
+        np.stack([start, end], -1)
+    )
     assert float(right) == 1.0
     parts = [(start[0, 0:4], 2), (end[0, 0:4], 3), (start[0, 4:8], 0), (end[0, 4:8], 1)]
     parts += [(start[0, 8:], 1), (end[0, 8:], 3)]
