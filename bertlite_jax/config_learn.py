@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class Learn:
-    """Few labels, wrong labels, another domain; docs/finetune_few_labels.md has formulas, costs and measured effects."""
+    """Few labels, wrong labels, another domain; docs/finetune_few_labels.md has formulas, costs and effects."""
 
     loss: Literal["cross_entropy", "gce", "sce", "bootstrap_soft", "bootstrap_hard", "peer", "focal"] = "cross_entropy"
     """Of a label: cross-entropy, or one of those of train/label_noise.py, most of them for labels that may be wrong."""

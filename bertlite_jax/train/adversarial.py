@@ -31,7 +31,10 @@ def worst_shift(loss: Callable[[Array], Array], segments: Array, width: int, win
     Source: Miyato et al. 2017 (arXiv 1605.07725), equation 5; here without their normalisation of the embeddings, as
     LayerNorm follows.
     """
-    gradient = jax.grad(loss)(jnp.zeros((*segments.shape, width)))
+    # Zeros that are made of the rows belong to one device, as the rows do; of others the gradient would be a sum over
+    # devices.
+    zeros = jnp.zeros(width) * segments[..., None].astype(jnp.float32)
+    gradient = jax.grad(loss)(zeros)
     member = jax.nn.one_hot(segments - 1, windows)  # [B, L, P]; zeros at padding
     squares = jnp.einsum("bl,blp->bp", jnp.sum(jnp.square(gradient), axis=-1), member)
     scale = jnp.where(squares > 0, size * jax.lax.rsqrt(jnp.where(squares > 0, squares, 1.0)), 0.0)
