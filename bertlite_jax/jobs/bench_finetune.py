@@ -34,7 +34,8 @@ from bertlite_jax.jobs import finetune as job
 from bertlite_jax.jobs import finetune_peer, finetune_race, inference_peer, task_examples, task_model
 from bertlite_jax.jobs import workdir as places
 from bertlite_jax.jobs.finetune_peer import ANSWER, LEARN, Lesson, Precision
-from bertlite_jax.jobs.finetune_race import Contender, Ours, open_ours
+from bertlite_jax.jobs.finetune_race import Contender
+from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.model import cpu, memory
 
 TOGETHER = 64
@@ -89,14 +90,14 @@ def bench_finetune(
     memory.keep_freed_memory()
     load = os.getloadavg()[0]
     console = Console(highlight=False, width=None if Console().is_terminal else 110)
-    ours = open_ours(recipe, init)
-    finetune_peer.check_recipe(recipe, ours.config.head)
-    timed = _race(ours, rounds, round_steps, console) if rounds else []
+    setup = finetune_race.open_setup(recipe, init)
+    finetune_peer.check_recipe(recipe, setup.start.config.head)
+    timed = _race(setup, rounds, round_steps, console) if rounds else []
     faster = max(timed[1:], key=lambda c: c.rate).precision if timed else "float32"
     precision: Any = faster if peer_precision == "auto" else peer_precision
     summary = {
-        "task": ours.task.name,
-        "metric": ours.task.metrics[0],
+        "task": setup.task.name,
+        "metric": setup.task.metrics[0],
         "init": init,
         "machine": _machine(load),
         "settings": config_files.flat(recipe) | {"seeds": seeds, "rounds": rounds, "round_steps": round_steps},
@@ -111,7 +112,7 @@ def bench_finetune(
 
 
 def _recipe(path: str, task: str, folder: str, train_examples: int, steps: int) -> Finetune:
-    recipe = config_files.load_file(path)
+    recipe = config_files.load_file(path, task)
     if not isinstance(recipe, Finetune):
         raise UserError(f"config: {path}: config is a {type(recipe).__name__}, bench finetune wants a Finetune")
     named = {"task": task, "folder": folder, "train_examples": train_examples}
@@ -140,20 +141,20 @@ def precisions() -> list[Precision]:
 
 
 @contextlib.contextmanager
-def start_peer(ours: Ours, precision: Precision) -> Iterator[inference_peer.Process]:
+def start_peer(setup: Setup, precision: Precision) -> Iterator[inference_peer.Process]:
     """The process of the peer, with our starting weights, the new head's among them, as `to_hf` writes them."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "start"
-        made = Weights(jax.device_get(finetune_race.start(ours)), ours.config.model, ours.config.head)
+        made = Weights(jax.device_get(finetune_race.start(setup)), setup.start.config.model, setup.start.config.head)
         huggingface.to_hf(made, folder)
         lesson = Lesson(
             folder=str(folder),
-            train=ours.train.encoded,
-            valid=ours.valid.encoded,
-            optim=ours.optim,
-            steps=ours.steps,
-            seed=ours.config.run.seed,
-            pad_id=ours.tokenizer.pad_id,
+            train=setup.train.encoded,
+            valid=setup.valid.encoded,
+            optim=finetune_race.optim_in_steps(setup),
+            steps=setup.steps,
+            seed=setup.start.config.run.seed,
+            pad_id=setup.start.tokenizer.pad_id,
             precision=precision,
         )
         load = functools.partial(finetune_peer.load, lesson)
@@ -169,17 +170,17 @@ def threads() -> int:
 # --- How fast ----------------------------------------------------------------------------------------------------
 
 
-def _race(ours: Ours, rounds: int, round_steps: int, console: Console) -> list[Contender]:
+def _race(setup: Setup, rounds: int, round_steps: int, console: Console) -> list[Contender]:
     """Ours first, then the peer in each precision that this CPU has instructions for."""
-    encoded, batch = ours.train.encoded, ours.config.data.batch_examples
-    drawn = finetune_peer.shuffled_batches(encoded, batch, ours.config.run.seed)
-    turn, examples = finetune_race.open_turn(ours, round_steps)
+    encoded, batch = setup.train.encoded, setup.start.config.data.batch_examples
+    drawn = finetune_peer.shuffled_batches(encoded, batch, setup.start.config.run.seed)
+    turn, examples = finetune_race.open_turn(setup, round_steps)
     theirs = finetune_race.representative(drawn, encoded.sizes, round_steps)
     requests, learnt = [{LEARN: numbers} for numbers in theirs], sum(map(len, theirs))
-    contenders = [Contender(US, ours.compute, ours.filled, examples, turn)]
+    contenders = [Contender(US, setup.model.compute, setup.notes["real_share"], examples, turn)]
     with contextlib.ExitStack() as stack:
         for precision in precisions():
-            process = stack.enter_context(start_peer(ours, precision))
+            process = stack.enter_context(start_peer(setup, precision))
             updates = functools.partial(_peer_turn, process, requests)
             contenders.append(Contender(PEER, precision, finetune_peer.filled(encoded, drawn), learnt, updates))
         finetune_race.race(contenders, rounds, console.print)
@@ -209,7 +210,7 @@ def _scores(
         console.print(f"bench: {PEER}, seed {seed}, {precision}")
         kept = place / PEER / f"seed-{seed}.json"
         found[PEER].append(peer_run(one, init, kept, precision, overwrite, console.print))
-    names = task_examples.task_named(recipe.data.task).metrics
+    names = task_examples.task_of(recipe.data).metrics
     return {
         who: {
             "precision": runs[0]["compute"],
@@ -247,19 +248,19 @@ def peer_run(
         stored = weights.read_json(kept)
         if stored.get("settings") == settled:
             return stored
-    ours = open_ours(recipe, init)
-    order = finetune_peer.dealt_batches(ours.train.encoded, recipe.data.batch_examples, recipe.run.seed, ours.steps)
-    every = recipe.run.eval_every or min(ours.per_epoch, ours.steps)
-    first = ours.task.metrics[0]
+    setup = finetune_race.open_setup(recipe, init)
+    order = finetune_peer.dealt_batches(setup.train.encoded, recipe.data.batch_examples, recipe.run.seed, setup.steps)
+    every = recipe.run.eval_every or min(setup.per_epoch, setup.steps)
+    first = setup.task.metrics[0]
     seconds, losses = 0.0, []
     best: dict[str, Any] = {}
-    with start_peer(ours, precision) as process:
-        while len(losses) < ours.steps:
+    with start_peer(setup, precision) as process:
+        while len(losses) < setup.steps:
             part = order[len(losses) : len(losses) + every]
             turn = process.run([{LEARN: numbers} for numbers in part], keep=True)
             seconds += sum(turn.seconds)
             losses += [float(loss[0]) for loss in turn.answers]
-            figures = score(ours, process)
+            figures = score(setup, process)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
             say(f"{PEER}: step {len(losses)}: mean loss {np.mean(losses[-len(part) :]):.4f}; valid {shown}")
             if not best or figures[first] > best[first]:
@@ -271,11 +272,11 @@ def peer_run(
     return made
 
 
-def score(ours: Ours, process: inference_peer.Process) -> dict[str, float]:
+def score(setup: Setup, process: inference_peer.Process) -> dict[str, float]:
     """The task's figures of the peer's model on the validation split."""
-    logits = answers_of(process, ours.valid.encoded.sizes)
-    given = task_model.predictions(ours.config.head, list(logits), ours.valid.examples)
-    return task_metrics.score(ours.task, ours.valid.examples, given)
+    logits = answers_of(process, setup.valid.encoded.sizes)
+    given = task_model.predictions(setup.start.config.head, list(logits), setup.valid.examples)
+    return task_metrics.score(setup.task, setup.valid.examples, given)
 
 
 def answers_of(process: inference_peer.Process, sizes: np.ndarray) -> np.ndarray:

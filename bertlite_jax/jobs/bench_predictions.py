@@ -51,10 +51,10 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
     finetune_peer.check_installed()
     config: Finetuned = config_files.read_json(pathlib.Path(run) / "config.json", Finetuned)
     model = sources.load(run)
-    task = task_examples.task_named(config.data.task)
+    files = dataclasses.replace(config.data, folder=data or config.data.folder)
+    task = task_examples.task_of(files)
     if model.head is None or model.tokenizer is None or model.head.kind != "classify":
         raise UserError(f"bench: {run} is no run of a task that classifies texts or pairs")
-    files = dataclasses.replace(config.data, folder=data or config.data.folder)
     valid = task_examples.open_splits(task, _without_training(files), model.head, model.tokenizer)[1]
     theirs = their_logits(model, valid)
     found: dict[str, Any] = {

@@ -74,6 +74,7 @@ def check_recipe(config: Finetune, head: Head) -> None:
         "adapt.freeze_layers = 0": adapt.freeze_layers == 0,
         "head.hidden = ()": not config.head.hidden,
         "run.patience = 0": config.run.patience == 0,
+        "run.average = none": config.run.average == "none",
     }
     if unmet := [setting for setting, met in wanted.items() if not met]:
         raise UserError(f"bench: finetune compares with transformers' stock training, which wants {unmet[0]}")

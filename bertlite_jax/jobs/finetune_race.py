@@ -1,4 +1,4 @@
-"""Our own side of `bertlite bench finetune`, opened as `finetune` opens it, and the turns that the two sides take."""
+"""Our own side of `bertlite bench finetune`, and the turns that the two sides take."""
 
 from __future__ import annotations
 
@@ -12,141 +12,66 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import Finetune, Finetuned, Optim
-from bertlite_jax.convert import parameters
-from bertlite_jax.data import task_batches
-from bertlite_jax.data.tasks import Task
-from bertlite_jax.data.tokenizer import Tokenizer
-from bertlite_jax.jobs import task_examples, task_model
-from bertlite_jax.jobs.task_examples import Split
-from bertlite_jax.model import precision
-from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import optim, schedules, sharding, state, task_loss, warm_start
-from bertlite_jax.train.step import make_step
+from bertlite_jax.config import Finetune, Optim, UserError
+from bertlite_jax.convert import adoption, parameters
+from bertlite_jax.jobs import task_model, tuning_setup
+from bertlite_jax.jobs.tuning_setup import Setup
+from bertlite_jax.train import sharding, warm_start
+from bertlite_jax.train.state import TrainState
 
 # --- Our side --------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class Ours:
-    """A run of `finetune` that has not begun.
-
-    Attributes:
-      config: the recipe as it is carried out.
-      task, tokenizer, train, valid: what is learnt, and from what.
-      compute: mode of the products.
-      steps, per_epoch: updates of the run and of an epoch.
-      optim: with the warm-up in steps.
-      shape: of a batch.
-      given: parameters of the encoder, nested.
-    """
-
-    config: Finetuned
-    task: Task
-    tokenizer: Tokenizer
-    train: Split
-    valid: Split
-    compute: precision.Compute
-    steps: int
-    per_epoch: int
-    optim: Optim
-    shape: task_batches.Shape
-    given: dict[str, Any]
-
-    @property
-    def filled(self) -> float:
-        """Share of the slots of an epoch that holds tokens."""
-        slots = self.per_epoch * self.shape.rows * self.shape.length
-        return self.train.encoded.counts["tokens"] / slots
+def open_setup(recipe: Finetune, init: str) -> Setup:
+    """What `finetune` settles before its first step. Raises UserError for what `finetune` refuses."""
+    if not init:
+        raise UserError("bench: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
+    with adoption.open_weights(init) as given:
+        return tuning_setup.prepare(recipe, given, init)
 
 
-def open_ours(recipe: Finetune, init: str) -> Ours:
-    """Reads the encoder and both splits, and settles steps and shapes as `finetune` does.
-
-    Raises:
-      UserError: what `finetune` refuses.
-    """
-    task = task_examples.task_named(recipe.data.task)
-    begun = task_model.take_over(recipe, task.head, init)
-    head, data = begun.config.head, recipe.data
-    train, valid = task_examples.open_splits(task, data, head, begun.tokenizer)
-    task_examples.check_training(train.encoded, head)
-    per_epoch = task_batches.batches_in_epoch(train.encoded.counts["examples"], data.batch_examples)
-    steps = recipe.run.steps or max(1, round(recipe.run.epochs * per_epoch))
-    warmup = recipe.optim.warmup_steps or int(recipe.run.warmup_fraction * steps)
-    epochs = -(-steps // per_epoch)
-    return Ours(
-        config=begun.config,
-        task=task,
-        tokenizer=begun.tokenizer,
-        train=train,
-        valid=valid,
-        compute=precision.resolve(begun.config.model.compute, jax.default_backend()),
-        steps=steps,
-        per_epoch=per_epoch,
-        optim=dataclasses.replace(recipe.optim, warmup_steps=min(warmup, steps - 1)),
-        shape=task_batches.plan(
-            train.encoded, data.batch_examples, data.pack, data.row_length, epochs, recipe.run.seed
-        ),
-        given=begun.params,
-    )
+def optim_in_steps(setup: Setup) -> Optim:
+    """The recipe's, with the warm-up that `finetune` carries out."""
+    config, steps = setup.start.config, setup.steps
+    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
+    return dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
 
 
-def start(ours: Ours) -> Any:
+def start(setup: Setup) -> Any:
     """Parameters before the first update: the encoder as it was given, the head drawn with the run's seed."""
-    model = TaskModel(ours.config.model, ours.config.head, ours.compute)
-    fresh = jax.jit(functools.partial(task_model.init_params, model))(jax.random.key(ours.config.run.seed))
-    return warm_start.merge(fresh, parameters.pad_vocabulary(ours.given, ours.config.model), ours.config.init)[0]
+    config = setup.start.config
+    fresh = jax.jit(functools.partial(task_model.init_params, setup.model))(jax.random.key(config.run.seed))
+    return warm_start.merge(fresh, parameters.pad_vocabulary(setup.start.params, config.model), config.init)[0]
 
 
-def open_updates(ours: Ours) -> Callable[[int], dict[str, float]]:
-    """Returns `update(step)`, steps from 0 on and one after the other: the batch is laid out, the update made.
+def open_updates(setup: Setup) -> Callable[[int], tuple[dict[str, jax.Array], int]]:
+    """Returns `update(number)`, from 1 on: lays a batch out, makes the update; its metrics and number of examples."""
+    params = jax.tree.map(np.asarray, start(setup))
+    optimizer, step = tuning_setup.make_optimizer_and_step(setup)
+    begun = TrainState(step=np.int32(0), params=params, opt=optimizer.init(params))  # type: ignore[arg-type]
+    held = [jax.device_put(begun, sharding.replicated(setup.mesh))]
+    batches = tuning_setup.Batches(setup)
 
-    The metrics that it returns are those of `train.step`, still on the device.
-    """
-    config, head, mesh = ours.config, ours.config.head, sharding.make_mesh(1)
-    model = TaskModel(config.model, head, ours.compute)
-    batch = config.data.batch_examples
-    params = start(ours)
-    optimizer = optim.make_optimizer(ours.optim, ours.steps, batch, params)
-    begun = state.TrainState(step=np.int32(0), params=params, opt=optimizer.init(params))  # type: ignore[arg-type]
-    held = [jax.device_put(begun, sharding.replicated(mesh))]
-    step = make_step(
-        prepare=task_loss.make_prepare(),
-        loss=task_loss.make_loss(model.apply, head, config.model),
-        optimizer=optimizer,
-        learning_rate=schedules.schedule(ours.optim, ours.steps, batch),
-        mesh=mesh,
-        micro_batches=config.optim.micro_batches,
-        seed=config.run.seed,
-        unroll=config.model.unroll,
-    )
-    deal = functools.cache(functools.partial(task_batches.deal, ours.train.encoded.sizes, batch, config.run.seed))
-
-    def update(number: int) -> Any:
-        epoch, index = divmod(number, ours.per_epoch)
-        layout = task_batches.batch_at(
-            ours.train.encoded, deal(epoch), index, ours.shape, head, config.data.pack, ours.tokenizer.pad_id
-        )
-        held[0], metrics = step(held[0], sharding.put_batch(layout.batch, mesh))
-        return metrics
+    def update(number: int) -> tuple[dict[str, jax.Array], int]:
+        rows, examples = batches.at(number)
+        held[0], metrics = step(held[0], rows)
+        return metrics, examples
 
     return update
 
 
-def open_turn(ours: Ours, steps: int) -> tuple[Callable[[], float], int]:
-    """A turn of the first so many updates of an epoch, always the same ones: (wall seconds, examples learnt from)."""
-    update = open_updates(ours)
-    steps = min(steps, ours.per_epoch)
-    dealt = task_batches.deal(ours.train.encoded.sizes, ours.config.data.batch_examples, ours.config.run.seed, 0)
+def open_turn(setup: Setup, steps: int) -> tuple[Callable[[], float], int]:
+    """A turn of the first updates of an epoch, always the same batches: wall seconds; and how many examples it has."""
+    update = open_updates(setup)
+    steps = min(steps, setup.per_epoch)
+    batches = tuning_setup.Batches(setup)
 
     def turn() -> float:
         began = time.perf_counter()
-        metrics = [update(number) for number in range(steps)]
-        jax.block_until_ready(metrics)
+        jax.block_until_ready([update(number)[0] for number in range(1, steps + 1)])
         return time.perf_counter() - began
 
-    return turn, int((dealt[:steps] >= 0).sum())
+    return turn, sum(batches.at(number)[1] for number in range(1, steps + 1))
 
 
 # --- Turns -----------------------------------------------------------------------------------------------------------
