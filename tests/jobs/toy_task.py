@@ -1,0 +1,119 @@
+"""A task that a tiny encoder learns in seconds, in SST-2's files, and the encoder."""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
+
+from bertlite_jax.config import Adapt, Examples, Finetune, Head, Model, Optim, TuneRun
+from bertlite_jax.convert import weights
+from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.jobs import task_model
+from bertlite_jax.model.task_heads import TaskModel
+
+MODEL = Model(
+    vocab_size=300,
+    embed_size=16,
+    hidden_size=32,
+    num_layers=2,
+    num_heads=2,
+    ffn_size=64,
+    max_positions=64,
+    share="none",
+    hidden_dropout=0.1,
+    attention_dropout=0.1,
+    pair_classes=0,
+    init_std=0.1,
+    compute="float32",
+)
+FILLER = "she said that it was not the time to go on and so they went down again by the door".split()
+
+
+def sentences(count: int, seed: int) -> list[tuple[str, int]]:
+    """Three to nine words, among them the queen (label 1) or the rabbit (label 0)."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(count):
+        words = list(rng.choice(FILLER, rng.integers(2, 9)))
+        label = int(rng.integers(2))
+        words.insert(int(rng.integers(len(words) + 1)), ("rabbit", "queen")[label])
+        made.append((" ".join(words), label))
+    return made
+
+
+def write_sst2(folder: pathlib.Path, train: int = 96, dev: int = 29, test: int = 7) -> str:
+    """29 and 7 divide by no number of devices. Returns the folder."""
+    place = folder / "SST-2"
+    place.mkdir(parents=True)
+    for name, count, seed in (("train", train, 0), ("dev", dev, 1)):
+        rows = [f"{text}\t{label}\n" for text, label in sentences(count, seed)]
+        (place / f"{name}.tsv").write_text("sentence\tlabel\n" + "".join(rows))
+    rows = [f"{number}\t{text}\n" for number, (text, _) in enumerate(sentences(test, 2))]
+    (place / "test.tsv").write_text("index\tsentence\n" + "".join(rows))
+    return str(folder)
+
+
+def write_csv(path: pathlib.Path, count: int = 60) -> str:
+    rows = [f'"{text}",{("rabbit", "queen")[label]}\n' for text, label in sentences(count, 3)]
+    path.write_text("text,label\n" + "".join(rows))
+    return str(path)
+
+
+def write_jsonl(path: pathlib.Path, rows: list[dict]) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MODEL, head: Head | None = None) -> str:
+    """Random weights as a folder of our own: an encoder with a pooler, or a task model."""
+    of_head = head or Head(labels=("a", "b"))
+    params = jax.device_get(jax.jit(lambda: task_model.init_params(TaskModel(model, of_head), jax.random.key(7)))())
+    if head is None:
+        del params["head"]
+    reader = tokenizers.load(tokenizer) if tokenizer else None
+    weights.save(weights.Weights(params, model, head, reader), folder)
+    return str(folder)
+
+
+def recipe(place: str, task: str = "sst2", rate: float = 2e-3, batch: int = 16, **groups: dict) -> Finetune:
+    """On one device, in float32, without a step that is not asked for."""
+    run = {"steps": 4, "devices": 1, "log_every": 1, "warmup_fraction": 0.1} | groups.get("run", {})
+    return Finetune(
+        data=Examples(
+            **{"task": task, "folder": place, "length": 32, "batch_examples": batch} | groups.get("data", {})
+        ),
+        adapt=Adapt(**{"compute": "float32"} | groups.get("adapt", {})),
+        head=Head(**{"dropout": 0.1} | groups.get("head", {})),
+        optim=Optim(
+            **{"name": "adamw", "learning_rate": rate, "warmup_steps": 0, "bias_correction": True}
+            | groups.get("optim", {})
+        ),
+        run=TuneRun(**run),
+    )
+
+
+@contextlib.contextmanager
+def compile_once(folder: pathlib.Path) -> Iterator[None]:
+    """Runs of the same shapes share what XLA compiled for the first of them."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = [getattr(jax.config, name) for name in names]
+    for name, value in zip(names, (str(folder), 0.0)):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in zip(names, before):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def lines_of(run: pathlib.Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses_of(run: pathlib.Path) -> list[float]:
+    return [line["loss"] for line in lines_of(run) if "loss" in line]
