@@ -258,6 +258,39 @@ def predict(
     job(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
 
 
+def embed(
+    run: _Run,
+    /,
+    input: str = "-",
+    out: str = "-",
+    pool: Literal["mean", "cls", "tokens"] = "mean",
+    layers: str = "last",
+    normalize: bool = False,
+    length: int = 0,
+    batch: int = 512,
+    compute: Literal["auto", "float32", "bfloat16"] = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Turns texts into vectors, one a text or one a token.
+
+    Args:
+      run: Work directory of a run, a folder of transformers or sentence-transformers, or one that convert.py wrote.
+      input: File with a text a line, or JSON objects {"text", "pair"}; - reads standard input.
+      out: File vectors.npy or vectors.jsonl; - writes JSON lines to standard output.
+      pool: The mean over a text's tokens, the state of its [CLS], or each token's state.
+      layers: last; numbers such as 0,6 (0 is the embeddings; --layers=-2,-1 counts from the end), one behind the other;
+        mean, of all layers; mean:5,6.
+      normalize: Divide each vector by its length.
+      length: Tokens of a text at most; 0: all positions of the model.
+      batch: Lines that are read and encoded together.
+      compute: Precision of the products; auto takes what is fast on this machine.
+      overwrite: Replace the file.
+    """
+    from bertlite_jax.jobs.embed import embed as job
+
+    job(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)
+
+
 def evaluate(
     run: _Run,
     /,
@@ -354,6 +387,7 @@ _SIMPLE: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "fill-mask": fill_mask,
     "predict": predict,
+    "embed": embed,
     "report": report,
     "quickstart": quickstart,
 }
@@ -369,6 +403,7 @@ _HELP = """usage: bertlite JOB ...
   pretrain    a corpus becomes a pretrained encoder (CONFIG.py --workdir RUN [--optim.learning-rate 1e-3 ...])
   finetune    a pretrained encoder becomes a task model (CONFIG.py --task sst2 --data DIR --init RUN --workdir RUN)
   predict     labels, numbers, choices or tags for texts, as JSON lines
+  embed       vectors of texts or of their tokens, as .npy or JSON lines
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file

@@ -64,13 +64,13 @@ def predict(
     loaded = sources.load(run)
     where = "standard input" if inputs == "-" else inputs
     if loaded.head and loaded.head.kind == "span":
-        with _lines(inputs) as lines:
+        with open_lines(inputs) as lines:
             return span_predict.predict(loaded, run, lines, where, out, batch, n_best, null_threshold, predictions)
     if n_best != 1 or null_threshold is not None or predictions:
         raise UserError(f"predict: --n-best, --null-threshold and --predictions are for answers; {run} gives none")
     model = open_task_model(run, loaded)
     totals: dict[str, int] = {}
-    with _lines(inputs) as lines:
+    with open_lines(inputs) as lines:
         examples = read_examples(lines, model.head, where)
         while chunk := list(itertools.islice(examples, batch)):
             outputs, counts = model.answer(chunk)
@@ -136,14 +136,15 @@ def _length(run: pathlib.Path, positions: int) -> int:
 
 
 @contextlib.contextmanager
-def _lines(inputs: str) -> Iterator[Iterable[bytes]]:
+def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
+    """The lines of a file, or of standard input for `-`. `job` begins the message where the file cannot be read."""
     if inputs == "-":
         yield sys.stdin.buffer
         return
     try:
         stream = open(inputs, "rb")  # noqa: SIM115 - closed below; only opening it is the user's mistake.
     except OSError as error:
-        raise UserError(f"predict: {inputs} cannot be read: {error.strerror}") from error
+        raise UserError(f"{job}: {inputs} cannot be read: {error.strerror}") from error
     with stream:
         yield stream
 
