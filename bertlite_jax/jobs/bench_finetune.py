@@ -16,7 +16,7 @@ import os
 import pathlib
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -210,7 +210,11 @@ def _scores(
         console.print(f"bench: {PEER}, seed {seed}, {precision}")
         kept = place / PEER / f"seed-{seed}.json"
         found[PEER].append(peer_run(one, init, kept, precision, overwrite, console.print))
-    names = task_examples.task_of(recipe.data).metrics
+    return medians(found, task_examples.task_of(recipe.data).metrics)
+
+
+def medians(found: dict[str, list[dict[str, Any]]], names: Sequence[str]) -> dict[str, Any]:
+    """Of the runs of each side, one a seed: every metric's median, and each run's figures."""
     return {
         who: {
             "precision": runs[0]["compute"],
