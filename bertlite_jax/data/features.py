@@ -147,7 +147,7 @@ class _Builder:
         words[1 + starts[:kept]] = np.arange(kept)
         self.counts["words"] += len(pieces)
         self.counts["words_cut_off"] += len(pieces) - kept
-        self.counts["truncated"] += kept < len(pieces) or len(inner) < starts[kept]
+        self.counts["truncated"] += bool(kept < len(pieces) or len(inner) < starts[kept])
         ids = np.r_[self.tokenizer.cls_id, inner, self.tokenizer.sep_id].astype(np.int32)
         return ids, np.zeros(len(ids), np.int8), words
 
