@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from bertlite_jax.config import Head, UserError
+from bertlite_jax.convert import parameters
 from bertlite_jax.convert.names import HEAD_MODULES, Family
 
 STEMS: dict[Family, str] = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert"}
@@ -37,6 +38,7 @@ _DROPOUT_KEYS: dict[Family, dict[str, str]] = {
 def check_head(head: Head, family: Family) -> None:
     """Raises UserError where the family's task class cannot hold the head."""
     name = STEMS[family] + TASK_CLASSES[head.kind]
+    parameters.refuse_conditioned(head, "to-hf")
     if head.hidden:
         raise UserError(
             f"convert: to-hf: head.hidden = {head.hidden}: {name} has no further layers between the pooled state and "

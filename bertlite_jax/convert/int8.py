@@ -24,6 +24,7 @@ from bertlite_jax.convert import (
     onnx_integer,
     onnx_model,
     onnx_session,
+    parameters,
     quantize,
     rounding,
     sensitivity,
@@ -111,6 +112,7 @@ def int8(
     Raises:
       UserError: the metric falls by more than `max_drop`; nothing is written, and the parts to blame are named.
     """
+    parameters.refuse_conditioned(weights.head, "int8")
     onnx_folder.check_tokenizer(weights)
     seen = read_text(weights, text, data, rows, min(length, weights.model.max_positions))
     container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))

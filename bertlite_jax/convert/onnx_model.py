@@ -83,8 +83,10 @@ def choose_output(weights: Weights, output: Output) -> Output:
     """What `auto` stands for: `auto` itself, a task head's answer, only where there is such a head.
 
     Raises:
-      UserError: fill-mask of weights without that head.
+      UserError: fill-mask of weights without that head; the answer of a conditioned span head.
     """
+    if output == "auto":
+        parameters.refuse_conditioned(weights.head, "onnx")
     if output == "auto" and weights.head is None:
         return "fill-mask" if "mlm" in weights.params else "states"
     if output == "fill-mask" and "mlm" not in weights.params:

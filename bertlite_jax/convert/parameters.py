@@ -105,6 +105,15 @@ def check_shapes(flat: Flat, model: Model, where: str, head: Head | None = None)
     raise_problems(where, missing, unknown, wrong)
 
 
+def refuse_conditioned(head: Head | None, where: str) -> None:
+    """Raises UserError for a span head whose end is found given its start: no task class or runtime knows it."""
+    if head is not None and head.conditioned:
+        raise UserError(
+            f"convert: {where}: head.span = conditioned has no counterpart there; bertlite predict answers with it, "
+            "and a model fine-tuned with --head.span independent can be written"
+        )
+
+
 def raise_problems(where: str, missing: list[str], unknown: list[str], wrong: list[tuple]) -> None:
     """One UserError with every problem; returns where there is none. `wrong`: (name, shape found, shape wanted)."""
     problems = []

@@ -199,9 +199,10 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
       leave_out: parts that stay f32, as `belongs` reads them: `("pooler", "layers.ffn.down", "layers.11")`.
 
     Raises:
-      UserError: values that are not finite, parameters that do not fit the model, a name in `leave_out` that fits
-        nothing.
+      UserError: a conditioned span head, values that are not finite, parameters that do not fit the model, a name in
+        `leave_out` that fits nothing.
     """
+    parameters.refuse_conditioned(weights.head, "int8")
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
     model = dataclasses.replace(weights.model, vocab_multiple=1)
     parameters.check_shapes(flat, model, "int8", weights.head)
