@@ -68,8 +68,8 @@ def predictions_of(questions: Questions, found: Sequence[Found], longest: int, c
     for passage, windows in zip(questions.passages, questions.windows):
         own = found[at : at + len(windows)]
         at += len(windows)
-        build = answers.from_beams if isinstance(own[0][0], Beam) else answers.from_sums
-        first, second = ([each[part] for each in own] for part in (0, 1))
+        build: Any = answers.from_beams if isinstance(own[0][0], Beam) else answers.from_sums
+        first, second = zip(*own)
         predictions.append(build(passage, windows, first, second, longest, count))
     return predictions
 

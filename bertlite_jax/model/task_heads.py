@@ -6,6 +6,8 @@ run_squad.py; the task classes of huggingface/transformers, whose DistilBERT poo
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -48,7 +50,7 @@ class TaskModel(nn.Module):
         nn.share_scope(self, self.encoder)
         if self.head.pooled:
             self.pooler = Linear(self.config.hidden_size, self.config.init_std, "float32")
-        kind = ConditionedSpans if self.head.conditioned else TaskHead
+        kind: Any = ConditionedSpans if self.head.conditioned else TaskHead
         self.task = kind(self.config, self.head, name="head")
 
     def __call__(
