@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
-from typing import Any
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
+from bertlite_jax.jobs import report_tasks
 from bertlite_jax.report import html, metrics
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
-    """Makes the report of a pretraining run, finished or not.
+    """Makes the report of a run of pretraining or fine-tuning, finished or not, or of several of the latter.
 
     `config.json` and `metrics.jsonl` have to be there; `summary.json`, `samples.json`, `environment.json`,
-    `inference.json` and the corpora are shown where they are found.
+    `inference.json` and the corpora are shown where they are found. For fine-tuning see `report_tasks`.
 
     Returns:
       the path of `report.html`, a single file that needs nothing beside it.
@@ -25,37 +24,29 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
       UserError: the folder is no work directory, a file in it is broken, or matplotlib is not installed.
     """
     workdir = pathlib.Path(workdir)
+    if report_tasks.holds_tasks(workdir):
+        return _write(workdir, report_tasks.render(workdir))
     config: settings.Pretrain = config_files.read_json(workdir / "config.json")
-    corpora = {folder: _read(pathlib.Path(folder) / "corpus.json", None) for folder in config.data.corpus}
+    corpora = {folder: report_tasks.read(pathlib.Path(folder) / "corpus.json", None) for folder in config.data.corpus}
     run = html.Run(
         name=workdir.resolve().name,
         config=config,
         lines=metrics.read_lines(workdir / "metrics.jsonl"),
-        summary=_read(workdir / "summary.json", {}),
+        summary=report_tasks.read(workdir / "summary.json", {}),
         corpora=corpora,
-        samples=_read(workdir / "samples.json", []),
-        environment=_read(workdir / "environment.json", {}),
-        inference=_read(workdir / "inference.json", {}),
+        samples=report_tasks.read(workdir / "samples.json", []),
+        environment=report_tasks.read(workdir / "environment.json", {}),
+        inference=report_tasks.read(workdir / "inference.json", {}),
     )
+    return _write(workdir, html.render(run))
+
+
+def _write(workdir: pathlib.Path, page: str) -> pathlib.Path:
     path = workdir / "report.html"
     unfinished = workdir / f".report.html.{os.getpid()}"
     try:
-        unfinished.write_text(html.render(run), encoding="utf-8")
+        unfinished.write_text(page, encoding="utf-8")
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
     return path
-
-
-def _read(path: pathlib.Path, missing: Any) -> Any:
-    """The JSON in `path`, or `missing` where there is no such file."""
-    if not path.is_file():
-        return missing
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise settings.UserError(f"report: {path}:{error.lineno}: not JSON: {error.msg}") from error
-    if missing is not None and type(values) is not type(missing):
-        wanted = "list" if isinstance(missing, list) else "object"
-        raise settings.UserError(f"report: {path}: holds {type(values).__name__}; it should hold one JSON {wanted}")
-    return values

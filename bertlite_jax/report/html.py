@@ -43,8 +43,9 @@ def render(run: Run) -> str:
     """
     title = f"Pretraining: {run.name}"
     parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), _curves(run)]
-    parts += [_samples(run.samples), inference.section(run.inference), _model(run.config), _config(run.config)]
-    parts += [_corpora(run.corpora), _environment(run.environment)]
+    parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
+    parts += [config_section(run.config, settings.Pretrain()), _corpora(run.corpora)]
+    parts += [environment_section(run.environment)]
     return page(title, parts)
 
 
@@ -129,7 +130,8 @@ def _results(run: Run) -> str:
     rows = [(LABELS[name][0], _figure_text(name, run.summary[name]), LABELS[name][1]) for name in known]
     rest = {name: value for name, value in run.summary.items() if name not in LABELS and name != "time_shares"}
     rows += [(name, number(value), "") for name, value in flatten(rest).items()]
-    return f"<h2>Results</h2>{table(rows, ('figure', 'value', ''), (1,))}{_time(run.summary.get('time_shares') or {})}"
+    shares = run.summary.get("time_shares") or {}
+    return f"<h2>Results</h2>{table(rows, ('figure', 'value', ''), (1,))}{time_section(shares)}"
 
 
 def _figure_text(name: str, value: Any) -> str:
@@ -140,7 +142,8 @@ def _figure_text(name: str, value: Any) -> str:
     return number(value)
 
 
-def _time(shares: Mapping[str, float]) -> str:
+def time_section(shares: Mapping[str, float]) -> str:
+    """Bars of where the wall time went; "" without figures."""
     if not shares:
         return ""
     rows = "".join(
@@ -162,18 +165,18 @@ def _curves(run: Run) -> str:
     pair_names = {"sop": "sentence order", "nsp": "next sentence", "three_way": "next, previous or random sentence"}
     pair = pair_names.get(run.config.data.pair_task, "pair")
     figures = [
-        _figure(run.lines, "Masked language model: loss", "nats a prediction", wide=True,
-                note="Training predictions follow the training scheme, validation has [MASK] at every position.",
-                train="mlm_loss" if plots.series(run.lines, "mlm_loss")[0] else "loss", valid="valid_mlm_loss",
-                level=("word frequencies alone", "unigram_entropy")),
-        _figure(accuracy, "Masked language model: accuracy", "% right", "mlm_accuracy", "valid_mlm_accuracy",
-                ("most frequent token", "majority_accuracy"), from_zero=True),
-        _figure(accuracy, f"Pairs ({pair}): accuracy", "% right", "pair_accuracy", "valid_pair_accuracy",
-                ("commoner label", "pair_label_prior")),
-        _figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True),
-        _figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True),
-        _figure(run.lines, "Throughput", "real tokens a second", "tokens_per_second", from_zero=True),
-        _figure(accuracy, "Waiting for data", "% of the time", "data_wait", from_zero=True),
+        curve_figure(run.lines, "Masked language model: loss", "nats a prediction", wide=True,
+                     note="Training predictions follow the training scheme, validation has [MASK] at every position.",
+                     train="mlm_loss" if plots.series(run.lines, "mlm_loss")[0] else "loss", valid="valid_mlm_loss",
+                     level=("word frequencies alone", "unigram_entropy")),
+        curve_figure(accuracy, "Masked language model: accuracy", "% right", "mlm_accuracy", "valid_mlm_accuracy",
+                     ("most frequent token", "majority_accuracy"), from_zero=True),
+        curve_figure(accuracy, f"Pairs ({pair}): accuracy", "% right", "pair_accuracy", "valid_pair_accuracy",
+                     ("commoner label", "pair_label_prior")),
+        curve_figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True),
+        curve_figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True),
+        curve_figure(run.lines, "Throughput", "real tokens a second", "tokens_per_second", from_zero=True),
+        curve_figure(accuracy, "Waiting for data", "% of the time", "data_wait", from_zero=True),
     ]  # fmt: skip
     drawn = "".join(figure for figure in figures if figure)
     size = -(-len(plots.series(run.lines, "loss")[0]) // plots.MOST_POINTS)
@@ -181,7 +184,7 @@ def _curves(run: Run) -> str:
     return f'<h2>Curves</h2>{note}<div class="plots">{drawn}</div>' if drawn else ""
 
 
-def _figure(
+def curve_figure(
     lines: Sequence[Mapping[str, Any]],
     title: str,
     unit: str,
@@ -259,12 +262,13 @@ def _model(config: settings.Pretrain) -> str:
     return f'<h2>Model</h2>{parameters}<p class="small quiet">{html.escape(cost)}</p>'
 
 
-def _config(config: settings.Pretrain) -> str:
-    default = config_files.flat(settings.Pretrain())
+def config_section(config: Any, usual: Any) -> str:
+    """Every field of a config, those in bold that differ from `usual`."""
+    default = config_files.flat(usual)
     groups: dict[str, list[str]] = {}
     for name, value in config_files.flat(config).items():
         group, _, field = name.partition(".")
-        changed = value != default[name]
+        changed = value != default.get(name, value)
         note = f"default {number(default[name])}".replace("–", "empty") if changed else ""
         cells = f'<td>{field}</td><td>{html.escape(number(value))}</td><td class="quiet">{html.escape(note)}</td>'
         kind = ' class="changed"' if changed else ""
@@ -293,6 +297,7 @@ def _corpora(corpora: Mapping[str, Mapping[str, Any] | None]) -> str:
     return f"<h2>Corpus</h2>{''.join(parts)}" if parts else ""
 
 
-def _environment(environment: Mapping[str, Any]) -> str:
+def environment_section(environment: Mapping[str, Any]) -> str:
+    """environment.json as a table; "" without it."""
     rows = [(name, number(value)) for name, value in flatten(environment).items()]
     return f"<h2>Environment</h2>{table(rows)}" if rows else ""

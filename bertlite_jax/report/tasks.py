@@ -1,0 +1,297 @@
+"""The report of a fine-tuning run: what the model was taught, how that went, where it is right, sure, and wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlite_jax.config import Finetuned
+from bertlite_jax.report import plots, task_plots
+from bertlite_jax.report.html import config_section, curve_figure, environment_section, time_section
+from bertlite_jax.report.html_parts import flatten, number, page, percent, table
+from bertlite_jax.report.task_figures import (
+    Answers,
+    Shown,
+    by_label,
+    calibration,
+    confusion,
+    expected_calibration_error,
+    hardest,
+    most_confused,
+)
+
+_LONGEST_TEXT = 600
+"""Characters of a hard example that are shown; of long ones the beginning and the end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskRun:
+    """What a work directory tells, and what its best model says to the validation split."""
+
+    name: str
+    config: Finetuned
+    lines: list[dict[str, Any]]
+    """metrics.jsonl."""
+    summary: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """summary.json; empty while the run goes on."""
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    answers: Answers | None = None
+    missing: str = ""
+    """Why there are no answers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Several:
+    """A sweep, or one recipe with several seeds."""
+
+    name: str
+    summary: dict[str, Any]
+    runs: list[tuple[str, dict[str, Any]]]
+    """Name and summary of each; empty summaries of those that have none yet."""
+    best: TaskRun | None = None
+
+
+def render(run: TaskRun) -> str:
+    """The page of one run. Raises UserError where matplotlib is not installed."""
+    title = f"Fine-tuning: {run.name}"
+    return page(title, [f"<h1>{html.escape(title)}</h1>", *_sections(run)])
+
+
+def render_several(several: Several) -> str:
+    """The page of several runs: their spread, and the report of the best. Raises UserError as `render` does."""
+    title = f"Fine-tuning: {several.name}"
+    parts = [f"<h1>{html.escape(title)}</h1>", _several_lead(several), _spread(several)]
+    if several.best:
+        parts += [f"<h2>The best run: {html.escape(several.best.name)}</h2>", *_sections(several.best)]
+    return page(title, parts)
+
+
+def _sections(run: TaskRun) -> list[str]:
+    parts = [_lead(run), _tiles(run), _curves(run)]
+    if run.answers:
+        parts += [_confusions(run.answers, run.config.head.labels), _calibration(run.answers), _numbers(run.answers)]
+        parts += [_groups(run.answers), _thresholds(run.answers), _hardest(run.answers)]
+    elif run.missing:
+        parts.append(f'<p class="warn">No answers to look at: {html.escape(run.missing)}.</p>')
+    usual = dataclasses.replace(Finetuned(), model=run.config.model)
+    return [*parts, _results(run), config_section(run.config, usual), environment_section(run.environment)]
+
+
+# --- Headline ----------------------------------------------------------------------------------------------------
+
+
+def _lead(run: TaskRun) -> str:
+    config, summary = run.config, run.summary
+    kind = {"classify": config.head.problem.replace("_", " ")}.get(config.head.kind, config.head.kind)
+    examples = f"{summary['train_examples']:,} training examples, " if "train_examples" in summary else ""
+    text = (
+        f"{config.data.task or config.data.folder} ({kind}) from {config.init}; {examples}"
+        f"{config.data.batch_examples} a step, learning rate {config.optim.learning_rate:g}, seed {config.run.seed}."
+    )
+    parts = [f'<p class="quiet">{html.escape(text)}</p>']
+    if not summary:
+        step = max((line["step"] for line in run.lines), default=0)
+        parts.append(f'<p class="warn">Not finished: step {step:,}.</p>')
+    return "".join(parts)
+
+
+def score_names(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the task's scores: what is logged as valid_<name>, in that order."""
+    names = dict.fromkeys(name for line in lines for name in line if name.startswith("valid_"))
+    return [name.removeprefix("valid_") for name in names]
+
+
+def _tile(what: str, value: str, beside: str = "") -> str:
+    note = f"<span>{html.escape(beside)}</span>" if beside else ""
+    return f'<div class="tile"><span>{html.escape(what)}</span><b>{html.escape(value)}</b>{note}</div>'
+
+
+def _tiles(run: TaskRun) -> str:
+    summary, tiles = run.summary, []
+    for name in score_names(run.lines):
+        if name in summary and not name.endswith("threshold"):
+            share = summary.get("majority_share") if name == "accuracy" else None
+            beside = f"Commonest label: {percent(share)}" if share is not None else ""
+            tiles.append(_tile(f"Validation {name.replace('_', ' ')}", _score(summary[name]), beside))
+    if run.answers and len(run.answers.sure):
+        error = expected_calibration_error(calibration(run.answers.sure, run.answers.right))
+        tiles.append(_tile("Expected calibration error", percent(error), "How far probabilities are off"))
+    if summary.get("examples_per_second"):
+        seconds = summary.get("train_seconds")
+        beside = f"{seconds:,.0f} s of training" if seconds else ""
+        tiles.append(_tile("Examples a second", f"{summary['examples_per_second']:,.0f}", beside))
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _results(run: TaskRun) -> str:
+    rest = {name: value for name, value in run.summary.items() if name not in ("time_shares", *_GROUP_NAMES)}
+    rows = [(name, number(value)) for name, value in flatten(rest).items()]
+    if not rows:
+        return ""
+    return (
+        f"<h2>Results</h2>{table(rows, ('figure', 'value'), (1,))}{time_section(run.summary.get('time_shares') or {})}"
+    )
+
+
+# --- Curves ------------------------------------------------------------------------------------------------------
+
+
+def _curves(run: TaskRun) -> str:
+    unit = {"regression": "squared error", "multi_label": "nats a label"}.get(run.config.head.problem, "nats")
+    figures = [curve_figure(run.lines, "Training loss", unit, "loss", from_zero=True)]
+    for name in score_names(run.lines):
+        if name.endswith("threshold"):
+            continue
+        train = "accuracy" if name == "accuracy" else ""
+        summed = [{"step": 0, "majority": run.summary.get("majority_share")}] if name == "accuracy" else []
+        title = f"Score: {name.replace('_', ' ')}"
+        level = ("commonest label", "majority")
+        figures.append(curve_figure([*run.lines, *summed], title, name, train, f"valid_{name}", level))
+    figures.append(curve_figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True))
+    figures.append(curve_figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True))
+    drawn = "".join(figure for figure in figures if figure)
+    return f'<h2>Curves</h2><div class="plots">{drawn}</div>' if drawn else ""
+
+
+def _picture(svg: bytes, title: str, note: str = "") -> str:
+    caption = f"<figcaption><b>{html.escape(title)}</b>{html.escape(note)}</figcaption>"
+    return f'<figure>{caption}<img src="{plots.data_uri(svg)}" alt="{html.escape(title)}"></figure>'
+
+
+# --- Answers -----------------------------------------------------------------------------------------------------
+
+
+def _confusions(answers: Answers, labels: Sequence[str]) -> str:
+    if not len(answers.gold):
+        return ""
+    counts = confusion(answers.gold, answers.said, len(labels))
+    parts = []
+    if len(labels) <= task_plots.MOST_LABELS:
+        parts.append(
+            f'<div class="plots">{_picture(task_plots.matrix(counts, labels), "What is taken for what")}</div>'
+        )
+    wrong = [(labels[gold], labels[said], f"{count:,}") for gold, said, count in most_confused(counts)]
+    rows = [
+        (label, f"{there:,}", percent(precision), percent(recall), percent(f1))
+        for label, (there, precision, recall, f1) in zip(labels, by_label(counts))
+    ]
+    parts.append(f"<h3>By label</h3>{table(rows, ('label', 'there', 'precision', 'recall', 'F1'), range(1, 5))}")
+    if wrong and len(labels) > 2:
+        parts.append(f"<h3>Commonest mistakes</h3>{table(wrong, ('in the data', 'answered', 'times'), (2,))}")
+    return f"<h2>Confusions</h2>{''.join(parts)}"
+
+
+def _calibration(answers: Answers) -> str:
+    if not len(answers.sure):
+        return ""
+    bins = calibration(answers.sure, answers.right)
+    note = (
+        f"Expected calibration error {percent(expected_calibration_error(bins))}; {len(answers.sure):,} answers, how "
+        "many stands over each bar."
+    )
+    return (
+        f'<h2>Calibration</h2><div class="plots">{_picture(task_plots.reliability(bins), "Sure and right", note)}</div>'
+    )
+
+
+def _numbers(answers: Answers) -> str:
+    if not len(answers.numbers):
+        return ""
+    wanted, found = answers.numbers.T
+    distance = np.abs(wanted - found)
+    off = f"Mean distance {distance.mean():.3g}, root of the mean square {np.sqrt((distance**2).mean()):.3g}."
+    picture = _picture(task_plots.numbers(answers.numbers), "Wanted and predicted", off)
+    return f'<h2>Numbers</h2><div class="plots">{picture}</div>'
+
+
+_GROUP_NAMES = {
+    "by_answer_length": "By words of the answer",
+    "by_question_word": "By question word",
+    "by_label": "By label",
+}
+
+
+def _groups(answers: Answers) -> str:
+    parts = []
+    for name, groups in answers.groups.items():
+        figures = list(dict.fromkeys(figure for row in groups.values() for figure in row))
+        rows = [(group, *(_group_figure(row.get(figure)) for figure in figures)) for group, row in groups.items()]
+        title = html.escape(_GROUP_NAMES.get(name, name.replace("_", " ")))
+        parts.append(f"<h3>{title}</h3>{table(rows, ('', *figures), range(1, len(figures) + 1))}")
+    return f"<h2>Where it is right</h2>{''.join(parts)}" if parts else ""
+
+
+def _group_figure(value: Any) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else number(value)
+
+
+def _thresholds(answers: Answers) -> str:
+    if not answers.thresholds:
+        return ""
+    rows = [
+        (f"{row['threshold']:.2f}", percent(row["precision"]), percent(row["recall"]), percent(row["coverage"]))
+        for row in answers.thresholds
+    ]
+    note = (
+        "If answers below a probability are withheld: the share of those given that is right (precision), of all "
+        "texts that is answered rightly (recall), and that is answered at all (coverage)."
+    )
+    shown = table(rows, ("probability", "precision", "recall", "coverage"), range(4))
+    return f'<h2>Thresholds</h2><p class="small quiet">{note}</p>{shown}'
+
+
+def _hardest(answers: Answers) -> str:
+    wrong = hardest(answers.examples)
+    if not wrong:
+        return ""
+    shown = "".join(_example(example) for example in wrong)
+    note = f"The {len(wrong)} of {len(answers.examples):,} with the highest loss, worst first."
+    return f'<h2>Hardest examples</h2><p class="small quiet">{note}</p>{shown}'
+
+
+def _example(example: Shown) -> str:
+    text = example.text
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[: _LONGEST_TEXT * 2 // 3]} … {text[-_LONGEST_TEXT // 3 :]}"
+    sure = f" ({percent(example.probability)})" if example.probability is not None else ""
+    body = html.escape(text).replace("\n", "<br>") or "<i>empty</i>"
+    return (
+        f'<div class="sample"><p>{body}</p><p class="small quiet">In the data: '
+        f"<b>{html.escape(example.gold) or 'none'}</b>; answered: <b>{html.escape(example.answer) or 'none'}</b>{sure};"
+        f" loss {example.loss:.3g}</p></div>"
+    )
+
+
+# --- Several runs ------------------------------------------------------------------------------------------------
+
+
+def _several_lead(several: Several) -> str:
+    summary, count = several.summary, len(several.runs)
+    kind = "points of a sweep" if "points" in summary else "seeds"
+    lead = f'<p class="quiet">{html.escape(str(summary["task"]))}: {count} {kind}.</p>'
+    tiles = []
+    for name in [name for name in summary if f"{name}_min" in summary]:
+        least, most = _score(summary[f"{name}_min"]), _score(summary[f"{name}_max"])
+        tiles.append(_tile(f"Median {name.replace('_', ' ')}", _score(summary[name]), f"{least} to {most}"))
+    return lead + (f'<div class="tiles">{"".join(tiles)}</div>' if tiles else "")
+
+
+def _spread(several: Several) -> str:
+    metric = several.summary["metric"]
+    scored = [(name, summary) for name, summary in several.runs if metric in summary]
+    if not scored:
+        return ""
+    names, values = [name for name, _ in scored], [float(summary[metric]) for _, summary in scored]
+    picture = _picture(task_plots.spread(values, names, metric.replace("_", " ")), "Each run")
+    columns = (metric, "best_step", "steps", "examples_per_second")
+    rows = [(name, *(number(summary.get(column)) for column in columns)) for name, summary in several.runs]
+    listed = table(rows, ("run", *(column.replace("_", " ") for column in columns)), range(1, 5))
+    return f'<h2>Spread</h2><div class="plots">{picture}</div>{listed}'
