@@ -184,6 +184,9 @@ class _FinetuneOptions:
     """Learning rates of the sweep."""
     sweep_batches: tuple[int, ...] = (16, 32)
     """Examples in a batch of the sweep."""
+    probe: Literal["none", "layers"] = "none"
+    """layers: leave the encoder as it is, and train a head on the states of each of its layers, to see what it knows
+    where."""
     overwrite: bool = False
     """Start anew where the work directory holds a run."""
 
@@ -207,7 +210,14 @@ def _finetune(args: Sequence[str]) -> None:
     if options.seeds < 1:
         raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
     where = options.workdir, options.init
-    if options.sweep:
+    if options.probe == "layers":
+        from bertlite_jax.jobs import probe
+
+        if options.sweep or options.seeds > 1:
+            raise UserError("finetune: --probe goes without --seeds and --sweep")
+        summary = probe.probe_layers(config, *where, options.overwrite)
+        _print_rows("layers", summary["layers"])
+    elif options.sweep:
         rates, batches = options.sweep_rates, options.sweep_batches
         summary = finetune_many.finetune_sweep(config, *where, rates, batches, options.seeds, options.overwrite)
         _print_rows("points of the sweep", summary.get("points", ()))

@@ -73,7 +73,7 @@ def render_several(several: Several) -> str:
 def _sections(run: TaskRun) -> list[str]:
     parts = [_lead(run), _tiles(run), _curves(run)]
     if run.answers:
-        parts += [_confusions(run.answers, run.config.head.labels), _calibration(run.answers), _numbers(run.answers)]
+        parts += [_pictures(run.answers, run.config.head.labels), _by_label(run.answers, run.config.head.labels)]
         parts += [_groups(run.answers), _thresholds(run.answers), _hardest(run.answers)]
     elif run.missing:
         parts.append(f'<p class="warn">No answers to look at: {html.escape(run.missing)}.</p>')
@@ -169,47 +169,38 @@ def _picture(svg: bytes, title: str, note: str = "") -> str:
 # --- Answers -----------------------------------------------------------------------------------------------------
 
 
-def _confusions(answers: Answers, labels: Sequence[str]) -> str:
+def _pictures(answers: Answers, labels: Sequence[str]) -> str:
+    drawn = []
+    if len(answers.gold) and len(labels) <= task_plots.MOST_LABELS:
+        counts = confusion(answers.gold, answers.said, len(labels))
+        note = f"{len(answers.gold):,} answers; the darker, the larger a share of its row."
+        drawn.append(_picture(task_plots.matrix(counts, labels), "Confusions", note))
+    if len(answers.sure):
+        bins = calibration(answers.sure, answers.right)
+        error = percent(expected_calibration_error(bins))
+        note = f"Expected calibration error {error}; over each bar the number of answers."
+        drawn.append(_picture(task_plots.reliability(bins), "Calibration", note))
+    if len(answers.numbers):
+        wanted, found = answers.numbers.T
+        off = np.abs(wanted - found)
+        note = f"Mean distance {off.mean():.3g}, root of the mean square {np.sqrt((off**2).mean()):.3g}."
+        drawn.append(_picture(task_plots.numbers(answers.numbers), "Wanted and predicted", note))
+    return f'<h2>Answers to the validation split</h2><div class="plots">{"".join(drawn)}</div>' if drawn else ""
+
+
+def _by_label(answers: Answers, labels: Sequence[str]) -> str:
     if not len(answers.gold):
         return ""
     counts = confusion(answers.gold, answers.said, len(labels))
-    parts = []
-    if len(labels) <= task_plots.MOST_LABELS:
-        parts.append(
-            f'<div class="plots">{_picture(task_plots.matrix(counts, labels), "What is taken for what")}</div>'
-        )
-    wrong = [(labels[gold], labels[said], f"{count:,}") for gold, said, count in most_confused(counts)]
     rows = [
         (label, f"{there:,}", percent(precision), percent(recall), percent(f1))
         for label, (there, precision, recall, f1) in zip(labels, by_label(counts))
     ]
-    parts.append(f"<h3>By label</h3>{table(rows, ('label', 'there', 'precision', 'recall', 'F1'), range(1, 5))}")
+    parts = [f"<h3>By label</h3>{table(rows, ('label', 'there', 'precision', 'recall', 'F1'), range(1, 5))}"]
+    wrong = [(labels[gold], labels[said], f"{count:,}") for gold, said, count in most_confused(counts)]
     if wrong and len(labels) > 2:
         parts.append(f"<h3>Commonest mistakes</h3>{table(wrong, ('in the data', 'answered', 'times'), (2,))}")
-    return f"<h2>Confusions</h2>{''.join(parts)}"
-
-
-def _calibration(answers: Answers) -> str:
-    if not len(answers.sure):
-        return ""
-    bins = calibration(answers.sure, answers.right)
-    note = (
-        f"Expected calibration error {percent(expected_calibration_error(bins))}; {len(answers.sure):,} answers, how "
-        "many stands over each bar."
-    )
-    return (
-        f'<h2>Calibration</h2><div class="plots">{_picture(task_plots.reliability(bins), "Sure and right", note)}</div>'
-    )
-
-
-def _numbers(answers: Answers) -> str:
-    if not len(answers.numbers):
-        return ""
-    wanted, found = answers.numbers.T
-    distance = np.abs(wanted - found)
-    off = f"Mean distance {distance.mean():.3g}, root of the mean square {np.sqrt((distance**2).mean()):.3g}."
-    picture = _picture(task_plots.numbers(answers.numbers), "Wanted and predicted", off)
-    return f'<h2>Numbers</h2><div class="plots">{picture}</div>'
+    return "".join(parts)
 
 
 _GROUP_NAMES = {
