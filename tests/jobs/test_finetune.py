@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-NO_DROPOUT = {"adapt": {"dropout": 0.0}, "head": {"dropout": 0.0}}
+NO_DROPOUT: dict[str, Any] = {"adapt": {"dropout": 0.0}, "head": {"dropout": 0.0}}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -238,7 +239,8 @@ def test_a_table_of_ones_own_is_learnt_from_and_partly_held_out(encoder, tmp_pat
     summary = finetune(config, str(tmp_path / "run"), encoder)
     assert summary["train_examples"] + summary["validation_examples"] == 60
     assert 9 <= summary["validation_examples"] <= 27  # 18 expected, three standard deviations of 3.5 each way
-    assert weights.load(tmp_path / "run/best").head.labels == ("queen", "rabbit")
+    head = weights.load(tmp_path / "run/best").head
+    assert head and head.labels == ("queen", "rabbit")
 
 
 def test_the_same_text_is_never_on_both_sides():

@@ -4,6 +4,7 @@ import contextlib
 import json
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -72,7 +73,9 @@ def write_jsonl(path: pathlib.Path, rows: list[dict]) -> str:
 def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MODEL, head: Head | None = None) -> str:
     """Random weights as a folder of our own: an encoder with a pooler, or a task model."""
     of_head = head or Head(labels=("a", "b"))
-    params = jax.device_get(jax.jit(lambda: task_model.init_params(TaskModel(model, of_head), jax.random.key(7)))())
+    params: Any = jax.device_get(
+        jax.jit(lambda: task_model.init_params(TaskModel(model, of_head), jax.random.key(7)))()
+    )
     if head is None:
         del params["head"]
     reader = tokenizers.load(tokenizer) if tokenizer else None
@@ -80,21 +83,17 @@ def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MO
     return str(folder)
 
 
-def recipe(place: str, task: str = "sst2", rate: float = 2e-3, batch: int = 16, **groups: dict) -> Finetune:
+def recipe(place: str, task: str = "sst2", rate: float = 2e-3, batch: int = 16, **groups: dict[str, Any]) -> Finetune:
     """On one device, in float32, without a step that is not asked for."""
-    run = {"steps": 4, "devices": 1, "log_every": 1, "warmup_fraction": 0.1} | groups.get("run", {})
-    return Finetune(
-        data=Examples(
-            **{"task": task, "folder": place, "length": 32, "batch_examples": batch} | groups.get("data", {})
-        ),
-        adapt=Adapt(**{"compute": "float32"} | groups.get("adapt", {})),
-        head=Head(**{"dropout": 0.1} | groups.get("head", {})),
-        optim=Optim(
-            **{"name": "adamw", "learning_rate": rate, "warmup_steps": 0, "bias_correction": True}
-            | groups.get("optim", {})
-        ),
-        run=TuneRun(**run),
-    )
+    values: dict[str, dict[str, Any]] = {
+        "data": {"task": task, "folder": place, "length": 32, "batch_examples": batch},
+        "adapt": {"compute": "float32"},
+        "head": {"dropout": 0.1},
+        "optim": {"name": "adamw", "learning_rate": rate, "warmup_steps": 0, "bias_correction": True},
+        "run": {"steps": 4, "devices": 1, "log_every": 1, "warmup_fraction": 0.1},
+    }
+    kinds = {"data": Examples, "adapt": Adapt, "head": Head, "optim": Optim, "run": TuneRun}
+    return Finetune(**{name: kind(**values[name] | groups.get(name, {})) for name, kind in kinds.items()})
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Averages of the weights against their formulas."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ from bertlite_jax.train import averaging
 def path_of(run: TuneRun, steps: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Parameters and their average after each of `steps` updates, by gradient descent on |p|^2 / 2."""
     chain = optax.chain(optax.sgd(0.3), averaging.average(run, steps))
-    params = {"w": jnp.array([1.0, -2.0])}
+    params: Any = {"w": jnp.array([1.0, -2.0])}
     state = chain.init(params)
     seen, means = [], []
     for _ in range(steps):
