@@ -1,4 +1,4 @@
-"""Every setting, its default, its unit and what it must agree with. The ground floor: imports nothing of ours.
+"""Every setting, its default, its unit and what it must agree with. The ground floor: imports one group only.
 
 A config is a `Pretrain` object; `config_files.py` says how it comes from a file and from a work directory.
 """
@@ -12,6 +12,8 @@ import math
 import os
 from collections.abc import Iterator
 from typing import Any, Literal
+
+from bertlite_jax.config_learn import Learn, problem_of
 
 
 class UserError(Exception):
@@ -567,6 +569,7 @@ class Finetune:
     """`hidden` and `dropout` count here; the task and the encoder decide the rest."""
     optim: Optim = Optim(name="adamw", learning_rate=2e-5, warmup_steps=0, bias_correction=True)
     run: TuneRun = TuneRun()
+    learn: Learn = Learn()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -582,8 +585,10 @@ class Finetuned(Finetune):
 def check_finetune(config: Finetune) -> None:
     """Raises UserError, one line, for the first setting that cannot work, whatever the task and the encoder."""
     data, adapt, optim, run = config.data, config.adapt, config.optim, config.run
-    for group in ("data", "adapt", "head", "optim", "run"):
+    for group in ("data", "adapt", "head", "optim", "run", "learn"):
         _numbers(getattr(config, group), group)
+    if problem := problem_of(config.learn):
+        raise UserError(f"config: {problem}")
     _positive(data, "data", ("length", "batch_examples", "window_step", "question_length", "answer_length"))
     _positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     _positive(run, "run", ("log_every", "keep_last"))

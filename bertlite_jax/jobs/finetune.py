@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import math
 import pathlib
@@ -21,7 +20,7 @@ import numpy as np
 from bertlite_jax import config as settings
 from bertlite_jax.config import Diverged, Finetune, UserError
 from bertlite_jax.convert import adoption, parameters, weights
-from bertlite_jax.jobs import stopping, task_examples, task_model, tuning_setup, workdir
+from bertlite_jax.jobs import learning, stopping, task_examples, tuning_setup, workdir
 from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.report import metrics
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
@@ -67,8 +66,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
 def _train(setup: Setup, folder: pathlib.Path, resumed: bool) -> dict[str, Any]:
     # --- State, step, evaluation -------------------------------------------------------------------------------
     optimizer, step_fn = tuning_setup.make_optimizer_and_step(setup)
-    init_params = functools.partial(task_model.init_params, setup.model)
-    held = state.init_state(init_params, optimizer, setup.start.config.run.seed, setup.mesh)
+    held = state.init_state(tuning_setup.init_params(setup), optimizer, setup.start.config.run.seed, setup.mesh)
     evaluate = task_examples.open_evaluation(
         setup.task, setup.start.config, setup.model, setup.mesh, setup.shape.length, setup.start.tokenizer.pad_id
     )
@@ -114,7 +112,10 @@ def _loop(
     run, first = setup.start.config.run, setup.task.metrics[0]
     eval_every = run.eval_every or min(setup.per_epoch, setup.steps)
     before, pending, stopped = (meta["seconds"], meta["examples"]), None, False
-    timed, batches = 0, tuning_setup.Batches(setup)
+    timed, batches = 0, tuning_setup.Batches(setup, folder)
+    additions = batches.additions
+    if additions:
+        additions.restore(start)
     with contextlib.ExitStack() as on_leaving:
         stop_wanted = on_leaving.enter_context(stopping.stop_signals())
         display = on_leaving.enter_context(metrics.progress(setup.steps, start))
@@ -125,7 +126,9 @@ def _loop(
 
         def settle(number: int, values: dict[str, jax.Array]) -> None:
             """Reads the metrics of an update that was dispatched earlier; guards, logs."""
-            line = _readable({name: float(value) for name, value in jax.device_get(values).items()})
+            values = jax.device_get(values)
+            values = additions.read(number, values) if additions else values
+            line = _readable({name: float(value) for name, value in values.items()})
             _check_finite(number, line)
             if number % run.log_every == 0 or number == setup.steps:
                 metrics.write(writer, number, line)
@@ -164,6 +167,8 @@ def _loop(
                 spent = clock.seconds()
                 meta["done"] = last or bool(run.patience and meta["waited"] >= run.patience)
                 meta |= {"seconds": before[0] + spent["step"] + spent["data"], "examples": before[1] + timed}
+                if additions:
+                    additions.save(number)
                 checkpoint.save(saved, number, held.params, held.opt, meta | {"step": number})
                 if better:  # Only after the checkpoint that knows of it, so that a kill in between is made good.
                     checkpoint.seal(saved)
@@ -175,7 +180,8 @@ def _loop(
 
 def _readable(values: dict[str, float]) -> dict[str, float]:
     line = {name: values[name] for name in ("loss", "grad_norm", "learning_rate", "real_tokens")}
-    return line | {"accuracy": values["correct"] / max(values["weight"], 1.0)}
+    parts = {name: value for name, value in values.items() if name.endswith("_loss")}
+    return line | {"accuracy": values["correct"] / max(values["weight"], 1.0)} | parts
 
 
 def _check_finite(number: int, line: dict[str, float]) -> None:
@@ -188,7 +194,7 @@ def _check_finite(number: int, line: dict[str, float]) -> None:
 
 def _keep_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
     config = setup.start.config
-    kept = weights.Weights(jax.device_get(params), config.model, config.head, setup.start.tokenizer)
+    kept = weights.Weights(jax.device_get(learning.kept(params)), config.model, config.head, setup.start.tokenizer)
     weights.save(kept, folder / BEST, overwrite=True)
 
 
@@ -202,7 +208,7 @@ def _fresh(setup: Setup, held: TrainState) -> tuple[TrainState, Meta]:
     params, said = warm_start.merge(held.params, given, config.init)
     for note in said:
         print(note)
-    params = jax.device_put(params, sharding.replicated(setup.mesh))
+    params = jax.device_put(learning.start_private(params, config.learn), sharding.replicated(setup.mesh))
     meta = {"best": None, "waited": 0, "done": False, "seconds": 0.0, "examples": 0}
     return dataclasses.replace(held, params=params), meta
 

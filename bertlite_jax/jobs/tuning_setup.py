@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,13 +13,14 @@ import numpy as np
 import optax
 
 from bertlite_jax.config import Finetune
+from bertlite_jax.config_learn import Learn
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import task_batches, tasks
-from bertlite_jax.jobs import task_examples, task_model
+from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model
 from bertlite_jax.model import precision
 from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import averaging, layer_rates, optim, schedules, sharding, span_loss, state, task_loss
-from bertlite_jax.train.step import make_step
+from bertlite_jax.train import averaging, few_labels, layer_rates, optim, schedules, sharding, span_loss, state
+from bertlite_jax.train.step import Loss, make_step
 
 
 class Setup(NamedTuple):
@@ -36,6 +38,8 @@ class Setup(NamedTuple):
     shape: task_batches.Shape
     notes: dict[str, Any]
     """For `summary.json`."""
+    extra: learning.Extra = learning.Extra()
+    """What `config.learn` brings with it."""
 
 
 def prepare(config: Finetune, given: Weights, init: str) -> Setup:
@@ -47,6 +51,8 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     compute = precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
     train, valid = task_examples.open_splits(task, config.data, head, start.tokenizer)
     task_examples.check_training(train.encoded, head)
+    learning.check(full)
+    train, domain = learning.join_domains(full, task, train, start.tokenizer)
 
     batch = config.data.batch_examples
     per_epoch = task_batches.batches_in_epoch(train.encoded.counts["examples"], batch)
@@ -58,7 +64,14 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     slots = per_epoch * shape.rows * shape.length
     notes = task_examples.describe(train, valid, head) | {"real_share": train.encoded.counts["tokens"] / slots}
     model = TaskModel(full.model, head, compute)
-    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes)
+    extra = learning.read_unlabelled(full, start.tokenizer, steps, unit)._replace(domain=domain)
+    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra)
+
+
+def init_params(setup: Setup) -> Callable[[jax.Array], Any]:
+    """Draws the parameters of the model, and of what only training needs."""
+    draw = functools.partial(task_model.init_params, setup.model)
+    return learning.with_domains(draw, setup.start.config, setup.model.compute)
 
 
 def announcement(setup: Setup, params: Any) -> str:
@@ -76,7 +89,7 @@ def announcement(setup: Setup, params: Any) -> str:
 def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
     """The optimiser, with what the recipe puts behind it, and one update as one jitted call."""
     config, steps = setup.start.config, setup.steps
-    shapes = jax.eval_shape(functools.partial(task_model.init_params, setup.model), jax.random.key(0))
+    shapes = jax.eval_shape(init_params(setup), jax.random.key(0))
     warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
     settled = dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
     batch = config.data.batch_examples
@@ -87,10 +100,8 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
         parts.append(averaging.average(config.run, steps))
     optimizer = optax.chain(*parts)
     step_fn = make_step(
-        prepare=task_loss.make_prepare(),
-        loss=(span_loss if config.head.kind == "span" else task_loss).make_loss(
-            setup.model.apply, config.head, config.model
-        ),
+        prepare=few_labels.make_prepare(),
+        loss=_loss(setup),
         optimizer=optimizer,
         learning_rate=schedules.schedule(settled, steps, batch),
         mesh=setup.mesh,
@@ -101,11 +112,26 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
     return optimizer, step_fn
 
 
-class Batches:
-    """Batch after batch; holds only the order of the epoch that it is in."""
+def _loss(setup: Setup) -> Loss:
+    apply, config = setup.model.apply, setup.start.config
+    if config.head.kind == "span":
+        return span_loss.make_loss(apply, config.head, config.model)
+    private, slots = learning.private_of(setup.model, config.learn), learning_batches.slots_of(setup)
+    return few_labels.make_loss(apply, config.head, config.model, config.learn, slots, private)
 
-    def __init__(self, setup: Setup):
+
+class Batches:
+    """Batch after batch; holds only the order of the epoch that it is in, and what `learn` adds to it.
+
+    Args:
+      setup: of the run.
+      folder: of the run, where what `learn` adds is kept; None leaves it out.
+    """
+
+    def __init__(self, setup: Setup, folder: pathlib.Path | None = None):
         self.setup, self.epoch, self.dealt = setup, -1, np.zeros((0, 0), np.int64)
+        adds = folder is not None and setup.start.config.learn != Learn()
+        self.additions = learning_batches.Additions(setup, folder) if adds else None
 
     def at(self, number: int) -> tuple[dict[str, jax.Array], int]:
         """What step `number`, from 1, learns from, and how many examples that are."""
@@ -119,4 +145,5 @@ class Batches:
         layout = task_batches.batch_at(
             setup.train.encoded, self.dealt, index, setup.shape, config.head, config.data.pack, pad_id
         )
-        return sharding.put_batch(layout.batch, setup.mesh), int((self.dealt[index] >= 0).sum())
+        more = self.additions.of(number, layout, self.dealt[index]) if self.additions else {}
+        return sharding.put_batch(layout.batch | more, setup.mesh), int((self.dealt[index] >= 0).sum())

@@ -12,7 +12,7 @@ from bertlite_jax.config import Adapt
 from bertlite_jax.train.optim import STACKED
 
 LOWEST = ("embeddings", "projection")
-ABOVE = ("final_norm", "pooler", "head")
+ABOVE = ("final_norm", "pooler", "head", "domains")
 
 
 def scale_by_depth(adapt: Adapt, num_layers: int, params: Any) -> optax.GradientTransformation:
