@@ -85,7 +85,7 @@ def masked(weights: Weights, batch: Batch, seed: int, rate: float = 0.15) -> Bat
 
 
 def labelled(weights: Weights, path: str, size: int, length: int) -> list[Batch]:
-    """Texts or pairs with labels: JSON lines {"text", "text2"?, "label"}, or a TSV with these columns.
+    """Texts or pairs with labels: JSON lines {"text", "pair"?, "label"}, or a TSV with these columns.
 
     Raises:
       UserError: not readable as such, or a label that the head does not have.
@@ -98,7 +98,7 @@ def labelled(weights: Weights, path: str, size: int, length: int) -> list[Batch]
         if "text" not in example or str(example.get("label")) not in head.labels:
             known = ", ".join(head.labels)
             raise UserError(f"convert: {path}:{number}: needs text and a label; the model's labels are: {known}")
-        first, second = (tokenizer.encode(str(example.get(key) or "")) for key in ("text", "text2"))
+        first, second = (tokenizer.encode(str(example.get(key) or "")) for key in ("text", "pair"))
         first, second = _cut_pair(first, second, length - 2 - bool(len(second)))
         tail = np.r_[second, tokenizer.sep_id] if len(second) else second
         rows.append(np.r_[tokenizer.cls_id, first, tokenizer.sep_id, tail].astype(np.int64))

@@ -111,7 +111,7 @@ def test_the_other_activations_hold_too(activations, tmp_path):
 def test_labelled_examples_measure_accuracy(tmp_path):
     """Labels are the float32 model's own answers, so it is right in all of them."""
     weights = trained_like(tmp_path, MODEL, Head(labels=("no", "yes")))
-    examples = [{"text": " ".join(WORDS[i : i + 4]), "text2": WORDS[i], "label": "no"} for i in range(16)]
+    examples = [{"text": " ".join(WORDS[i : i + 4]), "pair": WORDS[i], "label": "no"} for i in range(16)]
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
     int8.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=32, length=16)
