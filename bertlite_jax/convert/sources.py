@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 
@@ -47,6 +46,6 @@ def _of_run(run: pathlib.Path) -> Weights:
     trained = config_files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
     summary = run / "summary.json"
-    facts = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    facts = weights.read_json(summary) if summary.is_file() else {}
     tokenizer = tokenizers.load(run / "tokenizer")
     return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, facts)
