@@ -14,7 +14,7 @@ from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import hf_config, hf_tokenizer, onnx_float, onnx_graph, onnx_model
 from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.onnx_model import Output
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Weights, sentence_length
 
 MODEL = "onnx/model.onnx"
 QUANTIZED = "onnx/model_quantized.onnx"
@@ -62,8 +62,13 @@ def describe(weights: Weights, folder: pathlib.Path, output: Output = "auto") ->
     tokenizer, model = weights.tokenizer, weights.model
     write_json(folder / "config.json", config(weights, output))
     if tokenizer is not None:
-        hf_tokenizer.write(tokenizer, folder, model.max_positions, model.token_types)
+        hf_tokenizer.write(tokenizer, folder, _longest(weights, output), model.token_types)
     (folder / "README.md").write_text(_card(weights, onnx_model.choose_output(weights, output)), encoding="utf-8")
+
+
+def _longest(weights: Weights, output: Output) -> int:
+    """Tokens that a text is cut to, specials included."""
+    return sentence_length(weights) if output == "sentence" else weights.model.max_positions
 
 
 def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
@@ -112,7 +117,7 @@ _MEANING = {
     "span": "`start_logits` and `end_logits`, each [texts, tokens]",
     "fill-mask": "`logits` [texts, tokens, pieces]",
     "states": "`last_hidden_state` [texts, tokens, width] and, where the model has a pooler, `pooler_output`",
-    "sentence": "`sentence_embedding` [texts, width], of length 1, and `token_embeddings`",
+    "sentence": "`sentence_embedding` [texts, width] and `token_embeddings`",
 }
 
 
@@ -132,7 +137,7 @@ def _card(weights: Weights, output: Output) -> str:
     if tokenizer is None:
         lines.append("The weights came without a tokenizer, so none is here; use the one they were trained with.\n")
     else:
-        lines.append(_usage(model.token_types > 0, model.max_positions))
+        lines.append(_usage(model.token_types > 0, _longest(weights, output)))
     return "\n".join(lines)
 
 
