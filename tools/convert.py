@@ -11,6 +11,7 @@ python tools/convert.py bundle RUN OUT       one folder that answers offline, wi
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from typing import Annotated, Literal
@@ -278,4 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == 130:  # Threads of the runtimes are still at work, and taking the interpreter down under them can crash.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
