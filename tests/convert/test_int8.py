@@ -130,7 +130,7 @@ def test_labelled_examples_measure_accuracy(tmp_path):
 def test_an_unknown_label_is_named_with_those_that_exist(tmp_path):
     weights = trained_like(tmp_path, MODEL, Head(labels=("no", "yes")))
     (tmp_path / "data.tsv").write_text("text\tlabel\nthe lamp\tperhaps\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"data.tsv:1: needs text and a label; the model's labels are: no, yes"):
+    with pytest.raises(UserError, match=r'data.tsv:2: the label is "perhaps"; the model\'s labels are: no, yes$'):
         held_out.labelled(weights, str(tmp_path / "data.tsv"), 8, 16)
 
 
