@@ -181,11 +181,13 @@ def read_text(
     what = held_out.scored(weights, output)
     longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
     length = min(length, longest)
+    # Examples first: what is wrong with them should not be told after minutes of reading text.
+    examples = held_out.labelled(weights, data, _BATCH, length) if data else []
     windows = held_out.windows(weights, text, rows, length)
     calibration = held_out.batches(weights, windows[::2], _BATCH, length)
     evaluation = held_out.batches(weights, windows[1::2], _BATCH, length)
     if data:
-        return Text(calibration, held_out.labelled(weights, data, _BATCH, length), "accuracy")
+        return Text(calibration, examples, "accuracy")
     if what.output == "fill-mask":
         evaluation = [held_out.masked(weights, batch, _SEED + number) for number, batch in enumerate(evaluation)]
         if not any((batch["labels"] != held_out.IGNORED).any() for batch in evaluation):
@@ -342,8 +344,8 @@ def _depth_lines(figures: dict[str, Any]) -> list[str]:
     answers = rows[0]["top1"] is not None
     compared = "vectors of texts" if figures["output"] == "sentence" else "tokens' states"
     lines = [
-        f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest"
-        + ("; share of equal answers with the head put on that layer's states" if answers else ""),
+        f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest",
+        *["same answer: share that stays the same when the head is put on that layer's states"] * answers,
         "layer   cosine   lowest" + ("   same answer" if answers else ""),
     ]
     for row in rows:

@@ -45,3 +45,52 @@ def test_another_suffix_is_refused(tmp_path):
     weights = trained_like(tmp_path, MODEL, Head())
     with pytest.raises(UserError, match="should end in .ort"):
         ort_format.write(weights, tmp_path / "m.onnx", ["text"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_mb": float("nan")}, "--max-mb nan: a number above 0"),
+        ({"max_mb": 0}, "--max-mb 0: a number above 0"),
+        ({"max_mb": float("inf")}, "--max-mb inf"),
+        ({"min_agreement": float("nan")}, "--min-agreement nan: a number from 0 to 1"),
+        ({"min_agreement": 1.5}, "--min-agreement 1.5"),
+        ({"bits": 16}, "--bits 16: 7 or 8"),
+    ],
+)
+def test_options_out_of_their_range_are_named_before_anything_is_read(options, said, tmp_path):
+    weights = trained_like(tmp_path, MODEL, Head())
+    with pytest.raises(UserError, match=f"^convert: {said}"):
+        ort_format.write(weights, tmp_path / "m.ort", ["no such text"], **options)
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    weights = trained_like(tmp_path, MODEL, Head())
+    (tmp_path / "m.ort").mkdir()
+    with pytest.raises(UserError, match="m.ort is a folder and is not replaced; name a file"):
+        ort_format.write(weights, tmp_path / "m.ort", ["text"], overwrite=True)
+
+
+@pytest.mark.parametrize("output", ["states", "sentence"])
+def test_vectors_are_compared_by_their_cosine_whatever_the_head(output, tmp_path):
+    weights = trained_like(tmp_path, MODEL, Head())
+    text = [write_text(tmp_path)]
+    figures = ort_format.write(weights, tmp_path / "m.ort", text, output=output, rows=32, length=16)
+    # Half of 32 windows of at most 16 tokens.
+    assert figures["answers"] == 16 if output == "sentence" else 16 < figures["answers"] <= 16 * 16
+    assert figures["top1_agreement"] is None
+    assert 0.99 < figures["lowest_cosine"] < figures["cosine"] < 1
+    assert f"cosine with float32: {figures['cosine']:.5f}, lowest" in ort_format.report(figures)
+    with pytest.raises(UserError, match=r"the cosine with float32 is 0\.\d+, less than --min-agreement 1"):
+        ort_format.write(weights, tmp_path / "n.ort", text, output=output, rows=32, length=16, min_agreement=1)
+
+
+def test_the_estimate_is_of_what_the_file_holds():
+    """ALBERT-base: 30,000 biases of the decoder in f32, its dense layer of 768 x 128; the pooler of 768 x 768."""
+    sizes = {
+        output: ort_format.estimate_bytes(presets.ALBERT_BASE, held_out.Scored(output, None))
+        for output in ("fill-mask", "states", "sentence")
+    }
+    # kernel, its scales, biases and the norm; vocabulary biases.
+    assert sizes["fill-mask"] - sizes["sentence"] == 768 * 128 + 4 * 128 + 3 * 4 * 128 + 4 * 30_000
+    assert sizes["states"] - sizes["sentence"] == 768 * 768 + 2 * 4 * 768
