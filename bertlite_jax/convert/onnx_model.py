@@ -90,7 +90,7 @@ def choose_output(weights: Weights, output: Output) -> Output:
     if output == "auto" and weights.head is None:
         return "fill-mask" if "mlm" in weights.params else "states"
     if output == "fill-mask" and "mlm" not in weights.params:
-        raise UserError('convert: onnx: these weights have no masked-LM head; use --output states, "sentence" or auto')
+        raise UserError("convert: onnx: these weights have no masked-LM head; use --output states, sentence or auto")
     return output
 
 
