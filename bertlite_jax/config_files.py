@@ -57,12 +57,28 @@ def from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
     built = {}
     for name, value in values.items():
         hint = hints[name]
+        _check_kind(value, hint, f"{where}: {name}")
         if dataclasses.is_dataclass(hint):
             value = from_dict(typing.cast(type, hint), value, f"{where}: {name}")
         elif typing.get_origin(hint) is tuple:
             value = tuple(value)
         built[name] = value
     return kind(**built)
+
+
+def _check_kind(value: Any, hint: Any, where: str) -> None:
+    """Raises UserError where JSON has a value of another kind than the field, or a word that it does not know."""
+    if typing.get_origin(hint) is typing.Literal:
+        if value not in typing.get_args(hint):
+            raise UserError(
+                f"config: {where} = {value!r} is unknown; {fields_close_to(str(value), [*typing.get_args(hint)])}"
+            )
+        return
+    is_list = typing.get_origin(hint) is tuple
+    wanted = {bool: bool, int: int, float: (int, float), str: str}.get(hint, list | tuple if is_list else object)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and hint in (int, float)):
+        name = "list" if is_list else getattr(hint, "__name__", str(hint))
+        raise UserError(f"config: {where} = {value!r} should be of the kind {name}")
 
 
 def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:

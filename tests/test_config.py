@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 import runpy
 
 import pytest
@@ -109,6 +110,26 @@ def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
     path.write_text('{"model": {"hidden": 3}}')
     with pytest.raises(UserError, match="unknown field hidden; did you mean hidden_size"):
         config_files.read_json(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hidden_size": "many"}, "hidden_size = 'many' should be of the kind int"),
+        ({"hidden_size": 3.5}, "hidden_size = 3.5 should be of the kind int"),
+        ({"hidden_size": True}, "hidden_size = True should be of the kind int"),
+        ({"pooler": "yes"}, "pooler = 'yes' should be of the kind bool"),
+        ({"share": "most"}, "share = 'most' is unknown"),
+        ({"hidden_dropout": None}, "hidden_dropout = None should be of the kind float"),
+    ],
+)
+def test_a_stored_value_of_the_wrong_kind_is_named(values, message):
+    with pytest.raises(UserError, match=re.escape(f"config: there: {message}")):
+        config_files.from_dict(Model, values, "there")
+
+
+def test_a_whole_number_will_do_for_a_real_one():
+    assert config_files.from_dict(Model, {"hidden_dropout": 0}, "there") == Model(hidden_dropout=0.0)
 
 
 def test_differences_name_field_and_both_values():

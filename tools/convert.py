@@ -11,6 +11,7 @@ python tools/convert.py bundle RUN OUT       one folder that answers offline, wi
 
 from __future__ import annotations
 
+import os
 import pathlib
 import sys
 from typing import Annotated, Literal
@@ -137,10 +138,10 @@ def ort(
         out: File to write, such as model.ort.
         text: Text files or folders, on which its answers are compared with those of float32.
         max_mb: Largest size; what is larger is refused with what would fit.
-        min_agreement: Share of the answers that must be those of float32.
+        min_agreement: Share of the answers that must be those of float32; of vectors, their mean cosine with it.
         bits: As for int8.
         leave_out: As for int8.
-        output: As for onnx.
+        output: As for onnx, and what is compared.
         overwrite: Replace an earlier file.
     """
     from bertlite_jax.convert import ort_format
@@ -156,8 +157,7 @@ def ort(
         output=output,
         overwrite=overwrite,
     )
-    for name, value in figures.items():
-        print(f"{name}: {value}")
+    print(ort_format.report(figures))
 
 
 def bundle(
@@ -214,15 +214,16 @@ def int8(
         calibrate: Text files or folders, of the kind that the model will meet; half of it calibrates, half measures.
         activations: A scale for each token, which no neighbour or padding changes; for each tensor; or fixed ones.
         max_drop: How far the metric may fall, as a share: 0.005 is half a point. Further, and nothing is written.
-        data: Labelled examples of a classifier (JSON lines or TSV), for accuracy; without, agreement with float32.
+        data: Labelled examples of a classifier, for accuracy: lines of {"text", "pair", "label", "id"}, or a .tsv with
+            these columns; pair and id may be missing. Without, agreement with float32.
         bits: 7 is right on every CPU, 8 only where products of u8 and s8 do not saturate (VNNI, AMX, ARM).
         leave_out: Parts that stay float, such as pooler layers.ffn.down layers.11
-        auto: So many more parts stay float, those that lose most when they are measured alone.
+        auto: So many more parts (0 to all but one) stay float, those that lose most when they are measured alone.
         fit: Round weights so that what they give on the text stays the same; takes minutes on a large model.
         method: How static ranges are found.
-        rows: Windows of text.
-        length: Tokens of a window.
-        output: As for onnx.
+        rows: Windows of text, 2 at least.
+        length: Tokens of a window, 6 at least.
+        output: As for onnx, and what is measured. states, sentence: mean cosine with float32, of tokens or of texts.
         overwrite: Replace an earlier export.
     """
     from bertlite_jax.convert import int8 as job
@@ -278,4 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == 130:  # Threads of the runtimes are still at work, and taking the interpreter down under them can crash.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from bertlite_jax.config import UserError
-from bertlite_jax.convert import huggingface, parameters, sources, tensorflow, weights
+from bertlite_jax.convert import huggingface, parameters, sentence_transformers, sources, tensorflow, weights
 from bertlite_jax.convert.folders import output_errors
 from bertlite_jax.convert.weights import Weights, read_json
 from bertlite_jax.data import tokenizer as tokenizers
@@ -53,7 +53,9 @@ def import_hf(folder: Path, out: Path, *, tokenizer: str = "auto", overwrite: bo
     found, missing = folder, f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
     if not any((folder / name).is_file() for name in _HF_FILES):
         found = None
-    return _import(huggingface.from_hf(folder), found, missing, str(folder), out, tokenizer, overwrite)
+    loaded = huggingface.from_hf(folder)
+    imported = _import(loaded, found, missing, str(folder), out, tokenizer, overwrite)
+    return Imported(imported.weights, imported.notes + sentence_transformers.notes(folder, loaded.sentence))
 
 
 def import_tf(

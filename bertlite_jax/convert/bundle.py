@@ -20,7 +20,7 @@ from bertlite_jax.config import UserError
 from bertlite_jax.convert import hf_tokenizer, onnx_float, onnx_integer, onnx_model, quantize
 from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.onnx_graph import save
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Weights, sentence_length
 
 ABOUT = "bundle.json"
 MODELS = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
@@ -67,13 +67,14 @@ def write(
     if weights.tokenizer is None:
         raise UserError("convert: bundle: these weights have no tokenizer; a bundle takes text, so it needs one")
     output = "sentence" if weights.head is None and "mlm" not in weights.params else "auto"
+    kind = _kind(weights, output)
+    _check_examples(examples, kind, hf_tokenizer.special_pieces(weights.tokenizer)["mask"])
     container = quantize.quantize(weights, bits=bits, leave_out=leave_out)
     with new_folder(out, overwrite, ABOUT) as folder:
         (folder / "onnx").mkdir()
         save(onnx_model.build(weights, onnx_float.float32(weights), output), folder / MODELS["float32"])
         save(onnx_model.build(weights, onnx_integer.per_token(container), output), folder / MODELS["int8"])
         hf_tokenizer.build(weights.tokenizer).save(str(folder / "tokenizer.json"))
-        kind = _kind(weights, output)
         (folder / "predict.py").write_text(script(kind), encoding="utf-8")
         about = _about(weights, kind)
         about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}
@@ -107,7 +108,26 @@ def read_examples(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
         if not isinstance(item, dict) or not isinstance(item.get("text"), str):
             raise UserError(f'convert: bundle: {path}:{number}: an example is an object such as {{"text": "..."}}')
         found.append(item)
+    if not found:
+        raise UserError(f"convert: bundle: {path} holds no example")
     return found
+
+
+def _check_examples(examples: Sequence[dict[str, Any]], kind: str, mask: str) -> None:
+    """Raises UserError for an example that a model of this kind cannot answer, or that would check nothing."""
+    for number, item in enumerate(examples, 1):
+        where = f"convert: bundle: example {number}"
+        pair, choices = item.get("pair"), item.get("choices")
+        if not isinstance(pair, str | None):
+            raise UserError(f"{where}: pair = {pair!r} should be a text")
+        if (kind == "choose") != bool(choices):
+            raise UserError(f'{where}: {"needs" if kind == "choose" else "cannot have"} "choices" with a {kind} model')
+        if choices and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
+            raise UserError(f"{where}: choices should be a list of texts")
+        if kind == "span" and not pair:
+            raise UserError(f'{where}: a question needs its context as "pair"')
+        if kind == "fill_mask" and mask not in f"{item['text']} {pair}":
+            raise UserError(f"{where}: there is no {mask} in it, so a masked language model has nothing to say")
 
 
 def script(kind: str) -> str:
@@ -135,7 +155,7 @@ def _about(weights: Weights, kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "labels": list(weights.head.labels) if weights.head else [],
-        "max_length": weights.model.max_positions,
+        "max_length": sentence_length(weights) if kind == "embed" else weights.model.max_positions,
         "pad_id": ids["pad"],
         "pad_token": pieces["pad"],
         "mask_id": ids["mask"],
@@ -200,7 +220,8 @@ python predict.py --file inputs.jsonl      one answer a line
 python predict.py --check                  are all files and answers as they were?
 ```
 
-From Python: `import predict; model = predict.load(); predict.predict(model, {{"text": "a text"}})`.
+From Python: `import predict; model = predict.load(); predict.predict(model, {{"text": "a text"}})`. Two bundles in one
+program need two names for that module.
 `load("float32")` takes the weights before they were made 8-bit. On the stored examples both answer alike in
 {agreement:.0%} of the cases. Inputs and answers, one a line:
 
@@ -208,7 +229,8 @@ From Python: `import predict; model = predict.load(); predict.predict(model, {{"
 {lines}
 ```
 
-At most {about["max_length"]} pieces are read; longer input is cut. Kind of answer: {about["kind"]}{labels}.
+At most {about["max_length"]} pieces are read; longer input is cut. Where pieces are shown, `▁` begins a word.
+Kind of answer: {about["kind"]}{labels}.
 
 | file | MB | SHA-256 |
 |---|---|---|

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from onnx import helper
 
-from bertlite_jax.convert import onnx_float, onnx_model, onnx_session
+from bertlite_jax.convert import held_out, onnx_float, onnx_model, onnx_session
 from bertlite_jax.convert.held_out import Batch
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Site
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, node
@@ -48,13 +48,14 @@ def ranges(
       percentile: in percent.
       output: as for `onnx_model.build`.
     """
+    what = held_out.scored(weights, output)
     seen: dict[str, str] = {}
     model = onnx_model.build(weights, _watching(onnx_float.float32(weights), seen), output)
     model.graph.output.extend([helper.make_tensor_value_info(value, FLOAT, None) for value in seen.values()])
     session = onnx_session.open_session(model.SerializeToString())
 
     def values(batch: Batch) -> dict[str, np.ndarray]:
-        found = onnx_session.answer(session, batch)
+        found = onnx_session.answer(session, held_out.as_read(batch, what))
         return {name: found[value] for name, value in seen.items()}
 
     extremes: dict[str, tuple[float, float]] = {}

@@ -17,7 +17,7 @@ from bertlite_jax.convert import sentence_transformers as sentences
 from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.names import Family
 from bertlite_jax.convert.weight_files import read_tensors
-from bertlite_jax.convert.weights import Weights, read_json
+from bertlite_jax.convert.weights import Weights, read_json, sentence_length
 
 WEIGHTS = "model.safetensors"
 _LOG = logging.getLogger(__name__)
@@ -49,14 +49,16 @@ def to_hf(
       family: whose classes; None chooses (`hf_config.choose_family`).
       overwrite: replace an earlier export.
       sentence_transformers: write the encoder without its pretraining heads, and the files with which
-        `SentenceTransformer(out)` gives the mean of the hidden states at length 1.
+        `SentenceTransformer(out)` gives the vectors that `weights.sentence` describes: without it, the mean of the
+        hidden states at length 1.
 
     Returns:
       The family.
 
     Raises:
       UserError: no class holds the model or its head, the parameters do not fit it, another vocabulary, `out` is in
-        the way, or sentence vectors are asked of a model with a task head or without a tokenizer.
+        the way, or sentence vectors are asked of a model with a task head, without a tokenizer, or from a source
+        that makes them in another way than pooling by mean or cls.
     """
     tokenizer = weights.tokenizer
     if family is None:
@@ -67,7 +69,9 @@ def to_hf(
             f"convert: to-hf: the tokenizer has {tokenizer.vocab_size} pieces and model.vocab_size is "
             f"{weights.model.vocab_size}; is it the tokenizer of this run?"
         )
-    if sentence_transformers:
+    sentence = sentences.held(weights, "to-hf") if sentence_transformers else None
+    longest = sentence_length(weights) if sentence else weights.model.max_positions
+    if sentence:
         weights = _encoder_only(weights)
     tensors, weights, notes = _their_tensors(weights, family)
     model, head, mlm = weights.model, weights.head, "mlm" in weights.params
@@ -77,9 +81,9 @@ def to_hf(
         config = hf_config.to_config(model, family, special_ids, weights.pair_task, head, mlm)
         write_json(folder / "config.json", config)
         if tokenizer is not None:
-            hf_tokenizer.write(tokenizer, folder, model.max_positions, model.token_types)
-        if sentence_transformers:
-            sentences.write(folder, model, family)
+            hf_tokenizer.write(tokenizer, folder, longest, model.token_types)
+        if sentence:
+            sentences.write(folder, model, family, sentence, longest)
         card = model_card.render(weights, family, notes, sentence_transformers)
         (folder / "README.md").write_text(card, encoding="utf-8")
     for note in notes:
@@ -141,7 +145,7 @@ def from_hf(folder: Path) -> Weights:
 
     Returns:
       f32 arrays, their shape, and the head if any, without a tokenizer. Settings that no config.json states have our
-      defaults.
+      defaults. `sentence` is set for an encoder in a folder of sentence-transformers (`sentence_transformers.read`).
 
     Raises:
       UserError: an unreadable file, an unsupported model, or tensors that do not fit the config (all are listed).
@@ -163,7 +167,8 @@ def from_hf(folder: Path) -> Weights:
     settings.check_model(model)
     flat = names.to_ours(tensors, family, model, where, head)
     flat, model = names.reduce(flat, family, model)
-    return Weights(parameters.nest(flat), model, head, pair_task=_pair_task(stated, model))
+    sentence = None if head else sentences.read(folder)
+    return Weights(parameters.nest(flat), model, head, pair_task=_pair_task(stated, model), sentence=sentence)
 
 
 def _pair_task(stated: dict[str, Any], model: Model) -> str:

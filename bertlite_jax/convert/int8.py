@@ -18,27 +18,28 @@ from bertlite_jax.config import UserError
 from bertlite_jax.convert import (
     calibrate,
     held_out,
+    int8_checks,
     onnx_float,
     onnx_folder,
     onnx_graph,
     onnx_integer,
     onnx_model,
     onnx_session,
-    parameters,
     quantize,
     rounding,
     sensitivity,
 )
 from bertlite_jax.convert.folders import new_folder, write_json
-from bertlite_jax.convert.held_out import Batch
+from bertlite_jax.convert.held_out import Batch, Scored
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic
 from bertlite_jax.convert.quantize import Container
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Weights, sentence_length
 from bertlite_jax.model import cpu
 
 SIDECAR = "onnx/quantization.json"
 Activations = Literal["token", "tensor", "static"]
 _SEED = 0
+_BATCH = 8
 _BLAMED = 3
 
 
@@ -103,43 +104,59 @@ def int8(
       method: how ranges are found for `static`.
       rows: windows of text, half for each purpose.
       length: tokens of a window at most.
-      output: as for `onnx_model.build`.
+      output: as for `onnx_model.build`, and what is measured: of states and sentence vectors the mean cosine with
+        float32.
       overwrite: replace an earlier result.
 
     Returns:
       What the sidecar holds.
 
     Raises:
-      UserError: the metric falls by more than `max_drop`; nothing is written, and the parts to blame are named.
+      UserError: an option out of its range, `out` in the way, or a metric that falls by more than `max_drop`: the
+        parts to blame are named. Nothing is written.
     """
-    parameters.refuse_conditioned(weights.head, "int8")
-    onnx_folder.check_tokenizer(weights)
-    seen = read_text(weights, text, data, rows, min(length, weights.model.max_positions))
-    container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
-    if auto:
-        worst = sensitivity.by_part(weights, container, seen.evaluation[:2])[:auto]
-        leave_out = [*leave_out, *(loss.part for loss in worst)]
-        container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
-    if fit:
-        container = rounding.fit(weights, container, seen.calibration, output)
-    models = build(weights, container, activations, seen.calibration, method, output)
-    figures = {"activations": activations, "bits": bits, "fitted": fit, "left_out": list(leave_out)} | measure(
-        weights, models, seen
-    )
-    if figures["drop"] > max_drop:
-        raise UserError(_refusal(weights, container, seen, figures, max_drop))
-    depth = sensitivity.by_depth(weights, container, seen.evaluation[:1])
-    figures["by_depth"] = [row._asdict() for row in depth]
+    int8_checks.check_range("--max-drop", max_drop, 0, 1)
+    int8_checks.check_options(bits, rows, length)
+    int8_checks.check_auto(auto)
+    what = int8_checks.check_source(weights, output)
+    if data:
+        held_out.check_labelled(what)
+    # The place is taken before the minutes of work, so that they cannot be in vain.
     with new_folder(out, overwrite, onnx_folder.QUANTIZED) as folder:
-        onnx_folder.describe(weights, folder, output)
-        (folder / onnx_folder.MODEL).parent.mkdir(exist_ok=True)
-        (folder / onnx_folder.MODEL).write_bytes(onnx_graph.to_bytes(models.float32))
-        (folder / onnx_folder.QUANTIZED).write_bytes(onnx_graph.to_bytes(models.int8))
-        figures["container_bytes"] = quantize.save(container, folder / quantize.FILE)
-        if weights.tokenizer is not None:
-            _copy_tokenizer(pathlib.Path(weights.tokenizer.folder), folder / "tokenizer")
-        write_json(folder / SIDECAR, figures)
+        container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+        int8_checks.check_products(container, what)
+        int8_checks.check_auto(auto, sensitivity.parts(container, what))
+        seen = read_text(weights, text, data, rows, length, output)
+        if auto:
+            worst = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[:auto]
+            leave_out = [*leave_out, *(loss.part for loss in worst)]
+            container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+            int8_checks.check_products(container, what)
+        if fit:
+            container = rounding.fit(weights, container, seen.calibration, output)
+        models = build(weights, container, activations, seen.calibration, method, output)
+        figures = {"activations": activations, "bits": bits, "fitted": fit, "left_out": list(leave_out)}
+        figures |= measure(weights, models, seen, output)
+        if not figures["drop"] <= max_drop:
+            raise UserError(_refusal(weights, container, seen, figures, max_drop, output))
+        depth = sensitivity.by_depth(weights, container, seen.evaluation[:1], output)
+        figures["by_depth"] = [row._asdict() for row in depth]
+        _fill(folder, weights, models, figures, output)
     return figures
+
+
+def _fill(
+    folder: pathlib.Path, weights: Weights, models: Models, figures: dict[str, Any], output: onnx_model.Output
+) -> None:
+    """Writes all files of the result; adds `container_bytes` to the figures."""
+    (folder / onnx_folder.MODEL).parent.mkdir(exist_ok=True)
+    (folder / onnx_folder.MODEL).write_bytes(onnx_graph.to_bytes(models.float32))
+    (folder / onnx_folder.QUANTIZED).write_bytes(onnx_graph.to_bytes(models.int8))
+    figures["container_bytes"] = quantize.save(models.container, folder / quantize.FILE)
+    onnx_folder.describe(weights, folder, output, figures)
+    if weights.tokenizer is not None:
+        _copy_tokenizer(pathlib.Path(weights.tokenizer.folder), folder / "tokenizer")
+    write_json(folder / SIDECAR, figures)
 
 
 def _copy_tokenizer(source: pathlib.Path, to: pathlib.Path) -> None:
@@ -149,19 +166,38 @@ def _copy_tokenizer(source: pathlib.Path, to: pathlib.Path) -> None:
             (to / file.name).write_bytes(file.read_bytes())
 
 
-def read_text(weights: Weights, text: Sequence[str], data: str | None, rows: int, length: int) -> Text:
-    """Batches for both purposes, never the same window in both."""
-    size = 8
+# --- Measuring -------------------------------------------------------------------------------------------------------
+
+
+def read_text(
+    weights: Weights,
+    text: Sequence[str],
+    data: str | None,
+    rows: int,
+    length: int,
+    output: onnx_model.Output = "auto",
+) -> Text:
+    """Batches for both purposes, never the same window in both; `length` is cut to what the model reads."""
+    what = held_out.scored(weights, output)
+    longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
+    length = min(length, longest)
+    # Examples first: what is wrong with them should not be told after minutes of reading text.
+    examples = held_out.labelled(weights, data, _BATCH, length) if data else []
     windows = held_out.windows(weights, text, rows, length)
-    size = min(size, len(windows) // 2)
-    calibration = held_out.batches(weights, windows[::2], size, length)
-    evaluation = held_out.batches(weights, windows[1::2], size, length)
+    calibration = held_out.batches(weights, windows[::2], _BATCH, length)
+    evaluation = held_out.batches(weights, windows[1::2], _BATCH, length)
     if data:
-        return Text(calibration, held_out.labelled(weights, data, size, length), "accuracy")
-    if weights.head is None and "mlm" in weights.params:
+        return Text(calibration, examples, "accuracy")
+    if what.output == "fill-mask":
         evaluation = [held_out.masked(weights, batch, _SEED + number) for number, batch in enumerate(evaluation)]
+        if not any((batch["labels"] != held_out.IGNORED).any() for batch in evaluation):
+            raise UserError(
+                f"convert: {', '.join(text)}: none of {len(windows[1::2])} windows got a mask, so nothing can be "
+                "scored; more text or more --rows would be right"
+            )
         return Text(calibration, evaluation, "masked-LM accuracy")
-    return Text(calibration, evaluation, "agreement with float32" if weights.head else "cosine with float32")
+    cosine = what.vectors or what.numbers
+    return Text(calibration, evaluation, "cosine with float32" if cosine else "agreement with float32")
 
 
 def build(
@@ -204,60 +240,115 @@ def _counting(arithmetic: Arithmetic, container: Container) -> tuple[Arithmetic,
     return Arithmetic(dense, arithmetic.rows, decode), expected
 
 
-def measure(weights: Weights, models: Models, seen: Text) -> dict[str, Any]:
+def measure(weights: Weights, models: Models, seen: Text, output: onnx_model.Output = "auto") -> dict[str, Any]:
     """Sizes, products, and the metric of both files in ONNX Runtime."""
+    what = held_out.scored(weights, output)
     contents = [onnx_graph.to_bytes(model) for model in (models.float32, models.int8)]
-    before, after = (_outcome(content, weights, seen.evaluation) for content in contents)
-    metrics = [held_out.metric(each, before, weights.head) for each in (before, after)]
-    products = sum(made.op_type == "Gemm" for made in models.float32.graph.node)
+    before, after = (outcome(content, seen.evaluation, what) for content in contents)
+    metrics = [held_out.metric(each, before, what) for each in (before, after)]
     return {
         "integer_products": onnx_integer.integer_products(models.int8),
-        "products": products,
+        "products": products(models.float32),
         "float32_bytes": len(contents[0]),
         "int8_bytes": len(contents[1]),
         "ratio": len(contents[1]) / len(contents[0]),
+        "output": what.head.kind if what.head else what.output,
         "metric": seen.metric,
         "before": metrics[0],
         "after": metrics[1],
         "drop": metrics[0] - metrics[1],
-        "top1_agreement": held_out.agreement(after, before, weights.head),
+        **alike(after, before, what),
         "answers": len(before.logits),
         "cpu_flags": cpu.fast_flags(),
     }
 
 
-def _outcome(content: bytes, weights: Weights, evaluation: Sequence[Batch]) -> held_out.Outcome:
-    session = onnx_session.open_session(content)
+def products(model: onnx.ModelProto) -> int:
+    """Products with weights in a float32 graph."""
+    return sum(made.op_type == "Gemm" for made in model.graph.node)
+
+
+def alike(found: held_out.Outcome, reference: held_out.Outcome, what: Scored) -> dict[str, float | None]:
+    """`top1_agreement`: share of equal answers; `cosine` and `lowest_cosine` of vectors. None where it has no meaning.
+
+    Amounts have a cosine over all of them and no lowest one.
+    """
+    same = held_out.agreement(found, reference, what)
+    if not (what.vectors or what.numbers):
+        return {"top1_agreement": same, "cosine": None, "lowest_cosine": None}
+    lowest = float(held_out.cosines(found.logits, reference.logits).min()) if what.vectors else None
+    return {"top1_agreement": None, "cosine": same, "lowest_cosine": lowest}
+
+
+def outcome(source: bytes | pathlib.Path, evaluation: Sequence[Batch], what: Scored) -> held_out.Outcome:
+    """What a file answers in ONNX Runtime."""
+    session = onnx_session.open_session(source)
 
     def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return onnx_session.answer(session, batch)
 
-    return held_out.outcome(answer, evaluation, weights.head)
+    return held_out.outcome(answer, evaluation, what)
 
 
-def _refusal(weights: Weights, container: Container, seen: Text, figures: dict[str, Any], max_drop: float) -> str:
-    losses = sensitivity.by_part(weights, container, seen.evaluation[:2])[:_BLAMED]
+def _refusal(
+    weights: Weights,
+    container: Container,
+    seen: Text,
+    figures: dict[str, Any],
+    max_drop: float,
+    output: onnx_model.Output,
+) -> str:
+    losses = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[:_BLAMED]
     blamed = ", ".join(f"{loss.part} ({loss.divergence:.2g})" for loss in losses)
+    measured = "divergence" if figures["cosine"] is None else "1 - cosine"
     return (
         f"convert: int8: {figures['metric']} falls from {figures['before']:.4f} to {figures['after']:.4f}, by more "
-        f"than --max-drop {max_drop}; nothing was written. Most is lost (divergence when quantised alone) in {blamed}; "
+        f"than --max-drop {max_drop}; nothing was written. Most is lost ({measured} when quantised alone) in {blamed}; "
         f"keep parts in float32 with --leave-out {losses[0].part}"
     )
 
 
+# --- For people ------------------------------------------------------------------------------------------------------
+
+
 def report(figures: dict[str, Any]) -> str:
-    """The figures as text for people."""
+    """The figures as text."""
     before, after = figures["float32_bytes"] / 1e6, figures["int8_bytes"] / 1e6
     lines = [
         f"products of integers: {figures['integer_products']} of {figures['products']}"
         + (f"; float32: {', '.join(figures['left_out'])}" if figures["left_out"] else ""),
         f"size: {before:.2f} MB to {after:.2f} MB ({after * 1e6 / 2**20:.2f} MiB), {figures['ratio']:.4f} of it",
-        f"{figures['metric']}: {figures['before']:.4f} to {figures['after']:.4f} ({figures['answers']} answers)",
-        f"same answer as float32: {figures['top1_agreement']:.4f}",
-        f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}",
-        "layer   cosine   lowest   same answer",
     ]
-    for row in figures["by_depth"]:
-        top1 = "" if row["top1"] is None else f"{row['top1']:.4f}"
-        lines.append(f"{row['layer']:5d}  {row['cosine']:.5f}  {row['worst']:.5f}  {top1}")
-    return "\n".join(lines)
+    if figures["cosine"] is None:
+        lines.append(f"{figures['metric']}: {figures['before']:.4f} to {figures['after']:.4f} ({_count(figures)})")
+    lines += [alike_line(figures), f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}"]
+    return "\n".join(lines + _depth_lines(figures))
+
+
+def alike_line(figures: dict[str, Any]) -> str:
+    """How near the answers are to those of float32: of `alike`'s figures the ones with a meaning."""
+    if figures["cosine"] is None:
+        return f"same answer as float32: {figures['top1_agreement']:.4f}"
+    lowest = "" if figures["lowest_cosine"] is None else f", lowest {figures['lowest_cosine']:.5f}"
+    return f"cosine with float32: {figures['cosine']:.5f}{lowest} ({_count(figures)})"
+
+
+def _count(figures: dict[str, Any]) -> str:
+    things = {"states": "tokens", "sentence": "texts"}
+    return f"{figures['answers']} {things.get(figures['output'], 'answers')}"
+
+
+def _depth_lines(figures: dict[str, Any]) -> list[str]:
+    """A table with a line for each layer, and before it what its columns are."""
+    rows = figures["by_depth"]
+    answers = rows[0]["top1"] is not None
+    compared = "vectors of texts" if figures["output"] == "sentence" else "tokens' states"
+    lines = [
+        f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest",
+        *["same answer: share that stays the same when the head is put on that layer's states"] * answers,
+        "layer   cosine   lowest" + ("   same answer" if answers else ""),
+    ]
+    for row in rows:
+        top1 = f"  {row['top1']:.4f}" if answers else ""
+        lines.append(f"{row['layer']:5d}  {row['cosine']:.5f}  {row['worst']:.5f}{top1}")
+    return lines

@@ -44,6 +44,7 @@ _LIMITS = (
     "The answers are no better than the examples that it was fine-tuned on, and no more true. "
     "Evaluate it on texts of your own before you rely on it.",
 )
+QUANTISED = "the weights went through 8-bit integers: they are integers times scales, not the values that were trained"
 _SENTENCE_LIMITS = (
     " The vectors are means over the tokens. Of an encoder that never saw pairs of similar texts in training, they say "
     "little about similarity."
@@ -61,7 +62,10 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
       sentence_transformers: whether the folder is one of sentence-transformers.
     """
     model = dataclasses.replace(weights.model, vocab_multiple=1)
-    head, mlm, facts = weights.head, "mlm" in weights.params, weights.facts
+    head, mlm = weights.head, "mlm" in weights.params
+    facts = {name: value for name, value in weights.facts.items() if name != "quantised"}
+    if weights.facts.get("quantised"):
+        notes = [*notes, QUANTISED]
     loader = architecture(model, family, head, mlm)
     # Figures come from a run of ours; other weights were read from somewhere and trained by others.
     made = f"{'Fine-tuned' if head else 'Pretrained'} with" if facts else "Exported by"
@@ -74,7 +78,7 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
         "".join(["## Notes\n\n", *(f"- {note[0].upper()}{note[1:]}.\n" for note in notes)]) if notes else "",
         _labels(head) if head and head.labels else "",
         "## Shape\n",
-        _table(("", ""), _shape_rows(weights, model)),
+        table(("", ""), _shape_rows(weights, model)),
         _figures("## Training\n", _TRAINING, facts, _objective(weights.pair_task) if head is None and facts else ""),
         _figures("## Evaluation\n", _EVALUATION, facts, ""),
         _tokenizer(weights.tokenizer),
@@ -160,7 +164,7 @@ def _labels(head: Head) -> str:
     }
     text = "One of these labels a token" if head.kind == "tag" else meaning[head.problem]
     rows = [(str(i), label.replace("|", "\\|")) for i, label in enumerate(head.labels)]
-    return f"## Labels\n\n{text}.\n\n" + _table(("output", "label"), rows)
+    return f"## Labels\n\n{text}.\n\n" + table(("output", "label"), rows)
 
 
 # --- What it is ------------------------------------------------------------------------------------------------------
@@ -197,7 +201,7 @@ def _figures(title: str, known: tuple[tuple[str, str], ...], facts: dict[str, An
     rows = [(label, _number(facts[key])) for key, label in known if facts.get(key) is not None]
     if not rows and not text:
         return ""
-    return "\n".join(part for part in (title, text, _table(("figure", "value"), rows) if rows else "") if part)
+    return "\n".join(part for part in (title, text, table(("figure", "value"), rows) if rows else "") if part)
 
 
 def _number(value: float | int) -> str:
@@ -213,6 +217,7 @@ def _tokenizer(tokenizer: Tokenizer | None) -> str:
     return f"## Tokenizer\n\n{text} Special pieces written out in a text are read as special pieces.\n"
 
 
-def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    """Two columns in Markdown."""
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows)]
     return "\n".join(lines) + "\n"

@@ -11,10 +11,10 @@ from typing import Any
 
 import bertlite_jax
 from bertlite_jax.config import Head, Model, UserError
-from bertlite_jax.convert import hf_config, hf_tokenizer, onnx_float, onnx_graph, onnx_model
+from bertlite_jax.convert import hf_config, hf_tokenizer, model_card, onnx_float, onnx_graph, onnx_model, quantize
 from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.onnx_model import Output
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Weights, sentence_length
 
 MODEL = "onnx/model.onnx"
 QUANTIZED = "onnx/model_quantized.onnx"
@@ -57,13 +57,24 @@ def check_tokenizer(weights: Weights) -> None:
         )
 
 
-def describe(weights: Weights, folder: pathlib.Path, output: Output = "auto") -> None:
-    """Writes what stands beside the ONNX files into a folder that exists: config.json, tokenizer files, README.md."""
+def describe(
+    weights: Weights, folder: pathlib.Path, output: Output = "auto", figures: dict[str, Any] | None = None
+) -> None:
+    """Writes what stands beside the ONNX files into a folder that exists: config.json, tokenizer files, README.md.
+
+    `figures` are those of `int8.int8`, for a folder that has the 8-bit model as well.
+    """
     tokenizer, model = weights.tokenizer, weights.model
     write_json(folder / "config.json", config(weights, output))
     if tokenizer is not None:
-        hf_tokenizer.write(tokenizer, folder, model.max_positions, model.token_types)
-    (folder / "README.md").write_text(_card(weights, onnx_model.choose_output(weights, output)), encoding="utf-8")
+        hf_tokenizer.write(tokenizer, folder, _longest(weights, output), model.token_types)
+    card = _card(weights, onnx_model.choose_output(weights, output), figures)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _longest(weights: Weights, output: Output) -> int:
+    """Tokens that a text is cut to, specials included."""
+    return sentence_length(weights) if output == "sentence" else weights.model.max_positions
 
 
 def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
@@ -112,11 +123,18 @@ _MEANING = {
     "span": "`start_logits` and `end_logits`, each [texts, tokens]",
     "fill-mask": "`logits` [texts, tokens, pieces]",
     "states": "`last_hidden_state` [texts, tokens, width] and, where the model has a pooler, `pooler_output`",
-    "sentence": "`sentence_embedding` [texts, width], of length 1, and `token_embeddings`",
+    "sentence": "`sentence_embedding` [texts, width] and `token_embeddings`",
 }
 
 
-def _card(weights: Weights, output: Output) -> str:
+_ACTIVATIONS = {
+    "token": "rounded with one scale for each token",
+    "tensor": "rounded with one scale for each tensor",
+    "static": "rounded with scales fixed beforehand",
+}
+
+
+def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> str:
     kind = weights.head.kind if weights.head and output == "auto" else output
     model, tokenizer = weights.model, weights.tokenizer
     inputs = ["input_ids", "attention_mask", *["token_type_ids"] * bool(model.token_types)]
@@ -127,16 +145,53 @@ def _card(weights: Weights, output: Output) -> str:
         f"{model.max_positions} tokens each.\n",
         f"Inputs, int64: {', '.join(f'`{name}`' for name in inputs)}. Output: {_MEANING[kind]}.\n",
     ]
-    if weights.head and weights.head.kind in ("classify", "tag"):
+    if weights.head and kind in ("classify", "tag"):
         lines.append(f"Outputs in order: {json.dumps(weights.head.labels, ensure_ascii=False)}.\n")
+    if weights.facts.get("quantised"):
+        lines.append(f"{model_card.QUANTISED[0].upper()}{model_card.QUANTISED[1:]}.\n")
+    if figures:
+        lines.append(_quantised(figures))
     if tokenizer is None:
         lines.append("The weights came without a tokenizer, so none is here; use the one they were trained with.\n")
     else:
-        lines.append(_usage(model.token_types > 0, model.max_positions))
+        file = QUANTIZED if figures else MODEL
+        lines.append(_usage(file, model.token_types > 0, _longest(weights, output)))
     return "\n".join(lines)
 
 
-def _usage(types: bool, longest: int) -> str:
+def _quantised(figures: dict[str, Any]) -> str:
+    """The files of a folder of `int8.int8` and what 8 bits cost, as Markdown."""
+    sizes = {name: f"{figures[name] / 1e6:.2f} MB" for name in ("int8_bytes", "float32_bytes", "container_bytes")}
+    products = f"{figures['integer_products']} of {figures['products']}"
+    left_out = f"; float32: {', '.join(figures['left_out'])}" if figures["left_out"] else ""
+    rows = []
+    if figures["cosine"] is None:
+        rows.append((f"{figures['metric']}, float32", f"{figures['before']:.4f}"))
+        rows.append((f"{figures['metric']}, 8 bits", f"{figures['after']:.4f}"))
+        rows.append(("same answer as float32, share", f"{figures['top1_agreement']:.4f}"))
+    else:
+        rows.append(("cosine with float32, mean", f"{figures['cosine']:.5f}"))
+    if figures["lowest_cosine"] is not None:
+        rows.append(("cosine with float32, lowest", f"{figures['lowest_cosine']:.5f}"))
+    rows += [("answers compared", f"{figures['answers']:,}"), ("products of integers", products + left_out)]
+    rows += [("weights", f"{figures['bits']} bits in products"), ("activations", _ACTIVATIONS[figures["activations"]])]
+    return f"""## Files
+
+| file | what | size |
+|---|---|---|
+| `{QUANTIZED}` | the model with products of 8-bit integers | {sizes["int8_bytes"]} |
+| `{MODEL}` | the same in float32 | {sizes["float32_bytes"]} |
+| `{quantize.FILE}` | the integers and their scales, as bertlite_jax reads them back | {sizes["container_bytes"]} |
+| `onnx/quantization.json` | all figures of the measurement | |
+
+## What 8 bits cost
+
+Both models answered the same held-out text in ONNX Runtime.
+
+{model_card.table(("figure", "value"), rows)}"""
+
+
+def _usage(file: str, types: bool, longest: int) -> str:
     third = ',\n    "token_type_ids": [text.type_ids for text in texts]' if types else ""
     return f"""## Use
 
@@ -146,7 +201,7 @@ import numpy, onnxruntime, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_padding()
 tokenizer.enable_truncation({longest})
-session = onnxruntime.InferenceSession("{MODEL}")
+session = onnxruntime.InferenceSession("{file}")
 texts = tokenizer.encode_batch(["a text", "another"])
 batch = {{
     "input_ids": [text.ids for text in texts],

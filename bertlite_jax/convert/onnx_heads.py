@@ -14,6 +14,7 @@ import numpy as np
 from bertlite_jax.config import Head
 from bertlite_jax.convert.onnx_arithmetic import Draft, Site, dense, layer_norm, spread
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_output, constant, node, nodes
+from bertlite_jax.convert.weights import Sentence
 
 
 def states(draft: Draft, hidden: str, head: Head | None) -> None:
@@ -25,22 +26,34 @@ def states(draft: Draft, hidden: str, head: Head | None) -> None:
         add_output(draft.graph, pooled, "pooler_output", ["batch", width])
 
 
-def sentence(draft: Draft, hidden: str, mask: str) -> None:
-    """Outputs sentence_embedding [B, D], the mean over tokens made of length 1, and token_embeddings [B, L, D].
+def sentence(draft: Draft, hidden: str, mask: str, settings: Sentence) -> None:
+    """Outputs sentence_embedding [B, D] and token_embeddings [B, L, D].
 
-    A row without tokens gives zeros. Source: huggingface/sentence-transformers: models/Pooling.py and Normalize.py.
+    The vector is the mean over the tokens (zeros for a row without any), or the state of the first, and is divided by
+    its length with `settings.normalize`. Source: huggingface/sentence-transformers:
+    sentence_transformer/modules/pooling.py and base/modules/normalize.py.
     """
     graph, width = draft.graph, draft.model.hidden_size
     hidden = spread(draft, hidden, width)
+    if settings.pooling == "cls":
+        vector = node(graph, "Gather", hidden, constant(graph, 0, np.int64), name="cls", axis=1)
+    else:
+        vector = _mean(graph, hidden, mask)
+    if settings.normalize:
+        length = node(graph, "ReduceL2", vector, name="length", axes=[1], keepdims=1)
+        least = node(graph, "Max", length, constant(graph, 1e-12), name="length")
+        vector = node(graph, "Div", vector, least, name="unit")
+    add_output(graph, vector, "sentence_embedding", ["batch", width])
+    add_output(graph, hidden, "token_embeddings", ["batch", "sequence", width])
+
+
+def _mean(graph: Graph, hidden: str, mask: str) -> str:
+    """The mean over the tokens that are no padding: [B, L, D] -> [B, D]."""
     kept = node(graph, "Cast", node(graph, "Unsqueeze", mask, constant(graph, [2], np.int64), name="mean"), to=FLOAT)
     tokens = constant(graph, [1], np.int64)
     total = node(graph, "ReduceSum", node(graph, "Mul", hidden, kept, name="mean"), tokens, name="mean", keepdims=0)
     count = node(graph, "ReduceSum", kept, tokens, name="count", keepdims=0)
-    mean = node(graph, "Div", total, node(graph, "Max", count, constant(graph, 1e-9), name="count"), name="mean")
-    length = node(graph, "ReduceL2", mean, name="length", axes=[1], keepdims=1)
-    unit = node(graph, "Div", mean, node(graph, "Max", length, constant(graph, 1e-12), name="length"), name="unit")
-    add_output(graph, unit, "sentence_embedding", ["batch", width])
-    add_output(graph, hidden, "token_embeddings", ["batch", "sequence", width])
+    return node(graph, "Div", total, node(graph, "Max", count, constant(graph, 1e-9), name="count"), name="mean")
 
 
 def fill_mask(draft: Draft, hidden: str) -> None:

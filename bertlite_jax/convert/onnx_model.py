@@ -23,10 +23,10 @@ import onnx
 
 import bertlite_jax
 from bertlite_jax.config import Model, UserError
-from bertlite_jax.convert import onnx_heads, parameters
+from bertlite_jax.convert import onnx_heads, parameters, sentence_transformers
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Draft, Site, dense, layer_norm, spread
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_input, constant, finish, node
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Weights, sentence_length
 
 __all__ = ["FAR", "Arithmetic", "Output", "Site", "build", "choose_output"]
 
@@ -44,7 +44,7 @@ def build(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> 
 
         states      last_hidden_state [B, L, D] and, where there is a pooler, pooler_output [B, D]
         fill-mask   logits [B, L, V]
-        sentence    sentence_embedding [B, D], of length 1, and token_embeddings [B, L, D]
+        sentence    sentence_embedding [B, D], as `weights.sentence` says, and token_embeddings [B, L, D]
         classify    logits [B, C]           choose   logits [B, choices]
         tag         logits [B, L, C]        span     start_logits and end_logits, each [B, L]
 
@@ -54,7 +54,7 @@ def build(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> 
       output: auto is the task head's answer where there is one, else fill-mask, else states.
 
     Raises:
-      UserError: the weights have no such head, or are too large for a file.
+      UserError: the weights have no such head or vectors (`choose_output`), or are too large for a file.
     """
     return finish(draw(weights, arithmetic, output), "bertlite", _metadata(weights, output))
 
@@ -71,7 +71,7 @@ def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> G
     if output == "auto" and head:
         onnx_heads.task(draft, states, head)
     elif output == "sentence":
-        onnx_heads.sentence(draft, states, mask)
+        onnx_heads.sentence(draft, states, mask, sentence_transformers.held(weights, "onnx"))
     elif output == "fill-mask":
         onnx_heads.fill_mask(draft, states)
     else:
@@ -83,14 +83,17 @@ def choose_output(weights: Weights, output: Output) -> Output:
     """What `auto` stands for: `auto` itself, a task head's answer, only where there is such a head.
 
     Raises:
-      UserError: fill-mask of weights without that head; the answer of a conditioned span head.
+      UserError: fill-mask of weights without that head, sentence of weights whose vectors cannot be held, or the
+        answer of a conditioned span head.
     """
+    if output == "sentence":
+        sentence_transformers.held(weights, "onnx")
     if output == "auto":
         parameters.refuse_conditioned(weights.head, "onnx")
     if output == "auto" and weights.head is None:
         return "fill-mask" if "mlm" in weights.params else "states"
     if output == "fill-mask" and "mlm" not in weights.params:
-        raise UserError('convert: onnx: these weights have no masked-LM head; use --output states, "sentence" or auto')
+        raise UserError("convert: onnx: these weights have no masked-LM head; use --output states, sentence or auto")
     return output
 
 
@@ -104,6 +107,10 @@ def _metadata(weights: Weights, output: Output) -> dict[str, str]:
     }
     if head:
         facts |= {"labels": json.dumps(head.labels, ensure_ascii=False), "problem": head.problem}
+    if output == "sentence":
+        held = sentence_transformers.held(weights, "onnx")
+        settings = {"pooling": held.pooling, "normalize": held.normalize, "max_length": sentence_length(weights)}
+        facts["sentence"] = json.dumps(settings)
     return facts
 
 

@@ -11,16 +11,17 @@ import dataclasses
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from bertlite_jax import presets
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import (
     held_out,
     int8,
+    int8_checks,
     onnx_float,
     onnx_graph,
     onnx_integer,
@@ -58,51 +59,89 @@ def write(
       out: file, its name ends in .ort. It appears complete or not at all.
       text: files or folders to compare on.
       max_mb: budget, in millions of bytes.
-      min_agreement: share of equal answers below which nothing is written.
+      min_agreement: share of equal answers, of vectors their mean cosine, below which nothing is written.
       bits, leave_out: as for `quantize.quantize`.
       output: as for `onnx_model.build`.
       rows, length: windows of text and their tokens at most.
       overwrite: replace an earlier file.
 
     Returns:
-      bytes, agreement with float32, answers compared, integer products.
+      bytes, max_mb, products, integer_products, output, answers compared, `int8.alike`.
 
     Raises:
-      UserError: too large (with what would fit), other answers than float32, or a name that does not end in .ort.
+      UserError: an option out of its range, `out` in the way or of another suffix, too large (with what would fit),
+        other answers than float32.
     """
     out = pathlib.Path(out)
+    if not 0 < max_mb < np.inf:
+        raise UserError(f"convert: --max-mb {max_mb}: a number above 0 would be right")
+    int8_checks.check_range("--min-agreement", min_agreement, 0, 1)
+    int8_checks.check_options(bits, rows, length)
     if out.suffix != SUFFIX:
         raise UserError(f"convert: ort: {out} should end in {SUFFIX}: ONNX Runtime tells the format by that")
-    container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
-    built = onnx_model.build(quantize.to_weights(container), onnx_integer.per_token(container, signed=True), output)
-    content = to_ort(onnx_graph.to_bytes(built))
-    if len(content) > max_mb * 1e6:
-        raise UserError(
-            f"convert: ort: {len(content) / 1e6:.2f} MB is more than --max-mb {max_mb:g}; "
-            f"{what_fits(weights.model, weights.head, max_mb * 1e6)}"
-        )
-    exact = onnx_graph.to_bytes(onnx_model.build(weights, onnx_float.float32(weights), output))
-    evaluation = int8.read_text(weights, text, None, rows, min(length, weights.model.max_positions)).evaluation
-    with tempfile.TemporaryDirectory() as folder:
-        # Read back from a file, as it will be.
-        place = pathlib.Path(folder) / f"model{SUFFIX}"
-        place.write_bytes(content)
-        found = _outcome(place, weights, evaluation)
-    reference = _outcome(exact, weights, evaluation)
-    same = held_out.agreement(found, reference, weights.head)
-    if same < min_agreement:
-        raise UserError(
-            f"convert: ort: {same:.4f} of {len(found.logits)} answers are those of float32, less than "
-            f"--min-agreement {min_agreement:g}; nothing was written. convert.py int8 names the layers to leave out"
-        )
+    if out.is_dir():
+        raise UserError(f"convert: ort: {out} is a folder and is not replaced; name a file")
+    what = int8_checks.check_source(weights, output)
+    # The place is taken before the minutes of work, so that they cannot be in vain.
     with new_file(out, overwrite) as temporary:
+        container = quantize.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+        int8_checks.check_products(container, what)
+        built = onnx_model.build(quantize.to_weights(container), onnx_integer.per_token(container, signed=True), output)
+        content = to_ort(onnx_graph.to_bytes(built))
+        if not len(content) <= max_mb * 1e6:
+            raise UserError(
+                f"convert: ort: {len(content) / 1e6:.2f} MB is more than --max-mb {max_mb:g}; "
+                f"{what_fits(weights.model, what, max_mb * 1e6)}"
+            )
+        exact = onnx_model.build(weights, onnx_float.float32(weights), output)
+        evaluation = int8.read_text(weights, text, None, rows, length, output).evaluation
+        found = _read_back(content, evaluation, what)
+        reference = int8.outcome(onnx_graph.to_bytes(exact), evaluation, what)
+        _check_agreement(held_out.agreement(found, reference, what), min_agreement, len(found.logits), what)
         temporary.write_bytes(content)
     return {
         "bytes": len(content),
-        "agreement": same,
-        "answers": len(found.logits),
+        "max_mb": max_mb,
         "integer_products": onnx_integer.integer_products(built),
+        "products": int8.products(exact),
+        "output": what.head.kind if what.head else what.output,
+        "answers": len(found.logits),
+        **int8.alike(found, reference, what),
     }
+
+
+def _read_back(content: bytes, evaluation: Sequence[held_out.Batch], what: held_out.Scored) -> held_out.Outcome:
+    """What the file answers, loaded from a file as it will be."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = pathlib.Path(folder) / f"model{SUFFIX}"
+        place.write_bytes(content)
+        return int8.outcome(place, evaluation, what)
+
+
+def _check_agreement(same: float, least: float, answers: int, what: held_out.Scored) -> None:
+    if same >= least:
+        return
+    if what.vectors or what.numbers:
+        measured = f"the cosine with float32 is {same:.4f}"
+    else:
+        measured = f"{same:.4f} of {answers} answers are those of float32"
+    raise UserError(
+        f"convert: ort: {measured}, less than --min-agreement {least:g}; nothing was written. convert.py int8 names "
+        "the layers to leave out"
+    )
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text for people."""
+    size = figures["bytes"]
+    answers = f" ({figures['answers']} answers)" if figures["cosine"] is None else ""
+    return "\n".join(
+        [
+            f"products of integers: {figures['integer_products']} of {figures['products']}",
+            f"size: {size / 1e6:.2f} MB ({size / 2**20:.2f} MiB), of at most {figures['max_mb']:g} MB",
+            int8.alike_line(figures) + answers,
+        ]
+    )
 
 
 def to_ort(content: bytes) -> bytes:
@@ -113,28 +152,21 @@ def to_ort(content: bytes) -> bytes:
         return place.read_bytes()
 
 
-def _outcome(source: bytes | pathlib.Path, weights: Weights, batches: Sequence[held_out.Batch]) -> held_out.Outcome:
-    session = onnx_session.open_session(source)
-
-    def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return onnx_session.answer(session, batch)
-
-    return held_out.outcome(answer, batches, weights.head)
-
-
 # --- The budget ------------------------------------------------------------------------------------------------------
 
 
-def estimate_bytes(model: Model, head: Head | None) -> int:
+def estimate_bytes(model: Model, what: held_out.Scored) -> int:
     """About what a model's file takes: a byte a weight, f32 for norms, biases and scales, and the nodes.
 
-    Without a head the masked-LM head counts, and the pooler and pair head, which such a file does not hold, do not.
+    Heads that the file does not hold do not count; the pooler counts for states of a model that has one.
     """
-    pooler = head is not None and head.pooled
+    pooler = what.head.pooled if what.head else model.pooler and what.output == "states"
     model = dataclasses.replace(model, vocab_multiple=1, pair_classes=0, pooler=pooler)
     total = _NODE_BYTES * (6 * model.num_layers + 4)
-    for path, shape in parameters.shapes(model, head).items():
+    for path, shape in parameters.shapes(model, what.head).items():
         size = int(np.prod(shape))
+        if not what.uses(path) and not path.startswith("pooler/"):
+            continue
         if path.endswith("kernel"):
             total += size + 4 * (size // shape[-2])
         else:
@@ -142,24 +174,24 @@ def estimate_bytes(model: Model, head: Head | None) -> int:
     return total
 
 
-def what_fits(model: Model, head: Head | None, limit: float) -> str:
+def what_fits(model: Model, what: held_out.Scored, limit: float) -> str:
     """What could be changed to stay below `limit` bytes: pieces, layers, or a preset of ours."""
     found = []
     smaller = range(model.vocab_size // 1000 * 1000, 999, -1000)
-    vocabularies = [v for v in smaller if _fits(model, head, limit, vocab_size=v)]
+    vocabularies = [v for v in smaller if _fits(model, what, limit, vocab_size=v)]
     if vocabularies:
         found.append(f"{vocabularies[0]:,} pieces instead of {model.vocab_size:,}")
     if model.share != "all" and model.share_groups == 1:
-        layers = [n for n in range(model.num_layers - 1, 0, -1) if _fits(model, head, limit, num_layers=n)]
+        layers = [n for n in range(model.num_layers - 1, 0, -1) if _fits(model, what, limit, num_layers=n)]
         if layers:
             found.append(f"{layers[0]} layers instead of {model.num_layers}")
     known = {name: value for name, value in vars(presets).items() if isinstance(value, Model)}
-    fitting = {name: size for name, value in known.items() if (size := estimate_bytes(value, head)) <= limit}
+    fitting = {name: size for name, value in known.items() if (size := estimate_bytes(value, what)) <= limit}
     if fitting:
         largest = max(fitting, key=lambda name: fitting[name])
         found.append(f"the preset {largest} ({fitting[largest] / 1e6:.1f} MB)")
     return "what would fit: " + ", or ".join(found) if found else "no preset and no smaller vocabulary would fit"
 
 
-def _fits(model: Model, head: Head | None, limit: float, **changed: int) -> bool:
-    return estimate_bytes(dataclasses.replace(model, **changed), head) <= limit
+def _fits(model: Model, what: held_out.Scored, limit: float, **changed: int) -> bool:
+    return estimate_bytes(dataclasses.replace(model, **changed), what) <= limit

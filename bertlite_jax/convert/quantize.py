@@ -30,7 +30,7 @@ from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.folders import new_file
 from bertlite_jax.convert.parameters import Flat
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Sentence, Weights
 from bertlite_jax.data import tokenizer as tokenizers
 
 FILE = "model.int8.safetensors"
@@ -51,6 +51,7 @@ class Container:
       floats: f32 by stored name: norms, biases, and what was left out.
       head: of a task model.
       pair_task: what the pair head was trained on.
+      sentence: how sentence vectors are made, as for `Weights`.
     """
 
     model: Model
@@ -60,6 +61,7 @@ class Container:
     floats: Flat
     head: Head | None = None
     pair_task: str = "none"
+    sentence: Sentence | None = None
 
 
 # --- Stored names ----------------------------------------------------------------------------------------------------
@@ -221,7 +223,7 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
         else:
             range_bits = bits if is_multiplied(path, decodes="mlm" in weights.params) else 8
             integers[path], scales[path] = quantize_tensor(value, _AXES[_leaf(path)], range_bits)
-    return Container(model, bits, integers, scales, floats, weights.head, weights.pair_task)
+    return Container(model, bits, integers, scales, floats, weights.head, weights.pair_task, weights.sentence)
 
 
 def is_multiplied(path: str, decodes: bool) -> bool:
@@ -238,8 +240,13 @@ def restore(container: Container) -> dict[str, Any]:
 
 
 def to_weights(container: Container, tokenizer: tokenizers.Tokenizer | None = None) -> Weights:
-    """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX."""
-    return Weights(restore(container), container.model, container.head, tokenizer, container.pair_task)
+    """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX.
+
+    Their `facts` say `quantised`: the bits of the products' weights.
+    """
+    facts = {"quantised": container.bits}
+    c = container
+    return Weights(restore(c), c.model, c.head, tokenizer, c.pair_task, facts, c.sentence)
 
 
 def jax_params(container: Container) -> dict[str, Any]:
@@ -290,6 +297,7 @@ def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool 
         "model": dataclasses.asdict(container.model),
         "head": dataclasses.asdict(container.head) if container.head else None,
         "pair_task": container.pair_task,
+        "sentence": dataclasses.asdict(container.sentence) if container.sentence else None,
         "quantized": described,
         "float32": sorted(container.floats),
     }
@@ -326,7 +334,9 @@ def load(path: os.PathLike[str] | str) -> Container:
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
     floats = {name: tensors[name] for name in manifest["float32"]}
     parameters.check_shapes(stack(integers | floats), model, str(path), head)
-    return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"])
+    stated = manifest.get("sentence")
+    sentence = config_files.from_dict(Sentence, stated, str(path)) if stated else None
+    return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"], sentence)
 
 
 def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:

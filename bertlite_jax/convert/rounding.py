@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import helper
 
-from bertlite_jax.convert import onnx_float, onnx_model, onnx_session, parameters, quantize
+from bertlite_jax.convert import held_out, onnx_float, onnx_model, onnx_session, parameters, quantize
 from bertlite_jax.convert.held_out import Batch
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Site
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, node
@@ -76,6 +76,7 @@ def fit_kernel(kernel: np.ndarray, scale: np.ndarray, gram: np.ndarray, pairs: b
 
 def _grams(weights: Weights, batches: Sequence[Batch], output: onnx_model.Output) -> dict[str, np.ndarray]:
     """Gram matrices [In, In] of what every stored kernel is multiplied with, by stored name, of real tokens."""
+    what = held_out.scored(weights, output)
     seen: list[tuple[str, str]] = []
     plain = onnx_float.float32(weights)
 
@@ -88,7 +89,7 @@ def _grams(weights: Weights, batches: Sequence[Batch], output: onnx_model.Output
     session = onnx_session.open_session(model.SerializeToString())
     grams: dict[str, np.ndarray] = {}
     for batch in batches:
-        found = onnx_session.answer(session, batch)
+        found = onnx_session.answer(session, held_out.as_read(batch, what))
         real = batch["attention_mask"].reshape(-1) > 0
         for path, value in seen:
             x = found[value][real] if len(found[value]) == len(real) else found[value]

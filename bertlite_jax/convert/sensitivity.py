@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertlite_jax.config import Head, Model
-from bertlite_jax.convert import held_out, parameters, quantize
-from bertlite_jax.convert.held_out import Batch
+from bertlite_jax.convert import held_out, onnx_model, parameters, quantize
+from bertlite_jax.convert.held_out import Batch, Scored
 from bertlite_jax.convert.quantize import Container
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.model import integer
@@ -28,7 +28,7 @@ class Loss(NamedTuple):
 
     Attributes:
       part: as `leave_out` takes it: `layers.3`, `layers.ffn.down`, `pooler`, `embeddings.word`.
-      divergence: nats, mean over what is answered; for a model without a head 1 - cosine of the states.
+      divergence: `held_out.loss`: nats, mean over what is answered; of vectors and amounts 1 - cosine.
       metric: accuracy with that part quantised, or agreement with float32 without labels.
     """
 
@@ -41,8 +41,9 @@ class Depth(NamedTuple):
     """Integers against float32 after so many layers; 0 is the embeddings.
 
     Attributes:
-      cosine, worst: of the hidden states of real tokens, mean and lowest.
-      top1: share of tokens for which the head, put on these states, gives the same answer; None without a head.
+      cosine, worst: of the hidden states of real tokens, or of the vectors that these give texts; mean and lowest.
+      top1: share of answers that stay the same when the head is put on these states; None where the file has no head,
+        or one that gives amounts.
     """
 
     layer: int
@@ -54,11 +55,14 @@ class Depth(NamedTuple):
 # --- Parts -----------------------------------------------------------------------------------------------------------
 
 
-def parts(container: Container) -> list[str]:
-    """Everything that can be left out as a whole: kinds of product over all layers, single layers, and the rest."""
+def parts(container: Container, what: Scored) -> list[str]:
+    """What can be left out as a whole: kinds of product over all layers, single layers, and the rest.
+
+    Only what the scored answers depend on.
+    """
     found: dict[str, None] = {}
     layers: dict[str, None] = {}
-    for path in container.integers:
+    for path in filter(what.uses, container.integers):
         at = path.rsplit("/", 1)[0]
         if not at.startswith("layers/"):
             found[at.replace("/", ".")] = None
@@ -70,7 +74,11 @@ def parts(container: Container) -> list[str]:
 
 
 def by_part(
-    weights: Weights, container: Container, batches: Sequence[Batch], among: Sequence[str] | None = None
+    weights: Weights,
+    container: Container,
+    batches: Sequence[Batch],
+    among: Sequence[str] | None = None,
+    output: onnx_model.Output = "auto",
 ) -> list[Loss]:
     """Quantises one part at a time and measures; the part that loses most first.
 
@@ -79,22 +87,22 @@ def by_part(
     Args:
       weights: float.
       container: the same weights quantised.
-      batches: all of one shape; with `labels` where there are any.
-      among: parts to try; None: `parts(container)`.
+      batches: best all of one shape, since each shape is compiled; with `labels` where there are any.
+      among: parts to try; None: `parts`.
+      output: as for `onnx_model.build`; what is scored.
     """
+    what = held_out.scored(weights, output)
     flat = quantize.unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model))
     rounded = quantize.unstack(parameters.flatten(quantize.restore(container)))
 
     def measured(part: str | None) -> held_out.Outcome:
-        return _run(_simulated(flat, rounded, container, part), container.model, weights.head, batches)
+        return _run(_simulated(flat, rounded, container, part), container.model, what, batches)
 
     reference = measured(None)
     losses = []
-    for part in parts(container) if among is None else among:
+    for part in parts(container, what) if among is None else among:
         found = measured(part)
-        answers = weights.head is not None or found.labels is not None
-        lost = held_out.divergence(found, reference) if answers else 1 - held_out.agreement(found, reference, None)
-        losses.append(Loss(part, lost, held_out.metric(found, reference, weights.head)))
+        losses.append(Loss(part, held_out.loss(found, reference, what), held_out.metric(found, reference, what)))
     return sorted(losses, key=lambda loss: -loss.divergence)
 
 
@@ -112,8 +120,17 @@ def _simulated(flat: parameters.Flat, rounded: parameters.Flat, container: Conta
     return parameters.nest(single)
 
 
-def _run(params: Params, model: Model, head: Head | None, batches: Sequence[Batch]) -> held_out.Outcome:
-    return held_out.outcome(functools.partial(jax_answer, params, model, head), batches, head)
+def _run(params: Params, model: Model, what: Scored, batches: Sequence[Batch]) -> held_out.Outcome:
+    used = {part: value for part, value in params.items() if what.uses(part)}
+
+    def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        found = jax_answer(used, model, what.head, batch)
+        if what.output == "sentence":
+            states, mask = found["last_hidden_state"], batch["attention_mask"]
+            found["sentence_embedding"] = held_out.sentence_vectors(states, mask, what.sentence)
+        return found
+
+    return held_out.outcome(answer, batches, what)
 
 
 def jax_answer(params: Params, model: Model, head: Head | None, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -129,27 +146,31 @@ def jax_answer(params: Params, model: Model, head: Head | None, batch: Mapping[s
 # --- Depth -----------------------------------------------------------------------------------------------------------
 
 
-def by_depth(weights: Weights, container: Container, batches: Sequence[Batch]) -> list[Depth]:
+def by_depth(
+    weights: Weights, container: Container, batches: Sequence[Batch], output: onnx_model.Output = "auto"
+) -> list[Depth]:
     """Hidden states after each application of a layer, per-token integers against float32: N + 1 rows.
 
     A shared layer rounds in the same way every time, so its error could grow with each application; this shows
-    whether it does.
+    whether it does. Of the output `sentence`, the vectors made of these states are compared.
     """
+    what = held_out.scored(weights, output)
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
     exact = parameters.nest(quantize.unstack(flat))
     coarse = quantize.jax_params(container)
     cosines: list[list[np.ndarray]] = [[] for _ in range(container.model.num_layers + 1)]
     same: list[list[np.ndarray]] = [[] for _ in cosines]
     for batch in batches:
-        real = batch["attention_mask"] > 0
         args = [jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids")]
-        theirs = _states_and_answers(exact, container.model, weights.head, *args)
-        ours = _states_and_answers(coarse, container.model, weights.head, *args)
+        theirs = _states_and_answers(exact, container.model, what, *args)
+        ours = _states_and_answers(coarse, container.model, what, *args)
         for layer, ((x, x_top), (y, y_top)) in enumerate(zip(theirs, ours)):
-            cosines[layer].append(_cosine(np.asarray(x)[real], np.asarray(y)[real]))
+            cosines[layer].append(held_out.cosines(*(_compared(each, batch, what) for each in (x, y))))
             if x_top is not None and y_top is not None:
                 equal = np.asarray(x_top) == np.asarray(y_top)
-                same[layer].append(equal[real] if equal.ndim == 2 else equal)
+                # Answers for tokens are [B, L]; answers for texts have other shapes, and no padding.
+                per_token = what.head is None or what.head.kind == "tag"
+                same[layer].append(equal[batch["attention_mask"] > 0] if per_token else equal.reshape(-1))
     rows = []
     for layer, (found, equal) in enumerate(zip(cosines, same)):
         values = np.concatenate(found)
@@ -158,21 +179,30 @@ def by_depth(weights: Weights, container: Container, batches: Sequence[Batch]) -
     return rows
 
 
-@functools.partial(jax.jit, static_argnames=("model", "head"))
+def _compared(states: jax.Array, batch: Batch, what: Scored) -> np.ndarray:
+    """States [B, L, D] as the rows that are compared: of real tokens [N, D], or the texts' vectors [B, D]."""
+    if what.output == "sentence":
+        return held_out.sentence_vectors(np.asarray(states), batch["attention_mask"], what.sentence)
+    return np.asarray(states)[batch["attention_mask"] > 0]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "what"))
 def _states_and_answers(
-    params: Params, model: Model, head: Head | None, ids: jax.Array, mask: jax.Array, types: jax.Array
+    params: Params, model: Model, what: Scored, ids: jax.Array, mask: jax.Array, types: jax.Array
 ) -> list[tuple[jax.Array, jax.Array | None]]:
-    """For each depth the states [B, L, D] and what the head answers on them: [B, L], [B], or None."""
+    """For each depth the states [B, L, D] and what the head answers on them: [B, L], [B], [B, C], [B, 2] or None."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     states = integer.hidden_states(params, model, ids, mask, positions, types)
-
-    def top(x: jax.Array) -> jax.Array | None:
-        if head:
-            return jnp.argmax(integer.task(params, head, x), -1)
-        return jnp.argmax(integer.masked_lm(params, model, x), -1) if "mlm" in params else None
-
-    return [(x, top(x)) for x in states]
+    return [(x, _top(params, model, what, x, mask)) for x in states]
 
 
-def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.sum(x * y, -1) / (np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1))
+def _top(params: Params, model: Model, what: Scored, x: jax.Array, mask: jax.Array) -> jax.Array | None:
+    """What is answered: the best piece or label, each label's yes or no, or where a span starts and ends."""
+    if what.vectors or what.numbers:
+        return None
+    if what.head is None:
+        return jnp.argmax(integer.masked_lm(params, model, x), -1)
+    logits = integer.task(params, what.head, x)
+    if what.head.kind == "span":
+        return jnp.argmax(jnp.where(mask[..., None] > 0, logits, -jnp.inf), 1)
+    return logits > 0 if what.head.problem == "multi_label" else jnp.argmax(logits, -1)

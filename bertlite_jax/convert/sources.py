@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from typing import Any
@@ -63,4 +62,4 @@ def _of_task_run(run: pathlib.Path) -> Weights:
 
 def _facts(run: pathlib.Path) -> dict[str, Any]:
     summary = run / "summary.json"
-    return json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
+    return weights.read_json(summary) if summary.is_file() else {}

@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import safetensors
@@ -26,6 +26,23 @@ Path = os.PathLike[str] | str
 
 
 @dataclasses.dataclass(frozen=True)
+class Sentence:
+    """How a text becomes one vector, as a folder of sentence-transformers states it.
+
+    Attributes:
+      pooling: the mean over the real tokens, or the state of the first one.
+      normalize: divide the vector by its length (L2).
+      max_length: tokens that are read, specials included; 0 for all positions.
+      unheld: why these settings do not give the vectors of the source; empty where they do.
+    """
+
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    max_length: int = 0
+    unheld: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Weights:
     """A model as it is exported.
 
@@ -37,6 +54,7 @@ class Weights:
       tokenizer: None where the source had none.
       pair_task: what the pair head was trained on.
       facts: figures of the run, by the names in `summary.json`; for the model card.
+      sentence: what the source says of sentence vectors; None where it says nothing, which stands for `Sentence()`.
     """
 
     params: dict[str, Any]
@@ -45,6 +63,13 @@ class Weights:
     tokenizer: tokenizers.Tokenizer | None = None
     pair_task: str = "none"
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sentence: Sentence | None = None
+
+
+def sentence_length(weights: Weights) -> int:
+    """Tokens of a text that its vector is made of at most, specials included."""
+    stated = weights.sentence.max_length if weights.sentence else 0
+    return min(stated or weights.model.max_positions, weights.model.max_positions)
 
 
 def save(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
@@ -53,6 +78,8 @@ def save(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
     stated = {"format": _FORMAT, "model": dataclasses.asdict(weights.model), "pair_task": weights.pair_task}
     if weights.head:
         stated["head"] = dataclasses.asdict(weights.head)
+    if weights.sentence:
+        stated["sentence"] = dataclasses.asdict(weights.sentence)
     with new_folder(out, overwrite, FILE) as folder:
         safetensors.numpy.save_file(flat, folder / FILE, metadata={"format": _FORMAT})
         write_json(folder / "config.json", stated)
@@ -71,10 +98,12 @@ def load(folder: pathlib.Path) -> Weights:
     head = config_files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
     if head:
         check_head(head, model)
+    sentence = config_files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
     flat = read_safetensors(folder / FILE)
     parameters.check_shapes(flat, model, str(folder), head)
     tokenizer = tokenizers.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
-    return Weights(parameters.nest(flat), model, head, tokenizer, stated.get("pair_task", "none"))
+    pair_task = stated.get("pair_task", "none")
+    return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence)
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

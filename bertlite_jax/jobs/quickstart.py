@@ -224,6 +224,7 @@ def _next_commands(run: pathlib.Path, data: pathlib.Path, page: pathlib.Path) ->
         f"\nOpen {page} in a browser for curves, figures and samples. Then try:\n"
         f'  bertlite fill-mask {run} "she looked at the [MASK] ."\n'
         f"  bertlite evaluate {run} --pair-task nsp\n"
+        f"  python tools/convert.py bundle {run} my-bundle\n"
         f"  bertlite corpus YOUR_TEXT --tokenizer {data}/tokenizer --out my-corpus --length 128\n"
         f"  bertlite pretrain configs/albert_tiny.py --help"
     )

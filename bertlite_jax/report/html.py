@@ -120,6 +120,11 @@ LABELS: dict[str, tuple[str, str]] = {
     "pair_label_prior": ("Pair label prior", "always the commoner label"),
     "parameters": ("Parameters", "heads included"),
     "hf_max_abs_diff": ("Largest difference to transformers", "after the export, all outputs; – where not checked"),
+    "float32_mlm_accuracy": ("ONNX float32: MLM accuracy", "on text of its own, in ONNX Runtime"),
+    "int8_mlm_accuracy": ("ONNX INT8: MLM accuracy", "at the same masks"),
+    "int8_top1_agreement": ("ONNX INT8: same answer as float32", "share of the masks"),
+    "onnx_bytes": ("ONNX float32, bytes", ""),
+    "int8_bytes": ("ONNX INT8, bytes", ""),
 }
 
 
@@ -137,7 +142,7 @@ def _results(run: Run) -> str:
 def _figure_text(name: str, value: Any) -> str:
     if value is not None and name == "wall_seconds":
         return clock_time(value)
-    if value is not None and ("accuracy" in name or "prior" in name):
+    if value is not None and name.endswith(("accuracy", "prior", "agreement")):
         return percent(value)
     return number(value)
 

@@ -148,6 +148,48 @@ def test_own_examples_are_stored(prepared, tmp_path):
     assert [case["input"] for case in stored] == [{"text": "mine", "pair": "own"}]
 
 
+@pytest.mark.parametrize(
+    "kind, example, message",
+    [
+        ("classify", {"text": "a", "choices": ["x"]}, "cannot have"),
+        ("classify", {"text": "a", "pair": 5}, "pair = 5 should be a text"),
+        ("choose", {"text": "a"}, 'needs "choices"'),
+        ("choose", {"text": "a", "choices": ["x", 5]}, "a list of texts"),
+        ("span", {"text": "who?"}, "needs its context"),
+        ("fill_mask", {"text": "nothing hidden"}, r"there is no \[MASK\] in it"),
+    ],
+)
+def test_examples_that_cannot_be_answered_are_refused(prepared, tmp_path, kind, example, message):
+    with pytest.raises(UserError, match=message):
+        bundle.write(weights_of(prepared, kind), tmp_path / "out", examples=[example])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_examples_name_the_wrong_line(tmp_path):
+    file = tmp_path / "examples.jsonl"
+    for content, message in (
+        ('{"text": "a"}\n{', ":2: not JSON"),
+        ('{"txt": 1}', ":1: an example is"),
+        ("\n", "no example"),
+    ):
+        file.write_text(content)
+        with pytest.raises(UserError, match=message):
+            bundle.read_examples(file)
+
+
+@pytest.mark.parametrize("words", [[], ["--bogus"], ["a", "b", "c"], ["--file"]])
+def test_what_the_script_does_not_understand_shows_how_it_is_used(tagger, words):
+    done = predict(tagger, *words)
+    assert done.returncode == 1 and "python predict.py --check" in done.stderr and not done.stdout
+
+
+def test_the_check_names_a_missing_file(tagger, tmp_path):
+    shutil.copytree(tagger, tmp_path / "copy")
+    (tmp_path / "copy" / "tokenizer.json").unlink()
+    checked = predict(tmp_path / "copy", "--check")
+    assert checked.returncode == 1 and checked.stderr.strip() == "tokenizer.json is missing"
+
+
 def test_a_bundle_needs_a_tokenizer_and_leaves_nothing_without(prepared, tmp_path):
     given = dataclasses.replace(weights_of(prepared, "classify"), tokenizer=None)
     with pytest.raises(UserError, match="have no tokenizer"):

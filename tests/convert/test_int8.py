@@ -3,13 +3,25 @@
 import dataclasses
 import json
 import pathlib
+import re
 
 import numpy as np
 import pytest
 
 from bertlite_jax.config import Head, Model, UserError
-from bertlite_jax.convert import held_out, int8, onnx_folder, onnx_session, parameters, quantize, sensitivity
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert import (
+    held_out,
+    huggingface,
+    int8,
+    onnx_folder,
+    onnx_session,
+    ort_format,
+    parameters,
+    quantize,
+    sensitivity,
+    sources,
+)
+from bertlite_jax.convert.weights import Sentence, Weights
 from bertlite_jax.data import tokenizer as tokenizers
 
 MODEL = Model(
@@ -111,7 +123,7 @@ def test_the_other_activations_hold_too(activations, tmp_path):
 def test_labelled_examples_measure_accuracy(tmp_path):
     """Labels are the float32 model's own answers, so it is right in all of them."""
     weights = trained_like(tmp_path, MODEL, Head(labels=("no", "yes")))
-    examples = [{"text": " ".join(WORDS[i : i + 4]), "text2": WORDS[i], "label": "no"} for i in range(16)]
+    examples = [{"text": " ".join(WORDS[i : i + 4]), "pair": WORDS[i], "label": "no"} for i in range(16)]
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
     int8.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=32, length=16)
@@ -130,7 +142,7 @@ def test_labelled_examples_measure_accuracy(tmp_path):
 def test_an_unknown_label_is_named_with_those_that_exist(tmp_path):
     weights = trained_like(tmp_path, MODEL, Head(labels=("no", "yes")))
     (tmp_path / "data.tsv").write_text("text\tlabel\nthe lamp\tperhaps\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"data.tsv:1: needs text and a label; the model's labels are: no, yes"):
+    with pytest.raises(UserError, match=r'data.tsv:2: the label is "perhaps"; the model\'s labels are: no, yes$'):
         held_out.labelled(weights, str(tmp_path / "data.tsv"), 8, 16)
 
 
@@ -159,3 +171,195 @@ def test_quantising_all_parts_is_quantising_the_model(tmp_path):
     theirs = sensitivity.jax_answer(everything, container.model, None, batch)["logits"]
     ours = sensitivity.jax_answer(quantize.jax_params(container), container.model, None, batch)["logits"]
     np.testing.assert_allclose(theirs, ours, atol=2e-3)
+
+
+# --- What is measured follows the output ------------------------------------------------------------------------------
+
+
+CLASSIFIER = Head(labels=("no", "yes"))
+STATES = held_out.Scored("states", None)
+LABELS = held_out.Scored("auto", CLASSIFIER)
+
+
+@pytest.mark.parametrize("head", [None, CLASSIFIER], ids=["pretrained", "classifier"])
+@pytest.mark.parametrize("output", ["states", "sentence"])
+def test_vectors_are_measured_by_their_cosine_whatever_the_head(head, output, tmp_path):
+    """The figures are those that the two files themselves give, computed here by hand on the same windows."""
+    weights = trained_like(tmp_path, MODEL, head)
+    if output == "sentence":
+        weights = dataclasses.replace(weights, sentence=Sentence("cls", normalize=False))
+    text = [write_text(tmp_path)]
+    figures = int8.int8(weights, tmp_path / "out", text, output=output, max_drop=0.1, rows=16, length=16)
+    batches = int8.read_text(weights, text, None, 16, 16, output).evaluation
+    vectors = {}
+    for file in (onnx_folder.MODEL, onnx_folder.QUANTIZED):
+        session = onnx_session.open_session(tmp_path / "out" / file)
+        found = [onnx_session.answer(session, batch) for batch in batches]
+        if output == "sentence":
+            vectors[file] = np.concatenate([each["sentence_embedding"] for each in found])
+        else:
+            pairs = zip(found, batches)
+            vectors[file] = np.concatenate([f["last_hidden_state"][b["attention_mask"] > 0] for f, b in pairs])
+    x, y = vectors.values()
+    cosine = (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
+    assert figures["metric"] == "cosine with float32" and figures["output"] == output
+    assert figures["after"] == figures["cosine"] == pytest.approx(cosine.mean(), abs=1e-6)
+    assert figures["lowest_cosine"] == pytest.approx(cosine.min(), abs=1e-6)
+    assert (figures["answers"], figures["top1_agreement"]) == (len(x), None)
+    assert figures["by_depth"][2]["top1"] is None
+    # The last layer's row is of the first batch's vectors, computed by JAX.
+    first = 8 if output == "sentence" else int(batches[0]["attention_mask"].sum())
+    assert figures["by_depth"][2]["cosine"] == pytest.approx(cosine[:first].mean(), abs=2e-3)
+    assert "same answer" not in int8.report(figures) and "lowest 0." in int8.report(figures)
+
+
+def test_parts_that_the_file_does_not_hold_are_not_tried(tmp_path):
+    pretrained = trained_like(tmp_path, MODEL)
+    container = quantize.quantize(pretrained)
+    assert "mlm.dense" in sensitivity.parts(container, held_out.scored(pretrained))
+    assert not any("mlm" in part for part in sensitivity.parts(container, held_out.scored(pretrained, "states")))
+    batches = int8.read_text(pretrained, [write_text(tmp_path)], None, 16, 16, "sentence").evaluation
+    losses = sensitivity.by_part(pretrained, container, batches[:1], output="sentence")
+    assert {loss.part for loss in losses} >= {"layers.0", "layers.1", "layers.ffn.up"}
+    assert all(0 < loss.divergence < 0.1 for loss in losses if loss.part.startswith("layers"))
+
+
+def test_what_is_blamed_for_vectors_is_the_broken_layer(tmp_path):
+    weights = with_outlier(trained_like(tmp_path, MODEL, CLASSIFIER))
+    with pytest.raises(UserError, match=r"^convert: int8: cosine .*1 - cosine when.*--leave-out layers\.(1|ffn\.up)$"):
+        int8.int8(weights, tmp_path / "out", [write_text(tmp_path)], output="states", rows=16, length=16)
+
+
+@pytest.mark.parametrize("activations", ["token", "static"])
+@pytest.mark.parametrize("kind", ["choose", "span"])
+def test_scores_of_choices_are_amounts_and_a_span_is_two_places(kind, activations, tmp_path):
+    """So eight texts are eight amounts, with a cosine over all, or sixteen places that are the same or not."""
+    weights = trained_like(tmp_path, MODEL, Head(kind=kind))
+    options = {"activations": activations, "fit": True, "max_drop": 1, "rows": 16, "length": 16}
+    figures = int8.int8(weights, tmp_path / "out", [write_text(tmp_path)], **options)
+    choose = kind == "choose"
+    assert figures["metric"] == ("cosine with float32" if choose else "agreement with float32")
+    assert figures["answers"] == (8 if choose else 16)
+    assert (figures["top1_agreement"] is None) == (figures["by_depth"][0]["top1"] is None) == choose
+    assert figures["after"] > 0.8
+
+
+def test_every_example_is_scored_once_also_those_of_the_last_part_of_a_batch(tmp_path):
+    weights = trained_like(tmp_path, MODEL, CLASSIFIER)
+    labels = ["no", "yes", "yes"] * 3 + ["no", "yes"]
+    lines = [json.dumps({"text": WORDS[i], "label": label}) for i, label in enumerate(labels)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    batches = held_out.labelled(weights, str(tmp_path / "data.jsonl"), 8, 16)
+    assert [len(batch["input_ids"]) for batch in batches] == [8, 3]
+    found = held_out.outcome(lambda batch: {"logits": np.zeros((len(batch["input_ids"]), 2))}, batches, LABELS)
+    assert found.labels is not None and len(found.logits) == 11
+    assert [("no", "yes")[label] for label in found.labels] == labels
+
+
+def test_examples_are_refused_where_no_classifier_answers(tmp_path):
+    weights = trained_like(tmp_path, MODEL, CLASSIFIER)
+    for output in ("states", "sentence"):
+        with pytest.raises(UserError, match=f"--data measures .* answers with {output}; leave --data out"):
+            int8.int8(weights, tmp_path / "out", ["text"], output=output, data="data.jsonl")
+
+
+def test_answers_that_are_no_numbers_are_not_measured():
+    batch = {"attention_mask": np.ones((1, 2), np.int64)}
+    with pytest.raises(UserError, match="no numbers"):
+        held_out.outcome(lambda _: {"last_hidden_state": np.full((1, 2, 3), np.nan)}, [batch], STATES)
+
+
+def test_a_metric_that_is_no_number_does_not_pass_the_gate(tmp_path, monkeypatch):
+    weights = trained_like(tmp_path, MODEL, CLASSIFIER)
+    measure = int8.measure
+    monkeypatch.setattr(int8, "measure", lambda *args: measure(*args) | {"drop": float("nan")})
+    with pytest.raises(UserError, match="nothing was written"):
+        int8.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=16, length=16)
+    assert not (tmp_path / "out").exists()
+
+
+# --- Refused before any work ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_drop": float("nan")}, "--max-drop nan: a number from 0 to 1"),
+        ({"max_drop": -1}, "--max-drop -1: a number from 0 to 1"),
+        ({"max_drop": float("inf")}, "--max-drop inf"),
+        ({"auto": -1}, "--auto -1: 0 or more"),
+        ({"bits": 4}, "--bits 4: 7 or 8"),
+        ({"rows": 1}, "--rows 1: 2 or more"),
+        ({"length": 5}, "--length 5: 6 or more"),
+    ],
+)
+def test_options_out_of_their_range_are_named_before_anything_is_read(options, said, tmp_path):
+    weights = trained_like(tmp_path, MODEL)
+    with pytest.raises(UserError, match=f"^convert: {said}"):
+        int8.int8(weights, tmp_path / "out", ["no such text"], **options)
+
+
+def test_at_least_one_part_becomes_integers(tmp_path):
+    weights = trained_like(tmp_path, MODEL)
+    with pytest.raises(UserError, match="no product of integers is left"):
+        int8.int8(weights, tmp_path / "out", ["text"], leave_out=["layers", "projection"], output="states")
+    with pytest.raises(UserError, match=r"--auto 99: 0 to \d+, since the parts are .*layers\.ffn\.up"):
+        int8.int8(weights, tmp_path / "out", ["text"], auto=99)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_taken_is_refused_before_the_work(tmp_path, monkeypatch):
+    weights = trained_like(tmp_path, MODEL)
+    monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("work began"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    with pytest.raises(UserError, match="out exists; pass --overwrite"):
+        int8.int8(weights, tmp_path / "out", ["text"])
+    (tmp_path / "notes.ort").touch()
+    with pytest.raises(UserError, match="notes.ort exists; pass --overwrite"):
+        ort_format.write(weights, tmp_path / "notes.ort", ["text"])
+
+
+def test_files_without_text_are_told_once_and_not_by_the_reader(tmp_path, caplog):
+    weights = trained_like(tmp_path, MODEL)
+    (tmp_path / "empty.txt").touch()
+    with pytest.raises(UserError, match="empty.txt: too little text to measure with: 0 windows"):
+        int8.int8(weights, tmp_path / "out", [str(tmp_path / "empty.txt")])
+    assert not caplog.records
+    held_out.windows(weights, [str(tmp_path / "empty.txt"), write_text(tmp_path)], 8, 16)
+    assert [record.getMessage() for record in caplog.records] == ["convert: 1 of 2 files hold no text"]
+
+
+# --- What the folder says ---------------------------------------------------------------------------------------------
+
+
+def test_the_card_names_the_quantised_file_and_what_it_costs_and_its_code_answers(tmp_path, monkeypatch, capsys):
+    weights = trained_like(tmp_path, MODEL, CLASSIFIER)
+    figures = int8.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=16, length=16)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for name in (onnx_folder.QUANTIZED, onnx_folder.MODEL, quantize.FILE, int8.SIDECAR):
+        assert f"| `{name}` |" in card and (tmp_path / "out" / name).is_file()
+    assert f"{figures['int8_bytes'] / 1e6:.2f} MB" in card and f"{figures['after']:.4f}" in card
+    assert "one scale for each token" in card and "| products of integers | 15 of 15 |" in card
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert onnx_folder.QUANTIZED in code
+    monkeypatch.chdir(tmp_path / "out")
+    exec(code, {})  # what a reader would do
+    assert "array" in capsys.readouterr().out
+
+
+def test_what_went_through_8_bits_says_so_and_is_not_quantised_again(tmp_path):
+    shared = dataclasses.replace(MODEL, share="all")
+    weights = dataclasses.replace(trained_like(tmp_path, shared), sentence=Sentence("cls", False, 9))
+    text = [write_text(tmp_path)]
+    int8.int8(weights, tmp_path / "out", text, max_drop=1, rows=16, length=16)
+    again = sources.load(tmp_path / "out")
+    assert again.sentence == weights.sentence
+    with pytest.raises(UserError, match="went through 8 bits already"):
+        int8.int8(again, tmp_path / "twice", text)
+    with pytest.raises(UserError, match="went through 8 bits already"):
+        ort_format.write(again, tmp_path / "twice.ort", text)
+    onnx_folder.write(again, tmp_path / "onnx")
+    huggingface.to_hf(again, tmp_path / "hf")
+    for folder in ("onnx", "hf"):
+        assert "The weights went through 8-bit integers" in (tmp_path / folder / "README.md").read_text()

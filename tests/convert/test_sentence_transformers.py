@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import Head, Model, UserError
-from bertlite_jax.convert import huggingface, parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert import adoption, huggingface, onnx_folder, onnx_session, parameters
+from bertlite_jax.convert import sentence_transformers as sentences
+from bertlite_jax.convert import weights as weights_folder
+from bertlite_jax.convert.weights import Sentence, Weights
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.model.heads import PretrainingModel
 
@@ -129,3 +131,101 @@ def test_a_model_with_a_task_head_or_without_a_tokenizer_gives_no_sentence_vecto
             dataclasses.replace(weights, model=model, head=Head()), tmp_path / "out", sentence_transformers=True
         )
     assert not (tmp_path / "out").exists()
+
+
+# --- Settings of the source, in and out ------------------------------------------------------------------------------
+
+
+def rewrite(path: pathlib.Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def source(tokenizer, folder: pathlib.Path, pooling: str, normalize: bool, longest: int, newer: bool) -> pathlib.Path:
+    """A folder as others write it: with another pooling, without unit length, cut to few tokens."""
+    huggingface.to_hf(random_weights(BERT, tokenizer), folder, sentence_transformers=True)
+    modules = json.loads((folder / "modules.json").read_text())
+    if not normalize:
+        (folder / "modules.json").write_text(json.dumps(modules[:2]))
+    stated: dict[str, Any] = {"pooling_mode_cls_token": pooling == "cls", "pooling_mode_mean_tokens": pooling == "mean"}
+    if newer:
+        stated = {"embedding_dimension": 16, "pooling_mode": pooling}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 16} | stated))
+    rewrite(folder / "sentence_bert_config.json", max_seq_length=longest)
+    return folder
+
+
+CASES: dict[str, Any] = {
+    "cls": ("cls", True, 9, False),
+    "mean": ("mean", False, 9, True),
+    "cls_unscaled": ("cls", False, 64, True),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pooling_unit_length_and_longest_text_survive_import_and_export(case, tokenizer, tmp_path):
+    pooling, normalize, longest, newer = CASES[case]
+    folder = source(tokenizer, tmp_path / "theirs", pooling, normalize, longest, newer)
+    adoption.import_hf(folder, tmp_path / "ours")
+    loaded = weights_folder.load(tmp_path / "ours")
+    assert loaded.sentence == Sentence(pooling, normalize, longest)
+    huggingface.to_hf(loaded, tmp_path / "again", sentence_transformers=True)
+    assert sentences.read(tmp_path / "again") == loaded.sentence
+    assert (tmp_path / "again" / "2_Normalize").exists() == (folder / "2_Normalize").exists()
+    modules = json.loads((tmp_path / "again" / "modules.json").read_text())
+    assert len(modules) == (3 if normalize else 2)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("case", CASES)
+def test_the_vectors_are_those_of_the_source_in_both_exports(case, tokenizer, tmp_path):
+    library = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime")
+    folder = source(tokenizer, tmp_path / "theirs", *CASES[case])
+    expected = library.SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    adoption.import_hf(folder, tmp_path / "ours")
+    loaded = weights_folder.load(tmp_path / "ours")
+    huggingface.to_hf(loaded, tmp_path / "again", sentence_transformers=True)
+    again = library.SentenceTransformer(str(tmp_path / "again"), device="cpu")
+    np.testing.assert_allclose(again.encode(TEXTS), expected, atol=1e-5, rtol=0)
+    onnx_folder.write(loaded, tmp_path / "onnx", output="sentence")
+    session = onnx_session.open_session(tmp_path / "onnx" / onnx_folder.MODEL)
+    transformers = pytest.importorskip("transformers")
+    reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx")
+    for text, vector in zip(TEXTS, expected):
+        batch = {k: np.asarray(v, np.int64) for k, v in reader([text], truncation=True).items()}
+        found = onnx_session.answer(session, batch)["sentence_embedding"][0]
+        np.testing.assert_allclose(found, vector, atol=1e-5, rtol=0)
+
+
+def test_vectors_that_no_export_can_hold_are_refused_with_the_reason(tokenizer, tmp_path):
+    folder = source(tokenizer, tmp_path / "theirs", "max", True, 9, newer=True)
+    notes = adoption.import_hf(folder, tmp_path / "ours").notes
+    assert any("pooling max" in note for note in notes)
+    loaded = weights_folder.load(tmp_path / "ours")
+    with pytest.raises(UserError, match="pooling max.*to-hf without the option"):
+        huggingface.to_hf(loaded, tmp_path / "again", sentence_transformers=True)
+    assert not (tmp_path / "again").exists()
+    huggingface.to_hf(loaded, tmp_path / "again")
+
+
+def test_a_further_layer_of_the_source_is_named(tokenizer, tmp_path):
+    folder = source(tokenizer, tmp_path / "theirs", "mean", True, 9, newer=False)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    found = sentences.read(folder)
+    assert found is not None and "Transformer, Pooling, Dense, Normalize" in found.unheld
+
+
+def test_prompts_are_left_out_and_named(tokenizer, tmp_path):
+    folder = source(tokenizer, tmp_path / "theirs", "mean", True, 9, newer=False)
+    rewrite(folder / "config_sentence_transformers.json", prompts={"query": "query: "})
+    assert any("query" in note for note in adoption.import_hf(folder, tmp_path / "ours").notes)
+
+
+@pytest.mark.parametrize("value", [0, -3, "many", True])
+def test_a_longest_text_that_is_no_number_of_tokens_is_refused(value, tokenizer, tmp_path):
+    folder = source(tokenizer, tmp_path / "theirs", "mean", True, 9, newer=False)
+    rewrite(folder / "sentence_bert_config.json", max_seq_length=value)
+    with pytest.raises(UserError, match="max_seq_length"):
+        huggingface.from_hf(folder)

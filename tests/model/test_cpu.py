@@ -6,7 +6,9 @@ import pytest
 
 from bertlite_jax.model import cpu
 
-INTEL = "processor\t: 0\nmodel name\t: Imagined Xeon\nflags\t\t: fpu avx2 amx_bf16 sse\n\nprocessor\t: 1\nflags\t\t: fpu\n"
+INTEL = (
+    "processor\t: 0\nmodel name\t: Imagined Xeon\nflags\t\t: fpu avx2 amx_bf16 sse\n\nprocessor\t: 1\nflags\t\t: fpu\n"
+)
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd asimddp i8mm\n"
 
 

@@ -42,8 +42,9 @@ def predict(model, item):
 
 def check():
     """What is not as it was when this folder was made: damaged files, other answers."""
-    sums = {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in ABOUT["sha256"]}
-    wrong = [f"{name} is damaged" for name in sums if sums[name] != ABOUT["sha256"][name]]
+    wrong = [f"{name} is missing" for name in ABOUT["sha256"] if not (HERE / name).is_file()]
+    sums = {} if wrong else {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in ABOUT["sha256"]}
+    wrong += [f"{name} is damaged" for name in sums if sums[name] != ABOUT["sha256"][name]]
     for weights in ABOUT["models"] if not wrong else ():
         model = load(weights)
         for case in ABOUT["check"]:
@@ -57,10 +58,11 @@ if __name__ == "__main__":
     given = [word for word in sys.argv[1:] if word != "--float32"]
     if given == ["--check"]:
         sys.exit("\n".join(check()) or print("All files and answers are as they were."))
+    asked = [dict(zip(("text", "pair"), given))]
     if given[:1] == ["--file"] and len(given) == 2:
-        asked = [json.loads(line) for line in open(given[1], encoding="utf-8") if line.strip()]
-    else:
-        asked = [dict(zip(("text", "pair"), given))] if given else sys.exit(__doc__)
+        asked = [json.loads(line) for line in open(given[1], encoding="utf-8-sig") if line.strip()]
+    elif len(given) not in (1, 2) or given[0].startswith("--"):
+        sys.exit(__doc__)
     loaded = load("float32" if "--float32" in sys.argv else "int8")
     for one in asked:
-        print(json.dumps(predict(loaded, one), ensure_ascii=False))
+        print(json.dumps(predict(loaded, one), ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
