@@ -1,6 +1,6 @@
 """Texts that mean nearly the same, made offline: words exchanged by what they say little, or moved and left out.
 
-Words are what spaces divide; a text that is mostly without them (Chinese, Japanese) is taken by its characters.
+Words are what spaces divide; a text that is mostly Chinese or Japanese is taken by its characters.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Augment = Callable[[str, int], str]
 
 def words_of(text: str) -> tuple[list[str], str]:
     """The words of a text, and what joins them again: a space, or nothing where they are characters."""
-    words = text.split()
-    if len(words) * 12 < len(text):
+    ideographs = sum("\u2e80" <= character <= "\u9fff" for character in text)
+    if 2 * ideographs > len(text):
         return [character for character in text if not character.isspace()], ""
-    return words, " "
+    return text.split(), " "
 
 
 def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
