@@ -24,13 +24,13 @@ _CHUNK = 512
 
 
 def holds_tasks(workdir: pathlib.Path) -> bool:
-    """Whether a folder holds a fine-tuning run, or several."""
+    """Whether a folder holds a fine-tuning run, several, or a probe."""
     config, summary = read(workdir / "config.json", {}), read(workdir / "summary.json", {})
-    return "head" in config or (not config and "best_run" in summary)
+    return "head" in config or (not config and ("best_run" in summary or "probe" in summary))
 
 
 def render(workdir: pathlib.Path) -> str:
-    """The page: of one run, or of several with the best of them.
+    """The page: of one run, of several with the best of them, or of a probe of layers.
 
     Raises:
       UserError: a file is broken or missing, or matplotlib is not installed.
@@ -38,6 +38,8 @@ def render(workdir: pathlib.Path) -> str:
     if (workdir / "config.json").is_file():
         return tasks.render(_run(workdir))
     summary = read(workdir / "summary.json", {})
+    if "probe" in summary:
+        return tasks.render_probe(workdir.resolve().name, summary)
     folders = sorted(path.parent for path in workdir.glob("*/summary.json"))
     runs = [(folder.name, read(folder / "summary.json", {})) for folder in folders]
     best = workdir

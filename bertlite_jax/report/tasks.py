@@ -70,6 +70,25 @@ def render_several(several: Several) -> str:
     return page(title, parts)
 
 
+def render_probe(name: str, summary: Mapping[str, Any]) -> str:
+    """The page of a probe of layers, of its summary.json. Raises UserError as `render` does."""
+    title, metric, layers = f"Probe of layers: {name}", summary["metric"], summary["layers"]
+    share = summary.get("majority_share") if metric == "accuracy" else None
+    levels = [plots.Level("commonest label", share)] if share is not None else []
+    unit = metric.replace("_", " ")
+    picture = _picture(task_plots.layers([row[metric] for row in layers], unit, levels), "What a head reads off each")
+    lead = (
+        f"{summary['task']} from {summary['init']}, which stays as it is; {summary.get('train_examples', 0):,} "
+        "training examples. Layer 0 is the embeddings. A head reads the mean of a text's states, or a word's."
+    )
+    columns = list(layers[0])
+    rows = [tuple(_score(row[c]) if isinstance(row[c], float) else number(row[c]) for c in columns) for row in layers]
+    best = _tile(f"Best {unit}", _score(summary[metric]), f"Layer {summary['best_layer']}")
+    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="quiet">{html.escape(lead)}</p>']
+    parts += [f'<div class="tiles">{best}</div>', f'<div class="plots">{picture}</div>']
+    return page(title, [*parts, f"<h2>Layers</h2>{table(rows, columns, range(1, len(columns)))}"])
+
+
 def _sections(run: TaskRun) -> list[str]:
     parts = [_lead(run), _tiles(run), _curves(run)]
     if run.answers:
@@ -235,7 +254,7 @@ def _thresholds(answers: Answers) -> str:
         "If answers below a probability are withheld: the share of those given that is right (precision), of all "
         "texts that is answered rightly (recall), and that is answered at all (coverage)."
     )
-    shown = table(rows, ("probability", "precision", "recall", "coverage"), range(4))
+    shown = table(rows, ("probability", "precision", "recall", "coverage"), range(1, 4))
     return f'<h2>Thresholds</h2><p class="small quiet">{note}</p>{shown}'
 
 
