@@ -72,16 +72,13 @@ def few(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, 
     texts = {"unlabelled": unlabelled, "unlabelled_batch": 24}
     return base, {
         "cross-entropy": (Learn(), True),
-        "focal": (Learn(loss="focal"), True),
         "FGM": (Learn(fgm=1.0), True),
         "mixup of pooled vectors": (Learn(mix="pooled"), True),
         "mixup of word embeddings": (Learn(mix="hidden", mix_layer=0), False),
         "TMix behind layer 4": (Learn(mix="hidden", mix_layer=4), False),
-        "teacher (3,000 labels), labelled texts": (Learn(teacher=teacher), True),
         "teacher (3,000 labels), unlabelled texts too": (Learn(teacher=teacher, **texts), True),
         "UDA, tf-idf": (Learn(consistency=1.0, annealing="linear", **texts), True),
         "UDA, edits": (Learn(consistency=1.0, annealing="linear", augment="edits", **texts), True),
-        "temporal ensembling": (Learn(temporal=10.0), True),
         "temporal ensembling, unlabelled texts too": (Learn(temporal=10.0, unlabelled=unlabelled), True),
     }
 
