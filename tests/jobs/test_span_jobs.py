@@ -209,9 +209,8 @@ def test_a_line_that_is_no_question_is_refused_with_its_number(line, message):
         list(span_predict.read_questions(line.splitlines(keepends=True), "asked"))
 
 
-def test_options_for_answers_are_refused_elsewhere(encoder, prepared, tmp_path):
-    other = write_encoder(tmp_path / "other", prepared.tokenizer, head=Head())
+def test_options_for_answers_are_refused_elsewhere(encoder):
     with pytest.raises(UserError, match="gives none"):
-        predict(other, "-", io.StringIO(), n_best=3)
+        predict(encoder, "-", io.StringIO(), n_best=3)
     with pytest.raises(UserError, match="answers no questions"):
-        predict_split(other, "squad2", "nowhere", "validation", io.StringIO())
+        predict_split(encoder, "squad2", "nowhere", "validation", io.StringIO())
