@@ -273,7 +273,7 @@ def embed(
     /,
     input: str = "-",
     out: str = "-",
-    pool: Literal["mean", "cls", "tokens"] = "mean",
+    pool: Literal["auto", "mean", "cls", "tokens"] = "auto",
     layers: str = "last",
     normalize: bool = False,
     length: int = 0,
@@ -287,11 +287,12 @@ def embed(
       run: Work directory of a run, a folder of transformers or sentence-transformers, or one that convert.py wrote.
       input: File with a text a line, or JSON objects {"text", "pair"}; - reads standard input.
       out: File vectors.npy or vectors.jsonl; - writes JSON lines to standard output.
-      pool: The mean over a text's tokens, the state of its [CLS], or each token's state.
+      pool: The mean over a text's tokens, the state of its [CLS], or each token's state; auto: what a folder of
+        sentence-transformers states, unit length too, else the mean.
       layers: last; numbers such as 0,6 (0 is the embeddings; --layers=-2,-1 counts from the end), one behind the other;
         mean, of all layers; mean:5,6.
       normalize: Divide each vector by its length.
-      length: Tokens of a text at most; 0: all positions of the model.
+      length: Tokens of a text at most; 0: what a folder of sentence-transformers states, else all positions.
       batch: Lines that are read and encoded together.
       compute: Precision of the products; auto takes what is fast on this machine.
       overwrite: Replace the file.

@@ -17,7 +17,7 @@ import numpy as np
 
 from bertlite_jax.config import Head, UserError
 from bertlite_jax.convert import adoption, parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import Sentence, Weights, sentence_length
 from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ from bertlite_jax.model import pooling, precision
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
 
-Pool = Literal["mean", "cls", "tokens"]
+Pool = Literal["auto", "mean", "cls", "tokens"]
 
 ENCODER = ("embeddings", "projection", "layers", "final_norm")
 """Names of the parameters that are not a head's."""
@@ -61,7 +61,7 @@ def embed(
     run: str,
     inputs: str,
     out: str,
-    pool: Pool = "mean",
+    pool: Pool = "auto",
     layers: str = "last",
     normalize: bool = False,
     length: int = 0,
@@ -79,10 +79,12 @@ def embed(
       inputs: a file with a text a line, or JSON objects {"text"[, "pair"][, "id"]}; `-` for standard input.
       out: `*.npy` ([texts, D] float32; of tokens [all tokens, D], with `vector_files.tokens_beside` for which is
         whose), `*.jsonl`, or `-`: JSON lines on standard output.
-      pool: the mean over a text's tokens or the state of its [CLS], or every token's state, specials included in all.
+      pool: the mean over a text's tokens or the state of its [CLS], or every token's state, specials included in all;
+        auto: as a folder of sentence-transformers states it, unit length too, and of other sources the mean.
       layers: see `parse_layers`.
       normalize: divide each vector by its length (L2).
-      length: tokens of a text at most, specials included; 0: all positions of the model.
+      length: tokens of a text at most, specials included; 0: as a folder of sentence-transformers states it, else all
+        positions of the model.
       batch: lines that are read and encoded together; for tokens at most 64.
       compute: precision of the products, as for training.
       overwrite: replace the file.
@@ -169,8 +171,13 @@ def open_encoder(
         raise UserError(f"embed: {run} comes without a tokenizer, and text cannot be read without one")
     if length and not 3 <= length <= model.max_positions:
         raise UserError(f"embed: --length {length} must be 3 to {model.max_positions}, the positions of {run}")
-    length = length or model.max_positions
+    length = length or sentence_length(loaded)
     chosen = parse_layers(layers, model.num_layers)
+    if pool == "auto":
+        stated = loaded.sentence or Sentence(normalize=False)
+        if stated.unheld:
+            raise UserError(f"embed: {run}: {stated.unheld}; name another way with --pool")
+        pool, normalize = stated.pooling, normalize or stated.normalize
     forward = make_forward(loaded, pool, chosen, normalize, compute)
     slots = _SLOTS if len(chosen.numbers) == 1 else _SLOTS_OF_LAYERS
 

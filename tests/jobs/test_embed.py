@@ -1,5 +1,6 @@
 """Vectors of texts: those of transformers, whatever shares a row; files complete or absent; mistakes in one line."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import UserError
+from bertlite_jax.convert import adoption, weights
 from bertlite_jax.jobs import embed as job
 from bertlite_jax.jobs import vector_files
 from bertlite_jax.model import pooling
@@ -109,6 +111,27 @@ def test_what_was_cut_or_empty_is_counted_and_said(bert, texts, tmp_path, capsys
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == len(texts)
     assert "2 cut to 100 tokens, 1 empty" in said.err
+
+
+def test_a_folder_of_sentence_transformers_says_how(bert, theirs, texts, tmp_path):
+    """[CLS], unit length, and five tokens at most: [CLS], three words, [SEP]."""
+    folder = tmp_path / "sentences"
+    with adoption.open_weights(bert) as given:
+        weights.save(dataclasses.replace(given, sentence=weights.Sentence("cls", True, 5)), folder)
+    short = [place for place, text in enumerate(texts) if len(text.split()) <= 3]
+    found = vectors(folder, texts, tmp_path)[short]
+    first = np.stack([theirs[place][-1][0] for place in short])
+    np.testing.assert_allclose(found, first / np.linalg.norm(first, axis=1, keepdims=True), atol=1e-5)
+    means = vectors(folder, texts, tmp_path, name="mean.npy", pool="mean")[short]
+    np.testing.assert_allclose(means, np.stack([theirs[place][-1].mean(0) for place in short]), atol=1e-5)
+
+
+def test_a_way_that_cannot_be_held_wants_another(bert, tmp_path):
+    with adoption.open_weights(bert) as given:
+        stated = weights.Sentence(unheld="there is a dense layer behind the pooling")
+        weights.save(dataclasses.replace(given, sentence=stated), tmp_path / "sentences")
+    with pytest.raises(UserError, match="dense layer behind the pooling; name another way with --pool"):
+        vectors(tmp_path / "sentences", ["the cat"], tmp_path)
 
 
 def test_a_bad_line_leaves_no_file(bert, tmp_path):
