@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from bertlite_jax.config import UserError
-from bertlite_jax.model import dense
+from bertlite_jax.model import dense, dropout
 from bertlite_jax.model.precision import Compute
 
 Array = jax.Array
@@ -67,17 +67,19 @@ def attention(
     """
     platform = jax.default_backend()
     dropping = dropout_keys is not None and dropout_rate > 0
+    rate = dropout_rate if dropping else 0.0
+    seeds = dropout.seeds_of(dropout_keys) if dropping and dropout_keys is not None else None
     chosen = choose(impl, platform, compute, dropping)
     if chosen == "cudnn":
         q_BLHK, k_BLHK, v_BLHK = (x.astype(jnp.bfloat16) for x in (q_BLHK, k_BLHK, v_BLHK))
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")
     if chosen == "chunked":
         wide = (x.astype(jnp.float32) for x in (q_BLHK, k_BLHK, v_BLHK))
-        return _chunked(compute, *wide, jnp.where(mask, 0.0, FAR)).astype(dense.activation_dtype(compute))
+        return _chunked(compute, rate, *wide, jnp.where(mask, 0.0, FAR), seeds).astype(dense.activation_dtype(compute))
     scores = _product("BLHK,BMHK->BHLM", q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, compute)
     weights = jax.nn.softmax(jnp.where(mask[:, None], scores.astype(jnp.float32), FAR), axis=-1)
-    if dropping:
-        weights = _drop(weights, dropout_keys, dropout_rate)
+    if seeds is not None:
+        weights = _drop(weights, seeds, rate)
     return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute).astype(dense.activation_dtype(compute))
 
 
@@ -87,7 +89,7 @@ def choose(impl: Attention, platform: str, compute: Compute, dropping: bool) -> 
     Returns:
       cudnn: NVIDIA's fused kernels, which take bfloat16 and no keyed dropout; auto takes them where they fit.
       chunked: scores in pieces that fit a CPU's cache, computed again in the backward pass.
-      einsum: all scores at once, for XLA to arrange; any platform, with dropout.
+      einsum: all scores at once, for XLA to arrange; any platform.
 
     Raises:
       UserError: cudnn was asked for where it does not work.
@@ -100,7 +102,7 @@ def choose(impl: Attention, platform: str, compute: Compute, dropping: bool) -> 
         )
     if impl != "xla" and fits_cudnn:
         return "cudnn"
-    return "chunked" if platform == "cpu" and compute != "bfloat16" and not dropping else "einsum"
+    return "chunked" if platform == "cpu" and compute != "bfloat16" else "einsum"
 
 
 def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:
@@ -109,10 +111,15 @@ def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:
     return jnp.einsum(spec, left.astype(kind), right.astype(kind))
 
 
-def _drop(weights: Array, keys: Array | None, rate: float) -> Array:
-    """Dropout on weights [B, H, L, M] with one key a row, so that no split of the batch changes the draw."""
-    keep = jax.vmap(lambda key, row: jax.random.bernoulli(key, 1 - rate, row.shape))(keys, weights)
-    return jnp.where(keep, weights / (1 - rate), 0.0)
+def _drop(weights: Array, seeds: Array, rate: float) -> Array:
+    """Dropout on weights [B, H, L, M] with seeds [B, 2], so that no split of the batch changes the draw."""
+    of_heads = dropout.seeds_of_heads(seeds, weights.shape[1])[:, :, None, None]
+    return jnp.where(dropout.keeps(of_heads, _places(weights.shape[-1]), rate), weights / (1 - rate), 0.0)
+
+
+def _places(length: int) -> Array:
+    """Numbers of the scores of a head, [L, L] uint32: a query's in a row."""
+    return jnp.arange(length * length, dtype=jnp.uint32).reshape(length, length)
 
 
 # --- Attention for CPUs --------------------------------------------------------------------------------------------
@@ -124,52 +131,72 @@ def _drop(weights: Array, keys: Array | None, rate: float) -> Array:
 # Same algorithm as FlashAttention (Dao et al. 2022, arXiv 2205.14135), without its split of a single row.
 
 
-def _chunked_plain(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array) -> Array:
-    """Attention [B, L, H, K] float32 with `bias` [B, L, L], symmetric, added to the scores of all heads."""
-    return _chunked_forward(compute, q_BLHK, k_BLHK, v_BLHK, bias)[0]
+def _chunked_plain(
+    compute: Compute, rate: float, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array, seeds: Array | None
+) -> Array:
+    """Attention [B, L, H, K] float32 with `bias` [B, L, L], symmetric, added to the scores of all heads.
+
+    With seeds [B, 2] each weight is dropped with probability `rate`; the backward pass computes the masks again, too.
+    """
+    return _chunked_forward(compute, rate, q_BLHK, k_BLHK, v_BLHK, bias, seeds)[0]
 
 
-def _chunked_forward(compute: Compute, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array):
-    scale = q_BLHK.shape[-1] ** -0.5
+def _chunked_forward(
+    compute: Compute, rate: float, q_BLHK: Array, k_BLHK: Array, v_BLHK: Array, bias: Array, seeds: Array | None
+):
+    scale, length = q_BLHK.shape[-1] ** -0.5, q_BLHK.shape[1]
     operands = [_pack(compute, x) for x in (q_BLHK * scale, k_BLHK, v_BLHK)]
 
-    def chunk(bias: Array, q: Array, k: Array, v: Array) -> tuple[Array, Array]:
+    def chunk(bias: Array, q: Array, k: Array, v: Array, *seeds: Array) -> tuple[Array, Array]:
         q, k, v = (dense.kept(x) for x in (q, k, v))
         scores = _add_bias(_batched(q, k, 2), bias)
         top = jnp.max(scores, axis=-1, keepdims=True)
         weights = jnp.exp(scores - top)
         total = jnp.sum(weights, axis=-1, keepdims=True)
-        return _batched(weights.astype(q.dtype), v, 1) / total, (top + jnp.log(total))[..., 0]
+        for each in seeds:
+            weights = jnp.where(dropout.keeps(each[:, None, None], _places(length), rate), weights, 0.0)
+        mixed = _batched(weights.astype(q.dtype), v, 1) / (total * (1 - rate))
+        return mixed, (top + jnp.log(total))[..., 0]
 
-    mixed, log_total = _over_chunks(chunk, q_BLHK.shape, bias, *operands)
+    mixed, log_total = _over_chunks(chunk, q_BLHK.shape, bias, *operands, *_seeds_of_pairs(seeds, q_BLHK.shape))
     mixed = _from_heads(mixed, q_BLHK.shape)
-    return mixed, (*operands, mixed, log_total, bias)
+    return mixed, (*operands, mixed, log_total, bias, seeds)
 
 
-def _chunked_backward(compute: Compute, saved: tuple, dmixed: Array):
-    *operands, mixed, log_total, bias = saved
+def _chunked_backward(compute: Compute, rate: float, saved: tuple, dmixed: Array):
+    *operands, mixed, log_total, bias, seeds = saved
     B, L, H, K = dmixed.shape
     dots = jnp.swapaxes(jnp.sum(dmixed * mixed, axis=-1), 1, 2).reshape(B * H, L)
 
-    def chunk(bias: Array, q: Array, k: Array, v: Array, dmixed: Array, log_total: Array, dots: Array):
+    def chunk(bias: Array, q: Array, k: Array, v: Array, dmixed: Array, log_total: Array, dots: Array, *seeds: Array):
         q, k, v, dmixed = (dense.kept(x) for x in (q, k, v, dmixed))
         scores_t = _add_bias(_batched(k, q, 2) - log_total[:, None], bias)
         weights_t = jnp.exp(scores_t)
-        dscores_t = (weights_t * (_batched(v, dmixed, 2) - dots[:, None])).astype(q.dtype)
-        dv = _batched(weights_t.astype(q.dtype), dmixed, 1)
+        dweights_t, dropped_t = _batched(v, dmixed, 2), weights_t
+        for each in seeds:
+            kept_t = dropout.keeps(each[:, None, None], _places(L).T, rate)
+            dweights_t, dropped_t = (jnp.where(kept_t, x / (1 - rate), 0.0) for x in (dweights_t, weights_t))
+        dscores_t = (weights_t * (dweights_t - dots[:, None])).astype(q.dtype)
+        dv = _batched(dropped_t.astype(q.dtype), dmixed, 1)
         dk = _batched(dscores_t, q, 1)
         k_t = with_layout_constraint(jnp.swapaxes(k, 1, 2), Layout((0, 1, 2)))
         # The barrier keeps the transposition that follows out of the product.
         dq_t = jax.lax.optimization_barrier(_batched(k_t, dscores_t, 1))
         return dq_t, dk, dv
 
-    dq_t, dk, dv = _over_chunks(chunk, dmixed.shape, bias, *operands, _pack(compute, dmixed), log_total, dots)
+    of_pairs = (*operands, _pack(compute, dmixed), log_total, dots, *_seeds_of_pairs(seeds, dmixed.shape))
+    dq_t, dk, dv = _over_chunks(chunk, dmixed.shape, bias, *of_pairs)
     dq = jnp.transpose(dq_t.reshape(B, H, K, L), (0, 3, 1, 2)) * K**-0.5
-    return dq, _from_heads(dk, dmixed.shape), _from_heads(dv, dmixed.shape), None
+    return dq, _from_heads(dk, dmixed.shape), _from_heads(dv, dmixed.shape), None, None
 
 
-_chunked = jax.custom_vjp(_chunked_plain, nondiff_argnums=(0,))
+_chunked = jax.custom_vjp(_chunked_plain, nondiff_argnums=(0, 1))
 _chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _seeds_of_pairs(seeds: Array | None, shape: tuple[int, ...]) -> tuple[Array, ...]:
+    """Seeds [B * H, 2] of the pairs of row and head, if there is dropout."""
+    return () if seeds is None else (dropout.seeds_of_heads(seeds, shape[2]).reshape(-1, 2),)
 
 
 def _batched(left: Array, right: Array, axis: int) -> Array:

@@ -21,6 +21,7 @@ from jax import Array
 
 from bertlite_jax import config as settings
 from bertlite_jax.model import attention, dense
+from bertlite_jax.model.dropout import dropout
 from bertlite_jax.model.precision import Compute
 
 # Where a dropout mask is drawn; folded into a row's key so that no two places share one.
@@ -99,17 +100,6 @@ class Table(nn.Module):
     def __call__(self, ids: Array) -> Array:
         """[...] int32 -> [..., width] float32."""
         return jnp.take(self.embedding, ids, axis=0, mode="clip")
-
-
-def dropout(x: Array, keys: Array | None, rate: float) -> Array:
-    """Zeroes entries with probability `rate` and scales the rest up; [B, ...] with one key a row.
-
-    A mask depends on its row's key alone, so devices and micro-batches do not matter. `keys` None: evaluation.
-    """
-    if keys is None or rate == 0.0:
-        return x
-    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - rate, x.shape[1:]))(keys)
-    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
 def _keys_for(keys: Array | None, site: Array | int) -> Array | None:

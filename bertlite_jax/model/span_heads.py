@@ -17,7 +17,8 @@ from jax import Array
 
 from bertlite_jax import config as settings
 from bertlite_jax.model import dense
-from bertlite_jax.model.encoder import Linear, Norm, dropout, matrix_init
+from bertlite_jax.model.dropout import dropout
+from bertlite_jax.model.encoder import Linear, Norm, matrix_init
 from bertlite_jax.model.heads import gather_rows
 
 START_TOP = 5

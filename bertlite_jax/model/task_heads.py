@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax import config as settings
-from bertlite_jax.model.encoder import Encoder, Linear, dropout
+from bertlite_jax.model.dropout import dropout
+from bertlite_jax.model.encoder import Encoder, Linear
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.precision import Compute
 from bertlite_jax.model.span_heads import ConditionedSpans, SpanBeams, SpanScores
