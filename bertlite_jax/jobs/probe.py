@@ -156,7 +156,8 @@ def _computed(split: task_examples.Split, setup: Setup) -> Iterator[tuple[np.nda
     @jax.jit
     def forward(params: Any, rows: dict[str, jax.Array]) -> jax.Array:
         inputs = (rows[name] for name in ("tokens", "segments", "positions", "token_types"))
-        states = jnp.stack(model.apply({"params": params}, *inputs, method="hidden_states"))
+        every: Any = model.apply({"params": params}, *inputs, method="hidden_states")
+        states = jnp.stack(every)
         if tagging:
             return states.astype(jnp.float32)
         return jax.vmap(pooling.mean_of_windows, (0, None, None))(states, rows["segments"], rows["cls"].shape[1])
@@ -185,7 +186,7 @@ def _scores(setup: Setup, train: States, valid: States) -> list[dict[str, float]
     config, head = setup.start.config, setup.start.config.head
     module = TaskHead(config.model, head)
 
-    def apply(params: Any, states: jax.Array, keys: jax.Array | None) -> jax.Array:
+    def apply(params: Any, states: jax.Array, keys: jax.Array | None) -> Any:
         return module.apply({"params": params}, states, keys)
 
     def init(key: jax.Array) -> Any:
@@ -202,7 +203,7 @@ def _scores(setup: Setup, train: States, valid: States) -> list[dict[str, float]
     layers = config.model.num_layers + 1
     params = heads.fit(init, apply, head, layers, batches, scale, rate, config.run.seed)
     answers = heads.make_answers(apply, scale)
-    logits = np.concatenate([np.asarray(answers(params, part)) for part in _evaluated(valid)], axis=1)
+    logits = np.concatenate([np.asarray(answers(params, jnp.asarray(part))) for part in _evaluated(valid)], axis=1)
     return [_score(setup, valid, each) for each in logits[:, : len(valid.units)]]
 
 

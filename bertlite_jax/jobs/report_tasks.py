@@ -159,8 +159,8 @@ def _of_numbers(examples: Sequence[Example], found: Sequence[np.ndarray]) -> Ans
     shown, pairs = [], []
     for example, numbers in zip(examples, found):
         gold = np.atleast_1d(np.array(example.label, float))
-        texts = [", ".join(f"{value:.3g}" for value in values) for values in (gold, numbers)]
-        shown.append(Shown(_text(example), *texts, None, float(np.mean((gold - numbers) ** 2))))
+        wanted, given = (", ".join(f"{value:.3g}" for value in values) for values in (gold, numbers))
+        shown.append(Shown(_text(example), wanted, given, None, float(np.mean((gold - numbers) ** 2))))
         pairs.append((gold[0], float(numbers[0])))
     return Answers(shown, numbers=np.array(pairs))
 
@@ -176,9 +176,9 @@ def _of_tags(head: Head, examples: Sequence[Example], shares: Sequence[np.ndarra
         said += [int(each[place].argmax()) for place, _ in known]
         sure += [float(each[place].max()) for place, _ in known]
         wrong = [(place, label) for place, label in known if each[place].argmax() != label]
-        told = [", ".join(f"{example.words[place]} {head.labels[label]}" for place, label in wrong)]
-        told += [", ".join(f"{example.words[place]} {head.labels[int(each[place].argmax())]}" for place, _ in wrong)]
-        shown.append(Shown(" ".join(example.words), *told, None, float(np.mean(losses or [0.0]))))
+        wanted = ", ".join(f"{example.words[place]} {head.labels[label]}" for place, label in wrong)
+        given = ", ".join(f"{example.words[place]} {head.labels[int(each[place].argmax())]}" for place, _ in wrong)
+        shown.append(Shown(" ".join(example.words), wanted, given, None, float(np.mean(losses or [0.0]))))
     right = np.array(gold) == np.array(said)
     return Answers(shown, np.array(gold, int), np.array(said, int), np.array(sure), right)
 
