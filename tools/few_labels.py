@@ -18,6 +18,7 @@ import json
 import pathlib
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def few(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, 
     teacher = str(folder / "teacher")
     others = write(folder / "teacher.jsonl", rows[2050:5050])
     finetune(recipe(others, valid, steps=120, batch=32), teacher, init)
-    texts = {"unlabelled": unlabelled, "unlabelled_batch": 24}
+    texts: dict[str, Any] = {"unlabelled": unlabelled, "unlabelled_batch": 24}
     return base, {
         "cross-entropy": (Learn(), True),
         "FGM": (Learn(fgm=1.0), True),
@@ -113,11 +114,11 @@ def domains(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetu
     texts = folder / "target.txt"
     write(texts, [{"text": row["text"], "pair": row["pair"]} for row in target])
     base = recipe(train, valid, steps=62, batch=16)
-    one = {"domains": (str(texts),)}
+    told = Learn(domains=(str(texts),), domain_weight=0.3)
     return base, {
         "cross-entropy": (Learn(), True),
-        "gradient reversal": (Learn(domain_weight=0.3, **one), True),
-        "the same, private encoders of 1 layer": (Learn(domain_weight=0.3, private_layers=1, **one), True),
+        "gradient reversal": (told, True),
+        "the same, private encoders of 1 layer": (dataclasses.replace(told, private_layers=1), True),
     }
 
 

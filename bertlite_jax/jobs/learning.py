@@ -165,7 +165,7 @@ def with_domains(init: Callable[[jax.Array], Any], config: Finetuned, compute: A
     return init_all
 
 
-def private_of(model: TaskModel, learn: Learn) -> Callable[..., jax.Array] | None:
+def private_of(model: TaskModel, learn: Learn) -> Callable[..., Any] | None:
     """A domain's own encoder as a function of its parameters."""
     if not learn.private_layers:
         return None

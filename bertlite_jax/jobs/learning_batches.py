@@ -187,7 +187,7 @@ class Averages:
         return {
             "ensemble": self.ensemble,
             "epoch": self.epoch,
-            "epochs": np.int64(self.epochs),
+            "epochs": np.array(self.epochs, np.int64),
             "steps": np.array([step for step, _, _ in self.noted], np.int64),
             **{f"batch_{step}": batch for step, batch, _ in self.noted},
             **{f"said_{step}": said for step, _, said in self.noted},

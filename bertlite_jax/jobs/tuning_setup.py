@@ -130,8 +130,9 @@ class Batches:
 
     def __init__(self, setup: Setup, folder: pathlib.Path | None = None):
         self.setup, self.epoch, self.dealt = setup, -1, np.zeros((0, 0), np.int64)
-        adds = folder is not None and setup.start.config.learn != Learn()
-        self.additions = learning_batches.Additions(setup, folder) if adds else None
+        self.additions = None
+        if folder is not None and setup.start.config.learn != Learn():
+            self.additions = learning_batches.Additions(setup, folder)
 
     def at(self, number: int) -> tuple[dict[str, jax.Array], int]:
         """What step `number`, from 1, learns from, and how many examples that are."""

@@ -83,7 +83,7 @@ def make_loss(
         sums = {"correct": correct, "label_loss": total}
         if "ensemble" in labelled:
             total, sums = _with_ensemble(total, sums, logits, labelled, weights["weight"], slots[0], "")
-        if "domain" in labelled:
+        if pooled is not None and "domain" in labelled:
             value = _domain_loss(learn, params["domains"], pooled, labelled) / jnp.maximum(weights["windows"], 1.0)
             total, sums = total + value, sums | {"domain_loss": value}
         if UNLABELLED + "tokens" in rows:
@@ -196,8 +196,8 @@ def logits_of(
     if not head.pooled:
         return apply(variables, x, keys, method="answer"), None
     pooled = apply(variables, x, rows["cls"], method="pooled")
-    mixes = mixture is not None and mixture.layer is None
-    logits = apply(variables, mixture.pooled(pooled) if mixes else pooled, keys, method="answer")
+    read = mixture.pooled(pooled) if mixture is not None and mixture.layer is None else pooled
+    logits = apply(variables, read, keys, method="answer")
     if private is not None:
         own = domains.private_states(private, params["domains"], embedded, rows, keys)
         logits = logits + domains.private_logits(params["domains"], own)
