@@ -15,8 +15,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from bertlite_jax import cli_tasks
 from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax.cli_config import config_file
+from bertlite_jax.cli_tables import print_figures
 from bertlite_jax.config import UserError
 from bertlite_jax.model import memory
 
@@ -149,7 +151,7 @@ class _PretrainOptions:
 
 def _pretrain(args: Sequence[str]) -> None:
     memory.keep_freed_memory()
-    config, rest, prog = _config_file("pretrain", args, settings.Pretrain)
+    config, rest, prog = config_file("pretrain", args, settings.Pretrain)
     options = tyro.cli(
         _PretrainOptions,
         args=rest,
@@ -160,146 +162,7 @@ def _pretrain(args: Sequence[str]) -> None:
 
     summary = pretrain(options.config, options.workdir, options.init, options.overwrite)
     if summary:  # Of several processes the first one's.
-        _print_figures("summary", summary)
-
-
-@dataclasses.dataclass(frozen=True)
-class _FinetuneOptions:
-    """Trains a task model on a pretrained encoder, or goes on with the run in the work directory."""
-
-    config: Annotated[settings.Finetune, arg(name="")]
-    workdir: str
-    """Folder of the run. One that holds the same run already is gone on with."""
-    init: str
-    """The encoder: a run's work directory, a folder of transformers, or one that convert.py wrote."""
-    task: str = ""
-    """Name of the task, such as sst2; by default the recipe's data.task. A recipe may have other settings for it."""
-    data: str = ""
-    """Folder with the task's files, or without a task a CSV, TSV or JSONL file; by default the recipe's data.folder."""
-    seeds: int = 1
-    """Train so many times, with run.seed and those that follow it; reports median, least and greatest."""
-    sweep: bool = False
-    """Train at each of --sweep-rates and --sweep-batches, and report all and the best; goes on where it stopped."""
-    sweep_rates: tuple[float, ...] = (5e-5, 4e-5, 3e-5, 2e-5)
-    """Learning rates of the sweep."""
-    sweep_batches: tuple[int, ...] = (16, 32)
-    """Examples in a batch of the sweep."""
-    probe: Literal["none", "layers"] = "none"
-    """layers: leave the encoder as it is, and train a head on the states of each of its layers, to see what it knows
-    where."""
-    overwrite: bool = False
-    """Start anew where the work directory holds a run."""
-
-
-def _finetune(args: Sequence[str]) -> None:
-    memory.keep_freed_memory()
-    config, rest, prog = _config_file("finetune", args, settings.Finetune, _value_of("--task", args))
-    missing = tyro.MISSING
-    options = tyro.cli(
-        _FinetuneOptions,
-        args=rest,
-        prog=prog,
-        default=_FinetuneOptions(config=config, workdir=missing, init=missing),
-    )
-    from bertlite_jax.jobs import finetune_many
-    from bertlite_jax.jobs.finetune import finetune
-
-    named = {"task": options.task, "folder": options.data}
-    data = dataclasses.replace(options.config.data, **{name: value for name, value in named.items() if value})
-    config = dataclasses.replace(options.config, data=data)
-    if options.seeds < 1:
-        raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
-    where = options.workdir, options.init
-    if options.probe == "layers":
-        from bertlite_jax.jobs import probe
-
-        if options.sweep or options.seeds > 1:
-            raise UserError("finetune: --probe goes without --seeds and --sweep")
-        summary = probe.probe_layers(config, *where, options.overwrite)
-        _print_rows("layers", summary["layers"])
-    elif options.sweep:
-        rates, batches = options.sweep_rates, options.sweep_batches
-        summary = finetune_many.finetune_sweep(config, *where, rates, batches, options.seeds, options.overwrite)
-        _print_rows("points of the sweep", summary.get("points", ()))
-    elif options.seeds > 1:
-        summary = finetune_many.finetune_seeds(config, *where, options.seeds, options.overwrite)
-    else:
-        summary = finetune(config, *where, options.overwrite)
-    _print_figures("summary", summary)
-
-
-def predict(
-    run: _Run,
-    /,
-    input: str = "-",
-    batch: int = 512,
-    task: str = "",
-    data: str = "",
-    split: str = "test",
-    submission: str = "",
-    n_best: int = 1,
-    null_threshold: float | None = None,
-    predictions: str = "",
-) -> None:
-    """Answers texts with a fine-tuned model, as JSON lines on standard output.
-
-    Args:
-      run: Work directory of a fine-tuning run, or any folder with a task model.
-      input: File with a text a line, or JSON objects {"text", "pair"}, {"text", "choices"}, {"words"} or {"question",
-        "context"}; a .json file in the layout of SQuAD; - reads standard input.
-      batch: Lines that are read and answered together.
-      task: Answer a split of this task instead, and score it where it has labels.
-      data: Folder with the task's files.
-      split: Of the task.
-      submission: Folder for the file that the task's server takes, instead of JSON lines.
-      n_best: So many answers to a question, best first.
-      null_threshold: A question has no answer where its score for that is above this.
-      predictions: Also write the answers to this file, as SQuAD's scorers read them.
-    """
-    if task:
-        from bertlite_jax.jobs.predict_split import predict_split
-
-        predict_split(run, task, data, split, sys.stdout, submission, n_best, null_threshold, predictions)
-        return
-    if data or submission:
-        raise UserError("predict: --data and --submission want --task")
-    from bertlite_jax.jobs.predict import predict as job
-
-    job(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
-
-
-def embed(
-    run: _Run,
-    /,
-    input: str = "-",
-    out: str = "-",
-    pool: Literal["auto", "mean", "cls", "tokens"] = "auto",
-    layers: str = "last",
-    normalize: bool = False,
-    length: int = 0,
-    batch: int = 512,
-    compute: Literal["auto", "float32", "bfloat16"] = "auto",
-    overwrite: bool = False,
-) -> None:
-    """Turns texts into vectors, one a text or one a token.
-
-    Args:
-      run: Work directory of a run, a folder of transformers or sentence-transformers, or one that convert.py wrote.
-      input: File with a text a line, or JSON objects {"text", "pair"}; - reads standard input.
-      out: File vectors.npy or vectors.jsonl; - writes JSON lines to standard output.
-      pool: The mean over a text's tokens, the state of its [CLS], or each token's state; auto: what a folder of
-        sentence-transformers states, unit length too, else the mean.
-      layers: last; numbers such as 0,6 (0 is the embeddings; --layers=-2,-1 counts from the end), one behind the other;
-        mean, of all layers; mean:5,6.
-      normalize: Divide each vector by its length.
-      length: Tokens of a text at most; 0: what a folder of sentence-transformers states, else all positions.
-      batch: Lines that are read and encoded together.
-      compute: Precision of the products; auto takes what is fast on this machine.
-      overwrite: Replace the file.
-    """
-    from bertlite_jax.jobs.embed import embed as job
-
-    job(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)
+        print_figures("summary", summary)
 
 
 def evaluate(
@@ -319,7 +182,7 @@ def evaluate(
     """
     from bertlite_jax.jobs.evaluate import evaluate as job
 
-    _print_figures(f"evaluation of {run}", job(run, tuple(corpus), pair_task, rows))
+    print_figures(f"evaluation of {run}", job(run, tuple(corpus), pair_task, rows))
 
 
 def fill_mask(run: _Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /, top: int = 5) -> None:
@@ -397,14 +260,14 @@ _SIMPLE: dict[str, Callable[..., None]] = {
     "corpus": corpus,
     "evaluate": evaluate,
     "fill-mask": fill_mask,
-    "predict": predict,
-    "embed": embed,
+    "predict": cli_tasks.predict,
+    "embed": cli_tasks.embed,
     "report": report,
     "quickstart": quickstart,
 }
 _OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {
     "pretrain": _pretrain,
-    "finetune": _finetune,
+    "finetune": cli_tasks.finetune,
     "bench": _bench,
 }
 _HELP = """usage: bertlite JOB ...
@@ -458,53 +321,3 @@ def _choose(what: str, args: Sequence[str], known: dict[str, Any]) -> tuple[str,
         name = args[0] if args else "nothing"
         raise UserError(f"{what}: unknown job {name}; {settings.fields_close_to(name, list(known))}")
     return args[0], list(args[1:])
-
-
-def _value_of(option: str, args: Sequence[str]) -> str:
-    """Of an option that decides what the others' defaults are; the parser checks it later."""
-    for place, text in enumerate(args):
-        if text == option:
-            return args[place + 1] if place + 1 < len(args) else ""
-        if text.startswith(f"{option}="):
-            return text.removeprefix(f"{option}=")
-    return ""
-
-
-def _config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:
-    """The config that the first argument names, the remaining arguments, and what `--help` calls the command."""
-    if not args or args[0].startswith("-"):
-        if "-h" in args or "--help" in args:
-            return kind(), ["--help"], f"bertlite {job} CONFIG.py"
-        raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
-    config = config_files.load_file(args[0], task)
-    if not isinstance(config, kind):
-        raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} wants a {kind.__name__}")
-    return config, list(args[1:]), f"bertlite {job} {args[0]}"
-
-
-def _print_figures(title: str, figures: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("figure", "value", title=title)
-    for name, value in figures.items():
-        if not isinstance(value, dict) and not (isinstance(value, list) and value and isinstance(value[0], dict)):
-            table.add_row(name, _shown(value))
-    Console().print(table)
-
-
-def _print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "folder"))
-    table = Table(*names, title=title)
-    for row in rows:
-        table.add_row(*(_shown(row[name], "g") if name in row else "" for name in names))
-    Console().print(table)
-
-
-def _shown(value: object, number: str = ",.4f") -> str:
-    if isinstance(value, float):
-        return f"{value:{number}}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

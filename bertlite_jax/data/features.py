@@ -85,8 +85,9 @@ class _Builder:
         self.arrays: dict[str, list[np.ndarray]] = {
             name: [] for name in ("tokens", "types", "words", "sizes", "windows", "labels")
         }
-        names = ("examples", "tokens", "truncated", "empty_texts", "unlabelled")
-        self.counts: dict[str, int] = dict.fromkeys(names + (("words", "words_cut_off") if head.kind == "tag" else ()), 0)
+        of_words = ("words", "words_cut_off") if head.kind == "tag" else ()
+        names = ("examples", "tokens", "truncated", "empty_texts", "unlabelled", *of_words)
+        self.counts: dict[str, int] = dict.fromkeys(names, 0)
 
     def add(self, chunk: Sequence[Example]) -> None:
         lines, owners = _lines(chunk, self.head, self.where)

@@ -1,0 +1,34 @@
+"""Figures as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def print_figures(title: str, figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "value", title=title)
+    for name, value in figures.items():
+        if not isinstance(value, dict) and not (isinstance(value, list) and value and isinstance(value[0], dict)):
+            table.add_row(name, _shown(value))
+    Console().print(table)
+
+
+def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "folder"))
+    table = Table(*names, title=title)
+    for row in rows:
+        table.add_row(*(_shown(row[name], "g") if name in row else "" for name in names))
+    Console().print(table)
+
+
+def _shown(value: object, number: str = ",.4f") -> str:
+    if isinstance(value, float):
+        return f"{value:{number}}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
