@@ -151,6 +151,7 @@ def main() -> None:
     parser.add_argument("--init", required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--done", action="store_true", help="only print the table of the runs that are there")
     parser.add_argument("--only", default="", help="cases whose name contains this")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
@@ -162,21 +163,26 @@ def main() -> None:
                 place = options.workdir / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
                 summary = place / "summary.json"
                 if not summary.is_file():
+                    if options.done:
+                        continue
                     finetune(with_learn(base, learn, pack, seed), str(place), options.init)
                 found.setdefault(name, []).append(json.loads(summary.read_text()))
-        print(table(found), flush=True)
+        if not options.done:
+            print(table(found), flush=True)
+    if options.done:
+        print(table(found))
 
 
 def table(found: dict[str, list[dict]]) -> str:
     """Accuracy in per cent: median, least and greatest of the seeds; seconds a step against the first row's."""
-    lines = ["| method | accuracy | least to greatest | time a step |", "|---|---|---|---|"]
+    lines = ["| method | seeds | accuracy | least to greatest | time a step |", "|---|---|---|---|---|"]
     first = None
     for name, summaries in found.items():
         scores = [100 * summary["accuracy"] for summary in summaries]
         pace = statistics.median(summary["train_seconds"] / (summary["steps"] - 1) for summary in summaries)
         first = first or pace
         spread = f"{min(scores):.1f} to {max(scores):.1f}"
-        lines.append(f"| {name} | {statistics.median(scores):.1f} | {spread} | {pace / first:.1f} × |")
+        lines.append(f"| {name} | {len(scores)} | {statistics.median(scores):.1f} | {spread} | {pace / first:.1f} × |")
     return "\n".join(lines)
 
 
