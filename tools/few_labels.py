@@ -74,6 +74,7 @@ def few(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, 
     return base, {
         "cross-entropy": (Learn(), True),
         "FGM": (Learn(fgm=1.0), True),
+        "FGM of 0.2": (Learn(fgm=0.2), True),
         "mixup of pooled vectors": (Learn(mix="pooled"), True),
         "mixup of word embeddings": (Learn(mix="hidden", mix_layer=0), False),
         "TMix behind layer 4": (Learn(mix="hidden", mix_layer=4), False),
