@@ -99,7 +99,10 @@ def rows_of(batch: np.ndarray, sizes: np.ndarray, length: int, pack: bool) -> li
 
 
 def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epochs: int, seed: int) -> Shape:
-    """The shape that all batches of all epochs fit, with the fewest slots for a sample of them.
+    """The shape that all batches of all epochs fit, and which costs least.
+
+    What has to fit are the fullest batches, so the length of a row is chosen by those: of some other batches it may
+    fit all but a few, and these would cost every batch another row.
 
     Args:
       encoded: the training split.
@@ -117,12 +120,18 @@ def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epo
         length = max(longest, row_length)
     else:
         candidates = sorted({longest, *range(longest, max(longest, min(512, 4 * longest)) + 1, 16)})
-        sample = dealt[0][:64]
-        slots = [length * max(len(rows_of(b, sizes, length, True)) for b in sample) for length in candidates]
-        length = candidates[int(np.argmin(slots))]  # of equals the shortest, as attention is quadratic
+        totals = np.concatenate([np.where(of_epoch < 0, 0, sizes[of_epoch]).sum(axis=1) for of_epoch in dealt])
+        fullest = np.concatenate(dealt)[np.argsort(-totals, kind="stable")[:64]]
+        costs = [max(len(rows_of(b, sizes, each, True)) for b in fullest) * _cost(each) for each in candidates]
+        length = candidates[int(np.argmin(costs))]
     rows = [rows_of(batch, sizes, length, pack) for batches in dealt for batch in batches]
     windows = np.diff(encoded.firsts)
     return Shape(max(map(len, rows)), length, max(int(windows[row].sum()) for of_batch in rows for row in of_batch))
+
+
+def _cost(length: int) -> int:
+    """Of a row, in any unit: attention takes about as long as the rest of a small encoder's layer at 512 tokens."""
+    return length * (512 + length)
 
 
 def round_up(length: int) -> int:
