@@ -22,18 +22,22 @@ SHORT = "--run.steps 2 --run.eval-rows 8 --data.batch-rows 4 --optim.warmup-step
 
 def shortened(command: str) -> str:
     """Two steps instead of thousands. `bench train --peer` is run by test_bench_train.py, on a small model."""
+    if " finetune " in command:
+        return f"{command} --run.steps 2"
     return f"{command} {SHORT}" if " pretrain " in command and "--help" not in command else command
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
-    """A folder like a clone, with a text file of the user's."""
+    """A folder like a clone, with a text file and a table of the user's."""
     place = tmp_path_factory.mktemp("readme")
     for name in ("configs", "tools"):
         shutil.copytree(ROOT / name, place / name)
     novel = ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst"
     text = zstandard.ZstdDecompressor().decompressobj().decompress(novel.read_bytes())
     (place / "my_text.txt").write_bytes(text)
+    rows = [f'"It was {word}, all of it.",{label}\n' for word, label in (("fine", "good"), ("dull", "bad"))]
+    (place / "reviews.csv").write_text("text,label\n" + "".join(f'"{i}: {row[1:]}' for i in range(20) for row in rows))
     return place
 
 
