@@ -16,6 +16,8 @@ from bertlite_jax.jobs.finetune_race import Contender
 
 CONFIG = """
 from bertlite_jax.config import Adapt, Examples, Finetune, Head, Optim, TuneRun
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 config = Finetune(
     data=Examples(length=32, batch_examples=16), adapt=Adapt(compute="float32"), head=Head(dropout=0.1),
     optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=0, bias_correction=True),

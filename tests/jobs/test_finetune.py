@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from toy_task import MODEL, compile_once, lines_of, losses_of, recipe, write_csv, write_encoder, write_sst2
+from toy_task import MODEL, lines_of, losses_of, recipe, write_csv, write_encoder, write_sst2
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Finetuned, Head, UserError
@@ -23,19 +23,10 @@ from bertlite_jax.jobs import task_examples, task_model
 from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.train import checkpoint
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NO_DROPOUT: dict[str, Any] = {"adapt": {"dropout": 0.0}, "head": {"dropout": 0.0}}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    with compile_once(tmp_path_factory.mktemp("cache")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoder(prepared, tmp_path_factory) -> str:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", prepared.tokenizer)
 
 
 @pytest.fixture(scope="module")

@@ -5,24 +5,15 @@ import pathlib
 import statistics
 
 import pytest
-from toy_task import compile_once, recipe, write_encoder, write_sst2
+from toy_task import recipe, write_sst2
 
 from bertlite_jax import cli, config_files
 from bertlite_jax.config import Diverged, UserError
 from bertlite_jax.jobs import finetune_many
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    with compile_once(tmp_path_factory.mktemp("cache")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoder(prepared, tmp_path_factory) -> str:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", prepared.tokenizer)
 
 
 @pytest.fixture(scope="module")

@@ -4,22 +4,13 @@ import json
 import pathlib
 
 import pytest
-from toy_task import compile_once, recipe, sentences, write_encoder, write_sst2
+from toy_task import recipe, sentences, write_sst2
 
 from bertlite_jax import cli
 from bertlite_jax.config import UserError
 from bertlite_jax.jobs import finetune_suite
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    with compile_once(tmp_path_factory.mktemp("cache")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoder(prepared, tmp_path_factory) -> str:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", prepared.tokenizer)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from toy_task import compile_once, lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
+from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
 
 from bertlite_jax.config import Finetune, UserError
 from bertlite_jax.config_learn import Learn
@@ -13,16 +13,7 @@ from bertlite_jax.convert import sources
 from bertlite_jax.jobs import learning, learning_batches
 from bertlite_jax.jobs.finetune import finetune
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    with compile_once(tmp_path_factory.mktemp("cache")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoder(prepared, tmp_path_factory) -> str:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", prepared.tokenizer)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from toy_task import compile_once, recipe, sentences, write_encoder, write_jsonl, write_sst2
+from toy_task import recipe, sentences, write_jsonl, write_sst2
 
 from bertlite_jax import cli
 from bertlite_jax.config import Head, UserError
@@ -15,16 +15,7 @@ from bertlite_jax.jobs import predict as job
 from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.jobs.predict_split import predict_split
 
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    with compile_once(tmp_path_factory.mktemp("cache")):
-        yield
-
-
-@pytest.fixture(scope="module")
-def encoder(prepared, tmp_path_factory) -> str:
-    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", prepared.tokenizer)
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from bertlite_jax.jobs.report import report
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.train import probe as heads
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 WIDTH = 8
 
 

@@ -18,6 +18,8 @@ from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.jobs.predict import predict
 from bertlite_jax.jobs.predict_split import predict_split
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 NAMES = ("the queen", "a rabbit")
 
 
