@@ -13,7 +13,8 @@ from tyro.conf import Positional, arg
 from bertlite_jax import config as settings
 from bertlite_jax.cli_config import config_file, value_of
 from bertlite_jax.cli_tables import print_figures, print_rows
-from bertlite_jax.config import Finetune, UserError
+from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Finetune
 from bertlite_jax.model import memory
 
 _Run = Annotated[Positional[str], arg(metavar="RUN")]

@@ -9,7 +9,8 @@ Table 14. RTE, MRPC and STS-B gain from an encoder that has learnt MNLI: --init 
 Devlin et al. 2018 (arXiv 1810.04805), section A.3; Lan et al. 2020 (arXiv 1909.11942), appendix A.4.
 """
 
-from bertlite_jax.config import Examples, Finetune, Head, Optim, TuneRun
+from bertlite_jax.config import Head, Optim
+from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
 
 config = Finetune(
     data=Examples(length=128, batch_examples=32),

@@ -10,7 +10,8 @@ BERT's are --optim.learning-rate 3e-5 --data.batch-examples 24 or 32, and an enc
 Lan et al. 2020 (arXiv 1909.11942), Table 14; google-research/albert, run_squad_v1.py; google-research/bert, README.
 """
 
-from bertlite_jax.config import Examples, Finetune, Head, Optim, TuneRun
+from bertlite_jax.config import Head, Optim
+from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
 
 config = Finetune(
     data=Examples(task="squad1", length=384, window_step=128, question_length=64, answer_length=30, batch_examples=48),

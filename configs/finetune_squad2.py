@@ -10,7 +10,8 @@ very questions; its score stands beside, and is what ALBERT's own script reports
 Lan et al. 2020 (arXiv 1909.11942), Table 14; google-research/albert, run_squad_v2.py.
 """
 
-from bertlite_jax.config import Examples, Finetune, Head, Optim, TuneRun
+from bertlite_jax.config import Head, Optim
+from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
 
 config = Finetune(
     data=Examples(task="squad2", length=512, window_step=128, question_length=64, answer_length=30, batch_examples=48),

@@ -11,7 +11,8 @@ import pytest
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.config import Data, Finetune, Mask, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config_finetune import Finetune, check_finetune
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
 
@@ -79,7 +80,7 @@ def test_every_config_file_holds_together(path: pathlib.Path):
     names = runpy.run_path(str(path))
     config = names["config"]
     if isinstance(config, Finetune):
-        settings.check_finetune(config)
+        check_finetune(config)
     else:
         for devices in (1, 8):
             settings.check_pretrain(config, devices)

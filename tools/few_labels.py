@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Examples, Finetune, Optim, TuneRun
+from bertlite_jax.config import Optim
+from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
 from bertlite_jax.config_learn import Learn
 from bertlite_jax.jobs.finetune import finetune
 

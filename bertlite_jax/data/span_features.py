@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bertlite_jax.config import Examples, UserError
+from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Examples
 from bertlite_jax.data import passages
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.features import UNLABELLED, Encoded

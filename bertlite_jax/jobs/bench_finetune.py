@@ -24,9 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.config import Finetune, UserError
+from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Finetune, check_finetune
 from bertlite_jax.convert import huggingface, weights
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import metrics as task_metrics
@@ -123,7 +123,7 @@ def _recipe(path: str, task: str, folder: str, train_examples: int, steps: int) 
 
 def _check(recipe: Finetune, folder: str, seeds: int, rounds: int, round_steps: int, precision: str) -> None:
     finetune_peer.check_installed()
-    settings.check_finetune(recipe)
+    check_finetune(recipe)
     if min(seeds, rounds) < 0 or round_steps < 1 or not (seeds or rounds):
         raise UserError(f"bench: --seeds {seeds}, --rounds {rounds}, --round-steps {round_steps}: nothing to measure")
     if seeds and not folder:

@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Examples, Finetuned, Optim, UserError
+from bertlite_jax.config import Optim, UserError
+from bertlite_jax.config_finetune import Examples, Finetuned
 from bertlite_jax.convert import huggingface, sources
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import metrics as task_metrics

@@ -17,8 +17,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax import config as settings
-from bertlite_jax.config import Diverged, Finetune, UserError
+from bertlite_jax.config import Diverged, UserError
+from bertlite_jax.config_finetune import Finetune, check_finetune
 from bertlite_jax.convert import adoption, parameters, weights
 from bertlite_jax.jobs import learning, stopping, task_examples, tuning_setup, workdir
 from bertlite_jax.jobs.tuning_setup import Setup
@@ -52,7 +52,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
       UserError: anything that can be seen to be wrong before the first step.
       Diverged: a loss that is no number.
     """
-    settings.check_finetune(config)
+    check_finetune(config)
     if not init:
         raise UserError("finetune: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
     folder = pathlib.Path(run)

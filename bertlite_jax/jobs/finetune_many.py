@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Diverged, Finetune, UserError
+from bertlite_jax.config import Diverged, UserError
+from bertlite_jax.config_finetune import Finetune
 from bertlite_jax.jobs import task_examples, workdir
 from bertlite_jax.jobs.finetune import finetune
 

@@ -16,7 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax.config import Finetune, Head, Optim, UserError
+from bertlite_jax.config import Head, Optim, UserError
+from bertlite_jax.config_finetune import Finetune
+from bertlite_jax.config_learn import Learn
 from bertlite_jax.data import packing, task_batches
 from bertlite_jax.data.features import Encoded
 from bertlite_jax.jobs.inference_peer import Answer, Batch
@@ -75,6 +77,7 @@ def check_recipe(config: Finetune, head: Head) -> None:
         "head.hidden = ()": not config.head.hidden,
         "run.patience = 0": config.run.patience == 0,
         "run.average = none": config.run.average == "none",
+        "every learn.* as it is by default": config.learn == Learn(),
     }
     if unmet := [setting for setting, met in wanted.items() if not met]:
         raise UserError(f"bench: finetune compares with transformers' stock training, which wants {unmet[0]}")

@@ -9,7 +9,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bertlite_jax.config import Finetune, UserError
+from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Finetune
 from bertlite_jax.data import suites, tasks
 from bertlite_jax.data.tasks.task import find_files
 from bertlite_jax.jobs import workdir

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import Finetuned, Head, UserError
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Finetuned
 from bertlite_jax.config_learn import Learn
 from bertlite_jax.data import augment, features, joining, task_batches, tasks
 from bertlite_jax.data.example import Example

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Finetuned, Head, UserError
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Finetuned
 from bertlite_jax.config_learn import Learn
-from bertlite_jax.convert import folders
+from bertlite_jax.convert import adoption, folders
 from bertlite_jax.data import task_batches
 from bertlite_jax.data.example import Example
 from bertlite_jax.jobs import learning, predict, task_examples
@@ -212,7 +213,8 @@ def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder
     path = folder / f"teacher-{_digest(teacher, given)}.npy"
     if path.is_file():
         return np.load(path)
-    model = predict.open_task_model(teacher)
+    with adoption.open_weights(teacher) as loaded:
+        model = predict.open_task_model(teacher, loaded)
     if model.head.kind != head.kind or sorted(model.head.labels) != sorted(head.labels):
         raise UserError(
             f"finetune: learn.teacher = {teacher} has the labels {', '.join(model.head.labels) or 'of no classifier'}; "

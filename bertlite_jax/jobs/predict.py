@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Finetuned, Head, UserError
-from bertlite_jax.convert import sources
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
@@ -61,7 +62,20 @@ def predict(
     """
     if batch < 1:
         raise UserError(f"predict: --batch {batch} must be at least 1")
-    loaded = sources.load(run)
+    with adoption.open_weights(run) as loaded:
+        return _predict(loaded, run, inputs, out, batch, n_best, null_threshold, predictions)
+
+
+def _predict(
+    loaded: Weights,
+    run: str,
+    inputs: str,
+    out: TextIO,
+    batch: int,
+    n_best: int,
+    null_threshold: float | None,
+    predictions: str,
+) -> dict[str, int]:
     where = "standard input" if inputs == "-" else inputs
     if loaded.head and loaded.head.kind == "span":
         with open_lines(inputs) as lines:
@@ -89,18 +103,17 @@ def predict(
     return totals
 
 
-def open_task_model(run: str, loaded: Weights | None = None) -> Answering:
+def open_task_model(run: str, loaded: Weights) -> Answering:
     """A model with a task head, ready to answer.
 
     Args:
-      run: work directory of a fine-tuning run (its best model is taken, at the length it was trained with), or any
-        other folder that `sources.load` reads (as long as it has positions, 512 at most).
-      loaded: what stands there, if it has been opened.
+      run: work directory of a fine-tuning run, whose texts are as long as in training, or another folder that
+        `adoption.open_weights` reads (as long as it has positions, 512 at most).
+      loaded: what stands there.
 
     Raises:
       UserError: no task model, one for spans, or no tokenizer.
     """
-    loaded = loaded or sources.load(run)
     head, tokenizer = loaded.head, loaded.tokenizer
     if head is None or head.kind == "span":
         kind = (

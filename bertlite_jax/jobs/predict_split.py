@@ -8,6 +8,7 @@ import sys
 from typing import TextIO
 
 from bertlite_jax.config import Head, UserError, fields_close_to
+from bertlite_jax.convert import adoption
 from bertlite_jax.convert.folders import new_file
 from bertlite_jax.data import metrics, submission, tasks
 from bertlite_jax.jobs import span_predict, task_model
@@ -49,11 +50,13 @@ def predict_split(
     if task.head.kind == "span":
         if folder:
             raise UserError(f"predict: {name} has no --submission; --predictions FILE is what its scorer takes")
-        return span_predict.predict_task(run, task, data, split, out, n_best, null_threshold, predictions)
+        with adoption.open_weights(run) as loaded:
+            return span_predict.predict_task(loaded, run, task, data, split, out, n_best, null_threshold, predictions)
     place = pathlib.Path(folder, submission.submission_name(task, split)) if folder else None
     if place is not None and place.exists():
         raise UserError(f"predict: {place} exists; name another --submission folder")
-    model = open_task_model(run)
+    with adoption.open_weights(run) as loaded:
+        model = open_task_model(run, loaded)
     _check_same_head(model.head, task.head, run, name)
     examples = list(tasks.read(task, data, split))
     outputs, counts = model.answer(examples)

@@ -20,7 +20,8 @@ import optax
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.config import Finetune, UserError
+from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Finetune, check_finetune
 from bertlite_jax.convert import adoption, parameters
 from bertlite_jax.convert.folders import new_file
 from bertlite_jax.data import metrics as task_metrics
@@ -75,7 +76,7 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
     Raises:
       UserError: all that `finetune` refuses, a task that asks for spans, a directory of something else.
     """
-    settings.check_finetune(config)
+    check_finetune(config)
     folder = pathlib.Path(run)
     with adoption.open_weights(init) as given:
         setup = tuning_setup.prepare(config, given, init)

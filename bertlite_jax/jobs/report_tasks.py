@@ -12,7 +12,8 @@ import numpy as np
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.config import Finetuned, Head
+from bertlite_jax.config import Head
+from bertlite_jax.config_finetune import Finetuned
 from bertlite_jax.convert import sources
 from bertlite_jax.data import squad_metrics, thresholds
 from bertlite_jax.data.example import Example
@@ -95,7 +96,7 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     examples = list(itertools.islice(stream, config.data.validation_examples or None))
     if config.head.kind == "span":
         return _of_spans(workdir, examples)
-    model = predict.open_task_model(str(workdir))
+    model = predict.open_task_model(str(workdir), sources.load(workdir))
     outputs: list[np.ndarray] = []
     for first in range(0, len(examples), _CHUNK):
         outputs += model.answer(examples[first : first + _CHUNK])[0]

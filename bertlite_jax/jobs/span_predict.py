@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, TextIO
 import jax
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Examples, Finetuned, Head, UserError
-from bertlite_jax.convert import sources
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Examples, Finetuned
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import answers, questions, span_features, task_batches, tasks
 from bertlite_jax.data.answers import Answer, Prediction
@@ -82,6 +82,7 @@ def predict(
 
 
 def predict_task(
+    loaded: Weights,
     run: str,
     task: tasks.Task,
     data: str,
@@ -92,7 +93,6 @@ def predict_task(
     predictions: str = "",
 ) -> dict[str, float]:
     """Answers a split of a task and scores it (`span_examples.figures`) where it has labels; arguments as above."""
-    loaded = sources.load(run)
     if loaded.head is None or loaded.head.kind != "span":
         raise UserError(f"predict: {run} answers no questions, and {task.name} asks some")
     model = open_model(loaded, run)

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertlite_jax.config import Examples, Finetuned, Head, UserError, fields_close_to
+from bertlite_jax.config import Head, UserError, fields_close_to
+from bertlite_jax.config_finetune import Examples, Finetuned
 from bertlite_jax.data import features, span_features, task_batches, tasks
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data.example import Example

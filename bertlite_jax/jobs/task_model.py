@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertlite_jax.config import Finetune, Finetuned, Head, Model, UserError, check_task_model
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config_finetune import Finetune, Finetuned, check_task_model
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data.example import Example

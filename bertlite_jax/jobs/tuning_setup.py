@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config import Finetune
+from bertlite_jax.config_finetune import Finetune
 from bertlite_jax.config_learn import Learn
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import task_batches, tasks

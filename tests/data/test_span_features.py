@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Examples, Head, UserError
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Examples
 from bertlite_jax.data import passages, span_features, task_batches, tokenizer
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.features import UNLABELLED

@@ -15,7 +15,8 @@ import pytest
 from toy_task import MODEL, lines_of, losses_of, recipe, write_csv, write_encoder, write_sst2
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Finetuned, Head, UserError
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Finetuned
 from bertlite_jax.convert import sources, weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.example import Example

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
 
-from bertlite_jax.config import Finetune, UserError
+from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Finetune
 from bertlite_jax.config_learn import Learn
 from bertlite_jax.convert import sources
 from bertlite_jax.jobs import learning, learning_batches

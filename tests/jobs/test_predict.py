@@ -10,6 +10,7 @@ from toy_task import recipe, sentences, write_jsonl, write_sst2
 
 from bertlite_jax import cli
 from bertlite_jax.config import Head, UserError
+from bertlite_jax.convert import huggingface, sources
 from bertlite_jax.data.example import Example
 from bertlite_jax.jobs import predict as job
 from bertlite_jax.jobs.finetune import finetune
@@ -200,3 +201,11 @@ def test_choices_are_learnt_scored_and_written_for_the_server(encoder, tmp_path,
     sent = [json.loads(line) for line in (tmp_path / "sent/COPA.jsonl").read_text().splitlines()]
     assert [row["idx"] for row in sent] == list(range(9))
     assert np.mean([row["label"] == rows[row["idx"]]["label"] for row in sent]) > 0.8
+
+
+def test_a_folder_of_transformers_answers_with_its_own_vocabulary(trained, tmp_path):
+    huggingface.to_hf(sources.load(trained), tmp_path / "exported")
+    lines = [text for text, _ in sentences(5, 11)]
+    ours, theirs = (answers(place, lines, tmp_path) for place in (trained, tmp_path / "exported"))
+    assert [line["label"] for line in theirs] == [line["label"] for line in ours]
+    np.testing.assert_allclose([x["probability"] for x in theirs], [x["probability"] for x in ours], atol=1e-3)

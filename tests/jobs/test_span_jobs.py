@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from toy_task import FILLER, MODEL, recipe, write_encoder
 
-from bertlite_jax.config import Finetune, Head, UserError
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Finetune
 from bertlite_jax.convert import huggingface, int8, onnx_float, onnx_model, sources
 from bertlite_jax.data import questions, squad_metrics
 from bertlite_jax.data.answers import Answer, Prediction

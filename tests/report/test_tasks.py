@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Examples, Finetuned, Head, UserError
+from bertlite_jax.config import Head, UserError
+from bertlite_jax.config_finetune import Examples, Finetuned
 from bertlite_jax.report import plots, task_figures, task_plots, tasks
 from bertlite_jax.report.task_figures import Answers, Shown
 
