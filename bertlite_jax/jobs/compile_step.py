@@ -23,7 +23,7 @@ from bertlite_jax import config as settings
 from bertlite_jax import config_files
 from bertlite_jax.model import attention, precision
 from bertlite_jax.model.heads import PretrainingModel
-from bertlite_jax.report import hlo
+from bertlite_jax.report import hlo_cost
 from bertlite_jax.train import objective, optim, sharding, state
 from bertlite_jax.train.step import make_step
 
@@ -100,7 +100,7 @@ def compile_step(config: settings.Pretrain, devices: list[jax.Device], keep_text
     if keep_text:
         pathlib.Path(keep_text).write_text(text, encoding="utf-8")
     memory = compiled.memory_analysis()
-    cost = hlo.cost(text)
+    cost = hlo_cost.cost(text)
     return {
         "fits": True,
         "compile_seconds": seconds,
