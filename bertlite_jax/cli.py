@@ -163,6 +163,46 @@ def _pretrain(args: Sequence[str]) -> None:
         _print_figures("summary", summary)
 
 
+@dataclasses.dataclass(frozen=True)
+class _CompileOptions:
+    """Compiles a pretraining step for a TPU slice, on a machine without TPU, and says what it needs."""
+
+    config: Annotated[settings.Pretrain, arg(name="")]
+    topology: str
+    """The slice, by the compiler's name (v5e:16x16, in chips) or the usual one (v5e-256; v4-512 is 256 chips)."""
+    num_slices: int = 1
+    """So many slices, over the data-centre network."""
+    find_batch: bool = False
+    """Search the largest batch that fits."""
+    keep_hlo: str = ""
+    """File for the compiled program's text."""
+    heaviest: int = 0
+    """Show so many operations that move the most bytes."""
+
+
+def _compile(args: Sequence[str]) -> None:
+    if args and args[0] == "--table":
+        from bertlite_jax.jobs.compile_table import compile_table
+
+        tyro.cli(compile_table, args=args, prog="bertlite compile")
+        return
+    config, rest, prog = _config_file("compile", args, settings.Pretrain)
+    options = tyro.cli(
+        _CompileOptions, args=rest, prog=prog, default=_CompileOptions(config=config, topology=tyro.MISSING)
+    )
+    from bertlite_jax.jobs.compile import compile_for
+
+    figures = compile_for(
+        options.config,
+        options.topology,
+        options.num_slices,
+        options.find_batch,
+        options.keep_hlo,
+        options.heaviest,
+    )
+    _print_figures(f"{args[0]} on {options.topology}", figures)
+
+
 def evaluate(
     run: _Run,
     /,
@@ -256,12 +296,13 @@ _SIMPLE: dict[str, Callable[..., None]] = {
     "report": report,
     "quickstart": quickstart,
 }
-_OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {"pretrain": _pretrain, "bench": _bench}
+_OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {"pretrain": _pretrain, "compile": _compile, "bench": _bench}
 _HELP = """usage: bertlite JOB ...
 
   tokenizer   train a tokenizer, or adopt a released vocabulary
   corpus      text files become a corpus of windows
   pretrain    a corpus becomes a pretrained encoder (CONFIG.py --workdir RUN [--optim.learning-rate 1e-3 ...])
+  compile     a pretraining step for a TPU slice, without one: memory, traffic, least time (CONFIG.py --topology v5e-16)
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file

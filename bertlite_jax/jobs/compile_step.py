@@ -119,7 +119,10 @@ def memory_of_refusal(message: str) -> tuple[int, int] | None:
     """
     if "RESOURCE_EXHAUSTED" not in message or "emory" not in message:
         return None
-    forms = (r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm", r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)")
+    forms = (
+        r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm",
+        r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)",
+    )
     for form in forms:
         found = re.search(form, message)
         if found:

@@ -134,7 +134,9 @@ def _check_shape(chip: Chip, shape: tuple[int, ...], text: str) -> None:
         example = "x".join(map(str, usual_shape(chip.axes, 16)))
         raise UserError(f"compile: --topology {text}: {chip.generation} has {chip.axes} axes, as {example}")
     if math.prod(shape) > chip.most_chips:
-        raise UserError(f"compile: --topology {text}: one slice of {chip.generation} has at most {chip.most_chips} chips")
+        raise UserError(
+            f"compile: --topology {text}: one slice of {chip.generation} has at most {chip.most_chips} chips"
+        )
     if any(side < 1 for side in shape) or any(side % 2 for side in shape[:2]):
         fitting = "x".join(str(max(2, side + side % 2)) for side in shape[:2]) + "".join(f"x{s}" for s in shape[2:])
         raise UserError(
