@@ -83,11 +83,17 @@ def step_seconds(model_flops: float, hbm_bytes: float, chip: Chip) -> tuple[floa
     return max(computing, moving), "products" if computing >= moving else "memory"
 
 
-def reduce_seconds(size: float, devices: int, chip: Chip) -> float:
-    """The least time of an all-reduce of `size` bytes over the links between chips, were it alone.
+def link_seconds(size: float, devices: int, passes: int, chip: Chip) -> float:
+    """The least time of a collective of `size` bytes over the links between chips, were it alone.
 
-    Each device sends 2 (n - 1) / n of the bytes, by half of the links' bandwidth, as they run both ways.
+    Each device sends (n - 1) / n of the bytes in a pass, by half of the links' bandwidth, as they run both ways.
+
+    Args:
+      size: of the whole array.
+      devices: n that take part.
+      passes: 2 for an all-reduce, which scatters sums and gathers them; 1 for one half of it.
+      chip: whose links.
 
     Source: Patarasuk and Yuan 2009 (doi 10.1016/j.jpdc.2008.09.002).
     """
-    return 2 * size * (devices - 1) / devices / (chip.link_bandwidth / 2 / chip.devices)
+    return passes * size * (devices - 1) / devices / (chip.link_bandwidth / 2 / chip.devices)

@@ -25,6 +25,8 @@ COLLECTIVES = (
     "collective-broadcast",
     "collective-permute",
 )
+BETWEEN_SLICES = "send between slices"
+"""What a device hands to its host for the data-centre network; the sum comes back."""
 _FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast after-all opt-barrier partition-id replica-id domain "
     "add-dependency".split()
@@ -211,6 +213,8 @@ def _collectives_in(module: Module, line: Instruction) -> Iterator[tuple[str, in
         if line.operation.endswith("-start") and kind in ("all-gather", "collective-permute"):
             arrays = arrays[1:2]  # The tuple holds operand, result and perhaps semaphores.
         yield kind, _group_size(line), sum(shape.logical_bytes for shape in arrays)
+    elif line.operation == "send" and "_xla_megascale_transfer_type" in line.attributes:
+        yield BETWEEN_SLICES, 0, line.shapes[0].logical_bytes
     elif line.operation == "fusion":
         for part in module.computations[line.called[0]].instructions.values():
             yield from _collectives_in(module, part)
@@ -240,6 +244,8 @@ def bytes_of(module: Module, computation: Computation, line: Instruction) -> int
     if kind in ("copy-start", "slice-start"):  # Operand and result stand beside each other in the result's tuple.
         moved = line.shapes[0] if kind == "copy-start" else line.shapes[-2]
         return sum(moved.bytes for shape in (moved, sources[0].shapes[0]) if shape.space == 0)
+    if kind in ("send", "recv"):
+        return line.shapes[0].bytes * (line.shapes[0].space == 0)
     if kind in _SLICES:
         moved = line.shapes[0].bytes
         return moved * ((line.shapes[0].space == 0) + (sources[0].shapes[0].space == 0)) + _in_hbm(sources[1:])
