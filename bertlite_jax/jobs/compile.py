@@ -154,6 +154,7 @@ def environment(library: str) -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "TPU_LIBRARY_PATH": library,
         "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Two commands may compile side by side; no TPU is held.
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_ACCELERATOR_TYPE": "v5litepod-16",
     }
@@ -225,10 +226,10 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
 
 
 def _link_seconds(collectives: list[dict[str, Any]], chip: chips.Chip) -> float:
-    """Least time of what goes over the links of one slice, one after the other; an all-reduce sends everything twice."""
+    """Least time of what goes over the links of one slice, one after the other."""
     total = 0.0
     for part in collectives:
-        if part["group"] > 1:
+        if part["group"] > 1:  # Else it goes between slices.
             passes = 2 if part["kind"] == "all-reduce" else 1
             total += chips.link_seconds(part["bytes"], part["group"], passes, chip)
     return total

@@ -116,8 +116,9 @@ def read_results(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def _append(path: pathlib.Path, entry: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    cut_off = path.is_file() and not path.read_bytes().endswith(b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+        file.write("\n" * cut_off + json.dumps(entry) + "\n")
 
 
 def write_table(path: pathlib.Path, text: str) -> None:

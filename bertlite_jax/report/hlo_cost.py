@@ -257,7 +257,9 @@ def bytes_of(module: Module, computation: Computation, line: Instruction) -> int
 
 
 def _in_hbm(lines: list[Instruction]) -> int:
-    return sum(shape.bytes for line in lines for shape in line.shapes if shape.space == 0)
+    """Bytes of these values, each read once."""
+    once = {line.name: line.shapes for line in lines}.values()
+    return sum(shape.bytes for arrays in once for shape in arrays if shape.space == 0)
 
 
 def _fusion_bytes(module: Module, line: Instruction, sources: list[Instruction]) -> int:

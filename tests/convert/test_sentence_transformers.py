@@ -154,7 +154,11 @@ def source(tokenizer, folder: pathlib.Path, pooling: str, normalize: bool, longe
     return folder
 
 
-CASES: dict[str, Any] = {"cls": ("cls", True, 9, False), "mean": ("mean", False, 9, True), "cls_unscaled": ("cls", False, 64, True)}
+CASES: dict[str, Any] = {
+    "cls": ("cls", True, 9, False),
+    "mean": ("mean", False, 9, True),
+    "cls_unscaled": ("cls", False, 64, True),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
