@@ -29,7 +29,6 @@ from bertlite_jax.train.step import make_step
 
 SPECIAL_IDS = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4}
 """Stand in for a tokenizer's: which numbers they are changes nothing in the compiled step."""
-_SIZE = re.compile(r"([\d.]+)([KMGT]?)")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -43,9 +42,8 @@ def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
     init = functools.partial(model.init, jax.random.key(0), ids, ids, ids, ids, ids[:, :1], ids[:, :1])
     params = jax.eval_shape(init)["params"]
     optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, params)
-    held = state.TrainState(
-        step=jax.ShapeDtypeStruct((), np.int32), params=params, opt=jax.eval_shape(optimizer.init, params)
-    )
+    count = jax.eval_shape(lambda: jax.numpy.int32(0))
+    held: Any = {"step": count, "params": params, "opt": jax.eval_shape(optimizer.init, params)}
     step = make_step(
         prepare=objective.make_prepare(config, SPECIAL_IDS),
         loss=objective.make_loss(model.apply, config),
@@ -56,7 +54,7 @@ def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
         seed=config.run.seed,
         unroll=config.model.unroll,
     )
-    return step.lower(state.shapes_of(held, mesh), batch_shapes(config, mesh))
+    return step.lower(state.TrainState(**state.shapes_of(held, mesh)), batch_shapes(config, mesh))
 
 
 def batch_shapes(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -70,13 +68,13 @@ def batch_shapes(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> dict[str
     return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=place) for name, shape in sizes.items()}
 
 
-def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[jax.Device]:
+def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[Any]:
     """The devices of a topology as the TPU compiler knows it, e.g. "v5e:4x4"."""
     more = options | ({"num_slices": slices} if slices > 1 else {})
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **more).devices)
 
 
-def compile_step(config: settings.Pretrain, devices: list[jax.Device], keep_text: str = "") -> dict[str, Any]:
+def compile_step(config: settings.Pretrain, devices: list[Any], keep_text: str = "") -> dict[str, Any]:
     """Compiles, and says what the compiler found.
 
     Returns:
@@ -132,7 +130,7 @@ def memory_of_refusal(message: str) -> tuple[int, int] | None:
 
 def size_in_bytes(text: str) -> int:
     """`15.75G` as 16,911,433,728."""
-    number, unit = _SIZE.fullmatch(text).groups()
+    number, unit = text.rstrip("KMGT"), text.lstrip("0123456789.")
     return int(float(number) * _UNITS[unit])
 
 

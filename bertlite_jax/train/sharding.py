@@ -67,7 +67,7 @@ def on_rows(function: Any, mesh: Mesh) -> Any:
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P(DATA)), out_specs=P())
 
 
-def mesh_over(devices: list[jax.Device]) -> Mesh:
+def mesh_over(devices: list[Any]) -> Mesh:
     """A one-axis mesh over given devices, which need not be this machine's; those of a slice lie together."""
     slices = {getattr(device, "slice_index", None) for device in devices}
     if len(slices) == 1:

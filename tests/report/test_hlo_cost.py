@@ -79,7 +79,7 @@ def test_a_loop_of_unknown_length_counts_once_and_is_said():
 
 def compiled(function, *shapes) -> hlo_cost.Cost:
     arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return hlo_cost.cost(jax.jit(function).lower(*arguments).compile().as_text())
+    return hlo_cost.cost(jax.jit(function).lower(*arguments).compile().as_text() or "")
 
 
 def test_a_product_is_two_flops_a_multiply_add():
