@@ -34,8 +34,8 @@ def compile_for(
       config: of a pretraining run; the corpus and the tokenizer are not read.
       name: the slice, `v5e:16x16` or `v5e-256`.
       num_slices: so many of them, over the data-centre network.
-      find_batch: search the most rows a device that fit; `data.batch_rows` is where the search starts.
-      keep_hlo: file for the optimised HLO.
+      find_batch: search the most rows a device that fit; `data.batch_rows` is not read.
+      keep_hlo: file for the optimised HLO; not with `find_batch`.
       heaviest: print so many operations that move the most bytes.
 
     Returns:
@@ -45,6 +45,8 @@ def compile_for(
       UserError: bad names, no compiler, or a batch that does not fit; names the largest that does.
     """
     slices = topology.parse(name, num_slices)
+    if find_batch and keep_hlo:
+        raise UserError("compile: --keep-hlo goes with a given batch; leave out --find-batch")
     library = find_library()
     print(f"compile: {topology.describe(slices)}")
     config = check(config, slices, round_batch=find_batch)
@@ -56,6 +58,9 @@ def compile_for(
                 f"compile: not one row a device fits: {_needs(result)}; use a smaller model or --model.remat full"
             )
     else:
+        print(
+            f"compile: {rows} rows a device in each of {config.optim.micro_batches} micro-batches; this takes minutes"
+        )
         result = attempt(config, slices, library, rows, keep_hlo)
         if not result["fits"]:
             raise UserError(refusal(config, slices, library, rows, result))

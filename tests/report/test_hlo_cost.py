@@ -115,6 +115,17 @@ def test_an_addition_reads_two_arrays_and_writes_one():
     assert compiled(lambda a, b: a + b, (8, 128), (8, 128)).hbm_bytes == 3 * 8 * 128 * 4
 
 
+def test_without_loops_the_bytes_are_those_that_xla_counts():
+    def loss(w, v, x):
+        y = jax.nn.gelu(x @ w) @ v
+        return jnp.sum(jax.nn.softmax(y - jnp.mean(y, -1, keepdims=True)) ** 2)
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((256, 512), (512, 256), (512, 256))]
+    program = jax.jit(jax.grad(loss, (0, 1))).lower(*shapes).compile()
+    counted = hlo_cost.cost(program.as_text() or "")
+    assert counted.hbm_bytes == pytest.approx(program.cost_analysis()["bytes accessed"], rel=0.01)
+
+
 # --- Programs for TPUs -----------------------------------------------------------------------------------------------
 
 
