@@ -77,10 +77,25 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
     """The config, if a run could start with it; with `round_batch` its batch is made to divide first."""
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
+    config = divide(config, slices)
     settings.check_pretrain(config, slices.devices)
     compute = precision.resolve(config.model.compute, "tpu")
     attention.choose(config.model.attention, "tpu", compute, config.model.attention_dropout > 0)
     return config
+
+
+def divide(config: Pretrain, slices: Topology) -> Pretrain:
+    """The config with fewer micro-batches, where its number is for fewer devices and leaves less than a row to each."""
+    a_device, rest = divmod(config.data.batch_rows, slices.devices)
+    wanted = config.optim.micro_batches
+    if rest or a_device % wanted == 0:
+        return config  # It divides, or no number of micro-batches helps.
+    parts = max(parts for parts in range(1, a_device + 1) if a_device % parts == 0 and parts <= wanted)
+    print(
+        f"compile: {config.data.batch_rows} rows on {slices.devices} devices cannot be cut into {wanted} "
+        f"micro-batches; taking {parts}: train with --optim.micro-batches {parts}"
+    )
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=parts))
 
 
 def rows_of(config: Pretrain, slices: Topology) -> int:

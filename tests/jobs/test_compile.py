@@ -118,6 +118,14 @@ def test_a_batch_that_does_not_divide_is_refused_before_compiling():
         compile.check(config, topology.parse("v5e-16"))
 
 
+def test_micro_batches_that_were_meant_for_fewer_devices_become_fewer(capsys):
+    """4096 rows on 256 devices are 16 rows each, which cannot be cut into 64."""
+    data, optim = dataclasses.replace(CONFIG.data, batch_rows=4096), dataclasses.replace(CONFIG.optim, micro_batches=64)
+    checked = compile.check(dataclasses.replace(CONFIG, data=data, optim=optim), topology.parse("v5e-256"))
+    assert (checked.optim.micro_batches, checked.data.batch_rows) == (16, 4096)
+    assert "cannot be cut into 64 micro-batches; taking 16" in capsys.readouterr().out
+
+
 def test_gpu_attention_is_refused_for_a_tpu():
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, attention="cudnn"))
     with pytest.raises(UserError, match="needs a GPU"):
