@@ -87,12 +87,11 @@ def test_two_slices_send_each_other_a_part_of_the_gradient(library):
 
 
 @pytest.mark.slow
-def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(library, monkeypatch, capsys):
-    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, batch_rows=2**18))
-    with pytest.raises(
-        UserError, match=r"rows a device do not fit: .* of 15.75 GiB; the largest that does is \d+: --data"
-    ):
-        compile.compile_for(config, "v5e-4")
+def test_the_compiler_says_what_a_batch_needs_that_does_not_fit(library):
+    result = compile.attempt(CONFIG, topology.parse("v5e-4"), library, 4096)
+    assert not result["fits"]
+    assert result["available_bytes"] == compile.available_bytes(topology.parse("v5e-4"))
+    assert result["used_bytes"] > result["available_bytes"]
 
 
 # --- Without ---------------------------------------------------------------------------------------------------------
@@ -167,7 +166,7 @@ def test_figures_are_those_of_one_device():
     assert shown["tokens a second at most"] == 512 * 128 * 1000
 
 
-# --- The table -------------------------------------------------------------------------------------------------------
+# --- With a pretended compiler ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -178,12 +177,36 @@ def pretended(monkeypatch, tmp_path) -> list[tuple[str, int]]:
     def attempt(config, place, library, rows, keep_hlo=""):
         asked.append((place.user_name, rows))
         used = int(rows / 20 * compile.available_bytes(place))
-        return RESULT | {"fits": rows <= 20, "used_bytes": used, "temporary_bytes": used - 2**30}
+        found = {"fits": rows <= 20, "used_bytes": used, "temporary_bytes": used - 2**30}
+        return RESULT | found | {"available_bytes": compile.available_bytes(place)}
 
     monkeypatch.setattr(compile, "attempt", attempt)
     monkeypatch.setattr(compile, "find_library", lambda: "libtpu.so")
     monkeypatch.chdir(ROOT)
     return asked
+
+
+def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(pretended):
+    config = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, batch_rows=2048))
+    with pytest.raises(UserError) as refused:
+        compile.compile_for(config, "v5e-16")  # 64 rows a device and micro-batch, where 20 fit
+    assert str(refused.value) == (
+        "compile: 64 rows a device do not fit: 50.40 of 15.75 GiB; the largest that does is 20: "
+        "--data.batch-rows 640, or keep the batch with --optim.micro-batches 8"
+    )  # 128 rows a device in 8 parts of 16; 640 = 20 x 16 devices x 2 micro-batches
+
+
+def test_the_largest_batch_is_found_on_request(pretended):
+    shown = compile.compile_for(CONFIG, "v5e-16", find_batch=True)
+    assert (shown["rows a device and micro-batch"], shown["batch_rows"]) == (20, 640)
+
+
+def test_a_searched_batch_keeps_no_program(pretended):
+    with pytest.raises(UserError, match="--keep-hlo goes with a given batch"):
+        compile.compile_for(CONFIG, "v5e-16", find_batch=True, keep_hlo="step.hlo")
+
+
+# --- The table -------------------------------------------------------------------------------------------------------
 
 
 def make_table(folder: pathlib.Path, *slices: str) -> list[str]:
