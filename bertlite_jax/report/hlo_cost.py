@@ -31,7 +31,11 @@ _FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast after-all opt-barrier partition-id replica-id domain "
     "add-dependency".split()
 )
+_CALLS = ("call", "call-start", "async-start")
+"""`call-start`: a TPU's SparseCore does it meanwhile, as offloaded collectives, gathers and copies."""
 _SLICES = ("dynamic-slice", "slice", "gather")
+_NO_TRAFFIC = ("ConcatBitcast", "AllocateBuffer", "PrepareAsyncCallStart", "PrepareAsyncCallDone")
+"""Calls that give memory a name: to pieces that lie side by side, to room that is written later."""
 _VIEWS = ("bitcast", "reshape", "get-tuple-element")
 
 
@@ -120,7 +124,7 @@ def executed(module: Module, unknown: set[str]) -> Iterator[tuple[Computation, I
             elif line.operation == "conditional":
                 branches = line.called
                 pending.append((max(branches, key=lambda branch: _branch_bytes(module, branch)), times))
-            elif line.operation in ("call", "async-start"):
+            elif line.operation in _CALLS:
                 pending += [(called, times) for called in line.called]
 
 
@@ -234,11 +238,11 @@ def _group_size(line: Instruction) -> int:
 def bytes_of(module: Module, computation: Computation, line: Instruction) -> int:
     """Bytes that one run of an instruction reads and writes in main memory; what runs inside a loop is not in it."""
     kind = line.operation
-    if kind in _FREE or kind.endswith("-done") or kind in ("while", "conditional", "call", "async-start"):
+    if kind in _FREE or kind.endswith("-done") or kind in ("while", "conditional", *_CALLS):
         return 0
     sources = [computation.instructions[name] for name in line.operands]
-    if kind == "custom-call" and "ConcatBitcast" in line.attributes:
-        return 0  # Pieces that lie side by side get one name.
+    if kind == "custom-call" and any(f'custom_call_target="{name}"' in line.attributes for name in _NO_TRAFFIC):
+        return 0
     if kind == "fusion":
         return _fusion_bytes(module, line, sources)
     if kind in ("copy-start", "slice-start"):  # Operand and result stand beside each other in the result's tuple.

@@ -224,3 +224,23 @@ def test_kernels_count_what_they_say_of_themselves():
 def test_the_heaviest_operations_are_named_by_where_they_come_from():
     operation = '%y = f32[8,128] add(%a, %b), metadata={op_name="jit(step)/encoder/add"}'
     assert line_of(operation, "f32[8,128]", "f32[8,128]").heaviest == (("jit(step)/encoder/add", 3 * 4096),)
+
+
+def test_work_that_is_handed_to_the_sparse_core_counts_once():
+    """TPU7x: the tuple of `call-start` repeats its operands, and the collective stands in what it calls."""
+    others = """
+%called (p: f32[128]) -> f32[128] {
+  %p = f32[128] parameter(0)
+  ROOT %r = f32[128] all-reduce(%p), replica_groups={{0,1,2,3,4,5,6,7}}, to_apply=%sum
+}"""
+    call = (
+        "%y = ((f32[128]), f32[128], u32[]{:S(8)}) call-start(%a), "
+        'async_execution_thread="sparsecore", to_apply=%called'
+    )
+    cost = line_of(call, "f32[128]", others=others)
+    assert cost.collectives == (hlo_cost.Collective("all-reduce", 8, 1, 512),)
+    assert cost.hbm_bytes == 2 * 512
+
+
+def test_room_that_is_only_set_aside_moves_nothing():
+    assert line_of('%y = f32[12,8,128] custom-call(), custom_call_target="AllocateBuffer"').hbm_bytes == 0
