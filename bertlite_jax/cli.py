@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from bertlite_jax import cli_tasks
+from bertlite_jax import cli_compile, cli_tasks
 from bertlite_jax import config as settings
 from bertlite_jax.cli_config import config_file
 from bertlite_jax.cli_tables import print_figures
@@ -268,6 +268,7 @@ _SIMPLE: dict[str, Callable[..., None]] = {
 _OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {
     "pretrain": _pretrain,
     "finetune": cli_tasks.finetune,
+    "compile": cli_compile.compile_step,
     "bench": _bench,
 }
 _HELP = """usage: bertlite JOB ...
@@ -278,6 +279,7 @@ _HELP = """usage: bertlite JOB ...
   finetune    a pretrained encoder becomes a task model (CONFIG.py --task sst2 --data DIR --init RUN --workdir RUN)
   predict     labels, numbers, choices or tags for texts, as JSON lines
   embed       vectors of texts or of their tokens, as .npy or JSON lines
+  compile     a pretraining step for a TPU slice, without one: memory, traffic, least time (CONFIG.py --topology v5e-16)
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file

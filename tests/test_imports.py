@@ -11,8 +11,9 @@ PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "bertlite_jax"
 WINGS = ("data", "model", "train", "report")
 GROUND = {"config", "config_files", "config_finetune", "config_learn", "presets"}
 MAY_IMPORT = {
-    "cli": {"cli_tasks", "cli_config", "cli_tables", "jobs", "data", "model", "config"},
+    "cli": {"cli_compile", "cli_tasks", "cli_config", "cli_tables", "jobs", "data", "model", "config"},
     "cli_tasks": {"cli_config", "cli_tables", "jobs", "model", "config"},
+    "cli_compile": {"cli_config", "cli_tables", "jobs", "config"},
     "cli_config": {"config"},
     "cli_tables": set(),
     "jobs": {"jobs", "convert", *WINGS},

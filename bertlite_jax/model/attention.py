@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from bertlite_jax.config import UserError
-from bertlite_jax.model import dense, dropout
+from bertlite_jax.model import dense, dropout, precision
 from bertlite_jax.model.precision import Compute
 
 Array = jax.Array
@@ -65,7 +65,7 @@ def attention(
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
-    platform = jax.default_backend()
+    platform = precision.target_platform()
     dropping = dropout_keys is not None and dropout_rate > 0
     rate = dropout_rate if dropping else 0.0
     seeds = dropout.seeds_of(dropout_keys) if dropping and dropout_keys is not None else None

@@ -22,6 +22,15 @@ Compute = Literal["float32", "bfloat16", "amx"]
 log = logging.getLogger(__name__)
 
 
+def target_platform() -> str:
+    """What the program being traced will run on: the devices of the mesh around it, or without one this machine's.
+
+    A step that is compiled on a CPU for a TPU must be written for the TPU.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
 def resolve(setting: Literal["auto", "float32", "bfloat16"], platform: str) -> Compute:
     """The mode of the products for a config value on a platform.
 

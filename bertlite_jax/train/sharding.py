@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -64,3 +65,12 @@ def sum_over_devices(tree: Any) -> Any:
 def on_rows(function: Any, mesh: Mesh) -> Any:
     """`function(replicated, rows)` computed by each device on its rows; what it returns must be reduced already."""
     return jax.shard_map(function, mesh=mesh, in_specs=(P(), P(DATA)), out_specs=P())
+
+
+def mesh_over(devices: list[Any]) -> Mesh:
+    """A one-axis mesh over given devices, which need not be this machine's; those of a slice lie together."""
+    slices = {getattr(device, "slice_index", None) for device in devices}
+    if len(slices) == 1:
+        return jax.make_mesh((len(devices),), (DATA,), axis_types=(AxisType.Auto,), devices=devices)
+    order = mesh_utils.create_hybrid_device_mesh((len(devices) // len(slices),), (len(slices),), devices)
+    return Mesh(order, (DATA,), axis_types=(AxisType.Auto,))

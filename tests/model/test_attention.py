@@ -165,3 +165,17 @@ def test_the_implementation_follows_platform_and_precision(impl, platform, compu
 def test_cudnn_without_a_gpu_is_a_mistake_of_the_user():
     with pytest.raises(UserError, match="model.attention = cudnn needs a GPU"):
         attention.choose("cudnn", "cpu", "float32", False)
+
+
+def test_what_is_compiled_for_a_tpu_is_written_for_it_and_not_for_this_cpu():
+    """Lowering on a CPU for a mesh of TPUs: plain float32 attention in one piece, not the chunks that suit a CPU."""
+    device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")
+    mesh = jax.sharding.AbstractMesh((4,), ("data",), abstract_device=device)
+    inputs = drawn(shape=(4, 64, 8, 8))
+    segments = np.ones((4, 64), np.int32)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert precision.target_platform() == "tpu"
+        written = str(jax.make_jaxpr(functools.partial(attend, segments=segments))(*inputs))
+    assert precision.target_platform() == "cpu"
+    here = str(jax.make_jaxpr(functools.partial(attend, segments=segments))(*inputs))
+    assert "custom_vjp" not in written and "custom_vjp" in here

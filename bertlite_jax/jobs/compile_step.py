@@ -1,0 +1,146 @@
+"""The training step of a config, compiled for devices that need not exist here. Runs in a process of its own.
+
+`jobs/compile.py` starts it, because the compiler reads its settings from the environment when it is loaded, and because
+it can end the process that it lives in. What was asked for comes in as JSON, what was found goes out as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+
+from bertlite_jax import config as settings
+from bertlite_jax import config_files
+from bertlite_jax.model import attention, precision
+from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.report import hlo_cost
+from bertlite_jax.train import objective, optim, sharding, state
+from bertlite_jax.train.step import make_step
+
+SPECIAL_IDS = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4}
+"""Stand in for a tokenizer's: which numbers they are changes nothing in the compiled step."""
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
+    """The step of `jobs/pretrain.py` over shapes alone, lowered for the mesh's devices, whatever this machine has."""
+    platform = mesh.devices.flat[0].platform
+    compute = precision.resolve(config.model.compute, platform)
+    attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
+    model = PretrainingModel(config.model, compute)
+    ids = np.zeros((1, 8), np.int32)
+    init = functools.partial(model.init, jax.random.key(0), ids, ids, ids, ids, ids[:, :1], ids[:, :1])
+    params = jax.eval_shape(init)["params"]
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, params)
+    count = jax.eval_shape(lambda: jax.numpy.int32(0))
+    held: Any = {"step": count, "params": params, "opt": jax.eval_shape(optimizer.init, params)}
+    step = make_step(
+        prepare=objective.make_prepare(config, SPECIAL_IDS),
+        loss=objective.make_loss(model.apply, config),
+        optimizer=optimizer,
+        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
+        mesh=mesh,
+        micro_batches=config.optim.micro_batches,
+        seed=config.run.seed,
+        unroll=config.model.unroll,
+    )
+    return step.lower(state.TrainState(**state.shapes_of(held, mesh)), batch_shapes(config, mesh))
+
+
+def batch_shapes(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `data/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
+    rows, length = config.data.batch_rows, config.data.length
+    windows = config.data.windows_per_row if config.data.pack else 1
+    sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}
+    sizes |= dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (rows, length))
+    sizes |= dict.fromkeys(("cls", "pair_labels", "pair_weights"), (rows, windows))
+    place = sharding.by_rows(mesh)
+    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=place) for name, shape in sizes.items()}
+
+
+def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[Any]:
+    """The devices of a topology as the TPU compiler knows it, e.g. "v5e:4x4"."""
+    more = options | ({"num_slices": slices} if slices > 1 else {})
+    return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **more).devices)
+
+
+def compile_step(config: settings.Pretrain, devices: list[Any], keep_text: str = "") -> dict[str, Any]:
+    """Compiles, and says what the compiler found.
+
+    Returns:
+      Bytes and FLOPs of one device: `fits`, `used_bytes`, `available_bytes` (None where it fits), and where it fits
+      `argument_bytes`, `temporary_bytes`, `output_bytes`, `code_bytes`, `flops`, `hbm_bytes`, `collectives` (one
+      dictionary a kind), `loops`; `compile_seconds` in any case.
+    """
+    before = time.perf_counter()
+    lowered = lower_step(config, sharding.mesh_over(devices))
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        memory = memory_of_refusal(str(error))
+        if memory is None:
+            raise
+        used, available = memory
+        seconds = time.perf_counter() - before
+        return {"fits": False, "used_bytes": used, "available_bytes": available, "compile_seconds": seconds}
+    seconds = time.perf_counter() - before
+    text = compiled.as_text()
+    if keep_text:
+        pathlib.Path(keep_text).write_text(text, encoding="utf-8")
+    memory = compiled.memory_analysis()
+    cost = hlo_cost.cost(text)
+    return {
+        "fits": True,
+        "compile_seconds": seconds,
+        "argument_bytes": memory.argument_size_in_bytes,
+        "output_bytes": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "temporary_bytes": memory.temp_size_in_bytes,
+        "code_bytes": memory.generated_code_size_in_bytes,
+        **dataclasses.asdict(cost),
+    }
+
+
+def memory_of_refusal(message: str) -> tuple[int, int] | None:
+    """Bytes that a device would need and has, read from the compiler's refusal; None where it is about other things.
+
+    "Ran out of memory in memory space hbm. Used 20.06G of 15.75G hbm." is one of its forms.
+    """
+    if "RESOURCE_EXHAUSTED" not in message or "emory" not in message:
+        return None
+    forms = (
+        r"Used ([\d.]+[KMGT]?) of ([\d.]+[KMGT]?) hbm",
+        r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)",
+    )
+    for form in forms:
+        found = re.search(form, message)
+        if found:
+            return size_in_bytes(found[1]), size_in_bytes(found[2])
+    return None
+
+
+def size_in_bytes(text: str) -> int:
+    """`15.75G` as 16,911,433,728."""
+    number, unit = text.rstrip("KMGT"), text.lstrip("0123456789.")
+    return int(float(number) * _UNITS[unit])
+
+
+def main(asked: dict[str, Any]) -> dict[str, Any]:
+    """One request: `topology`, `slices`, `options`, `config`, `keep_text`."""
+    config = config_files.from_dict(settings.Pretrain, asked["config"], "compile")
+    devices = open_devices(asked["topology"], asked["slices"], asked["options"])
+    return compile_step(config, devices, asked.get("keep_text", ""))
+
+
+if __name__ == "__main__":
+    source, target = map(pathlib.Path, sys.argv[1:])
+    target.write_text(json.dumps(main(json.loads(source.read_text(encoding="utf-8")))), encoding="utf-8")
