@@ -1,4 +1,4 @@
-"""Every command in the README runs, in the order of the page, on a small text; only its training is cut short."""
+"""Every command in the README runs, in the order of the page, on a small text; training and timing are cut short."""
 
 import os
 import pathlib
@@ -22,6 +22,8 @@ SHORT = "--run.steps 2 --run.eval-rows 8 --data.batch-rows 4 --optim.warmup-step
 
 def shortened(command: str) -> str:
     """Two steps instead of thousands. `bench train --peer` is run by test_bench_train.py, on a small model."""
+    if "bench infer" in command:
+        return f"{command} --length 16 --only onnx-f32 jax-f32"
     if " finetune " in command:
         return f"{command} --run.steps 2"
     return f"{command} {SHORT}" if " pretrain " in command and "--help" not in command else command
