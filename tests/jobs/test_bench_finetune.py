@@ -14,10 +14,12 @@ from bertlite_jax.jobs import bench_finetune as job
 from bertlite_jax.jobs import bench_predictions, finetune_peer, finetune_race
 from bertlite_jax.jobs.finetune_race import Contender
 
-CONFIG = """
-from bertlite_jax.config import Adapt, Examples, Finetune, Head, Optim, TuneRun
-
 pytestmark = pytest.mark.usefixtures("compiled_once")
+
+CONFIG = """
+from bertlite_jax.config import Head, Optim
+from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
+
 config = Finetune(
     data=Examples(length=32, batch_examples=16), adapt=Adapt(compute="float32"), head=Head(dropout=0.1),
     optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=0, bias_correction=True),

@@ -1,12 +1,13 @@
 """What a fine-tuned model answers: from lines, and for whole splits."""
 
+import dataclasses
 import io
 import json
 import pathlib
 
 import numpy as np
 import pytest
-from toy_task import recipe, sentences, write_jsonl, write_sst2
+from toy_task import MODEL, recipe, sentences, write_encoder, write_jsonl, write_sst2
 
 from bertlite_jax import cli
 from bertlite_jax.config import Head, UserError
@@ -203,9 +204,12 @@ def test_choices_are_learnt_scored_and_written_for_the_server(encoder, tmp_path,
     assert np.mean([row["label"] == rows[row["idx"]]["label"] for row in sent]) > 0.8
 
 
-def test_a_folder_of_transformers_answers_with_its_own_vocabulary(trained, tmp_path):
-    huggingface.to_hf(sources.load(trained), tmp_path / "exported")
+def test_a_folder_of_transformers_answers_with_its_own_vocabulary(prepared, tmp_path):
+    """Its layers are shared, as those of every class of transformers with a projection."""
+    head, model = Head(labels=("rabbit", "queen")), dataclasses.replace(MODEL, share="all")
+    ours = write_encoder(tmp_path / "ours", prepared.tokenizer, model, head)
+    huggingface.to_hf(sources.load(ours), tmp_path / "exported")
     lines = [text for text, _ in sentences(5, 11)]
-    ours, theirs = (answers(place, lines, tmp_path) for place in (trained, tmp_path / "exported"))
+    ours, theirs = (answers(place, lines, tmp_path) for place in (ours, tmp_path / "exported"))
     assert [line["label"] for line in theirs] == [line["label"] for line in ours]
     np.testing.assert_allclose([x["probability"] for x in theirs], [x["probability"] for x in ours], atol=1e-3)
