@@ -10,6 +10,7 @@ from toy_task import MODEL, write_encoder, write_sst2
 
 from bertlite_jax import config_files
 from bertlite_jax.config import UserError
+from bertlite_jax.config_finetune import Finetuned
 from bertlite_jax.jobs import bench_finetune as job
 from bertlite_jax.jobs import bench_predictions, finetune_peer, finetune_race
 from bertlite_jax.jobs.finetune_race import Contender
@@ -140,8 +141,6 @@ def test_differences_are_listed_with_their_margin(measured):
 
 
 def config_of(measured):
-    from bertlite_jax.config import Finetuned
-
     return config_files.read_json(measured[0] / "bertlite_jax" / "seed-0" / "config.json", Finetuned)
 
 
