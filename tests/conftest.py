@@ -15,6 +15,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llv
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+LONGEST = ("test_readme.py", "test_pretrain.py", "test_learning.py", "test_step.py")
+"""Files that take a process for minutes. They come first, so that the processes of pytest -n end about together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:

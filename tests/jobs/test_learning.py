@@ -44,10 +44,10 @@ def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Fin
 @pytest.mark.parametrize(
     ("learn", "groups"),
     [
-        (Learn(loss="gce"), {}),
+        pytest.param(Learn(loss="gce"), {}, marks=pytest.mark.slow),
         (Learn(loss="peer"), {}),
         (Learn(fgm=1.0), {}),
-        (Learn(mix="pooled"), {}),
+        pytest.param(Learn(mix="pooled"), {}, marks=pytest.mark.slow),
         (Learn(mix="hidden", mix_layer=1), {"data": {"pack": False}}),
     ],
     ids=lambda value: None if isinstance(value, dict) else value.loss + value.mix + str(value.fgm),
@@ -126,7 +126,7 @@ def test_averages_are_those_of_the_epochs_before():
         held.note(number, np.array(said.get(number, [[0.0], [0.0]]), np.float32))
 
 
-@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_domains_train_and_a_plain_task_model_is_kept(encoder, toy, texts, tmp_path, layers: int):
     other = write_sst2(tmp_path / "other", train=16)
     learn = Learn(domains=(other, texts), domain_weight=0.5, private_layers=layers)

@@ -150,7 +150,10 @@ def updated(head: Head, devices: int, pack: bool, micro_batches: int = 1, steps:
     return found, jax.device_get(held.params)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("single_label", "choose") else pytest.param(name, marks=pytest.mark.slow) for name in HEADS],
+)
 def test_packed_and_unpacked_rows_and_any_devices_learn_the_same(name: str):
     """Packed on one device; one example a row on one; packed on eight."""
     head = HEADS[name]
@@ -162,6 +165,7 @@ def test_packed_and_unpacked_rows_and_any_devices_learn_the_same(name: str):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), params, other)
 
 
+@pytest.mark.slow
 def test_micro_batches_and_devices_do_not_matter_with_dropout():
     """Masks are drawn by the row's number, so only the rows must be the same."""
     head = dataclasses.replace(HEADS["single_label"], dropout=0.2)
