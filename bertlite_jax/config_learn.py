@@ -35,6 +35,8 @@ class Learn:
     """Of the Beta distribution of the share; small: mostly one of the two."""
     mix_layer: int = 0
     """For `mix = hidden`: 0 mixes the embedded texts, n the states behind layer n (TMix). Wants data.pack off."""
+    mix_guessed: float = 0.0
+    """Weight of mixtures of unlabelled texts, by guessed labels (MixText), for `mix = pooled`; 0: off."""
     teacher: str = ""
     """A fine-tuned run or folder with the same labels, whose logits are computed once and learnt from."""
     teacher_weight: float = 0.5
@@ -43,19 +45,19 @@ class Learn:
     """Of teacher and student alike in their comparison."""
     unlabelled: str = ""
     """File with one text a line (JSON objects as `bertlite predict` reads them, for pairs), learnt from by
-    `consistency`, `temporal` and `teacher`."""
+    `consistency`, `mix_guessed`, `temporal` and `teacher`."""
     unlabelled_batch: int = 32
     """Unlabelled texts in an update, beside the labelled ones."""
     consistency: float = 0.0
     """Weight of agreement between an unlabelled text and its augmentation (UDA); 0: off, 1: usual."""
     augment: Literal["tfidf", "edits"] = "tfidf"
-    """How: replace words that say little by others that say little, or swap and delete words at random."""
+    """How a text is changed: replace words that say little by others that say little, or swap and delete some words."""
     augment_rate: float = 0.3
     """Share of the words that are changed, in expectation."""
     sharpen: float = 0.4
-    """Temperature of the original's prediction; below 1 sharpens."""
+    """Temperature of predictions that others learn from; below 1 sharpens."""
     confidence: float = 0.8
-    """Only originals with a label at least that probable count."""
+    """For `consistency` only originals with a label at least that probable count."""
     annealing: Literal["none", "linear", "log", "exp"] = "none"
     """Withhold labelled examples that are learnt already; how the bound on their probability rises."""
     temporal: float = 0.0
@@ -77,10 +79,15 @@ class Learn:
         """Whether each batch brings unlabelled texts with it."""
         return bool(self.unlabelled)
 
+    @property
+    def augments(self) -> bool:
+        """Whether each of them stands beside its augmentation."""
+        return bool(self.consistency or self.mix_guessed)
+
 
 def problem_of(learn: Learn) -> str:
     """What cannot work, whatever the task, as the end of a message that begins with `config: `; empty: nothing."""
-    for name in ("sce_alpha", "sce_beta", "peer_alpha", "focal_gamma", "fgm", "consistency", "temporal"):
+    for name in ("sce_alpha", "sce_beta", "peer_alpha", "focal_gamma", "fgm", "consistency", "temporal", "mix_guessed"):
         if not getattr(learn, name) >= 0:
             return f"learn.{name} = {getattr(learn, name)} must not be negative"
     for name in ("mix_alpha", "temperature", "sharpen", "unlabelled_batch"):
@@ -100,10 +107,12 @@ def problem_of(learn: Learn) -> str:
         return "learn.loss = peer wants labels as they are; set learn.mix = none or another loss"
     if learn.consistency and not learn.unlabelled:
         return "learn.consistency wants text without labels; name a file with learn.unlabelled"
+    if learn.mix_guessed and not (learn.unlabelled and learn.mix == "pooled"):
+        return "learn.mix_guessed mixes texts of learn.unlabelled where learn.mix = pooled; set both"
     if learn.annealing != "none" and not learn.consistency:
         return "learn.annealing holds labelled examples back for learn.consistency, which is 0; set both or neither"
-    if learn.unlabelled and not (learn.consistency or learn.temporal or learn.teacher):
-        return "learn.unlabelled is read by learn.consistency, learn.temporal and learn.teacher; set one of them"
+    if learn.unlabelled and not (learn.augments or learn.temporal or learn.teacher):
+        return "learn.unlabelled is read by learn.consistency, mix_guessed, temporal and teacher; set one of them"
     if learn.private_layers and not learn.domains:
         return "learn.private_layers wants domains; name their folders with learn.domains"
     return ""

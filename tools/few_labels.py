@@ -82,6 +82,7 @@ def few(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, 
         "teacher (3,000 labels), unlabelled texts too": (Learn(teacher=teacher, **texts), True),
         "UDA, tf-idf": (Learn(consistency=1.0, annealing="linear", **texts), True),
         "UDA, edits": (Learn(consistency=1.0, annealing="linear", augment="edits", **texts), True),
+        "MixText (pooled vectors)": (Learn(mix="pooled", mix_guessed=1.0, **texts), True),
         "temporal ensembling, unlabelled texts too": (Learn(temporal=10.0, unlabelled=unlabelled), True),
     }
 

@@ -37,7 +37,7 @@ class Extra(NamedTuple):
     texts: Sequence[Example] = ()
     """Without labels."""
     unlabelled: features.Encoded | None = None
-    """The same, as windows: each text, and beside it its augmentation where `consistency` wants one."""
+    """The same, as windows: each text, and beside it its augmentation where one is wanted."""
     shape: task_batches.Shape | None = None
     """Of their batches."""
 
@@ -116,7 +116,7 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, unit: i
         return Extra()
     texts = read_texts(learn.unlabelled, head)
     encoded = features.encode(texts, tokenizer, head, data.length, learn.unlabelled)
-    if learn.consistency:
+    if learn.augments:
         changed = augmented(texts, learn, config.run.seed)
         encoded = joining.beside(encoded, features.encode(changed, tokenizer, head, data.length, learn.unlabelled))
     batch = min(learn.unlabelled_batch, len(texts))

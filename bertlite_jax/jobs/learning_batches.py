@@ -75,7 +75,7 @@ class Additions:
 
     def _unlabelled(self, number: int) -> Arrays:
         extra, config = self.extra, self.setup.start.config
-        encoded, windows = extra.unlabelled, 2 if self.learn.consistency else 1
+        encoded, windows = extra.unlabelled, 2 if self.learn.augments else 1
         batch = self._unlabelled_batch()
         epoch, index = divmod(number - 1, task_batches.batches_in_epoch(len(extra.texts), batch))
         dealt = task_batches.deal(encoded.sizes, batch, config.run.seed + _UNLABELLED_ORDER, epoch)

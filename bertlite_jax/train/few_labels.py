@@ -29,7 +29,7 @@ from bertlite_jax.train import adversarial, consistency, domains, label_noise, m
 from bertlite_jax.train.step import Batch, Loss, Prepare
 
 UNLABELLED = "unlabelled/"
-_MIXTURE, _PEERS, _UNLABELLED = 1 << 21, (1 << 21) + 1, (1 << 21) + 2
+_MIXTURE, _PEERS, _UNLABELLED, _GUESSES = ((1 << 21) + number for number in range(4))
 """Where their randomness is drawn, apart from the places of dropout."""
 
 Private = Callable[..., Array]
@@ -88,7 +88,13 @@ def make_loss(
             total, sums = total + value, sums | {"domain_loss": value}
         if UNLABELLED + "tokens" in rows:
             more = {name.removeprefix(UNLABELLED): a for name, a in rows.items() if name.startswith(UNLABELLED)}
-            values, logits = _unlabelled(apply, params, more, key if drops else None, learn, weights["unlabelled"])
+            keys = _keys_unlabelled(key, more) if drops else None
+            logits, vectors = logits_of(apply, head, params, more, keys)
+            values = _unlabelled(logits, more, learn, weights["unlabelled"])
+            if learn.mix_guessed and pooled is not None and vectors is not None:
+                both = (labelled, pooled), (more, vectors)
+                value = _guessed_mixtures(apply, params, *both, logits, learn, keys, drawn)
+                values["mixture_loss"] = learn.mix_guessed * value / jnp.maximum(2 * weights["unlabelled"], 1.0)
             total, sums = total + sum(values.values()), sums | values
             if "ensemble" in more:
                 total, sums = _with_ensemble(total, sums, logits, more, weights["unlabelled"], slots[1], UNLABELLED)
@@ -207,14 +213,12 @@ def logits_of(
 # --- Unlabelled rows, ensembles, domains -----------------------------------------------------------------------------
 
 
-def _unlabelled(
-    apply: task_loss.Apply, params: Any, rows: Batch, key: Array | None, learn: Learn, weight: Array
-) -> tuple[dict[str, Array], Array]:
-    """Agreement of texts with their augmentations, and with a teacher; logits [B, P, C]."""
-    keys = None
-    if key is not None:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, _UNLABELLED), rows["rows"])
-    logits = task_loss.logits_of(apply, params, rows, keys)
+def _keys_unlabelled(key: Array, rows: Batch) -> Array:
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, _UNLABELLED), rows["rows"])
+
+
+def _unlabelled(logits: Array, rows: Batch, learn: Learn, weight: Array) -> dict[str, Array]:
+    """Agreement of texts, whose logits [B, P, C] these are, with their augmentations, and with a teacher."""
     values = {}
     if learn.consistency:
         flat = logits.reshape(-1, logits.shape[-1])
@@ -226,7 +230,48 @@ def _unlabelled(
         taught = consistency.distilled(logits, rows["teacher"], learn.temperature)
         taught = learn.teacher_weight * jnp.sum(taught * rows["weights"])
         values["teacher_loss"] = taught / jnp.maximum(weight, 1.0)
-    return values, logits
+    return values
+
+
+def _guessed_mixtures(
+    apply: task_loss.Apply,
+    params: Any,
+    labelled: tuple[Batch, Array],
+    unlabelled: tuple[Batch, Array],
+    logits: Array,
+    learn: Learn,
+    keys: Array | None,
+    key: Array,
+) -> Array:
+    """MixText on pooled vectors: each unlabelled text and augmentation is mixed with any text of the batch.
+
+    Args:
+      labelled, unlabelled: rows and their pooled vectors, [B, P, D].
+      logits: of the unlabelled ones; labels are guessed from them.
+      keys: of dropout in the unlabelled rows.
+      key: of the draw of partners and shares.
+
+    Returns:
+      Sum of KL(mixed labels || prediction for the mixed vectors) over unlabelled texts and augmentations.
+
+    Source: Chen et al. 2020 (arXiv 2004.12239), section 4.
+    """
+    (given, known), (rows, vectors) = labelled, unlabelled
+    width, classes = vectors.shape[-1], logits.shape[-1]
+    guesses = consistency.guessed(logits.reshape(-1, classes), rows["changed"].ravel(), learn.sharpen)
+    labels = jax.nn.one_hot(given["labels"].ravel(), classes)
+    real = jnp.concatenate([given["weights"].ravel() > 0, (rows["weights"] + rows["changed"]).ravel() > 0])
+    who, much = jax.random.split(jax.random.fold_in(key, _GUESSES))
+    partner, share = mixing.partners(who, real), mixing.shares(much, learn.mix_alpha, real.shape[0])
+
+    def mixed(first: Array, second: Array) -> Array:
+        return mixing.mix(jnp.concatenate([first, second]), partner, share)[labels.shape[0] :]
+
+    x = mixed(known.reshape(-1, width), vectors.reshape(-1, width)).reshape(vectors.shape)
+    log_p = jax.nn.log_softmax(apply({"params": params}, x, keys, method="answer")).reshape(-1, classes)
+    target = mixed(labels, guesses)
+    each = jnp.sum(jax.scipy.special.xlogy(target, target) - target * log_p, axis=-1)
+    return jnp.sum(each * real[labels.shape[0] :])
 
 
 def _with_ensemble(

@@ -162,6 +162,7 @@ def _leaves(tree):
         (Learn(consistency=1.0), "wants text without labels"),
         (Learn(gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
         (Learn(private_layers=1), "learn.private_layers wants domains"),
+        (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "where learn.mix = pooled; set both"),
         (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),
     ],
 )

@@ -186,6 +186,30 @@ def test_uda_is_the_divergence_of_each_augmentation_from_its_original(params):
     assert float(sums["consistency_loss"]) == pytest.approx(2.0 * each.sum() / 7, rel=1e-4)
 
 
+def test_mixtext_mixes_any_two_texts_and_their_guessed_labels(params):
+    """With a linear head logits of a mixture are mixtures of logits; every text one after the other, in numpy."""
+    from bertlite_jax.train import mixing
+
+    more = unlabelled()
+    learn = Learn(mix="pooled", mix_guessed=3.0, unlabelled="x", sharpen=0.5, mix_alpha=1.0)
+    _, sums = value(params, joined(PACKED, more), learn)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(0), 0), few_labels._GUESSES)
+    who, much = jax.random.split(key)
+    z = np.concatenate([logits_of(params, PACKED).reshape(-1, 3), logits_of(params, more).reshape(-1, 3)])
+    real = np.array([True] * 15 + [False] + [True] * 14 + [False] * 2)
+    partner, share = np.asarray(mixing.partners(who, real)), np.asarray(mixing.shares(much, 1.0, 32), np.float64)
+    labels = [np.eye(3)[label] for label in PACKED["labels"].ravel()]
+    for text in range(16, 32, 2):
+        q = (softmax(z[text]) + softmax(z[text + 1])) ** 2
+        labels += [q / q.sum()] * 2
+    total = 0.0
+    for text in range(16, 30):
+        p = softmax(share[text] * z[text] + (1 - share[text]) * z[partner[text]])
+        q = share[text] * labels[text] + (1 - share[text]) * labels[partner[text]]
+        total += sum(b * np.log(b / a) for a, b in zip(p, q) if b > 0)
+    assert float(sums["mixture_loss"]) == pytest.approx(3.0 * total / 14, rel=1e-4)
+
+
 def test_annealing_withholds_what_is_known(params):
     p = at(softmax(logits_of(params, PACKED)), PACKED["labels"])
     bound = 1 / 3 + 0.2 * 2 / 3
@@ -303,3 +327,6 @@ def test_all_parts_at_once_do_not_depend_on_devices_or_micro_batches(params):
 def test_what_draws_partners_runs_on_devices_too(params):
     for found in stepped(params, SINGLE, Learn(mix="hidden", mix_layer=1), 4, 2):
         assert np.isfinite(found["loss"]) and found["grad_norm"] > 0
+    guessing = Learn(mix="pooled", mix_guessed=1.0, unlabelled="x")
+    for found in stepped(params, joined(PACKED, unlabelled()), guessing, 4, 2):
+        assert np.isfinite(found["loss"]) and found["mixture_loss"] > 0
