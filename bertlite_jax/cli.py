@@ -271,6 +271,8 @@ _OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {
     "compile": cli_compile.compile_step,
     "bench": _bench,
 }
+_COMPILES = ("pretrain", "finetune", "evaluate", "fill-mask", "predict", "embed", "quickstart")
+"""Jobs whose programs are kept for the next start; benchmarks measure compiling too."""
 _HELP = """usage: bertlite JOB ...
 
   tokenizer   train a tokenizer, or adopt a released vocabulary
@@ -300,6 +302,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         name, rest = _choose("bertlite", args, _SIMPLE | _OWN_PARSER)
+        if name in _COMPILES and not {"-h", "--help"} & set(rest):
+            from bertlite_jax.model import programs
+
+            programs.keep_programs()
         if name in _SIMPLE:
             tyro.cli(_SIMPLE[name], args=rest, prog=f"bertlite {name}")
         else:

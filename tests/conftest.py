@@ -12,6 +12,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile hundreds of small programs and run each a few times: compile faster, run slower. Also in the processes
 # that tests start.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+# What one run of the tests compiles is not for the next one, nor for the home of whoever runs them.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 

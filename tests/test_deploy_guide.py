@@ -39,6 +39,7 @@ def place(tmp_path_factory) -> pathlib.Path:
 def run(command: str, folder: pathlib.Path) -> str:
     env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
     env |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -47,6 +47,7 @@ def test_readme_commands_run_in_order(folder: pathlib.Path):
     """A user who types them one after the other gets no error."""
     env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
     env |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     assert len(COMMANDS) > 12
     for command in COMMANDS:
         if "bench train" in command:

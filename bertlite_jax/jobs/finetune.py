@@ -55,15 +55,15 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     check_finetune(config)
     if not init:
         raise UserError("finetune: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
-    folder = pathlib.Path(run)
+    folder, clock = pathlib.Path(run), metrics.Clock()
     with adoption.open_weights(init) as given:
         setup = tuning_setup.prepare(config, given, init)
         resumed = workdir.open_workdir(folder, setup.start.config, overwrite, workdir.environment(), print)
         workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
-        return _train(setup, folder, resumed)
+        return _train(setup, folder, resumed, clock)
 
 
-def _train(setup: Setup, folder: pathlib.Path, resumed: bool) -> dict[str, Any]:
+def _train(setup: Setup, folder: pathlib.Path, resumed: bool, clock: metrics.Clock) -> dict[str, Any]:
     # --- State, step, evaluation -------------------------------------------------------------------------------
     optimizer, step_fn = tuning_setup.make_optimizer_and_step(setup)
     held = state.init_state(tuning_setup.init_params(setup), optimizer, setup.start.config.run.seed, setup.mesh)
@@ -82,7 +82,6 @@ def _train(setup: Setup, folder: pathlib.Path, resumed: bool) -> dict[str, Any]:
         return json.loads(summary.read_text(encoding="utf-8"))
 
     # --- The loop, the summary ---------------------------------------------------------------------------------
-    clock = metrics.Clock()
     stopped = False
     if not meta["done"]:
         held, meta, stopped = _loop(setup, folder, held, meta, start, step_fn, evaluate, clock)
@@ -144,6 +143,8 @@ def _loop(
                     jax.block_until_ready(new)
                 if pending is not None:
                     settle(number - 1, pending)
+            if compiles:
+                display.say(clock.first_step())
             timed += 0 if compiles else examples
             pending = new
             checkpoint.maybe_seal(saved)

@@ -55,6 +55,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 
 def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
+    clock = metrics.Clock()
     mesh = _mesh(config)
     settings.check_pretrain(config, mesh.size)
     tokenizer = _load_tokenizer(config)
@@ -102,7 +103,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
-    clock, guard = metrics.Clock(), stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
+    guard = stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
     devices = 1 if _device_kind(mesh) == "cpu" else mesh.size  # A CPU's peak is the whole host's.
     pace = Pace(flops.train_flops_per_step(config), peak, devices, meta["real_tokens"], meta["seconds"])
     trace = _profiler(config, folder)
@@ -143,6 +144,8 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
                 batch = sharding.put_batch(next(feed), mesh)
             with clock.measure("compile" if number == start + 1 else "step"):
                 held, new = step_fn(held, batch)
+            if number == start + 1:
+                display.say(clock.first_step())
             if pending is not None:
                 settle(number - 1, pending)
             pending = new

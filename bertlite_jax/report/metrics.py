@@ -237,6 +237,12 @@ class Clock:
         total = sum(seconds.values())
         return {bucket: value / total if total else 0.0 for bucket, value in seconds.items()}
 
+    def first_step(self) -> str:
+        """To be said when the first step has been sent off: how long that took, and how much of it was compiling."""
+        seconds = self.seconds()
+        total = sum(seconds.values())
+        return f"first step after {total:.1f} s: {seconds['compile']:.1f} s compiling, the rest starting up"
+
     def _turn(self) -> None:
         now = self._now()
         self._seconds[self._open[-1] if self._open else "other"] += now - self._since

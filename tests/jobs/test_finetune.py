@@ -125,6 +125,7 @@ def start(config, encoder: str, run: pathlib.Path) -> subprocess.Popen:
     imports = "".join(f"from bertlite_jax.{module} import *\n" for module in modules)
     file.write_text(f"{imports}config = {config!r}\n")
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(run.parent / "cache")}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     command = [sys.executable, "-m", "bertlite_jax", "finetune", str(file), "--workdir", str(run), "--init", encoder]
     return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -135,6 +135,7 @@ def start(prepared, run: pathlib.Path, *extra: str) -> subprocess.Popen:
     values = dataclasses.replace(small(prepared, steps=60, checkpoint_every=3, eval_every=0, log_every=1))
     config.write_text(f"from bertlite_jax.config import *\nconfig = {values!r}\n")
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(run.parent / "cache")}
+    env["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     env["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     command = [sys.executable, "-m", "bertlite_jax", "pretrain", str(config), "--workdir", str(run), *extra]
     return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -100,13 +100,17 @@ def recipe(place: str, task: str = "sst2", rate: float = 2e-3, batch: int = 16, 
 @contextlib.contextmanager
 def compile_once(folder: pathlib.Path) -> Iterator[None]:
     """Runs of the same shapes share what XLA compiled for the first of them."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(folder), 0.0)):
+    settings = {
+        "jax_enable_compilation_cache": True,
+        "jax_compilation_cache_dir": str(folder),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     yield
-    for name, value in zip(names, before):
+    for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
 

@@ -183,6 +183,15 @@ def test_the_buckets_add_up_to_the_wall_time():
     assert sum(clock.shares().values()) == pytest.approx(1)
 
 
+def test_the_way_to_the_first_step_is_told_apart():
+    now = Time()
+    clock = metrics.Clock(now)
+    now.seconds += 3.5
+    with clock.measure("compile"):
+        now.seconds += 2.25
+    assert clock.first_step() == "first step after 5.8 s: 2.2 s compiling, the rest starting up"
+
+
 def test_an_inner_bucket_interrupts_the_outer_one():
     now = Time()
     clock = metrics.Clock(now)
