@@ -119,7 +119,7 @@ class Finetune:
     data: Examples = Examples()
     adapt: Adapt = Adapt()
     head: Head = Head()
-    """`hidden` and `dropout` count here; the task and the encoder decide the rest."""
+    """`hidden`, `dropout` and `span` count here; the task and the encoder decide the rest."""
     optim: Optim = Optim(name="adamw", learning_rate=2e-5, warmup_steps=0, bias_correction=True)
     run: TuneRun = TuneRun()
     learn: Learn = Learn()
@@ -133,6 +133,9 @@ class Finetuned(Finetune):
     """Where the encoder came from."""
     model: Model = Model()
     """The encoder, as the task model has it."""
+
+
+OWN_OF_HEAD = ("hidden", "dropout", "span")
 
 
 def check_finetune(config: Finetune) -> None:
@@ -153,6 +156,8 @@ def check_finetune(config: Finetune) -> None:
     check_share(optim, "optim", ("beta1", "beta2"))
     check_share(run, "run", ("warmup_fraction",))
     check_share(config.head, "head", ("dropout",))
+    if dataclasses.replace(config.head, **{name: getattr(Head(), name) for name in OWN_OF_HEAD}) != Head():
+        raise UserError(f"config: of head only {', '.join(OWN_OF_HEAD)} can be set; the task decides the rest")
     if not run.steps and not run.epochs:
         raise UserError("config: run.epochs = 0 and run.steps = 0 leave nothing to learn; set one of them")
     if optim.schedule == "wsd" or optim.reference_batch:

@@ -85,6 +85,20 @@ class Learn:
         return bool(self.consistency or self.mix_guessed)
 
 
+READ_BY = {
+    "gce_q": ("loss", ("gce",)),
+    "sce_alpha": ("loss", ("sce",)),
+    "sce_beta": ("loss", ("sce",)),
+    "sce_log_zero": ("loss", ("sce",)),
+    "bootstrap_beta": ("loss", ("bootstrap_soft", "bootstrap_hard")),
+    "peer_alpha": ("loss", ("peer",)),
+    "focal_gamma": ("loss", ("focal",)),
+    "mix_alpha": ("mix", ("pooled", "hidden")),
+    "mix_layer": ("mix", ("hidden",)),
+}
+"""Settings that only some choices of another setting read."""
+
+
 def problem_of(learn: Learn) -> str:
     """What cannot work, whatever the task, as the end of a message that begins with `config: `; empty: nothing."""
     for name in ("sce_alpha", "sce_beta", "peer_alpha", "focal_gamma", "fgm", "consistency", "temporal", "mix_guessed"):
@@ -103,6 +117,9 @@ def problem_of(learn: Learn) -> str:
         return f"learn.gce_q = {learn.gce_q} must be greater than 0 and at most 1"
     if learn.sce_log_zero >= 0:
         return f"learn.sce_log_zero = {learn.sce_log_zero} stands for log 0 and must be negative, such as -4"
+    for name, (owner, wanted) in READ_BY.items():
+        if getattr(learn, name) != getattr(Learn(), name) and getattr(learn, owner) not in wanted:
+            return f"learn.{name} has no effect with learn.{owner} = {getattr(learn, owner)}; set {' or '.join(wanted)}"
     if learn.mix != "none" and learn.loss == "peer":
         return "learn.loss = peer wants labels as they are; set learn.mix = none or another loss"
     if learn.consistency and not learn.unlabelled:

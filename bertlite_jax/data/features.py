@@ -7,6 +7,7 @@ Letters: M examples, W windows (one an example; one a choice of multiple choice)
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -49,6 +50,13 @@ class Encoded:
     def sizes(self) -> np.ndarray:
         """[M] int64: tokens of each example, all its choices together: what it takes of a row."""
         return np.diff(self.offsets[self.firsts])
+
+    def digest(self) -> str:
+        """SHA-256 over all arrays: another example, label, order, length or tokenizer gives another one."""
+        whole = hashlib.sha256()
+        for array in (self.tokens, self.types, self.words, self.offsets, self.firsts, self.labels):
+            whole.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        return whole.hexdigest()
 
 
 def encode(examples: Iterable[Example], tokenizer: Tokenizer, head: Head, length: int, where: str) -> Encoded:

@@ -58,7 +58,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     folder, clock = pathlib.Path(run), metrics.Clock()
     with adoption.open_weights(init) as given:
         setup = tuning_setup.prepare(config, given, init)
-        resumed = workdir.open_workdir(folder, setup.start.config, overwrite, workdir.environment(), print)
+        environment = workdir.environment() | {"corpora": tuning_setup.digests(setup)}
+        resumed = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print)
         workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
         return _train(setup, folder, resumed, clock)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -74,16 +75,18 @@ def join_domains(
         return train, None
     encoded, owners = train.encoded, [np.zeros(len(train.encoded.sizes), np.int32)]
     for number, place in enumerate(config.learn.domains, start=1):
-        examples = _domain(config, task, place)
+        noted: Counter[str] = Counter()
+        examples = _domain(config, task, place, noted)
         more = features.encode(examples, tokenizer, config.head, config.data.length, place)
         owners.append(np.full(len(more.sizes), number, np.int32))
         encoded = joining.behind(encoded, more)
         labelled = more.counts["examples"] - more.counts["unlabelled"]
-        print(f"finetune: domain {number}: {place}: {more.counts['examples']:,} examples, {labelled:,} with a label")
+        said = f"{more.counts['examples']:,} examples, {labelled:,} with a label"
+        print(f"finetune: domain {number}: {place}: " + "; ".join(filter(None, (said, task_examples.in_words(noted)))))
     return train._replace(encoded=encoded), np.concatenate(owners)
 
 
-def _domain(config: Finetuned, task: tasks.Task, place: str) -> Any:
+def _domain(config: Finetuned, task: tasks.Task, place: str, noted: Counter[str]) -> Any:
     if place.endswith(".txt"):
         return read_texts(place, config.head)
     if not config.data.task:
@@ -93,8 +96,8 @@ def _domain(config: Finetuned, task: tasks.Task, place: str) -> Any:
                 f"finetune: {place} has the labels {', '.join(other.head.labels)}, and {config.data.folder} "
                 f"{', '.join(task.head.labels)}; domains share their labels"
             )
-        return tasks.read(other, "", "train")
-    return tasks.read(task, place, "train")
+        return tasks.read(other, "", "train", noted)
+    return tasks.read(task, place, "train", noted)
 
 
 def read_texts(path: str, head: Head) -> list[Example]:

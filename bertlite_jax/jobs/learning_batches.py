@@ -203,23 +203,27 @@ class Averages:
 # --- A teacher -------------------------------------------------------------------------------------------------------
 
 
-def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder: pathlib.Path) -> np.ndarray:
-    """[M, C] float32: computed once, and kept in the run's folder under a hash of the texts and the teacher's files.
+def check_teacher(teacher: str, head: Head) -> None:
+    """Raises UserError for a teacher of other labels; without a teacher there is nothing to check."""
+    if not teacher:
+        return
+    with adoption.open_weights(teacher) as loaded:
+        known = loaded.head
+    if known is None or known.kind != head.kind or sorted(known.labels) != sorted(head.labels):
+        raise UserError(
+            f"finetune: learn.teacher = {teacher} has the labels "
+            f"{', '.join(known.labels) if known else 'of no classifier'}; the task has {', '.join(head.labels)}"
+        )
 
-    Raises:
-      UserError: a teacher of other labels.
-    """
+
+def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder: pathlib.Path) -> np.ndarray:
+    """[M, C] float32: computed once, and kept in the run's folder under a hash of the texts and the teacher's files."""
     given = list(examples)
     path = folder / f"teacher-{_digest(teacher, given)}.npy"
     if path.is_file():
         return np.load(path)
     with adoption.open_weights(teacher) as loaded:
         model = predict.open_task_model(teacher, loaded)
-    if model.head.kind != head.kind or sorted(model.head.labels) != sorted(head.labels):
-        raise UserError(
-            f"finetune: learn.teacher = {teacher} has the labels {', '.join(model.head.labels) or 'of no classifier'}; "
-            f"the task has {', '.join(head.labels)}"
-        )
     print(f"finetune: {teacher} teaches: its logits for {len(given):,} texts go to {path}")
     outputs: list[np.ndarray] = []
     for chunk in _chunks(given, 512):

@@ -154,6 +154,11 @@ def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
     if inputs == "-":
         yield sys.stdin.buffer
         return
+    if inputs.lower().endswith((".csv", ".tsv")):
+        raise UserError(
+            f"{job}: {inputs} is a table, and each of its lines would be a text, the header too; give one text a line, "
+            'or JSON objects such as {"text": ..}'
+        )
     try:
         stream = open(inputs, "rb")  # noqa: SIM115 - closed below; only opening it is the user's mistake.
     except OSError as error:
@@ -165,32 +170,51 @@ def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
 def read_examples(lines: Iterable[bytes], head: Head, where: str) -> Iterator[Example]:
     """An example for each line.
 
-    The first line that is not blank decides: if it begins with `{`, all lines are JSON objects, else plain texts.
+    The first line that is not blank decides: if it begins with `{`, all lines are JSON objects, else plain texts. A
+    blank line is an empty text among texts, and nothing among objects.
 
     Raises:
-      UserError: with the number of the line: not UTF-8, no JSON object, a field of the wrong kind or unknown.
+      UserError: with the number of the line: not UTF-8, no JSON object, an object among texts, a field of the wrong
+        kind or unknown.
     """
     objects: bool | None = None
+    blank: list[int] = []
     for number, raw in enumerate(lines, start=1):
         at = f"{where}:{number}"
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise UserError(f"predict: {at}: invalid UTF-8 (byte 0x{raw[error.start]:02x})") from error
-        if objects is None and line.strip():
+        if objects is None and not line.strip():
+            blank.append(number)
+            continue
+        if objects is None:
             objects = line.lstrip().startswith("{")
+            for earlier in [] if objects else blank:
+                yield _of_text("", head, earlier, f"{where}:{earlier}")
         if not objects:
             yield _of_text(line, head, number, at)
         elif line.strip():
             yield _of_object(line, head, number, at)
+    for earlier in blank if objects is None else []:
+        yield _of_text("", head, earlier, f"{where}:{earlier}")
 
 
 def _of_text(line: str, head: Head, number: int, at: str) -> Example:
+    if line.lstrip().startswith("{") and _is_object(line):
+        raise UserError(f"predict: {at}: a JSON object among plain texts; the first line decides what all lines are")
     if head.kind == "choose":
         raise UserError(f'predict: {at}: this model chooses, so each line is an object {{"text": .., "choices": [..]}}')
     if head.kind == "tag":
         return Example(str(number), line, words=tuple(line.split()) or ("",))
     return Example(str(number), line.strip())
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 _FIELDS = {"classify": ("text", "pair"), "choose": ("text", "choices"), "tag": ("words", "text")}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
+from collections import Counter
 from typing import TextIO
 
+from bertlite_jax import config_files
 from bertlite_jax.config import Head, UserError, fields_close_to
+from bertlite_jax.config_finetune import Finetuned
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.folders import new_file
 from bertlite_jax.data import metrics, submission, tasks
-from bertlite_jax.jobs import span_predict, task_model
+from bertlite_jax.jobs import span_predict, task_examples, task_model
 from bertlite_jax.jobs.predict import open_task_model, readable
 
 
@@ -58,7 +61,11 @@ def predict_split(
     with adoption.open_weights(run) as loaded:
         model = open_task_model(run, loaded)
     _check_same_head(model.head, task.head, run, name)
-    examples = list(tasks.read(task, data, split))
+    _say_what_it_learnt(pathlib.Path(run), name)
+    noted: Counter[str] = Counter()
+    examples = list(tasks.read(task, data, split, noted))
+    if said := task_examples.in_words(noted):
+        print(f"predict: {split}: {said}", file=sys.stderr)
     outputs, counts = model.answer(examples)
     answers = task_model.predictions(model.head, outputs, examples)
     print(
@@ -77,6 +84,14 @@ def predict_split(
     scores = metrics.score(task, examples, answers)
     print("predict: " + ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items()), file=sys.stderr)
     return scores
+
+
+def _say_what_it_learnt(run: pathlib.Path, name: str) -> None:
+    """Labels alone do not tell tasks apart: 0 and 1 mean one thing in SST-2 and another in CoLA."""
+    if (run / "best").is_dir():
+        learnt = config_files.read_json(run / "config.json", Finetuned).data.task
+        if learnt != name:
+            print(f"predict: {run} has learnt {learnt or 'a task of its own'}, and answers {name}", file=sys.stderr)
 
 
 def _check_same_head(model: Head, task: Head, run: str, name: str) -> None:

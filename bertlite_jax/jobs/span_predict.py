@@ -7,6 +7,7 @@ import json
 import math
 import pathlib
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -19,7 +20,7 @@ from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import answers, questions, span_features, task_batches, tasks
 from bertlite_jax.data.answers import Answer, Prediction
 from bertlite_jax.data.example import Example
-from bertlite_jax.jobs import span_examples, task_model
+from bertlite_jax.jobs import span_examples, task_examples, task_model
 from bertlite_jax.model import precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
@@ -96,7 +97,10 @@ def predict_task(
     if loaded.head is None or loaded.head.kind != "span":
         raise UserError(f"predict: {run} answers no questions, and {task.name} asks some")
     model = open_model(loaded, run)
-    examples = list(tasks.read(task, data, split))
+    noted: Counter[str] = Counter()
+    examples = list(tasks.read(task, data, split, noted))
+    if said := task_examples.in_words(noted):
+        print(f"predict: {split}: {said}", file=sys.stderr)
     found, counts = model.answer(examples, max(n_best, KEPT))
     texts = _write(found, model.head, out, n_best, null_threshold)
     if predictions:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,8 @@ class Split(NamedTuple):
     """Only of splits that are scored; a training split is read once and not kept."""
     questions: span_features.Questions | None = None
     """Of tasks that ask for spans: passages and windows."""
+    noted: Mapping[str, int] = {}
+    """What was left out or odd while reading, by the names of `tasks.read`."""
 
 
 Evaluate = Callable[..., dict[str, Any]]
@@ -70,6 +73,10 @@ def task_named(name: str) -> tasks.Task:
 
 
 def _own_task(data: Examples) -> tasks.Task:
+    if not pathlib.Path(data.folder).exists():
+        raise UserError(
+            f"finetune: {data.folder} does not exist; name a folder with a task's files, or a file of yours"
+        )
     if not pathlib.Path(data.folder).is_file():
         known = ", ".join(tasks.TASKS)
         raise UserError(f"finetune: --task is missing, and --data {data.folder} is no file of your own; tasks: {known}")
@@ -85,22 +92,26 @@ def _own_task(data: Examples) -> tasks.Task:
 
 def open_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> tuple[Split, Split]:
     """The training split and the one that decides which model is best."""
-    stream = itertools.islice(examples_of(task, data, "train"), data.train_examples or None)
+    noted: Counter[str] = Counter()
+    stream = itertools.islice(examples_of(task, data, "train", noted), data.train_examples or None)
     if head.kind == "span":
         encoded = span_features.encode(stream, tokenizer, data, training=True, where=f"{task.name} train").encoded
     else:
         encoded = features.encode(stream, tokenizer, head, data.length, f"{task.name} train")
     decisive = next((name for name in task.splits if name.startswith("validation")), "validation")
-    return Split("train", encoded, []), _held_out(task, decisive, data, head, tokenizer)
+    return Split("train", encoded, [], noted=noted), _held_out(task, decisive, data, head, tokenizer)
 
 
-def examples_of(task: tasks.Task, data: Examples, split: str) -> Iterator[Example]:
-    """A stream. A file of your own without a validation file beside it gives both splits (`is_held_out`)."""
+def examples_of(
+    task: tasks.Task, data: Examples, split: str, counts: MutableMapping[str, int] | None = None
+) -> Iterator[Example]:
+    """A stream. A file of your own without a validation file beside it gives both splits (`is_held_out`); what is odd
+    in it counts for the training split. `counts` is added to as by `tasks.read`."""
     if not data.task and "validation" not in task.splits:
         wanted = split != "train"
-        stream = tasks.read(task, data.folder, "train")
+        stream = tasks.read(task, data.folder, "train", None if wanted else counts)
         return (example for example in stream if is_held_out(example, data.validation_fraction) == wanted)
-    stream = tasks.read(task, data.folder, split)
+    stream = tasks.read(task, data.folder, split, counts)
     # Nine of ten of its rows are wrong entities.
     return tasks.balance(stream, seed=0) if (task.name, split) == ("record", "train") else stream
 
@@ -127,12 +138,13 @@ def other_validation_splits(task: tasks.Task, data: Examples, head: Head, tokeni
 
 
 def _held_out(task: tasks.Task, name: str, data: Examples, head: Head, tokenizer: Tokenizer) -> Split:
-    examples = list(itertools.islice(examples_of(task, data, name), data.validation_examples or None))
+    noted: Counter[str] = Counter()
+    examples = list(itertools.islice(examples_of(task, data, name, noted), data.validation_examples or None))
     where = f"{task.name} {name}"
     if head.kind == "span":
         asked = span_features.encode(examples, tokenizer, data, training=False, where=where)
-        return Split(name, asked.encoded, examples, asked)
-    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples)
+        return Split(name, asked.encoded, examples, asked, noted)
+    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples, noted=noted)
 
 
 def check_training(encoded: features.Encoded, head: Head) -> None:
@@ -148,6 +160,9 @@ def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
     """Counts for `summary.json`; says in a line each what a user should know of the data."""
     counts = {f"{split.name}_{name}": n for split in (train, valid) for name, n in split.encoded.counts.items()}
     for split in (train, valid):
+        counts |= {f"{split.name}_{name}": number for name, number in split.noted.items() if name not in _ALWAYS}
+        if said := in_words(split.noted):
+            print(f"finetune: {split.name}: {said}")
         for name, text in _WORTH_A_LINE.items():
             if number := split.encoded.counts.get(name):
                 print(f"finetune: {split.name}: {text.format(number=number)}")
@@ -161,6 +176,15 @@ def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
     majority = {"majority_share": float(shares.max() / shares.sum())} if shares.size else {}
     return counts | {"labels_never_trained": unseen} | majority
 
+
+def in_words(noted: Mapping[str, int]) -> str:
+    """What `tasks.read` left out or found odd, for a line of output; empty where there was nothing."""
+    said = [f"{number:,} {name.replace('_', ' ')}" for name, number in noted.items() if number and name not in _ALWAYS]
+    return f"{', '.join(said)} (docs/tasks.md says what is done with them)" if said else ""
+
+
+_ALWAYS = ("examples", "unlabelled", "empty_text")
+"""Counts of `tasks.read` that `features.encode` has too."""
 
 _WORTH_A_LINE = {
     "truncated": "{number:,} examples were longer than data.length and lost their end",

@@ -52,6 +52,7 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     train, valid = task_examples.open_splits(task, config.data, head, start.tokenizer)
     task_examples.check_training(train.encoded, head)
     learning.check(full)
+    learning_batches.check_teacher(full.learn.teacher, head)
     train, domain = learning.join_domains(full, task, train, start.tokenizer)
 
     batch = config.data.batch_examples
@@ -66,6 +67,13 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     model = TaskModel(full.model, head, compute)
     extra = learning.read_unlabelled(full, start.tokenizer, steps, unit)._replace(domain=domain)
     return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra)
+
+
+def digests(setup: Setup) -> dict[str, str]:
+    """Of everything that a run learns from or is judged by: a run that goes on with other examples is another run."""
+    data, learn = setup.start.config.data, setup.start.config.learn
+    found = {f"{data.folder} ({split.name})": split.encoded.digest() for split in (setup.train, setup.valid)}
+    return found | ({learn.unlabelled: setup.extra.unlabelled.digest()} if setup.extra.unlabelled else {})
 
 
 def init_params(setup: Setup) -> Callable[[jax.Array], Any]:

@@ -194,8 +194,8 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
     other = [name for name, digest in now.get("corpora", {}).items() if built.get(name, digest) != digest]
     if other:
         raise UserError(
-            f"workdir: {folder} was begun with another corpus than the one that now lies in {other[0]}; put the first "
-            "one back, name another --workdir, or pass --overwrite to start anew"
+            f"workdir: {folder} was begun with other data than what now lies in {other[0]}; put the first back, name "
+            "another --workdir, or pass --overwrite to start anew"
         )
     old, new = _decisive(then), _decisive(now)
     changed = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]

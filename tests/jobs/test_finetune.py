@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -238,6 +239,16 @@ def test_a_table_of_ones_own_is_learnt_from_and_partly_held_out(encoder, tmp_pat
     assert head and head.labels == ("queen", "rabbit")
 
 
+def test_what_is_left_out_while_reading_is_said_and_counted(encoder, toy, tmp_path, capsys):
+    place = tmp_path / "glue" / "SST-2"
+    shutil.copytree(pathlib.Path(toy) / "SST-2", place)
+    with open(place / "train.tsv", "a") as file:
+        file.write("\n  \n")
+    summary = finetune(recipe(str(tmp_path / "glue"), run={"steps": 1}), str(tmp_path / "run"), encoder)
+    assert summary["train_blank_lines"] == 2 and "validation_blank_lines" not in summary
+    assert "finetune: train: 2 blank lines (docs/tasks.md says" in capsys.readouterr().out
+
+
 def test_the_same_text_is_never_on_both_sides():
     twice = [Example(str(number), f"text {number % 50}", label=number % 2) for number in range(100)]
     held = [task_examples.is_held_out(example, 0.5) for example in twice]
@@ -253,6 +264,7 @@ def test_the_same_text_is_never_on_both_sides():
         ({"task": "sst3"}, "--task sst3 is no task; did you mean sst2"),
         ({"folder": ""}, "--data is missing"),
         ({"task": ""}, "--task is missing, and --data .* is no file of your own"),
+        ({"task": "", "folder": "/nowhere.csv"}, "/nowhere.csv does not exist; name a folder"),
         ({"folder": "/nowhere"}, "/nowhere: no train file of sst2; train.tsv is expected"),
         ({"task": "ax"}, "ax has no training split"),
         ({"length": 128}, "data.length = 128 exceeds the 64 positions of .*; pass --data.length 64"),
@@ -266,6 +278,21 @@ def test_what_cannot_work_is_refused_in_a_line_before_anything_is_written(change
     with pytest.raises(UserError, match=message) as refused:
         finetune(config, str(tmp_path / "run"), encoder)
     assert "\n" not in str(refused.value) and not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_with_other_examples(encoder, toy, tmp_path):
+    place = tmp_path / "glue" / "SST-2"
+    shutil.copytree(pathlib.Path(toy) / "SST-2", place)
+    config, run = recipe(str(tmp_path / "glue"), run={"steps": 1}), tmp_path / "run"
+    finetune(config, str(run), encoder)
+    for name, split in (("train.tsv", "train"), ("dev.tsv", "validation")):
+        before = (place / name).read_text()
+        with open(place / name, "a") as file:
+            file.write("the queen\t1\n")
+        with pytest.raises(UserError, match=rf"begun with other data than what now lies in .*glue \({split}\)"):
+            finetune(config, str(run), encoder)
+        (place / name).write_text(before)
+    assert finetune(config, str(run), encoder)["steps"] == 1
 
 
 def test_an_encoder_without_a_tokenizer_is_refused(tmp_path, toy):

@@ -88,6 +88,7 @@ def test_a_teacher_of_other_labels_is_refused(encoder, prepared, toy, tmp_path):
     other = write_encoder(tmp_path / "other", prepared.tokenizer, head=Head(labels=("x", "y")))
     with pytest.raises(UserError, match="has the labels x, y; the task has"):
         finetune(learning_with(toy, Learn(teacher=other)), str(tmp_path / "run"), encoder)
+    assert not (tmp_path / "run").exists()
 
 
 def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, texts, tmp_path):
@@ -160,7 +161,9 @@ def _leaves(tree):
         (Learn(mix="hidden"), "pass --data.no-pack"),
         (Learn(mix="pooled", temporal=1.0), "learn.mix does not go with"),
         (Learn(consistency=1.0), "wants text without labels"),
-        (Learn(gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
+        (Learn(gce_q=0.5), "learn.gce_q has no effect with learn.loss = cross_entropy; set gce"),
+        (Learn(mix="pooled", mix_layer=2), "learn.mix_layer has no effect with learn.mix = pooled; set hidden"),
+        (Learn(loss="gce", gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
         (Learn(private_layers=1), "learn.private_layers wants domains"),
         (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "where learn.mix = pooled; set both"),
         (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),

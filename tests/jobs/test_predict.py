@@ -63,6 +63,24 @@ def test_neither_batches_nor_neighbours_nor_the_form_change_an_answer(trained, t
             assert row["probability"] == pytest.approx(other["probability"], abs=2e-6)
 
 
+def test_blank_lines_before_the_first_text_or_object(trained, tmp_path):
+    """Empty texts among texts, nothing among objects."""
+    texts = answers(trained, ["", "the queen"], tmp_path)
+    assert [row["id"] for row in texts] == ["1", "2"]
+    objects = answers(trained, ["", '{"text": "the queen"}'], tmp_path)
+    assert [row["id"] for row in objects] == ["2"] and objects[0]["probability"] == texts[1]["probability"]
+    assert [row["id"] for row in answers(trained, ["", " "], tmp_path)] == ["1", "2"]
+
+
+def test_an_object_among_texts_and_a_table_are_refused(trained, tmp_path):
+    with pytest.raises(UserError, match=r"input:2: a JSON object among plain texts"):
+        answers(trained, ["the queen", '{"text": "the rabbit"}'], tmp_path)
+    assert len(answers(trained, ["the queen", "{ the rabbit"], tmp_path)) == 2
+    (tmp_path / "table.csv").write_text("text,label\nthe queen,1\n")
+    with pytest.raises(UserError, match=r"table.csv is a table, and each of its lines would be a text"):
+        job.predict(str(trained), str(tmp_path / "table.csv"), io.StringIO())
+
+
 def test_an_empty_and_an_endless_text_are_answered_and_counted(trained, tmp_path, capsys):
     found = answers(trained, ["the queen", "", "the rabbit " * 10_000], tmp_path)
     assert len(found) == 3

@@ -223,7 +223,7 @@ def test_a_corpus_that_was_built_anew_is_refused(tmp_path):
     (corpus / "corpus.json").write_text('{"tokens": 1001}')
     second = HERE | {"corpora": workdir.environment([str(corpus)])["corpora"]}
     before = contents(run)
-    with pytest.raises(UserError, match=f"begun with another corpus than the one that now lies in {corpus}"):
+    with pytest.raises(UserError, match=f"begun with other data than what now lies in {corpus}"):
         workdir.open_workdir(run, CONFIG, False, second, pytest.fail)
     assert contents(run) == before
     assert workdir.open_workdir(run, CONFIG, True, second, pytest.fail) is False

@@ -107,7 +107,7 @@ def json_object(text: str, where: str) -> Record:
 def _tsv(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
     names: list[str] = []
     for number, line in lines(path):
-        if not line.strip():
+        if not line.strip(" "):
             counts["blank_lines"] += 1
             continue
         fields = line.split("\t")
