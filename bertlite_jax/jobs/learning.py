@@ -26,6 +26,8 @@ from bertlite_jax.model.private import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import domains
 
+UNLABELLED_ORDER = 1
+"""Added to the seed for the order of unlabelled texts: where their batches are planned, and where they are dealt."""
 DOMAINS = "domains"
 """Where the parameters lie that a run has and a kept model has not."""
 
@@ -124,7 +126,7 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, unit: i
         encoded = joining.beside(encoded, features.encode(changed, tokenizer, head, data.length, learn.unlabelled))
     batch = min(learn.unlabelled_batch, len(texts))
     epochs = -(-steps // task_batches.batches_in_epoch(len(texts), batch))
-    shape = task_batches.plan(encoded, batch, True, 0, epochs, config.run.seed)
+    shape = task_batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
     shape = shape._replace(rows=-(-shape.rows // unit) * unit)
     print(f"finetune: {len(texts):,} unlabelled texts, {batch} a step in {shape.rows} rows of {shape.length} tokens")
     return Extra(texts=texts, unlabelled=encoded, shape=shape)

@@ -25,8 +25,6 @@ from bertlite_jax.train import consistency
 from bertlite_jax.train.few_labels import UNLABELLED
 
 Arrays = dict[str, np.ndarray]
-_UNLABELLED_ORDER = 1
-"""Added to the seed for the order of unlabelled texts."""
 
 
 class Additions:
@@ -78,7 +76,7 @@ class Additions:
         encoded, windows = extra.unlabelled, 2 if self.learn.augments else 1
         batch = self._unlabelled_batch()
         epoch, index = divmod(number - 1, task_batches.batches_in_epoch(len(extra.texts), batch))
-        dealt = task_batches.deal(encoded.sizes, batch, config.run.seed + _UNLABELLED_ORDER, epoch)
+        dealt = task_batches.deal(encoded.sizes, batch, config.run.seed + learning.UNLABELLED_ORDER, epoch)
         layout = task_batches.batch_at(encoded, dealt, index, extra.shape, config.head, True, self.pad_id)
         there = layout.windows >= 0
         original = there & (layout.windows % windows == 0)

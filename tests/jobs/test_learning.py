@@ -8,9 +8,11 @@ import pytest
 from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
 
 from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Finetune
+from bertlite_jax.config_finetune import Examples, Finetune, Finetuned, TuneRun
 from bertlite_jax.config_learn import Learn
 from bertlite_jax.convert import sources
+from bertlite_jax.data import task_batches
+from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import learning, learning_batches
 from bertlite_jax.jobs.finetune import finetune
 
@@ -139,6 +141,25 @@ def test_domains_train_and_a_plain_task_model_is_kept(encoder, toy, texts, tmp_p
     plain = finetune(recipe(toy, run={"steps": 1}), str(tmp_path / "plain"), encoder)
     assert "domains" not in kept.params
     assert sum(leaf.size for leaf in _leaves(kept.params)) == plain["parameters"] < summary["parameters"]
+
+
+def test_every_batch_of_unlabelled_texts_has_the_planned_shape(prepared, tmp_path):
+    """Many short texts and a few long ones, dealt anew in each of ten epochs, for several seeds."""
+    rng = np.random.default_rng(0)
+    texts = tmp_path / "texts.txt"
+    words = np.minimum(rng.geometric(0.15, 200), 30)
+    texts.write_text("".join(" ".join(["queen"] * int(count)) + "\n" for count in words))
+    tokenizer, learn = (
+        tokenizers.load(prepared.tokenizer),
+        Learn(unlabelled=str(texts), unlabelled_batch=24, temporal=1),
+    )
+    for seed in range(6):
+        config = Finetuned(data=Examples(length=32), learn=learn, run=TuneRun(seed=seed))
+        extra = learning.read_unlabelled(config, tokenizer, 90, 1)
+        for epoch in range(10):
+            dealt = task_batches.deal(extra.unlabelled.sizes, 24, seed + learning.UNLABELLED_ORDER, epoch)
+            for index in range(len(dealt)):
+                task_batches.batch_at(extra.unlabelled, dealt, index, extra.shape, config.head, True, 0)
 
 
 def test_private_encoders_start_as_the_lowest_layers():
