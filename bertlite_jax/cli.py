@@ -150,7 +150,6 @@ class _PretrainOptions:
 
 
 def _pretrain(args: Sequence[str]) -> None:
-    memory.keep_freed_memory()
     config, rest, prog = config_file("pretrain", args, settings.Pretrain)
     options = tyro.cli(
         _PretrainOptions,
@@ -219,7 +218,6 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
       seed: Of the weights, the data order and the masks.
       overwrite: Start anew where the folder holds an earlier quickstart.
     """
-    memory.keep_freed_memory()
     from bertlite_jax.jobs.quickstart import quickstart as job
 
     job(workdir, seed, overwrite)
@@ -271,7 +269,8 @@ _OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {
     "compile": cli_compile.compile_step,
     "bench": _bench,
 }
-_COMPILES = ("pretrain", "finetune", "evaluate", "fill-mask", "predict", "embed", "quickstart")
+_TRAINS = ("pretrain", "finetune", "quickstart")
+_COMPILES = (*_TRAINS, "evaluate", "fill-mask", "predict", "embed")
 """Jobs whose programs are kept for the next start; benchmarks measure compiling too."""
 _HELP = """usage: bertlite JOB ...
 
@@ -302,6 +301,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         name, rest = _choose("bertlite", args, _SIMPLE | _OWN_PARSER)
+        if name in _TRAINS:
+            memory.keep_freed_memory()  # Before JAX is imported, which the next lines do.
         if name in _COMPILES and not {"-h", "--help"} & set(rest):
             from bertlite_jax.model import programs
 

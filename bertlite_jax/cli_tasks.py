@@ -15,7 +15,6 @@ from bertlite_jax.cli_config import config_file, value_of
 from bertlite_jax.cli_tables import print_figures, print_rows
 from bertlite_jax.config import UserError
 from bertlite_jax.config_finetune import Finetune
-from bertlite_jax.model import memory
 
 _Run = Annotated[Positional[str], arg(metavar="RUN")]
 
@@ -51,7 +50,6 @@ class Options:
 
 def finetune(args: Sequence[str]) -> None:
     """Reads a recipe and overrides, and runs it once, with several seeds, over a grid, layer by layer, or a suite."""
-    memory.keep_freed_memory()
     options, config = _recipe(args, value_of("--task", args))
     if options.seeds < 1:
         raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")

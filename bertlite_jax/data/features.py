@@ -55,7 +55,8 @@ class Encoded:
         """SHA-256 over all arrays: another example, label, order, length or tokenizer gives another one."""
         whole = hashlib.sha256()
         for array in (self.tokens, self.types, self.words, self.offsets, self.firsts, self.labels):
-            whole.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+            whole.update(f"{array.dtype}{array.shape}".encode())
+            whole.update(np.ascontiguousarray(array).data)
         return whole.hexdigest()
 
 

@@ -208,37 +208,19 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
     """The fastest of several updates; the step of `bertlite pretrain`, compiled."""
     import jax
 
+    from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, make_pretraining
     from bertlite_jax.model import precision
-    from bertlite_jax.model.heads import PretrainingModel
-    from bertlite_jax.train import objective, optim, sharding, state
-    from bertlite_jax.train.step import make_step
+    from bertlite_jax.train import sharding, state
 
     config = training_config(model, length, batch_rows)
-    network = PretrainingModel(model, precision.resolve("auto", jax.default_backend()))
-    row = np.zeros((1, 8), np.int32)
-
-    def init_params(key: jax.Array) -> Any:
-        return network.init(key, row, row, row, row, row[:, :1], row[:, :1])["params"]
-
     mesh = sharding.make_mesh(1)
-    shapes = jax.eval_shape(init_params, jax.random.key(0))
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, batch_rows, shapes)
-    step = make_step(
-        prepare=objective.make_prepare(config, {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}),
-        loss=objective.make_loss(network.apply, config),
-        optimizer=optimizer,
-        learning_rate=optim.schedule(config.optim, config.run.steps, batch_rows),
-        mesh=mesh,
-        micro_batches=1,
-        seed=0,
-        unroll=False,
-    )
-    held = state.init_state(init_params, optimizer, 0, mesh)
+    parts = make_pretraining(config, precision.resolve("auto", jax.default_backend()), mesh, SPECIAL_IDS)
+    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, mesh)
     batch = sharding.put_batch(random_batch(config), mesh)
     times = []
     for _ in range(CALLS):
         began = time.perf_counter()
-        held, metrics = step(held, batch)
+        held, metrics = parts.step(held, batch)
         loss = float(metrics["loss"])
         times.append(time.perf_counter() - began)
         if not math.isfinite(loss):

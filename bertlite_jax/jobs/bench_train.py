@@ -29,11 +29,10 @@ from bertlite_jax.config import Data, Optim, Pretrain, Run, UserError
 from bertlite_jax.data import batches, corpus, source
 from bertlite_jax.jobs import peer as peers
 from bertlite_jax.jobs import workdir
+from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.model import cpu, memory, precision
-from bertlite_jax.model.heads import PretrainingModel
-from bertlite_jax.train import objective, optim, sharding, state
-from bertlite_jax.train.step import make_step
+from bertlite_jax.train import sharding, state
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
 VOCAB_SIZE = 8_000
@@ -200,38 +199,20 @@ def _training(
 ) -> Turn:
     """The step of `bertlite pretrain`, compiled and run once."""
     mesh = sharding.make_mesh(1)
-    model = PretrainingModel(config.model, compute)
-    init_params = functools.partial(_init, model)
-    shapes = jax.eval_shape(init_params, jax.random.key(0))
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
-    step = make_step(
-        prepare=objective.make_prepare(config, special_ids),
-        loss=objective.make_loss(model.apply, config),
-        optimizer=optimizer,
-        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
-        mesh=mesh,
-        micro_batches=1,
-        seed=0,
-        unroll=False,
-    )
-    held = [state.init_state(init_params, optimizer, 0, mesh)]
+    parts = make_pretraining(config, compute, mesh, special_ids)
+    held = [state.init_state(parts.init_params, parts.optimizer, config.run.seed, mesh)]
     placed = [sharding.put_batch(batch, mesh) for batch in rows]
 
     def turn(steps: int) -> tuple[float, float, float]:
         wall, cpu = time.perf_counter(), time.process_time()
         metrics = {}
         for number in range(steps):
-            held[0], metrics = step(held[0], placed[number % len(placed)])
+            held[0], metrics = parts.step(held[0], placed[number % len(placed)])
         loss = float(metrics["loss"])
         return time.perf_counter() - wall, time.process_time() - cpu, loss
 
     turn(1)
     return turn
-
-
-def _init(model: PretrainingModel, key: jax.Array) -> Any:
-    row = np.zeros((1, 8), np.int32)
-    return model.init(key, row, row, row, row, row[:, :1], row[:, :1])["params"]
 
 
 def _theirs(

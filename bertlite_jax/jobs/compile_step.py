@@ -7,7 +7,6 @@ it can end the process that it lives in. What was asked for comes in as JSON, wh
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 import pathlib
 import re
@@ -21,14 +20,11 @@ from jax.experimental import topologies
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
+from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, make_pretraining
 from bertlite_jax.model import attention, precision
-from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report import hlo_cost
-from bertlite_jax.train import objective, optim, sharding, state
-from bertlite_jax.train.step import make_step
+from bertlite_jax.train import sharding, state
 
-SPECIAL_IDS = {"pad": 0, "unknown": 1, "cls": 2, "sep": 3, "mask": 4}
-"""Stand in for a tokenizer's: which numbers they are changes nothing in the compiled step."""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -37,24 +33,10 @@ def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
     platform = mesh.devices.flat[0].platform
     compute = precision.resolve(config.model.compute, platform)
     attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
-    model = PretrainingModel(config.model, compute)
-    ids = np.zeros((1, 8), np.int32)
-    init = functools.partial(model.init, jax.random.key(0), ids, ids, ids, ids, ids[:, :1], ids[:, :1])
-    params = jax.eval_shape(init)["params"]
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, params)
+    parts = make_pretraining(config, compute, mesh, SPECIAL_IDS)
     count = jax.eval_shape(lambda: jax.numpy.int32(0))
-    held: Any = {"step": count, "params": params, "opt": jax.eval_shape(optimizer.init, params)}
-    step = make_step(
-        prepare=objective.make_prepare(config, SPECIAL_IDS),
-        loss=objective.make_loss(model.apply, config),
-        optimizer=optimizer,
-        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
-        mesh=mesh,
-        micro_batches=config.optim.micro_batches,
-        seed=config.run.seed,
-        unroll=config.model.unroll,
-    )
-    return step.lower(state.TrainState(**state.shapes_of(held, mesh)), batch_shapes(config, mesh))
+    held: Any = {"step": count, "params": parts.shapes, "opt": jax.eval_shape(parts.optimizer.init, parts.shapes)}
+    return parts.step.lower(state.TrainState(**state.shapes_of(held, mesh)), batch_shapes(config, mesh))
 
 
 def batch_shapes(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 import sys
-from collections import Counter
 from typing import TextIO
 
 from bertlite_jax import config_files
@@ -62,10 +61,7 @@ def predict_split(
         model = open_task_model(run, loaded)
     _check_same_head(model.head, task.head, run, name)
     _say_what_it_learnt(pathlib.Path(run), name)
-    noted: Counter[str] = Counter()
-    examples = list(tasks.read(task, data, split, noted))
-    if said := task_examples.in_words(noted):
-        print(f"predict: {split}: {said}", file=sys.stderr)
+    examples = task_examples.read_to_predict(task, data, split)
     outputs, counts = model.answer(examples)
     answers = task_model.predictions(model.head, outputs, examples)
     print(

@@ -24,12 +24,11 @@ from bertlite_jax.data import batches, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
+from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.model import attention, dense, precision
-from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
-from bertlite_jax.train import checkpoint, objective, optim, processes, sharding, state, warm_start
-from bertlite_jax.train.step import make_step
+from bertlite_jax.train import checkpoint, objective, processes, sharding, state, warm_start
 
 
 def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False) -> dict[str, Any]:
@@ -63,28 +62,15 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     platform = mesh.devices.flat[0].platform
     compute = precision.resolve(config.model.compute, platform)
     attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
-    model = PretrainingModel(config.model, compute)
-    evaluate = open_evaluation(config, model.apply, mesh)
-    init_params = functools.partial(_init, model)
-    shapes = jax.eval_shape(init_params, jax.random.key(0))
-    given = _given_weights(init, config, shapes) if init else None
+    parts = make_pretraining(config, compute, mesh, corpus.special_ids)
+    evaluate = open_evaluation(config, parts.model.apply, mesh)
+    given = _given_weights(init, config, parts.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
     resumed = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
 
-    # --- State, step ----------------------------------------------------------------------------------------------
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
-    held = state.init_state(init_params, optimizer, config.run.seed, mesh)
-    step_fn = make_step(
-        prepare=objective.make_prepare(config, corpus.special_ids),
-        loss=objective.make_loss(model.apply, config),
-        optimizer=optimizer,
-        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
-        mesh=mesh,
-        micro_batches=config.optim.micro_batches,
-        seed=config.run.seed,
-        unroll=config.model.unroll,
-    )
+    # --- State ----------------------------------------------------------------------------------------------------
+    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, mesh)
     peak = flops.peak_flops(_device_kind(mesh), _stored_as(compute), _multiply(compute))
     _describe(config, corpus, tokenizer, mesh, compute, held)
 
@@ -143,7 +129,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             with clock.measure("data"):
                 batch = sharding.put_batch(next(feed), mesh)
             with clock.measure("compile" if number == start + 1 else "step"):
-                held, new = step_fn(held, batch)
+                held, new = parts.step(held, batch)
             if number == start + 1:
                 display.say(clock.first_step())
             if pending is not None:
@@ -187,7 +173,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     if not processes.is_first():
         return {}
     workdir.write_json(folder / "summary.json", summary)
-    trained = Trained(config, jax.device_get(held.params), tokenizer, model.apply)
+    trained = Trained(config, jax.device_get(held.params), tokenizer, parts.model.apply)
     workdir.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
     return summary
 
@@ -262,11 +248,6 @@ def _metrics_writer(
 
 
 # --- Weights --------------------------------------------------------------------------------------------------------
-
-
-def _init(model: PretrainingModel, key: jax.Array) -> Any:
-    ids = np.zeros((1, 8), np.int32)
-    return model.init(key, ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
 
 
 def _given_weights(init: str, config: Pretrain, shapes: Any) -> Any:

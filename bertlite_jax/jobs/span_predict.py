@@ -7,7 +7,6 @@ import json
 import math
 import pathlib
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -97,10 +96,7 @@ def predict_task(
     if loaded.head is None or loaded.head.kind != "span":
         raise UserError(f"predict: {run} answers no questions, and {task.name} asks some")
     model = open_model(loaded, run)
-    noted: Counter[str] = Counter()
-    examples = list(tasks.read(task, data, split, noted))
-    if said := task_examples.in_words(noted):
-        print(f"predict: {split}: {said}", file=sys.stderr)
+    examples = task_examples.read_to_predict(task, data, split)
     found, counts = model.answer(examples, max(n_best, KEPT))
     texts = _write(found, model.head, out, n_best, null_threshold)
     if predictions:

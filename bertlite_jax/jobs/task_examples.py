@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import pathlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -114,6 +115,15 @@ def examples_of(
     stream = tasks.read(task, data.folder, split, counts)
     # Nine of ten of its rows are wrong entities.
     return tasks.balance(stream, seed=0) if (task.name, split) == ("record", "train") else stream
+
+
+def read_to_predict(task: tasks.Task, folder: str, split: str) -> list[Example]:
+    """All of a split; what is left out or odd is said on standard error."""
+    noted: Counter[str] = Counter()
+    examples = list(tasks.read(task, folder, split, noted))
+    if said := in_words(noted):
+        print(f"predict: {split}: {said}", file=sys.stderr)
+    return examples
 
 
 def is_held_out(example: Example, fraction: float) -> bool:

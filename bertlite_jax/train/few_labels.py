@@ -26,7 +26,7 @@ from jax import Array
 from bertlite_jax import config as settings
 from bertlite_jax.config_learn import Learn
 from bertlite_jax.train import adversarial, consistency, domains, label_noise, mixing, task_loss
-from bertlite_jax.train.step import Batch, Loss, Prepare
+from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
 UNLABELLED = "unlabelled/"
 _MIXTURE, _PEERS, _UNLABELLED, _GUESSES = ((1 << 21) + number for number in range(4))
@@ -73,7 +73,7 @@ def make_loss(
     supervised = _make_supervised(apply, head, learn, private)
 
     def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows["rows"]) if drops else None
+        keys = row_keys(key, rows["rows"]) if drops else None
         labelled = {name: array for name, array in rows.items() if not name.startswith(UNLABELLED)}
         drawn = jax.random.fold_in(key, rows["rows"][0])
         total, (logits, pooled, correct) = supervised(params, labelled, keys, drawn, None)
@@ -88,7 +88,7 @@ def make_loss(
             total, sums = total + value, sums | {"domain_loss": value}
         if UNLABELLED + "tokens" in rows:
             more = {name.removeprefix(UNLABELLED): a for name, a in rows.items() if name.startswith(UNLABELLED)}
-            keys = _keys_unlabelled(key, more) if drops else None
+            keys = row_keys(jax.random.fold_in(key, _UNLABELLED), more["rows"]) if drops else None
             logits, vectors = logits_of(apply, head, params, more, keys)
             values = _unlabelled(logits, more, learn, weights["unlabelled"])
             if learn.mix_guessed and pooled is not None and vectors is not None:
@@ -211,10 +211,6 @@ def logits_of(
 
 
 # --- Unlabelled rows, ensembles, domains -----------------------------------------------------------------------------
-
-
-def _keys_unlabelled(key: Array, rows: Batch) -> Array:
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, _UNLABELLED), rows["rows"])
 
 
 def _unlabelled(logits: Array, rows: Batch, learn: Learn, weight: Array) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from jax import Array
 
 from bertlite_jax import config as settings
 from bertlite_jax.train import losses, masking
-from bertlite_jax.train.step import Batch, Loss, Prepare
+from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
 Apply = Callable[..., Any]
 """`model.apply` with `{"params": params}` and the inputs of `PretrainingModel.__call__`."""
@@ -84,7 +84,7 @@ def make_loss(apply: Apply, config: settings.Pretrain) -> Loss:
 
     def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
         drop_key = jax.random.fold_in(key, _DROPOUT)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(drop_key, rows["rows"]) if drops else None
+        keys = row_keys(drop_key, rows["rows"]) if drops else None
         logits, pair_logits = logits_of(apply, params, rows, keys)
         mlm_sum, _, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
         sums = {"mlm_sum": mlm_sum, "mlm_correct": mlm_correct}

@@ -16,6 +16,7 @@ from jax import Array
 
 from bertlite_jax import config as settings
 from bertlite_jax.train import task_loss
+from bertlite_jax.train.step import row_keys
 
 Batch = dict[str, np.ndarray]
 """states [N + 1, B, P, D] float32; labels and weights [B, P] or [B, P, C], choices [B, P], as `task_batches.Layout`."""
@@ -67,7 +68,7 @@ def fit(
         rows = jnp.arange(batch["weights"].shape[0])
         keys = None
         if head.dropout:
-            keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.fold_in(key, number), rows)
+            keys = row_keys(jax.random.fold_in(key, number), rows)
 
         def loss(params: Any) -> Array:
             logits = jax.vmap(apply, in_axes=(0, 0, None))(params, scaled(batch["states"], scale), keys)

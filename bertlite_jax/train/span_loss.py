@@ -18,7 +18,7 @@ import optax
 from jax import Array
 
 from bertlite_jax import config as settings
-from bertlite_jax.train.step import Batch, Loss
+from bertlite_jax.train.step import Batch, Loss, row_keys
 from bertlite_jax.train.task_loss import Apply
 
 # Logit of other windows' tokens: as good as impossible, and finite.
@@ -30,7 +30,7 @@ def make_loss(apply: Apply, head: settings.Head, model: settings.Model) -> Loss:
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
 
     def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows["rows"]) if drops else None
+        keys = row_keys(key, rows["rows"]) if drops else None
         inputs = (rows[name] for name in ("tokens", "segments", "positions", "token_types", "cls"))
         starts = rows["labels"][..., 0] if head.conditioned else None
         found = apply({"params": params}, *inputs, keys, starts)

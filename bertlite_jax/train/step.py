@@ -26,6 +26,11 @@ def step_key(seed: int, step: Array) -> Array:
     return jax.random.fold_in(jax.random.key(seed), step)
 
 
+def row_keys(key: Array, rows: Array) -> Array:
+    """A key for each row, folded from its number in the global batch: [B] int32 -> [B] keys."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
+
+
 def make_step(
     prepare: Prepare,
     loss: Loss,

@@ -15,7 +15,7 @@ from jax import Array
 
 from bertlite_jax import config as settings
 from bertlite_jax.train import losses
-from bertlite_jax.train.step import Batch, Loss, Prepare
+from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
 Apply = Callable[..., Any]
 """`model.apply` of a `TaskModel`."""
@@ -39,7 +39,7 @@ def make_loss(apply: Apply, head: settings.Head, model: settings.Model) -> Loss:
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
 
     def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows["rows"]) if drops else None
+        keys = row_keys(key, rows["rows"]) if drops else None
         total, correct = sum_of(head, logits_of(apply, params, rows, keys), rows)
         return total / jnp.maximum(weights["weight"], 1.0), {"correct": correct}
 
