@@ -35,7 +35,8 @@ class Encoded:
       offsets: [W + 1] int64, where each window begins.
       firsts: [M + 1] int64, the first window of each example.
       labels: [M] int32 (one label, the right choice), [M, C] float32 (several labels, numbers), [T] int32 (tags).
-      counts: `examples`, `tokens`, `truncated`, `empty_texts`, `unlabelled`, and for tags `words`, `words_cut_off`.
+      counts: `examples`, `tokens`, `truncated`, `empty_texts`, `unlabelled`, for classes and numbers `pairs`, and for tags
+        `words`, `words_cut_off`.
     """
 
     tokens: np.ndarray
@@ -94,8 +95,8 @@ class _Builder:
         self.arrays: dict[str, list[np.ndarray]] = {
             name: [] for name in ("tokens", "types", "words", "sizes", "windows", "labels")
         }
-        of_words = ("words", "words_cut_off") if head.kind == "tag" else ()
-        names = ("examples", "tokens", "truncated", "empty_texts", "unlabelled", *of_words)
+        of_kind = {"classify": ("pairs",), "tag": ("words", "words_cut_off")}.get(head.kind, ())
+        names = ("examples", "tokens", "truncated", "empty_texts", "unlabelled", *of_kind)
         self.counts: dict[str, int] = dict.fromkeys(names, 0)
 
     def add(self, chunk: Sequence[Example]) -> None:
@@ -131,6 +132,7 @@ class _Builder:
             pairs = [(first, choice, True) for first, choice in cut]
         elif seconds:
             pairs = [(*_cut_pair(pieces[0], seconds[0], self.length - 3), True)]
+            self.counts["pairs"] += 1
         else:
             pairs = [(pieces[0][: self.length - 2], _NOTHING, False)]
         whole = sum(map(len, pieces)) + (len(pairs) - 1) * len(pieces[0])

@@ -34,7 +34,7 @@ def test_a_text_and_a_pair_stand_between_the_specials_with_their_types(letters):
     assert found == [("[CLS] a b [SEP]", [0, 0, 0, 0]), ("[CLS] a [SEP] b c [SEP]", [0, 0, 0, 1, 1, 1])]
     assert made.labels.tolist() == [1, 0]
     assert made.sizes.tolist() == [4, 6]
-    assert made.counts == {"examples": 2, "tokens": 10, "truncated": 0, "empty_texts": 0, "unlabelled": 0}
+    assert made.counts == {"examples": 2, "tokens": 10, "truncated": 0, "empty_texts": 0, "unlabelled": 0, "pairs": 1}
 
 
 def reference_cut(first: list, second: list, room: int) -> tuple[list, list]:

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -103,6 +104,25 @@ def test_a_bad_line_is_named_after_the_good_ones_are_answered(trained, tmp_path,
     with pytest.raises(UserError, match=message):
         job.predict(str(trained), str(file), out, batch=1)
     assert len(out.getvalue().splitlines()) == 1
+
+
+def test_a_pair_is_refused_by_a_model_of_single_texts(trained, tmp_path):
+    """Its second text would be read as tokens of a type that the model has never seen."""
+    with pytest.raises(UserError, match=r"example 1: .* was trained on single texts; leave out 'pair'"):
+        answers(trained, ['{"text": "the queen", "pair": "the rabbit"}'], tmp_path)
+
+
+def test_a_single_text_is_refused_by_a_model_of_pairs_and_either_is_taken_where_nothing_is_known(trained, tmp_path):
+    single, pair = '{"text": "the queen"}', '{"text": "the queen", "pair": "the rabbit"}'
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"train_pairs": summary["train_examples"]}))
+    with pytest.raises(UserError, match="was trained on pairs; give its second text as 'pair'"):
+        answers(run, [single], tmp_path)
+    assert len(answers(run, [pair], tmp_path)) == 1
+    (run / "summary.json").unlink()
+    assert len(answers(run, [single, pair], tmp_path)) == 2
 
 
 def test_bytes_that_are_no_utf8_are_named_with_their_line(trained, tmp_path):
