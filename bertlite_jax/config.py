@@ -254,6 +254,12 @@ class Run:
     """Of the weights, the order of the data, the masks and the dropout."""
     devices: int = 0
     """Devices of each process to use; 0: all. On a CPU more than one splits the cores."""
+    fsdp: int = 1
+    """Parameters and what the optimiser remembers of them are split over so many devices; each has rows of its own."""
+    tensor: int = 1
+    """Heads, feed-forward layer and vocabulary are split over so many devices of a process, which share their rows."""
+    zero1: bool = False
+    """What the optimiser remembers is split over the devices that hold the same parameters."""
     distributed: bool = False
     """This process is one of several (a TPU pod, hosts with GPUs): find the others, train together. `batch_rows` is
     the batch of all. The work directory lies on a disk that all of them see; the first process writes there."""
@@ -395,7 +401,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
         check_numbers(getattr(config, group), group)
     check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
-    check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last"))
+    check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))
     check_not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
     check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     check_share(optim, "optim", ("beta1", "beta2"))
@@ -418,6 +424,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     if any(weight <= 0 for weight in data.weights):
         raise UserError(f"config: data.weights = {data.weights} must be positive")
     check_pairs(config)
+    check_tensor(config.model, run.tensor)
     if not 0 < mask.rate < 1:
         raise UserError(f"config: mask.rate = {mask.rate} must lie between 0 and 1")
     if predictions_per_row(config) > data.length:
@@ -444,6 +451,21 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
             f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
         )
     profile_window(run.profile_steps)
+
+
+def check_tensor(model: Model, tensor: int) -> None:
+    """Raises UserError where heads, feed-forward layer or vocabulary cannot be split in `tensor` parts."""
+    if tensor > 1 and model.attention not in ("auto", "xla"):
+        raise UserError(
+            f"config: model.attention = {model.attention} cannot split heads for run.tensor; pass --model.attention xla"
+        )
+    for name in ("num_heads", "ffn_size"):
+        _divides(getattr(model, name), f"model.{name}", tensor, "run.tensor")
+    if model.padded_vocab % tensor:
+        raise UserError(
+            f"config: run.tensor = {tensor} must divide the vocabulary of {model.padded_vocab}; pass "
+            f"--model.vocab-multiple {math.lcm(model.vocab_multiple, tensor)}"
+        )
 
 
 def predictions_per_row(config: Pretrain) -> int:

@@ -52,6 +52,13 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
         (Pretrain(data=Data(corpus=("a",), weights=(math.nan,))), "data.weights = (nan,) must be a finite number"),
         (Pretrain(optim=Optim(warmup_steps=-1)), "optim.warmup_steps = -1 cannot be negative"),
         (Pretrain(optim=Optim(decay_steps=-4)), "optim.decay_steps = -4 cannot be negative"),
+        (Pretrain(run=Run(fsdp=0)), "run.fsdp = 0 must be positive"),
+        (
+            Pretrain(run=Run(tensor=8)),
+            "run.tensor = 8 does not divide model.num_heads = 12; nearest",
+        ),
+        (Pretrain(run=Run(tensor=4), model=Model(vocab_size=30_522)), "of 30522; pass --model.vocab-multiple 4"),
+        (Pretrain(run=Run(tensor=2), model=Model(attention="cudnn")), "cudnn cannot split heads for run.tensor"),
         (Pretrain(run=Run(seed=-1)), "run.seed = -1 must be at least 0 and less than 2**32"),
         (Pretrain(run=Run(seed=2**32)), "run.seed = 4294967296 must be at least 0 and less than 2**32"),
     ],

@@ -35,8 +35,8 @@ class Encoded:
       offsets: [W + 1] int64, where each window begins.
       firsts: [M + 1] int64, the first window of each example.
       labels: [M] int32 (one label, the right choice), [M, C] float32 (several labels, numbers), [T] int32 (tags).
-      counts: `examples`, `tokens`, `truncated`, `empty_texts`, `unlabelled`, for classes and numbers `pairs`, and for tags
-        `words`, `words_cut_off`.
+      counts: `examples`, `tokens`, `truncated`, `empty_texts`, `unlabelled`, for classes and numbers `pairs`, for tags
+        `words` and `words_cut_off`.
     """
 
     tokens: np.ndarray

@@ -215,7 +215,7 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
     config = training_config(model, length, batch_rows)
     mesh = sharding.make_mesh(1)
     parts = make_pretraining(config, precision.resolve("auto", jax.default_backend()), mesh, SPECIAL_IDS)
-    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, mesh)
+    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
     batch = sharding.put_batch(random_batch(config), mesh)
     times = []
     for _ in range(CALLS):

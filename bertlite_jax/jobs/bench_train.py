@@ -200,7 +200,7 @@ def _training(
     """The step of `bertlite pretrain`, compiled and run once."""
     mesh = sharding.make_mesh(1)
     parts = make_pretraining(config, compute, mesh, special_ids)
-    held = [state.init_state(parts.init_params, parts.optimizer, config.run.seed, mesh)]
+    held = [state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)]
     placed = [sharding.put_batch(batch, mesh) for batch in rows]
 
     def turn(steps: int) -> tuple[float, float, float]:

@@ -78,7 +78,7 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
-    settings.check_pretrain(config, slices.devices)
+    settings.check_pretrain(config, row_parts(config, slices))
     compute = precision.resolve(config.model.compute, "tpu")
     attention.choose(config.model.attention, "tpu", compute, config.model.attention_dropout > 0)
     return config
@@ -86,26 +86,37 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
 
 def divide(config: Pretrain, slices: Topology) -> Pretrain:
     """The config with fewer micro-batches, where its number is for fewer devices and leaves less than a row to each."""
-    a_device, rest = divmod(config.data.batch_rows, slices.devices)
+    a_device, rest = divmod(config.data.batch_rows, row_parts(config, slices))
     wanted = config.optim.micro_batches
     if rest or a_device % wanted == 0:
         return config  # It divides, or no number of micro-batches helps.
     parts = max(parts for parts in range(1, a_device + 1) if a_device % parts == 0 and parts <= wanted)
     print(
-        f"compile: {config.data.batch_rows} rows on {slices.devices} devices cannot be cut into {wanted} "
+        f"compile: {config.data.batch_rows} rows on {row_parts(config, slices)} devices cannot be cut into {wanted} "
         f"micro-batches; taking {parts}: train with --optim.micro-batches {parts}"
     )
     return dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=parts))
 
 
+def row_parts(config: Pretrain, slices: Topology) -> int:
+    """In how many parts a batch is split: all devices but those that share their rows."""
+    each = slices.devices // slices.slices
+    if each % (config.run.fsdp * config.run.tensor):
+        raise UserError(
+            f"config: run.fsdp = {config.run.fsdp} times run.tensor = {config.run.tensor} must divide the {each} "
+            "devices of a slice"
+        )
+    return slices.devices // config.run.tensor
+
+
 def rows_of(config: Pretrain, slices: Topology) -> int:
     """Rows of one micro-batch on one device: what memory depends on."""
-    return config.data.batch_rows // (slices.devices * config.optim.micro_batches)
+    return config.data.batch_rows // (row_parts(config, slices) * config.optim.micro_batches)
 
 
 def with_rows(config: Pretrain, slices: Topology, rows: int) -> Pretrain:
     """The config with a batch of so many rows a device and micro-batch."""
-    batch_rows = rows * slices.devices * config.optim.micro_batches
+    batch_rows = rows * row_parts(config, slices) * config.optim.micro_batches
     return dataclasses.replace(config, data=dataclasses.replace(config.data, batch_rows=batch_rows))
 
 
@@ -135,7 +146,7 @@ def refusal(config: Pretrain, slices: Topology, library: str, rows: int, result:
     if not most:
         return f"{asked}; not one row does; use a smaller model or --model.remat full"
     total = with_rows(config, slices, most).data.batch_rows
-    a_device = config.data.batch_rows // slices.devices
+    a_device = config.data.batch_rows // row_parts(config, slices)
     parts = next(parts for parts in range(1, a_device + 1) if a_device % parts == 0 and a_device // parts <= most)
     return (
         f"{asked}; the largest that does is {most}: --data.batch-rows {total}, "

@@ -34,9 +34,7 @@ def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
     compute = precision.resolve(config.model.compute, platform)
     attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
     parts = make_pretraining(config, compute, mesh, SPECIAL_IDS)
-    count = jax.eval_shape(lambda: jax.numpy.int32(0))
-    held: Any = {"step": count, "params": parts.shapes, "opt": jax.eval_shape(parts.optimizer.init, parts.shapes)}
-    return parts.step.lower(state.TrainState(**state.shapes_of(held, mesh)), batch_shapes(config, mesh))
+    return parts.step.lower(state.shapes_of(parts.layout, parts.optimizer), batch_shapes(config, mesh))
 
 
 def batch_shapes(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -65,7 +63,7 @@ def compile_step(config: settings.Pretrain, devices: list[Any], keep_text: str =
       dictionary a kind), `loops`; `compile_seconds` in any case.
     """
     before = time.perf_counter()
-    lowered = lower_step(config, sharding.mesh_over(devices))
+    lowered = lower_step(config, sharding.mesh_over(devices, config.run.fsdp, config.run.tensor))
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:

@@ -47,7 +47,7 @@ def open_evaluation(config: Pretrain, apply: objective.Apply, mesh: Mesh) -> Eva
     classes = PAIR_CLASSES[config.data.pair_task]
     sums = objective.make_evaluation(apply, config.model, held_out.special_ids, classes)
     sums_of = jax.jit(sums, out_shardings=sharding.replicated(mesh))
-    rows = evaluation_batch_rows(config, mesh.size)
+    rows = evaluation_batch_rows(config, sharding.row_parts(mesh))
 
     def evaluate(params: Any) -> dict[str, float]:
         totals: dict[str, Any] = {}

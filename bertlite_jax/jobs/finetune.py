@@ -67,7 +67,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
 def _train(setup: Setup, folder: pathlib.Path, resumed: bool, clock: metrics.Clock) -> dict[str, Any]:
     # --- State, step, evaluation -------------------------------------------------------------------------------
     optimizer, step_fn = tuning_setup.make_optimizer_and_step(setup)
-    held = state.init_state(tuning_setup.init_params(setup), optimizer, setup.start.config.run.seed, setup.mesh)
+    layout = tuning_setup.layout_of(setup)
+    held = state.init_state(tuning_setup.init_params(setup), optimizer, setup.start.config.run.seed, layout)
     evaluate = task_examples.open_evaluation(
         setup.task, setup.start.config, setup.model, setup.mesh, setup.shape.length, setup.start.tokenizer.pad_id
     )
@@ -75,7 +76,8 @@ def _train(setup: Setup, folder: pathlib.Path, resumed: bool, clock: metrics.Clo
 
     # --- Go on where the last run stopped: own checkpoint, else the given encoder ------------------------------------
     good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
-    held, meta = _fresh(setup, held) if good is None else _restored(setup, held, folder, good)
+    like = state.shapes_of(layout, optimizer)
+    held, meta = _fresh(setup, held) if good is None else _restored(setup, like, folder, good)
     start = good or 0
     workdir.truncate_metrics(folder / "metrics.jsonl", start)
     summary = folder / "summary.json"
@@ -215,10 +217,8 @@ def _fresh(setup: Setup, held: TrainState) -> tuple[TrainState, Meta]:
     return dataclasses.replace(held, params=params), meta
 
 
-def _restored(setup: Setup, held: TrainState, folder: pathlib.Path, good: int) -> tuple[TrainState, Meta]:
-    place = folder / "checkpoints"
-    like = state.shapes_of(held.params, setup.mesh), state.shapes_of(held.opt, setup.mesh)
-    params, opt, meta = checkpoint.restore(place, good, *like)
+def _restored(setup: Setup, like: TrainState, folder: pathlib.Path, good: int) -> tuple[TrainState, Meta]:
+    params, opt, meta = checkpoint.restore(folder / "checkpoints", good, like.params, like.opt)
     step = jax.device_put(np.int32(good), sharding.replicated(setup.mesh))
     print(f"finetune: going on from step {good} of {folder}")
     if meta["best"] and meta["best"]["step"] == good:  # A kill may have come before it was written.

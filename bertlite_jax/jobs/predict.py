@@ -133,8 +133,8 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     pairs = _pairs_learnt(pathlib.Path(run)) if head.kind == "classify" else None
 
     def answer(examples: Sequence[Example]) -> tuple[list[np.ndarray], dict[str, int]]:
-        for example in examples if pairs is not None else ():
-            _check_pair(example, pairs, run)
+        if pairs is not None:
+            _check_pairs(examples, pairs, run)
         encoded = features.encode(examples, tokenizer, head, length, run)
         row = max(task_batches.round_up(length), 128)
         layouts = task_batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
@@ -153,15 +153,17 @@ def _pairs_learnt(run: pathlib.Path) -> bool | None:
     """Whether a fine-tuning run was shown pairs of texts, or single texts; None: both, or it is not known."""
     summary = run / "summary.json"
     told = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-    shown = {told["train_pairs"] > 0, told["train_pairs"] == told["train_examples"]} if "train_pairs" in told else {}
-    return shown.pop() if len(shown) == 1 else None
+    if "train_pairs" not in told or 0 < told["train_pairs"] < told["train_examples"]:
+        return None
+    return told["train_pairs"] > 0
 
 
-def _check_pair(example: Example, learnt: bool, run: str) -> None:
-    if learnt and example.pair is None:
-        raise UserError(f"predict: example {example.id}: {run} was trained on pairs; give its second text as 'pair'")
-    if not learnt and example.pair is not None:
-        raise UserError(f"predict: example {example.id}: {run} was trained on single texts; leave out 'pair'")
+def _check_pairs(examples: Sequence[Example], learnt: bool, run: str) -> None:
+    for example in examples:
+        if learnt and example.pair is None:
+            raise UserError(f"predict: example {example.id}: {run} was trained on pairs; give its second text as 'pair'")
+        if not learnt and example.pair is not None:
+            raise UserError(f"predict: example {example.id}: {run} was trained on single texts; leave out 'pair'")
 
 
 # --- Lines in ----------------------------------------------------------------------------------------------------

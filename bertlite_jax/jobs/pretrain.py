@@ -56,7 +56,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
     mesh = _mesh(config)
-    settings.check_pretrain(config, mesh.size)
+    settings.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
     corpus = source.open_source(config.data, "train", config.run.seed)
     platform = mesh.devices.flat[0].platform
@@ -64,13 +64,13 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
     parts = make_pretraining(config, compute, mesh, corpus.special_ids)
     evaluate = open_evaluation(config, parts.model.apply, mesh)
-    given = _given_weights(init, config, parts.shapes) if init else None
+    given = _given_weights(init, config, parts.layout.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
     resumed = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
 
     # --- State ----------------------------------------------------------------------------------------------------
-    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, mesh)
+    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
     peak = flops.peak_flops(_device_kind(mesh), _stored_as(compute), _multiply(compute))
     _describe(config, corpus, tokenizer, mesh, compute, held)
 
@@ -78,13 +78,12 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
     meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0}
     if good is not None:
-        params, opt, meta = checkpoint.restore(
-            folder / "checkpoints", good, state.shapes_of(held.params, mesh), state.shapes_of(held.opt, mesh)
-        )
+        like = state.shapes_of(parts.layout, parts.optimizer)
+        params, opt, meta = checkpoint.restore(folder / "checkpoints", good, like.params, like.opt)
         held = state.TrainState(step=jax.device_put(np.int32(good), sharding.replicated(mesh)), params=params, opt=opt)
         print(f"pretrain: going on from step {good} of {folder}")
     elif given is not None:
-        held = dataclasses.replace(held, params=_warm(held.params, given, init, mesh))
+        held = dataclasses.replace(held, params=_warm(held.params, given, init))
     start = good or 0
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
@@ -170,10 +169,11 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         "compute": compute,
         "time_shares": {name: round(share, 4) for name, share in clock.shares().items()},
     }
+    params = jax.device_get(sharding.whole(held.params, mesh))
     if not processes.is_first():
         return {}
     workdir.write_json(folder / "summary.json", summary)
-    trained = Trained(config, jax.device_get(held.params), tokenizer, parts.model.apply)
+    trained = Trained(config, params, tokenizer, parts.model.apply)
     workdir.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
     return summary
 
@@ -183,7 +183,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
 
 def _mesh(config: Pretrain) -> jax.sharding.Mesh:
     try:
-        return sharding.make_mesh(config.run.devices)
+        return sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     except ValueError as error:
         raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
 
@@ -211,6 +211,7 @@ def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
     print(
         f"pretrain: {state.count_parameters(held.params):,} parameters, {mesh.size} x {_device_kind(mesh)}, products "
         f"in {compute}, about {memory['total'] / 2**20:,.0f} MiB a device\n"
+        f"pretrain: {_state_said(mesh, held)}\n"
         f"pretrain: {config.run.steps:,} steps of {config.data.batch_rows} rows of {config.data.length} tokens; "
         f"an epoch is {steps_an_epoch:,.1f} steps"
     )
@@ -224,6 +225,16 @@ def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
         f"pretrain: pairs ({config.data.pair_task}): labels {shares}; windows without a pair "
         f"{found['weight_zero_share']:.3f}" + (f"; a rule that reads only the edges scores {rule:.3f}" if rule else "")
     )
+
+
+def _state_said(mesh: jax.sharding.Mesh, held: state.TrainState) -> str:
+    """How much of the parameters, and of what the optimiser remembers, a device holds."""
+    parts = {"parameters": held.params, "the optimiser's memory": held.opt}
+    said = []
+    for name, tree in parts.items():
+        whole = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+        said.append(f"{sharding.bytes_a_device(tree) / 2**20:,.1f} of {whole / 2**20:,.1f} MiB of {name}")
+    return f"mesh {sharding.said(mesh)}; a device holds {' and '.join(said)}"
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
@@ -258,11 +269,11 @@ def _given_weights(init: str, config: Pretrain, shapes: Any) -> Any:
     return params
 
 
-def _warm(fresh: Any, given: Any, init: str, mesh: Any) -> Any:
+def _warm(fresh: Any, given: Any, init: str) -> Any:
     params, notes = warm_start.merge(fresh, given, init)
     for note in notes:
         print(note)
-    return jax.device_put(params, sharding.replicated(mesh))
+    return jax.device_put(params, jax.tree.map(lambda leaf: leaf.sharding, fresh))
 
 
 # --- Speed -----------------------------------------------------------------------------------------------------------

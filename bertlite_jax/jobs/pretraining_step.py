@@ -13,7 +13,7 @@ import optax
 from bertlite_jax.config import Pretrain
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.precision import Compute
-from bertlite_jax.train import objective, optim
+from bertlite_jax.train import objective, optim, sharding
 from bertlite_jax.train.state import TrainState
 from bertlite_jax.train.step import Batch, make_step
 
@@ -27,8 +27,8 @@ class Pretraining(NamedTuple):
     model: PretrainingModel
     init_params: Callable[[jax.Array], Any]
     """Draws the parameters with a key."""
-    shapes: Any
-    """Of the parameters."""
+    layout: sharding.Layout
+    """Of the parameters over the devices."""
     optimizer: optax.GradientTransformation
     step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     """As `train.step.make_step` gives it."""
@@ -48,18 +48,19 @@ def make_pretraining(
     model = PretrainingModel(config.model, compute)
     init_params = functools.partial(_init, model)
     shapes = jax.eval_shape(init_params, jax.random.key(0))
+    layout = sharding.layout(shapes, mesh, config.run.zero1)
     optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
     step = make_step(
         prepare=objective.make_prepare(config, special_ids),
         loss=objective.make_loss(model.apply, config),
         optimizer=optimizer,
         learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
-        mesh=mesh,
+        layout=layout,
         micro_batches=config.optim.micro_batches,
         seed=config.run.seed,
         unroll=config.model.unroll,
     )
-    return Pretraining(model, init_params, shapes, optimizer, step)
+    return Pretraining(model, init_params, layout, optimizer, step)
 
 
 def _init(model: PretrainingModel, key: jax.Array) -> Any:

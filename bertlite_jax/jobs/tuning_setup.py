@@ -94,6 +94,11 @@ def announcement(setup: Setup, params: Any) -> str:
     )
 
 
+def layout_of(setup: Setup) -> sharding.Layout:
+    """Every device holds all parameters."""
+    return sharding.layout(jax.eval_shape(init_params(setup), jax.random.key(0)), setup.mesh)
+
+
 def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
     """The optimiser, with what the recipe puts behind it, and one update as one jitted call."""
     config, steps = setup.start.config, setup.steps
@@ -112,7 +117,7 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
         loss=_loss(setup),
         optimizer=optimizer,
         learning_rate=schedules.schedule(settled, steps, batch),
-        mesh=setup.mesh,
+        layout=layout_of(setup),
         micro_batches=config.optim.micro_batches,
         seed=config.run.seed,
         unroll=config.model.unroll,

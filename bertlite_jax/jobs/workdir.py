@@ -48,6 +48,9 @@ FREE_TO_CHANGE = frozenset(
     {
         "data.read_threads",
         "run.devices",
+        "run.fsdp",
+        "run.tensor",
+        "run.zero1",
         "run.distributed",
         "run.log_every",
         "run.eval_every",

@@ -55,7 +55,8 @@ def attention(
     Args:
       q_BLHK, k_BLHK, v_BLHK: [B, L, H, K]; scores are divided by the square root of K here.
       mask: [B, L, L] bool, what `segment_mask` made of the rows; rows of padding give something finite.
-      impl: `Model.attention`.
+      impl: `Model.attention`. Where heads are split by XLA's partitioner it is `xla` in any case: the partitioner
+        knows how to split a product, and no loop and no kernel.
       compute: mode of the products; the softmax is float32 in all.
       dropout_keys: [B] typed keys, one a row, or None for no dropout.
       dropout_rate: probability of dropping an attention weight.
@@ -69,7 +70,7 @@ def attention(
     dropping = dropout_keys is not None and dropout_rate > 0
     rate = dropout_rate if dropping else 0.0
     seeds = dropout.seeds_of(dropout_keys) if dropping and dropout_keys is not None else None
-    chosen = choose(impl, platform, compute, dropping)
+    chosen = "einsum" if precision.partitioned() else choose(impl, platform, compute, dropping)
     if chosen == "cudnn":
         q_BLHK, k_BLHK, v_BLHK = (x.astype(jnp.bfloat16) for x in (q_BLHK, k_BLHK, v_BLHK))
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.precision import Compute, partitioned
 
 Array = jax.Array
 
@@ -67,6 +67,9 @@ def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
 def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> tuple[Array, Array, Array]:
     """Queries, keys and values in one product; the three kernels stay separate parameters.
 
+    Where the partitioner splits kernels along their outputs there are three products: joined kernels would have to be
+    dealt out anew.
+
     Args:
       x: [..., D].
       params: {query, key, value}, each {kernel [D, D], bias [D]}.
@@ -75,6 +78,9 @@ def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -
       Three arrays [..., D].
     """
     parts = [params[name] for name in ("query", "key", "value")]
+    if partitioned():
+        q, k, v = (dense(x, part, compute) for part in parts)
+        return q, k, v
     joined = {name: jnp.concatenate([part[name] for part in parts], axis=-1) for name in ("kernel", "bias")}
     q, k, v = jnp.split(dense(x, joined, compute), 3, axis=-1)
     return q, k, v

@@ -96,3 +96,9 @@ def trial() -> str:
 
 
 _TRIAL_LAYERS = ("query", "key", "value", "output")
+
+
+def partitioned() -> bool:
+    """Whether XLA's partitioner splits the computation that is being traced along some axis of the mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return any(mesh.shape[axis] > 1 for axis in mesh.auto_axes)

@@ -7,6 +7,7 @@ optimiser do not); training is three times the forward pass, and what rematerial
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -194,9 +195,10 @@ def step_memory_bytes(
 ) -> dict[str, int]:
     """Bytes that a training step needs on one device of `devices`; rough, within a sixth of XLA's count in float32.
 
-    Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, all
-    replicated; what the backward pass keeps of one micro-batch; and the logits [rows, K, V] with their gradient in
-    float32. Not counted: the batch and the copies that the compiler chooses to make.
+    Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, as
+    `run.fsdp`, `run.tensor` and `run.zero1` split them; the whole parameters that `fsdp` puts together for a step; what
+    the backward pass keeps of one micro-batch; and the logits [rows, K, V] with their gradient in float32. Not counted:
+    the batch and the copies that the compiler chooses to make.
 
     Args:
       compute: "float32" or "bfloat16" where "auto" has been resolved; "" takes the config's, and "auto" as float32.
@@ -206,17 +208,21 @@ def step_memory_bytes(
     Returns:
       `parameters`, `gradients`, `optimiser`, `activations`, `logits`, `total`.
     """
-    data, optim = config.data, config.optim
-    weights = 4 * parameters(config.model)["total"]
-    rows = -(-data.batch_rows // (devices * optim.micro_batches))
+    data, optim, run = config.data, config.optim, config.run
+    weights = 4 * parameters(config.model)["total"] // run.tensor
+    copies = devices // (run.tensor * run.fsdp) if run.zero1 else 1
+    rows = -(-data.batch_rows * run.tensor // (devices * optim.micro_batches))
+    part = dataclasses.replace(
+        config.model, num_heads=config.model.num_heads // run.tensor, ffn_size=config.model.ffn_size // run.tensor
+    )
     width = 2 if (compute or config.model.compute) == "bfloat16" else 4
     K = settings.predictions_per_row(config)
     memory = {
-        "parameters": weights,
+        "parameters": weights // run.fsdp + (weights if run.fsdp > 1 else 0),
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
-        "optimiser": 2 * weights,
-        "activations": rows * data.length * _kept_bytes_per_token(config.model, data.length if scores else 0, width),
-        "logits": 2 * rows * K * config.model.padded_vocab * 4,
+        "optimiser": 2 * weights // (run.fsdp * copies),
+        "activations": rows * data.length * _kept_bytes_per_token(part, data.length if scores else 0, width),
+        "logits": 2 * rows * K * config.model.padded_vocab // run.tensor * 4,
     }
     return memory | {"total": sum(memory.values())}
 

@@ -1,12 +1,24 @@
 """Devices, and what each of them holds. The only file that names mesh axes.
 
-Parameters and optimiser state lie on every device; the rows of a batch are split over the axis `data`.
+The mesh is (data, fsdp, model). The rows of a batch are split over `data` and `fsdp` together. Each parameter, and what
+the optimiser remembers of it, is split by these rules and else lies on every device:
+
+  replicated  nothing is split.
+  zero1       what the optimiser remembers is split over `data`, too.
+  fsdp        parameters and all that belongs to them are split over `fsdp`.
+  tensor      attention heads, the feed-forward layer and the vocabulary are split over `model`.
+
+They can be combined. Parameters that `fsdp` splits are put together once a step, before the first micro-batch, and
+gradients are summed once a step, after the last one, whatever the number of layers. Source of the modes: Rajbhandari et
+al. 2020 (arXiv 1910.02054), stages 1 and 3 but for the gathering of one layer at a time, which compact models do not
+need; Shoeybi et al. 2019 (arXiv 1909.08053).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,23 +26,68 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-DATA = "data"
+DATA, FSDP, MODEL = "data", "fsdp", "model"
+ROWS = (DATA, FSDP)
+"""Each device along these axes has rows of its own."""
+
+SMALLEST = 1024
+"""Arrays with fewer numbers are not split over `data` or `fsdp`: a message costs more than they do."""
+
+_LAST = frozenset({"query", "key", "value", "up"})
+"""Layers whose outputs are split over `model`."""
+_FIRST = frozenset({"output", "down"})
+"""Layers whose inputs are split over `model`; their outputs are summed."""
 
 
-def make_mesh(local_devices: int = 0) -> Mesh:
-    """A one-axis mesh over `local_devices` devices of each process; 0: all of them.
+# --- Devices -----------------------------------------------------------------------------------------------------
+
+
+def make_mesh(local_devices: int = 0, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """A mesh over `local_devices` devices of each process; 0: all of them.
+
+    Args:
+      local_devices: used of each process.
+      fsdp, tensor: sizes of the axes `fsdp` and `model`; `data` gets what is left. One group along `model` lies in one
+        process, since all its devices read the same rows.
 
     Raises:
-      ValueError: a process has fewer devices.
+      ValueError: a process has fewer devices, or they do not divide.
     """
-    chosen = jax.devices()
-    if local_devices:
-        of_processes = [jax.local_devices(process) for process in range(jax.process_count())]
-        fewest = min(map(len, of_processes))
-        if local_devices > fewest:
-            raise ValueError(f"{local_devices} devices wanted, {fewest} exist")
-        chosen = [device for devices in of_processes for device in devices[:local_devices]]
-    return jax.make_mesh((len(chosen),), (DATA,), axis_types=(AxisType.Auto,), devices=chosen)
+    of_processes = [jax.local_devices(process) for process in range(jax.process_count())]
+    fewest = min(map(len, of_processes))
+    if local_devices > fewest:
+        raise ValueError(f"{local_devices} devices wanted, {fewest} exist")
+    chosen = [device for devices in of_processes for device in devices[: local_devices or None]]
+    if (len(chosen) // len(of_processes)) % tensor:
+        raise ValueError(f"run.tensor = {tensor} must divide the {len(chosen) // len(of_processes)} of a process")
+    return mesh_over(chosen, fsdp, tensor)
+
+
+def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """A mesh over given devices, which need not be this machine's; those of a slice lie together.
+
+    Raises:
+      ValueError: `fsdp` times `tensor` does not divide the devices of a slice.
+    """
+    slices = {getattr(device, "slice_index", None) for device in devices}
+    each = len(devices) // len(slices)
+    if each % (fsdp * tensor):
+        raise ValueError(f"run.fsdp = {fsdp} times run.tensor = {tensor} must divide {each} devices")
+    shape, kinds = (each // (fsdp * tensor), fsdp, tensor), (AxisType.Auto,) * 3
+    if len(slices) == 1:
+        return jax.make_mesh(shape, (DATA, FSDP, MODEL), axis_types=kinds, devices=devices)
+    order = mesh_utils.create_hybrid_device_mesh(shape, (len(slices), 1, 1), devices)
+    return Mesh(order, (DATA, FSDP, MODEL), axis_types=kinds)
+
+
+def said(mesh: Mesh) -> str:
+    """`data 4, fsdp 2, model 1`."""
+    return ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+
+
+def row_parts(mesh: Mesh) -> int:
+    """In how many parts the rows of a batch are split."""
+    return mesh.shape[DATA] * mesh.shape[FSDP]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -39,8 +96,8 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def by_rows(mesh: Mesh) -> NamedSharding:
-    """The leading axis is split over all devices."""
-    return NamedSharding(mesh, P(DATA))
+    """The leading axis is split over all devices but those of one group along `model`."""
+    return NamedSharding(mesh, P(ROWS))
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -49,28 +106,171 @@ def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Arra
     return {name: jax.make_array_from_process_local_data(rows, array) for name, array in batch.items()}
 
 
+def whole(tree: Any, mesh: Mesh) -> Any:
+    """The arrays of a tree, wherever their parts lie, on every device. All processes call it together."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+
+
+# --- What lies where -----------------------------------------------------------------------------------------------
+
+
+class Layout(NamedTuple):
+    """How the parameters are split; all trees have their structure, the latter two with a `PartitionSpec` for each."""
+
+    mesh: Mesh
+    shapes: Any
+    """Of the parameters."""
+    params: Any
+    moments: Any
+    """Of what the optimiser remembers of a parameter, and of its gradient when all have been added."""
+
+
+def layout(shapes: Any, mesh: Mesh, zero1: bool = False) -> Layout:
+    """The layout of parameters of these shapes.
+
+    Args:
+      shapes: tree of parameters or their shapes, by name.
+      mesh: the devices.
+      zero1: split over `data` what the optimiser remembers.
+    """
+
+    def split(path: tuple[Any, ...], leaf: Any) -> P:
+        axes = _tensor_axes(_name(path), len(leaf.shape)) if mesh.shape[MODEL] > 1 else [None] * len(leaf.shape)
+        return _and_over(FSDP, P(*axes), leaf.shape, mesh)
+
+    params = jax.tree_util.tree_map_with_path(split, shapes)
+    moments = params
+    if zero1:
+        moments = jax.tree.map(lambda leaf, spec: _and_over(DATA, spec, leaf.shape, mesh), shapes, params)
+    return Layout(mesh, shapes, params, moments)
+
+
+def places(specs: Any, mesh: Mesh) -> Any:
+    """`NamedSharding`s for a tree of `PartitionSpec`s."""
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda spec: isinstance(spec, P))
+
+
+def places_of_optimizer(opt: Any, layout: Layout) -> Any:
+    """`NamedSharding`s for an optimiser's state: its trees of moments are split like gradients, the rest is whole.
+
+    A moment is known by the end of its name, which is that of its parameter.
+    """
+    specs = jax.tree_util.tree_leaves_with_path(layout.moments, is_leaf=_is_spec)
+    by_name = {_name(path): spec for path, spec in specs}
+
+    def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+        parts = _name(path).split("/")
+        found = (by_name.get("/".join(parts[start:])) for start in range(len(parts)))
+        spec = next((spec for spec in found if spec is not None), P())
+        return NamedSharding(layout.mesh, spec if len(spec) <= len(leaf.shape) else P())
+
+    return jax.tree_util.tree_map_with_path(place, opt)
+
+
+def bytes_a_device(tree: Any) -> int:
+    """Of arrays that have been placed: what one device holds of them."""
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _tensor_axes(name: str, rank: int) -> list[str | None]:
+    """The axis over which a parameter is split for `model`, if any."""
+    axes: list[str | None] = [None] * rank
+    *parents, layer, leaf = ["", *name.split("/")]
+    if name in ("embeddings/word/embedding", "mlm/bias"):
+        axes[0] = MODEL
+    elif parents[1:2] == ["layers"] and layer in _LAST:
+        axes[-1] = MODEL
+    elif parents[1:2] == ["layers"] and layer in _FIRST and leaf == "kernel":
+        axes[-2] = MODEL
+    return axes
+
+
+def _and_over(axis: str, spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """The spec, with the longest dimension that is whole and divides split over `axis`; unchanged where none does."""
+    size = mesh.shape[axis]
+    fitting = [(-length, place) for place, length in enumerate(shape) if spec[place] is None and length % size == 0]
+    if size == 1 or not fitting or math.prod(shape) < SMALLEST:
+        return spec
+    longest = min(fitting)[1]
+    return P(*(axis if place == longest else part for place, part in enumerate(spec)))
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _is_spec(value: Any) -> bool:
+    return isinstance(value, P)
+
+
+# --- Inside a step ---------------------------------------------------------------------------------------------------
+
+
+def on_rows(function: Callable[..., Any], layout: Layout) -> Any:
+    """`function((params, more), rows) -> (gradients, sums)`, computed by each device on its rows.
+
+    It is given its parts of the parameters, and returns its parts of the gradients and what is the same everywhere.
+    The axis `model` stays with XLA's partitioner: its groups compute one function together.
+    """
+    by_hand = {DATA, FSDP} if layout.mesh.shape[MODEL] > 1 else {DATA, FSDP, MODEL}
+    params, moments = (_by_hand(specs) for specs in (layout.params, layout.moments))
+    return jax.shard_map(
+        function,
+        mesh=layout.mesh,
+        in_specs=((params, P()), P(ROWS)),
+        out_specs=(moments, P()),
+        axis_names=by_hand,
+    )
+
+
 def vary(tree: Any) -> Any:
-    """Inside `shard_map`: marks replicated values as each device's own.
+    """Inside `on_rows`: marks values that are the same everywhere as each device's own.
 
     Without it the transpose of every use adds an all-reduce where the use stands, in a loop once an iteration.
     """
-    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, (DATA,), to="varying"), tree)
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, ROWS, to="varying"), tree)
+
+
+def gather(params: Any, layout: Layout) -> Any:
+    """Inside `on_rows`: whole parameters from the parts along `fsdp`, each device's own from there on."""
+
+    def put_together(leaf: jax.Array, spec: P) -> jax.Array:
+        if FSDP not in spec:
+            return vary(leaf)
+        leaf = jax.lax.all_gather(leaf, FSDP, axis=spec.index(FSDP), tiled=True)
+        return jax.lax.pcast(leaf, DATA, to="varying")
+
+    return jax.tree.map(put_together, params, layout.params)
 
 
 def sum_over_devices(tree: Any) -> Any:
-    """Inside `shard_map`: the sum over all devices of the data axis."""
-    return jax.lax.psum(tree, DATA)
+    """Inside `on_rows`: the sum over all parts of the rows, on every device."""
+    return jax.lax.psum(tree, ROWS)
 
 
-def on_rows(function: Any, mesh: Mesh) -> Any:
-    """`function(replicated, rows)` computed by each device on its rows; what it returns must be reduced already."""
-    return jax.shard_map(function, mesh=mesh, in_specs=(P(), P(DATA)), out_specs=P())
+def sum_gradients(sums: Any, grads: Any, layout: Layout) -> tuple[Any, Any]:
+    """Inside `on_rows`: both summed over all parts of the rows; of gradients each device gets its part of the layout.
+
+    What lies on every device is added in one all-reduce. The rest is added and split in one go (reduce-scatter) along
+    the axes that split it, `fsdp` first, and the parts are then added along the others.
+    """
+    specs = jax.tree.leaves(layout.moments, is_leaf=_is_spec)
+    leaves, structure = jax.tree.flatten(grads)
+    split = [[axis for axis in (FSDP, DATA) if axis in spec] for spec in specs]
+    for place, (spec, axes) in enumerate(zip(specs, split)):
+        for axis in axes:
+            leaves[place] = jax.lax.psum_scatter(leaves[place], axis, scatter_dimension=spec.index(axis), tiled=True)
+    for along in ([], [FSDP], [DATA]):
+        some = [place for place, axes in enumerate(split) if axes == along]
+        rest = tuple(axis for axis in ROWS if axis not in along)
+        held = ([leaves[place] for place in some], {} if along else sums)
+        added, together = jax.lax.psum(held, rest)
+        sums = sums if along else together
+        for place, leaf in zip(some, added):
+            leaves[place] = leaf
+    return sums, jax.tree.unflatten(structure, leaves)
 
 
-def mesh_over(devices: list[Any]) -> Mesh:
-    """A one-axis mesh over given devices, which need not be this machine's; those of a slice lie together."""
-    slices = {getattr(device, "slice_index", None) for device in devices}
-    if len(slices) == 1:
-        return jax.make_mesh((len(devices),), (DATA,), axis_types=(AxisType.Auto,), devices=devices)
-    order = mesh_utils.create_hybrid_device_mesh((len(devices) // len(slices),), (len(slices),), devices)
-    return Mesh(order, (DATA,), axis_types=(AxisType.Auto,))
+def _by_hand(specs: Any) -> Any:
+    """The specs without the axis `model`."""
+    return jax.tree.map(lambda spec: P(*(None if axis == MODEL else axis for axis in spec)), specs, is_leaf=_is_spec)

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import Mesh
 
 from bertlite_jax.train import sharding
 
@@ -29,7 +28,7 @@ class TrainState:
 
 
 def init_state(
-    init: Callable[[Array], Any], optimizer: optax.GradientTransformation, seed: int, mesh: Mesh
+    init: Callable[[Array], Any], optimizer: optax.GradientTransformation, seed: int, layout: sharding.Layout
 ) -> TrainState:
     """Fresh weights and optimiser state, made on the devices that will hold them.
 
@@ -37,20 +36,29 @@ def init_state(
       init: `init(key) -> params`.
       optimizer: whose state is made for these parameters.
       seed: of the weights. The same weights come out on any number of devices.
-      mesh: where the state lives.
+      layout: where the state lives.
     """
 
     def make(key: Array) -> TrainState:
         params = init(key)
         return TrainState(step=jnp.int32(0), params=params, opt=optimizer.init(params))
 
-    return jax.jit(make, out_shardings=sharding.replicated(mesh))(jax.random.key(seed))
+    return jax.jit(make, out_shardings=places_of(layout, optimizer))(jax.random.key(seed))
 
 
-def shapes_of(tree: Any, mesh: Mesh) -> Any:
-    """The tree's shapes, dtypes and places, for restoring a checkpoint into."""
-    place = sharding.replicated(mesh)
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
+def places_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) -> TrainState:
+    """Where everything lies: a `NamedSharding` in the place of each array."""
+    opt = sharding.places_of_optimizer(jax.eval_shape(optimizer.init, layout.shapes), layout)
+    step: Any = sharding.replicated(layout.mesh)
+    return TrainState(step=step, params=sharding.places(layout.params, layout.mesh), opt=opt)
+
+
+def shapes_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes, dtypes and places of a state, for restoring a checkpoint into and for compiling."""
+    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
+    held = TrainState(step=step, params=layout.shapes, opt=jax.eval_shape(optimizer.init, layout.shapes))
+    placed = places_of(layout, optimizer)
+    return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), held, placed)
 
 
 def count_parameters(params: Any) -> int:

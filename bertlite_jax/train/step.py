@@ -9,10 +9,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jax.sharding import Mesh
 
 from bertlite_jax.train import sharding
-from bertlite_jax.train.state import TrainState
+from bertlite_jax.train.state import TrainState, places_of
 
 Batch = dict[str, Array]
 Prepare = Callable[[Array, Batch], tuple[Batch, dict[str, Array]]]
@@ -36,7 +35,7 @@ def make_step(
     loss: Loss,
     optimizer: optax.GradientTransformation,
     learning_rate: Callable[[Array], Array],
-    mesh: Mesh,
+    layout: sharding.Layout,
     micro_batches: int,
     seed: int,
     unroll: bool = False,
@@ -45,13 +44,13 @@ def make_step(
 
     Losses are sums over the global batch divided by global weights, whatever the number of devices or micro-batches:
     the weights follow from the batch, so they are summed before the first forward pass. Gradients are summed over
-    micro-batches on each device and over devices once.
+    micro-batches on each device and over devices once; parameters that are split are put together once.
 
     Args:
       prepare, loss: see `Prepare` and `Loss`. Both see one device's rows.
       optimizer: turns gradients into updates.
       learning_rate: only reported; the optimiser has its own.
-      mesh: devices that share the rows.
+      layout: of the parameters over the devices.
       micro_batches: A; each device's rows are computed in A parts.
       seed: of masks and dropout.
       unroll: write the micro-batches out instead of scanning.
@@ -61,13 +60,15 @@ def make_step(
       `learning_rate`, and the global sums and weights by their names.
     """
 
+    by_part = sharding.places(layout.moments, layout.mesh)
+
     def gradients(held: tuple[Any, Array], batch: Batch) -> tuple[Any, dict[str, Array]]:
         params, step = held
         key = step_key(seed, step)
         batch, weights = prepare(key, batch)
         weights = sharding.sum_over_devices(weights)
         parts = jax.tree.map(lambda rows: rows.reshape(micro_batches, -1, *rows.shape[1:]), batch)
-        params = sharding.vary(params)
+        params = sharding.gather(params, layout)
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
         def micro_batch(totals: Any, rows: Batch) -> tuple[Any, None]:
@@ -78,18 +79,19 @@ def make_step(
         sums = {"loss": shapes[0][0], **shapes[0][1]}
         zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, shapes[1])))
         totals, _ = jax.lax.scan(micro_batch, zeros, parts, unroll=micro_batches if unroll else 1)
-        sums, grads = sharding.sum_over_devices(totals)
+        sums, grads = sharding.sum_gradients(totals[0], totals[1], layout)
         return grads, {**sums, **weights}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        grads, metrics = sharding.on_rows(gradients, mesh)((state.params, state.step), batch)
+        grads, metrics = sharding.on_rows(gradients, layout)((state.params, state.step), batch)
+        grads = jax.lax.with_sharding_constraint(grads, by_part)
         updates, opt = optimizer.update(grads, state.opt, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params = optax.apply_updates(state.params, jax.lax.with_sharding_constraint(updates, by_part))
         metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
         return TrainState(step=state.step + 1, params=params, opt=opt), metrics
 
-    place = sharding.replicated(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=(place, place))
+    out = places_of(layout, optimizer), sharding.replicated(layout.mesh)
+    return jax.jit(step, donate_argnums=0, out_shardings=out)
 
 
 def _first(rows: Array) -> Array:

@@ -126,6 +126,20 @@ def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trai
     np.testing.assert_allclose([losses_of(tmp_path / "run")[s] for s in wanted], list(wanted.values()), atol=1e-5)
 
 
+def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_path, capsys):
+    """Four steps on one device, four with everything split over eight, four on two: the losses of one device."""
+    model = dataclasses.replace(MODEL, vocab_multiple=4)
+    parts: list[dict] = [{"steps": 12}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}, {"devices": 2}]
+    job.pretrain(dataclasses.replace(small(prepared), model=model), str(tmp_path / "whole"))
+    folder = tmp_path / "run"
+    for stop, run in zip((4, 8, 12), parts):
+        with stopped_after(stop):
+            job.pretrain(dataclasses.replace(small(prepared, **run), model=model), str(folder))
+    wanted = losses_of(tmp_path / "whole")
+    np.testing.assert_allclose([losses_of(folder)[s] for s in wanted], list(wanted.values()), atol=1e-5)
+    assert "mesh data 1, fsdp 4, model 2; a device holds" in capsys.readouterr().out
+
+
 # --- Death and resurrection ------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain
+from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run
 from bertlite_jax.report import flops
 
 BASE = Model()
@@ -327,6 +327,24 @@ def test_micro_batches_and_devices_divide_the_activations():
     parts = flops.step_memory_bytes(Pretrain(data=Data(batch_rows=64), optim=Optim(micro_batches=4)), devices=2)
     assert whole["activations"] == 8 * parts["activations"]
     assert parts["gradients"] == 2 * parts["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("run", "parameters", "optimiser"),
+    [
+        (Run(zero1=True), 4, 8 / 8),
+        (Run(fsdp=8), 4 / 8 + 4, 8 / 8),  # Put together for the step.
+        (Run(tensor=2), 4 / 2, 8 / 2),
+        (Run(fsdp=2, tensor=2, zero1=True), 4 / 4 + 4 / 2, 8 / 8),
+    ],
+)
+def test_what_is_split_over_eight_devices_takes_its_share(run: Run, parameters: float, optimiser: float):
+    """Bytes a parameter on one device; rows are split among all devices but those that tensor takes."""
+    whole = flops.step_memory_bytes(Pretrain(data=Data(batch_rows=64)))
+    memory = flops.step_memory_bytes(Pretrain(data=Data(batch_rows=64), run=run), devices=8)
+    assert memory["parameters"] == pytest.approx(parameters * 11_813_810, rel=1e-6)
+    assert memory["optimiser"] == pytest.approx(optimiser * 11_813_810, rel=1e-6)
+    assert memory["logits"] == whole["logits"] / 8
 
 
 @pytest.mark.parametrize("changes", [{}, {"remat": "dots"}])

@@ -290,12 +290,13 @@ def test_each_window_reads_its_own_domains_encoder(params):
 
 def stepped(params, batch: dict, learn: Learn, devices: int, micro_batches: int = 1, slots=(0, 0), private=None):
     mesh = sharding.make_mesh(devices)
+    layout = sharding.layout(params, mesh)
     settings = Optim(name="adamw", learning_rate=1e-3, warmup_steps=0, micro_batches=micro_batches)
     optimizer = optim.make_optimizer(settings, 10, 16, params)
-    held = state.init_state(lambda key: params, optimizer, 0, mesh)
+    held = state.init_state(lambda key: params, optimizer, 0, layout)
     loss = few_labels.make_loss(TASK.apply, HEAD, MODEL, learn, slots, private)
     rate = schedules.schedule(settings, 10, 16)
-    step = make_step(few_labels.make_prepare(), loss, optimizer, rate, mesh, micro_batches, seed=0)
+    step = make_step(few_labels.make_prepare(), loss, optimizer, rate, layout, micro_batches, seed=0)
     found = []
     for _ in range(2):
         held, metrics = step(held, sharding.put_batch(batch, mesh))

@@ -129,15 +129,16 @@ def test_a_window_is_right_where_start_and_end_are():
 def trained(head: Head, devices: int, pack: bool, micro_batches: int):
     model, params = made(head)
     mesh = sharding.make_mesh(devices)
+    layout = sharding.layout(params, mesh)
     settings = Optim(name="adamw", learning_rate=1e-3, warmup_steps=0, micro_batches=micro_batches)
     optimizer = optim.make_optimizer(settings, 10, 8, params)
-    held = state.init_state(lambda key: params, optimizer, 0, mesh)
+    held = state.init_state(lambda key: params, optimizer, 0, layout)
     step = make_step(
         prepare=task_loss.make_prepare(),
         loss=span_loss.make_loss(model.apply, head, MODEL),
         optimizer=optimizer,
         learning_rate=schedules.schedule(settings, 10, 8),
-        mesh=mesh,
+        layout=layout,
         micro_batches=micro_batches,
         seed=0,
     )

@@ -1,6 +1,7 @@
 """One update is the same on any number of devices and micro-batches, and reduces its gradient once."""
 
 import dataclasses
+import math
 import re
 
 import jax
@@ -10,6 +11,7 @@ import pytest
 from bertlite_jax import config as settings
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
 from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.report import hlo_cost
 from bertlite_jax.train import objective, optim, sharding, state
 from bertlite_jax.train.step import make_step
 
@@ -57,7 +59,7 @@ def batch_at(step: int) -> dict[str, np.ndarray]:
 
 
 def make(config: Pretrain, devices: int):
-    mesh = sharding.make_mesh(devices)
+    mesh = sharding.make_mesh(devices, config.run.fsdp, config.run.tensor)
     model = PretrainingModel(config.model)
     ids = np.zeros((1, 8), np.int32)
 
@@ -66,13 +68,14 @@ def make(config: Pretrain, devices: int):
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     optimizer = optim.make_optimizer(config.optim, config.run.steps, ROWS, shapes)
-    held = state.init_state(init, optimizer, 0, mesh)
+    layout = sharding.layout(shapes, mesh, config.run.zero1)
+    held = state.init_state(init, optimizer, 0, layout)
     step = make_step(
         objective.make_prepare(config, SPECIAL),
         objective.make_loss(model.apply, config),
         optimizer,
         optim.schedule(config.optim, config.run.steps, ROWS),
-        mesh,
+        layout,
         config.optim.micro_batches,
         seed=3,
         unroll=config.model.unroll,
@@ -155,6 +158,92 @@ def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     parameters = 4 * state.count_parameters(held.params)
     assert {computation for computation, _ in found} == {"ENTRY"}
     assert parameters <= sum(size for _, size in found) <= parameters + 4 * 32
+
+
+# --- What lies where -------------------------------------------------------------------------------------------------
+
+MODES = {
+    "zero1": {"zero1": True},
+    "fsdp": {"fsdp": 8},
+    "tensor": {"tensor": 2},
+    "fsdp and zero1": {"fsdp": 2, "zero1": True},
+    "tensor and zero1": {"tensor": 2, "zero1": True},
+    "fsdp and tensor": {"fsdp": 4, "tensor": 2},
+    "all three": {"fsdp": 2, "tensor": 2, "zero1": True},
+}
+
+
+def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
+    """Of a model whose vocabulary is padded from 97 pieces to 104 rows, so that it divides."""
+    config = with_micro_batches(micro_batches, vocab_multiple=8, **model)
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, **MODES[mode]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: str):
+    """Twenty steps of LAMB with dropout, whose trust ratios and global norm need sums over all parts."""
+    np.testing.assert_allclose(losses(in_mode(mode), 8), on_one_device, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mode", "share"), [("fsdp", "none"), ("tensor", "none"), ("all three", "ffn")])
+def test_modes_agree_with_layers_of_their_own_and_micro_batches(mode: str, share: str):
+    whole = losses(with_micro_batches(2, vocab_multiple=8, share=share), 1)
+    np.testing.assert_allclose(losses(in_mode(mode, 2, share=share), 8), whole, atol=1e-5)
+
+
+def bytes_held(mode: str) -> tuple[int, int]:
+    """By one device: of parameters, and of what the optimiser remembers but for its count of updates."""
+    held = make(in_mode(mode), 8)[1]
+    counts = [leaf for leaf in jax.tree.leaves(held.opt) if leaf.ndim == 0]
+    return sharding.bytes_a_device(held.params), sharding.bytes_a_device(held.opt) - 4 * len(counts)
+
+
+def test_what_a_device_holds_falls_as_the_layout_says():
+    """With 8 devices an eighth of every array of at least 1,024 numbers; the others are whole."""
+    leaves = jax.tree.leaves(make(in_mode("zero1"), 8)[1].params)
+    whole = 4 * sum(leaf.size for leaf in leaves)
+    eighth = 4 * sum(leaf.size // 8 if leaf.size >= 1024 else leaf.size for leaf in leaves)
+    assert eighth < 0.35 * whole
+    assert bytes_held("zero1") == (whole, 2 * eighth)
+    assert bytes_held("fsdp") == (eighth, 2 * eighth)
+
+
+def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():
+    leaves = jax.tree_util.tree_leaves_with_path(make(in_mode("tensor"), 8)[1].params)
+    halves = {"embeddings/word/embedding", "mlm/bias"}
+    outputs = ("ffn/up", "attention/query", "attention/key", "attention/value")
+    halves |= {f"layers/{layer}/{leaf}" for layer in outputs for leaf in ("kernel", "bias")}
+    halves |= {"layers/ffn/down/kernel", "layers/attention/output/kernel"}
+    for path, leaf in leaves:
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        part = math.prod(leaf.sharding.shard_shape(leaf.shape))
+        assert part * (2 if name in halves else 1) == leaf.size, name
+
+
+def test_of_tensor_only_sums_cross_devices():
+    """Nothing that is split is ever put together: no head, no table, no kernel."""
+    step, held, mesh = make(in_mode("tensor"), 8)
+    found = hlo_cost.cost(step.lower(held, sharding.put_batch(batch_at(0), mesh)).compile().as_text()).collectives
+    assert {collective.kind for collective in found} == {"all-reduce"}
+    # Two sums of [rows, L, D] a layer forward; backward one of the feed-forward layer and three of q, k and v.
+    of_layers = CONFIG.model.num_layers * 6 * (ROWS // 4) * LENGTH * CONFIG.model.hidden_size * 4
+    assert sum(collective.bytes for collective in found if collective.group == 2) >= of_layers
+
+
+@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("mode", ["zero1", "fsdp"])
+def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batches: int):
+    """Every large gradient is added and split in one go, and comes back once as parameters; nothing is in a loop."""
+    step, held, mesh = make(in_mode(mode, micro_batches), 8)
+    text = step.lower(held, sharding.put_batch(batch_at(0), mesh)).compile().as_text()
+    large = 4 * sum(leaf.size for leaf in jax.tree.leaves(held.params) if leaf.size >= 1024)
+    small = 4 * state.count_parameters(held.params) - large
+    moved = {kind: 0 for kind in ("all-gather", "reduce-scatter", "all-reduce")}
+    for collective in hlo_cost.cost(text).collectives:
+        moved[collective.kind] += collective.bytes
+    assert moved["all-gather"] == large
+    assert moved["reduce-scatter"] == large // 8
+    assert small <= moved["all-reduce"] <= small + 4 * 64
 
 
 def test_state_is_made_alike_on_any_mesh():

@@ -131,14 +131,15 @@ def updated(head: Head, devices: int, pack: bool, micro_batches: int = 1, steps:
     mesh = sharding.make_mesh(devices)
     settings = Optim(name="adamw", learning_rate=1e-3, warmup_steps=0, micro_batches=micro_batches)
     params = drawn(model)
+    layout = sharding.layout(params, mesh)
     optimizer = optim.make_optimizer(settings, 10, 24, params)
-    held = state.init_state(lambda key: params, optimizer, 0, mesh)
+    held = state.init_state(lambda key: params, optimizer, 0, layout)
     step = make_step(
         task_loss.make_prepare(),
         task_loss.make_loss(model.apply, head, config),
         optimizer,
         schedules.schedule(settings, 10, 24),
-        mesh,
+        layout,
         micro_batches,
         seed=0,
     )
