@@ -1,4 +1,4 @@
-"""Two processes train one model: the run is that of one process, the first one writes, and all stop together."""
+"""Several processes train one model: the run is that of one process, the first one writes, and all end together."""
 
 import dataclasses
 import json
@@ -46,16 +46,19 @@ def lines_of(run: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def start(values: Pretrain, run: pathlib.Path, *extra: str) -> list[subprocess.Popen]:
-    """Two processes with two devices each."""
+def start(values: Pretrain, run: pathlib.Path, *extra: str, count: int = 2, devices: int = 2) -> list[subprocess.Popen]:
+    """So many processes with so many devices each; the environment alone says that they belong together."""
     file = run.parent / "config.py"
-    values = dataclasses.replace(values, run=dataclasses.replace(values.run, distributed=True))
     file.write_text(f"from bertlite_jax.config import *\nconfig = {values!r}\n")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     command = [sys.executable, "-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run), *extra]
-    names = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_NUM_CPU_DEVICES": "2"}
+    names = {
+        "JAX_COORDINATOR_ADDRESS": address,
+        "JAX_NUM_PROCESSES": str(count),
+        "JAX_NUM_CPU_DEVICES": str(devices),
+    }
     return [
         subprocess.Popen(
             command,
@@ -65,41 +68,76 @@ def start(values: Pretrain, run: pathlib.Path, *extra: str) -> list[subprocess.P
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(2)
+        for index in range(count)
     ]
 
 
-def ended(processes: list[subprocess.Popen]) -> list[tuple[str, str]]:
-    """(what we print, stderr) of each; all of them must have ended well."""
+def wait_for(lines: int, run: pathlib.Path, processes: list[subprocess.Popen]) -> None:
+    """Until so many lines are logged."""
+    deadline = time.monotonic() + 200
+    while len(lines_of(run)) < lines and time.monotonic() < deadline and processes[0].poll() is None:
+        time.sleep(0.01)
+
+
+def ended(processes: list[subprocess.Popen], codes: list[int]) -> list[tuple[str, str]]:
+    """(what we print, stderr) of each; checks the exit codes."""
     found = [process.communicate(timeout=300) for process in processes]
     # XLA's library for CPUs prints lines of its own.
     found = [("".join(x for x in out.splitlines(True) if not x.startswith("[Gloo]")), err) for out, err in found]
-    assert [process.returncode for process in processes] == [0, 0], found
+    assert [process.returncode for process in processes] == codes, found
     return found
 
 
-def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
-    """A SIGTERM to the second one saves and ends both; started again they give one process's losses and figures."""
-    job.pretrain(config(prepared, devices=1), str(tmp_path / "one"))
-    run = tmp_path / "two"
-    processes = start(config(prepared, devices=0), run)
-    deadline = time.monotonic() + 120
-    while len(lines_of(run)) < 3 and time.monotonic() < deadline and processes[0].poll() is None:
-        time.sleep(0.01)
-    processes[1].send_signal(signal.SIGTERM)
-    (spoken, _), (silent, _) = ended(processes)
-    assert "stopped by a signal after step" in spoken and silent == ""
-    step = int(spoken.split("after step ")[1].split(",")[0])
-    assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 40
-
-    (spoken, _), (silent, _) = ended(start(config(prepared, devices=0), run))
-    assert f"going on from step {step}" in spoken and silent == ""
-    ours, wanted = lines_of(run), lines_of(tmp_path / "one")
+def assert_same_run(ours: list[dict], wanted: list[dict]) -> None:
     assert [line["step"] for line in ours] == [line["step"] for line in wanted]
     for name in ("loss", "valid_mlm_loss", "unigram_entropy", "valid_pair_loss"):
         found, right = ([line[name] for line in lines if name in line] for lines in (ours, wanted))
         np.testing.assert_allclose(found, right, atol=1e-5)
+
+
+def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
+    """A SIGTERM to the second one saves and ends both; started again they give one process's losses and figures."""
+    job.pretrain(config(prepared, devices=4), str(tmp_path / "one"))
+    run = tmp_path / "two"
+    processes = start(config(prepared, devices=0), run)
+    wait_for(3, run, processes)
+    processes[1].send_signal(signal.SIGTERM)
+    (spoken, _), (silent, _) = ended(processes, [0, 0])
+    assert "stopped by a signal after step" in spoken and silent == ""
+    step = int(spoken.split("after step ")[1].split(",")[0])
+    assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 40
+
+    (spoken, _), (silent, _) = ended(start(config(prepared, devices=0), run), [0, 0])
+    assert f"going on from step {step}" in spoken and silent == ""
+    assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
     assert json.loads((run / "summary.json").read_text())["steps"] == 40
+
+
+def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prepared, tmp_path):
+    """Within a minute and with one line each; then the losses are those of one process with four devices.
+
+    What was logged after the checkpoint and before the kill comes again bit for bit.
+    """
+    job.pretrain(config(prepared, devices=4), str(tmp_path / "one"))
+    run = tmp_path / "four"
+    processes = start(config(prepared, devices=0), run, count=4, devices=1)
+    wait_for(25, run, processes)
+    processes[2].kill()
+    killed = time.monotonic()
+    said = ended(processes, [1, 1, -signal.SIGKILL, 1])
+    assert time.monotonic() - killed < 60
+    for number in (0, 1, 3):
+        assert said[number][1].startswith("process 2 of 4 has not been heard of")
+        assert said[number][1].count("\n") == 1
+    before = {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
+    step = checkpoint.verified_steps(run / "checkpoints")[-1]
+    assert step in (10, 20, 30) and step < max(before)
+
+    (spoken, _), *others = ended(start(config(prepared, devices=0), run, count=4, devices=1), [0] * 4)
+    assert f"going on from step {step}" in spoken and others == [("", "")] * 3
+    assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
+    after = {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
+    assert before == {number: after[number] for number in before}
 
 
 def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
@@ -109,7 +147,8 @@ def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     job.pretrain(short, str(tmp_path / "given"))
     longer = dataclasses.replace(short, model=dataclasses.replace(short.model, max_positions=96))
     job.pretrain(longer, str(tmp_path / "one"), init=str(tmp_path / "given"))
-    (spoken, _), _ = ended(start(longer, tmp_path / "two", "--init", str(tmp_path / "given")))
+    processes = start(longer, tmp_path / "two", "--init", str(tmp_path / "given"))
+    (spoken, _), _ = ended(processes, [0, 0])
     assert "rows 0 to 63 from" in spoken and ", 2 x cpu," in spoken
     ours, wanted = ([line["loss"] for line in lines_of(tmp_path / run) if "loss" in line] for run in ("two", "one"))
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
@@ -118,8 +157,6 @@ def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
 def test_what_the_first_process_refuses_ends_all_of_them(prepared, tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "thesis.tex").write_text("mine")
-    processes = start(config(prepared, devices=0), tmp_path / "two")
-    found = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [2, 2], found
+    found = ended(start(config(prepared, devices=0), tmp_path / "two"), [2, 2])
     assert all("is not empty (thesis.tex)" in error for _, error in found)
     assert os.listdir(tmp_path / "two") == ["thesis.tex"]
