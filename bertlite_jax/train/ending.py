@@ -25,8 +25,8 @@ from bertlite_jax.config import Diverged, UserError
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 25.0
-"""A process that has written nothing for so long is taken for dead. JAX's own heartbeats (see `processes`) end it later,
-by an abort with a stack trace."""
+"""A process that has written nothing for so long is taken for dead. JAX's own heartbeats (see `processes`) notice it
+later, and end the others by an abort with a stack trace."""
 _LOST_PEER = re.compile(r"(?i)closed by peer|reset by peer|remote process exited|broken pipe")
 """What a collective may say (Gloo's on CPUs, NCCL's on GPUs) when a process on the other side ends; some only wait."""
 _BEATS, _FAILURES = "bertlite/beat", "bertlite/failed"
@@ -107,8 +107,8 @@ def _watch(client: Any, over: threading.Event) -> None:
                 heard[process] = (beat, now)
             elif now - since > SILENT_SECONDS:
                 _leave(
-                    f"process {process} of {count} has not been heard of for {SILENT_SECONDS:.0f} seconds: it was "
-                    "killed, or its host is gone; start all of them again, and the run goes on from its last checkpoint",
+                    f"process {process} of {count} has not been heard of for {SILENT_SECONDS:.0f} seconds: it "
+                    "was killed, or its host is gone; start all again, and the run goes on from its last checkpoint",
                     1,
                 )
 

@@ -21,9 +21,8 @@ from jax.experimental import multihost_utils
 from bertlite_jax.config import UserError
 from bertlite_jax.train import ending
 
-
 HEARTBEAT_SECONDS = 60
-"""JAX ends the processes of a run where one of them has not been heard of for so long; see `ending` for who is sooner."""
+"""JAX ends all processes of a run where one has not been heard of for so long; `ending` usually does so before."""
 PATIENCE_SECONDS = 15
 """Who waits longer for the others to start is told so."""
 
@@ -82,7 +81,9 @@ def _initialize(count: int | None, index: int | None) -> None:
     address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
     if address and not address.rpartition(":")[2].isdecimal():
         raise UserError(f"config: JAX_COORDINATOR_ADDRESS = {address} should be HOST:PORT of the first process")
-    waiting = threading.Timer(PATIENCE_SECONDS, print, ["still waiting for other processes to start"], {"file": sys.stderr})
+    waiting = threading.Timer(
+        PATIENCE_SECONDS, print, ["still waiting for other processes to start"], {"file": sys.stderr}
+    )
     waiting.start()
     try:
         jax.distributed.initialize(num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)

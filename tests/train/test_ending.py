@@ -86,7 +86,9 @@ def test_a_killed_process_is_missed(tmp_path):
     assert third[0] == -signal.SIGKILL
     for code, error in (first, second):
         assert code == 1
-        assert error.startswith("process 2 of 3 has not been heard of for 4 seconds: it was killed, or its host is gone")
+        assert error.startswith(
+            "process 2 of 3 has not been heard of for 4 seconds: it was killed, or its host is gone"
+        )
         assert error.count("\n") == 1
 
 
