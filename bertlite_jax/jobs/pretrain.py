@@ -55,6 +55,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
+    processes.check_alike(config)
     mesh = _mesh(config)
     settings.check_pretrain(config, mesh.size)
     tokenizer = _load_tokenizer(config)

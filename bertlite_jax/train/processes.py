@@ -7,6 +7,7 @@ writes files and prints, and what it found on the disk decides for all.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from bertlite_jax import config_files
 from bertlite_jax.config import UserError
 from bertlite_jax.train import ending
 
@@ -124,3 +126,19 @@ def first_decides(function: Callable[[], Any]) -> Any:
     if "error" in told:
         raise UserError(told["error"])
     return told["value"]
+
+
+OF_EACH_PROCESS = ("data.corpus", "data.tokenizer", "data.read_threads", "run.distributed")
+"""Fields that may differ: how many threads read, and where the host keeps its copies."""
+
+
+def check_alike(config: Any) -> None:
+    """Raises UserError in a process that was started with another config than the first one.
+
+    Each would compute updates of its own, or wait at other steps than the others.
+    """
+    told = first_decides(lambda: dataclasses.asdict(config))
+    first = config_files.from_dict(type(config), told, "the first process")
+    lines = [line for line in config_files.differences(first, config) if line.partition(":")[0] not in OF_EACH_PROCESS]
+    if lines:
+        raise UserError(f"config: not that of the first process: {'; '.join(lines)}; start all with the same command")

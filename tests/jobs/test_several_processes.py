@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -46,7 +47,9 @@ def lines_of(run: pathlib.Path) -> list[dict]:
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def start(values: Pretrain, run: pathlib.Path, *extra: str, count: int = 2, devices: int = 2) -> list[subprocess.Popen]:
+def start(
+    values: Pretrain, run: pathlib.Path, *extra: str, count: int = 2, devices: int = 2, of_last: tuple[str, ...] = ()
+) -> list[subprocess.Popen]:
     """So many processes with so many devices each; the environment alone says that they belong together."""
     file = run.parent / "config.py"
     file.write_text(f"from bertlite_jax.config import *\nconfig = {values!r}\n")
@@ -61,7 +64,7 @@ def start(values: Pretrain, run: pathlib.Path, *extra: str, count: int = 2, devi
     }
     return [
         subprocess.Popen(
-            command,
+            [*command, *(of_last if index == count - 1 else ())],
             env=os.environ | names | {"JAX_PROCESS_ID": str(index)},
             cwd=ROOT,
             stdout=subprocess.PIPE,
@@ -138,6 +141,23 @@ def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prep
     assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
     after = {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
     assert before == {number: after[number] for number in before}
+
+
+def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
+    """The second one's copy of the corpus cannot be read; the first one hears of it while it waits for a gradient."""
+    copy = tmp_path / "copy"
+    shutil.copytree(prepared.corpus, copy)
+    (file,) = copy.glob("*train.array_record*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    file.write_bytes(content)
+    run = tmp_path / "two"
+    began = time.monotonic()
+    processes = start(config(prepared, devices=0), run, of_last=("--data.corpus", str(copy)))
+    (_, told), (_, trace) = ended(processes, [1, 1])
+    assert time.monotonic() - began < 200
+    assert "Traceback" in trace and trace.splitlines()[-1].split(":")[0] in told
+    assert told.startswith("process 1 of 2 failed: ") and told.count("\n") == 1
 
 
 def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):

@@ -15,7 +15,7 @@ from bertlite_jax.train import processes
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, pathlib, signal, sys, time
-from bertlite_jax.config import UserError
+from bertlite_jax.config import Data, Optim, Pretrain
 from bertlite_jax.train import ending, processes
 
 ending.BEAT_SECONDS, ending.SILENT_SECONDS = 0.2, 4.0
@@ -54,14 +54,17 @@ WAIT_FOR_ALL = "multihost_utils.sync_global_devices('the next step')"
 
 
 def test_a_users_mistake_that_one_process_finds_ends_all(tmp_path):
-    """The others wait in a collective; each prints the line, and the exit code is that of a bad input."""
+    """Here another learning rate. The others wait in a collective; each prints the line, with the code of bad input."""
     body = f"""
-    if here == 1:
-        raise UserError("corpus: /data/shard-7 does not exist")
+    config = Pretrain(optim=Optim(learning_rate=2e-3 if here == 1 else 1e-3), data=Data(read_threads=1 + here))
+    processes.check_alike(config)
     {WAIT_FOR_ALL}"""
     first, second, third = run(body, tmp_path)
-    assert second == (2, "corpus: /data/shard-7 does not exist\n")
-    assert first == third == (2, "process 1 of 3 failed: corpus: /data/shard-7 does not exist\n")
+    line = (
+        "config: not that of the first process: optim.learning_rate: 0.001 -> 0.002; start all with the same command\n"
+    )
+    assert second == (2, line)
+    assert first == third == (2, f"process 1 of 3 failed: {line}")
 
 
 def test_a_bug_in_the_first_process_is_told_before_it_ends(tmp_path):
@@ -92,6 +95,7 @@ def test_a_killed_process_is_missed(tmp_path):
         assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_without_the_first_process_jax_ends_the_others(tmp_path):
     """It is the one that all of them talk to; JAX sees at once that it is gone."""
     body = f"""
