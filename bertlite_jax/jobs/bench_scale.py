@@ -79,6 +79,8 @@ def bench_scale(
     if length > model.max_positions:
         raise UserError(f"bench: --length {length} exceeds the {model.max_positions} positions of {preset}")
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 100
     with tempfile.TemporaryDirectory() as scratch:
         config = build_configs(text, tokenizer, (length,), rows * length, False, pathlib.Path(scratch), console)[0]
         pairs = "sop" if model.pair_classes else "none"

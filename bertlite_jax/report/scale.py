@@ -17,8 +17,8 @@ Figures = dict[str, Any]
 _HEAD = (
     "devices",
     "rows",
-    "ms a step",
-    "real tok/s",
+    "ms/step",
+    "real/s",
     "speed-up",
     "efficiency",
     "reduced MB",
@@ -61,7 +61,7 @@ def notes(found: Figures) -> list[str]:
         f"{settings['preset']}, {first['parameters']:,} parameters, rows of {settings['length']} tokens, AdamW, "
         f"products in {first['compute']}; {on['device_kind']}; {on['cpu']}, {on['cores']} cores "
         f"({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f} at the end; jax {on['jax']}",
-        "strong: one batch divided among more devices; weak: as many rows for each. real tok/s: without padding. "
+        "strong: one batch divided among more devices; weak: as many rows for each. real/s: tokens without padding. "
         "speed-up: over one device. efficiency: speed-up over devices. reduced: what a device contributes to "
         "reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: share of the "
         "devices' time from having an own part of a sum to having the sum, in more steps under the profiler; it holds "
@@ -78,11 +78,11 @@ def notes(found: Figures) -> list[str]:
 
 def print_table(found: Figures, console: Console) -> None:
     """One block for each spread and scaling, then the notes."""
-    table = Table(title="Training speed by devices", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    table.add_column("over")
-    table.add_column("scaling")
-    for name in _HEAD:
-        table.add_column(name, justify="right")
+    table = Table(
+        title="Training speed by devices", box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title_justify="left"
+    )
+    for name in ("over", "scaling", *_HEAD):
+        table.add_column(name, justify="right" if name in _HEAD else "left", no_wrap=True)
     rows = rows_of(found)
     for number, row in enumerate(rows):
         last = number + 1 == len(rows) or rows[number + 1][:2] != row[:2]
@@ -117,7 +117,7 @@ def draw(found: Figures) -> bytes:
                 places = [each["devices"] for each in line]
                 left.plot(places, [each["speed_up"] for each in line], label=f"{scaling}, {spread}", **look)
                 right.plot(places, [100 * each["waiting_share"] for each in line], **look)
-        left.set_ylabel("real tokens a second, over those of one device")
+        left.set_ylabel("real tokens/s, over those of one device")
         right.set_ylabel("devices' time inside collectives, %")
         left.set_ylim(bottom=0)
         right.set_ylim(0, 100)
@@ -129,7 +129,8 @@ def draw(found: Figures) -> bytes:
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         settings = found["settings"]
-        figure.suptitle(f"{settings['preset']}, rows of {settings['length']}, {found['machine']['device_kind']}")
+        where = "a CPU pretending to be several devices" if shared else found["machine"]["device_kind"]
+        figure.suptitle(f"{settings['preset']}, rows of {settings['length']} tokens, {where}")
         figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110)

@@ -19,7 +19,6 @@ from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
 
 
 def config(prepared, devices: int) -> Pretrain:
@@ -50,28 +49,33 @@ def lines_of(run: pathlib.Path) -> list[dict]:
 def start(
     values: Pretrain, run: pathlib.Path, *extra: str, count: int = 2, devices: int = 2, of_last: tuple[str, ...] = ()
 ) -> list[subprocess.Popen]:
-    """So many processes with so many devices each; the environment alone says that they belong together."""
+    """`bertlite pretrain` in so many processes with so many devices each."""
     file = run.parent / "config.py"
     file.write_text(f"from bertlite_jax.config import *\nconfig = {values!r}\n")
+    command = ["-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run), *extra]
+    return start_python([command] * (count - 1) + [[*command, *of_last]], devices)
+
+
+def start_python(commands: list[list[str]], devices: int) -> list[subprocess.Popen]:
+    """A process for each; the environment alone says that they belong together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [sys.executable, "-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run), *extra]
     names = {
         "JAX_COORDINATOR_ADDRESS": address,
-        "JAX_NUM_PROCESSES": str(count),
+        "JAX_NUM_PROCESSES": str(len(commands)),
         "JAX_NUM_CPU_DEVICES": str(devices),
     }
     return [
         subprocess.Popen(
-            [*command, *(of_last if index == count - 1 else ())],
+            [sys.executable, *command],
             env=os.environ | names | {"JAX_PROCESS_ID": str(index)},
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(count)
+        for index, command in enumerate(commands)
     ]
 
 
@@ -98,6 +102,40 @@ def assert_same_run(ours: list[dict], wanted: list[dict]) -> None:
         np.testing.assert_allclose(found, right, atol=1e-5)
 
 
+STEPS = """
+import json, sys
+import jax
+from bertlite_jax.config import *
+from bertlite_jax.data import batches, source
+from bertlite_jax.jobs.pretraining_step import make_pretraining
+from bertlite_jax.train import processes, sharding, state
+
+config = {config!r}
+with processes.joined(False):
+    mesh, corpus = sharding.make_mesh(), source.open_source(config.data, "train", 0)
+    parts = make_pretraining(config, "float32", mesh, corpus.special_ids)
+    held = state.init_state(parts.init_params, parts.optimizer, 0, mesh)
+    losses, here = [], (jax.process_index(), jax.process_count())
+    for step in range(5):
+        batch = batches.batch_at(corpus, step, config.data.batch_rows, *here)
+        assert len(batch["rows"]) == config.data.batch_rows // here[1]
+        held, metrics = parts.step(held, sharding.put_batch(batch, mesh))
+        losses.append(float(metrics["loss"]))
+print(json.dumps(losses))
+"""
+
+
+def test_one_process_and_two_compute_the_same_losses(prepared):
+    """With four devices in all, and each process building its own rows alone."""
+    program = STEPS.format(config=config(prepared, devices=0))
+    started = [start_python([["-c", program]] * count, 4 // count) for count in (1, 2)]
+    losses = [json.loads(out) for processes in started for out, _ in ended(processes, [0] * len(processes))]
+    assert len(losses) == 3 and len(losses[0]) == 5
+    for found in losses[1:]:
+        np.testing.assert_allclose(found, losses[0], atol=1e-5)
+
+
+@pytest.mark.slow
 def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     """A SIGTERM to the second one saves and ends both; started again they give one process's losses and figures."""
     job.pretrain(config(prepared, devices=4), str(tmp_path / "one"))
@@ -116,6 +154,7 @@ def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     assert json.loads((run / "summary.json").read_text())["steps"] == 40
 
 
+@pytest.mark.slow
 def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prepared, tmp_path):
     """Within a minute and with one line each; then the losses are those of one process with four devices.
 
@@ -143,6 +182,7 @@ def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prep
     assert before == {number: after[number] for number in before}
 
 
+@pytest.mark.slow
 def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
     """The second one's copy of the corpus cannot be read; the first one hears of it while it waits for a gradient."""
     copy = tmp_path / "copy"
@@ -158,6 +198,7 @@ def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
     assert told == f"process 1 of 2 failed: {own}"
 
 
+@pytest.mark.slow
 def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     """`--init` with a longer table of positions, on one device of each process."""
     values = config(prepared, devices=1)
@@ -172,6 +213,7 @@ def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_the_first_process_refuses_ends_all_of_them(prepared, tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "thesis.tex").write_text("mine")
