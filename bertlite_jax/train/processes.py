@@ -42,7 +42,7 @@ def joined(distributed: bool) -> Iterator[None]:
         Nothing may have used JAX before.
 
     Raises:
-      UserError: neither a cluster nor the three variables; or not all processes came.
+      UserError: neither a cluster nor the three variables, or a slice of several hosts without `distributed`.
     """
     if (distributed or is_called_for(os.environ)) and not jax.distributed.is_initialized():
         _initialize(*(_number(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")))
