@@ -18,7 +18,7 @@ SMALL = dataclasses.replace(
 
 def answer(count: int, tokens: dict[int, float]) -> dict:
     """As `scale_turns` writes it: real tokens a second by rows of the batch; a sum of two floats over the devices."""
-    sent = [{"kind": "all-reduce", "group": count, "count": 1, "bytes": 8}] if count > 1 else []
+    sent = [{"kind": "all-reduce", "group": count, "count": 1, "bytes": 8}]
     timed = {"seconds_per_step": 0.5, "parameters": 2, "collectives": sent, "waiting_share": 0.25, "compute": "amx"}
     figures = [timed | {"rows": rows, "real_tokens_per_second": rate} for rows, rate in tokens.items()]
     return {"platform": "cpu", "device_kind": "cpu", "available": count, "figures": figures}
