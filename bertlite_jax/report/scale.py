@@ -71,7 +71,7 @@ def notes(found: Figures) -> list[str]:
         few = f", and {most} devices on {on['cores']} cores wait for their turn" if most > on["cores"] else ""
         lines.append(
             f"This shows overhead, not speed: all devices are the same {on['cores']} cores, which one device uses "
-            f"already{few}. The best speed-up here is 1; what lacks is the cost of splitting."
+            f"already{few}. The best speed-up here is about 1; what lacks is the cost of splitting."
         )
     return lines
 
@@ -109,7 +109,7 @@ def draw(found: Figures) -> bytes:
         figure = Figure(figsize=(9.6, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         ideal = [1 if shared else count for count in counts]
-        label = f"best possible: {found['machine']['cores']} cores for all" if shared else "best possible"
+        label = f"about the best: {found['machine']['cores']} cores for all" if shared else "best possible"
         left.plot(counts, ideal, label=label, **plots.STYLES["level"])
         for (spread, scaling), look in _LOOKS.items():
             line = [each for each in found["figures"] if (each["spread"], each["scaling"]) == (spread, scaling)]
