@@ -226,10 +226,11 @@ def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool 
 # --- Benchmarks ------------------------------------------------------------------------------------------------------
 
 
-_BENCH_HELP = """usage: bertlite bench {data,train,infer,family,finetune,predictions} ...
+_BENCH_HELP = """usage: bertlite bench {data,train,scale,infer,family,finetune,predictions} ...
 
   data         how fast batches are made of a corpus
   train        how fast a model trains, beside PyTorch with --peer
+  scale        how training speed changes with the number of devices, and what they send each other
   infer        how fast a model answers, in every runtime and arithmetic that is installed
   family       what each published shape costs to store, to train and to ask, beside BERT-base
   finetune     how fast and how well a task is learnt, beside transformers in PyTorch
@@ -239,7 +240,7 @@ bertlite bench infer --help, and so on, explains the options.
 """
 
 
-_BENCHMARKS = ("data", "train", "infer", "family", "finetune", "predictions")
+_BENCHMARKS = ("data", "train", "scale", "infer", "family", "finetune", "predictions")
 
 
 def _bench(args: Sequence[str]) -> None:
@@ -284,7 +285,7 @@ _HELP = """usage: bertlite JOB ...
   evaluate    score a run on held-out text
   fill-mask   what a trained model puts in place of [MASK]
   report      curves, figures and samples of a run in one HTML file
-  bench       measure: bertlite bench data | train | infer | family | ...
+  bench       measure: bertlite bench data | train | scale | infer | family | ...
   quickstart  all of it on bundled text, in minutes
 
 bertlite JOB --help explains the job's options.

@@ -261,8 +261,9 @@ class Run:
     zero1: bool = False
     """What the optimiser remembers is split over the devices that hold the same parameters."""
     distributed: bool = False
-    """This process is one of several (a TPU pod, hosts with GPUs): find the others, train together. `batch_rows` is
-    the batch of all. The work directory lies on a disk that all of them see; the first process writes there."""
+    """This process is one of several (a TPU pod, hosts with GPUs): find the others, train together. Goes without saying
+    where JAX_COORDINATOR_ADDRESS is set, or a TPU's environment names several hosts. `batch_rows` is the batch of all.
+    The work directory lies on a disk that all of them see; the first process writes there."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl."""
     eval_every: int = 1000

@@ -104,7 +104,7 @@ def bench_train(
     console = Console(highlight=False)
     memory.keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        configs = _build(text, tokenizer, lengths, batch_tokens, unroll, pathlib.Path(scratch), console)
+        configs = build_configs(text, tokenizer, lengths, batch_tokens, unroll, pathlib.Path(scratch), console)
         contenders = [c for config in configs for c in _ours(config, console)]
         about: dict[str, Any] = {}
         if peer:
@@ -123,7 +123,7 @@ def bench_train(
 # --- Data ----------------------------------------------------------------------------------------------------------
 
 
-def _build(
+def build_configs(
     text: tuple[str, ...],
     tokenizer: str,
     lengths: tuple[int, ...],

@@ -28,7 +28,7 @@ from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.model import attention, dense, precision
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
-from bertlite_jax.train import checkpoint, objective, processes, sharding, state, warm_start
+from bertlite_jax.train import checkpoint, ending, objective, processes, sharding, state, warm_start
 
 
 def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False) -> dict[str, Any]:
@@ -55,6 +55,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
+    processes.check_alike(config)
     mesh = _mesh(config)
     settings.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
@@ -101,6 +102,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, config.run.keep_every)
         on_leaving.callback(checkpoint.finish, saved)
         on_leaving.callback(trace, 0)
+        on_leaving.enter_context(ending.telling())  # Before the others are waited for, which the lines above do.
 
         def settle(number: int, pending: dict[str, jax.Array]) -> None:
             """Reads the metrics of an update that was dispatched earlier; guards, counts, logs."""

@@ -7,46 +7,95 @@ writes files and prints, and what it found on the disk decides for all.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from bertlite_jax import config_files
 from bertlite_jax.config import UserError
+from bertlite_jax.train import ending
+
+HEARTBEAT_SECONDS = 60
+"""JAX ends all processes of a run where one has not been heard of for so long; `ending` usually does so before."""
+PATIENCE_SECONDS = 15
+"""Who waits longer for the others to start is told so."""
 
 
 @contextlib.contextmanager
 def joined(distributed: bool) -> Iterator[None]:
     """Inside, this process is one of the cluster's, and standard output is the first one's alone.
 
+    All leave together. When one fails or dies, the others end too (`ending`).
+
     Args:
-      distributed: start `jax.distributed`, unless the caller has. JAX recognises Cloud TPU, Slurm, Open MPI and
-        Kubernetes; elsewhere JAX_COORDINATOR_ADDRESS (HOST:PORT of the first process), JAX_NUM_PROCESSES and
-        JAX_PROCESS_ID say who is who. Nothing may have used JAX before.
+      distributed: start `jax.distributed`, unless the caller has, also where `is_called_for` does not see that several
+        processes were started. JAX recognises Cloud TPU, Slurm, Open MPI and Kubernetes; elsewhere
+        JAX_COORDINATOR_ADDRESS (HOST:PORT of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who is who.
+        Nothing may have used JAX before.
 
     Raises:
-      UserError: neither a cluster nor the three variables.
+      UserError: neither a cluster nor the three variables, or a slice of several hosts without `distributed`.
     """
-    if distributed and not jax.distributed.is_initialized():
-        count, index = (os.environ.get(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID"))
-        try:
-            jax.distributed.initialize(
-                num_processes=int(count) if count else None, process_id=int(index) if index else None
-            )
-        except ValueError as error:
-            raise UserError(
-                f"config: run.distributed: {error} Outside of Cloud TPU, Slurm, MPI and Kubernetes set "
-                "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-            ) from error
+    if (distributed or is_called_for(os.environ)) and not jax.distributed.is_initialized():
+        _initialize(*(_number(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")))
+    if jax.process_count() > 1 and not jax.distributed.is_initialized():
+        raise UserError(
+            f"config: run.distributed: this is one of {jax.process_count()} processes of a slice; "
+            "pass --run.distributed in all of them"
+        )
     with contextlib.ExitStack() as stack:
         if not is_first():
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(ending.watching())
+        stack.enter_context(ending.telling())
         yield
+        multihost_utils.sync_global_devices("the end of the job")  # The first one may still be writing.
+
+
+def is_called_for(environment: Mapping[str, str]) -> bool:
+    """Whether the environment says that this process is one of several.
+
+    It does with JAX_COORDINATOR_ADDRESS, and where a TPU's names several hosts or slices, as Kubernetes engines do. On
+    bare TPU machines it says nothing, and Slurm's and MPI's variables are there for a single process too.
+    """
+    hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
+    slices = environment.get("MEGASCALE_NUM_SLICES", "1")
+    return bool(environment.get("JAX_COORDINATOR_ADDRESS")) or "," in hosts or slices not in ("", "1")
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name)
+    if text and not text.isdecimal():
+        raise UserError(f"config: {name} = {text} is not a number")
+    return int(text) if text else None
+
+
+def _initialize(count: int | None, index: int | None) -> None:
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
+    if address and not address.rpartition(":")[2].isdecimal():
+        raise UserError(f"config: JAX_COORDINATOR_ADDRESS = {address} should be HOST:PORT of the first process")
+    waiting = threading.Timer(
+        PATIENCE_SECONDS, print, ["still waiting for other processes to start"], {"file": sys.stderr}
+    )
+    waiting.start()
+    try:
+        jax.distributed.initialize(num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+    except ValueError as error:
+        raise UserError(
+            f"config: run.distributed: {error} Outside of Cloud TPU, Slurm, MPI and Kubernetes set "
+            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
+    finally:
+        waiting.cancel()
 
 
 def is_first() -> bool:
@@ -77,3 +126,19 @@ def first_decides(function: Callable[[], Any]) -> Any:
     if "error" in told:
         raise UserError(told["error"])
     return told["value"]
+
+
+OF_EACH_PROCESS = ("data.corpus", "data.tokenizer", "data.read_threads", "run.distributed")
+"""Fields that may differ: how many threads read, and where the host keeps its copies."""
+
+
+def check_alike(config: Any) -> None:
+    """Raises UserError in a process that was started with another config than the first one.
+
+    Each would compute updates of its own, or wait at other steps than the others.
+    """
+    told = first_decides(lambda: dataclasses.asdict(config))
+    first = config_files.from_dict(type(config), told, "the first process")
+    lines = [line for line in config_files.differences(first, config) if line.partition(":")[0] not in OF_EACH_PROCESS]
+    if lines:
+        raise UserError(f"config: not that of the first process: {'; '.join(lines)}; start all with the same command")
