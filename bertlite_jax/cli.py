@@ -17,7 +17,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from bertlite_jax import cli_compile, cli_tasks
 from bertlite_jax import config as settings
-from bertlite_jax.cli_config import config_file
+from bertlite_jax.cli_config import check_places, config_file
 from bertlite_jax.cli_tables import print_figures
 from bertlite_jax.config import UserError
 from bertlite_jax.model import memory
@@ -301,6 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         name, rest = _choose("bertlite", args, _SIMPLE | _OWN_PARSER)
+        check_places(rest)
         if name in _TRAINS:
             memory.keep_freed_memory()  # Before JAX is imported, which the next lines do.
         if name in _COMPILES and not {"-h", "--help"} & set(rest):

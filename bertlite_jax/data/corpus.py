@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bertlite_jax.config import UserError
+from bertlite_jax.config import UserError, check_on_disk
 from bertlite_jax.data import chunks, shards, text, tokenizer, windows
 from bertlite_jax.data.chunks import Chunk, Document
 from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
@@ -76,6 +76,7 @@ def build(
     cutting = windows.Cutting(length, short_fraction, whole_sentences, seed)
     _check(cutting, validation_fraction, workers, on_bad_text)
     console = Console(stderr=True)
+    check_on_disk("corpus", out)
     place = pathlib.Path(os.path.abspath(out))
     check_out(place, overwrite)
     files = text.list_files(inputs)

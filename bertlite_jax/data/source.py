@@ -11,6 +11,7 @@ be trimmed (a segment without a pair, so that no text is lost and the gaps in th
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import threading
 from typing import Any, Literal
@@ -19,8 +20,9 @@ import numpy as np
 
 from bertlite_jax.config import Data, UserError
 from bertlite_jax.data import packing, tokenizer
-from bertlite_jax.data.corpus_folder import read_meta
+from bertlite_jax.data.corpus_folder import on_disk, read_meta
 from bertlite_jax.data.pairs import token_kinds
+from bertlite_jax.data.patience import patiently
 from bertlite_jax.data.records import Records, open_records
 
 
@@ -130,6 +132,7 @@ def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
 
 
 def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
+    folder = os.fspath(on_disk(folder))
     meta = read_meta(folder)
     if meta["length"] > data.length:
         raise UserError(
@@ -138,7 +141,8 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
         )
     if not meta["splits"].get(split, {}).get("windows"):
         raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
-    lengths = np.load(pathlib.Path(folder) / f"{split}.lengths.npy")
+    file = pathlib.Path(folder) / f"{split}.lengths.npy"
+    lengths = patiently(lambda: np.load(file), file)
     records = open_records(folder, split, meta["vocab_size"])
     if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
         raise UserError(

@@ -1,6 +1,7 @@
 """The main job as its user meets it: trains, goes on after any death, stops where it should, refuses early."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Data, Diverged, Mask, Model, Optim, Pretrain, Run, UserError
-from bertlite_jax.data import corpus
+from bertlite_jax.data import corpus, patience, records
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs.evaluate import evaluate
 from bertlite_jax.jobs.fill_mask import fill_mask
@@ -124,6 +125,33 @@ def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trai
     job.pretrain(config, str(tmp_path / "run"))
     wanted = losses_of(trained)
     np.testing.assert_allclose([losses_of(tmp_path / "run")[s] for s in wanted], list(wanted.values()), atol=1e-5)
+
+
+@pytest.fixture
+def shaky_disk(monkeypatch) -> list[str]:
+    """Every third read of records fails, as a network disk does; the list has the files of the failures."""
+    real, failed, calls = records.ArrayRecordReader, [], itertools.count(1)
+
+    class Shaky:
+        def __init__(self, file: str, options: str):
+            self._file, self._reader = file, real(file, options)
+            self.ok, self.num_records = self._reader.ok, self._reader.num_records
+
+        def read(self, places: list[int]) -> list[bytes]:
+            if next(calls) % 3 == 0:
+                failed.append(self._file)
+                raise RuntimeError(f"read() failed: Input/output error; reading {self._file}")
+            return self._reader.read(places)
+
+    monkeypatch.setattr(records, "ArrayRecordReader", Shaky)
+    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    return failed
+
+
+def test_reads_that_fail_now_and_then_change_no_loss(shaky_disk, prepared, tmp_path, trained: pathlib.Path):
+    job.pretrain(small(prepared), str(tmp_path / "run"))
+    assert len(shaky_disk) > 5
+    assert losses_of(tmp_path / "run") == losses_of(trained)
 
 
 # --- Death and resurrection ------------------------------------------------------------------------------------------

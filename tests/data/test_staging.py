@@ -1,0 +1,158 @@
+"""gs:// where it may stand: copied once, whole, and read like a folder. Elsewhere: one line, and no folder `gs:`."""
+
+import logging
+import pathlib
+
+import numpy as np
+import pytest
+from etils.epath import backend
+from fsspec.implementations.memory import MemoryFileSystem
+
+from bertlite_jax import cli
+from bertlite_jax.config import Data, UserError, check_on_disk, in_object_storage
+from bertlite_jax.data import batches, patience, source, staging, tokenizer
+
+
+class Bucket(MemoryFileSystem):
+    """Object storage in this process, in the place of gcsfs."""
+
+    protocol = ("gcs", "gs")
+    store: dict = {}
+    pseudo_dirs = [""]
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path) -> Bucket:
+    """An empty one, and a cache folder of the test's own."""
+    made = Bucket()
+    made.store.clear()
+    staging._copy.cache_clear()
+    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
+    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return made
+
+
+def upload(bucket: Bucket, folder: str, to: str) -> str:
+    for path in pathlib.Path(folder).iterdir():
+        bucket.pipe_file(f"gs://{to}/{path.name}", path.read_bytes())
+    return f"gs://{to}"
+
+
+def data(prepared, bucket) -> Data:
+    return Data(
+        corpus=(upload(bucket, prepared.corpus, "mine/corpus"),),
+        tokenizer=upload(bucket, prepared.tokenizer, "mine/tokenizer"),
+        length=64,
+        batch_rows=8,
+    )
+
+
+def test_batches_from_a_bucket_are_those_from_the_disk(bucket, prepared):
+    here = Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=8)
+    for split in ("train", "validation"):
+        near = batches.batch_at(source.open_source(here, split, 3), 1, 8)
+        far = batches.batch_at(source.open_source(data(prepared, bucket), split, 3), 1, 8)
+        assert all(np.array_equal(near[name], far[name]) for name in near)
+    assert sorted(path.name for path in pathlib.Path().iterdir()) == ["cache"]
+
+
+def test_the_copy_is_made_once_and_anew_when_the_folder_was_built_again(bucket, prepared, caplog):
+    caplog.set_level(logging.INFO)
+    place = data(prepared, bucket).tokenizer
+    first = staging.local_folder(place, tokenizer.SETTINGS_FILE)
+    staging._copy.cache_clear()  # As another process would find it.
+    assert staging.local_folder(place, tokenizer.SETTINGS_FILE) == first
+    assert len([line for line in caplog.messages if "copying" in line]) == 1
+    staging._copy.cache_clear()
+    name = f"{place}/{tokenizer.SETTINGS_FILE}"
+    bucket.pipe_file(name, bucket.cat_file(name) + b"\n")
+    assert staging.local_folder(place, tokenizer.SETTINGS_FILE) != first
+
+
+def test_a_bucket_that_fails_now_and_then_is_asked_again(bucket, prepared, monkeypatch):
+    place, real, calls = data(prepared, bucket).tokenizer, MemoryFileSystem._open, []
+
+    def shaky(self, path, *arguments, **options):
+        calls.append(path)
+        if len(calls) % 2:
+            raise OSError(5, "connection reset")
+        return real(self, path, *arguments, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", shaky)
+    assert tokenizer.load(place).hash == tokenizer.load(prepared.tokenizer).hash
+
+
+def test_a_copy_that_was_cut_off_is_not_left_behind(bucket, prepared, monkeypatch):
+    place = data(prepared, bucket).tokenizer
+    monkeypatch.setattr(staging.shutil, "copyfileobj", lambda source, target, size: target.write(b"half"))
+    with pytest.raises(UserError, match="4 bytes arrived instead of"):
+        tokenizer.load(place)
+    assert [path.suffix for path in pathlib.Path("cache/bertlite_jax/staged").iterdir()] == [".lock"]
+
+
+def test_what_is_not_there_or_does_not_fit_is_said_in_one_line(bucket, prepared, monkeypatch):
+    with pytest.raises(UserError, match="gs://mine/nothing has no bertlite_tokenizer.json"):
+        tokenizer.load("gs://mine/nothing")
+    place = data(prepared, bucket)
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
+    with pytest.raises(UserError, match="has room for 10; mount the bucket"):
+        source.open_source(place, "train", 0)
+
+
+def test_without_the_library_for_a_bucket_the_install_line_is_given(monkeypatch, tmp_path):
+    def missing(self, name):
+        raise ImportError("Please install gcsfs to access Google Storage")
+
+    staging._copy.cache_clear()
+    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", missing)
+    with pytest.raises(UserError, match=r"install gcsfs .*pip install 'bertlite_jax\[gcs\]'"):
+        tokenizer.load("gs://mine/tokenizer")
+
+
+# --- Where it may not stand ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pretrain", "configs/debug_cpu.py", "--workdir", "gs://mine/run"],
+        ["pretrain", "configs/debug_cpu.py", "--workdir=gs://mine/run"],
+        ["pretrain", "configs/debug_cpu.py", "--data.corpus", "gs://a/b", "--workdir", "gs://mine/run"],
+        ["finetune", "configs/finetune_glue.py", "--workdir", "gs://mine/run"],
+        ["tokenizer", "a.txt", "--out", "gs://mine/tokenizer"],
+        ["corpus", "gs://mine/text", "--tokenizer", "gs://mine/tokenizer", "--out", "corpus"],
+        ["corpus", "a.txt", "--tokenizer", "gs://mine/tokenizer", "--out", "gs://mine/corpus"],
+        ["evaluate", "gs://mine/run"],
+        ["report", "gs://mine/run"],
+        ["quickstart", "--workdir", "gs://mine/run"],
+    ],
+)
+def test_a_job_makes_no_folder_named_gs(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(command) == 2
+    said = capsys.readouterr().err
+    assert "lies in object storage" in said and said.count("\n") == 1 and "gs://mine/" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_places_that_jobs_write_to_are_checked_without_the_command_too(tmp_path, monkeypatch, prepared):
+    from bertlite_jax.config import Pretrain
+    from bertlite_jax.data import corpus
+    from bertlite_jax.jobs import workdir
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="workdir: gs://mine/run lies in object storage"):
+        workdir.open_workdir("gs://mine/run", Pretrain(), False, {})
+    with pytest.raises(UserError, match="gs:/mine/run lies in object storage"):
+        workdir.open_workdir(pathlib.Path("gs://mine/run"), Pretrain(), False, {})
+    with pytest.raises(UserError, match="corpus: gs://mine/corpus lies in object storage"):
+        corpus.build([prepared.text], prepared.tokenizer, "gs://mine/corpus", length=64)
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_and_texts_are_not_taken_for_buckets():
+    for path in ("runs/a", "/mnt/gs/a", "c:/a", "https://example.org is [MASK]", "gs", "a.txt", "--run.steps"):
+        assert not in_object_storage(path)
+        check_on_disk("job", path)
