@@ -91,6 +91,8 @@ def corpus(
     text_field: str = "text",
     on_bad_text: Literal["refuse", "replace"] = "refuse",
     workers: int = 0,
+    beam: bool = False,
+    beam_options: str = "",
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -110,6 +112,8 @@ def corpus(
       text_field: Field of JSONL objects, column of Parquet files.
       on_bad_text: What to do with invalid UTF-8.
       workers: Processes; 0: one a core. The result is the same.
+      beam: Let Apache Beam do the work, on many machines. The result is the same.
+      beam_options: For Beam's runner, in one string: "--runner=DirectRunner --direct_num_workers=4".
       seed: Of the split and the short windows.
       overwrite: Replace an existing corpus.
     """
@@ -128,6 +132,8 @@ def corpus(
         text_field=text_field,
         on_bad_text=on_bad_text,
         workers=workers,
+        beam=beam,
+        beam_options=beam_options,
         seed=seed,
         overwrite=overwrite,
     )
