@@ -113,7 +113,7 @@ def corpus(
       on_bad_text: What to do with invalid UTF-8.
       workers: Processes; 0: one a core. The result is the same.
       beam: Let Apache Beam do the work, on many machines. The result is the same.
-      beam_options: For Beam's runner, in one string: "--runner=DirectRunner --direct_num_workers=4".
+      beam_options: For Beam's runner, written with "=": --beam-options="--runner=DirectRunner --direct_num_workers=4".
       seed: Of the split and the short windows.
       overwrite: Replace an existing corpus.
     """

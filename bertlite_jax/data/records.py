@@ -7,8 +7,10 @@ format for the whole batch cost a few microseconds a window, so that one core fe
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
+import resource
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
@@ -17,6 +19,8 @@ from bertlite_jax.config import UserError
 from bertlite_jax.data.boundaries import Windows
 from bertlite_jax.data.patience import first_line, patiently
 
+SPARE_FILES = 512
+"""Open files that a job may need beside its corpora."""
 FEATURES = ("document", "sentence_ends", "tokens", "word_starts")
 """In the order in which a deterministic serialisation writes them."""
 
@@ -52,6 +56,7 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
     if missing := set(range(max(found) + 1)) - set(found):
         raise UserError(f"corpus: {folder}: record file {min(missing)} of the split {split} is missing; build it again")
     files = tuple(str(found[index]) for index in sorted(found))
+    _allow_open_files(folder, len(files))
     readers = []
     for file in files:
         try:
@@ -60,6 +65,20 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
             raise UserError(f"corpus: {file}: cannot be read ({first_line(error)}); build it again") from error
     starts = np.cumsum([0, *(reader.num_records() for reader in readers)], dtype=np.int64)
     return Records(str(folder), split, files, readers, starts, "<u2" if vocab_size <= 65_536 else "<u4")
+
+
+def _allow_open_files(folder: str, count: int) -> None:
+    """Every record file stays open, and many systems allow a process 1,024 until it asks for more."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")) + count + SPARE_FILES
+    if allowed == resource.RLIM_INFINITY or wanted <= allowed:
+        return
+    if most != resource.RLIM_INFINITY and wanted > most:
+        raise UserError(
+            f"corpus: {folder} has {count} record files, which stay open, and this system allows a process {most} open "
+            f"files; allow {wanted} (`ulimit -Hn`)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _open(file: str) -> ArrayRecordReader:

@@ -37,7 +37,7 @@ class Corpus:
     lengths: np.ndarray
     """[N, 2] uint16: tokens in the window, tokens in its pair span; no specials."""
     rests: np.ndarray
-    """[R] int32: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
+    """[R] integers: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
     rests[u - N]."""
     slots: np.ndarray
     """[N + R] uint16: what each unit needs in a row, specials included."""
@@ -156,7 +156,9 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
     slots = lengths[:, 0] + 2 if data.pair_task == "none" else lengths[:, 1] + 3
     slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
     plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
-    return Corpus(folder, meta, records, lengths, rests.astype(np.int32), slots, plan, plan.rows)
+    return Corpus(
+        folder, meta, records, lengths, rests.astype(packing.index_type(len(lengths))), slots, plan, plan.rows
+    )
 
 
 def unigram_counts(source: Source) -> np.ndarray:

@@ -161,6 +161,7 @@ def test_unknown_pieces_and_cleaned_characters_are_counted(tmp_path, vocabulary)
 
 def test_long_corpora_have_several_record_files(tmp_path, text_file, vocabulary, built, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "BLOCK_DOCUMENTS", 30)
     out = str(tmp_path / "out")
     corpus.build([text_file], vocabulary.folder, out, length=64, workers=1)
     assert len(list(pathlib.Path(out).glob("corpus-train.array_record-*"))) > 3

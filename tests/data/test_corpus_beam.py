@@ -1,10 +1,18 @@
-"""Apache Beam's route to a corpus gives the bytes of the local one."""
+"""Apache Beam's route to a corpus gives the bytes of the local one.
+
+Beam and PyTorch's neighbours want different versions of protobuf, so Beam is not among what tests need. Where it is not
+installed, the last test runs the others in an environment of its own.
+"""
 
 import gzip
 import hashlib
+import importlib.util
 import pathlib
 import random
+import subprocess
 import sys
+import tomllib
+import venv
 
 import pytest
 
@@ -91,3 +99,24 @@ def test_without_beam_the_install_line_is_given(folder, vocabulary, tmp_path, mo
 def test_options_for_beam_without_beam_are_refused(folder, vocabulary, tmp_path):
     with pytest.raises(UserError, match="--beam-options are for --beam"):
         corpus.build([str(folder)], vocabulary.folder, str(tmp_path / "out"), beam_options=QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_all_of_this_beside_beam(tmp_path):
+    """Installs the extra on top of what is installed here."""
+    if importlib.util.find_spec("apache_beam"):
+        pytest.skip("apache-beam is installed, so the tests above have run")
+    root = pathlib.Path(__file__).resolve().parents[2]
+    wanted = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]["beam"]
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    (packages,) = (tmp_path / "env").glob("lib/*/site-packages")
+    command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    installed = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    if installed.returncode:
+        pytest.skip(f"Beam cannot be installed: {installed.stderr.strip().splitlines()[-1:]}")
+    (packages / "outer.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", "not slow"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-3000:]

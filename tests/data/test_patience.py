@@ -1,6 +1,8 @@
 """What is tried again, how often, and what a user is told in the end."""
 
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -100,3 +102,23 @@ def test_a_record_file_that_cannot_be_opened_is_named(prepared, monkeypatch):
     monkeypatch.setattr(records, "ArrayRecordReader", lambda file, options: real(file + ".gone", options))
     with pytest.raises(UserError, match=r"array_record-00000\S*: cannot be read \(open\(\) failed: No such file"):
         source.open_source(Data(corpus=(prepared.corpus,), length=64), "train", 0)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "says"), [(40, 4096, "opened"), (40, 60, "has 1 record files, which stay open")]
+)
+def test_a_corpus_of_many_files_asks_for_the_right_to_open_them(prepared, soft, hard, says):
+    """In a process of its own: a limit that was lowered cannot be raised again."""
+    program = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from bertlite_jax.config import Data, UserError
+from bertlite_jax.data import source
+try:
+    source.open_source(Data(corpus=({prepared.corpus!r},), length=64), "train", 0)
+    print("opened", resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512)
+except UserError as error:
+    print(error)
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert says in shown.stdout, shown.stderr
