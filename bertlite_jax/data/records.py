@@ -19,6 +19,8 @@ from bertlite_jax.config import UserError
 from bertlite_jax.data.boundaries import Windows
 from bertlite_jax.data.patience import first_line, patiently
 
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"
+"""For random access: reading ahead would only fetch records that nobody asked for."""
 SPARE_FILES = 512
 """Open files that a job may need beside its corpora."""
 FEATURES = ("document", "sentence_ends", "tokens", "word_starts")
@@ -82,8 +84,7 @@ def _allow_open_files(folder: str, count: int) -> None:
 
 
 def _open(file: str) -> ArrayRecordReader:
-    # Random access: reading ahead would only fetch records that nobody asked for.
-    reader = ArrayRecordReader(file, "readahead_buffer_size:0,max_parallelism:1")
+    reader = ArrayRecordReader(file, READER_OPTIONS)
     if not reader.ok():
         reader.read([0])  # It opens whatever it is given, and says what is wrong at the first read.
     return reader

@@ -151,14 +151,23 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
         )
     if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
         raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
-    # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
-    rests = np.flatnonzero(lengths[:, 1] < lengths[:, 0] if data.pair_task != "none" else [])
-    slots = lengths[:, 0] + 2 if data.pair_task == "none" else lengths[:, 1] + 3
-    slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
+    rests, slots = units_and_slots(lengths, data.pair_task != "none")
     plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
-    return Corpus(
-        folder, meta, records, lengths, rests.astype(packing.index_type(len(lengths))), slots, plan, plan.rows
-    )
+    return Corpus(folder, meta, records, lengths, rests, slots, plan, plan.rows)
+
+
+def units_and_slots(lengths: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What is packed of windows: `Corpus.rests` and `Corpus.slots`.
+
+    Args:
+      lengths: [N, 2] uint16, as `Corpus.lengths`.
+      pairs: whether windows are cut into pairs.
+    """
+    # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
+    rests = np.flatnonzero(lengths[:, 1] < lengths[:, 0] if pairs else [])
+    slots = lengths[:, 1] + 3 if pairs else lengths[:, 0] + 2
+    slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
+    return rests.astype(packing.index_type(len(lengths))), slots
 
 
 def unigram_counts(source: Source) -> np.ndarray:
