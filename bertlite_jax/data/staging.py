@@ -25,6 +25,8 @@ from bertlite_jax.config import UserError, in_object_storage
 from bertlite_jax.data.patience import first_line, patiently
 
 _log = logging.getLogger(__name__)
+_CLIENTS = ("gcsfs", "google", "s3fs", "botocore", "adlfs", "azure", "aiohttp", "requests")
+"""Packages that speak to buckets, and whose errors are what the bucket said: no rights, no login, no such account."""
 
 
 def local_folder(folder: str | os.PathLike[str], index: str) -> pathlib.Path:
@@ -64,6 +66,10 @@ def _copy(folder: str, index: str) -> str:
         ) from error
     except (OSError, RuntimeError) as error:
         raise UserError(f"data: {folder} cannot be copied to this disk: {first_line(error)}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        raise UserError(f"data: {folder} cannot be read: {first_line(error)}; are you logged in there?") from error
 
 
 def _fetch(remote: epath.Path, place: pathlib.Path) -> None:

@@ -10,40 +10,13 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from bertlite_jax import cli
 from bertlite_jax.config import Data, UserError, check_on_disk, in_object_storage
-from bertlite_jax.data import batches, patience, source, staging, tokenizer
-
-
-class Bucket(MemoryFileSystem):
-    """Object storage in this process, in the place of gcsfs."""
-
-    protocol = ("gcs", "gs")
-    store: dict = {}
-    pseudo_dirs = [""]
-
-
-@pytest.fixture
-def bucket(monkeypatch, tmp_path) -> Bucket:
-    """An empty one, and a cache folder of the test's own."""
-    made = Bucket()
-    made.store.clear()
-    staging._copy.cache_clear()
-    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return made
-
-
-def upload(bucket: Bucket, folder: str, to: str) -> str:
-    for path in pathlib.Path(folder).iterdir():
-        bucket.pipe_file(f"gs://{to}/{path.name}", path.read_bytes())
-    return f"gs://{to}"
+from bertlite_jax.data import batches, source, staging, tokenizer
 
 
 def data(prepared, bucket) -> Data:
     return Data(
-        corpus=(upload(bucket, prepared.corpus, "mine/corpus"),),
-        tokenizer=upload(bucket, prepared.tokenizer, "mine/tokenizer"),
+        corpus=(bucket.upload(prepared.corpus, "mine/corpus"),),
+        tokenizer=bucket.upload(prepared.tokenizer, "mine/tokenizer"),
         length=64,
         batch_rows=8,
     )
@@ -156,3 +129,17 @@ def test_paths_and_texts_are_not_taken_for_buckets():
     for path in ("runs/a", "/mnt/gs/a", "c:/a", "https://example.org is [MASK]", "gs", "a.txt", "--run.steps"):
         assert not in_object_storage(path)
         check_on_disk("job", path)
+
+
+def test_what_a_bucket_says_of_rights_is_one_line(bucket, monkeypatch):
+    """gcsfs has errors of its own kind for that, and the package is not needed here."""
+
+    def refuse(self, path, *arguments, **options):
+        raise type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Anonymous caller may not\nread this")
+
+    monkeypatch.setattr(MemoryFileSystem, "_open", refuse)
+    with pytest.raises(
+        UserError, match="gs://mine/x cannot be read: Anonymous caller may not; are you logged in"
+    ) as caught:
+        tokenizer.load("gs://mine/x")
+    assert "\n" not in str(caught.value)

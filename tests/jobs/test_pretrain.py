@@ -148,10 +148,18 @@ def shaky_disk(monkeypatch) -> list[str]:
     return failed
 
 
-def test_reads_that_fail_now_and_then_change_no_loss(shaky_disk, prepared, tmp_path, trained: pathlib.Path):
-    job.pretrain(small(prepared), str(tmp_path / "run"))
+def test_neither_a_bucket_nor_a_shaky_disk_changes_a_loss(shaky_disk, bucket, prepared, tmp_path, trained):
+    """Corpus and tokenizer come from a bucket, and every third read of the copy fails at first."""
+    data = dataclasses.replace(
+        small(prepared).data,
+        corpus=(bucket.upload(prepared.corpus, "mine/corpus"),),
+        tokenizer=bucket.upload(prepared.tokenizer, "mine/tokenizer"),
+    )
+    job.pretrain(dataclasses.replace(small(prepared), data=data), str(tmp_path / "run"))
     assert len(shaky_disk) > 5
     assert losses_of(tmp_path / "run") == losses_of(trained)
+    assert config_files.read_json(tmp_path / "run/config.json").data.corpus == ("gs://mine/corpus",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
 
 
 # --- Death and resurrection ------------------------------------------------------------------------------------------
