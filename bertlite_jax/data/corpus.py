@@ -79,6 +79,8 @@ def build(
     """
     cutting = windows.Cutting(length, short_fraction, whole_sentences, seed)
     _check(cutting, validation_fraction, workers, on_bad_text)
+    if beam and workers:
+        raise UserError("corpus: --workers is not for --beam, whose runner is told by --beam-options")
     if beam:
         from bertlite_jax.data import corpus_beam  # Before anything is read: it may not be installed.
     elif beam_options:

@@ -94,7 +94,34 @@ def _said_by_user_error(error: BaseException) -> str:
 
 
 def _build(pipeline: Any, plan: Plan, vocab_size: int) -> None:
-    # --- Documents, each text once: (place, digest, paragraphs) ---------------------------------------------------
+    numbered = _numbered(_documents(pipeline, plan))
+    encoded = (
+        numbered
+        | "split" >> beam.Map(_with_split, beam.pvalue.AsSingleton(_head(numbered, plan)), plan)
+        | "by block" >> beam.GroupByKey()
+        | "encode" >> beam.ParDo(_Encode(plan, vocab_size)).with_outputs("sizes", "counts", "unigram", main="windows")
+    )
+    _ = (
+        encoded.counts
+        | "counts of splits" >> beam.CombinePerKey(_sum)
+        | "list counts" >> beam.combiners.ToList()
+        | "save counts of splits" >> beam.Map(_save, plan, "split_counts")
+    )
+    _ = encoded.unigram | "unigram" >> beam.CombinePerKey(_sum_arrays) | "save unigram" >> beam.Map(_save_unigram, plan)
+    files = encoded.sizes | "sizes" >> beam.GroupByKey() | "files of blocks" >> beam.FlatMap(_files_of_blocks)
+    _ = (
+        {"windows": encoded.windows, "file": files}
+        | "find files" >> beam.CoGroupByKey()
+        | "name files" >> beam.FlatMap(_with_file)
+        | "by file" >> beam.GroupByKey()
+        | "write" >> beam.Map(_write_file, plan)
+        | "all files" >> beam.combiners.ToList()
+        | "save files" >> beam.Map(_save, plan, "files")
+    )
+
+
+def _documents(pipeline: Any, plan: Plan) -> Any:
+    """Each text once: (place, digest, paragraphs). What was counted on the way is saved."""
     read = (
         pipeline
         | "files" >> beam.Create(list(enumerate(plan.files)))
@@ -108,40 +135,18 @@ def _build(pipeline: Any, plan: Plan, vocab_size: int) -> None:
     )
     counts = (read.counts, kept.counts) | "both counts" >> beam.Flatten()
     _ = counts | "all counts" >> beam.CombineGlobally(_sum) | "save counts" >> beam.Map(_save, plan, "counts")
+    return kept.documents
 
-    # --- Their numbers and splits: (block, Document) --------------------------------------------------------------
-    numbered = _numbered(kept.documents)
-    head = (
+
+def _head(numbered: Any, plan: Plan) -> Any:
+    """One dict: the splits of the first documents."""
+    count = splits.head_count(plan.validation_fraction)
+    return (
         numbered
-        | "head" >> beam.Filter(lambda found, count: found[0] < count, splits.head_count(plan.validation_fraction))
+        | "head" >> beam.Filter(lambda found: found[0] < count)
         | "sizes of the head" >> beam.Map(lambda found: (found[0], found[1], sum(map(len, found[2]))))
         | "whole head" >> beam.combiners.ToList()
         | "splits of the head" >> beam.Map(_head_splits, plan)
-    )
-    encoded = (
-        numbered
-        | "split" >> beam.Map(_with_split, beam.pvalue.AsSingleton(head), plan)
-        | "by block" >> beam.GroupByKey()
-        | "encode" >> beam.ParDo(_Encode(plan, vocab_size)).with_outputs("sizes", "counts", "unigram", main="windows")
-    )
-    _ = (
-        encoded.counts
-        | "counts of splits" >> beam.CombinePerKey(_sum)
-        | "list counts" >> beam.combiners.ToList()
-        | ("save counts of splits" >> beam.Map(_save, plan, "split_counts"))
-    )
-    _ = encoded.unigram | "unigram" >> beam.CombinePerKey(_sum_arrays) | "save unigram" >> beam.Map(_save_unigram, plan)
-
-    # --- Their files ----------------------------------------------------------------------------------------------
-    files = encoded.sizes | "sizes" >> beam.GroupByKey() | "files of blocks" >> beam.FlatMap(_files_of_blocks)
-    _ = (
-        {"windows": encoded.windows, "file": files}
-        | "find files" >> beam.CoGroupByKey()
-        | "name files" >> beam.FlatMap(_with_file)
-        | "by file" >> beam.GroupByKey()
-        | "write" >> beam.Map(_write_file, plan)
-        | "all files" >> beam.combiners.ToList()
-        | "save files" >> beam.Map(_save, plan, "files")
     )
 
 

@@ -96,9 +96,11 @@ def test_without_beam_the_install_line_is_given(folder, vocabulary, tmp_path, mo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["text"]
 
 
-def test_options_for_beam_without_beam_are_refused(folder, vocabulary, tmp_path):
+def test_options_that_do_not_go_together_are_refused(folder, vocabulary, tmp_path):
     with pytest.raises(UserError, match="--beam-options are for --beam"):
         corpus.build([str(folder)], vocabulary.folder, str(tmp_path / "out"), beam_options=QUICK)
+    with pytest.raises(UserError, match="--workers is not for --beam"):
+        corpus.build([str(folder)], vocabulary.folder, str(tmp_path / "out"), beam=True, workers=2)
 
 
 @pytest.mark.slow
