@@ -13,6 +13,7 @@ blocks), its windows twice (for files). A record file, and the sizes of all bloc
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pathlib
 import re
@@ -34,6 +35,9 @@ try:
     from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
 except ImportError as error:
     raise UserError('corpus: --beam needs Apache Beam; pip install "bertlite_jax[beam]"') from error
+
+# An error of a worker comes back as an exception; Beam would say it before, with two tracebacks.
+logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 CHUNK_DOCUMENTS = 256
 """Documents of a file that are numbered together."""
