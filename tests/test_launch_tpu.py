@@ -17,7 +17,8 @@ verb=$4 command=''
 for word in "$@"; do [[ $word == --command=* ]] && command=${word#--command=}; done
 echo "$verb ${*:5}" | head -n 1 >> "$CLOUD/calls"
 case $verb in
-  describe) if [[ -f $CLOUD/state ]]; then cat "$CLOUD/state"; else echo "ERROR: NOT_FOUND" >&2; exit 1; fi ;;
+  describe) [[ -f $CLOUD/broken ]] && { cat "$CLOUD/broken" >&2; exit 1; }
+    if [[ -f $CLOUD/state ]]; then cat "$CLOUD/state"; else echo "ERROR: NOT_FOUND" >&2; exit 1; fi ;;
   create) [[ -f $CLOUD/state ]] && exit 1; echo ACTIVE > "$CLOUD/state"; mkdir -p "$CLOUD"/worker{0,1} ;;
   delete)
     for pid in "$CLOUD"/worker?/bertlite/pid; do [[ -f $pid ]] && kill -KILL -- "-$(cat "$pid")" 2> /dev/null; done
@@ -150,6 +151,21 @@ def test_started_again_the_script_goes_on_watching_what_is_there(cloud):
     assert done.returncode == 0, done.stderr
     assert there.verbs() == ["create", "scp", "delete"]
     assert len(there.lines("runs")) == 2
+
+
+def test_a_cloud_that_cannot_be_asked_is_not_asked_for_machines(cloud):
+    there = cloud("exit 0")
+    (there.folder / "broken").write_text("ERROR: (gcloud) You do not currently have an active account selected.\n")
+    done = there.launch()
+    assert done.returncode == 1 and "active account" in done.stderr
+    assert there.verbs() == []
+
+
+def test_machines_that_cannot_be_had_end_the_run(cloud):
+    there = cloud("exit 0")
+    (there.folder / "state").write_text("FAILED\n")
+    done = there.launch()
+    assert done.returncode == 1 and "could not be provided" in done.stderr
 
 
 def test_several_slices_are_one_queued_resource_of_several_nodes(cloud):

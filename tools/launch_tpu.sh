@@ -97,7 +97,7 @@ check_options() {
 say() { if [[ $dry ]]; then echo "# $1"; else echo "launch_tpu: $(date +%T) $1"; fi; }
 
 cloud() { # SUBCOMMAND ARGUMENTS... : one verb on the queued resource
-  local all=(gcloud compute tpus queued-resources "$@" "--zone=$zone")
+  local all=(gcloud compute tpus queued-resources "$@" "--zone=$zone" --quiet)
   [[ $project ]] && all+=("--project=$project")
   if [[ $dry ]]; then quoted "${all[@]}"; else "${all[@]}"; fi
 }
@@ -114,15 +114,17 @@ quoted() { # prints a command so that it can be pasted
 on_all() { cloud ssh "$name" --node=all --worker=all "--command=$1"; }
 
 state() { # prints ACTIVE, SUSPENDED, ...; NONE where there is no such resource
-  local found
-  if found=$(cloud describe "$name" '--format=value(state.state)' 2>&1); then
-    echo "${found##*$'\n'}"
-  elif [[ $found == *NOT_FOUND* || $found == *"not found"* ]]; then
+  local errors
+  errors=$(mktemp)
+  if cloud describe "$name" '--format=value(state.state)' 2> "$errors"; then
+    :
+  elif grep -q NOT_FOUND "$errors"; then
     echo NONE
   else
-    echo "launch_tpu: ${found##*$'\n'}" >&2
+    cat "$errors" >&2
     echo UNKNOWN
   fi
+  rm -f "$errors"
 }
 
 create() {
@@ -135,7 +137,7 @@ create() {
 
 delete() {
   say "deleting $name"
-  cloud delete "$name" --force --quiet
+  cloud delete "$name" --force
 }
 
 # --- Commands on the workers -----------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ print_all() {
   cloud describe "$name" '--format=value(state.state)'
   on_all "$(look_commands)"
   say "after a preemption (SUSPENDED): delete, then create, install and start as above; the job goes on from its checkpoint"
-  cloud delete "$name" --force --quiet
+  cloud delete "$name" --force
   say "after a crash: stop what is left on all workers, then start as above (at most $crashes_allowed times)"
   on_all "$(stop_commands)"
   say "at the end"
@@ -296,4 +298,6 @@ watch_job() {
 
 read_options "$@"
 check_options
-if [[ $dry ]]; then print_all; else watch_job; fi
+if [[ $dry ]]; then print_all; fi
+command -v gcloud > /dev/null || fail 1 "gcloud is not installed here"
+watch_job
