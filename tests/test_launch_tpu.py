@@ -24,7 +24,8 @@ case $verb in
     for pid in "$CLOUD"/worker?/bertlite/pid; do [[ -f $pid ]] && kill -KILL -- "-$(cat "$pid")" 2> /dev/null; done
     rm -rf "$CLOUD"/worker? "$CLOUD/state" ;;
   scp) for home in "$CLOUD"/worker?; do cp "${@:5:2}" "$home/bertlite/"; done ;;
-  ssh) for home in "$CLOUD"/worker?; do HOME=$home bash -c "$command" || exit 1; done ;;
+  ssh) if [[ -s $CLOUD/closed ]]; then sed -i 1d "$CLOUD/closed"; exit 255; fi
+    for home in "$CLOUD"/worker?; do HOME=$home bash -c "$command" || exit 1; done ;;
 esac
 """
 
@@ -151,6 +152,14 @@ def test_started_again_the_script_goes_on_watching_what_is_there(cloud):
     assert done.returncode == 0, done.stderr
     assert there.verbs() == ["create", "scp", "delete"]
     assert len(there.lines("runs")) == 2
+
+
+def test_machines_that_let_nobody_in_at_first_are_waited_for(cloud):
+    there = cloud("exit 0")
+    (there.folder / "closed").write_text("no\n" * 6)
+    done = there.launch("--max-crashes", "0")
+    assert done.returncode == 0, done.stderr
+    assert "not all workers answer" in done.stdout and there.verbs() == ["create", "scp", "delete"]
 
 
 def test_a_cloud_that_cannot_be_asked_is_not_asked_for_machines(cloud):

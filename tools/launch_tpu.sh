@@ -257,6 +257,10 @@ died() { # WHAT : counts, and ends the run when there have been too many
 look_after() { # one look at machines that are there
   local what
   what=$(verdict)
+  if [[ $what == unreachable ]]; then  # New machines let nobody in for the first minute.
+    say "not all workers answer"
+    return
+  fi
   if [[ ! $ready && $what != running ]]; then
     if prepare && start; then ready=1; else died "installing has failed"; fi
     return
@@ -271,7 +275,6 @@ look_after() { # one look at machines that are there
       on_all "$(stop_commands)" || true
       start
       ;;
-    unreachable) say "not all workers answer" ;;
   esac
 }
 
