@@ -99,8 +99,8 @@ def corpus(
     """Builds a corpus of windows from text files.
 
     Args:
-      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders. Plain text has a paragraph or a sentence a line and
-        a blank line between documents.
+      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on the disk or gs://. Plain text has a paragraph or
+        a sentence a line and a blank line between documents.
       tokenizer: Folder that `bertlite tokenizer` made.
       out: Folder to write.
       length: Tokens in a row that the windows must fit into, specials included.
@@ -307,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         name, rest = _choose("bertlite", args, _SIMPLE | _OWN_PARSER)
-        check_places(rest)
+        check_places(name, rest)
         if name in _TRAINS:
             memory.keep_freed_memory()  # Before JAX is imported, which the next lines do.
         if name in _COMPILES and not {"-h", "--help"} & set(rest):

@@ -10,11 +10,13 @@ from bertlite_jax.config import UserError, check_on_disk
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
+READ_TEXT = ("tokenizer", "corpus")
+"""Jobs whose text may lie there."""
 
 
-def check_places(args: Sequence[str]) -> None:
+def check_places(job: str, args: Sequence[str]) -> None:
     """Raises UserError for a `gs://...` where a path has to stand."""
-    option = ""
+    option = MAY_BE_REMOTE[0] if job in READ_TEXT else ""
     for text in args:
         if text.startswith("--"):
             option, _, text = text.partition("=")

@@ -33,7 +33,7 @@ def check_on_disk(job: str, place: str | os.PathLike[str]) -> None:
     if in_object_storage(place):
         raise UserError(
             f"{job}: {place} lies in object storage, and this has to be a path: mount the bucket, or copy "
-            "(docs/tpu.md says how); only data.corpus and data.tokenizer may be gs://"
+            "(docs/tpu.md says how); only text, data.corpus and data.tokenizer may be gs://"
         )
 
 

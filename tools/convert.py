@@ -256,7 +256,7 @@ def _megabytes(path: pathlib.Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C."""
     try:
-        check_places(sys.argv[1:] if arguments is None else arguments)
+        check_places("convert", sys.argv[1:] if arguments is None else arguments)
         tyro.extras.subcommand_cli_from_dict(
             {
                 "to-hf": to_hf,

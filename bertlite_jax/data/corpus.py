@@ -21,7 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bertlite_jax.config import UserError, check_on_disk
-from bertlite_jax.data import chunks, shards, text, tokenizer, windows
+from bertlite_jax.data import chunks, shards, staging, text, tokenizer, windows
 from bertlite_jax.data.chunks import Chunk, Document
 from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
 from bertlite_jax.data.splits import SPLITS, assign_splits, distinct, open_seen
@@ -191,7 +191,7 @@ def _write(
         for split in splits.values():
             stack.callback(shards.close_split, split)
         stack.enter_context(contextlib.closing(encoded))
-        show = stack.enter_context(_progress(sum(map(os.path.getsize, files)), console))
+        show = stack.enter_context(_progress(sum(map(staging.size_of, files)), console))
         for chunk, parts in encoded:
             for name, part in parts.items():
                 shards.append(splits[name], part, chunk.documents[0].number // shards.BLOCK_DOCUMENTS)

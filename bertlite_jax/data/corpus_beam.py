@@ -5,8 +5,8 @@ file). Of equal texts the one with the lowest place stays. Its number in the cor
 earlier files, of earlier chunks of its file, of its chunk. From the number follow its windows and its block, from the
 sizes of the blocks the record file that each is written to.
 
-All workers must see the text, the tokenizer and the output folder under the same paths: a network disk or a mounted
-bucket where they are on several machines. Text goes over the network three times (for duplicates, for numbers, for
+All workers must see the output folder under the same path: a network disk where they are on several machines. Text and
+tokenizer may lie in object storage. Text goes over the network three times (for duplicates, for numbers, for
 blocks), its windows twice (for files). A record file, and the sizes of all blocks, are held by one worker at a time.
 """
 

@@ -1,4 +1,4 @@
-"""Folders in object storage, copied once to this machine's disk and read there.
+"""Object storage: text is read from there, folders are copied once to this machine's disk and read here.
 
 Rows hold windows from anywhere in a corpus, and a bucket answers a random read in tens of milliseconds, so reading in
 place would leave the accelerator waiting. A corpus that does not fit on the disk is read through a mounted bucket
@@ -46,30 +46,49 @@ def local_folder(folder: str | os.PathLike[str], index: str) -> pathlib.Path:
     return pathlib.Path(_copy(os.fspath(folder), index)) if in_object_storage(folder) else pathlib.Path(folder)
 
 
-@functools.cache
-def _copy(folder: str, index: str) -> str:
+def place_of(name: str) -> pathlib.Path | epath.Path:
+    """A file or folder by its name, on the disk or in object storage."""
+    return epath.Path(name) if in_object_storage(name) else pathlib.Path(name)
+
+
+def size_of(name: str) -> int:
+    """Bytes of a file, on the disk or in object storage."""
+    if not in_object_storage(name):
+        return os.path.getsize(name)
+    with reaching(name):
+        return patiently(epath.Path(name).stat, name).length
+
+
+@contextlib.contextmanager
+def reaching(name: str) -> Iterator[None]:
+    """Around what asks object storage: a missing library, and what the storage says of rights, are one line."""
     try:
-        remote = epath.Path(folder)
-        content = patiently((remote / index).read_bytes, remote / index)
-        key = hashlib.sha256(folder.encode() + b"\n" + content).hexdigest()[:16]
-        cache = pathlib.Path(platformdirs.user_cache_dir("bertlite_jax", appauthor=False)) / "staged"
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{key}.lock"):
-            if not (cache / key).is_dir():
-                _fetch(remote, cache / key)
-        return str(cache / key)
+        yield
     except ImportError as error:
-        raise UserError(f"data: {folder}: {first_line(error)}; for gs://, `pip install 'bertlite_jax[gcs]'`") from error
-    except FileNotFoundError as error:
-        raise UserError(
-            f"data: {folder} has no {index}; is this the right place, and was the upload finished?"
-        ) from error
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"data: {folder} cannot be copied to this disk: {first_line(error)}") from error
+        raise UserError(f"data: {name}: {first_line(error)}; for gs://, `pip install 'bertlite_jax[gcs]'`") from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
-        raise UserError(f"data: {folder} cannot be read: {first_line(error)}; are you logged in there?") from error
+        raise UserError(f"data: {name} cannot be read: {first_line(error)}; are you logged in there?") from error
+
+
+@functools.cache
+def _copy(folder: str, index: str) -> str:
+    try:
+        with reaching(folder):
+            remote = epath.Path(folder)
+            content = patiently((remote / index).read_bytes, remote / index)
+            key = hashlib.sha256(folder.encode() + b"\n" + content).hexdigest()[:16]
+            cache = pathlib.Path(platformdirs.user_cache_dir("bertlite_jax", appauthor=False)) / "staged"
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / f"{key}.lock"):
+                if not (cache / key).is_dir():
+                    _fetch(remote, cache / key)
+            return str(cache / key)
+    except FileNotFoundError as error:
+        raise UserError(f"data: {folder} has no {index}; name another place, or finish the upload") from error
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"data: {folder} cannot be copied to this disk: {first_line(error)}") from error
 
 
 def _fetch(remote: epath.Path, place: pathlib.Path) -> None:

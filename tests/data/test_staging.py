@@ -1,16 +1,19 @@
 """gs:// where it may stand: copied once, whole, and read like a folder. Elsewhere: one line, and no folder `gs:`."""
 
+import gzip
+import json
 import logging
 import pathlib
 
 import numpy as np
 import pytest
+import zstandard
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bertlite_jax import cli
 from bertlite_jax.config import Data, UserError, check_on_disk, in_object_storage
-from bertlite_jax.data import batches, source, staging, tokenizer
+from bertlite_jax.data import batches, corpus, source, staging, tokenizer
 
 
 def data(prepared, bucket) -> Data:
@@ -42,6 +45,38 @@ def test_the_copy_is_made_once_and_anew_when_the_folder_was_built_again(bucket, 
     name = f"{place}/{tokenizer.SETTINGS_FILE}"
     bucket.pipe_file(name, bucket.cat_file(name) + b"\n")
     assert staging.local_folder(place, tokenizer.SETTINGS_FILE) != first
+
+
+@pytest.mark.parametrize("kind", ["txt", "txt.gz", "txt.zst", "jsonl", "parquet"])
+def test_text_from_a_bucket_makes_the_corpus_that_text_on_the_disk_makes(bucket, prepared, tmp_path, kind):
+    documents = [" ".join(["alice", "said", "no", "word", str(number)]) for number in range(30)]
+    near = tmp_path / "text" / "part"
+    near.mkdir(parents=True)
+    write_text(near / f"a.{kind}", documents)
+    (near / ".hidden").write_text("not this")
+    bucket.upload(str(near), "mine/text/part")
+    made = {}
+    for name, place in (("near", str(tmp_path / "text")), ("far", "gs://mine/text")):
+        corpus.build([place], prepared.tokenizer, str(tmp_path / name), length=64, workers=1)
+        made[name] = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "build.json"}
+    assert made["near"] == made["far"]
+    assert json.loads(made["far"]["corpus.json"])["statistics"]["documents"] == 30
+
+
+def write_text(path: pathlib.Path, documents: list[str]) -> None:
+    plain = "\n\n".join(documents).encode()
+    if path.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table({"text": documents}), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"text": document}) + "\n" for document in documents))
+    else:
+        path.write_bytes({".gz": gzip.compress, ".zst": zstandard.compress}.get(path.suffix, bytes)(plain))
+
+
+def test_a_text_that_is_not_in_the_bucket_is_named(bucket, prepared, tmp_path):
+    with pytest.raises(UserError, match="corpus: gs://mine/nothing: does not exist"):
+        corpus.build(["gs://mine/nothing"], prepared.tokenizer, str(tmp_path / "out"), length=64)
 
 
 def test_a_bucket_that_fails_now_and_then_is_asked_again(bucket, prepared, monkeypatch):
@@ -95,7 +130,7 @@ def test_without_the_library_for_a_bucket_the_install_line_is_given(monkeypatch,
         ["pretrain", "configs/debug_cpu.py", "--data.corpus", "gs://a/b", "--workdir", "gs://mine/run"],
         ["finetune", "configs/finetune_glue.py", "--workdir", "gs://mine/run"],
         ["tokenizer", "a.txt", "--out", "gs://mine/tokenizer"],
-        ["corpus", "gs://mine/text", "--tokenizer", "gs://mine/tokenizer", "--out", "corpus"],
+        ["corpus", "gs://mine/text", "--tokenizer", "gs://mine/tokenizer", "--out", "gs://mine/corpus"],
         ["corpus", "a.txt", "--tokenizer", "gs://mine/tokenizer", "--out", "gs://mine/corpus"],
         ["evaluate", "gs://mine/run"],
         ["report", "gs://mine/run"],
@@ -112,7 +147,6 @@ def test_a_job_makes_no_folder_named_gs(command, tmp_path, monkeypatch, capsys):
 
 def test_the_places_that_jobs_write_to_are_checked_without_the_command_too(tmp_path, monkeypatch, prepared):
     from bertlite_jax.config import Pretrain
-    from bertlite_jax.data import corpus
     from bertlite_jax.jobs import workdir
 
     monkeypatch.chdir(tmp_path)
