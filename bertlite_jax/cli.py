@@ -17,7 +17,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from bertlite_jax import cli_compile, cli_tasks
 from bertlite_jax import config as settings
-from bertlite_jax.cli_config import config_file
+from bertlite_jax.cli_config import check_places, config_file
 from bertlite_jax.cli_tables import print_figures
 from bertlite_jax.config import UserError
 from bertlite_jax.model import memory
@@ -91,14 +91,16 @@ def corpus(
     text_field: str = "text",
     on_bad_text: Literal["refuse", "replace"] = "refuse",
     workers: int = 0,
+    beam: bool = False,
+    beam_options: str = "",
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
     """Builds a corpus of windows from text files.
 
     Args:
-      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders. Plain text has a paragraph or a sentence a line and
-        a blank line between documents.
+      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on the disk or gs://. Plain text has a paragraph or
+        a sentence a line and a blank line between documents.
       tokenizer: Folder that `bertlite tokenizer` made.
       out: Folder to write.
       length: Tokens in a row that the windows must fit into, specials included.
@@ -110,6 +112,8 @@ def corpus(
       text_field: Field of JSONL objects, column of Parquet files.
       on_bad_text: What to do with invalid UTF-8.
       workers: Processes; 0: one a core. The result is the same.
+      beam: Let Apache Beam do the work, on many machines. The result is the same.
+      beam_options: For Beam's runner, written with "=": --beam-options="--runner=DirectRunner --direct_num_workers=4".
       seed: Of the split and the short windows.
       overwrite: Replace an existing corpus.
     """
@@ -128,6 +132,8 @@ def corpus(
         text_field=text_field,
         on_bad_text=on_bad_text,
         workers=workers,
+        beam=beam,
+        beam_options=beam_options,
         seed=seed,
         overwrite=overwrite,
     )
@@ -302,6 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         name, rest = _choose("bertlite", args, _SIMPLE | _OWN_PARSER)
+        check_places(name, rest)
         if name in _TRAINS:
             memory.keep_freed_memory()  # Before JAX is imported, which the next lines do.
         if name in _COMPILES and not {"-h", "--help"} & set(rest):

@@ -6,7 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax import config_files
-from bertlite_jax.config import UserError
+from bertlite_jax.config import UserError, check_on_disk
+
+MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
+"""Options whose folder may lie in object storage: it is copied to the disk."""
+READ_TEXT = ("tokenizer", "corpus")
+"""Jobs whose text may lie there."""
+
+
+def check_places(job: str, args: Sequence[str]) -> None:
+    """Raises UserError for a `gs://...` where a path has to stand."""
+    option = MAY_BE_REMOTE[0] if job in READ_TEXT else ""
+    for text in args:
+        if text.startswith("--"):
+            option, _, text = text.partition("=")
+        if option not in MAY_BE_REMOTE:
+            check_on_disk(option.lstrip("-") or "argument", text)
 
 
 def value_of(option: str, args: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -22,9 +23,24 @@ class Diverged(Exception):
     """The loss of a run is no number, or far above what it was: shown as one line, exit code 1."""
 
 
+def in_object_storage(place: str | os.PathLike[str]) -> bool:
+    """Whether this is `gs://BUCKET/...` or the like (`gs:/BUCKET/...` once it went through pathlib), and no path."""
+    return re.match("(gs|s3|az|hf|hdfs|file):/", os.fspath(place)) is not None
+
+
+def check_on_disk(job: str, place: str | os.PathLike[str]) -> None:
+    """Raises UserError for a place in object storage, which pathlib would take for a folder named `gs:`."""
+    if in_object_storage(place):
+        raise UserError(
+            f"{job}: {place} lies in object storage, and this has to be a path: mount the bucket, or copy "
+            "(docs/tpu.md says how); only text, data.corpus and data.tokenizer may be gs://"
+        )
+
+
 @contextlib.contextmanager
 def writing(job: str, place: os.PathLike[str]) -> Iterator[None]:
     """Around the calls that make a job's output folder: a place that cannot be written is the user's mistake."""
+    check_on_disk(job, place)
     try:
         yield
     except OSError as error:

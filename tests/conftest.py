@@ -53,3 +53,33 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     made = tokenizer.train(text.read_sentences([novel]), str(folder / "tokenizer"), 300)
     corpus.build([novel], made.folder, str(folder / "corpus"), length=64, validation_fraction=0.1, workers=1)
     return Prepared(made.folder, str(folder / "corpus"), novel)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    """Object storage in this process, in the place of gcsfs: empty, with a cache folder of the test's own.
+
+    `upload(folder, "bucket/place")` copies a flat folder there and returns its gs://.
+    """
+    from etils.epath import backend
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    from bertlite_jax.data import patience, staging
+
+    class Bucket(MemoryFileSystem):
+        protocol = ("gcs", "gs")
+        store: dict = {}
+        pseudo_dirs = [""]
+
+        def upload(self, folder: str, to: str) -> str:
+            for path in pathlib.Path(folder).iterdir():
+                self.pipe_file(f"gs://{to}/{path.name}", path.read_bytes())
+            return f"gs://{to}"
+
+    made = Bucket()
+    staging._copy.cache_clear()
+    monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
+    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return made

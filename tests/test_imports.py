@@ -33,6 +33,7 @@ ONLY_IN = {
     "orbax": ("train/checkpoint.py",),
     "torch": ("convert/parity.py", "convert/weight_files.py", "jobs/"),
     "transformers": ("convert/parity.py", "jobs/"),
+    "apache_beam": ("data/corpus_beam.py",),
     "tensorflow": ("convert/tensorflow.py",),
     "onnx": ("convert/",),
     "sklearn": ("data/metrics.py",),

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from bertlite_jax.cli_config import check_places
 from bertlite_jax.config import UserError
 from bertlite_jax.convert import adoption, huggingface, sources, tensorflow, weights
 
@@ -255,6 +256,7 @@ def _megabytes(path: pathlib.Path) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command. Returns the exit code: 0 done, 2 a mistake of the user, 130 Ctrl-C."""
     try:
+        check_places("convert", sys.argv[1:] if arguments is None else arguments)
         tyro.extras.subcommand_cli_from_dict(
             {
                 "to-hf": to_hf,

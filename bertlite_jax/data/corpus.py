@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bertlite_jax.config import UserError
-from bertlite_jax.data import chunks, shards, text, tokenizer, windows
+from bertlite_jax.config import UserError, check_on_disk
+from bertlite_jax.data import chunks, shards, staging, text, tokenizer, windows
 from bertlite_jax.data.chunks import Chunk, Document
 from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
 from bertlite_jax.data.splits import SPLITS, assign_splits, distinct, open_seen
@@ -44,6 +44,8 @@ def build(
     text_field: str = "text",
     on_bad_text: text.OnBadText = "refuse",
     workers: int = 0,
+    beam: bool = False,
+    beam_options: str = "",
     seed: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -64,6 +66,8 @@ def build(
       text_field: field of JSON lines and column of Parquet files that holds the text.
       on_bad_text: `refuse` or `replace` bytes that are not UTF-8.
       workers: processes; 0: as many as there are cores. It does not change the result.
+      beam: let Apache Beam do the work (data/corpus_beam.py); the bytes are the same.
+      beam_options: for Beam's runner, as on a command line.
       seed: of the split and of the short windows.
       overwrite: replace a corpus that is there.
 
@@ -75,22 +79,35 @@ def build(
     """
     cutting = windows.Cutting(length, short_fraction, whole_sentences, seed)
     _check(cutting, validation_fraction, workers, on_bad_text)
+    if beam and workers:
+        raise UserError("corpus: --workers is not for --beam, whose runner is told by --beam-options")
+    if beam:
+        from bertlite_jax.data import corpus_beam  # Before anything is read: it may not be installed.
+    elif beam_options:
+        raise UserError("corpus: --beam-options are for --beam")
     console = Console(stderr=True)
+    check_on_disk("corpus", out)
     place = pathlib.Path(os.path.abspath(out))
     check_out(place, overwrite)
     files = text.list_files(inputs)
     vocabulary = tokenizer.load(tokenizer_folder)
-    workers = workers or _cores()
     recipe = chunks.Recipe(cutting, language, one_sentence_per_line)
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with scratch_folder(place) as folder:
-        documents = text.read_documents(files, text_field=text_field, on_bad_text=on_bad_text, counts=counts)
-        with contextlib.closing(open_seen(folder)) as seen:
-            kept = assign_splits(distinct(documents, seen, counts), validation_fraction, seed)
-            work = _chunks(kept, counts)
-            splits = _write(folder, vocabulary, chunks.encode_chunks(vocabulary, recipe, work, workers), files, console)
-        os.unlink(folder / "seen.sqlite")
+        if beam:
+            plan = corpus_beam.Plan(
+                files, vocabulary.folder, recipe, validation_fraction, text_field, on_bad_text, os.fspath(folder)
+            )
+            written = corpus_beam.write(plan, vocabulary.vocab_size, beam_options, counts)
+        else:
+            documents = text.read_documents(files, text_field=text_field, on_bad_text=on_bad_text, counts=counts)
+            with contextlib.closing(open_seen(folder)) as seen:
+                kept = assign_splits(distinct(documents, seen, counts), validation_fraction, seed)
+                work = chunks.encode_chunks(vocabulary, recipe, _chunks(kept, counts), workers or _cores())
+                written = _write(folder, vocabulary, work, files, console)
+            os.unlink(folder / "seen.sqlite")
+        splits = _finish(folder, written)
         if not splits["train"]["windows"]:
             raise UserError(f"corpus: {', '.join(inputs)}: no document in it; nothing was written")
         meta = {
@@ -117,7 +134,7 @@ def build(
         speed = {
             "seconds": round(seconds, 3),
             "megabytes_per_second": round(counts["bytes"] / 1e6 / seconds, 3),
-            "workers": workers,
+            "workers": "beam" if beam else workers or _cores(),
         }
         # Apart from the rest, which is the same bytes every time.
         write_json(folder / "build.json", speed)
@@ -154,7 +171,7 @@ def _chunks(documents: Iterator[Document], counts: Counter[str]) -> Iterator[Chu
     for document in documents:
         gathered.append(document)
         size += sum(map(len, document.paragraphs))
-        if size >= CHUNK_LIMIT:
+        if size >= CHUNK_LIMIT or (document.number + 1) % shards.BLOCK_DOCUMENTS == 0:
             yield Chunk(gathered, counts["position"], counts["bytes"], size)
             gathered, size = [], 0
     if gathered:
@@ -167,22 +184,27 @@ def _write(
     encoded: Generator[tuple[Chunk, dict[str, chunks.Windowed]]],
     files: list[str],
     console: Console,
-) -> dict[str, dict[str, Any]]:
-    """Writes all windows and the TFDS metadata; returns the counts of each split."""
+) -> list[shards.SplitFiles]:
+    """Writes all windows."""
     splits = {name: shards.open_split(os.fspath(folder), name, vocabulary.vocab_size) for name in SPLITS}
     with contextlib.ExitStack() as stack:
         for split in splits.values():
             stack.callback(shards.close_split, split)
         stack.enter_context(contextlib.closing(encoded))
-        show = stack.enter_context(_progress(sum(map(os.path.getsize, files)), console))
+        show = stack.enter_context(_progress(sum(map(staging.size_of, files)), console))
         for chunk, parts in encoded:
             for name, part in parts.items():
-                shards.append(splits[name], part)
+                shards.append(splits[name], part, chunk.documents[0].number // shards.BLOCK_DOCUMENTS)
             show(chunk.position, chunk.text_bytes)
         for split in splits.values():
             shards.finish_split(split)
-    shards.write_metadata(os.fspath(folder), list(splits.values()))
-    return {name: dict.fromkeys(COUNTED, 0) | dict(split.counts) for name, split in splits.items()}
+    return list(splits.values())
+
+
+def _finish(folder: pathlib.Path, written: list[shards.SplitFiles]) -> dict[str, dict[str, Any]]:
+    """Writes the TFDS metadata; returns the counts of each split."""
+    shards.write_metadata(os.fspath(folder), written)
+    return {split.name: dict.fromkeys(COUNTED, 0) | dict(split.counts) for split in written}
 
 
 # --- Statistics ------------------------------------------------------------------------------------------------------

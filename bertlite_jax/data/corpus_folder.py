@@ -14,8 +14,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import UserError, writing
+from bertlite_jax.data import staging
+from bertlite_jax.data.patience import patiently
 
 FORMAT = 1
+INDEX = "corpus.json"
+
+
+def on_disk(folder: str) -> pathlib.Path:
+    """The folder, or its copy where it lies in object storage (`staging.local_folder`)."""
+    return staging.local_folder(folder, INDEX)
 
 
 def read_meta(folder: str) -> dict[str, Any]:
@@ -24,9 +32,9 @@ def read_meta(folder: str) -> dict[str, Any]:
     Raises:
       UserError: the folder is no corpus, has another format, or lacks (part of) a file.
     """
-    path = pathlib.Path(folder) / "corpus.json"
+    path = on_disk(folder) / INDEX
     try:
-        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta = json.loads(patiently(lambda: path.read_text(encoding="utf-8"), path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"corpus: {folder} is no finished corpus (no corpus.json); make one with `bertlite corpus`"

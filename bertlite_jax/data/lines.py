@@ -7,11 +7,12 @@ import pathlib
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 import zstandard
 
 from bertlite_jax.config import UserError
+from bertlite_jax.data import staging
 
 BLOCK = 1 << 20
 """Bytes read at a time."""
@@ -22,7 +23,7 @@ def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
     before = counts["position"]
     suffix = pathlib.Path(path).suffix.lower()
     try:
-        with open(path, "rb") as raw:
+        with staging.reaching(path), staging.place_of(path).open("rb") as raw:
             stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else raw
             blocks = _zstd_blocks(raw) if suffix == ".zst" else iter(lambda: stream.read(BLOCK), b"")
             for block in blocks:
@@ -35,7 +36,7 @@ def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
         raise UserError(f"corpus: {path}: cannot be read: {error.strerror or error}") from error
 
 
-def _zstd_blocks(raw: BinaryIO) -> Iterator[bytes]:
+def _zstd_blocks(raw: IO[bytes]) -> Iterator[bytes]:
     # zstandard's own file reader ends without a word where a file is cut off; its frames say whether they ended.
     frame = None
     while data := raw.read(BLOCK >> 6):

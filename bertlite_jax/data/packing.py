@@ -137,6 +137,11 @@ def generator(*numbers: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([number % 2**64 for number in numbers])))
 
 
+def index_type(count: int) -> type[np.signedinteger]:
+    """What holds the numbers 0..count - 1. numpy wraps them around without a word where the type is too small."""
+    return np.int32 if count <= 2**31 else np.int64
+
+
 def order_units(slots: np.ndarray, *key: int) -> np.ndarray:
     """Windows by rising number of slots; those with the same number shuffled.
 
@@ -145,17 +150,17 @@ def order_units(slots: np.ndarray, *key: int) -> np.ndarray:
       key: seed, corpus, pass: what the shuffle depends on.
 
     Returns:
-      [N] int32, numbers of windows.
+      [N] integers (`index_type`), numbers of windows.
     """
-    shuffled = np.arange(len(slots), dtype=np.int32)
+    shuffled = np.arange(len(slots), dtype=index_type(len(slots)))
     generator(*key, 1).shuffle(shuffled)
     # A stable sort of 16-bit numbers is a radix sort: linear in N.
     return shuffled[np.argsort(slots[shuffled].astype(np.uint16), kind="stable")]
 
 
 def order_rows(rows: int, *key: int) -> np.ndarray:
-    """[rows] int32: the rows in a shuffled order that depends on `key` alone."""
-    shuffled = np.arange(rows, dtype=np.int32)
+    """[rows] integers (`index_type`): the rows in a shuffled order that depends on `key` alone."""
+    shuffled = np.arange(rows, dtype=index_type(rows))
     generator(*key, 2).shuffle(shuffled)
     return shuffled
 

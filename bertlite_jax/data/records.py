@@ -7,15 +7,22 @@ format for the whole batch cost a few microseconds a window, so that one core fe
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
+import resource
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
 from bertlite_jax.config import UserError
 from bertlite_jax.data.boundaries import Windows
+from bertlite_jax.data.patience import first_line, patiently
 
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"
+"""For random access: reading ahead would only fetch records that nobody asked for."""
+SPARE_FILES = 512
+"""Open files that a job may need beside its corpora."""
 FEATURES = ("document", "sentence_ends", "tokens", "word_starts")
 """In the order in which a deterministic serialisation writes them."""
 
@@ -26,7 +33,9 @@ class Records:
 
     folder: str
     split: str
-    readers: tuple[ArrayRecordReader, ...]
+    files: tuple[str, ...]
+    readers: list[ArrayRecordReader]
+    """One a file. One that failed is replaced by a new one."""
     starts: np.ndarray
     """[shards + 1] int64: number of the first record of each file."""
     token_type: str
@@ -48,15 +57,37 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
         raise UserError(f"corpus: {folder}: has no records of the split {split}; build it again with `bertlite corpus`")
     if missing := set(range(max(found) + 1)) - set(found):
         raise UserError(f"corpus: {folder}: record file {min(missing)} of the split {split} is missing; build it again")
+    files = tuple(str(found[index]) for index in sorted(found))
+    _allow_open_files(folder, len(files))
     readers = []
-    for index in sorted(found):
+    for file in files:
         try:
-            # Random access: reading ahead would only fetch records that nobody asked for.
-            readers.append(ArrayRecordReader(str(found[index]), "readahead_buffer_size:0,max_parallelism:1"))
+            readers.append(patiently(lambda file=file: _open(file), file))
         except (ValueError, RuntimeError) as error:
-            raise UserError(f"corpus: {found[index]}: damaged ({_first_line(error)}); build it again") from error
+            raise UserError(f"corpus: {file}: cannot be read ({first_line(error)}); build it again") from error
     starts = np.cumsum([0, *(reader.num_records() for reader in readers)], dtype=np.int64)
-    return Records(str(folder), split, tuple(readers), starts, "<u2" if vocab_size <= 65_536 else "<u4")
+    return Records(str(folder), split, files, readers, starts, "<u2" if vocab_size <= 65_536 else "<u4")
+
+
+def _allow_open_files(folder: str, count: int) -> None:
+    """Every record file stays open, and many systems allow a process 1,024 until it asks for more."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")) + count + SPARE_FILES
+    if allowed == resource.RLIM_INFINITY or wanted <= allowed:
+        return
+    if most != resource.RLIM_INFINITY and wanted > most:
+        raise UserError(
+            f"corpus: {folder} has {count} record files, which stay open, and this system allows a process {most} open "
+            f"files; allow {wanted} (`ulimit -Hn`)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _open(file: str) -> ArrayRecordReader:
+    reader = ArrayRecordReader(file, READER_OPTIONS)
+    if not reader.ok():
+        reader.read([0])  # It opens whatever it is given, and says what is wrong at the first read.
+    return reader
 
 
 def read_windows(records: Records, numbers: np.ndarray) -> Windows:
@@ -75,22 +106,32 @@ def read_windows(records: Records, numbers: np.ndarray) -> Windows:
 def _raw_records(records: Records, numbers: np.ndarray) -> list[bytes]:
     shards = np.searchsorted(records.starts, numbers, side="right") - 1
     raw: list[bytes] = [b""] * len(numbers)
-    for shard in np.unique(shards):
+    for shard in np.unique(shards).tolist():
         where = np.flatnonzero(shards == shard)
-        try:
-            found = records.readers[shard].read((numbers[where] - records.starts[shard]).tolist())
-        except (ValueError, RuntimeError, IndexError) as error:
-            raise UserError(
-                f"corpus: {records.folder}: record file {shard} of the split {records.split} is damaged "
-                f"({_first_line(error)}); build the corpus again"
-            ) from error
+        found = _read(records, shard, (numbers[where] - records.starts[shard]).tolist())
         for index, record in zip(where.tolist(), found):
             raw[index] = record
     return raw
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
+def _read(records: Records, shard: int, places: list[int]) -> list[bytes]:
+    """The records at these places of one file."""
+    file = records.files[shard]
+
+    def read() -> list[bytes]:
+        try:
+            return records.readers[shard].read(places)
+        except RuntimeError:
+            records.readers[shard] = _open(file)  # Its handle may be what went bad.
+            raise
+
+    try:
+        return patiently(read, file)
+    except (ValueError, RuntimeError, IndexError, OSError) as error:
+        raise UserError(
+            f"corpus: {file}: cannot be read ({first_line(error)}); if the disk is well, the file is damaged: build "
+            "the corpus again"
+        ) from error
 
 
 # --- The wire format of tf.train.Example ---------------------------------------------------------------------------

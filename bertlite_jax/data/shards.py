@@ -22,7 +22,11 @@ from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 from bertlite_jax.data.chunks import Windowed
 
 SHARD_BYTES = 256 << 20
-"""Serialised bytes, before compression, after which a new record file is begun."""
+"""Serialised bytes, before compression, after which the next block of documents begins a new record file."""
+BLOCK_DOCUMENTS = 256
+"""Documents whose windows are in one file. So where files end follows from the sizes of blocks, and not of windows."""
+WRITER_OPTIONS = "group_size:1"
+"""One record a group: windows are read in random order."""
 
 _BYTES = tfds.features.Tensor(shape=(), dtype=np.object_)
 FEATURES = tfds.features.FeaturesDict(
@@ -49,19 +53,26 @@ class SplitFiles:
     writer: ArrayRecordWriter | None = None
     shard_windows: list[int] = dataclasses.field(default_factory=list)
     shard_bytes: int = 0
+    block: int = -1
+    """Of the documents that were added last."""
     num_bytes: int = 0
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
 
     @property
     def template(self) -> naming.ShardedFileTemplate:
         """How its record files are called."""
-        return naming.ShardedFileTemplate(
-            dataset_name="corpus",
-            data_dir=epath.Path(self.folder),
-            split=self.name,
-            filetype_suffix="array_record",
-            template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
-        )
+        return record_files(self.folder, self.name)
+
+
+def record_files(folder: str, split: str) -> naming.ShardedFileTemplate:
+    """How the record files of a split are called."""
+    return naming.ShardedFileTemplate(
+        dataset_name="corpus",
+        data_dir=epath.Path(folder),
+        split=split,
+        filetype_suffix="array_record",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",
+    )
 
 
 def open_split(folder: str, name: str, vocab_size: int) -> SplitFiles:
@@ -70,29 +81,49 @@ def open_split(folder: str, name: str, vocab_size: int) -> SplitFiles:
     return SplitFiles(folder, name, lengths, np.zeros(vocab_size, np.int64))
 
 
-def append(files: SplitFiles, part: Windowed) -> None:
-    """Adds windows behind those that are there."""
+def append(files: SplitFiles, part: Windowed, block: int) -> None:
+    """Adds windows of documents of one block behind those that are there."""
+    if part.records and (files.writer is None or (block != files.block and files.shard_bytes >= SHARD_BYTES)):
+        _next_shard(files)
+    files.block = block if part.records else files.block
     for record in part.records:
-        if files.writer is None or files.shard_bytes >= SHARD_BYTES:
-            _next_shard(files)
         files.writer.write(record)  # type: ignore[union-attr]
         files.shard_windows[-1] += 1
         files.shard_bytes += len(record)
         files.num_bytes += len(record)
     files.lengths.write(np.array(part.lengths, "<u2").tobytes())
-    for tokens in part.tokens:
+    count_tokens(files.unigram, part.tokens)
+    files.counts.update(part.counts)
+
+
+def count_tokens(unigram: np.ndarray, documents: list[np.ndarray]) -> None:
+    """Adds to `unigram` [V] how often each id occurs in the documents."""
+    for tokens in documents:
         # unique, not bincount: a short document should not cost a pass over the vocabulary.
         ids, times = np.unique(tokens, return_counts=True)
-        files.unigram[ids] += times
-    files.counts.update(part.counts)
+        unigram[ids] += times
+
+
+def shards_of(sizes: list[tuple[int, int]]) -> dict[int, int]:
+    """The record file of each block: where `append` would have put it.
+
+    Args:
+      sizes: (block, its serialised bytes) in rising order; blocks without a window are not among them.
+    """
+    found, shard, held = {}, 0, 0
+    for block, size in sizes:
+        if held >= SHARD_BYTES:
+            shard, held = shard + 1, 0
+        found[block] = shard
+        held += size
+    return found
 
 
 def _next_shard(files: SplitFiles) -> None:
     if files.writer is not None:
         files.writer.close()
     path = files.template.sharded_filepath(shard_index=len(files.shard_windows), num_shards=None)
-    # One record a group: windows are read in random order.
-    files.writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
+    files.writer = ArrayRecordWriter(os.fspath(path), WRITER_OPTIONS)
     files.shard_windows.append(0)
     files.shard_bytes = 0
 

@@ -11,6 +11,7 @@ be trimmed (a segment without a pair, so that no text is lost and the gaps in th
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import threading
 from typing import Any, Literal
@@ -19,8 +20,9 @@ import numpy as np
 
 from bertlite_jax.config import Data, UserError
 from bertlite_jax.data import packing, tokenizer
-from bertlite_jax.data.corpus_folder import read_meta
+from bertlite_jax.data.corpus_folder import on_disk, read_meta
 from bertlite_jax.data.pairs import token_kinds
+from bertlite_jax.data.patience import patiently
 from bertlite_jax.data.records import Records, open_records
 
 
@@ -35,7 +37,7 @@ class Corpus:
     lengths: np.ndarray
     """[N, 2] uint16: tokens in the window, tokens in its pair span; no specials."""
     rests: np.ndarray
-    """[R] int32: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
+    """[R] integers: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
     rests[u - N]."""
     slots: np.ndarray
     """[N + R] uint16: what each unit needs in a row, specials included."""
@@ -130,6 +132,7 @@ def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
 
 
 def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
+    folder = os.fspath(on_disk(folder))
     meta = read_meta(folder)
     if meta["length"] > data.length:
         raise UserError(
@@ -138,7 +141,8 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
         )
     if not meta["splits"].get(split, {}).get("windows"):
         raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
-    lengths = np.load(pathlib.Path(folder) / f"{split}.lengths.npy")
+    file = pathlib.Path(folder) / f"{split}.lengths.npy"
+    lengths = patiently(lambda: np.load(file), file)
     records = open_records(folder, split, meta["vocab_size"])
     if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
         raise UserError(
@@ -147,12 +151,23 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
         )
     if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
         raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
-    # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
-    rests = np.flatnonzero(lengths[:, 1] < lengths[:, 0] if data.pair_task != "none" else [])
-    slots = lengths[:, 0] + 2 if data.pair_task == "none" else lengths[:, 1] + 3
-    slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
+    rests, slots = units_and_slots(lengths, data.pair_task != "none")
     plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
-    return Corpus(folder, meta, records, lengths, rests.astype(np.int32), slots, plan, plan.rows)
+    return Corpus(folder, meta, records, lengths, rests, slots, plan, plan.rows)
+
+
+def units_and_slots(lengths: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What is packed of windows: `Corpus.rests` and `Corpus.slots`.
+
+    Args:
+      lengths: [N, 2] uint16, as `Corpus.lengths`.
+      pairs: whether windows are cut into pairs.
+    """
+    # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
+    rests = np.flatnonzero(lengths[:, 1] < lengths[:, 0] if pairs else [])
+    slots = lengths[:, 1] + 3 if pairs else lengths[:, 0] + 2
+    slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
+    return rests.astype(packing.index_type(len(lengths))), slots
 
 
 def unigram_counts(source: Source) -> np.ndarray:

@@ -26,12 +26,17 @@ def open_seen(folder: pathlib.Path) -> sqlite3.Connection:
     return seen
 
 
+def digest_of(paragraphs: list[str]) -> bytes:
+    """What tells one cleaned text from another."""
+    return hashlib.blake2b("\n".join(paragraphs).encode(), digest_size=16).digest()
+
+
 def distinct(
     documents: Iterator[list[str]], seen: sqlite3.Connection, counts: Counter[str]
 ) -> Iterator[tuple[bytes, list[str]]]:
     """(digest, paragraphs) of the documents whose cleaned text did not occur before."""
     for paragraphs in documents:
-        digest = hashlib.blake2b("\n".join(paragraphs).encode(), digest_size=16).digest()
+        digest = digest_of(paragraphs)
         counts["documents"] += 1
         if seen.execute("insert or ignore into seen values (?)", (digest,)).rowcount:
             yield digest, paragraphs
@@ -52,30 +57,44 @@ def assign_splits(
       validation_fraction: 0: all are for training.
       seed: other seeds draw other documents.
     """
-    limit = validation_fraction * 2.0**64
-    head_count = min(1000, math.ceil(1 / validation_fraction)) if validation_fraction else 0
-    head: list[tuple[int, list[str]]] = []
+    head: list[tuple[bytes, list[str]]] = []
     held = 0
-    while len(head) < max(head_count, 2) and (held < HEAD_LIMIT or len(head) < 2):
+    while len(head) < head_count(validation_fraction) and (held < HEAD_LIMIT or len(head) < 2):
         drawn = next(documents, None)
         if drawn is None:
             break
-        head.append((_draw(drawn[0], seed), drawn[1]))
+        head.append(drawn)
         held += sum(map(len, drawn[1]))
-    draws = [draw for draw, _ in head]
-    validation = {index for index, draw in enumerate(draws) if draw < limit}
-    if validation_fraction and len(head) > 1:
-        validation = validation or {draws.index(min(draws))}
-        if len(validation) == len(head):
-            validation.remove(draws.index(max(draws)))
-    elif len(head) == 1:
-        validation = set()
+    splits = split_head([digest for digest, _ in head], validation_fraction, seed)
     head.reverse()
-    for number in range(len(head)):
-        yield Document(number, SPLITS[number in validation], head.pop()[1])
+    for number, split in enumerate(splits):
+        yield Document(number, split, head.pop()[1])
 
-    for number, (digest, paragraphs) in enumerate(documents, len(draws)):
-        yield Document(number, SPLITS[_draw(digest, seed) < limit], paragraphs)
+    for number, (digest, paragraphs) in enumerate(documents, len(splits)):
+        yield Document(number, split_of(digest, validation_fraction, seed), paragraphs)
+
+
+def head_count(validation_fraction: float) -> int:
+    """Among so many of the first documents, or fewer that are very long, there is one of each split."""
+    return max(2, min(1000, math.ceil(1 / validation_fraction)) if validation_fraction else 0)
+
+
+def split_head(digests: list[bytes], validation_fraction: float, seed: int) -> list[str]:
+    """The splits of the first documents: as they are drawn, with one moved where a split would have none."""
+    draws = [_draw(digest, seed) for digest in digests]
+    validation = {index for index, draw in enumerate(draws) if draw < validation_fraction * 2.0**64}
+    if validation_fraction and len(draws) > 1:
+        validation = validation or {draws.index(min(draws))}
+        if len(validation) == len(draws):
+            validation.remove(draws.index(max(draws)))
+    elif len(draws) == 1:
+        validation = set()
+    return [SPLITS[number in validation] for number in range(len(draws))]
+
+
+def split_of(digest: bytes, validation_fraction: float, seed: int) -> str:
+    """The split that is drawn for a document."""
+    return SPLITS[_draw(digest, seed) < validation_fraction * 2.0**64]
 
 
 def _draw(digest: bytes, seed: int) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import pathlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from bertlite_jax.config import UserError
+from bertlite_jax.data import staging
 from bertlite_jax.data.lines import BLOCK, read_lines
 from bertlite_jax.data.sentences import split_document
 
@@ -52,20 +52,31 @@ def list_files(inputs: Sequence[str]) -> list[str]:
     """
     files = []
     for name in inputs:
-        path = pathlib.Path(name)
-        if path.is_dir():
-            below = [p for p in path.rglob("*") if p.is_file()]
-            visible = [p for p in below if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-            if not visible:
-                raise UserError(f"corpus: {name}: the folder holds no file")
-            files += [str(p) for p in sorted(visible, key=lambda p: p.relative_to(path).parts)]
-        elif path.exists():
-            files.append(str(path))
-        else:
-            raise UserError(f"corpus: {name}: does not exist; give text files or folders of them")
+        with staging.reaching(name):
+            files += _files_of(name)
     if not files:
         raise UserError("corpus: no input; give text files or folders of them")
     return files
+
+
+def _files_of(name: str) -> list[str]:
+    path = staging.place_of(name)
+    if path.is_dir():
+        visible = [p for p in _below(path) if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if not visible:
+            raise UserError(f"corpus: {name}: the folder holds no file")
+        return [str(p) for p in sorted(visible, key=lambda p: p.relative_to(path).parts)]
+    if not path.exists():
+        raise UserError(f"corpus: {name}: does not exist; give text files or folders of them")
+    return [str(path)]
+
+
+def _below(folder: Any) -> Iterator[Any]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path)
+        elif path.is_file():
+            yield path
 
 
 def read_documents(
@@ -82,7 +93,7 @@ def read_documents(
     line between documents. `.gz` and `.zst` behind it are unpacked.
 
     Args:
-      inputs: files and folders.
+      inputs: files and folders, on the disk or `gs://...`.
       text_field: JSON field or Parquet column that holds the text.
       on_bad_text: refuse bytes that are not UTF-8, or put U+FFFD in their place and count them.
       counts: is added to while reading: `bytes` of text, `position` in bytes of all the files as they are stored,
@@ -97,7 +108,7 @@ def read_documents(
         for document in _file_documents(path, text_field, on_bad_text, counts):
             found = True
             yield document
-        counts["position"] = before + os.path.getsize(path)
+        counts["position"] = before + staging.size_of(path)
         counts["files"] += 1
         if not found:
             counts["empty_files"] += 1
@@ -264,9 +275,13 @@ def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: C
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(f"corpus: {path}: needs pyarrow; pip install 'bertlite_jax[parquet]'") from error
-    before, size, row = counts["position"], os.path.getsize(path), 0
+    before, size, row = counts["position"], staging.size_of(path), 0
     try:
-        with pyarrow.parquet.ParquetFile(path, buffer_size=BLOCK, pre_buffer=False) as file:
+        with (
+            staging.reaching(path),
+            staging.place_of(path).open("rb") as raw_file,
+            pyarrow.parquet.ParquetFile(raw_file, buffer_size=BLOCK, pre_buffer=False) as file,
+        ):
             if text_field not in file.schema_arrow.names:
                 known = ", ".join(file.schema_arrow.names[:10])
                 raise UserError(f"corpus: {path}: no column {text_field!r}; it has: {known}; pass --text-field NAME")

@@ -23,7 +23,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from bertlite_jax.config import UserError, writing
-from bertlite_jax.data import codecs, vocab_adoption, vocab_training, word_starts
+from bertlite_jax.data import codecs, staging, vocab_adoption, vocab_training, word_starts
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
 MODEL_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt", "bpe": "tokenizer.json"}
@@ -134,13 +134,18 @@ class Tokenizer:
 # --- A folder --------------------------------------------------------------------------------------------------------
 
 
+def on_disk(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder, or its copy where it lies in object storage (`staging.local_folder`)."""
+    return staging.local_folder(folder, SETTINGS_FILE)
+
+
 def load(folder: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a folder that `train` or `from_vocab` wrote.
 
     Raises:
       UserError: the folder is missing, incomplete or damaged; one line that says which.
     """
-    place = pathlib.Path(folder)
+    place = on_disk(folder)
     if not place.is_dir():
         raise UserError(f"tokenizer: {place} does not exist; make one with `bertlite tokenizer TEXT --out {place}`")
     saved = _read_settings(place)

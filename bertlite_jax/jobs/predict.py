@@ -160,10 +160,11 @@ def _pairs_learnt(run: pathlib.Path) -> bool | None:
 
 def _check_pairs(examples: Sequence[Example], learnt: bool, run: str) -> None:
     for example in examples:
+        at = f"predict: example {example.id}: {run} was trained on"
         if learnt and example.pair is None:
-            raise UserError(f"predict: example {example.id}: {run} was trained on pairs; give its second text as 'pair'")
+            raise UserError(f"{at} pairs; give its second text as 'pair'")
         if not learnt and example.pair is not None:
-            raise UserError(f"predict: example {example.id}: {run} was trained on single texts; leave out 'pair'")
+            raise UserError(f"{at} single texts; leave out 'pair'")
 
 
 # --- Lines in ----------------------------------------------------------------------------------------------------

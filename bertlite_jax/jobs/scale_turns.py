@@ -49,7 +49,7 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
     compute = precision.resolve(config.model.compute, mesh.devices.flat[0].platform)
     opened = source.open_source(config.data, "train", 0)
     parts = make_pretraining(config, compute, mesh, opened.special_ids)
-    held = state.init_state(parts.init_params, parts.optimizer, 0, mesh)
+    held = state.init_state(parts.init_params, parts.optimizer, 0, parts.layout)
     here = (jax.process_index(), jax.process_count())
     rows = config.data.batch_rows
     placed = [sharding.put_batch(batches.batch_at(opened, step, rows, *here), mesh) for step in range(BATCHES)]
@@ -78,7 +78,7 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
         "real_tokens_per_second": tokens / seconds,
         "fill": tokens / (steps * rows * config.data.length),
         "loss": turns[-1][2],
-        "parameters": state.count_parameters(parts.shapes),
+        "parameters": state.count_parameters(parts.layout.shapes),
         "compute": compute,
         "collectives": [dataclasses.asdict(each) for each in collectives],
         "waiting_share": _waiting_share(turn, waits, len(mesh.local_devices)),
@@ -102,7 +102,7 @@ def main(asked: dict[str, Any], answer: pathlib.Path) -> None:
     """One request: `config`, `rows` (global batches to time), `devices` of each process, `rounds`, `steps`."""
     config = config_files.from_dict(Pretrain, asked["config"], "bench scale")
     with processes.joined(False):
-        mesh = sharding.make_mesh(asked["devices"])
+        mesh = sharding.make_mesh(asked["devices"], config.run.fsdp, config.run.tensor)
         found = {
             "platform": mesh.devices.flat[0].platform,
             "device_kind": mesh.devices.flat[0].device_kind,
@@ -111,7 +111,7 @@ def main(asked: dict[str, Any], answer: pathlib.Path) -> None:
         }
         for rows in asked["rows"]:
             one = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_rows=rows))
-            settings.check_pretrain(one, mesh.size)
+            settings.check_pretrain(one, sharding.row_parts(mesh))
             found["figures"].append(time_steps(one, mesh, asked["rounds"], asked["steps"]))
         if processes.is_first():
             answer.write_text(json.dumps(found), encoding="utf-8")

@@ -20,7 +20,8 @@ from typing import Any
 import jax
 
 from bertlite_jax import config_files
-from bertlite_jax.config import UserError
+from bertlite_jax.config import UserError, check_on_disk
+from bertlite_jax.data import corpus_folder, tokenizer
 from bertlite_jax.model import cpu
 
 CONFIG = "config.json"
@@ -73,7 +74,7 @@ def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
     Args:
       corpora: folders. Their `corpus.json` stands for them; it lists counts and the size of every file.
     """
-    sidecars = {folder: (pathlib.Path(folder) / "corpus.json").read_bytes() for folder in corpora}
+    sidecars = {folder: (corpus_folder.on_disk(folder) / "corpus.json").read_bytes() for folder in corpora}
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
@@ -107,6 +108,7 @@ def open_workdir(
       UserError: the directory holds a run of another config or another corpus, or is not empty and holds no run.
         Nothing is written.
     """
+    check_on_disk("workdir", path)
     folder = pathlib.Path(path)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"workdir: {folder} is a file; name a directory")
@@ -266,7 +268,7 @@ def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[st
     Raises:
       UserError: the copy that is there differs from `folder`.
     """
-    source, target = pathlib.Path(folder), pathlib.Path(workdir) / "tokenizer"
+    source, target = tokenizer.on_disk(folder), pathlib.Path(workdir) / "tokenizer"
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
     if target.is_dir():
         _, differing, absent = filecmp.cmpfiles(source, target, names, shallow=False)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +25,18 @@ from bertlite_jax.config import UserError
 # --- metrics.jsonl and TensorBoard -------------------------------------------------------------------------------
 
 
+SYNC_SECONDS = 60.0
+"""A mounted bucket has what was synchronised, and nothing else of a file that is open."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Writer:
     """Open files of one run: `metrics.jsonl`, and TensorBoard's event writer where it is wanted."""
 
     lines: TextIO
     events: Any = None
+    synced: list[float] = dataclasses.field(default_factory=lambda: [time.monotonic()])
+    """When the lines were last made sure of."""
 
 
 def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int = 0) -> Writer:
@@ -49,9 +56,15 @@ def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int =
 
 
 def write(writer: Writer, step: int, values: Mapping[str, Any]) -> None:
-    """Appends one line and flushes it; mirrors the finite numbers to TensorBoard as `train/loss`, `valid/mlm_loss`."""
+    """Appends one line and flushes it; mirrors the finite numbers to TensorBoard as `train/loss`, `valid/mlm_loss`.
+
+    A machine that goes away takes the lines of the last `SYNC_SECONDS` with it, a process that dies none.
+    """
     writer.lines.write(json_line({"step": step, **values}) + "\n")
     writer.lines.flush()
+    if time.monotonic() - writer.synced[0] >= SYNC_SECONDS:
+        os.fsync(writer.lines.fileno())
+        writer.synced[0] = time.monotonic()
     if writer.events is None:
         return
     for name, value in values.items():

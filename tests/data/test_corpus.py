@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import Data, UserError
-from bertlite_jax.data import batches, corpus, corpus_folder, sentences, shards, source, splits, tokenizer
+from bertlite_jax.data import batches, chunks, corpus, corpus_folder, sentences, shards, source, splits, tokenizer
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -161,11 +161,27 @@ def test_unknown_pieces_and_cleaned_characters_are_counted(tmp_path, vocabulary)
 
 def test_long_corpora_have_several_record_files(tmp_path, text_file, vocabulary, built, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(shards, "BLOCK_DOCUMENTS", 30)
     out = str(tmp_path / "out")
     corpus.build([text_file], vocabulary.folder, out, length=64, workers=1)
     assert len(list(pathlib.Path(out).glob("corpus-train.array_record-*"))) > 3
     pick = [bytes(record["tokens"]) for record in records(out, "train")]
     assert pick == [bytes(record["tokens"]) for record in records(built[0], "train")]
+
+
+def test_the_record_file_of_a_block_follows_from_the_sizes_of_blocks(tmp_path, monkeypatch):
+    """What `append` finds on the way, `shards_of` counts: Beam has no way, only counts."""
+    monkeypatch.setattr(shards, "SHARD_BYTES", 100)
+    sizes = [(0, 40), (1, 70), (3, 10), (4, 90), (5, 250), (9, 1), (10, 99), (11, 5)]
+    # 40 + 70 reach 100, then 10 + 90, then 250 alone, then 1 + 99, and 5 are left.
+    assert shards.shards_of(sizes) == {0: 0, 1: 0, 3: 1, 4: 1, 5: 2, 9: 3, 10: 3, 11: 4}
+    files = shards.open_split(str(tmp_path), "train", 10)
+    for block, size in sizes:
+        for part in (size // 2, size - size // 2):  # Two chunks of a block.
+            records = [bytes(part)] if part else []
+            shards.append(files, chunks.Windowed(records, [(1, 1)] * len(records)), block)
+    shards.finish_split(files)
+    assert files.shard_windows == [4, 4, 2, 3, 2]
 
 
 def test_the_order_of_a_pair_cannot_be_read_off_its_edges(shared, tmp_path):

@@ -84,3 +84,10 @@ def test_another_seed_gives_another_order_of_rows():
     first, second = packing.order_rows(100, 0, 0), packing.order_rows(100, 1, 0)
     assert np.array_equal(np.sort(first), np.arange(100)) and np.array_equal(np.sort(second), np.arange(100))
     assert not np.array_equal(first, second)
+
+
+def test_numbers_of_units_do_not_wrap_around():
+    """numpy.arange(2**31 + 1, dtype=numpy.int32) ends in -2**31, and says nothing."""
+    assert np.arange(2**31 - 1, 2**31).astype(packing.index_type(2**31))[0] == 2**31 - 1
+    assert np.arange(2**31, 2**31 + 1).astype(packing.index_type(2**31 + 1))[0] == 2**31
+    assert packing.index_type(1000) is np.int32  # Half the memory, as long as it will do.

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -17,7 +18,7 @@ import pytest
 
 from bertlite_jax import config_files
 from bertlite_jax.config import Data, Diverged, Mask, Model, Optim, Pretrain, Run, UserError
-from bertlite_jax.data import corpus
+from bertlite_jax.data import corpus, patience, records
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs import stopping
 from bertlite_jax.jobs.evaluate import evaluate
@@ -141,6 +142,41 @@ def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_pat
     wanted = losses_of(tmp_path / "whole")
     np.testing.assert_allclose([losses_of(folder)[s] for s in wanted], list(wanted.values()), atol=1e-5)
     assert "mesh data 1, fsdp 4, model 2; a device holds" in capsys.readouterr().out
+
+
+@pytest.fixture
+def shaky_disk(monkeypatch) -> list[str]:
+    """Every third read of records fails, as a network disk does; the list has the files of the failures."""
+    real, failed, calls = records.ArrayRecordReader, [], itertools.count(1)
+
+    class Shaky:
+        def __init__(self, file: str, options: str):
+            self._file, self._reader = file, real(file, options)
+            self.ok, self.num_records = self._reader.ok, self._reader.num_records
+
+        def read(self, places: list[int]) -> list[bytes]:
+            if next(calls) % 3 == 0:
+                failed.append(self._file)
+                raise RuntimeError(f"read() failed: Input/output error; reading {self._file}")
+            return self._reader.read(places)
+
+    monkeypatch.setattr(records, "ArrayRecordReader", Shaky)
+    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    return failed
+
+
+def test_neither_a_bucket_nor_a_shaky_disk_changes_a_loss(shaky_disk, bucket, prepared, tmp_path, trained):
+    """Corpus and tokenizer come from a bucket, and every third read of the copy fails at first."""
+    data = dataclasses.replace(
+        small(prepared).data,
+        corpus=(bucket.upload(prepared.corpus, "mine/corpus"),),
+        tokenizer=bucket.upload(prepared.tokenizer, "mine/tokenizer"),
+    )
+    job.pretrain(dataclasses.replace(small(prepared), data=data), str(tmp_path / "run"))
+    assert len(shaky_disk) > 5
+    assert losses_of(tmp_path / "run") == losses_of(trained)
+    assert config_files.read_json(tmp_path / "run/config.json").data.corpus == ("gs://mine/corpus",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
 
 
 # --- Death and resurrection ------------------------------------------------------------------------------------------

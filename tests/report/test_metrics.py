@@ -69,6 +69,17 @@ def test_without_tensorboard_there_are_no_event_files(tmp_path):
     assert not (tmp_path / "tensorboard").exists()
 
 
+def test_lines_are_made_sure_of_once_a_minute(tmp_path, monkeypatch):
+    clock, synced = [0.0], []
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(metrics.os, "fsync", lambda descriptor: synced.append(clock[0]))
+    writer = metrics.open_writer(tmp_path, tensorboard=False)
+    for clock[0] in (1.0, 59.0, 61.0, 62.0, 120.0, 122.0):
+        metrics.write(writer, int(clock[0]), {"loss": 1.0})
+    metrics.close(writer)
+    assert synced == [61.0, 122.0]
+
+
 def test_event_files_hold_the_same_numbers(tmp_path):
     """Read back by the record format itself: length, its checksum, the event, its checksum."""
     from tensorboardX.proto.event_pb2 import Event

@@ -1,0 +1,124 @@
+"""Object storage: text is read from there, folders are copied once to this machine's disk and read here.
+
+Rows hold windows from anywhere in a corpus, and a bucket answers a random read in tens of milliseconds, so reading in
+place would leave the accelerator waiting. A corpus that does not fit on the disk is read through a mounted bucket
+(docs/tpu.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import logging
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import platformdirs
+from etils import epath
+
+from bertlite_jax.config import UserError, in_object_storage
+from bertlite_jax.data.patience import first_line, patiently
+
+_log = logging.getLogger(__name__)
+_CLIENTS = ("gcsfs", "google", "s3fs", "botocore", "adlfs", "azure", "aiohttp", "requests")
+"""Packages that speak to buckets, and whose errors are what the bucket said: no rights, no login, no such account."""
+
+
+def local_folder(folder: str | os.PathLike[str], index: str) -> pathlib.Path:
+    """The folder itself, or of one in object storage the copy on this disk, which is made where there is none.
+
+    The copy lies in the user's cache folder (XDG_CACHE_HOME moves it) and is never removed; the folder may be. It is
+    found by the content of the index, so a folder that was built again is copied again. Of several processes on a
+    machine one copies and the others wait.
+
+    Args:
+      folder: a path, or `gs://BUCKET/...` and what else `etils.epath` knows.
+      index: file in it that names or hashes all others, like corpus.json.
+
+    Raises:
+      UserError: the folder has no such file, cannot be read, or does not fit on the disk.
+    """
+    return pathlib.Path(_copy(os.fspath(folder), index)) if in_object_storage(folder) else pathlib.Path(folder)
+
+
+def place_of(name: str) -> pathlib.Path | epath.Path:
+    """A file or folder by its name, on the disk or in object storage."""
+    return epath.Path(name) if in_object_storage(name) else pathlib.Path(name)
+
+
+def size_of(name: str) -> int:
+    """Bytes of a file, on the disk or in object storage."""
+    if not in_object_storage(name):
+        return os.path.getsize(name)
+    with reaching(name):
+        return patiently(epath.Path(name).stat, name).length
+
+
+@contextlib.contextmanager
+def reaching(name: str) -> Iterator[None]:
+    """Around what asks object storage: a missing library, and what the storage says of rights, are one line."""
+    try:
+        yield
+    except ImportError as error:
+        raise UserError(f"data: {name}: {first_line(error)}; for gs://, `pip install 'bertlite_jax[gcs]'`") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in _CLIENTS:
+            raise
+        raise UserError(f"data: {name} cannot be read: {first_line(error)}; are you logged in there?") from error
+
+
+@functools.cache
+def _copy(folder: str, index: str) -> str:
+    try:
+        with reaching(folder):
+            remote = epath.Path(folder)
+            content = patiently((remote / index).read_bytes, remote / index)
+            key = hashlib.sha256(folder.encode() + b"\n" + content).hexdigest()[:16]
+            cache = pathlib.Path(platformdirs.user_cache_dir("bertlite_jax", appauthor=False)) / "staged"
+            cache.mkdir(parents=True, exist_ok=True)
+            with _locked(cache / f"{key}.lock"):
+                if not (cache / key).is_dir():
+                    _fetch(remote, cache / key)
+            return str(cache / key)
+    except FileNotFoundError as error:
+        raise UserError(f"data: {folder} has no {index}; name another place, or finish the upload") from error
+    except (OSError, RuntimeError) as error:
+        raise UserError(f"data: {folder} cannot be copied to this disk: {first_line(error)}") from error
+
+
+def _fetch(remote: epath.Path, place: pathlib.Path) -> None:
+    """Copies all files of a flat folder, whole or not at all."""
+    sizes = {file.name: patiently(file.stat, file).length for file in patiently(lambda: [*remote.iterdir()], remote)}
+    free = shutil.disk_usage(place.parent).free
+    if sum(sizes.values()) > free:
+        raise UserError(
+            f"data: {remote} has {sum(sizes.values()):,} bytes, and {place.parent} has room for {free:,}; mount the "
+            "bucket and give the mounted path, or set XDG_CACHE_HOME to a larger disk"
+        )
+    _log.info("data: copying %s (%s bytes) to %s", remote, f"{sum(sizes.values()):,}", place)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{place.name}.tmp-", dir=place.parent))
+    try:
+        for name, size in sizes.items():
+            patiently(functools.partial(_fetch_file, remote / name, folder / name, size), remote / name)
+        folder.rename(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fetch_file(remote: epath.Path, local: pathlib.Path, size: int) -> None:
+    with remote.open("rb") as source, open(local, "wb") as target:
+        shutil.copyfileobj(source, target, 16 << 20)
+    if local.stat().st_size != size:
+        raise OSError(f"{remote}: {local.stat().st_size} bytes arrived instead of {size}")
+
+
+@contextlib.contextmanager
+def _locked(path: pathlib.Path) -> Iterator[None]:
+    with open(path, "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # Let go when the file is closed, in whatever way.
+        yield

@@ -1,0 +1,266 @@
+"""tools/launch_tpu.sh against a pretended cloud: two workers are two folders, and ssh runs its command in them."""
+
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import time
+
+import pytest
+
+SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "tools" / "launch_tpu.sh"
+
+GCLOUD = r"""#!/usr/bin/env bash
+# compute tpus queued-resources VERB NAME ...
+verb=$4 command=''
+for word in "$@"; do [[ $word == --command=* ]] && command=${word#--command=}; done
+echo "$verb ${*:5}" | head -n 1 >> "$CLOUD/calls"
+case $verb in
+  describe) [[ -f $CLOUD/broken ]] && { cat "$CLOUD/broken" >&2; exit 1; }
+    if [[ -f $CLOUD/state ]]; then cat "$CLOUD/state"; else echo "ERROR: NOT_FOUND" >&2; exit 1; fi ;;
+  create) [[ -f $CLOUD/state ]] && exit 1; echo ACTIVE > "$CLOUD/state"; mkdir -p "$CLOUD"/worker{0,1} ;;
+  delete)
+    for pid in "$CLOUD"/worker?/bertlite/pid; do [[ -f $pid ]] && kill -KILL -- "-$(cat "$pid")" 2> /dev/null; done
+    rm -rf "$CLOUD"/worker? "$CLOUD/state" ;;
+  scp) for home in "$CLOUD"/worker?; do cp "${@:5:2}" "$home/bertlite/"; done ;;
+  ssh) if [[ -s $CLOUD/closed ]]; then sed -i 1d "$CLOUD/closed"; exit 255; fi
+    for home in "$CLOUD"/worker?; do HOME=$home bash -c "$command" || exit 1; done ;;
+esac
+"""
+
+PYTHON = r"""#!/usr/bin/env bash
+echo "$*" >> "$CLOUD/python"
+[[ $3 == venv ]] || exit 0
+mkdir -p env/bin; cp "$CLOUD/bertlite" env/bin/; touch env/bin/python; chmod +x env/bin/*
+"""
+
+JOB = r"""#!/usr/bin/env bash
+echo "$*" >> "$CLOUD/runs"
+run=$(( ($(wc -l < "$CLOUD/runs") + 1) / 2 ))  # Both workers run at the same time.
+"""
+
+
+class Cloud:
+    """Its folder holds what was asked of it: calls, runs of the job, uses of Python."""
+
+    def __init__(self, folder: pathlib.Path, job: str):
+        self.folder = folder
+        (folder / "bin").mkdir()
+        for name, text in (("bin/gcloud", GCLOUD), ("bin/python3", PYTHON), ("bertlite", JOB + job)):
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        for name in ("gcsfuse", "mountpoint"):
+            (folder / "bin" / name).write_text(f'#!/bin/sh\necho "$0 $*" >> "$CLOUD/mounts"; [ {name} = gcsfuse ]\n')
+            (folder / "bin" / name).chmod(0o755)
+        (folder / "bertlite_jax-0.1.0-py3-none-any.whl").touch()
+        (folder / "base.py").write_text("config = None\n")
+
+    def start(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.Popen[str]:
+        """The script, with what it needs and the given options."""
+        command = [str(SCRIPT), "--name", "mine", "--zone", "us-west4-a", "--accelerator-type", "v5litepod-16"]
+        command += ["--wheel", "bertlite_jax-0.1.0-py3-none-any.whl", "--poll-seconds", "0", *options]
+        env = os.environ | {"CLOUD": str(self.folder), "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen([*command, "--", "base.py", *job], cwd=self.folder, env=env, text=True, **pipes)
+
+    def launch(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.CompletedProcess:
+        """The script run to its end."""
+        with self.start(*options, job=job) as process:
+            out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def lines(self, name: str) -> list[str]:
+        return (self.folder / name).read_text().splitlines() if (self.folder / name).exists() else []
+
+    def verbs(self) -> list[str]:
+        """What changed something, in order."""
+        return [verb for line in self.lines("calls") if (verb := line.split()[0]) in ("create", "delete", "scp")]
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    return lambda job: Cloud(tmp_path, job)
+
+
+def test_the_job_runs_on_all_workers_and_the_machines_are_deleted(cloud):
+    there = cloud('echo "summary 0.5"; exit 0')
+    done = there.launch("--bucket", "gs://mine", job=("--workdir", "bucket/run", "--data.corpus", "gs://mine/it's a"))
+    assert done.returncode == 0, done.stderr
+    assert "the job is done" in done.stdout and "summary 0.5" in done.stdout
+    # "$*" shows the words as one, so the quotes are gone.
+    words = "pretrain base.py --run.distributed --workdir bucket/run --data.corpus gs://mine/it's a"
+    assert there.lines("runs") == [words, words]
+    assert there.verbs() == ["create", "scp", "delete"]
+    assert (
+        "--accelerator-type=v5litepod-16 --runtime-version=v2-alpha-tpuv5-lite --node-id=mine"
+        in there.lines("calls")[1]
+    )
+    assert sum("gcsfuse --metadata-cache-ttl-secs=0 mine bucket" in line for line in there.lines("mounts")) == 2
+    assert sum("bertlite_jax[tpu,gcs] @ file:///" in line for line in there.lines("python")) == 2
+
+
+def test_after_a_preemption_the_machines_are_made_anew_and_the_same_command_runs(cloud):
+    there = cloud('if ((run == 1)); then echo SUSPENDED > "$CLOUD/state"; sleep 60; fi')
+    done = there.launch("--spot")
+    assert done.returncode == 0, done.stderr
+    assert "preempted" in done.stdout
+    assert there.verbs() == ["create", "scp", "delete", "create", "scp", "delete"]
+    assert len(there.lines("runs")) == 4 and len(set(there.lines("runs"))) == 1
+    assert all("--spot" in line for line in there.lines("calls") if line.startswith("create"))
+
+
+def test_a_job_that_was_stopped_and_has_saved_is_started_again(cloud):
+    there = cloud('((run > 1)) || echo "pretrain: stopped by a signal after step 7, which is saved"')
+    done = there.launch()
+    assert done.returncode == 0, done.stderr
+    assert there.verbs() == ["create", "scp", "delete"]
+    assert len(there.lines("runs")) == 4
+
+
+def test_a_job_that_dies_is_started_again_a_few_times(cloud):
+    there = cloud('echo "run $run dies"; exit 1')
+    done = there.launch("--max-crashes", "2")
+    assert done.returncode == 1
+    assert len(there.lines("runs")) == 6 and "run 3 dies" in done.stdout
+    assert there.verbs() == ["create", "scp", "delete"]
+
+
+def test_what_is_left_of_a_dead_job_is_stopped_first(cloud):
+    """One worker dies, the other waits for it: without a stop it would be taken for the job that was to start."""
+    there = cloud("if ((run == 1)); then [[ $HOME == *worker0 ]] && exit 137; sleep 60; fi")
+    done = there.launch()
+    assert done.returncode == 0, done.stderr
+    assert len(there.lines("runs")) == 4
+
+
+def test_a_config_that_the_job_refuses_is_not_tried_again(cloud):
+    there = cloud('echo "config: model.num_heads = 10 does not divide"; exit 2')
+    done = there.launch()
+    assert done.returncode == 2
+    assert len(there.lines("runs")) == 2 and "does not divide" in done.stdout
+    assert there.verbs()[-1] == "delete"
+
+
+def test_started_again_the_script_goes_on_watching_what_is_there(cloud):
+    there = cloud("sleep 3")
+    with there.start() as first:
+        while len(there.lines("runs")) < 2:
+            time.sleep(0.05)
+        first.terminate()
+    done = there.launch()
+    assert done.returncode == 0, done.stderr
+    assert there.verbs() == ["create", "scp", "delete"]
+    assert len(there.lines("runs")) == 2
+
+
+def test_machines_that_let_nobody_in_at_first_are_waited_for(cloud):
+    there = cloud("exit 0")
+    (there.folder / "closed").write_text("no\n" * 6)
+    done = there.launch("--max-crashes", "0")
+    assert done.returncode == 0, done.stderr
+    assert "not all workers answer" in done.stdout and there.verbs() == ["create", "scp", "delete"]
+
+
+def test_a_cloud_that_cannot_be_asked_is_not_asked_for_machines(cloud):
+    there = cloud("exit 0")
+    (there.folder / "broken").write_text("ERROR: (gcloud) You do not currently have an active account selected.\n")
+    done = there.launch()
+    assert done.returncode == 1 and "active account" in done.stderr
+    assert there.verbs() == []
+
+
+def test_machines_that_cannot_be_had_end_the_run(cloud):
+    there = cloud("exit 0")
+    (there.folder / "state").write_text("FAILED\n")
+    done = there.launch()
+    assert done.returncode == 1 and "could not be provided" in done.stderr
+
+
+def test_several_slices_are_one_queued_resource_of_several_nodes(cloud):
+    there = cloud("exit 0")
+    assert there.launch("--slices", "2").returncode == 0
+    created = next(line for line in there.lines("calls") if line.startswith("create"))
+    assert "--node-count=2 --node-prefix=mine" in created and "--node-id" not in created
+    assert all("--node=all --worker=all" in line for line in there.lines("calls") if line.startswith("scp"))
+
+
+def test_a_dry_run_prints_every_command_and_gives_none(cloud):
+    there = cloud("exit 0")
+    done = there.launch("--dry-run", "--bucket", "mine", "--spot")
+    assert done.returncode == 0
+    assert not there.lines("calls") and not there.lines("runs")
+    printed = [
+        line.split()[4] for line in done.stdout.splitlines() if line.startswith("gcloud compute tpus queued-resources")
+    ]
+    assert printed == [
+        "describe",
+        "create",
+        "ssh",
+        "scp",
+        "ssh",
+        "ssh",
+        "describe",
+        "ssh",
+        "delete",
+        "ssh",
+        "ssh",
+        "delete",
+    ]
+    assert "bertlite pretrain base.py --run.distributed --workdir bucket/run" in done.stdout
+
+
+def test_what_a_dry_run_prints_can_be_pasted(cloud):
+    """The printed commands, given to the shell, do what the script does."""
+    there = cloud("exit 0")
+    printed = there.launch("--dry-run").stdout
+    env = os.environ | {"CLOUD": str(there.folder), "PATH": f"{there.folder}/bin:{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", printed], cwd=there.folder, env=env, capture_output=True, timeout=60)
+    assert there.verbs() == ["create", "scp", "delete", "delete"]
+    assert len(there.lines("runs")) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--spott"], "unknown option --spott"),
+        (["--slices", "two"], "--slices two is not a number"),
+        (["--slices", "0"], "--slices 0 is not a number"),
+        (["--wheel", "missing.whl"], "missing.whl does not exist"),
+        (["--setup", "missing.sh"], "missing.sh does not exist"),
+        (["--accelerator-type", "tpu7x-16"], "no image is known for tpu7x-16"),
+        (["--name", ""], "--name is missing"),
+    ],
+)
+def test_a_bad_option_is_one_line_and_exit_code_2(cloud, options, says):
+    there = cloud("exit 0")
+    done = there.launch(*options)
+    assert done.returncode == 2
+    assert done.stderr.startswith("launch_tpu: ") and done.stderr.count("\n") == 1 and says in done.stderr
+    assert not there.lines("calls")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--name"], "--name needs a value"),
+        ([], "--name is missing"),
+        (["--name", "a", "--zone", "b", "--accelerator-type", "v4-8", "--wheel", str(SCRIPT)], "no job"),
+        (
+            ["--name", "a", "--zone", "b", "--accelerator-type", "v4-8", "--wheel", str(SCRIPT), "--", str(SCRIPT)],
+            "the job has no --workdir",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(arguments, says):
+    done = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_the_script_is_clean_bash():
+    assert os.stat(SCRIPT).st_mode & stat.S_IXUSR
+    assert subprocess.run(["bash", "-n", str(SCRIPT)], capture_output=True).stderr == b""
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    checked = subprocess.run(["shellcheck", str(SCRIPT)], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout

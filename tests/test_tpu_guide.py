@@ -1,0 +1,35 @@
+"""What docs/tpu.md tells a user to type here works; what it tells to a cloud is at least printed by a dry run."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import zstandard
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
+
+
+def test_the_commands_run_in_order(tmp_path):
+    for name in ("configs", "tools", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    novel = ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst"
+    (tmp_path / "my_text.txt").write_bytes(zstandard.ZstdDecompressor().decompressobj().decompress(novel.read_bytes()))
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist/bertlite_jax-0.1.0-py3-none-any.whl").touch()  # Building it would need the network.
+    env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    run = [block.replace("bertlite ", "python -m bertlite_jax ") for block in BLOCKS if "pip wheel" not in block]
+    assert len(run) == len(BLOCKS) - 1 >= 4
+    for block in run:
+        done = subprocess.run(["bash", "-ec", block], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+    assert sum("--dry-run" in block for block in BLOCKS) == 2
+
+
+def test_nothing_but_a_dry_run_is_given_to_the_cloud():
+    assert not any(re.search(r"^(gcloud|gsutil)", block, re.M) for block in BLOCKS)
+    assert all("--dry-run" in block for block in BLOCKS if "launch_tpu.sh" in block)

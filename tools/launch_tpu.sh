@@ -1,0 +1,306 @@
+#!/usr/bin/env bash
+# Starts a pretraining job on all workers of a Cloud TPU slice, or of several, watches it, and starts it again after a
+# preemption. Started again itself, it goes on watching what it finds. docs/tpu.md tells the whole road.
+set -euo pipefail
+
+usage() {
+  cat <<'END'
+usage: tools/launch_tpu.sh OPTIONS -- CONFIG.py --workdir DIR [more options of bertlite pretrain]
+
+  --name NAME               of the queued resource (required)
+  --zone ZONE               where (required)
+  --accelerator-type TYPE   the slice, as Google names it: v5litepod-16, v4-32, v5p-128, v6e-16 (required)
+  --runtime-version NAME    image of the machines; by default the one that Google names for the type
+  --wheel FILE              bertlite_jax, built by `pip wheel --no-deps .` (required)
+  --project PROJECT         by default the one that gcloud is set to
+  --slices N                so many slices over the data-centre network; 1 by default
+  --spot                    cheaper machines that may be taken away at any time
+  --bucket BUCKET           mounted on every worker as the folder `bucket`, where the job starts
+  --setup FILE              shell script that runs first on every worker, to install gcsfuse for one
+  --max-crashes N           start the job again so many times when it dies by itself; 3 by default
+  --poll-seconds S          between two looks; 30 by default
+  --keep                    leave the machines there when the job has ended; they cost until you delete them
+  --dry-run                 print every command that would be given, and give none
+
+Exit codes: 0 the job is done, 2 a bad option or a config that the job refuses, 1 anything else.
+END
+}
+
+fail() { # CODE MESSAGE
+  echo "launch_tpu: $2" >&2
+  exit "$1"
+}
+
+# --- Options ---------------------------------------------------------------------------------------------------------
+
+name='' zone='' type='' runtime='' wheel='' project='' bucket='' setup=''
+slices=1 crashes_allowed=3 poll_seconds=30 spot='' keep='' dry=''
+job=()
+
+read_options() {
+  while (($#)); do
+    case $1 in
+      --spot) spot=1 && shift && continue ;;
+      --keep) keep=1 && shift && continue ;;
+      --dry-run) dry=1 && shift && continue ;;
+      -h | --help) usage && exit 0 ;;
+      --) shift && job=("$@") && return ;;
+    esac
+    case $1 in
+      --name | --zone | --accelerator-type | --runtime-version | --wheel | --project | --slices | --bucket | --setup | \
+        --max-crashes | --poll-seconds) (($# > 1)) || fail 2 "$1 needs a value" ;;
+      *) fail 2 "unknown option $1; tools/launch_tpu.sh --help lists them, and the job's own come behind --" ;;
+    esac
+    case $1 in
+      --name) name=$2 ;;
+      --zone) zone=$2 ;;
+      --accelerator-type) type=$2 ;;
+      --runtime-version) runtime=$2 ;;
+      --wheel) wheel=$2 ;;
+      --project) project=$2 ;;
+      --slices) slices=$2 ;;
+      --bucket) bucket=${2#gs://} ;;
+      --setup) setup=$2 ;;
+      --max-crashes) crashes_allowed=$2 ;;
+      --poll-seconds) poll_seconds=$2 ;;
+    esac
+    shift 2
+  done
+}
+
+check_options() {
+  [[ $name ]] || fail 2 "--name is missing"
+  [[ $zone ]] || fail 2 "--zone is missing"
+  [[ $type ]] || fail 2 "--accelerator-type is missing"
+  [[ $wheel ]] || fail 2 "--wheel is missing; make one with: python -m pip wheel --no-deps --wheel-dir dist ."
+  [[ -f $wheel ]] || fail 2 "$wheel does not exist; make it with: python -m pip wheel --no-deps --wheel-dir dist ."
+  [[ ! $setup || -f $setup ]] || fail 2 "$setup does not exist"
+  [[ $slices =~ ^[1-9][0-9]*$ ]] || fail 2 "--slices $slices is not a number of slices"
+  [[ $crashes_allowed =~ ^[0-9]+$ ]] || fail 2 "--max-crashes $crashes_allowed is not a number"
+  [[ $poll_seconds =~ ^[0-9]+$ ]] || fail 2 "--poll-seconds $poll_seconds is not a number of seconds"
+  ((${#job[@]})) || fail 2 "no job; write -- CONFIG.py --workdir DIR behind the options"
+  [[ -f ${job[0]} ]] || fail 2 "the job's config ${job[0]} does not exist"
+  [[ " ${job[*]} " == *" --workdir"[\ =]* ]] || fail 2 "the job has no --workdir; name a folder that outlives the machines"
+  [[ $runtime ]] && return
+  # Source: docs.cloud.google.com/tpu/docs/runtimes.
+  case $type in
+    v6e-*) runtime=v2-alpha-tpuv6e ;;
+    v5p-*) runtime=v2-alpha-tpuv5 ;;
+    v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
+    v4-*) runtime=tpu-ubuntu2204-base ;;
+    *) fail 2 "no image is known for $type; pass --runtime-version (TPU7x is not served by this API: docs/tpu.md)" ;;
+  esac
+}
+
+# --- Commands to the cloud -------------------------------------------------------------------------------------------
+
+say() { if [[ $dry ]]; then echo "# $1"; else echo "launch_tpu: $(date +%T) $1"; fi; }
+
+cloud() { # SUBCOMMAND ARGUMENTS... : one verb on the queued resource
+  local all=(gcloud compute tpus queued-resources "$@" "--zone=$zone" --quiet)
+  [[ $project ]] && all+=("--project=$project")
+  if [[ $dry ]]; then quoted "${all[@]}"; else "${all[@]}"; fi
+}
+
+quoted() { # prints a command so that it can be pasted
+  local word line=''
+  for word in "$@"; do
+    [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
+    line+=" $word"
+  done
+  echo "${line# }"
+}
+
+on_all() { cloud ssh "$name" --node=all --worker=all "--command=$1"; }
+
+state() { # prints ACTIVE, SUSPENDED, ...; NONE where there is no such resource
+  local errors
+  errors=$(mktemp)
+  if cloud describe "$name" '--format=value(state.state)' 2> "$errors"; then
+    :
+  elif grep -q NOT_FOUND "$errors"; then
+    echo NONE
+  else
+    cat "$errors" >&2
+    echo UNKNOWN
+  fi
+  rm -f "$errors"
+}
+
+create() {
+  local options=("--accelerator-type=$type" "--runtime-version=$runtime")
+  if ((slices > 1)); then options+=("--node-count=$slices" "--node-prefix=$name"); else options+=("--node-id=$name"); fi
+  [[ $spot ]] && options+=(--spot)
+  say "creating $name: $slices x $type in $zone"
+  cloud create "$name" "${options[@]}"
+}
+
+delete() {
+  say "deleting $name"
+  cloud delete "$name" --force
+}
+
+# --- Commands on the workers -----------------------------------------------------------------------------------------
+# Everything lies in ~/bertlite: the package in env/, the bucket in bucket/, and of the job its log, pid and exit_code.
+
+install_commands() {
+  local file=${wheel##*/}
+  echo 'set -e; cd ~/bertlite'
+  [[ $setup ]] && echo "bash ${setup##*/}"
+  # The images' own Python is older than the package wants.
+  echo 'python3 -m pip install --quiet --user uv'
+  echo '[ -x env/bin/python ] || python3 -m uv venv --quiet --python 3.11 env'
+  echo "python3 -m uv pip install --quiet --python env/bin/python \"bertlite_jax[tpu,gcs] @ file://\$PWD/$file\""
+  # Workers read what another one has just written, so nothing may be remembered of the bucket.
+  [[ $bucket ]] && echo "mkdir -p bucket; mountpoint -q bucket || gcsfuse --metadata-cache-ttl-secs=0 $bucket bucket"
+  return 0
+}
+
+start_commands() {
+  local words=("${job[@]:1}") line
+  line="env/bin/bertlite pretrain ${job[0]##*/} --run.distributed $(quoted "${words[@]}")"
+  cat <<END
+cd ~/bertlite
+if [ -f pid ] && kill -0 \$(cat pid) 2>/dev/null; then exit 0; fi
+rm -f exit_code; [ ! -f log ] || mv log log.before
+cat > job.sh <<'JOB'
+$line
+echo \$? > exit_code
+JOB
+setsid nohup bash job.sh > log 2>&1 < /dev/null & echo \$! > pid
+END
+}
+
+stop_commands() {
+  cat <<'END'
+cd ~/bertlite; [ -f pid ] || exit 0
+kill -TERM -- -$(cat pid) 2>/dev/null || exit 0
+for i in $(seq 60); do kill -0 -- -$(cat pid) 2>/dev/null || exit 0; sleep 1; done
+kill -KILL -- -$(cat pid)
+END
+}
+
+look_commands() {
+  cat <<'END'
+cd ~/bertlite
+if [ -f exit_code ]; then
+  if grep -q "stopped by a signal after step" log; then echo job=stopped; else echo job=ended:$(cat exit_code); fi
+elif [ -f pid ] && kill -0 $(cat pid) 2>/dev/null; then echo job=running; else echo job=lost; fi
+END
+}
+
+prepare() {
+  say "installing on all workers"
+  on_all 'mkdir -p ~/bertlite' &&
+    cloud scp "$wheel" "${job[0]}" ${setup:+"$setup"} "$name:bertlite/" --node=all --worker=all &&
+    on_all "$(install_commands)"
+}
+
+start() {
+  say "starting the job on all workers"
+  on_all "$(start_commands)"
+}
+
+verdict() { # prints done, running, stopped, crashed, refused, unreachable or absent, from what all workers say
+  local said
+  if ! said=$(on_all "$(look_commands)" 2>&1); then
+    echo unreachable
+  elif [[ $said == *job=ended:2* ]]; then
+    echo refused
+  elif [[ $said =~ job=ended:[1-9] ]]; then
+    echo crashed
+  elif [[ $said == *job=running* ]]; then
+    echo running
+  elif [[ $said == *job=stopped* ]]; then
+    echo stopped
+  elif [[ $said == *job=lost* ]]; then
+    echo crashed
+  elif [[ $said == *job=ended:0* ]]; then
+    echo "done"
+  else
+    echo unreachable
+  fi
+}
+
+# --- The whole run ---------------------------------------------------------------------------------------------------
+
+end() { # CODE MESSAGE
+  cloud ssh "$name" --node=0 --worker=0 '--command=tail -n 20 ~/bertlite/log' || true
+  if [[ $keep ]]; then say "$name is still there, and costs"; else delete; fi
+  say "$2"
+  exit "$1"
+}
+
+print_all() {
+  say "is there a $name? Then go on with it, else create it, and wait until it is ACTIVE (every $poll_seconds s)"
+  cloud describe "$name" '--format=value(state.state)'
+  create
+  prepare
+  start
+  say "every $poll_seconds s: is it still there, and what does the job do?"
+  cloud describe "$name" '--format=value(state.state)'
+  on_all "$(look_commands)"
+  say "after a preemption (SUSPENDED): delete, then create, install and start as above; the job goes on from its checkpoint"
+  cloud delete "$name" --force
+  say "after a crash: stop what is left on all workers, then start as above (at most $crashes_allowed times)"
+  on_all "$(stop_commands)"
+  say "at the end"
+  end 0 "done"
+}
+
+crashes=0
+died() { # WHAT : counts, and ends the run when there have been too many
+  ((crashes++ < crashes_allowed)) || end 1 "$1 for the ${crashes}th time; giving up, see above"
+  say "$1 ($crashes of at most $crashes_allowed)"
+}
+
+look_after() { # one look at machines that are there
+  local what
+  what=$(verdict)
+  if [[ $what == unreachable ]]; then  # New machines let nobody in for the first minute.
+    say "not all workers answer"
+    return
+  fi
+  if [[ ! $ready && $what != running ]]; then
+    if prepare && start; then ready=1; else died "installing has failed"; fi
+    return
+  fi
+  ready=1
+  case $what in
+    "done") end 0 "the job is done" ;;
+    refused) end 2 "the job refuses its config or its data, see above" ;;
+    stopped) say "the job was stopped, and has saved" && start ;;
+    crashed)
+      died "the job has died"
+      on_all "$(stop_commands)" || true
+      start
+      ;;
+  esac
+}
+
+ready=''
+watch_job() {
+  local now before=''
+  while true; do
+    now=$(state)
+    [[ $now == "$before" ]] || say "$name is $now"
+    case $now in
+      NONE)
+        ready=''
+        create || fail 1 "$name could not be created, see above"
+        ;;
+      ACTIVE) look_after || say "a command has failed, see above" ;;
+      SUSPENDING | SUSPENDED) say "preempted" && delete && ready='' ;;
+      FAILED) fail 1 "$name could not be provided; queued-resources describe $name says why; delete it before the next try" ;;
+      UNKNOWN) [[ $before ]] || fail 1 "cannot ask for $name, see above" ;;
+    esac
+    before=$now
+    sleep "$poll_seconds"
+  done
+}
+
+read_options "$@"
+check_options
+if [[ $dry ]]; then print_all; fi
+command -v gcloud > /dev/null || fail 1 "gcloud is not installed here"
+watch_job
