@@ -3,10 +3,13 @@
     python tools/few_labels.py few --glue GLUE --init FOLDER --workdir runs/few
     python tools/few_labels.py noisy --glue GLUE --init FOLDER --workdir runs/noisy
     python tools/few_labels.py domains --glue GLUE --init FOLDER --workdir runs/domains
+    python tools/few_labels.py adapted --glue GLUE --init FOLDER --workdir runs/adapted
 
 few: SST-2 with 50 labels, and 2,000 other training sentences without. noisy: SST-2 with 400 labels, 40 % of them turned
-to the other one. domains: QQP with 500 labels for MRPC, of which only texts are known. Every model is the last one of
-its run, not the best by the validation examples, which are used once. A run that is there already is not made again.
+to the other one. domains: QQP with 500 labels for MRPC, of which only texts are known. adapted: SST-2 with 50 labels,
+from the encoder as it is, and after 200 steps of masked-language modelling on 8,000 other training sentences. Every
+model is the last one of its run, not the best by the validation examples, which are used once. A run that is there
+already is not made again.
 """
 
 from __future__ import annotations
@@ -22,14 +25,19 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Optim
+from bertlite_jax.config import Data, Optim, Pretrain, Run
 from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
 from bertlite_jax.config_learn import Learn
+from bertlite_jax.convert import sources
+from bertlite_jax.data import corpus as corpora
+from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs.finetune import finetune
+from bertlite_jax.jobs.pretrain import pretrain
 
 Row = dict[str, str | int]
 Cases = dict[str, tuple[Learn, bool]]
 """Name of a case: what is switched on, and whether texts share rows."""
+ADAPTED = "after masked-language modelling on texts of the task"
 
 
 def read_tsv(path: pathlib.Path) -> list[dict[str, str]]:
@@ -125,8 +133,32 @@ def domains(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetu
     }
 
 
+def adapted(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, Cases]:
+    rows = drawn([row for row in sst2(glue, "train") if len(str(row["text"]).split()) >= 8], 50)
+    train, valid = write(folder / "train.jsonl", rows[:50]), write(folder / "valid.jsonl", sst2(glue, "dev"))
+    continued(init, [str(row["text"]) for row in rows[50:8050]], folder)
+    return recipe(train, valid, steps=50, batch=16), {"cross-entropy": (Learn(), True), ADAPTED: (Learn(), True)}
+
+
+def continued(init: str, texts: list[str], folder: pathlib.Path) -> None:
+    """Pretrains the encoder on these texts, each a document; `pretrained` in the folder is the run."""
+    corpus, words = str(folder / "corpus"), str(folder / "tokenizer")
+    if not pathlib.Path(corpus).is_dir():
+        tokenizers.from_vocab(init, words, overwrite=True)
+        (folder / "texts.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+        corpora.build([str(folder / "texts.txt")], words, corpus, length=128)
+    model = dataclasses.replace(sources.load(init).model, pair_classes=0)
+    config = Pretrain(
+        model=model,
+        data=Data(corpus=(corpus,), tokenizer=words, length=128, batch_rows=32, pair_task="none"),
+        optim=Optim(name="adamw", learning_rate=5e-5, warmup_steps=20),
+        run=Run(steps=200, eval_every=0, checkpoint_every=200),
+    )
+    pretrain(config, str(folder / "pretrained"), init)
+
+
 SPLITS: dict[str, Callable[[pathlib.Path, pathlib.Path, str], tuple[Finetune, Cases]]]
-SPLITS = {"few": few, "noisy": noisy, "domains": domains}
+SPLITS = {"few": few, "noisy": noisy, "domains": domains, "adapted": adapted}
 
 
 # --- Runs ------------------------------------------------------------------------------------------------------------
@@ -168,7 +200,8 @@ def main() -> None:
                 if not summary.is_file():
                     if options.done:
                         continue
-                    finetune(with_learn(base, learn, pack, seed), str(place), options.init)
+                    init = str(options.workdir / "pretrained") if name == ADAPTED else options.init
+                    finetune(with_learn(base, learn, pack, seed), str(place), init)
                 found.setdefault(name, []).append(json.loads(summary.read_text()))
         if not options.done:
             print(table(found), flush=True)
