@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import re
@@ -268,6 +269,9 @@ class Run:
     """Updates."""
     seed: int = 0
     """Of the weights, the order of the data, the masks and the dropout."""
+    depths: str = ""
+    """`3:20000,6:50000`: the shared layer is applied 3 times up to step 20,000, 6 times up to 50,000, then
+    `model.num_layers` times. Evaluation always applies it that often. Needs `model.share = all`, one group."""
     devices: int = 0
     """Devices of each process to use; 0: all. On a CPU more than one splits the cores."""
     fsdp: int = 1
@@ -468,6 +472,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
             f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
         )
     profile_window(run.profile_steps)
+    check_depths(config)
 
 
 def check_tensor(model: Model, tensor: int) -> None:
@@ -489,6 +494,37 @@ def predictions_per_row(config: Pretrain) -> int:
     """K: the static number of prediction slots in a row, ceil(rate x L) + P."""
     windows = config.data.windows_per_row if config.data.pack else 1
     return -int(-config.mask.rate * config.data.length // 1) + windows
+
+
+def check_depths(config: Pretrain) -> None:
+    """Raises UserError where `run.depths` is no schedule, or not for this model."""
+    stages = depth_stages(config.run.depths)
+    if stages and (config.model.share != "all" or config.model.share_groups != 1):
+        raise UserError("config: run.depths needs one layer for all: model.share = all, model.share_groups = 1")
+    layers, ends = [0, *(layers for layers, _ in stages)], [0, *(last for _, last in stages)]
+    if any(b <= a for a, b in [*itertools.pairwise(layers), *itertools.pairwise(ends)]):
+        raise UserError(f"config: run.depths = {config.run.depths!r} must rise in layers and in steps, from 1 on")
+    if layers[-1] >= config.model.num_layers:
+        raise UserError(f"config: run.depths = {config.run.depths!r} must stay below model.num_layers")
+    if ends[-1] >= config.run.steps:
+        raise UserError(f"config: run.depths = {config.run.depths!r} must end before run.steps = {config.run.steps}")
+
+
+def depth_stages(text: str) -> list[tuple[int, int]]:
+    """`"3:100,6:300"` as [(3, 100), (6, 300)]: layers, and the last step with so many."""
+    stages = []
+    for part in text.split(",") if text else []:
+        layers, _, last = part.strip().partition(":")
+        if not (layers.isdecimal() and last.isdecimal()):
+            raise UserError(f"config: run.depths = {text!r} should look like 3:20000,6:50000 (layers:last step)")
+        stages.append((int(layers), int(last)))
+    return stages
+
+
+def at_step(config: Pretrain, step: int) -> Pretrain:
+    """The config of one step (from 1 on): with the layers that `run.depths` applies there."""
+    layers = next((layers for layers, last in depth_stages(config.run.depths) if step <= last), config.model.num_layers)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=layers))
 
 
 def profile_window(text: str) -> tuple[int, int]:

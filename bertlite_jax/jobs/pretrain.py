@@ -24,7 +24,7 @@ from bertlite_jax.data import batches, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
-from bertlite_jax.jobs.pretraining_step import make_pretraining
+from bertlite_jax.jobs.pretraining_step import make_stages
 from bertlite_jax.model import attention, dense, precision
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
@@ -63,7 +63,8 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     platform = mesh.devices.flat[0].platform
     compute = precision.resolve(config.model.compute, platform)
     attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
-    parts = make_pretraining(config, compute, mesh, corpus.special_ids)
+    stage_at = make_stages(config, compute, mesh, corpus.special_ids)
+    parts = stage_at(config.run.steps)
     evaluate = open_evaluation(config, parts.model.apply, mesh)
     given = _given_weights(init, config, parts.layout.shapes) if init else None
 
@@ -77,7 +78,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
 
     # --- Go on where the last run stopped: own checkpoint, else given weights, else fresh ones ----------------------
     good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
-    meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0}
+    meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
     if good is not None:
         like = state.shapes_of(parts.layout, parts.optimizer)
         params, opt, meta = checkpoint.restore(folder / "checkpoints", good, like.params, like.opt)
@@ -91,7 +92,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
     guard = stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
     devices = 1 if _device_kind(mesh) == "cpu" else mesh.size  # A CPU's peak is the whole host's.
-    pace = Pace(flops.train_flops_per_step(config), peak, devices, meta["real_tokens"], meta["seconds"])
+    pace = Pace(peak, devices, meta)
     trace = _profiler(config, folder)
     figures: dict[str, float] = {}
     stopped = False
@@ -109,7 +110,8 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             with clock.measure("step"):
                 values = objective.readable({k: float(v) for k, v in jax.device_get(pending).items()})
             guard.check(number, values)
-            pace.count(values["real_tokens"], clock.seconds()["data"])
+            flops_made = flops.train_flops_per_step(settings.at_step(config, number))
+            pace.count(values["real_tokens"], flops_made, clock.seconds()["data"])
             if number % config.run.log_every == 0 or number == config.run.steps:
                 line = values | pace.read()
                 write(number, line)
@@ -129,10 +131,13 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             trace(number)
             with clock.measure("data"):
                 batch = sharding.put_batch(next(feed), mesh)
-            with clock.measure("compile" if number == start + 1 else "step"):
-                held, new = parts.step(held, batch)
+            stage, before = stage_at(number), stage_at(number - 1) if number > start + 1 else None
+            with clock.measure("step" if stage is before else "compile"):
+                held, new = stage.step(held, batch)
             if number == start + 1:
                 display.say(clock.first_step())
+            elif stage is not before:
+                pace.pause()
             if pending is not None:
                 settle(number - 1, pending)
             pending = new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,8 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config import Pretrain
+from bertlite_jax import config as settings
+from bertlite_jax.config import Model, Pretrain
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.precision import Compute
 from bertlite_jax.train import objective, optim, sharding
@@ -61,6 +63,21 @@ def make_pretraining(
         unroll=config.model.unroll,
     )
     return Pretraining(model, init_params, layout, optimizer, step)
+
+
+def make_stages(
+    config: Pretrain, compute: Compute, mesh: jax.sharding.Mesh, special_ids: Mapping[str, int]
+) -> Callable[[int], Pretraining]:
+    """Gives what a step is made of for the number of a step; the same object for all steps of a stage (`run.depths`).
+
+    Parameters and state are those of any stage: a shared layer has the same ones however often it is applied.
+    """
+
+    @functools.cache
+    def of_model(model: Model) -> Pretraining:
+        return make_pretraining(dataclasses.replace(config, model=model), compute, mesh, special_ids)
+
+    return lambda step: of_model(settings.at_step(config, step).model)
 
 
 def _init(model: PretrainingModel, key: jax.Array) -> Any:

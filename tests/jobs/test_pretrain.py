@@ -23,6 +23,7 @@ from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs import stopping
 from bertlite_jax.jobs.evaluate import evaluate
 from bertlite_jax.jobs.fill_mask import fill_mask
+from bertlite_jax.report import flops
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -368,6 +369,24 @@ def test_padded_vocabulary_trains_to_the_same_loss(prepared, tmp_path, trained):
     job.pretrain(dataclasses.replace(small(prepared), model=model), str(tmp_path / "run"))
     wanted = losses_of(trained)
     np.testing.assert_allclose([losses_of(tmp_path / "run")[s] for s in wanted], list(wanted.values()), atol=1e-5)
+
+
+def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, trained):
+    """Up to step 4 the losses are those of a model of one layer; FLOPs count what was applied."""
+    once = dataclasses.replace(MODEL, num_layers=1)
+    job.pretrain(dataclasses.replace(small(prepared, steps=5), model=once), str(tmp_path / "once"))
+    job.pretrain(small(prepared, depths="1:4", log_every=1), str(tmp_path / "run"))
+    found = losses_of(tmp_path / "run")
+    for step, loss in losses_of(tmp_path / "once").items():
+        assert (loss == found[step]) == (step <= 4), step
+    made = {line["step"]: line["total_flops"] for line in metrics_of(tmp_path / "run") if "total_flops" in line}
+    a_step = {model.num_layers: made_a_step(small(prepared), model) for model in (once, MODEL)}
+    assert made[4] == 4 * a_step[1] and made[12] == 4 * a_step[1] + 8 * a_step[2]
+
+
+def made_a_step(config: Pretrain, model: Model) -> float:
+    """By formula, which has tests of its own."""
+    return flops.train_flops_per_step(dataclasses.replace(config, model=model))
 
 
 def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
