@@ -271,7 +271,9 @@ def _fusion_bytes(module: Module, line: Instruction, sources: list[Instruction])
     total = 0
     for number, source in enumerate(sources):
         if number in inner.parameters and all(shape.space == 0 for shape in source.shapes):
-            total += _read(module, inner, inner.parameters[number])
+            parameter = inner.parameters[number]
+            whole = _viewed(module, inner, inner.root) is parameter
+            total += sum(shape.bytes for shape in parameter.shapes) if whole else _read(module, inner, parameter)
     results = [inner.instructions[name] for name in inner.root.operands] if inner.root.operation == "tuple" else []
     for result, shape in zip(results or [inner.root], line.shapes):
         if shape.space == 0:
@@ -291,7 +293,10 @@ def _read(module: Module, inner: Computation, line: Instruction) -> int:
             total += _read(module, inner, user)
         elif user.operation == "fusion":
             nested = module.computations[user.called[0]]
-            total += _read(module, nested, nested.parameters[user.operands.index(line.name)])
+            parameter = nested.parameters[user.operands.index(line.name)]
+            total += _read(module, nested, parameter)
+            if _viewed(module, nested, nested.root) is parameter:
+                total += _read(module, inner, user)  # It only gives the operand another shape.
         elif user.operation != "tuple":
             return sum(shape.bytes for shape in line.shapes)
     return min(total, sum(shape.bytes for shape in line.shapes))
@@ -299,11 +304,25 @@ def _read(module: Module, inner: Computation, line: Instruction) -> int:
 
 def _written(module: Module, inner: Computation, line: Instruction, shape: Shape) -> int:
     """Bytes of a fusion's result that are written: all, or where it updates an operand in place, the update."""
-    while line.operation in _VIEWS:
-        line = inner.instructions[line.operands[0]]
+    line = _viewed(module, inner, line)
     if line.operation == "dynamic-update-slice":
         return inner.instructions[line.operands[1]].shapes[0].bytes
     if line.operation == "fusion" and len(line.shapes) == 1:
         nested = module.computations[line.called[0]]
         return _written(module, nested, nested.root, shape)
     return shape.bytes
+
+
+def _viewed(module: Module, inner: Computation, line: Instruction) -> Instruction:
+    """What a value is another shape of, through fusions that do nothing else; itself, where it is computed."""
+    while True:
+        if line.operation in _VIEWS:
+            line = inner.instructions[line.operands[0]]
+            continue
+        if line.operation != "fusion" or len(line.shapes) != 1:
+            return line
+        nested = module.computations[line.called[0]]
+        source = _viewed(module, nested, nested.root)
+        if source.operation != "parameter":
+            return line
+        line = inner.instructions[line.operands[int(source.argument)]]

@@ -196,6 +196,25 @@ def test_a_fused_update_writes_the_update_only():
     assert cost.hbm_bytes == 2 * 4096 + 4  # the row is read and written, and its number read
 
 
+def test_an_operand_that_a_nested_fusion_only_reshapes_is_read():
+    """TPU programs wrap the operands of products so; the product reads both matrices whole."""
+    others = """
+%view (v: bf16[2,32,16]) -> bf16[64,16] {
+  %v = bf16[2,32,16] parameter(0)
+  ROOT %w = bf16[64,16] bitcast(%v)
+}
+
+%fused (p: bf16[2,32,16], q: bf16[16,32]) -> bf16[64,32] {
+  %p = bf16[2,32,16] parameter(0)
+  %q = bf16[16,32] parameter(1)
+  %rows = bf16[64,16] fusion(%p), kind=kLoop, calls=%view
+  ROOT %c = bf16[64,32] convolution(%rows, %q), dim_labels=bf_io->bf
+}"""
+    operation = "%y = bf16[64,32] fusion(%a, %b), kind=kOutput, calls=%fused"
+    cost = line_of(operation, "bf16[2,32,16]", "bf16[16,32]", others=others)
+    assert cost.hbm_bytes == 2 * (64 * 16 + 16 * 32 + 64 * 32)
+
+
 def test_collectives_are_counted_by_kind_and_group():
     reduced = "%y = (f32[100], f32[28]) all-reduce(%a, %b), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%sum"
     (found,) = line_of(reduced, "f32[100]", "f32[28]").collectives
