@@ -80,7 +80,7 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
     config = divide(config, slices)
     settings.check_pretrain(config, slices.devices)
     compute = precision.resolve(config.model.compute, "tpu")
-    attention.choose(config.model.attention, "tpu", compute, config.model.attention_dropout > 0)
+    attention.choose_for(config.model, config.data.length, "tpu", compute)
     return config
 
 

@@ -64,7 +64,7 @@ def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
     return y.reshape(*x.shape[:-1], -1)
 
 
-def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> tuple[Array, Array, Array]:
+def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> Array:
     """Queries, keys and values in one product; the three kernels stay separate parameters.
 
     Args:
@@ -72,12 +72,11 @@ def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -
       params: {query, key, value}, each {kernel [D, D], bias [D]}.
 
     Returns:
-      Three arrays [..., D].
+      [..., 3 D], side by side.
     """
     parts = [params[name] for name in ("query", "key", "value")]
     joined = {name: jnp.concatenate([part[name] for part in parts], axis=-1) for name in ("kernel", "bias")}
-    q, k, v = jnp.split(dense(x, joined, compute), 3, axis=-1)
-    return q, k, v
+    return dense(x, joined, compute)
 
 
 # --- Products of bfloat16 ------------------------------------------------------------------------------------------
