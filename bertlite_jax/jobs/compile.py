@@ -213,6 +213,7 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
     rows = rows_of(config, slices)
     model_flops = flops.train_flops_per_step(config) / slices.devices
     seconds, bound = chips.step_seconds(model_flops, result["hbm_bytes"], chip)
+    serial = chips.serial_seconds(result["operations"], result["hbm_bytes"], chip)
     used = batch_search.used_bytes(result)
     sent = sum(part["bytes"] for part in result["collectives"])
     shown = {
@@ -238,6 +239,8 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
         "step at least (ms)": 1e3 * seconds,
         "bound by": bound,
         "MFU at most": model_flops / (seconds * chip.device_peak),
+        "one operation after the other, at least (ms)": 1e3 * serial,
+        "MFU at most so": model_flops / (serial * chip.device_peak),
         "tokens a second at most": round(config.data.batch_rows * config.data.length / seconds),
         "loops of unknown length, counted once": result["unknown_loops"],
         "kernels of unknown FLOPs": result["unknown_kernels"],

@@ -66,6 +66,9 @@ class Cost:
     """Calls of kernels that do not say how many FLOPs they take; they count none."""
     heaviest: tuple[tuple[str, int], ...]
     """The operations that move most bytes: where they come from, and bytes over all runs."""
+    operations: tuple[tuple[int, int, int], ...]
+    """(FLOPs, bytes, how often it runs) of what runs one after the other: all but copies and collectives that go on
+    beside it."""
 
 
 def cost(text: str, heaviest: int = 20) -> Cost:
@@ -80,8 +83,10 @@ def cost(text: str, heaviest: int = 20) -> Cost:
     loops: set[str] = set()
     found: dict[tuple[str, int], list[int]] = {}
     movers: dict[str, int] = {}
+    operations: dict[tuple[int, int], int] = {}
     for computation, line, times in executed(module, loops):
-        flops += times * flops_of(module, computation, line)
+        of_line = flops_of(module, computation, line)
+        flops += times * of_line
         unknown_kernels += times * (line.operation == "custom-call" and _kernel_flops(line) == 0)
         for kind, group, size in _collectives_in(module, line):
             entry = found.setdefault((kind, group), [0, 0])
@@ -89,6 +94,9 @@ def cost(text: str, heaviest: int = 20) -> Cost:
             entry[1] += times * size
         size = times * bytes_of(module, computation, line)
         moved += size
+        pair = (of_line, size // times)
+        if any(pair) and not line.operation.endswith("-start"):
+            operations[pair] = operations.get(pair, 0) + times
         if size:
             where = line.source or line.operation
             movers[where] = movers.get(where, 0) + size
@@ -99,6 +107,7 @@ def cost(text: str, heaviest: int = 20) -> Cost:
         unknown_loops=len(loops),
         unknown_kernels=unknown_kernels,
         heaviest=tuple(sorted(movers.items(), key=lambda item: -item[1])[:heaviest]),
+        operations=tuple((*pair, times) for pair, times in operations.items()),
     )
 
 

@@ -32,6 +32,7 @@ RESULT = {
     "unknown_loops": 1,
     "unknown_kernels": 0,
     "heaviest": [],
+    "operations": [[197 * 10**9, 0, 1], [0, 819 * 10**6, 1]],
 }
 
 
@@ -158,6 +159,7 @@ def test_figures_are_those_of_one_device():
     assert shown["rows a device and micro-batch"] == 16  # 512 rows over 16 devices in 2 parts
     assert shown["headroom (GiB a device)"] == pytest.approx(15.75 - 9)
     assert shown["step at least (ms)"] == pytest.approx(1.0)  # 819 MB at 819 GB/s
+    assert shown["one operation after the other, at least (ms)"] == pytest.approx(2.0)  # and 197 GFLOP at 197 TFLOP/s
     assert shown["bound by"] == "memory"
     model_flops = flops.train_flops_per_step(CONFIG) / 16
     assert shown["MFU at most"] == pytest.approx(model_flops / (1e-3 * 197e12))

@@ -71,7 +71,7 @@ def test_queries_keys_and_values_are_three_products_at_once():
     names = ("query", "key", "value")
     params = {n: {"kernel": normal(8, 8, seed=i), "bias": normal(8, seed=9 + i)} for i, n in enumerate(names)}
     x = normal(2, 5, 8, seed=20)
-    for name, got in zip(names, dense.qkv(x, params, "float32")):
+    for name, got in zip(names, np.split(dense.qkv(x, params, "float32"), 3, axis=-1)):
         np.testing.assert_allclose(got, x @ params[name]["kernel"] + params[name]["bias"], rtol=1e-5, atol=1e-5)
 
 

@@ -245,6 +245,15 @@ def test_the_heaviest_operations_are_named_by_where_they_come_from():
     assert line_of(operation, "f32[8,128]", "f32[8,128]").heaviest == (("jit(step)/encoder/add", 3 * 4096),)
 
 
+def test_copies_that_run_beside_the_operations_are_not_among_them():
+    vmem, hbm = "f32[8,128]{1,0:T(8,128)S(1)}", "f32[8,128]{1,0:T(8,128)}"
+    copied = line_of(f"%s = ({vmem}, {hbm}, u32[]{{:S(2)}}) copy-start(%a)", hbm)
+    assert (copied.hbm_bytes, copied.operations) == (4096, ())
+    product = line_of("%y = bf16[64,32] convolution(%a, %b), dim_labels=bf_io->bf", "bf16[64,16]", "bf16[16,32]")
+    assert product.operations == ((2 * 64 * 16 * 32, 2 * (64 * 16 + 16 * 32 + 64 * 32), 1),)
+    assert hlo_cost.cost(loop(BELOW_FIVE, ONE_UP, FROM_ZERO)).operations[0][2] == 5
+
+
 def test_work_that_is_handed_to_the_sparse_core_counts_once():
     """TPU7x: the tuple of `call-start` repeats its operands, and the collective stands in what it calls."""
     others = """
