@@ -117,7 +117,9 @@ def search(
     Args:
       points: (rows, bytes) of the same model, known from other slices.
     """
-    one_row = flops.step_memory_bytes(with_rows(config, slices, 1), slices.devices, "bfloat16")
+    compute = precision.resolve(config.model.compute, "tpu")
+    scores = attention.choose_for(config.model, config.data.length, "tpu", compute) == "einsum"
+    one_row = flops.step_memory_bytes(with_rows(config, slices, 1), slices.devices, compute, scores)
     of_rows = one_row["activations"] + one_row["logits"]
     state = one_row["total"] - of_rows
     available = available_bytes(slices)

@@ -163,7 +163,7 @@ def joined_attention(
 
 
 def _split_by_compiler() -> bool:
-    """Whether XLA may split what is being traced over devices, as `jax.shard_map` over all axes leaves it no room to."""
+    """Whether XLA may split what is being traced over devices; inside `jax.shard_map` over all axes it may not."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
         return jax.device_count() > 1

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from bertlite_jax.model import precision
 from bertlite_jax.model.precision import Compute
 
 Array = jax.Array
@@ -62,6 +63,18 @@ def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
     else:
         y = (rows.astype(jnp.float32) @ params["kernel"] + params["bias"]).astype(activation_dtype(compute))
     return y.reshape(*x.shape[:-1], -1)
+
+
+def activated(x: Array, kind: str, params: Mapping[str, Array], compute: Compute) -> Array:
+    """`dense` of `activation(x, kind)`.
+
+    In mode bfloat16 the activation is computed again in the backward pass, inside the products that need it, so that
+    only x is kept; on CPUs keeping both is faster.
+    """
+    if compute != "bfloat16":
+        return dense(activation(x, kind), params, compute)
+    rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
+    return _activated(kind, rows, params["kernel"], params["bias"]).reshape(*x.shape[:-1], -1)
 
 
 def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> Array:
@@ -137,6 +150,25 @@ _affine = jax.custom_vjp(_affine_plain, nondiff_argnums=(0,))
 _affine.defvjp(_affine_forward, _affine_backward)
 
 
+def _activated_plain(kind: str, x: Array, kernel: Array, bias: Array) -> Array:
+    """`_affine` of the activation of x [M, In] bfloat16. Of both only x is kept; XLA makes the rest inside products."""
+    return _affine_plain("bfloat16", _activation_plain(kind, x), kernel, bias)
+
+
+def _activated_forward(kind: str, x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _activated_plain(kind, x, kernel, bias), (keep(x), keep(kernel.astype(jnp.bfloat16)))
+
+
+def _activated_backward(kind: str, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    active = _activation_plain(kind, kept(saved[0]))
+    dactive, dkernel, dbias = _affine_backward("bfloat16", (active, saved[1]), dy)
+    return *_activation_backward(kind, saved[0], dactive), dkernel, dbias
+
+
+_activated = jax.custom_vjp(_activated_plain, nondiff_argnums=(0,))
+_activated.defvjp(_activated_forward, _activated_backward)
+
+
 def _product(left: Array, right: Array, out: type, axes: tuple[int, int] = (1, 0)) -> Array:
     """Contracts one axis of each matrix; the result has dtype `out`."""
     return jax.lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=out)
@@ -152,8 +184,13 @@ def _uses_amx(rows: Array, kernel: Array, compute: Compute) -> bool:
 
 
 def keep(x: Array) -> Array:
-    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry."""
-    return jax.lax.bitcast_convert_type(x, jnp.int16) if x.dtype == jnp.bfloat16 else x
+    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
+
+    On a TPU it would be a second copy beside the one that the next operation reads.
+    """
+    if x.dtype != jnp.bfloat16 or precision.target_platform() == "tpu":
+        return x
+    return jax.lax.bitcast_convert_type(x, jnp.int16)
 
 
 def kept(x: Array) -> Array:

@@ -152,9 +152,7 @@ def attend_in(segments: Array, config: settings.Model, compute: Compute) -> Atte
     )
 
 
-def self_attention(
-    params: dict, x: Array, attend: Attend, keys: Array | None, compute: Compute
-) -> Array:
+def self_attention(params: dict, x: Array, attend: Attend, keys: Array | None, compute: Compute) -> Array:
     """Multi-head attention within windows and its output product: [B, L, D] -> [B, L, D]."""
     mixed = attend(dense.qkv(x, params, compute), dropout_keys=keys)
     return dense.dense(mixed, params["output"], compute)
@@ -162,8 +160,7 @@ def self_attention(
 
 def feed_forward(params: dict, x: Array, config: settings.Model, compute: Compute) -> Array:
     """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
-    hidden = dense.activation(dense.dense(x, params["up"], compute), config.activation)
-    return dense.dense(hidden, params["down"], compute)
+    return dense.activated(dense.dense(x, params["up"], compute), config.activation, params["down"], compute)
 
 
 def block(

@@ -89,7 +89,8 @@ def make_step(
         return TrainState(step=state.step + 1, params=params, opt=opt), metrics
 
     place = sharding.replicated(mesh)
-    return jax.jit(step, donate_argnums=0, out_shardings=(place, place))
+    options = {"xla_allow_excess_precision": False} if mesh.devices.flat[0].platform == "tpu" else None
+    return jax.jit(step, donate_argnums=0, out_shardings=(place, place), compiler_options=options)
 
 
 def _first(rows: Array) -> Array:

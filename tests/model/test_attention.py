@@ -183,10 +183,12 @@ def test_cudnn_without_a_gpu_is_a_mistake_of_the_user():
     ],
 )
 def test_the_kernel_for_tpus_is_chosen_by_shape(impl, platform, compute, joined, wanted):
-    assert attention.choose(impl, platform, compute, True if platform != "gpu" else False, joined) == wanted
+    assert attention.choose(impl, platform, compute, platform != "gpu", joined) == wanted
 
 
-@pytest.mark.parametrize(("platform", "compute", "length"), [("cpu", "amx", 512), ("tpu", "float32", 512), ("tpu", "bfloat16", 500)])
+@pytest.mark.parametrize(
+    ("platform", "compute", "length"), [("cpu", "amx", 512), ("tpu", "float32", 512), ("tpu", "bfloat16", 500)]
+)
 def test_the_kernel_for_tpus_elsewhere_is_a_mistake_of_the_user(platform, compute, length):
     with pytest.raises(UserError, match="model.attention = pallas needs a TPU"):
         attention.choose("pallas", platform, compute, False, (length, 12, 64))
@@ -207,7 +209,9 @@ def test_what_xla_splits_over_devices_has_no_kernel():
     with jax.sharding.use_abstract_mesh(mesh):
         whole = str(jax.make_jaxpr(rows)(qkv, segments))
         P = jax.sharding.PartitionSpec
-        split = jax.shard_map(lambda *x: attend(x[0], segments=x[1], mask=None), in_specs=P("data"), out_specs=P("data"))
+        split = jax.shard_map(
+            lambda *x: attend(x[0], segments=x[1], mask=None), in_specs=P("data"), out_specs=P("data")
+        )
         by_hand = str(jax.make_jaxpr(split)(qkv, segments))
     assert "pallas_call" not in whole and "pallas_call" in by_hand
 

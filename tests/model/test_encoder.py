@@ -1,7 +1,6 @@
 """What every family's encoder must do, whatever it shares."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import Model
-from bertlite_jax.model import attention, encoder
+from bertlite_jax.model import encoder
 from bertlite_jax.model.encoder import Encoder
 
 SMALL = Model(
