@@ -68,10 +68,10 @@ def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
 def activated(x: Array, kind: str, params: Mapping[str, Array], compute: Compute) -> Array:
     """`dense` of `activation(x, kind)`.
 
-    In mode bfloat16 the activation is computed again in the backward pass, inside the products that need it, so that
-    only x is kept; on CPUs keeping both is faster.
+    On a TPU the activation is computed again in the backward pass, inside the products that need it, so that only x is
+    kept. Elsewhere a product reads its operands from memory, and keeping both is faster.
     """
-    if compute != "bfloat16":
+    if compute != "bfloat16" or precision.target_platform() != "tpu":
         return dense(activation(x, kind), params, compute)
     rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
     return _activated(kind, rows, params["kernel"], params["bias"]).reshape(*x.shape[:-1], -1)

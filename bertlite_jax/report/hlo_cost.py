@@ -266,7 +266,16 @@ def bytes_of(module: Module, computation: Computation, line: Instruction) -> int
         return sources[1].shapes[0].bytes * (line.shapes[0].space == 0) + _in_hbm(sources[1:])
     if kind == "scatter":
         return 2 * sources[-1].shapes[0].bytes * (line.shapes[0].space == 0) + _in_hbm(sources[1:])
+    if kind == "custom-call":  # A kernel that takes parts of one array gets it once for each part.
+        sources = list({_buffer(computation, source): source for source in sources}.values())
     return _in_hbm(sources) + sum(shape.bytes for shape in line.shapes if shape.space == 0)
+
+
+def _buffer(computation: Computation, line: Instruction) -> str:
+    """The name of the array that a value is, under whatever shape."""
+    while line.operation == "bitcast":
+        line = computation.instructions[line.operands[0]]
+    return line.name
 
 
 def _in_hbm(lines: list[Instruction]) -> int:

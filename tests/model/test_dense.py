@@ -171,8 +171,9 @@ def test_what_is_kept_for_the_backward_pass_comes_back_bit_by_bit():
 
 
 @pytest.mark.parametrize("kind", ["gelu_tanh", "gelu_erf", "relu"])
-def test_an_activation_that_is_computed_again_gives_the_gradients_of_one_that_is_kept(kind):
-    """Mode bfloat16, which a CPU runs slowly but runs; and of both only the input of the activation is kept."""
+def test_an_activation_that_is_computed_again_gives_the_gradients_of_one_that_is_kept(kind, monkeypatch):
+    """As for a TPU, in bfloat16, which a CPU runs slowly but runs; of both only the activation's input is kept."""
+    monkeypatch.setattr(precision, "target_platform", lambda: "tpu")
     x, params = normal(64, 96), {"kernel": normal(96, 32, seed=1, scale=0.1), "bias": normal(32, seed=2)}
     weight = normal(64, 32, seed=3)
     ways = {

@@ -240,6 +240,15 @@ def test_kernels_count_what_they_say_of_themselves():
     assert (line_of(told, "f32[8]").flops, line_of(told, "f32[8]").unknown_kernels) == (1000, 0)
 
 
+def test_an_array_whose_parts_a_kernel_takes_apart_is_read_once():
+    """Queries, keys and values of the joined product: each program reads its columns of each part, no column twice."""
+    lines = [f"%{name} = bf16[2,128,384] bitcast(%a)" for name in ("q", "k", "v")]
+    call = "ROOT %y = bf16[2,128,128] custom-call(%q, %k, %v, %b)"
+    given = ["%a = bf16[256,384] parameter(0)", "%b = bf16[2,128,128] parameter(1)"]
+    text = entry(*given, *lines, f'{call}, custom_call_target="tpu_custom_call", backend_config={{}}')
+    assert hlo_cost.cost(text).hbm_bytes == 2 * (2 * 128 * 384 + 2 * 2 * 128 * 128)
+
+
 def test_the_heaviest_operations_are_named_by_where_they_come_from():
     operation = '%y = f32[8,128] add(%a, %b), metadata={op_name="jit(step)/encoder/add"}'
     assert line_of(operation, "f32[8,128]", "f32[8,128]").heaviest == (("jit(step)/encoder/add", 3 * 4096),)
