@@ -139,7 +139,8 @@ def joined_attention(
     """`attention` of queries, keys and values that lie side by side, as one product gives them.
 
     XLA cannot split a Pallas kernel over devices: where it splits the program itself, as in evaluation on several
-    devices, einsum takes the kernel's place.
+    devices, einsum takes the kernel's place. A config that forces the kernel is checked where a run starts
+    (`choose_for`); the same model also meets other shapes and machines, in its initialisation for one.
 
     Args:
       qkv: [B, L, 3 D].
@@ -152,6 +153,7 @@ def joined_attention(
     """
     B, L, D = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
     dropping = dropout_keys is not None and dropout_rate > 0
+    impl = "auto" if impl == "pallas" else impl
     if choose(impl, precision.target_platform(), compute, dropping, (L, heads, D // heads)) == "pallas":
         if not _split_by_compiler():
             seeds = dropout.seeds_of(dropout_keys) if dropping and dropout_keys is not None else None

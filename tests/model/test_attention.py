@@ -194,6 +194,17 @@ def test_the_kernel_for_tpus_elsewhere_is_a_mistake_of_the_user(platform, comput
         attention.choose("pallas", platform, compute, False, (length, 12, 64))
 
 
+def test_a_model_that_was_trained_with_the_kernel_runs_on_a_cpu():
+    qkv = jnp.concatenate([x.reshape(4, 16, 48) for x in drawn()], axis=-1)
+    segments = jnp.asarray(SEGMENTS)
+    attend = functools.partial(
+        attention.joined_attention, qkv, 6, segments, attention.segment_mask(segments), compute="float32"
+    )
+    np.testing.assert_array_equal(attend(impl="pallas"), attend(impl="auto"))
+    wanted = slow(*drawn(), SEGMENTS).reshape(4, 16, 48)
+    np.testing.assert_allclose(np.where(SEGMENTS[..., None], attend(impl="pallas"), 0), wanted, atol=2e-5)
+
+
 def test_what_xla_splits_over_devices_has_no_kernel():
     """Evaluation on several devices: XLA divides the program, and cannot divide a kernel."""
     qkv, segments = jnp.zeros((8, 128, 3 * 128), jnp.bfloat16), jnp.ones((8, 128), jnp.int32)
