@@ -14,7 +14,6 @@ Letters: B rows, L tokens in a row, D hidden, H heads, K width of a head, W colu
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -201,10 +200,11 @@ def _backward_kernel(
         out[0] = later[part - 1].astype(out.dtype)
 
 
-def _chunks(length: int) -> Iterator[slice]:
-    """The queries whose scores are worked on at a time."""
-    size = min(length, CHUNK_SCORES // length)
-    return (slice(start, start + size) for start in range(0, length, size))
+def _chunks(length: int) -> list[slice]:
+    """The queries whose scores are worked on at a time: whole tiles, as many as divide the row and fit."""
+    sizes = [size for size in range(LANES, length + 1, LANES) if length % size == 0 and size * length <= CHUNK_SCORES]
+    size = max(sizes, default=LANES)
+    return [slice(start, start + size) for start in range(0, length, size)]
 
 
 def _product(left: Array, right: Array, axes: tuple[int, int]) -> Array:

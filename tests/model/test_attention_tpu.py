@@ -60,6 +60,14 @@ def test_the_kernel_gives_the_values_and_gradients_of_plain_attention(monkeypatc
             assert np.linalg.norm(a - b) < 0.006 * np.linalg.norm(b)
 
 
+@pytest.mark.parametrize(("length", "queries"), [(128, 128), (512, 512), (640, 128), (768, 256), (1024, 256)])
+def test_a_chunk_of_queries_divides_the_row_and_has_at_most_2_to_the_18_scores(length, queries):
+    """640 = 5 x 128: 640^2 scores are too many, and of whole tiles only 128 divides it."""
+    chunks = attention_tpu._chunks(length)
+    assert [place for chunk in chunks for place in range(length)[chunk]] == list(range(length))
+    assert {chunk.stop - chunk.start for chunk in chunks} == {queries}
+
+
 def test_nothing_is_kept_for_the_backward_pass_but_the_input():
     """2 x 256 tokens: joined product, windows and a seed; no scores, no sums of them."""
     qkv = drawn(3 * 128)
