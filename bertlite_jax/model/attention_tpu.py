@@ -98,7 +98,7 @@ def _call(
       results: so many arrays [B, L, D], side by side; a program writes them one after the other, in as many steps.
       products: between [L, L] and [L, K], for the estimate of the cost.
     """
-    B, L, D = (*operands[0].shape[:2], operands[0].shape[2] // 3)
+    B, L, D = *operands[0].shape[:2], operands[0].shape[2] // 3
     width = max(LANES, D // heads)
     blocks = D // width
     columns = [
@@ -181,23 +181,28 @@ def _backward_kernel(
             dq = jnp.zeros(q.shape, jnp.float32)
             for head in range(W // head_size):
                 scaled_k = _only(k, head, head_size, head_size**-0.5)
+                keeps = _keeps(seeds, heads, head, rate, same.shape, chunk, L, 1) if rate else None
                 scores = jnp.where(same, _product(scaled_k, q, (1, 1)), FAR)
-                weights = jnp.exp(scores - jnp.max(scores, axis=0, keepdims=True))
-                weights = weights / jnp.sum(weights, axis=0, keepdims=True)
-                dweights, dropped = _product(_only(v, head, head_size), dmixed, (1, 1)), weights
-                if rate:
-                    keeps = _keeps(seeds, heads, head, rate, same.shape, chunk, L, 1)
-                    dweights, dropped = (jnp.where(keeps, x / (1 - rate), 0.0) for x in (dweights, weights))
-                dscores = weights * (dweights - jnp.sum(weights * dweights, axis=0, keepdims=True))
-                dscores = dscores.astype(q.dtype)
+                dweights = _product(_only(v, head, head_size), dmixed, (1, 1))
+                dscores, used = (x.astype(q.dtype) for x in _through_softmax(scores, dweights, keeps, rate))
                 dq += _product(dscores, scaled_k, (0, 0))
                 later[0] += _product(dscores, _only(q, head, head_size, head_size**-0.5), (1, 0))
-                later[1] += _product(dropped.astype(q.dtype), _only(dmixed, head, head_size), (1, 0))
+                later[1] += _product(used, _only(dmixed, head, head_size), (1, 0))
             out[0, chunk, :] = dq.astype(out.dtype)
 
     @pl.when(part > 0)
     def _() -> None:
         out[0] = later[part - 1].astype(out.dtype)
+
+
+def _through_softmax(scores: Array, dweights: Array, keeps: Array | None, rate: float) -> tuple[Array, Array]:
+    """The gradient of the scores, and the weights after dropout; all [keys, queries]."""
+    weights = jnp.exp(scores - jnp.max(scores, axis=0, keepdims=True))
+    weights = weights / jnp.sum(weights, axis=0, keepdims=True)
+    used = weights
+    if keeps is not None:
+        dweights, used = (jnp.where(keeps, x / (1 - rate), 0.0) for x in (dweights, weights))
+    return weights * (dweights - jnp.sum(weights * dweights, axis=0, keepdims=True)), used
 
 
 def _chunks(length: int) -> list[slice]:
