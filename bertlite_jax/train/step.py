@@ -89,8 +89,7 @@ def make_step(
         return TrainState(step=state.step + 1, params=params, opt=opt), metrics
 
     place = sharding.replicated(mesh)
-    options = {"xla_allow_excess_precision": False} if mesh.devices.flat[0].platform == "tpu" else None
-    return jax.jit(step, donate_argnums=0, out_shardings=(place, place), compiler_options=options)
+    return jax.jit(step, donate_argnums=0, out_shardings=(place, place))
 
 
 def _first(rows: Array) -> Array:
