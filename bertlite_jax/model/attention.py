@@ -22,7 +22,7 @@ Array = jax.Array
 Attention = Literal["auto", "xla", "cudnn", "pallas"]
 Chosen = Literal["cudnn", "pallas", "chunked", "einsum"]
 
-FAR = -1e9
+FAR = attention_tpu.FAR
 """Added to the scores of positions outside the window."""
 CHUNK_SCORES = 2**18 * (os.cpu_count() or 1)
 """On a CPU so many scores are worked on at a time: 1 MB for each core, which stays in its cache."""

@@ -233,7 +233,7 @@ def _column(row: Array) -> Array:
 def _keeps(
     seeds: Any, heads: int, head: int, rate: float, shape: tuple[int, int], chunk: slice, length: int, query_axis: int
 ) -> Array:
-    """Which weights dropout keeps, for queries `chunk` of one head; the places are those of `attention.places`."""
+    """Which weights dropout keeps, for queries `chunk` of one head; the places are those of `attention.attention`."""
     block = pl.program_id(1)
     number = pl.program_id(0) * heads + block * (heads // pl.num_programs(1)) + head
     query = jax.lax.broadcasted_iota(jnp.uint32, shape, query_axis) + jnp.uint32(chunk.start)

@@ -1,5 +1,6 @@
 """The TPU's attention kernel, interpreted on a CPU, beside autodiff through plain attention in float32."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from bertlite_jax.model import attention, attention_tpu, dropout
+from bertlite_jax.config import Model
+from bertlite_jax.model import attention, attention_tpu, dropout, precision
+from bertlite_jax.model.encoder import Encoder
 
 ROWS, LENGTH = 2, 256
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [100, 60, 90, 6]), np.repeat([1, 0], [200, 56])]).astype(np.int32)
@@ -74,3 +77,29 @@ def test_nothing_is_kept_for_the_backward_pass_but_the_input():
     with pltpu.force_tpu_interpret_mode():
         _, pull = jax.vjp(lambda x: attention_tpu.attention(x, jnp.asarray(SEGMENTS), 2, None, 0.0), qkv)
     assert sum(leaf.size for leaf in jax.tree.leaves(pull)) <= qkv.size + 2 * SEGMENTS.size
+
+
+def test_a_model_gives_the_same_states_with_the_kernel_and_without(monkeypatch):
+    """As traced for a TPU, with attention dropout, in bfloat16: two roundings apart, and both drop the same weights."""
+    monkeypatch.setattr(precision, "target_platform", lambda: "tpu")
+    monkeypatch.setattr(attention, "_split_by_compiler", lambda: False)
+    tokens = np.random.default_rng(0).integers(5, 100, (ROWS, LENGTH)).astype(np.int32)
+    row = {"tokens": tokens, "segments": SEGMENTS, "positions": np.zeros_like(tokens), "token_types": 0 * tokens}
+    model = Model(
+        vocab_size=100, embed_size=32, hidden_size=128, num_layers=1, num_heads=2, ffn_size=64, attention_dropout=0.3
+    )
+    keys = jax.random.split(jax.random.key(1), ROWS)
+
+    def states(way) -> np.ndarray:
+        encoder = Encoder(dataclasses.replace(model, attention=way), "bfloat16")
+        params = encoder.init(jax.random.key(0), **{name: ids[:, :8] for name, ids in row.items()})["params"]
+        params = jax.tree.map(lambda leaf: 4 * leaf if leaf.ndim == 3 else leaf, params)  # So that attention matters.
+        apply = jax.jit(lambda params: encoder.apply({"params": params}, **row, dropout_keys=keys))
+        assert ("pallas_call" in str(jax.make_jaxpr(apply)(params))) == (way != "xla")
+        return np.asarray(apply(params), np.float32)
+
+    with pltpu.force_tpu_interpret_mode():
+        kernel, plain = states("pallas"), states("xla")
+    assert np.linalg.norm((kernel - plain)[SEGMENTS > 0]) < 0.01 * np.linalg.norm(plain[SEGMENTS > 0])
+    other = np.linalg.norm((kernel - np.roll(plain, 1, axis=1))[SEGMENTS > 0])
+    assert other > 0.5 * np.linalg.norm(plain[SEGMENTS > 0])
