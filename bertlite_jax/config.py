@@ -104,8 +104,8 @@ class Model:
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the products; parameters, norms, softmax and losses stay float32. `auto` is bfloat16 on TPU, on
     GPU, and on CPUs with AMX where the products are known to be fast; float32 elsewhere."""
-    attention: Literal["auto", "xla", "cudnn"] = "auto"
-    """Attention implementation."""
+    attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
+    """Attention implementation. `auto` takes the fused kernels of GPU (cudnn) and TPU (pallas) where they fit."""
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again: nothing, all but matrix products, everything."""
     unroll: bool = False

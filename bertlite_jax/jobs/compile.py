@@ -80,7 +80,7 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
     config = divide(config, slices)
     settings.check_pretrain(config, row_parts(config, slices))
     compute = precision.resolve(config.model.compute, "tpu")
-    attention.choose(config.model.attention, "tpu", compute, config.model.attention_dropout > 0)
+    attention.choose_for(config.model, config.data.length, "tpu", compute)
     return config
 
 
@@ -128,7 +128,9 @@ def search(
     Args:
       points: (rows, bytes) of the same model, known from other slices.
     """
-    one_row = flops.step_memory_bytes(with_rows(config, slices, 1), slices.devices, "bfloat16")
+    compute = precision.resolve(config.model.compute, "tpu")
+    scores = attention.choose_for(config.model, config.data.length, "tpu", compute) == "einsum"
+    one_row = flops.step_memory_bytes(with_rows(config, slices, 1), slices.devices, compute, scores)
     of_rows = one_row["activations"] + one_row["logits"]
     state = one_row["total"] - of_rows
     available = available_bytes(slices)
@@ -224,6 +226,7 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
     rows = rows_of(config, slices)
     model_flops = flops.train_flops_per_step(config) / slices.devices
     seconds, bound = chips.step_seconds(model_flops, result["hbm_bytes"], chip)
+    serial = chips.serial_seconds(result["operations"], result["hbm_bytes"], chip)
     used = batch_search.used_bytes(result)
     sent = sum(part["bytes"] for part in result["collectives"])
     shown = {
@@ -249,6 +252,8 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
         "step at least (ms)": 1e3 * seconds,
         "bound by": bound,
         "MFU at most": model_flops / (seconds * chip.device_peak),
+        "one operation after the other, at least (ms)": 1e3 * serial,
+        "MFU at most so": model_flops / (serial * chip.device_peak),
         "tokens a second at most": round(config.data.batch_rows * config.data.length / seconds),
         "loops of unknown length, counted once": result["unknown_loops"],
         "kernels of unknown FLOPs": result["unknown_kernels"],

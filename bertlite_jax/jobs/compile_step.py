@@ -32,7 +32,7 @@ def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
     """The step of `jobs/pretrain.py` over shapes alone, lowered for the mesh's devices, whatever this machine has."""
     platform = mesh.devices.flat[0].platform
     compute = precision.resolve(config.model.compute, platform)
-    attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
+    attention.choose_for(config.model, config.data.length, platform, compute)
     parts = make_pretraining(config, compute, mesh, SPECIAL_IDS)
     return parts.step.lower(state.shapes_of(parts.layout, parts.optimizer), batch_shapes(config, mesh))
 

@@ -62,7 +62,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     corpus = source.open_source(config.data, "train", config.run.seed)
     platform = mesh.devices.flat[0].platform
     compute = precision.resolve(config.model.compute, platform)
-    attention.choose(config.model.attention, platform, compute, config.model.attention_dropout > 0)
+    attention.choose_for(config.model, config.data.length, platform, compute)
     stage_at = make_stages(config, compute, mesh, corpus.special_ids)
     parts = stage_at(config.run.steps)
     evaluate = open_evaluation(config, parts.model.apply, mesh)
@@ -211,8 +211,8 @@ def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:
 
 def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
     """Says what will run, before the first step."""
-    drops = config.model.attention_dropout > 0
-    scores = attention.choose(config.model.attention, mesh.devices.flat[0].platform, compute, drops) == "einsum"
+    platform = mesh.devices.flat[0].platform
+    scores = attention.choose_for(config.model, config.data.length, platform, compute) == "einsum"
     memory = flops.step_memory_bytes(config, mesh.size, _stored_as(compute), scores)
     steps_an_epoch = source.rows_per_epoch(corpus) / config.data.batch_rows
     print(

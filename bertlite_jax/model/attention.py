@@ -1,26 +1,28 @@
 """Attention inside the windows of packed rows, and the choice of its implementation.
 
-Letters: B rows, L tokens in a row, H heads, K width of a head.
+Letters: B rows, L tokens in a row, D hidden, H heads, K width of a head.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
+from bertlite_jax import config as settings
 from bertlite_jax.config import UserError
-from bertlite_jax.model import dense, dropout, precision
+from bertlite_jax.model import attention_tpu, dense, dropout, precision
 from bertlite_jax.model.precision import Compute
 
 Array = jax.Array
-Attention = Literal["auto", "xla", "cudnn"]
+Attention = Literal["auto", "xla", "cudnn", "pallas"]
+Chosen = Literal["cudnn", "pallas", "chunked", "einsum"]
 
-FAR = -1e9
+FAR = attention_tpu.FAR
 """Added to the scores of positions outside the window."""
 CHUNK_SCORES = 2**18 * (os.cpu_count() or 1)
 """On a CPU so many scores are worked on at a time: 1 MB for each core, which stays in its cache."""
@@ -84,16 +86,22 @@ def attention(
     return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute).astype(dense.activation_dtype(compute))
 
 
-def choose(impl: Attention, platform: str, compute: Compute, dropping: bool) -> Literal["cudnn", "chunked", "einsum"]:
-    """The implementation for a config value on a platform.
+def choose(
+    impl: Attention, platform: str, compute: Compute, dropping: bool, joined: tuple[int, int, int] | None = None
+) -> Chosen:
+    """The implementation for a config value, a platform and a shape.
+
+    Args:
+      joined: (L, H, K) where queries, keys and values lie side by side, as `joined_attention` has them; else None.
 
     Returns:
       cudnn: NVIDIA's fused kernels, which take bfloat16 and no keyed dropout; auto takes them where they fit.
+      pallas: one kernel each way for TPUs, which takes bfloat16; auto takes it where it fits.
       chunked: scores in pieces that fit a CPU's cache, computed again in the backward pass.
       einsum: all scores at once, for XLA to arrange; any platform.
 
     Raises:
-      UserError: cudnn was asked for where it does not work.
+      UserError: cudnn or pallas was asked for where it does not work.
     """
     fits_cudnn = platform in ("gpu", "cuda") and compute == "bfloat16" and not dropping
     if impl == "cudnn" and not fits_cudnn:
@@ -101,9 +109,71 @@ def choose(impl: Attention, platform: str, compute: Compute, dropping: bool) -> 
             "config: model.attention = cudnn needs a GPU, model.compute = bfloat16 and model.attention_dropout = 0; "
             "use --model.attention auto"
         )
-    if impl != "xla" and fits_cudnn:
-        return "cudnn"
+    fits_pallas = platform == "tpu" and compute == "bfloat16" and joined is not None and attention_tpu.fits(*joined)
+    if impl == "pallas" and not fits_pallas:
+        raise UserError(
+            "config: model.attention = pallas needs a TPU, model.compute = bfloat16, rows of a multiple of "
+            f"{attention_tpu.LANES} tokens and at most {attention_tpu.LONGEST}, and heads whose width divides "
+            f"{attention_tpu.LANES} or is a multiple of it; use --model.attention auto"
+        )
+    if impl != "xla" and (fits_cudnn or fits_pallas):
+        return "cudnn" if fits_cudnn else "pallas"
     return "chunked" if platform == "cpu" and compute != "bfloat16" else "einsum"
+
+
+def choose_for(model: settings.Model, length: int, platform: str, compute: Compute) -> Chosen:
+    """What `joined_attention` uses in training a model on rows of `length` tokens; raises as `choose` does."""
+    shape = (length, model.num_heads, model.head_size)
+    return choose(model.attention, platform, compute, model.attention_dropout > 0, shape)
+
+
+def joined_attention(
+    qkv: dense.Joined,
+    heads: int,
+    segments: Array,
+    mask: Array,
+    impl: Attention,
+    compute: Compute,
+    dropout_keys: Array | None = None,
+    dropout_rate: float = 0.0,
+) -> Array:
+    """`attention` of queries, keys and values that lie side by side, as one product gives them.
+
+    XLA cannot split a Pallas kernel over devices: where it splits the program itself, as in evaluation on several
+    devices, einsum takes the kernel's place. A config that forces the kernel is checked where a run starts
+    (`choose_for`); the same model also meets other shapes and machines, in its initialisation for one.
+
+    Args:
+      qkv: [B, L, 3 D], or three arrays [B, L, D] where XLA splits heads over devices; those are multiplied by einsum.
+      heads: H.
+      segments: [B, L] int32.
+      mask: [B, L, L] bool, what `segment_mask` makes of them; not computed where it is not used.
+
+    Returns:
+      [B, L, D] in `dense.activation_dtype(compute)`.
+    """
+    if isinstance(qkv, tuple):
+        return _apart(qkv, heads, mask, "xla", compute, dropout_keys, dropout_rate)
+    L, D = qkv.shape[1], qkv.shape[2] // 3
+    dropping = dropout_keys is not None and dropout_rate > 0
+    impl = "auto" if impl == "pallas" else impl
+    if choose(impl, precision.target_platform(), compute, dropping, (L, heads, D // heads)) == "pallas":
+        if not _split_by_compiler():
+            seeds = dropout.seeds_of(dropout_keys) if dropping and dropout_keys is not None else None
+            return attention_tpu.attention(qkv.astype(jnp.bfloat16), segments, heads, seeds, dropout_rate)
+        impl = "xla"
+    return _apart(jnp.split(qkv, 3, axis=-1), heads, mask, impl, compute, dropout_keys, dropout_rate)
+
+
+def _apart(parts: Sequence[Array], heads: int, mask: Array, impl: Attention, compute: Compute, *dropping: Any) -> Array:
+    B, L, D = parts[0].shape
+    q_BLHK, k_BLHK, v_BLHK = (part.reshape(B, L, heads, D // heads) for part in parts)
+    return attention(q_BLHK, k_BLHK, v_BLHK, mask, impl, compute, *dropping).reshape(B, L, D)
+
+
+def _split_by_compiler() -> bool:
+    """Whether XLA may split what is being traced over devices; inside `jax.shard_map` over all axes it may not."""
+    return jax.device_count() > 1 if jax.sharding.get_abstract_mesh().empty else precision.partitioned()
 
 
 def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:

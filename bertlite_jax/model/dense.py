@@ -13,9 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from bertlite_jax.model.precision import Compute, partitioned
+from bertlite_jax.model import precision
+from bertlite_jax.model.precision import Compute
 
 Array = jax.Array
+Joined = Array | tuple[Array, Array, Array]
+"""Queries, keys and values: side by side in the last axis, or apart."""
 
 AMX_MIN_SIZE = 64
 """Both dimensions of a weight must have this size for AMX: XLA does not fuse all smaller products and refuses some
@@ -64,26 +67,35 @@ def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
     return y.reshape(*x.shape[:-1], -1)
 
 
-def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> tuple[Array, Array, Array]:
-    """Queries, keys and values in one product; the three kernels stay separate parameters.
+def activated(x: Array, kind: str, params: Mapping[str, Array], compute: Compute) -> Array:
+    """`dense` of `activation(x, kind)`.
 
-    Where the partitioner splits kernels along their outputs there are three products: joined kernels would have to be
-    dealt out anew.
+    On a TPU the activation is computed again in the backward pass, inside the products that need it, so that only x is
+    kept. Elsewhere a product reads its operands from memory, and keeping both is faster.
+    """
+    if compute != "bfloat16" or precision.target_platform() != "tpu":
+        return dense(activation(x, kind), params, compute)
+    rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
+    return _activated(kind, rows, params["kernel"], params["bias"]).reshape(*x.shape[:-1], -1)
+
+
+def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> Joined:
+    """Queries, keys and values in one product; the three kernels stay separate parameters.
 
     Args:
       x: [..., D].
       params: {query, key, value}, each {kernel [D, D], bias [D]}.
 
     Returns:
-      Three arrays [..., D].
+      [..., 3 D], side by side. Where XLA's partitioner splits the kernels along their outputs, three arrays [..., D] of
+      as many products, since joined kernels would have to be dealt out anew.
     """
     parts = [params[name] for name in ("query", "key", "value")]
-    if partitioned():
+    if precision.partitioned():
         q, k, v = (dense(x, part, compute) for part in parts)
         return q, k, v
     joined = {name: jnp.concatenate([part[name] for part in parts], axis=-1) for name in ("kernel", "bias")}
-    q, k, v = jnp.split(dense(x, joined, compute), 3, axis=-1)
-    return q, k, v
+    return dense(x, joined, compute)
 
 
 # --- Products of bfloat16 ------------------------------------------------------------------------------------------
@@ -144,6 +156,25 @@ _affine = jax.custom_vjp(_affine_plain, nondiff_argnums=(0,))
 _affine.defvjp(_affine_forward, _affine_backward)
 
 
+def _activated_plain(kind: str, x: Array, kernel: Array, bias: Array) -> Array:
+    """`_affine` of the activation of x [M, In] bfloat16. Of both only x is kept; XLA makes the rest inside products."""
+    return _affine_plain("bfloat16", _activation_plain(kind, x), kernel, bias)
+
+
+def _activated_forward(kind: str, x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _activated_plain(kind, x, kernel, bias), (keep(x), keep(kernel.astype(jnp.bfloat16)))
+
+
+def _activated_backward(kind: str, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
+    active = _activation_plain(kind, kept(saved[0]))
+    dactive, dkernel, dbias = _affine_backward("bfloat16", (active, saved[1]), dy)
+    return *_activation_backward(kind, saved[0], dactive), dkernel, dbias
+
+
+_activated = jax.custom_vjp(_activated_plain, nondiff_argnums=(0,))
+_activated.defvjp(_activated_forward, _activated_backward)
+
+
 def _product(left: Array, right: Array, out: type, axes: tuple[int, int] = (1, 0)) -> Array:
     """Contracts one axis of each matrix; the result has dtype `out`."""
     return jax.lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=out)
@@ -159,8 +190,13 @@ def _uses_amx(rows: Array, kernel: Array, compute: Compute) -> bool:
 
 
 def keep(x: Array) -> Array:
-    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry."""
-    return jax.lax.bitcast_convert_type(x, jnp.int16) if x.dtype == jnp.bfloat16 else x
+    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
+
+    On a TPU it would be a second copy beside the one that the next operation reads.
+    """
+    if x.dtype != jnp.bfloat16 or precision.target_platform() == "tpu":
+        return x
+    return jax.lax.bitcast_convert_type(x, jnp.int16)
 
 
 def kept(x: Array) -> Array:

@@ -37,23 +37,33 @@ def seeds_of_heads(seeds: Array, heads: int) -> Array:
 
 def hashed(seeds: Array, places: Array) -> Array:
     """32 bits for each place: seeds [..., 2] uint32 whose leading axes broadcast with `places`, uint32."""
-    x = places ^ seeds[..., 0]
+    return mixed(seeds[..., 0], seeds[..., 1], places)
+
+
+def mixed(first: Array, second: Array, places: Array) -> Array:
+    """The same for seeds in two arrays."""
+    x = places ^ first
     x = (x ^ (x >> 16)) * np.uint32(0x21F0AAAD)
-    x = x + seeds[..., 1]
+    x = x + second
     x = (x ^ (x >> 15)) * np.uint32(0xD35A2D97)
     return x ^ (x >> 15)
 
 
 def keeps(seeds: Array, places: Array, rate: float) -> Array:
     """Whether each place keeps its value: bool, True with probability 1 - rate, to 2^-32."""
-    return hashed(seeds, places) >= np.uint32(round(rate * 2**32))
+    return kept(hashed(seeds, places), rate)
+
+
+def kept(bits: Array, rate: float) -> Array:
+    """Whether the place with these bits keeps its value."""
+    return bits >= np.uint32(round(rate * 2**32))
 
 
 def _masked(rate: float, x: Array, seeds: Array) -> Array:
     """x [B, ...] times 0 or 1 / (1 - rate)."""
     places = jnp.arange(int(np.prod(x.shape[1:])), dtype=jnp.uint32).reshape(x.shape[1:])
-    kept = keeps(seeds.reshape(-1, *[1] * (x.ndim - 1), 2), places, rate)
-    return jnp.where(kept, x * (1 / (1 - rate)), 0).astype(x.dtype)
+    keep = keeps(seeds.reshape(-1, *[1] * (x.ndim - 1), 2), places, rate)
+    return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)
 
 
 _dropped = jax.custom_vjp(_masked, nondiff_argnums=(0,))

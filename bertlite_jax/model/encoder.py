@@ -136,23 +136,31 @@ class Embeddings(nn.Module):
 
 
 Attend = Callable[..., Array]
-"""`attend(q, k, v, dropout_keys=keys)` on [B, L, H, K]: attention inside the windows of the rows at hand."""
+"""`attend(qkv, dropout_keys=keys)`, of `dense.qkv`, -> [B, L, D]: attention inside the windows of the rows at hand."""
 
 
-def self_attention(
-    params: dict, x: Array, attend: Attend, keys: Array | None, config: settings.Model, compute: Compute
-) -> Array:
+def attend_in(segments: Array, config: settings.Model, compute: Compute) -> Attend:
+    """Attention for rows with these segments [B, L]; the mask is made once and used by all layers."""
+    return functools.partial(
+        attention.joined_attention,
+        heads=config.num_heads,
+        segments=segments,
+        mask=attention.segment_mask(segments),
+        impl=config.attention,
+        compute=compute,
+        dropout_rate=config.attention_dropout,
+    )
+
+
+def self_attention(params: dict, x: Array, attend: Attend, keys: Array | None, compute: Compute) -> Array:
     """Multi-head attention within windows and its output product: [B, L, D] -> [B, L, D]."""
-    heads = (*x.shape[:2], config.num_heads, config.head_size)
-    q_BLHK, k_BLHK, v_BLHK = (part.reshape(heads) for part in dense.qkv(x, params, compute))
-    mixed = attend(q_BLHK, k_BLHK, v_BLHK, dropout_keys=keys)
-    return dense.dense(mixed.reshape(x.shape), params["output"], compute)
+    mixed = attend(dense.qkv(x, params, compute), dropout_keys=keys)
+    return dense.dense(mixed, params["output"], compute)
 
 
 def feed_forward(params: dict, x: Array, config: settings.Model, compute: Compute) -> Array:
     """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
-    hidden = dense.activation(dense.dense(x, params["up"], compute), config.activation)
-    return dense.dense(hidden, params["down"], compute)
+    return dense.activated(dense.dense(x, params["up"], compute), config.activation, params["down"], compute)
 
 
 def block(
@@ -170,7 +178,7 @@ def block(
     """
 
     def attention_part(h: Array) -> Array:
-        h = self_attention(params["attention"], h, attend, _keys_for(keys, 0), config, compute)
+        h = self_attention(params["attention"], h, attend, _keys_for(keys, 0), compute)
         return dropout(h, _keys_for(keys, 1), config.hidden_dropout)
 
     def ffn_part(h: Array) -> Array:
@@ -332,18 +340,8 @@ class Encoder(nn.Module):
         layers = self.config.num_layers
         last = layers if last is None else last
         span = None if (first, last) == (0, layers) else (first, last)
-        x, _ = self.layers(x, self._attend_in(segments), keys, span=span)
+        x, _ = self.layers(x, attend_in(segments, self.config, self.compute), keys, span=span)
         return self.final_norm(x) if self.config.norm == "pre" and last == layers else x
-
-    def _attend_in(self, segments: Array) -> Attend:
-        """Attention for rows with these segments; the mask is made once and used by all layers."""
-        return functools.partial(
-            attention.attention,
-            mask=attention.segment_mask(segments),
-            impl=self.config.attention,
-            compute=self.compute,
-            dropout_rate=self.config.attention_dropout,
-        )
 
     def __call__(
         self, tokens: Array, segments: Array, positions: Array, token_types: Array, dropout_keys: Array | None = None
@@ -365,7 +363,7 @@ class Encoder(nn.Module):
     def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
         """The projected embeddings and the states after each layer: N + 1 arrays [B, L, D]."""
         x = self.embed(tokens, positions, token_types, None)
-        last, states = self.layers(x, self._attend_in(segments), None, collect=True)
+        last, states = self.layers(x, attend_in(segments, self.config, self.compute), None, collect=True)
         states = [x, *jnp.asarray(states)]
         if self.config.norm == "pre":
             states[-1] = self.final_norm(last)

@@ -49,10 +49,11 @@ class MaskedLM(nn.Module):
     def __call__(self, hidden: Array, table: Array) -> Array:
         c = self.config
         x = self.norm(dense.activation(self.dense(hidden), c.activation))
-        logits = dense.matmul(x, table.T, self.compute).astype(jnp.float32) + self.bias
-        if c.padded_vocab == c.vocab_size:
-            return logits
-        return jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, logits, _NEVER)
+        # [B K, Vpad] to the end: the loss takes it so as well, and on a TPU another shape is another copy.
+        logits = dense.matmul(x.reshape(-1, c.embed_size), table.T, self.compute).astype(jnp.float32) + self.bias
+        if c.padded_vocab > c.vocab_size:
+            logits = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, logits, _NEVER)
+        return logits.reshape(*hidden.shape[:-1], c.padded_vocab)
 
 
 class PretrainingModel(nn.Module):

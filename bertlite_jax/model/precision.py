@@ -75,11 +75,13 @@ def trial() -> str:
         "table": draw(size=(4 * size, size)),
     }
     values = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), values)
-    mask = attention.segment_mask(jnp.tile(jnp.arange(length) // (length // 2), (2, 1)))
+    segments = jnp.tile(jnp.arange(length) // (length // 2), (2, 1))
+    attend = functools.partial(
+        attention.joined_attention, heads=2, segments=segments, mask=attention.segment_mask(segments), impl="xla"
+    )
 
     def loss(values: Any, compute: Compute) -> jax.Array:
-        heads = (x.reshape(2, length, 2, -1) for x in dense.qkv(values["x"], values["parts"], compute))
-        mixed = attention.attention(*heads, mask=mask, impl="xla", compute=compute).reshape(2, length, size)
+        mixed = attend(dense.qkv(values["x"], values["parts"], compute), compute=compute)
         hidden = dense.activation(dense.dense(mixed, values["parts"]["output"], compute), "gelu_tanh")
         return jnp.mean(jnp.square(dense.matmul(hidden, values["table"].T, compute)))
 

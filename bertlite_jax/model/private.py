@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax import config as settings
-from bertlite_jax.model import attention
-from bertlite_jax.model.encoder import Layers, Linear, Norm
+from bertlite_jax.model.encoder import Layers, Linear, Norm, attend_in
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.precision import Compute
 
@@ -34,11 +33,7 @@ class PrivateEncoder(nn.Module):
             self.final_norm = Norm(c.norm_epsilon)
 
     def __call__(self, x: Array, segments: Array, cls: Array, dropout_keys: Array | None) -> Array:
-        c, mask = self.config, attention.segment_mask(segments)
-
-        def attend(q: Array, k: Array, v: Array, dropout_keys: Array | None) -> Array:
-            return attention.attention(q, k, v, mask, c.attention, self.compute, dropout_keys, c.attention_dropout)
-
-        x, _ = self.layers(x, attend, dropout_keys)
+        c = self.config
+        x, _ = self.layers(x, attend_in(segments, c, self.compute), dropout_keys)
         x = self.final_norm(x) if c.norm == "pre" else x
         return jnp.tanh(self.pooler(gather_rows(x, cls).astype(jnp.float32)))

@@ -8,6 +8,7 @@ the published sum of both directions stands here.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 from bertlite_jax.report import flops
 
@@ -81,6 +82,22 @@ def step_seconds(model_flops: float, hbm_bytes: float, chip: Chip) -> tuple[floa
     computing = model_flops / chip.device_peak
     moving = hbm_bytes / (chip.hbm_bandwidth / chip.devices)
     return max(computing, moving), "products" if computing >= moving else "memory"
+
+
+def serial_seconds(operations: Iterable[Sequence[int]], hbm_bytes: float, chip: Chip) -> float:
+    """The least time of a step whose operations follow each other, as a TPU's do: each takes its own roofline.
+
+    Sharper than `step_seconds`: what one operation reads does not overlap with another's products. Copies that run
+    beside them count in the bytes of the whole.
+
+    Args:
+      operations: (FLOPs, bytes, how often) each, as `hlo_cost.Cost` has them; recomputation counts.
+      hbm_bytes: of the whole step on one device.
+      chip: whose peak and bandwidth.
+    """
+    bandwidth = chip.hbm_bandwidth / chip.devices
+    alone = sum(times * max(flops / chip.device_peak, size / bandwidth) for flops, size, times in operations)
+    return max(alone, hbm_bytes / bandwidth)
 
 
 def link_seconds(size: float, devices: int, passes: int, chip: Chip) -> float:

@@ -203,7 +203,7 @@ def step_memory_bytes(
     Args:
       compute: "float32" or "bfloat16" where "auto" has been resolved; "" takes the config's, and "auto" as float32.
       scores: whether attention keeps its scores for the backward pass, as `attention.choose` says: not in cuDNN, nor
-        in pieces on a CPU.
+        in the TPU's kernel, nor in pieces on a CPU.
 
     Returns:
       `parameters`, `gradients`, `optimiser`, `activations`, `logits`, `total`.

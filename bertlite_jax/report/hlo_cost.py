@@ -66,6 +66,9 @@ class Cost:
     """Calls of kernels that do not say how many FLOPs they take; they count none."""
     heaviest: tuple[tuple[str, int], ...]
     """The operations that move most bytes: where they come from, and bytes over all runs."""
+    operations: tuple[tuple[int, int, int], ...]
+    """(FLOPs, bytes, how often it runs) of what runs one after the other: all but copies and collectives that go on
+    beside it."""
 
 
 def cost(text: str, heaviest: int = 20) -> Cost:
@@ -80,8 +83,10 @@ def cost(text: str, heaviest: int = 20) -> Cost:
     loops: set[str] = set()
     found: dict[tuple[str, int], list[int]] = {}
     movers: dict[str, int] = {}
+    operations: dict[tuple[int, int], int] = {}
     for computation, line, times in executed(module, loops):
-        flops += times * flops_of(module, computation, line)
+        of_line = flops_of(module, computation, line)
+        flops += times * of_line
         unknown_kernels += times * (line.operation == "custom-call" and _kernel_flops(line) == 0)
         for kind, group, size in _collectives_in(module, line):
             entry = found.setdefault((kind, group), [0, 0])
@@ -89,6 +94,9 @@ def cost(text: str, heaviest: int = 20) -> Cost:
             entry[1] += times * size
         size = times * bytes_of(module, computation, line)
         moved += size
+        pair = (of_line, size // times)
+        if any(pair) and not line.operation.endswith("-start"):
+            operations[pair] = operations.get(pair, 0) + times
         if size:
             where = line.source or line.operation
             movers[where] = movers.get(where, 0) + size
@@ -99,6 +107,7 @@ def cost(text: str, heaviest: int = 20) -> Cost:
         unknown_loops=len(loops),
         unknown_kernels=unknown_kernels,
         heaviest=tuple(sorted(movers.items(), key=lambda item: -item[1])[:heaviest]),
+        operations=tuple((*pair, times) for pair, times in operations.items()),
     )
 
 
@@ -257,7 +266,16 @@ def bytes_of(module: Module, computation: Computation, line: Instruction) -> int
         return sources[1].shapes[0].bytes * (line.shapes[0].space == 0) + _in_hbm(sources[1:])
     if kind == "scatter":
         return 2 * sources[-1].shapes[0].bytes * (line.shapes[0].space == 0) + _in_hbm(sources[1:])
+    if kind == "custom-call":  # A kernel that takes parts of one array gets it once for each part.
+        sources = list({_buffer(computation, source): source for source in sources}.values())
     return _in_hbm(sources) + sum(shape.bytes for shape in line.shapes if shape.space == 0)
+
+
+def _buffer(computation: Computation, line: Instruction) -> str:
+    """The name of the array that a value is, under whatever shape."""
+    while line.operation == "bitcast":
+        line = computation.instructions[line.operands[0]]
+    return line.name
 
 
 def _in_hbm(lines: list[Instruction]) -> int:
@@ -271,7 +289,9 @@ def _fusion_bytes(module: Module, line: Instruction, sources: list[Instruction])
     total = 0
     for number, source in enumerate(sources):
         if number in inner.parameters and all(shape.space == 0 for shape in source.shapes):
-            total += _read(module, inner, inner.parameters[number])
+            parameter = inner.parameters[number]
+            whole = _viewed(module, inner, inner.root) is parameter
+            total += sum(shape.bytes for shape in parameter.shapes) if whole else _read(module, inner, parameter)
     results = [inner.instructions[name] for name in inner.root.operands] if inner.root.operation == "tuple" else []
     for result, shape in zip(results or [inner.root], line.shapes):
         if shape.space == 0:
@@ -291,7 +311,10 @@ def _read(module: Module, inner: Computation, line: Instruction) -> int:
             total += _read(module, inner, user)
         elif user.operation == "fusion":
             nested = module.computations[user.called[0]]
-            total += _read(module, nested, nested.parameters[user.operands.index(line.name)])
+            parameter = nested.parameters[user.operands.index(line.name)]
+            total += _read(module, nested, parameter)
+            if _viewed(module, nested, nested.root) is parameter:
+                total += _read(module, inner, user)  # It only gives the operand another shape.
         elif user.operation != "tuple":
             return sum(shape.bytes for shape in line.shapes)
     return min(total, sum(shape.bytes for shape in line.shapes))
@@ -299,11 +322,25 @@ def _read(module: Module, inner: Computation, line: Instruction) -> int:
 
 def _written(module: Module, inner: Computation, line: Instruction, shape: Shape) -> int:
     """Bytes of a fusion's result that are written: all, or where it updates an operand in place, the update."""
-    while line.operation in _VIEWS:
-        line = inner.instructions[line.operands[0]]
+    line = _viewed(module, inner, line)
     if line.operation == "dynamic-update-slice":
         return inner.instructions[line.operands[1]].shapes[0].bytes
     if line.operation == "fusion" and len(line.shapes) == 1:
         nested = module.computations[line.called[0]]
         return _written(module, nested, nested.root, shape)
     return shape.bytes
+
+
+def _viewed(module: Module, inner: Computation, line: Instruction) -> Instruction:
+    """What a value is another shape of, through fusions that do nothing else; itself, where it is computed."""
+    while True:
+        if line.operation in _VIEWS:
+            line = inner.instructions[line.operands[0]]
+            continue
+        if line.operation != "fusion" or len(line.shapes) != 1:
+            return line
+        nested = module.computations[line.called[0]]
+        source = _viewed(module, nested, nested.root)
+        if source.operation != "parameter":
+            return line
+        line = inner.instructions[line.operands[int(source.argument)]]

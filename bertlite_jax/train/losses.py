@@ -40,8 +40,12 @@ def pair(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Ar
 
 
 def _cross_entropy(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """logits [..., C], labels [...], weights [...]; all arithmetic in float32."""
-    logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
+    """logits [..., C], labels [...], weights [...]; all arithmetic in float32.
+
+    All leading axes become one, as the product had it that made the logits: on a TPU another shape is another copy.
+    """
+    logits = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)
+    labels, weights = labels.reshape(-1), weights.reshape(-1).astype(jnp.float32)
     # A comparison instead of a gather: its gradient is element-wise, a gather's is a scatter into [..., C].
     is_label = labels[..., None] == jnp.arange(logits.shape[-1])
     label_logits = jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)

@@ -167,6 +167,66 @@ def test_cudnn_without_a_gpu_is_a_mistake_of_the_user():
         attention.choose("cudnn", "cpu", "float32", False)
 
 
+@pytest.mark.parametrize(
+    ("impl", "platform", "compute", "joined", "wanted"),
+    [
+        ("auto", "tpu", "bfloat16", (512, 12, 64), "pallas"),
+        ("pallas", "tpu", "bfloat16", (128, 16, 128), "pallas"),
+        ("xla", "tpu", "bfloat16", (512, 12, 64), "einsum"),
+        ("auto", "tpu", "float32", (512, 12, 64), "einsum"),
+        ("auto", "tpu", "bfloat16", (500, 12, 64), "einsum"),  # rows that do not fill tiles
+        ("auto", "tpu", "bfloat16", (512, 12, 48), "einsum"),  # heads that do not
+        ("auto", "tpu", "bfloat16", (512, 3, 64), "einsum"),  # one and a half
+        ("auto", "tpu", "bfloat16", (2048, 12, 64), "einsum"),
+        ("auto", "gpu", "bfloat16", (512, 12, 64), "cudnn"),
+        ("auto", "cpu", "amx", (512, 12, 64), "chunked"),
+    ],
+)
+def test_the_kernel_for_tpus_is_chosen_by_shape(impl, platform, compute, joined, wanted):
+    assert attention.choose(impl, platform, compute, platform != "gpu", joined) == wanted
+
+
+@pytest.mark.parametrize(
+    ("platform", "compute", "length"), [("cpu", "amx", 512), ("tpu", "float32", 512), ("tpu", "bfloat16", 500)]
+)
+def test_the_kernel_for_tpus_elsewhere_is_a_mistake_of_the_user(platform, compute, length):
+    with pytest.raises(UserError, match="model.attention = pallas needs a TPU"):
+        attention.choose("pallas", platform, compute, False, (length, 12, 64))
+
+
+def test_a_model_that_was_trained_with_the_kernel_runs_on_a_cpu():
+    qkv = jnp.concatenate([x.reshape(4, 16, 48) for x in drawn()], axis=-1)
+    segments = jnp.asarray(SEGMENTS)
+    attend = functools.partial(
+        attention.joined_attention, qkv, 6, segments, attention.segment_mask(segments), compute="float32"
+    )
+    np.testing.assert_array_equal(attend(impl="pallas"), attend(impl="auto"))
+    wanted = slow(*drawn(), SEGMENTS).reshape(4, 16, 48)
+    np.testing.assert_allclose(np.where(SEGMENTS[..., None], attend(impl="pallas"), 0), wanted, atol=2e-5)
+
+
+def test_what_xla_splits_over_devices_has_no_kernel():
+    """Evaluation on several devices: XLA divides the program, and cannot divide a kernel."""
+    qkv, segments = jnp.zeros((8, 128, 3 * 128), jnp.bfloat16), jnp.ones((8, 128), jnp.int32)
+    device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")
+    mesh = jax.sharding.AbstractMesh((4,), ("data",), abstract_device=device)
+    attend = functools.partial(
+        attention.joined_attention, heads=2, mask=attention.segment_mask(segments), impl="auto", compute="bfloat16"
+    )
+
+    def rows(qkv, segments):
+        return attend(qkv, segments=segments)
+
+    with jax.sharding.use_abstract_mesh(mesh):
+        whole = str(jax.make_jaxpr(rows)(qkv, segments))
+        P = jax.sharding.PartitionSpec
+        split = jax.shard_map(
+            lambda *x: attend(x[0], segments=x[1], mask=None), in_specs=P("data"), out_specs=P("data")
+        )
+        by_hand = str(jax.make_jaxpr(split)(qkv, segments))
+    assert "pallas_call" not in whole and "pallas_call" in by_hand
+
+
 def test_what_is_compiled_for_a_tpu_is_written_for_it_and_not_for_this_cpu():
     """Lowering on a CPU for a mesh of TPUs: plain float32 attention in one piece, not the chunks that suit a CPU."""
     device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")

@@ -1,7 +1,6 @@
 """What every family's encoder must do, whatever it shares."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import Model
-from bertlite_jax.model import attention, encoder
+from bertlite_jax.model import encoder
 from bertlite_jax.model.encoder import Encoder
 
 SMALL = Model(
@@ -51,9 +50,7 @@ def perturbed(params, seed: int = 1):
 def loop(params, model: Model, row: dict[str, np.ndarray]) -> jax.Array:
     """The layers one after the other in Python, each with the parameters that its number selects."""
     x = Encoder(model).apply({"params": params}, **row, method="hidden_states")[0]
-    attend = functools.partial(
-        attention.attention, mask=attention.segment_mask(row["segments"]), impl="xla", compute="float32"
-    )
+    attend = encoder.attend_in(row["segments"], model, "float32")
     for layer in range(model.num_layers):
         own = {}
         for part, stacked in params["layers"].items():

@@ -196,6 +196,25 @@ def test_a_fused_update_writes_the_update_only():
     assert cost.hbm_bytes == 2 * 4096 + 4  # the row is read and written, and its number read
 
 
+def test_an_operand_that_a_nested_fusion_only_reshapes_is_read():
+    """TPU programs wrap the operands of products so; the product reads both matrices whole."""
+    others = """
+%view (v: bf16[2,32,16]) -> bf16[64,16] {
+  %v = bf16[2,32,16] parameter(0)
+  ROOT %w = bf16[64,16] bitcast(%v)
+}
+
+%fused (p: bf16[2,32,16], q: bf16[16,32]) -> bf16[64,32] {
+  %p = bf16[2,32,16] parameter(0)
+  %q = bf16[16,32] parameter(1)
+  %rows = bf16[64,16] fusion(%p), kind=kLoop, calls=%view
+  ROOT %c = bf16[64,32] convolution(%rows, %q), dim_labels=bf_io->bf
+}"""
+    operation = "%y = bf16[64,32] fusion(%a, %b), kind=kOutput, calls=%fused"
+    cost = line_of(operation, "bf16[2,32,16]", "bf16[16,32]", others=others)
+    assert cost.hbm_bytes == 2 * (64 * 16 + 16 * 32 + 64 * 32)
+
+
 def test_collectives_are_counted_by_kind_and_group():
     reduced = "%y = (f32[100], f32[28]) all-reduce(%a, %b), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%sum"
     (found,) = line_of(reduced, "f32[100]", "f32[28]").collectives
@@ -221,9 +240,27 @@ def test_kernels_count_what_they_say_of_themselves():
     assert (line_of(told, "f32[8]").flops, line_of(told, "f32[8]").unknown_kernels) == (1000, 0)
 
 
+def test_an_array_whose_parts_a_kernel_takes_apart_is_read_once():
+    """Queries, keys and values of the joined product: each program reads its columns of each part, no column twice."""
+    lines = [f"%{name} = bf16[2,128,384] bitcast(%a)" for name in ("q", "k", "v")]
+    call = "ROOT %y = bf16[2,128,128] custom-call(%q, %k, %v, %b)"
+    given = ["%a = bf16[256,384] parameter(0)", "%b = bf16[2,128,128] parameter(1)"]
+    text = entry(*given, *lines, f'{call}, custom_call_target="tpu_custom_call", backend_config={{}}')
+    assert hlo_cost.cost(text).hbm_bytes == 2 * (2 * 128 * 384 + 2 * 2 * 128 * 128)
+
+
 def test_the_heaviest_operations_are_named_by_where_they_come_from():
     operation = '%y = f32[8,128] add(%a, %b), metadata={op_name="jit(step)/encoder/add"}'
     assert line_of(operation, "f32[8,128]", "f32[8,128]").heaviest == (("jit(step)/encoder/add", 3 * 4096),)
+
+
+def test_copies_that_run_beside_the_operations_are_not_among_them():
+    vmem, hbm = "f32[8,128]{1,0:T(8,128)S(1)}", "f32[8,128]{1,0:T(8,128)}"
+    copied = line_of(f"%s = ({vmem}, {hbm}, u32[]{{:S(2)}}) copy-start(%a)", hbm)
+    assert (copied.hbm_bytes, copied.operations) == (4096, ())
+    product = line_of("%y = bf16[64,32] convolution(%a, %b), dim_labels=bf_io->bf", "bf16[64,16]", "bf16[16,32]")
+    assert product.operations == ((2 * 64 * 16 * 32, 2 * (64 * 16 + 16 * 32 + 64 * 32), 1),)
+    assert hlo_cost.cost(loop(BELOW_FIVE, ONE_UP, FROM_ZERO)).operations[0][2] == 5
 
 
 def test_work_that_is_handed_to_the_sparse_core_counts_once():
