@@ -1,4 +1,4 @@
-"""Every setting, its default, its unit and what it must agree with. The ground floor: imports one group only.
+"""Every setting, its default, its unit. The ground floor; what must agree stands in `config_checks.py`.
 
 A config is a `Pretrain` object; `config_files.py` says how it comes from a file and from a work directory.
 """
@@ -8,12 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import itertools
-import math
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 
 class UserError(Exception):
@@ -315,199 +313,13 @@ class Pretrain:
     run: Run = Run()
 
 
-# --- What must agree ---------------------------------------------------------------------------------------------
-
-
-def check_positive(config: Any, group: str, names: tuple[str, ...]) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be positive")
-
-
-def check_numbers(config: Any, group: str) -> None:
-    """NaN passes every comparison below, and would be found at the first step only."""
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if isinstance(number, float) and not math.isfinite(number):
-                raise UserError(f"config: {group}.{field.name} = {value} must be a finite number")
-
-
-def check_not_negative(config: Any, group: str, names: tuple[str, ...]) -> None:
-    for name in names:
-        if getattr(config, name) < 0:
-            raise UserError(f"config: {group}.{name} = {getattr(config, name)} cannot be negative")
-
-
-def check_share(config: Any, group: str, names: tuple[str, ...]) -> None:
-    for name in names:
-        if not 0 <= getattr(config, name) < 1:
-            raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be at least 0 and less than 1")
-
-
-def _divisors_near(total: int, wanted: int) -> str:
-    divisors = [d for d in range(1, total + 1) if total % d == 0]
-    below = max((d for d in divisors if d < wanted), default=None)
-    above = min((d for d in divisors if d > wanted), default=None)
-    return " or ".join(str(d) for d in (below, above) if d)
-
-
-def _divides(total: int, total_name: str, part: int, part_name: str) -> None:
-    if total % part:
-        raise UserError(
-            f"config: {part_name} = {part} does not divide {total_name} = {total}; "
-            f"nearest that does: {_divisors_near(total, part)}"
-        )
-
-
-def check_model(model: Model) -> None:
-    """Raises UserError for a shape that cannot be built."""
-    check_numbers(model, "model")
-    sizes = ("vocab_size", "vocab_multiple", "embed_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
-    check_positive(model, "model", (*sizes, "max_positions", "share_groups", "init_std"))
-    check_share(model, "model", ("hidden_dropout", "attention_dropout"))
-    _divides(model.hidden_size, "model.hidden_size", model.num_heads, "model.num_heads")
-    _divides(model.num_layers, "model.num_layers", model.share_groups, "model.share_groups")
-    if model.vocab_size < 6:
-        raise UserError(f"config: model.vocab_size = {model.vocab_size} leaves no piece beside the five special ones")
-    check_not_negative(model, "model", ("token_types", "pair_classes", "norm_epsilon"))
-    if model.pair_classes and not model.pooler:
-        raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
-
-
-def check_head(head: Head, model: Model) -> None:
-    """Raises UserError for a head that cannot stand on the model."""
-    check_share(head, "head", ("dropout",))
-    if any(width <= 0 for width in head.hidden):
-        raise UserError(f"config: head.hidden = {head.hidden} must be positive widths")
-    if head.conditioned and head.hidden:
-        raise UserError(f"config: head.hidden = {head.hidden} is not for head.span = conditioned, whose layers are set")
-    if head.kind in ("classify", "tag") and not head.labels:
-        raise UserError(f"config: head.labels is empty; a head that can {head.kind} names its outputs")
-    if len(set(head.labels)) != len(head.labels):
-        raise UserError(f"config: head.labels has a name twice: {', '.join(head.labels)}")
-    if head.pooled != model.pooler:
-        raise UserError(f"config: head.kind = {head.kind} wants model.pooler = {head.pooled}, and it is {model.pooler}")
-    if model.pair_classes:
-        raise UserError(f"config: a model with a task head has model.pair_classes = 0, not {model.pair_classes}")
-
-
-def check_pairs(config: Pretrain) -> None:
-    """Raises UserError where the pair task and the model's pair head do not fit together."""
-    task = config.data.pair_task
-    if task == "none":
-        return
-    if config.model.token_types < 2:
-        raise UserError(
-            f"config: data.pair_task = {task} needs model.token_types = 2 (it is {config.model.token_types}); "
-            "or set --data.pair-task none"
-        )
-    wanted = 3 if task == "three_way" else 2
-    if config.model.pair_classes != wanted:
-        raise UserError(
-            f"config: data.pair_task = {task} needs model.pair_classes = {wanted} (it is {config.model.pair_classes})"
-        )
-
-
-def check_pretrain(config: Pretrain, devices: int = 1) -> None:
-    """Raises UserError, one line, for the first combination that cannot work.
-
-    Args:
-      config: the whole config.
-      devices: devices that share the batch, over all processes.
-    """
-    check_model(config.model)
-    data, mask, optim, run = config.data, config.mask, config.optim, config.run
-    for group in ("data", "mask", "optim", "run"):
-        check_numbers(getattr(config, group), group)
-    check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
-    check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
-    check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))
-    check_not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
-    check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
-    check_share(optim, "optim", ("beta1", "beta2"))
-    if not 0 <= run.seed < 2**32:
-        raise UserError(f"config: run.seed = {run.seed} must be at least 0 and less than 2**32")
-    if not 0 <= optim.end_fraction <= 1:
-        raise UserError(f"config: optim.end_fraction = {optim.end_fraction} must lie between 0 and 1")
-    if run.spike_factor and not run.spike_factor > 1:
-        raise UserError(
-            f"config: run.spike_factor = {run.spike_factor} must be greater than 1, or 0 to stop only on NaN"
-        )
-    if data.length > config.model.max_positions:
-        raise UserError(
-            f"config: data.length = {data.length} exceeds model.max_positions = {config.model.max_positions}"
-        )
-    if data.length < 8:
-        raise UserError(f"config: data.length = {data.length} is too short for a pair with its specials; at least 8")
-    if data.weights and len(data.weights) != len(data.corpus):
-        raise UserError(f"config: data.weights has {len(data.weights)} numbers for {len(data.corpus)} corpora")
-    if any(weight <= 0 for weight in data.weights):
-        raise UserError(f"config: data.weights = {data.weights} must be positive")
-    check_pairs(config)
-    check_tensor(config.model, run.tensor)
-    if not 0 < mask.rate < 1:
-        raise UserError(f"config: mask.rate = {mask.rate} must lie between 0 and 1")
-    if predictions_per_row(config) > data.length:
-        raise UserError(
-            f"config: {predictions_per_row(config)} predictions a row (K) exceed data.length = {data.length}; "
-            "lower mask.rate or data.windows_per_row"
-        )
-    if mask.mask_share < 0 or mask.random_share < 0 or mask.mask_share + mask.random_share > 1:
-        raise UserError("config: mask.mask_share and mask.random_share must be shares with a sum of at most 1")
-    if mask.max_ngram < 1:
-        raise UserError(f"config: mask.max_ngram = {mask.max_ngram} must be at least 1")
-    if optim.schedule == "wsd" and not 0 < optim.decay_steps <= run.steps - optim.warmup_steps:
-        raise UserError(
-            f"config: optim.decay_steps = {optim.decay_steps} must lie between 1 and run.steps - optim.warmup_steps = "
-            f"{run.steps - optim.warmup_steps} under optim.schedule = wsd"
-        )
-    if not 0 <= optim.warmup_steps < run.steps:
-        raise UserError(f"config: optim.warmup_steps = {optim.warmup_steps} must be less than run.steps = {run.steps}")
-    if data.batch_rows % (devices * optim.micro_batches):
-        unit = devices * optim.micro_batches
-        nearest = max(unit, round(data.batch_rows / unit) * unit)
-        raise UserError(
-            f"config: data.batch_rows = {data.batch_rows} is not divisible by {devices} devices x "
-            f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
-        )
-    profile_window(run.profile_steps)
-    check_depths(config)
-
-
-def check_tensor(model: Model, tensor: int) -> None:
-    """Raises UserError where heads, feed-forward layer or vocabulary cannot be split in `tensor` parts."""
-    if tensor > 1 and model.attention not in ("auto", "xla"):
-        raise UserError(
-            f"config: model.attention = {model.attention} cannot split heads for run.tensor; pass --model.attention xla"
-        )
-    for name in ("num_heads", "ffn_size"):
-        _divides(getattr(model, name), f"model.{name}", tensor, "run.tensor")
-    if model.padded_vocab % tensor:
-        raise UserError(
-            f"config: run.tensor = {tensor} must divide the vocabulary of {model.padded_vocab}; pass "
-            f"--model.vocab-multiple {math.lcm(model.vocab_multiple, tensor)}"
-        )
+# --- What follows from a config -----------------------------------------------------------------------------------
 
 
 def predictions_per_row(config: Pretrain) -> int:
     """K: the static number of prediction slots in a row, ceil(rate x L) + P."""
     windows = config.data.windows_per_row if config.data.pack else 1
     return -int(-config.mask.rate * config.data.length // 1) + windows
-
-
-def check_depths(config: Pretrain) -> None:
-    """Raises UserError where `run.depths` is no schedule, or not for this model."""
-    stages = depth_stages(config.run.depths)
-    if stages and (config.model.share != "all" or config.model.share_groups != 1):
-        raise UserError("config: run.depths needs one layer for all: model.share = all, model.share_groups = 1")
-    layers, ends = [0, *(layers for layers, _ in stages)], [0, *(last for _, last in stages)]
-    if any(b <= a for a, b in [*itertools.pairwise(layers), *itertools.pairwise(ends)]):
-        raise UserError(f"config: run.depths = {config.run.depths!r} must rise in layers and in steps, from 1 on")
-    if layers[-1] >= config.model.num_layers:
-        raise UserError(f"config: run.depths = {config.run.depths!r} must stay below model.num_layers")
-    if ends[-1] >= config.run.steps:
-        raise UserError(f"config: run.depths = {config.run.depths!r} must end before run.steps = {config.run.steps}")
 
 
 def depth_stages(text: str) -> list[tuple[int, int]]:

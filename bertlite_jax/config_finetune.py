@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from bertlite_jax.config import (
-    Head,
-    Model,
-    Optim,
-    UserError,
+from bertlite_jax.config import Head, Model, Optim, UserError
+from bertlite_jax.config_checks import (
     check_head,
     check_model,
     check_not_negative,

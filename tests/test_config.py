@@ -10,7 +10,7 @@ import runpy
 import pytest
 
 from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax import config_checks, config_files
 from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.config_finetune import Finetune, check_finetune
 
@@ -71,14 +71,14 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
 )
 def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
     with pytest.raises(UserError) as refused:
-        settings.check_pretrain(config)
+        config_checks.check_pretrain(config)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_batch_must_divide_among_devices_and_micro_batches():
     config = Pretrain(data=Data(batch_rows=100), optim=Optim(micro_batches=4))
     with pytest.raises(UserError, match="not divisible by 8 devices x 4 micro-batches; nearest that is: 96"):
-        settings.check_pretrain(config, devices=8)
+        config_checks.check_pretrain(config, devices=8)
 
 
 def test_predictions_are_the_rates_share_of_a_row_and_one_a_window():
@@ -96,7 +96,7 @@ def test_every_config_file_holds_together(path: pathlib.Path):
         check_finetune(config)
     else:
         for devices in (1, 8):
-            settings.check_pretrain(config, devices)
+            config_checks.check_pretrain(config, devices)
     assert config_files.from_dict(type(config), json.loads(config_files.to_json(config)), "here") == config
     assert f"configs/{path.name}" in names["__doc__"]
 

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "bertlite_jax"
 WINGS = ("data", "model", "train", "report")
-GROUND = {"config", "config_files", "config_finetune", "config_learn", "presets"}
+GROUND = {"config", "config_checks", "config_files", "config_finetune", "config_learn", "presets"}
 MAY_IMPORT = {
     "cli": {"cli_compile", "cli_tasks", "cli_config", "cli_tables", "jobs", "data", "model", "config"},
     "cli_tasks": {"cli_config", "cli_tables", "jobs", "model", "config"},
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "convert": {"convert", *WINGS},
     **{wing: {wing} for wing in WINGS},
     "config": set(),
+    "config_checks": set(),
     "config_files": set(),
     "config_finetune": set(),
     "config_learn": set(),

@@ -10,7 +10,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from bertlite_jax import config as settings
+from bertlite_jax import config_checks
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import hf_config, hf_heads, hf_tokenizer, model_card, names, parameters
 from bertlite_jax.convert import sentence_transformers as sentences
@@ -161,10 +161,10 @@ def from_hf(folder: Path) -> Weights:
         if unread:
             _LOG.warning("convert: %s: left out, since the class does not read them: %s", where, ", ".join(unread))
         model = dataclasses.replace(model, pooler=head.pooled)
-        settings.check_head(head, model)
+        config_checks.check_head(head, model)
     else:
         model = _with_heads(model, family, tensors)
-    settings.check_model(model)
+    config_checks.check_model(model)
     flat = names.to_ours(tensors, family, model, where, head)
     flat, model = names.reduce(flat, family, model)
     sentence = None if head else sentences.read(folder)

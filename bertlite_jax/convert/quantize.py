@@ -25,7 +25,7 @@ import safetensors
 import safetensors.numpy
 
 from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax import config_checks, config_files
 from bertlite_jax.config import Head, Model, UserError
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.folders import new_file
@@ -327,7 +327,7 @@ def load(path: os.PathLike[str] | str) -> Container:
         raise UserError(f"convert: {path} is not of the format {_FORMAT}; convert.py int8 writes it")
     manifest = json.loads(metadata[_KEY])
     model = config_files.from_dict(Model, manifest["model"], str(path))
-    settings.check_model(model)
+    config_checks.check_model(model)
     head = config_files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
     _check_tensors(tensors, manifest, str(path))
     integers = {name: tensors[name] for name in manifest["quantized"]}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax import config as settings
+from bertlite_jax import config_checks
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert.config_values import check_kinds
 from bertlite_jax.convert.parameters import OPTIONAL_PARTS, Flat, nest, raise_problems, shapes
@@ -180,7 +180,7 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
         pooler="bert/pooler/dense/kernel" in named,
         pair_classes=0 if pair is None else len(pair),
     )
-    settings.check_model(model)
+    config_checks.check_model(model)
     return model
 
 

@@ -14,7 +14,8 @@ import safetensors
 import safetensors.numpy
 
 from bertlite_jax import config_files
-from bertlite_jax.config import Head, Model, UserError, check_head, check_model
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config_checks import check_head, check_model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.data import tokenizer as tokenizers

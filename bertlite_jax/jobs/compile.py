@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Any
 
-from bertlite_jax import config as settings
+from bertlite_jax import config_checks
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.jobs import batch_search, topology
 from bertlite_jax.jobs.topology import Topology
@@ -78,7 +78,7 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
-    settings.check_pretrain(config, row_parts(config, slices))
+    config_checks.check_pretrain(config, row_parts(config, slices))
     compute = precision.resolve(config.model.compute, "tpu")
     attention.choose_for(config.model, config.data.length, "tpu", compute)
     return config

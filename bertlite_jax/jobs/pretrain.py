@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from bertlite_jax import config as settings
+from bertlite_jax import config_checks
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.convert import parameters, sources
 from bertlite_jax.data import batches, pairs, source
@@ -57,7 +58,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     clock = metrics.Clock()
     processes.check_alike(config)
     mesh = _mesh(config)
-    settings.check_pretrain(config, sharding.row_parts(mesh))
+    config_checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
     corpus = source.open_source(config.data, "train", config.run.seed)
     platform = mesh.devices.flat[0].platform

@@ -19,8 +19,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax import config_checks, config_files
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.data import batches, source
 from bertlite_jax.jobs.pretraining_step import make_pretraining
@@ -111,7 +110,7 @@ def main(asked: dict[str, Any], answer: pathlib.Path) -> None:
         }
         for rows in asked["rows"]:
             one = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_rows=rows))
-            settings.check_pretrain(one, sharding.row_parts(mesh))
+            config_checks.check_pretrain(one, sharding.row_parts(mesh))
             found["figures"].append(time_steps(one, mesh, asked["rounds"], asked["steps"]))
         if processes.is_first():
             answer.write_text(json.dumps(found), encoding="utf-8")

@@ -80,9 +80,8 @@ def test_it_leaves_report_export_and_checkpoints(finished: pathlib.Path):
 
 def test_the_recipe_fits_the_checks_and_the_plateau_page():
     """What docs/quickstart.md says of it."""
-    from bertlite_jax import config as settings
 
     config = job.recipe(pathlib.Path("data"), seed=1)
-    settings.check_pretrain(config)
+    config_checks.check_pretrain(config)
     assert (config.model.num_layers, config.model.hidden_size, config.model.vocab_size) == (2, 128, 1000)
     assert config.model.position_init == "sinusoidal" and config.run.seed == 1

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, UserError, check_head
+from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config_checks import check_head
 from bertlite_jax.convert import parameters
 from bertlite_jax.model.task_heads import TaskModel
 
