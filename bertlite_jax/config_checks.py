@@ -1,4 +1,4 @@
-"""What the settings of a config must agree on. Every mistake is one line that names the field and what would be right."""
+"""What the settings of a config must agree on. A mistake is one line: the field, and what would be right."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def bench_scale(
     model = known_preset(preset)
     if length > model.max_positions:
         raise UserError(f"bench: --length {length} exceeds the {model.max_positions} positions of {preset}")
-    console = Console(highlight=False)
+    console, load = Console(highlight=False), os.getloadavg()[0]
     if not console.is_terminal:
         console.width = 100
     with tempfile.TemporaryDirectory() as scratch:
@@ -87,7 +87,7 @@ def bench_scale(
         config = dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, pair_task=pairs))
         answers, skipped = _time_all(config, counts, spread, rows, rounds, steps, console)
     found = {
-        "machine": _machine(answers[0][2]),
+        "machine": _machine(answers[0][2]) | {"load": load},
         "settings": {"preset": preset, "rows": rows, "length": length, "rounds": rounds, "steps": steps},
         "figures": _figures(answers, rows, rows * counts[-1]),
     }
@@ -227,7 +227,6 @@ def _machine(answer: dict[str, Any]) -> dict[str, Any]:
         "cpu": cpu.name(),
         "flags": cpu.fast_flags(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load": os.getloadavg()[0],
         "platform": answer["platform"],
         "device_kind": answer["device_kind"],
         "jax": importlib.metadata.version("jax"),

@@ -60,7 +60,7 @@ def notes(found: Figures) -> list[str]:
     lines = [
         f"{settings['preset']}, {first['parameters']:,} parameters, rows of {settings['length']} tokens, AdamW, "
         f"products in {first['compute']}; {on['device_kind']}; {on['cpu']}, {on['cores']} cores "
-        f"({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f} at the end; jax {on['jax']}",
+        f"({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f} before; jax {on['jax']}",
         "strong: one batch divided among more devices; weak: as many rows for each. real/s: tokens without padding. "
         "speed-up: over one device. efficiency: speed-up over devices. reduced: what a device contributes to "
         "reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: share of the "
@@ -73,6 +73,8 @@ def notes(found: Figures) -> list[str]:
             f"This shows overhead, not speed: all devices are the same {on['cores']} cores, which one device uses "
             f"already{few}. The best speed-up here is about 1; what lacks is the cost of splitting."
         )
+    if on["load"] > on["cores"] / 2:
+        lines.append("Other programs kept this machine busy, in each row as they happened to: compare no speeds.")
     return lines
 
 
