@@ -15,15 +15,14 @@ import time
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
-from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, make_pretraining
+from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, lowered, make_pretraining
 from bertlite_jax.model import attention, precision
 from bertlite_jax.report import hlo_cost
-from bertlite_jax.train import sharding, state
+from bertlite_jax.train import sharding
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -34,18 +33,7 @@ def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
     compute = precision.resolve(config.model.compute, platform)
     attention.choose_for(config.model, config.data.length, platform, compute)
     parts = make_pretraining(config, compute, mesh, SPECIAL_IDS)
-    return parts.step.lower(state.shapes_of(parts.layout, parts.optimizer), batch_shapes(config, mesh))
-
-
-def batch_shapes(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `data/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
-    rows, length = config.data.batch_rows, config.data.length
-    windows = config.data.windows_per_row if config.data.pack else 1
-    sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}
-    sizes |= dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (rows, length))
-    sizes |= dict.fromkeys(("cls", "pair_labels", "pair_weights"), (rows, windows))
-    place = sharding.by_rows(mesh)
-    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=place) for name, shape in sizes.items()}
+    return lowered(config, parts, mesh)
 
 
 def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[Any]:
@@ -63,9 +51,9 @@ def compile_step(config: settings.Pretrain, devices: list[Any], keep_text: str =
       dictionary a kind), `loops`; `compile_seconds` in any case.
     """
     before = time.perf_counter()
-    lowered = lower_step(config, sharding.mesh_over(devices, config.run.fsdp, config.run.tensor))
+    step = lower_step(config, sharding.mesh_over(devices, config.run.fsdp, config.run.tensor))
     try:
-        compiled = lowered.compile()
+        compiled = step.compile()
     except jax.errors.JaxRuntimeError as error:
         memory = memory_of_refusal(str(error))
         if memory is None:

@@ -12,6 +12,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ from bertlite_jax.data import batches, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
-from bertlite_jax.jobs.pretraining_step import make_stages
+from bertlite_jax.jobs.pretraining_step import compile_beside, make_stages
 from bertlite_jax.model import attention, dense, precision
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
@@ -72,13 +73,17 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- Work directory -----------------------------------------------------------------------------------------
     resumed = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
 
-    # --- State ----------------------------------------------------------------------------------------------------
-    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
+    good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
+    start = good or 0
+
+    # --- State, while the step is compiled --------------------------------------------------------------------------
     peak = flops.peak_flops(_device_kind(mesh), _stored_as(compute), _multiply(compute))
+    finished = start >= config.run.steps
+    compiling = Future() if finished else compile_beside(config, stage_at(start + 1), mesh)
+    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
     _describe(config, corpus, tokenizer, mesh, compute, held)
 
     # --- Go on where the last run stopped: own checkpoint, else given weights, else fresh ones ----------------------
-    good = checkpoint.newest_good(folder / "checkpoints", print) if resumed else None
     meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
     if good is not None:
         like = state.shapes_of(parts.layout, parts.optimizer)
@@ -87,7 +92,6 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         print(f"pretrain: going on from step {good} of {folder}")
     elif given is not None:
         held = dataclasses.replace(held, params=_warm(held.params, given, init))
-    start = good or 0
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
@@ -132,12 +136,18 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             trace(number)
             with clock.measure("data"):
                 batch = sharding.put_batch(next(feed), mesh)
-            stage, before = stage_at(number), stage_at(number - 1) if number > start + 1 else None
-            with clock.measure("step" if stage is before else "compile"):
-                held, new = stage.step(held, batch)
+            with clock.measure("compile"):
+                program = compiling.result()  # Waits the first time only.
+            stage = stage_at(number)
+            deeper = number > start + 1 and stage is not stage_at(number - 1)
+            step = program.step if stage is stage_at(start + 1) else stage.step
+            with clock.measure("compile" if deeper else "step"):
+                held, new = step(held, batch)
             if number == start + 1:
-                display.say(clock.first_step())
-            elif stage is not before:
+                display.say(clock.first_step(program.seconds))
+                if mesh.size > 1:
+                    display.say(f"a step sends {program.sent_bytes / 1e6:,.2f} MB from each device to the others")
+            if deeper:
                 pace.pause()
             if pending is not None:
                 settle(number - 1, pending)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +17,8 @@ from bertlite_jax import config as settings
 from bertlite_jax.config import Model, Pretrain
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.precision import Compute
-from bertlite_jax.train import objective, optim, sharding
+from bertlite_jax.report import hlo_cost
+from bertlite_jax.train import objective, optim, sharding, state
 from bertlite_jax.train.state import TrainState
 from bertlite_jax.train.step import Batch, make_step
 
@@ -78,6 +81,52 @@ def make_stages(
         return make_pretraining(dataclasses.replace(config, model=model), compute, mesh, special_ids)
 
     return lambda step: of_model(settings.at_step(config, step).model)
+
+
+# --- Compiling ----------------------------------------------------------------------------------------------------
+
+
+class Program(NamedTuple):
+    """A compiled step."""
+
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+    """As `Pretraining.step`, for this state and these rows only."""
+    seconds: float
+    """That it took to compile, or to fetch from the cache."""
+    sent_bytes: int
+    """What one device contributes to sums, and receives by gathering, in a step."""
+
+
+def compile_beside(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> concurrent.futures.Future[Program]:
+    """Starts to compile the step in a thread, since XLA needs no Python for most of it."""
+
+    def compiled() -> Program:
+        before = time.perf_counter()
+        program = lowered(config, parts, mesh).compile()
+        seconds = time.perf_counter() - before
+        sent = hlo_cost.cost(program.as_text()).collectives if mesh.size > 1 else ()
+        return Program(program, seconds, sum(each.bytes for each in sent))
+
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
+    future = pool.submit(compiled)
+    pool.shutdown(wait=False)
+    return future
+
+
+def lowered(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> Any:
+    """The step over shapes alone, for the mesh's devices, whatever this machine has."""
+    return parts.step.lower(state.shapes_of(parts.layout, parts.optimizer), batch_shapes(config, mesh))
+
+
+def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    """What `data/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
+    rows, length = config.data.batch_rows, config.data.length
+    windows = config.data.windows_per_row if config.data.pack else 1
+    sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}
+    sizes |= dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (rows, length))
+    sizes |= dict.fromkeys(("cls", "pair_labels", "pair_weights"), (rows, windows))
+    place = sharding.by_rows(mesh)
+    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=place) for name, shape in sizes.items()}
 
 
 def _init(model: PretrainingModel, key: jax.Array) -> Any:

@@ -250,11 +250,18 @@ class Clock:
         total = sum(seconds.values())
         return {bucket: value / total if total else 0.0 for bucket, value in seconds.items()}
 
-    def first_step(self) -> str:
-        """To be said when the first step has been sent off: how long that took, and how much of it was compiling."""
+    def first_step(self, compiled_beside: float | None = None) -> str:
+        """To be said when the first step has been sent off: how long that took, and how much of it was compiling.
+
+        With the seconds of a compilation that went on beside the start, the time that had to be waited for it is told.
+        """
         seconds = self.seconds()
-        total = sum(seconds.values())
-        return f"first step after {total:.1f} s: {seconds['compile']:.1f} s compiling, the rest starting up"
+        total, waited = sum(seconds.values()), seconds["compile"]
+        if compiled_beside is None:
+            return f"first step after {total:.1f} s: {waited:.1f} s compiling, the rest starting up"
+        return (
+            f"first step after {total:.1f} s: {compiled_beside:.1f} s compiling, all but {waited:.1f} s beside the rest"
+        )
 
     def _turn(self) -> None:
         now = self._now()
