@@ -1,7 +1,8 @@
 """Devices, and what each of them holds. The only file that names mesh axes.
 
-The mesh is (data, fsdp, model). The rows of a batch are split over `data` and `fsdp` together. Each parameter, and what
-the optimiser remembers of it, is split by these rules and else lies on every device:
+The mesh has the axes `data`, `fsdp` and `model`, as far as they are longer than 1. The rows of a batch are split over
+`data` and `fsdp` together. Each parameter, and what the optimiser remembers of it, is split by these rules or lies
+on every device:
 
   replicated  nothing is split.
   zero1       what the optimiser remembers is split over `data`, too.
@@ -27,8 +28,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 DATA, FSDP, MODEL = "data", "fsdp", "model"
-ROWS = (DATA, FSDP)
-"""Each device along these axes has rows of its own."""
 
 SMALLEST = 1024
 """Arrays with fewer numbers are not split over `data` or `fsdp`: a message costs more than they do."""
@@ -73,11 +72,15 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
     each = len(devices) // len(slices)
     if each % (fsdp * tensor):
         raise ValueError(f"run.fsdp = {fsdp} times run.tensor = {tensor} must divide {each} devices")
-    shape, kinds = (each // (fsdp * tensor), fsdp, tensor), (AxisType.Auto,) * 3
+    data = each // (fsdp * tensor)
+    # A sum over an axis of length 1 would stay in the program, and copy what it sums. Rows need one axis all the same.
+    sizes = {DATA: data} if data * len(slices) > 1 or fsdp == 1 else {}
+    sizes |= {axis: size for axis, size in ((FSDP, fsdp), (MODEL, tensor)) if size > 1}
+    names, shape, kinds = tuple(sizes), tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
     if len(slices) == 1:
-        return jax.make_mesh(shape, (DATA, FSDP, MODEL), axis_types=kinds, devices=devices)
-    order = mesh_utils.create_hybrid_device_mesh(shape, (len(slices), 1, 1), devices)
-    return Mesh(order, (DATA, FSDP, MODEL), axis_types=kinds)
+        return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
+    order = mesh_utils.create_hybrid_device_mesh(shape, (len(slices), *(1,) * (len(shape) - 1)), devices)
+    return Mesh(order, names, axis_types=kinds)
 
 
 def said(mesh: Mesh) -> str:
@@ -87,7 +90,7 @@ def said(mesh: Mesh) -> str:
 
 def row_parts(mesh: Mesh) -> int:
     """In how many parts the rows of a batch are split."""
-    return mesh.shape[DATA] * mesh.shape[FSDP]
+    return math.prod(mesh.shape[axis] for axis in _of_rows(mesh))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -97,7 +100,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def by_rows(mesh: Mesh) -> NamedSharding:
     """The leading axis is split over all devices but those of one group along `model`."""
-    return NamedSharding(mesh, P(ROWS))
+    return NamedSharding(mesh, P(_of_rows(mesh)))
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
@@ -135,7 +138,7 @@ def layout(shapes: Any, mesh: Mesh, zero1: bool = False) -> Layout:
     """
 
     def split(path: tuple[Any, ...], leaf: Any) -> P:
-        axes = _tensor_axes(_name(path), len(leaf.shape)) if mesh.shape[MODEL] > 1 else [None] * len(leaf.shape)
+        axes = _tensor_axes(_name(path), len(leaf.shape)) if MODEL in mesh.shape else [None] * len(leaf.shape)
         return _and_over(FSDP, P(*axes), leaf.shape, mesh)
 
     params = jax.tree_util.tree_map_with_path(split, shapes)
@@ -187,7 +190,7 @@ def _tensor_axes(name: str, rank: int) -> list[str | None]:
 
 def _and_over(axis: str, spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     """The spec, with the longest dimension that is whole and divides split over `axis`; unchanged where none does."""
-    size = mesh.shape[axis]
+    size = mesh.shape.get(axis, 1)
     fitting = [(-length, place) for place, length in enumerate(shape) if spec[place] is None and length % size == 0]
     if size == 1 or not fitting or math.prod(shape) < SMALLEST:
         return spec
@@ -212,23 +215,22 @@ def on_rows(function: Callable[..., Any], layout: Layout) -> Any:
     It is given its parts of the parameters, and returns its parts of the gradients and what is the same everywhere.
     The axis `model` stays with XLA's partitioner: its groups compute one function together.
     """
-    by_hand = {DATA, FSDP} if layout.mesh.shape[MODEL] > 1 else {DATA, FSDP, MODEL}
     params, moments = (_by_hand(specs) for specs in (layout.params, layout.moments))
     return jax.shard_map(
         function,
         mesh=layout.mesh,
-        in_specs=((params, P()), P(ROWS)),
+        in_specs=((params, P()), P(_of_rows(layout.mesh))),
         out_specs=(moments, P()),
-        axis_names=by_hand,
+        axis_names=set(_of_rows(layout.mesh)),
     )
 
 
-def vary(tree: Any) -> Any:
+def vary(tree: Any, layout: Layout) -> Any:
     """Inside `on_rows`: marks values that are the same everywhere as each device's own.
 
     Without it the transpose of every use adds an all-reduce where the use stands, in a loop once an iteration.
     """
-    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, ROWS, to="varying"), tree)
+    return jax.tree.map(lambda leaf: jax.lax.pcast(leaf, _of_rows(layout.mesh), to="varying"), tree)
 
 
 def gather(params: Any, layout: Layout) -> Any:
@@ -236,16 +238,16 @@ def gather(params: Any, layout: Layout) -> Any:
 
     def put_together(leaf: jax.Array, spec: P) -> jax.Array:
         if FSDP not in spec:
-            return vary(leaf)
+            return vary(leaf, layout)
         leaf = jax.lax.all_gather(leaf, FSDP, axis=spec.index(FSDP), tiled=True)
-        return jax.lax.pcast(leaf, DATA, to="varying")
+        return jax.lax.pcast(leaf, DATA, to="varying") if DATA in layout.mesh.shape else leaf
 
     return jax.tree.map(put_together, params, layout.params)
 
 
-def sum_over_devices(tree: Any) -> Any:
+def sum_over_devices(tree: Any, layout: Layout) -> Any:
     """Inside `on_rows`: the sum over all parts of the rows, on every device."""
-    return jax.lax.psum(tree, ROWS)
+    return jax.lax.psum(tree, _of_rows(layout.mesh))
 
 
 def sum_gradients(sums: Any, grads: Any, layout: Layout) -> tuple[Any, Any]:
@@ -262,13 +264,18 @@ def sum_gradients(sums: Any, grads: Any, layout: Layout) -> tuple[Any, Any]:
             leaves[place] = jax.lax.psum_scatter(leaves[place], axis, scatter_dimension=spec.index(axis), tiled=True)
     for along in ([], [FSDP], [DATA]):
         some = [place for place, axes in enumerate(split) if axes == along]
-        rest = tuple(axis for axis in ROWS if axis not in along)
+        rest = tuple(axis for axis in _of_rows(layout.mesh) if axis not in along)
         held = ([leaves[place] for place in some], {} if along else sums)
-        added, together = jax.lax.psum(held, rest)
+        added, together = jax.lax.psum(held, rest) if rest else held
         sums = sums if along else together
         for place, leaf in zip(some, added):
             leaves[place] = leaf
     return sums, jax.tree.unflatten(structure, leaves)
+
+
+def _of_rows(mesh: Mesh) -> tuple[str, ...]:
+    """The axes along which each device has rows of its own."""
+    return tuple(axis for axis in (DATA, FSDP) if axis in mesh.shape)
 
 
 def _by_hand(specs: Any) -> Any:

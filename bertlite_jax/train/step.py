@@ -66,7 +66,7 @@ def make_step(
         params, step = held
         key = step_key(seed, step)
         batch, weights = prepare(key, batch)
-        weights = sharding.sum_over_devices(weights)
+        weights = sharding.sum_over_devices(weights, layout)
         parts = jax.tree.map(lambda rows: rows.reshape(micro_batches, -1, *rows.shape[1:]), batch)
         params = sharding.gather(params, layout)
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
@@ -77,7 +77,7 @@ def make_step(
 
         shapes = jax.eval_shape(lambda rows: value_and_grad(params, rows, weights, key), jax.tree.map(_first, parts))
         sums = {"loss": shapes[0][0], **shapes[0][1]}
-        zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, shapes[1])))
+        zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, shapes[1])), layout)
         totals, _ = jax.lax.scan(micro_batch, zeros, parts, unroll=micro_batches if unroll else 1)
         sums, grads = sharding.sum_gradients(totals[0], totals[1], layout)
         return grads, {**sums, **weights}

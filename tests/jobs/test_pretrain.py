@@ -142,7 +142,7 @@ def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_pat
         job.pretrain(dataclasses.replace(small(prepared, **run), model=model), str(folder))
     wanted = losses_of(tmp_path / "whole")
     np.testing.assert_allclose([losses_of(folder)[s] for s in wanted], list(wanted.values()), atol=1e-5)
-    assert "mesh data 1, fsdp 4, model 2; a device holds" in capsys.readouterr().out
+    assert "mesh fsdp 4, model 2; a device holds" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ config = {config!r}
 with processes.joined(False):
     mesh, corpus = sharding.make_mesh(), source.open_source(config.data, "train", 0)
     parts = make_pretraining(config, "float32", mesh, corpus.special_ids)
-    held = state.init_state(parts.init_params, parts.optimizer, 0, mesh)
+    held = state.init_state(parts.init_params, parts.optimizer, 0, parts.layout)
     losses, here = [], (jax.process_index(), jax.process_count())
     for step in range(5):
         batch = batches.batch_at(corpus, step, config.data.batch_rows, *here)
