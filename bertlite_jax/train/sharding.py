@@ -77,6 +77,8 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
     sizes = {DATA: data} if data * len(slices) > 1 or fsdp == 1 else {}
     sizes |= {axis: size for axis, size in ((FSDP, fsdp), (MODEL, tensor)) if size > 1}
     names, shape, kinds = tuple(sizes), tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
+    if len(slices) == 1 and tensor > 1:  # In the given order, which keeps a group along `model` in one process.
+        return Mesh(np.asarray(devices).reshape(shape), names, axis_types=kinds)
     if len(slices) == 1:
         return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
     order = mesh_utils.create_hybrid_device_mesh(shape, (len(slices), *(1,) * (len(shape) - 1)), devices)
@@ -84,7 +86,7 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
 
 
 def said(mesh: Mesh) -> str:
-    """`data 4, fsdp 2, model 1`."""
+    """`data 4, fsdp 2`."""
     return ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
 
 

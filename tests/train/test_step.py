@@ -179,6 +179,29 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **MODES[mode]))
 
 
+@pytest.mark.parametrize(
+    ("fsdp", "tensor", "said", "parts"),
+    [
+        (1, 1, "data 8", 8),
+        (8, 1, "fsdp 8", 8),
+        (2, 2, "data 2, fsdp 2, model 2", 4),
+        (1, 8, "data 1, model 8", 1),
+    ],
+)
+def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, said: str, parts: int):
+    """Devices stay in order, so that a group along `model` lies in one process."""
+    mesh = sharding.make_mesh(0, fsdp, tensor)
+    assert (sharding.said(mesh), sharding.row_parts(mesh)) == (said, parts)
+    assert [device.id for device in mesh.devices.flat] == list(range(8))
+
+
+def test_a_mesh_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="run.fsdp = 3 times run.tensor = 1 must divide 8 devices"):
+        sharding.make_mesh(0, 3, 1)
+    with pytest.raises(ValueError, match="run.tensor = 3 must divide the 8 of a process"):
+        sharding.make_mesh(0, 1, 3)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: str):
     """Twenty steps of LAMB with dropout, whose trust ratios and global norm need sums over all parts."""
