@@ -152,7 +152,7 @@ def layout(shapes: Any, mesh: Mesh, zero1: bool = False) -> Layout:
 
 def places(specs: Any, mesh: Mesh) -> Any:
     """`NamedSharding`s for a tree of `PartitionSpec`s."""
-    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda spec: isinstance(spec, P))
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=_is_spec)
 
 
 def places_of_optimizer(opt: Any, layout: Layout) -> Any:
@@ -252,27 +252,21 @@ def sum_over_devices(tree: Any, layout: Layout) -> Any:
     return jax.lax.psum(tree, _of_rows(layout.mesh))
 
 
-def sum_gradients(sums: Any, grads: Any, layout: Layout) -> tuple[Any, Any]:
-    """Inside `on_rows`: both summed over all parts of the rows; of gradients each device gets its part of the layout.
+def sum_gradients(grads: Any, layout: Layout) -> Any:
+    """Inside `on_rows`: summed over all parts of the rows; each device gets its part of the layout.
 
-    What lies on every device is added in one all-reduce. The rest is added and split in one go (reduce-scatter) along
-    the axes that split it, `fsdp` first, and the parts are then added along the others.
+    What is split is added and split in one go (reduce-scatter) along the axes that split it, `fsdp` first, and then
+    added along the others. XLA joins the sums of all leaves.
     """
-    specs = jax.tree.leaves(layout.moments, is_leaf=_is_spec)
-    leaves, structure = jax.tree.flatten(grads)
-    split = [[axis for axis in (FSDP, DATA) if axis in spec] for spec in specs]
-    for place, (spec, axes) in enumerate(zip(specs, split)):
+
+    def add(leaf: jax.Array, spec: P) -> jax.Array:
+        axes = [axis for axis in (FSDP, DATA) if axis in spec]
         for axis in axes:
-            leaves[place] = jax.lax.psum_scatter(leaves[place], axis, scatter_dimension=spec.index(axis), tiled=True)
-    for along in ([], [FSDP], [DATA]):
-        some = [place for place, axes in enumerate(split) if axes == along]
-        rest = tuple(axis for axis in _of_rows(layout.mesh) if axis not in along)
-        held = ([leaves[place] for place in some], {} if along else sums)
-        added, together = jax.lax.psum(held, rest) if rest else held
-        sums = sums if along else together
-        for place, leaf in zip(some, added):
-            leaves[place] = leaf
-    return sums, jax.tree.unflatten(structure, leaves)
+            leaf = jax.lax.psum_scatter(leaf, axis, scatter_dimension=spec.index(axis), tiled=True)
+        rest = tuple(axis for axis in _of_rows(layout.mesh) if axis not in axes)
+        return jax.lax.psum(leaf, rest) if rest else leaf
+
+    return jax.tree.map(add, grads, layout.moments)
 
 
 def _of_rows(mesh: Mesh) -> tuple[str, ...]:

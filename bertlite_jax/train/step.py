@@ -79,8 +79,8 @@ def make_step(
         sums = {"loss": shapes[0][0], **shapes[0][1]}
         zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, shapes[1])), layout)
         totals, _ = jax.lax.scan(micro_batch, zeros, parts, unroll=micro_batches if unroll else 1)
-        sums, grads = sharding.sum_gradients(totals[0], totals[1], layout)
-        return grads, {**sums, **weights}
+        sums, grads = totals
+        return sharding.sum_gradients(grads, layout), {**sharding.sum_over_devices(sums, layout), **weights}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         grads, metrics = sharding.on_rows(gradients, layout)((state.params, state.step), batch)
