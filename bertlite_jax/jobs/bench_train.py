@@ -3,6 +3,8 @@
 Both train on windows of the same text: ours packed, several in a row, the peer's one in a row with padding, as usual
 there. Rows and their length are the same. Contenders take turns, and the best turn of each counts, because other
 programs can only slow a turn down. Real tokens are those of windows, [CLS] and [SEP] among them, never padding.
+
+At last our own step is taken apart: where its time goes, and at which rates.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from bertlite_jax.jobs import workdir
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.model import cpu, memory, precision
+from bertlite_jax.report import breakdown, trace
 from bertlite_jax.train import sharding, state
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
@@ -42,6 +45,8 @@ BATCHES = 4
 
 Turn = Callable[[int], tuple[float, float, float]]
 """Trains so many steps; wall seconds, CPU seconds, last loss."""
+TakeApart = Callable[[], list[breakdown.Part]]
+"""Trains a few steps under the profiler and adds up the fastest."""
 
 
 @dataclasses.dataclass
@@ -60,6 +65,8 @@ class Contender:
     """Of the fastest step, as a mean over a turn; wall."""
     cpu_seconds: float = float("inf")
     loss: float = float("nan")
+    take_apart: TakeApart | None = None
+    """Only of our own on a CPU."""
 
 
 def bench_train(
@@ -89,7 +96,8 @@ def bench_train(
 
     Returns:
       A figure of each contender: {"length", "name", "precision", "fill", "slots_per_second", "real_tokens_per_second",
-      "real_tokens_per_cpu_second", "seconds_per_step", "loss"}.
+      "real_tokens_per_cpu_second", "seconds_per_step", "loss", "parts"}; the parts of our own step on a CPU are
+      {"name", "seconds", "flops", "bytes"}, see `breakdown.PARTS`.
 
     Raises:
       UserError: the text cannot be used, or the peer is not installed.
@@ -114,6 +122,8 @@ def bench_train(
     figures = [_figure(contender) for contender in sorted(contenders, key=lambda c: c.length)]
     machine = _machine() | {"peer": about}
     _print(figures, machine, console)
+    for figure in figures:
+        _print_parts(figure, console)
     if out:
         command = {"rounds": rounds, "steps": steps, "batch_tokens": batch_tokens, "text": list(text), "unroll": unroll}
         workdir.write_json(out, {"machine": machine, "settings": command, "figures": figures})
@@ -188,31 +198,54 @@ def _ours(config: Pretrain, console: Console) -> list[Contender]:
     for compute in dict.fromkeys((auto, "float32")):
         console.print(f"bench: compiling, length {config.data.length}, {compute}")
         label = f"auto ({compute})" if compute == auto else compute
-        turn = _training(config, compute, opened.special_ids, rows)
-        slots = config.data.batch_rows * config.data.length
-        made.append(Contender(config.data.length, "bertlite_jax", label, _fill(rows, "segments"), slots, turn))
+        turn, take_apart = _training(config, compute, opened.special_ids, rows)
+        contender = Contender(
+            length=config.data.length,
+            name="bertlite_jax",
+            precision=label,
+            fill=_fill(rows, "segments"),
+            slots=config.data.batch_rows * config.data.length,
+            turn=turn,
+            take_apart=take_apart if jax.default_backend() == "cpu" else None,
+        )
+        made.append(contender)
     return made
 
 
 def _training(
     config: Pretrain, compute: precision.Compute, special_ids: dict[str, int], rows: list[dict[str, np.ndarray]]
-) -> Turn:
+) -> tuple[Turn, TakeApart]:
     """The step of `bertlite pretrain`, compiled and run once."""
     mesh = sharding.make_mesh(1)
     parts = make_pretraining(config, compute, mesh, special_ids)
     held = [state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)]
     placed = [sharding.put_batch(batch, mesh) for batch in rows]
+    program = parts.step.lower(held[0], placed[0]).compile()
 
     def turn(steps: int) -> tuple[float, float, float]:
         wall, cpu = time.perf_counter(), time.process_time()
         metrics = {}
         for number in range(steps):
-            held[0], metrics = parts.step(held[0], placed[number % len(placed)])
+            held[0], metrics = program(held[0], placed[number % len(placed)])
         loss = float(metrics["loss"])
         return time.perf_counter() - wall, time.process_time() - cpu, loss
 
+    def take_apart() -> list[breakdown.Part]:
+        text = program.as_text()
+        names = breakdown.operations(text)
+        seconds, spent = min((_profiled(turn, names) for _ in range(BATCHES)), key=lambda step: step[0])
+        return breakdown.breakdown(text, spent, seconds)
+
     turn(1)
-    return turn
+    return turn, take_apart
+
+
+def _profiled(turn: Turn, names: set[str]) -> tuple[float, dict[str, float]]:
+    """Wall seconds of a step, and those of its operations by name."""
+    with tempfile.TemporaryDirectory() as folder:
+        with trace.profiling(folder):
+            seconds, _, _ = turn(1)
+        return seconds, trace.operation_seconds(folder, names)
 
 
 def _theirs(
@@ -271,6 +304,7 @@ def _figure(contender: Contender) -> dict[str, Any]:
         "real_tokens_per_cpu_second": real / contender.cpu_seconds,
         "seconds_per_step": contender.seconds,
         "loss": contender.loss,
+        "parts": [dataclasses.asdict(part) for part in contender.take_apart()] if contender.take_apart else [],
     }
 
 
@@ -322,3 +356,20 @@ def _print(figures: list[dict[str, Any]], machine: dict[str, Any], console: Cons
     )
     if any(not np.isfinite(figure["loss"]) for figure in figures):
         console.print("[red]a loss is not finite: these figures mean nothing[/red]")
+
+
+def _print_parts(figure: dict[str, Any], console: Console) -> None:
+    """Where the time of a step goes; rates say what bounds a part: products the arithmetic, the others memory."""
+    if not figure["parts"]:
+        return
+    table = Table(title=f"{figure['rows']} x {figure['length']}, {figure['precision']}: a step, part by part")
+    table.add_column("part")
+    for name in ("ms", "share", "GFLOP", "GFLOP/s", "GB", "GB/s"):
+        table.add_column(name, justify="right")
+    whole = sum(part["seconds"] for part in figure["parts"])
+    for part in figure["parts"]:
+        seconds, gflop, gigabytes = part["seconds"], part["flops"] / 1e9, part["bytes"] / 1e9
+        of_products = (f"{gflop:,.0f}", f"{gflop / seconds:,.0f}") if gflop and seconds else ("", "")
+        moved = (f"{gigabytes:.2f}", f"{gigabytes / seconds:.1f}") if gigabytes and seconds else ("", "")
+        table.add_row(part["name"], f"{1000 * seconds:,.0f}", f"{seconds / whole:.0%}", *of_products, *moved)
+    console.print(table)

@@ -86,12 +86,9 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
 
 def _waiting_share(turn: Callable[[], tuple[float, float, float]], operations: set[str], devices: int) -> float:
     """The mean over `devices` of each process."""
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0
     with tempfile.TemporaryDirectory() as folder:
-        jax.profiler.start_trace(folder, profiler_options=options)
-        seconds, _, _ = turn()
-        jax.profiler.stop_trace()
+        with trace.profiling(folder):
+            seconds, _, _ = turn()
         waited = trace.collective_seconds(folder, operations)
     share = waited / (seconds * devices)
     return float(np.mean(multihost_utils.process_allgather(np.float32(share))))

@@ -37,6 +37,7 @@ def fits_amx(rows: int, fan_in: int, fan_out: int) -> bool:
     return rows >= AMX_MIN_ROWS and min(fan_in, fan_out) >= AMX_MIN_SIZE
 
 
+@jax.named_scope("dense")
 def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
     """Product over the last axis of x, with all leading axes folded into one.
 
@@ -57,6 +58,7 @@ def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
     return y.reshape(*x.shape[:-1], kernel.shape[1])
 
 
+@jax.named_scope("dense")
 def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
     """x [..., In] times kernel [In, Out] plus bias [Out], in `activation_dtype(compute)`."""
     rows = x.reshape(-1, x.shape[-1])
@@ -67,6 +69,7 @@ def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
     return y.reshape(*x.shape[:-1], -1)
 
 
+@jax.named_scope("dense")
 def activated(x: Array, kind: str, params: Mapping[str, Array], compute: Compute) -> Array:
     """`dense` of `activation(x, kind)`.
 
@@ -79,6 +82,7 @@ def activated(x: Array, kind: str, params: Mapping[str, Array], compute: Compute
     return _activated(kind, rows, params["kernel"], params["bias"]).reshape(*x.shape[:-1], -1)
 
 
+@jax.named_scope("dense")
 def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -> Joined:
     """Queries, keys and values in one product; the three kernels stay separate parameters.
 
@@ -204,12 +208,26 @@ def kept(x: Array) -> Array:
     return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.int16 else x
 
 
+def narrow(x: Array, kind: jnp.dtype) -> Array:
+    """x float32 in `kind`, rounded to the nearest.
+
+    On a CPU bfloat16 is rounded by integer arithmetic, ties away from zero. XLA's own conversion also takes care of
+    NaNs with any payload, and holds up the loop that it is fused into; those that arithmetic makes stay NaNs here, too.
+    Good for what one product reads next: loops that read the result several times would each compute x again.
+    """
+    if kind != jnp.bfloat16 or precision.target_platform() != "cpu":
+        return x.astype(kind)
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + jnp.uint32(0x8000)
+    return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
+
+
 # --- Element-wise parts --------------------------------------------------------------------------------------------
 #
 # Computed in float32 from what is stored. Only their input is kept for the backward pass, where they are computed
 # again: that is cheaper than writing and reading what autodiff would keep.
 
 
+@jax.named_scope("activation")
 def activation(x: Array, kind: str) -> Array:
     """The activation named in `Model.activation`, element-wise, same dtype as x.
 
@@ -241,6 +259,7 @@ _activation = jax.custom_vjp(_activation_plain, nondiff_argnums=(0,))
 _activation.defvjp(_activation_forward, _activation_backward)
 
 
+@jax.named_scope("norm")
 def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
     """Normalises the last axis in float32.
 

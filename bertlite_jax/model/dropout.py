@@ -71,3 +71,8 @@ _dropped.defvjp(
     lambda rate, x, seeds: (_masked(rate, x, seeds), seeds),
     lambda rate, seeds, dy: (_masked(rate, dy, seeds), None),
 )
+
+
+def places(length: int) -> Array:
+    """Numbers of the scores of a head, [L, L] uint32: a query's in a row."""
+    return jnp.arange(length * length, dtype=jnp.uint32).reshape(length, length)

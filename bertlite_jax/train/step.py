@@ -85,8 +85,9 @@ def make_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         grads, metrics = sharding.on_rows(gradients, layout)((state.params, state.step), batch)
         grads = jax.lax.with_sharding_constraint(grads, by_part)
-        updates, opt = optimizer.update(grads, state.opt, state.params)
-        params = optax.apply_updates(state.params, jax.lax.with_sharding_constraint(updates, by_part))
+        with jax.named_scope("optimizer"):
+            updates, opt = optimizer.update(grads, state.opt, state.params)
+            params = optax.apply_updates(state.params, jax.lax.with_sharding_constraint(updates, by_part))
         metrics |= {"grad_norm": optax.tree.norm(grads), "learning_rate": learning_rate(state.step)}
         return TrainState(step=state.step + 1, params=params, opt=opt), metrics
 

@@ -8,6 +8,7 @@ import pytest
 from bertlite_jax import presets
 from bertlite_jax.config import UserError
 from bertlite_jax.jobs import bench_train as job
+from bertlite_jax.report import breakdown
 
 
 def test_it_times_both_sides_on_the_same_windows(prepared, tmp_path, monkeypatch):
@@ -38,6 +39,15 @@ def test_it_times_both_sides_on_the_same_windows(prepared, tmp_path, monkeypatch
         assert figure["real_tokens_per_second"] == pytest.approx(figure["fill"] * figure["slots_per_second"], rel=1e-3)
         assert 5 < figure["loss"] < 8  # log 300 + log 2 = 6.4 for weights that know nothing.
     assert json.loads(out.read_text())["figures"] == figures
+    for figure in ours:
+        check_parts({part["name"]: part for part in figure["parts"]})
+
+
+def check_parts(parts: dict[str, dict]) -> None:
+    """The model and the step name their parts, else all would be the rest: every FLOP is a product's or attention's."""
+    assert list(parts) == list(breakdown.PARTS)
+    assert all(part["seconds"] > 0 and part["bytes"] > 0 for name, part in parts.items() if name != breakdown.HOST)
+    assert [name for name, part in parts.items() if part["flops"]] == [breakdown.PRODUCTS, "attention"]
 
 
 def test_lengths_that_do_not_fit_are_refused():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import UserError
-from bertlite_jax.model import attention, dense, precision
+from bertlite_jax.model import attention, attention_cpu, dense, precision
 
 HAS_AMX = precision.resolve("auto", "cpu") == "amx"
 MODES = ["float32", pytest.param("amx", marks=pytest.mark.skipif(not HAS_AMX, reason="this CPU has no AMX"))]
@@ -36,6 +36,11 @@ def slow(q, k, v, segments: np.ndarray) -> np.ndarray:
 
 def attend(q, k, v, segments, compute="float32", **keywords) -> jax.Array:
     return attention.attention(q, k, v, attention.segment_mask(jnp.asarray(segments)), "xla", compute, **keywords)
+
+
+def chunks_of(monkeypatch, scores: int, pairs: int = 1) -> None:
+    monkeypatch.setattr(attention_cpu, "CHUNK_SCORES", scores)
+    monkeypatch.setattr(attention_cpu, "CHUNK_PAIRS", pairs)
 
 
 @pytest.fixture(params=["chunked", "einsum"])
@@ -71,8 +76,8 @@ def test_large_scores_stay_finite(way):
 @pytest.mark.parametrize("heads_in_a_chunk", [1, 3, 6, 12, 24])
 def test_chunks_give_the_gradients_of_the_whole(monkeypatch, compute, heads_in_a_chunk):
     """One head, half a row, a row, two rows and everything at a time, against autodiff through einsum."""
-    monkeypatch.setattr(attention, "CHUNK_SCORES", heads_in_a_chunk * 16 * 16)
-    assert np.prod(attention.chunk_shape(4, 6, 16)) == heads_in_a_chunk
+    chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
+    assert np.prod(attention_cpu.chunk_shape(4, 6, 16)) == heads_in_a_chunk
     weight = drawn(1)[0] * (SEGMENTS > 0)[..., None, None]
 
     def slopes(compute, way):
@@ -90,8 +95,15 @@ def test_chunks_give_the_gradients_of_the_whole(monkeypatch, compute, heads_in_a
 )
 def test_a_chunk_is_some_heads_of_a_row_or_several_rows(monkeypatch, rows, heads, length, wanted):
     """At most 2^18 scores unless one head has more: 2^18 / 256^2 = 4 heads, 2^18 / 64^2 = 64 = 5.3 rows of 12."""
-    monkeypatch.setattr(attention, "CHUNK_SCORES", 2**18)
-    assert attention.chunk_shape(rows, heads, length) == wanted
+    chunks_of(monkeypatch, 2**18)
+    assert attention_cpu.chunk_shape(rows, heads, length) == wanted
+
+
+def test_a_chunk_has_pairs_for_all_cores(monkeypatch):
+    """Four heads of 1024 tokens hold 2^22 scores, but two cores are busy with them; 6 heads leave 3 as a divisor."""
+    chunks_of(monkeypatch, 2**18, pairs=4)
+    assert attention_cpu.chunk_shape(4, 12, 1024) == (1, 4)
+    assert attention_cpu.chunk_shape(4, 6, 1024) == (1, 3)
 
 
 def test_chunks_work_in_a_scan_and_in_recomputed_layers():
@@ -125,7 +137,7 @@ def test_dropout_follows_the_row_key_and_keeps_the_mean():
 @pytest.mark.parametrize("heads_in_a_chunk", [1, 3, 6, 24])
 def test_chunks_drop_what_the_whole_drops(monkeypatch, compute, heads_in_a_chunk):
     """Values and gradients, against autodiff through einsum, which holds every mask at once."""
-    monkeypatch.setattr(attention, "CHUNK_SCORES", heads_in_a_chunk * 16 * 16)
+    chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
     weight, keys = drawn(1)[0] * (SEGMENTS > 0)[..., None, None], jax.random.split(jax.random.key(0), 4)
 
     def both(compute, way):

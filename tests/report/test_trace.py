@@ -1,12 +1,14 @@
 """Time in collectives, read from traces."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from bertlite_jax.report import trace
+from bertlite_jax.report import breakdown, trace
 
 
 def test_overlapping_spans_count_once():
@@ -43,6 +45,29 @@ ENTRY %main (p: f32[8]) -> f32[8] {
     assert trace.waiting_operations(text) == {"psum.4", "gather.1"}
 
 
+def test_time_is_shared_out_among_what_runs_at_a_time():
+    """a alone for 2, a and b for 2, b alone for 1, nothing for 5, then a twice at once beside b."""
+    spans = [(0, 4, "a"), (2, 5, "b"), (10, 13, "a"), (10, 13, "a"), (10, 13, "b")]
+    assert trace.shared_out(spans) == {"a": 2 + 1 + 2, "b": 1 + 1 + 1}
+    assert trace.shared_out([]) == {}
+
+
+def test_operations_of_a_program_take_most_of_its_time(tmp_path):
+    """A loop of sines: the fused body runs as often as the loop, and the loop itself is not counted beside it."""
+    repeated = lambda x: jax.lax.scan(lambda x, _: (jnp.sin(x) + x, None), x, None, length=40)[0]  # noqa: E731
+    program = jax.jit(repeated).lower(jnp.ones(1 << 18)).compile()
+    jax.block_until_ready(program(jnp.ones(1 << 18)))
+    with trace.profiling(tmp_path):
+        began = time.perf_counter()
+        jax.block_until_ready(program(jnp.ones(1 << 18)))
+        whole = time.perf_counter() - began
+    found = trace.operation_seconds(tmp_path, breakdown.operations(program.as_text()))
+    assert 0.3 * whole < sum(found.values()) <= whole
+    assert not any(name.startswith("while") for name in found)
+
+
 def test_a_folder_without_a_trace_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no trace"):
         trace.collective_seconds(tmp_path, ())
+    with pytest.raises(FileNotFoundError, match="no trace"):
+        trace.operation_seconds(tmp_path, ())
