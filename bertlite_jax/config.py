@@ -199,6 +199,9 @@ class Data:
     """Put several windows into a row."""
     windows_per_row: int = 8
     """At most so many windows share a row, P."""
+    buckets: tuple[int, ...] = ()
+    """Shorter rows for shorter windows, where they are not packed: `128 256`. Each step has rows of one length, and as
+    many slots as `batch_rows` rows of `length`."""
     pair_task: Literal["sop", "nsp", "three_way", "none"] = "sop"
     """Sentence-order prediction (ALBERT), next-sentence prediction (BERT), next/previous/random (StructBERT), none."""
     single_segment: Literal["drop", "split", "reference"] = "drop"

@@ -164,6 +164,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
             f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
         )
     profile_window(run.profile_steps)
+    check_buckets(config)
     check_depths(config)
 
 
@@ -180,6 +181,22 @@ def check_tensor(model: Model, tensor: int) -> None:
             f"config: run.tensor = {tensor} must divide the vocabulary of {model.padded_vocab}; pass "
             f"--model.vocab-multiple {math.lcm(model.vocab_multiple, tensor)}"
         )
+
+
+def check_buckets(config: Pretrain) -> None:
+    """Raises UserError where rows of several lengths are not possible."""
+    data = config.data
+    if not data.buckets:
+        return
+    if data.pack:
+        raise UserError("config: data.buckets are for windows that are not packed; pass --data.no-pack, or no buckets")
+    if data.weights:
+        raise UserError("config: data.buckets and data.weights do not go together; leave one of them out")
+    lengths = (*data.buckets, data.length)
+    if data.buckets[0] < 8 or any(b <= a for a, b in itertools.pairwise(lengths)):
+        raise UserError(f"config: data.buckets = {data.buckets} must rise from 8 or more to below {data.length}")
+    for length in data.buckets:
+        _divides(data.length, "data.length", length, "data.buckets")
 
 
 def check_depths(config: Pretrain) -> None:

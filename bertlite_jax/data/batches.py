@@ -6,7 +6,7 @@ made of virtual epochs with the same number of rows each, so a step is found wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -140,22 +140,14 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def feed(
-    source: Source,
-    start: int,
-    stop: int,
-    batch_rows: int,
-    threads: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    at: Callable[[int], dict[str, np.ndarray]], start: int, stop: int, threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of the steps start..stop - 1 in order, prepared ahead by threads.
+    """The batches `at(step)` of the steps start..stop - 1 in order, prepared ahead by threads.
 
     An error of a step is raised when its turn comes; do not go on after one, as the following step would come next.
     """
-    steps = grain.MapDataset.range(start, stop)
-    batches = steps.map(lambda step: batch_at(source, int(step), batch_rows, process_index, process_count))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    return iter(batches.to_iter_dataset(options))
+    made = grain.MapDataset.range(start, stop).map(lambda step: at(int(step)))
+    return iter(made.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
 
 
 def evaluation_rows(

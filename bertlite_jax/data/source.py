@@ -44,6 +44,8 @@ class Corpus:
     packing: packing.Packing
     rows_per_epoch: int
     """Its rows in a virtual epoch."""
+    chosen: np.ndarray | None = None
+    """Where only some units are packed: their numbers; `slots` and `packing` are theirs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,13 +226,18 @@ def units_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarra
     for index, corpus in enumerate(source.corpora):
         # Rows of this corpus form an endless sequence of their own: pass after pass over all its windows.
         mine = np.flatnonzero(corpora == index)
+        if not mine.size:
+            continue
         sequence = epochs[mine] * corpus.rows_per_epoch + places[mine] - (ends[index] - corpus.rows_per_epoch)
         passes[mine] = sequence // corpus.packing.rows
         for number in np.unique(passes[mine]).tolist():
             order, rows = _remembered(source, (index, number))
             these = passes[mine] == number
-            chosen = rows[sequence[these] % corpus.packing.rows]
-            units[mine[these]] = packing.units_of_rows(corpus.packing, order, chosen)
+            wanted = rows[sequence[these] % corpus.packing.rows]
+            found = packing.units_of_rows(corpus.packing, order, wanted)
+            if corpus.chosen is not None:
+                found = np.where(found < 0, found, corpus.chosen[found])
+            units[mine[these]] = found
     return corpora, units, passes
 
 

@@ -111,7 +111,7 @@ def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, floa
 def _wait_share(opened: source.Source, batch_rows: int, steps: int, step_seconds: float, threads: int) -> float:
     """Share of its time that a loop waits for batches which does nothing else for `step_seconds` a step."""
     steps = max(2, min(steps, int(20 / step_seconds)))
-    feed = batches.feed(opened, 0, steps, batch_rows, threads)
+    feed = batches.feed(lambda step: batches.batch_at(opened, step, batch_rows), 0, steps, threads)
     next(feed)  # the first batch is waited for in any case
     waited, began = 0.0, time.perf_counter()
     for _ in range(steps - 1):

@@ -22,7 +22,7 @@ from bertlite_jax import config as settings
 from bertlite_jax import config_checks
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.convert import parameters, sources
-from bertlite_jax.data import batches, pairs, source
+from bertlite_jax.data import batches, buckets, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
@@ -65,8 +65,11 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     platform = mesh.devices.flat[0].platform
     compute = precision.resolve(config.model.compute, platform)
     attention.choose_for(config.model, config.data.length, platform, compute)
-    stage_at = make_stages(config, compute, mesh, corpus.special_ids)
-    parts = stage_at(config.run.steps)
+    rows = buckets.open_buckets(corpus)
+    stage_at = make_stages(
+        config, lambda number: buckets.find(rows, number - 1)[0].data, compute, mesh, corpus.special_ids
+    )
+    parts = stage_at(config.run.steps).parts
     evaluate = open_evaluation(config, parts.model.apply, mesh)
     given = _given_weights(init, config, parts.layout.shapes) if init else None
 
@@ -79,9 +82,9 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- State, while the step is compiled --------------------------------------------------------------------------
     peak = flops.peak_flops(_device_kind(mesh), _stored_as(compute), _multiply(compute))
     finished = start >= config.run.steps
-    compiling = Future() if finished else compile_beside(config, stage_at(start + 1), mesh)
+    compiling = Future() if finished else compile_beside(stage_at(start + 1), mesh)
     held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
-    _describe(config, corpus, tokenizer, mesh, compute, held)
+    _describe(config, rows, corpus, tokenizer, mesh, compute, held)
 
     # --- Go on where the last run stopped: own checkpoint, else given weights, else fresh ones ----------------------
     meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
@@ -95,7 +98,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
-    guard = stopping.Guard(config, corpus, folder / "checkpoints", meta["loss_mean"])
+    guard = stopping.Guard(config.run, rows, folder / "checkpoints", meta["loss_mean"])
     devices = 1 if _device_kind(mesh) == "cpu" else mesh.size  # A CPU's peak is the whole host's.
     pace = Pace(peak, devices, meta)
     trace = _profiler(config, folder)
@@ -115,7 +118,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             with clock.measure("step"):
                 values = objective.readable({k: float(v) for k, v in jax.device_get(pending).items()})
             guard.check(number, values)
-            flops_made = flops.train_flops_per_step(settings.at_step(config, number))
+            flops_made = flops.train_flops_per_step(stage_at(number).config)
             pace.count(values["real_tokens"], flops_made, clock.seconds()["data"])
             if number % config.run.log_every == 0 or number == config.run.steps:
                 line = values | pace.read()
@@ -123,15 +126,10 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
                 display.show(number, line)
 
         pending: dict[str, jax.Array] | None = None
-        feed = batches.feed(
-            corpus,
-            start,
-            config.run.steps,
-            config.data.batch_rows,
-            config.data.read_threads,
-            jax.process_index(),
-            jax.process_count(),
-        )
+        here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+        read = functools.partial(buckets.batch_at, rows, **here)
+        feed = batches.feed(read, start, config.run.steps, config.data.read_threads)
+        compiled = {stage_at(start + 1).config}
         for number in range(start + 1, config.run.steps + 1):
             trace(number)
             with clock.measure("data"):
@@ -139,15 +137,16 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             with clock.measure("compile"):
                 program = compiling.result()  # Waits the first time only.
             stage = stage_at(number)
-            deeper = number > start + 1 and stage is not stage_at(number - 1)
-            step = program.step if stage is stage_at(start + 1) else stage.step
-            with clock.measure("compile" if deeper else "step"):
+            new_stage = stage.config not in compiled
+            compiled.add(stage.config)
+            step = program.step if stage is stage_at(start + 1) else stage.parts.step
+            with clock.measure("compile" if new_stage else "step"):
                 held, new = step(held, batch)
             if number == start + 1:
                 display.say(clock.first_step(program.seconds))
                 if mesh.size > 1:
                     display.say(f"a step sends {program.sent_bytes / 1e6:,.2f} MB from each device to the others")
-            if deeper:
+            if new_stage:
                 pace.pause()
             if pending is not None:
                 settle(number - 1, pending)
@@ -220,18 +219,17 @@ def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
+def _describe(config, rows, corpus, tokenizer, mesh, compute, held) -> None:
     """Says what will run, before the first step."""
     platform = mesh.devices.flat[0].platform
     scores = attention.choose_for(config.model, config.data.length, platform, compute) == "einsum"
     memory = flops.step_memory_bytes(config, mesh.size, _stored_as(compute), scores)
-    steps_an_epoch = source.rows_per_epoch(corpus) / config.data.batch_rows
+    steps_an_epoch = sum(source.rows_per_epoch(part) / part.data.batch_rows for part in rows.sources)
     print(
         f"pretrain: {state.count_parameters(held.params):,} parameters, {mesh.size} x {_device_kind(mesh)}, products "
         f"in {compute}, about {memory['total'] / 2**20:,.0f} MiB a device\n"
         f"pretrain: {_state_said(mesh, held)}\n"
-        f"pretrain: {config.run.steps:,} steps of {config.data.batch_rows} rows of {config.data.length} tokens; "
-        f"an epoch is {steps_an_epoch:,.1f} steps"
+        f"pretrain: {config.run.steps:,} steps of {_rows_said(rows)}; an epoch is {steps_an_epoch:,.1f} steps"
     )
     if config.data.pair_task == "none":
         return
@@ -243,6 +241,11 @@ def _describe(config, corpus, tokenizer, mesh, compute, held) -> None:
         f"pretrain: pairs ({config.data.pair_task}): labels {shares}; windows without a pair "
         f"{found['weight_zero_share']:.3f}" + (f"; a rule that reads only the edges scores {rule:.3f}" if rule else "")
     )
+
+
+def _rows_said(rows: buckets.Buckets) -> str:
+    """`32 rows of 128, 8 rows of 512 tokens`."""
+    return f"{' or '.join(f'{part.data.batch_rows} rows of {part.data.length}' for part in rows.sources)} tokens"
 
 
 def _state_said(mesh: jax.sharding.Mesh, held: state.TrainState) -> str:

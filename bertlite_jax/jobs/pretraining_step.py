@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from bertlite_jax import config as settings
-from bertlite_jax.config import Model, Pretrain
+from bertlite_jax.config import Data, Model, Pretrain
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.precision import Compute
 from bertlite_jax.report import hlo_cost
@@ -40,7 +40,11 @@ class Pretraining(NamedTuple):
 
 
 def make_pretraining(
-    config: Pretrain, compute: Compute, mesh: jax.sharding.Mesh, special_ids: Mapping[str, int]
+    config: Pretrain,
+    compute: Compute,
+    mesh: jax.sharding.Mesh,
+    special_ids: Mapping[str, int],
+    scaled_for: int = 0,
 ) -> Pretraining:
     """Puts together what a config describes.
 
@@ -49,17 +53,19 @@ def make_pretraining(
       compute: the precision that `model.compute` comes to on the mesh's devices, or another one.
       mesh: devices that share the rows; they need not be this machine's.
       special_ids: of the tokenizer.
+      scaled_for: rows that the learning rate is scaled for; 0: those of a batch.
     """
+    batch_rows = scaled_for or config.data.batch_rows
     model = PretrainingModel(config.model, compute)
     init_params = functools.partial(_init, model)
     shapes = jax.eval_shape(init_params, jax.random.key(0))
     layout = sharding.layout(shapes, mesh, config.run.zero1)
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, config.data.batch_rows, shapes)
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, batch_rows, shapes)
     step = make_step(
         prepare=objective.make_prepare(config, special_ids),
         loss=objective.make_loss(model.apply, config),
         optimizer=optimizer,
-        learning_rate=optim.schedule(config.optim, config.run.steps, config.data.batch_rows),
+        learning_rate=optim.schedule(config.optim, config.run.steps, batch_rows),
         layout=layout,
         micro_batches=config.optim.micro_batches,
         seed=config.run.seed,
@@ -68,19 +74,38 @@ def make_pretraining(
     return Pretraining(model, init_params, layout, optimizer, step)
 
 
-def make_stages(
-    config: Pretrain, compute: Compute, mesh: jax.sharding.Mesh, special_ids: Mapping[str, int]
-) -> Callable[[int], Pretraining]:
-    """Gives what a step is made of for the number of a step; the same object for all steps of a stage (`run.depths`).
+class Stage(NamedTuple):
+    """Steps that one program makes."""
 
-    Parameters and state are those of any stage: a shared layer has the same ones however often it is applied.
+    config: Pretrain
+    """With the layers, the length of rows and the rows of these steps."""
+    parts: Pretraining
+
+
+def make_stages(
+    config: Pretrain,
+    data_at: Callable[[int], Data],
+    compute: Compute,
+    mesh: jax.sharding.Mesh,
+    special_ids: Mapping[str, int],
+) -> Callable[[int], Stage]:
+    """Gives what a step is made of for the number of a step; the same object for all steps of a stage.
+
+    Stages differ in how often the shared layer is applied (`run.depths`) and in their rows (`data.buckets`). Parameters
+    and state are those of any stage.
+
+    Args:
+      config: of the run.
+      data_at: the rows of a step, from 1 on.
+      compute, mesh, special_ids: as for `make_pretraining`.
     """
 
     @functools.cache
-    def of_model(model: Model) -> Pretraining:
-        return make_pretraining(dataclasses.replace(config, model=model), compute, mesh, special_ids)
+    def made(model: Model, data: Data) -> Stage:
+        of_stage = dataclasses.replace(config, model=model, data=data)
+        return Stage(of_stage, make_pretraining(of_stage, compute, mesh, special_ids, config.data.batch_rows))
 
-    return lambda step: of_model(settings.at_step(config, step).model)
+    return lambda step: made(settings.at_step(config, step).model, data_at(step))
 
 
 # --- Compiling ----------------------------------------------------------------------------------------------------
@@ -97,12 +122,12 @@ class Program(NamedTuple):
     """What one device contributes to sums, and receives by gathering, in a step."""
 
 
-def compile_beside(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> concurrent.futures.Future[Program]:
-    """Starts to compile the step in a thread, since XLA needs no Python for most of it."""
+def compile_beside(stage: Stage, mesh: jax.sharding.Mesh) -> concurrent.futures.Future[Program]:
+    """Starts to compile a step in a thread, since XLA needs no Python for most of it."""
 
     def compiled() -> Program:
         before = time.perf_counter()
-        program = lowered(config, parts, mesh).compile()
+        program = lowered(stage.config, stage.parts, mesh).compile()
         seconds = time.perf_counter() - before
         sent = hlo_cost.cost(program.as_text()).collectives if mesh.size > 1 else ()
         return Program(program, seconds, sum(each.bytes for each in sent))

@@ -12,16 +12,16 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bertlite_jax.config import Diverged, Pretrain
-from bertlite_jax.data import source
+from bertlite_jax.config import Diverged, Run
+from bertlite_jax.data import buckets, source
 from bertlite_jax.train import checkpoint
 
 
 class Guard:
     """Stops a run whose loss is no number, or jumps."""
 
-    def __init__(self, config: Pretrain, corpus: source.Source, checkpoints: pathlib.Path, mean: float | None):
-        self._config, self._corpus, self._checkpoints = config, corpus, checkpoints
+    def __init__(self, run: Run, rows: buckets.Buckets, checkpoints: pathlib.Path, mean: float | None):
+        self._run, self._rows, self._checkpoints = run, rows, checkpoints
         self.mean = mean
 
     def check(self, number: int, values: dict[str, float]) -> None:
@@ -31,17 +31,18 @@ class Guard:
           number: updates made, so the batch is that of step number - 1.
           values: the step's metrics.
         """
-        loss, factor = values["loss"], self._config.run.spike_factor
+        loss, factor = values["loss"], self._run.spike_factor
         jumped = bool(factor) and self.mean is not None and loss > factor * self.mean
         if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
             self.mean = loss if self.mean is None else 0.98 * self.mean + 0.02 * loss
             return
-        rows = (number - 1) * self._config.data.batch_rows + np.arange(self._config.data.batch_rows)
+        corpus, rows = buckets.rows_of(self._rows, number - 1)
         good = checkpoint.verified_steps(self._checkpoints)
         raise Diverged(
             f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
             + (f", {factor:g} times the running mean {self.mean:.3f} exceeded" if jumped else "")
-            + f"; rows {rows[0]} to {rows[-1]} of the run, windows {_windows_in(self._corpus, rows)}; "
+            + f"; rows {rows[0]} to {rows[-1]} of those of {corpus.data.length} tokens, "
+            f"windows {_windows_in(corpus, rows)}; "
             + (f"last good checkpoint: step {good[-1]}" if good else "no good checkpoint yet")
             + "; lower optim.learning_rate"
             + (", or go on with a larger run.spike_factor" if jumped else "")

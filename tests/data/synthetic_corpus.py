@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import warnings
 
 import numpy as np
+
+from bertlite_jax.data import pairs
 
 SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 PERIOD = 5
@@ -117,3 +120,24 @@ def write(
     }
     (folder / "corpus.json").write_text(json.dumps(meta), encoding="utf-8")
     return folder
+
+
+def build(folder: pathlib.Path, documents: int, seed: int, length: int = 64, **options) -> list[dict]:
+    """Writes a corpus with a small validation split; returns the training windows."""
+    splits = {
+        "train": windows_of_documents(length, documents, seed),
+        "validation": windows_of_documents(length, 6, seed + 1000),
+    }
+    spans = {
+        name: [
+            stop - start
+            for window in windows
+            for start, stop in [pairs.pair_span(len(window["tokens"]), window["word_starts"], window["ends"])]
+        ]
+        for name, windows in splits.items()
+    }
+    with warnings.catch_warnings():
+        # TFDS and protobuf announce their own future changes when they are imported.
+        warnings.simplefilter("ignore")
+        write(folder, length, splits, spans, **options)
+    return splits["train"]

@@ -13,43 +13,22 @@ import pytest
 import synthetic_corpus
 
 from bertlite_jax.config import Data, UserError
-from bertlite_jax.data import batches, pairs, source
+from bertlite_jax.data import batches, source
 
 LENGTH, ROWS = 64, 16
 PAD, CLS, SEP = 0, 2, 3
 
 
-def build(folder: pathlib.Path, documents: int, seed: int, length: int = LENGTH, **options) -> list[dict]:
-    """Writes a corpus with a small validation split; returns the training windows."""
-    splits = {
-        "train": synthetic_corpus.windows_of_documents(length, documents, seed),
-        "validation": synthetic_corpus.windows_of_documents(length, 6, seed + 1000),
-    }
-    spans = {
-        name: [
-            stop - start
-            for window in windows
-            for start, stop in [pairs.pair_span(len(window["tokens"]), window["word_starts"], window["ends"])]
-        ]
-        for name, windows in splits.items()
-    }
-    with warnings.catch_warnings():
-        # TFDS and protobuf announce their own future changes when they are imported.
-        warnings.simplefilter("ignore")
-        synthetic_corpus.write(folder, length, splits, spans, **options)
-    return splits["train"]
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> tuple[str, list[dict]]:
     folder = tmp_path_factory.mktemp("corpora") / "first"
-    return str(folder), build(folder, 150, 0, shard_size=700)
+    return str(folder), synthetic_corpus.build(folder, 150, 0, shard_size=700)
 
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory) -> tuple[str, list[dict]]:
     folder = tmp_path_factory.mktemp("corpora") / "second"
-    return str(folder), build(folder, 60, 7)
+    return str(folder), synthetic_corpus.build(folder, 60, 7)
 
 
 def opened(corpus, seed: int = 0, split="train", **fields) -> source.Source:
@@ -157,7 +136,7 @@ def test_the_rows_of_the_sequence_do_not_depend_on_the_batch_size(corpus):
 def test_the_feed_starts_anywhere_and_keeps_order_with_any_number_of_threads(corpus, threads):
     opened_source = opened(corpus)
     steps = source.rows_per_epoch(opened_source) // ROWS  # so that the feed goes on into the second epoch
-    fed = list(batches.feed(opened_source, steps - 3, steps + 4, ROWS, threads))
+    fed = list(batches.feed(lambda step: batches.batch_at(opened_source, step, ROWS), steps - 3, steps + 4, threads))
     assert len(fed) == 7
     assert all(same(a, batches.batch_at(opened(corpus), steps - 3 + i, ROWS)) for i, a in enumerate(fed))
 
@@ -367,8 +346,9 @@ def test_corpora_of_two_tokenizers_are_refused(corpus, second, tmp_path):
 def test_an_error_reaches_the_consumer_of_the_feed(corpus, tmp_path):
     folder = altered(corpus, tmp_path, lambda f: [edit_lengths(window, -1)(f) for window in range(5)])
     opened_source = opened((folder,), pair_task="none")
+    steps = source.rows_per_epoch(opened_source) // ROWS + 1
     with pytest.raises(UserError, match="is damaged"):
-        list(batches.feed(opened_source, 0, source.rows_per_epoch(opened_source) // ROWS + 1, ROWS, 2))
+        list(batches.feed(lambda step: batches.batch_at(opened_source, step, ROWS), 0, steps, 2))
 
 
 def test_tfds_reads_the_same_windows(corpus):
