@@ -61,6 +61,10 @@ STEPS += [("bert", "classify"), ("bort", "classify")]
 B, L, CHOICES = 4, 12, 2
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def case(family: str, head_name: str) -> tuple[Model, Head | None]:
     """The model and head as the family's class has them: DistilBERT pools with a ReLU, tags and spans do not pool."""
     model, head = MODELS[family], HEADS[head_name]
@@ -315,7 +319,9 @@ def test_we_compute_what_transformers_saved(family, head_name, tmp_path):
     assert all(after[name].tobytes() == value.tobytes() for name, value in before.items())
 
 
-@pytest.mark.parametrize("family,head_name", STEPS)
+@pytest.mark.parametrize(
+    "family,head_name", [step if step[0] in ("albert", "distilbert") else slow(*step) for step in STEPS]
+)
 def test_one_step_has_the_gradients_that_transformers_has(family, head_name, tmp_path):
     """Of the class's own loss, for every parameter, by the name table; dropout off."""
     model, head = case(family, head_name)

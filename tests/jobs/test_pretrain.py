@@ -121,6 +121,7 @@ def test_fill_mask_guesses_pieces_with_probabilities(trained: pathlib.Path):
         fill_mask(str(trained), "nothing is missing")
 
 
+@pytest.mark.slow
 def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trained: pathlib.Path):
     config = dataclasses.replace(
         small(prepared, devices=4, checkpoint_every=100, eval_every=0),

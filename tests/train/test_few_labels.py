@@ -325,6 +325,7 @@ def test_all_parts_at_once_do_not_depend_on_devices_or_micro_batches(params):
             np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_what_draws_partners_runs_on_devices_too(params):
     for found in stepped(params, SINGLE, Learn(mix="hidden", mix_layer=1), 4, 2):
         assert np.isfinite(found["loss"]) and found["grad_norm"] > 0

@@ -36,6 +36,10 @@ CONFIG = Pretrain(
 )
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def batch_at(step: int) -> dict[str, np.ndarray]:
     """Rows with one to three windows of random lengths, so that mask counts and pairs differ from row to row."""
     rng = np.random.default_rng(step)
@@ -105,7 +109,7 @@ def on_one_device() -> list[float]:
     return losses(CONFIG, 1)
 
 
-@pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 4)])
+@pytest.mark.parametrize(("devices", "micro_batches"), [slow(2, 1), (8, 1), slow(1, 4), (2, 4)])
 def test_devices_and_micro_batches_do_not_matter(on_one_device, devices: int, micro_batches: int):
     """Twenty steps with dropout and unequal mask counts: the same losses."""
     np.testing.assert_allclose(losses(with_micro_batches(micro_batches), devices), on_one_device, atol=1e-5)
@@ -149,7 +153,7 @@ def all_reduces(hlo: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("micro_batches", [1, 4])
-@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("unroll", [False, slow(True)])
 def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
     step, held, mesh = make(with_micro_batches(micro_batches, unroll=unroll), 8)
@@ -208,7 +212,7 @@ def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: s
     np.testing.assert_allclose(losses(in_mode(mode), 8), on_one_device, atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "share"), [("fsdp", "none"), ("tensor", "none"), ("all three", "ffn")])
+@pytest.mark.parametrize(("mode", "share"), [slow("fsdp", "none"), slow("tensor", "none"), ("all three", "ffn")])
 def test_modes_agree_with_layers_of_their_own_and_micro_batches(mode: str, share: str):
     whole = losses(with_micro_batches(2, vocab_multiple=8, share=share), 1)
     np.testing.assert_allclose(losses(in_mode(mode, 2, share=share), 8), whole, atol=1e-5)
@@ -253,7 +257,7 @@ def test_of_tensor_only_sums_cross_devices():
     assert sum(collective.bytes for collective in found if collective.group == 2) >= of_layers
 
 
-@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("micro_batches", [slow(1), 4])
 @pytest.mark.parametrize("mode", ["zero1", "fsdp"])
 def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batches: int):
     """Every large gradient is added and split in one go, and comes back once as parameters; nothing is in a loop."""
