@@ -47,7 +47,7 @@ def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Fin
     ("learn", "groups"),
     [
         pytest.param(Learn(loss="gce"), {}, marks=pytest.mark.slow),
-        (Learn(loss="peer"), {}),
+        pytest.param(Learn(loss="peer"), {}, marks=pytest.mark.slow),
         (Learn(fgm=1.0), {}),
         pytest.param(Learn(mix="pooled"), {}, marks=pytest.mark.slow),
         (Learn(mix="hidden", mix_layer=1), {"data": {"pack": False}}),

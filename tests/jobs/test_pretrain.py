@@ -365,6 +365,7 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(prepared
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_padded_vocabulary_trains_to_the_same_loss(prepared, tmp_path, trained):
     """The padding changes shapes, and neither which pieces are random nor what is predicted."""
     model = dataclasses.replace(MODEL, vocab_multiple=64)

@@ -304,6 +304,7 @@ def stepped(params, batch: dict, learn: Learn, devices: int, micro_batches: int 
     return found
 
 
+@pytest.mark.slow
 def test_all_parts_at_once_do_not_depend_on_devices_or_micro_batches(params):
     """All that draws no partners: FGM, teacher, UDA with annealing, ensembles, domains with private encoders."""
     full, private = with_domains(params, private_layers=1)

@@ -152,7 +152,7 @@ def all_reduces(hlo: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("micro_batches", [slow(1), 4])
 @pytest.mark.parametrize("unroll", [False, slow(True)])
 def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
@@ -212,7 +212,8 @@ def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: s
     np.testing.assert_allclose(losses(in_mode(mode), 8), on_one_device, atol=1e-5)
 
 
-@pytest.mark.parametrize(("mode", "share"), [slow("fsdp", "none"), slow("tensor", "none"), ("all three", "ffn")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "share"), [("fsdp", "none"), ("tensor", "none"), ("all three", "ffn")])
 def test_modes_agree_with_layers_of_their_own_and_micro_batches(mode: str, share: str):
     whole = losses(with_micro_batches(2, vocab_multiple=8, share=share), 1)
     np.testing.assert_allclose(losses(in_mode(mode, 2, share=share), 8), whole, atol=1e-5)

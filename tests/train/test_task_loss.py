@@ -153,7 +153,7 @@ def updated(head: Head, devices: int, pack: bool, micro_batches: int = 1, steps:
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("single_label", "choose") else pytest.param(name, marks=pytest.mark.slow) for name in HEADS],
+    [name if name == "single_label" else pytest.param(name, marks=pytest.mark.slow) for name in HEADS],
 )
 def test_packed_and_unpacked_rows_and_any_devices_learn_the_same(name: str):
     """Packed on one device; one example a row on one; packed on eight."""
