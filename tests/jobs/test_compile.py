@@ -1,13 +1,15 @@
 """A training step for TPU slices, compiled without one. What needs the compiler skips where it is not installed."""
 
 import dataclasses
+import json
 import pathlib
+import subprocess
 
 import pytest
 
 from bertlite_jax import cli
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
-from bertlite_jax.jobs import compile, compile_step, compile_table, topology
+from bertlite_jax.jobs import batch_search, compile, compile_step, compile_table, topology
 from bertlite_jax.report import flops
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -173,6 +175,21 @@ def test_figures_are_those_of_one_device():
     assert shown["all-reduce over 16 devices"] == "2 x, 4.00 MB"
     assert shown["their least time within a slice (ms)"] == pytest.approx(2 * 4e6 * 15 / 16 / 200e9 * 1e3)
     assert shown["tokens a second at most"] == 512 * 128 * 1000
+
+
+def test_a_program_that_takes_more_than_there_is_does_not_fit(monkeypatch):
+    """Whatever the compiler says: those for v4 and TPU7x let some programs pass."""
+
+    def accepts(command, **_):
+        made = RESULT | {"temporary_bytes": 15 * 2**30}
+        pathlib.Path(command[-1]).write_text(json.dumps(made), encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(compile.subprocess, "run", accepts)
+    result = compile.attempt(CONFIG, topology.parse("v5e-16"), "libtpu.so", 16)
+    assert not result["fits"]
+    assert result["used_bytes"] == batch_search.used_bytes(RESULT | {"temporary_bytes": 15 * 2**30})
+    assert result["available_bytes"] == int(15.75 * 2**30) < result["used_bytes"]
 
 
 # --- With a pretended compiler ---------------------------------------------------------------------------------------
