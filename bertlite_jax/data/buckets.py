@@ -15,7 +15,6 @@ import threading
 
 import numpy as np
 
-from bertlite_jax.config import Data
 from bertlite_jax.data import batches, packing
 from bertlite_jax.data.source import Source, rows_per_epoch
 
@@ -41,7 +40,7 @@ def open_buckets(source: Source) -> Buckets:
     is the only one, and step s has its rows s * batch_rows and following.
     """
     found, above = [], 0
-    for length in data_lengths(source.data):
+    for length in (*source.data.buckets, source.data.length):
         rows = source.data.batch_rows * (source.data.length // length)
         part = source if not source.data.buckets else _between(source, above, length, rows)
         if rows_per_epoch(part) >= rows or length == source.data.length and (rows_per_epoch(part) or not found):
@@ -49,11 +48,6 @@ def open_buckets(source: Source) -> Buckets:
             above = length
     steps = (max(1, round(rows_per_epoch(part) / part.data.batch_rows)) for part in found)
     return Buckets(tuple(found), tuple(steps))
-
-
-def data_lengths(data: Data) -> tuple[int, ...]:
-    """The lengths of rows, the shortest first."""
-    return (*data.buckets, data.length)
 
 
 def find(buckets: Buckets, step: int) -> tuple[Source, int]:

@@ -126,8 +126,8 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
                 display.show(number, line)
 
         pending: dict[str, jax.Array] | None = None
-        here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-        read = functools.partial(buckets.batch_at, rows, **here)
+        here = (jax.process_index(), jax.process_count())
+        read = lambda step: buckets.batch_at(rows, step, *here)  # noqa: E731
         feed = batches.feed(read, start, config.run.steps, config.data.read_threads)
         compiled = {stage_at(start + 1).config}
         for number in range(start + 1, config.run.steps + 1):

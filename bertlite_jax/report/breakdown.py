@@ -25,7 +25,6 @@ SCOPES = {
 PARTS = (PRODUCTS, AROUND, *dict.fromkeys(list(SCOPES.values())[1:]), REST, HOST)
 """In the order of the table. `the rest`: embeddings, masks, losses, dropout, copies between loops. `host`: no operation
 runs."""
-_CONTROL = ("while", "call", "conditional")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +50,7 @@ def breakdown(text: str, seconds: Mapping[str, float], step_seconds: float) -> l
     module = hlo.parse(text)
     sums: dict[str, list[float]] = {part: [0.0, 0, 0] for part in PARTS}
     for computation, line, times in hlo_cost.executed(module, set()):
-        if line.operation in _CONTROL:
+        if line.operation in hlo_cost.CONTROL:
             continue
         entry = sums[part_of(module, computation, line)]
         entry[0] += seconds.get(line.name, 0.0)
@@ -64,7 +63,7 @@ def breakdown(text: str, seconds: Mapping[str, float], step_seconds: float) -> l
 def operations(text: str) -> set[str]:
     """Names of what runs and is no loop or call."""
     module = hlo.parse(text)
-    return {line.name for _, line, _ in hlo_cost.executed(module, set()) if line.operation not in _CONTROL}
+    return {line.name for _, line, _ in hlo_cost.executed(module, set()) if line.operation not in hlo_cost.CONTROL}
 
 
 def part_of(module: Module, computation: Computation, line: Instruction) -> str:

@@ -33,6 +33,8 @@ _FREE = frozenset(
 )
 _CALLS = ("call", "call-start", "async-start")
 """`call-start`: a TPU's SparseCore does it meanwhile, as offloaded collectives, gathers and copies."""
+CONTROL = ("while", "conditional", *_CALLS)
+"""What runs other computations, takes as long as they do, and moves nothing itself."""
 _SLICES = ("dynamic-slice", "slice", "gather")
 _NO_TRAFFIC = ("ConcatBitcast", "AllocateBuffer", "PrepareAsyncCallStart", "PrepareAsyncCallDone")
 """Calls that give memory a name: to pieces that lie side by side, to room that is written later."""
@@ -247,7 +249,7 @@ def _group_size(line: Instruction) -> int:
 def bytes_of(module: Module, computation: Computation, line: Instruction) -> int:
     """Bytes that one run of an instruction reads and writes in main memory; what runs inside a loop is not in it."""
     kind = line.operation
-    if kind in _FREE or kind.endswith("-done") or kind in ("while", "conditional", *_CALLS):
+    if kind in _FREE or kind.endswith("-done") or kind in CONTROL:
         return 0
     sources = [computation.instructions[name] for name in line.operands]
     if kind == "custom-call" and any(f'custom_call_target="{name}"' in line.attributes for name in _NO_TRAFFIC):
