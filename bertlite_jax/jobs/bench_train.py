@@ -33,7 +33,7 @@ from bertlite_jax.jobs import workdir
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.model import cpu, memory, precision
-from bertlite_jax.report import breakdown, trace, training
+from bertlite_jax.report import breakdown, hlo, trace, training
 from bertlite_jax.train import sharding, state
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
@@ -230,10 +230,10 @@ def _training(
         return time.perf_counter() - wall, time.process_time() - cpu, loss
 
     def take_apart() -> list[breakdown.Part]:
-        text = program.as_text()
-        names = breakdown.operations(text)
+        module = hlo.parse(program.as_text())
+        names = breakdown.operations(module)
         seconds, spent = min((_profiled(turn, names) for _ in range(BATCHES)), key=lambda step: step[0])
-        return breakdown.breakdown(text, spent, seconds)
+        return breakdown.breakdown(module, spent, seconds)
 
     turn(1)
     return turn, take_apart

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from bertlite_jax.report import hlo, hlo_cost
+from bertlite_jax.report import hlo_cost
 from bertlite_jax.report.hlo import Computation, Instruction, Module
 
 PRODUCTS, AROUND, HOST, REST = "products of layers and heads", "biases, rounding, transpositions", "host", "the rest"
@@ -39,15 +39,14 @@ class Part:
     """That its operations read and write, from caches or from memory."""
 
 
-def breakdown(text: str, seconds: Mapping[str, float], step_seconds: float) -> list[Part]:
+def breakdown(module: Module, seconds: Mapping[str, float], step_seconds: float) -> list[Part]:
     """Adds up operations by part.
 
     Args:
-      text: the optimised program, as `jax.stages.Compiled.as_text` gives it.
-      seconds: by operation, in one step; `trace.operation_seconds` of `operations(text)`.
+      module: the optimised program; `hlo.parse` of what `jax.stages.Compiled.as_text` gives.
+      seconds: by operation, in one step; `trace.operation_seconds` of `operations(module)`.
       step_seconds: the whole step; what is in no operation is the host's.
     """
-    module = hlo.parse(text)
     sums: dict[str, list[float]] = {part: [0.0, 0, 0] for part in PARTS}
     for computation, line, times in hlo_cost.executed(module, set()):
         if line.operation in hlo_cost.CONTROL:
@@ -60,9 +59,8 @@ def breakdown(text: str, seconds: Mapping[str, float], step_seconds: float) -> l
     return [Part(name, spent, int(flops), int(moved)) for name, (spent, flops, moved) in sums.items()]
 
 
-def operations(text: str) -> set[str]:
+def operations(module: Module) -> set[str]:
     """Names of what runs and is no loop or call."""
-    module = hlo.parse(text)
     return {line.name for _, line, _ in hlo_cost.executed(module, set()) if line.operation not in hlo_cost.CONTROL}
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bertlite_jax.report import breakdown
+from bertlite_jax.report import breakdown, hlo
 
-PROGRAM = """
+MODULE = hlo.parse("""
 %inside (a: f32[4,8], b: f32[8,2]) -> f32[4,2] {
   %a = f32[4,8]{1,0} parameter(0)
   %b = f32[8,2]{1,0} parameter(1)
@@ -39,13 +39,13 @@ ENTRY %main (p: f32[4,8], q: f32[8,2]) -> f32[4,2] {
   %moments = f32[4,2]{1,0} multiply(%out, %out), metadata={op_name="optimizer/mul"}
   ROOT %copy.1 = f32[4,2]{1,0} copy(%moments)
 }
-"""
+""")
 SECONDS = {"layer": 5.0, "scores": 2.0, "bias": 1.0, "normal": 0.75, "moments": 0.25, "copy.1": 0.5}
 
 
 def test_operations_count_where_they_were_made():
     """Products outside attention are one part; the innermost name counts; what nobody named is the rest."""
-    parts = {part.name: part for part in breakdown.breakdown(PROGRAM, SECONDS, step_seconds=10.0)}
+    parts = {part.name: part for part in breakdown.breakdown(MODULE, SECONDS, step_seconds=10.0)}
     assert list(parts) == list(breakdown.PARTS)
     assert {name: part.seconds for name, part in parts.items()} == {
         "products of layers and heads": 5.0,
@@ -60,11 +60,11 @@ def test_operations_count_where_they_were_made():
 
 def test_flops_and_bytes_count_as_often_as_a_loop_runs():
     """A product of [4, 8] and [8, 2] takes 2 x 4 x 8 x 2 FLOPs; a negation of [4, 2] moves 64 bytes, three times."""
-    parts = {part.name: part for part in breakdown.breakdown(PROGRAM, SECONDS, step_seconds=10.0)}
+    parts = {part.name: part for part in breakdown.breakdown(MODULE, SECONDS, step_seconds=10.0)}
     assert parts["products of layers and heads"].flops == parts["attention"].flops == 128
     assert parts["norms and activations"].bytes == 3 * 64
 
 
 def test_only_what_takes_time_itself_is_an_operation():
-    assert "loop" not in breakdown.operations(PROGRAM)
-    assert set(SECONDS) <= breakdown.operations(PROGRAM)
+    assert "loop" not in breakdown.operations(MODULE)
+    assert set(SECONDS) <= breakdown.operations(MODULE)

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from bertlite_jax.report import breakdown, trace
+from bertlite_jax.report import breakdown, hlo, trace
 
 
 def test_overlapping_spans_count_once():
@@ -61,7 +61,7 @@ def test_operations_of_a_program_take_most_of_its_time(tmp_path):
         began = time.perf_counter()
         jax.block_until_ready(program(jnp.ones(1 << 18)))
         whole = time.perf_counter() - began
-    found = trace.operation_seconds(tmp_path, breakdown.operations(program.as_text()))
+    found = trace.operation_seconds(tmp_path, breakdown.operations(hlo.parse(program.as_text())))
     assert 0.3 * whole < sum(found.values()) <= whole
     assert not any(name.startswith("while") for name in found)
 
