@@ -9,7 +9,7 @@ quickstart: $(VENV)/installed
 	$(BIN)/bertlite quickstart
 
 test: $(VENV)/installed-dev lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 -m "not slow"
 
 test-all: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -48,7 +48,7 @@ def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Fin
     [
         pytest.param(Learn(loss="gce"), {}, marks=pytest.mark.slow),
         pytest.param(Learn(loss="peer"), {}, marks=pytest.mark.slow),
-        (Learn(fgm=1.0), {}),
+        pytest.param(Learn(fgm=1.0), {}, marks=pytest.mark.slow),
         pytest.param(Learn(mix="pooled"), {}, marks=pytest.mark.slow),
         (Learn(mix="hidden", mix_layer=1), {"data": {"pack": False}}),
     ],
@@ -93,6 +93,7 @@ def test_a_teacher_of_other_labels_is_refused(encoder, prepared, toy, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, texts, tmp_path):
     """32 examples are 2 steps an epoch, 40 texts 3; stopped after 5 of 8 steps, by a copy that was to make no more."""
     learn = Learn(temporal=5.0, temporal_ramp=0.0, unlabelled=texts, unlabelled_batch=16)

@@ -269,6 +269,7 @@ def test_sigterm_saves_and_ends_cleanly(prepared, tmp_path, uninterrupted):
     same_run(run, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(prepared, tmp_path, uninterrupted):
     """One flipped bit; the other kinds of damage are in test_checkpoint.py."""
     run = tmp_path / "run"
@@ -411,6 +412,7 @@ def made_a_step(config: Pretrain, model: Model) -> float:
     return flops.train_flops_per_step(dataclasses.replace(config, model=model))
 
 
+@pytest.mark.slow
 def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
     """DistilBERT's kind: no token types, no pooler, no pair head."""
     config = small(prepared, steps=2, eval_every=0)
@@ -425,6 +427,7 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
     assert "valid_pair_accuracy" not in summary and np.isfinite(summary["valid_mlm_loss"])
 
 
+@pytest.mark.slow
 def test_profile_steps_writes_a_trace(prepared, tmp_path):
     job.pretrain(small(prepared, steps=4, eval_every=0, profile_steps="2:4"), str(tmp_path / "run"))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
