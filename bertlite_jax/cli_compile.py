@@ -16,7 +16,10 @@ from bertlite_jax.cli_tables import print_figures
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Compiles a pretraining step for a TPU slice, on a machine without TPU, and says what it needs."""
+    """Compiles a pretraining step for a TPU slice, on a machine without TPU, and says what it needs.
+
+    For many models and slices, as a table: bertlite compile --table FILE (its options: with --help behind it).
+    """
 
     config: Annotated[settings.Pretrain, arg(name="")]
     topology: str
@@ -33,7 +36,7 @@ class Options:
 
 def compile_step(args: Sequence[str]) -> None:
     """Reads a config and a slice, or writes the table of all."""
-    if args and args[0] == "--table":
+    if args and args[0].partition("=")[0] == "--table":
         from bertlite_jax.jobs.compile_table import compile_table
 
         tyro.cli(compile_table, args=args, prog="bertlite compile")

@@ -101,6 +101,18 @@ def check_pairs(config: Pretrain) -> None:
         )
 
 
+def check_counts(config: Pretrain) -> None:
+    """Raises UserError where a number cannot be one; what divides by numbers of the config comes after it."""
+    data, optim, run = config.data, config.optim, config.run
+    for group in ("data", "mask", "optim", "run"):
+        check_numbers(getattr(config, group), group)
+    check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
+    check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
+    check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))
+    check_not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
+    check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
+
+
 def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     """Raises UserError, one line, for the first combination that cannot work.
 
@@ -109,14 +121,8 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
       devices: devices that share the batch, over all processes.
     """
     check_model(config.model)
+    check_counts(config)
     data, mask, optim, run = config.data, config.mask, config.optim, config.run
-    for group in ("data", "mask", "optim", "run"):
-        check_numbers(getattr(config, group), group)
-    check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
-    check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
-    check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))
-    check_not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
-    check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     check_share(optim, "optim", ("beta1", "beta2"))
     if not 0 <= run.seed < 2**32:
         raise UserError(f"config: run.seed = {run.seed} must be at least 0 and less than 2**32")

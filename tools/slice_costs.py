@@ -4,19 +4,23 @@ python tools/slice_costs.py                                    the table of docs
 python tools/slice_costs.py --price v5e=1.2 --price v4=3.2     with prices for a chip and an hour, in any currency
 python tools/slice_costs.py --tokens 1e12                      for so many slots instead of the recipes' own
 
-The times are bounds from below, and so is everything here.
+The times are bounds from below: by FLOPs, or where memory bounds the step by the bytes of the table's batch.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import pathlib
 import re
 import sys
 
 from bertlite_jax import config_files
 from bertlite_jax.config import UserError
+from bertlite_jax.report import flops
 
+TABLE_LENGTH = 512
+"""Tokens in a row of the compile table."""
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -33,10 +37,15 @@ def rows_of(text: str) -> list[dict[str, str]]:
     raise UserError("slice_costs: no table of `bertlite compile --table` in this page")
 
 
-def slots_of(model: str) -> float:
-    """Slots that the model's own recipe computes in all its steps."""
+def recipe_of(model: str) -> tuple[float, float]:
+    """Slots that the model's own recipe computes in all its steps, and its FLOPs a slot over those of the table's rows.
+
+    Attention takes more in longer rows, so recipes of shorter rows than the table's have fewer.
+    """
     config = config_files.load_file(str(ROOT / "configs" / f"{model}.py"))
-    return config.run.steps * config.data.batch_rows * config.data.length
+    of_table = dataclasses.replace(config, data=dataclasses.replace(config.data, length=TABLE_LENGTH))
+    own, others = (flops.train_flops_per_step(c) / (c.data.batch_rows * c.data.length) for c in (config, of_table))
+    return config.run.steps * config.data.batch_rows * config.data.length, own / others
 
 
 def costs(rows: list[dict[str, str]], prices: dict[str, float], tokens: float = 0) -> str:
@@ -51,14 +60,20 @@ def costs(rows: list[dict[str, str]], prices: dict[str, float], tokens: float = 
     names += ["cost at least"] if prices else []
     lines = [f"| {' | '.join(names)} |", f"|---|---|{'--:|' * (len(names) - 2)}"]
     for row in rows:
-        chips, slots = int(row["chips"]), tokens or slots_of(row["model"])
-        hours = slots / float(row["tokens a second at most"].replace(",", "")) / 3600
+        chips, (of_recipe, share) = int(row["chips"]), recipe_of(row["model"])
+        slots = tokens or of_recipe
+        hours = slots * share / float(row["tokens a second at most"].replace(",", "")) / 3600
         cells = [row["model"], row["slice"], f"{chips}", f"{slots:.3g}", f"{hours:,.1f}", f"{hours * chips:,.0f}"]
         if prices:
-            price = prices.get(re.sub(r"^\d+ x ", "", row["slice"]).partition("-")[0])
+            price = prices.get(_generation(row["slice"]))
             cells.append(f"{hours * chips * price:,.0f}" if price is not None else "")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _generation(name: str) -> str:
+    """`v5e` of `2 x v5e-256 = 2 x ...`."""
+    return re.sub(r"^\d+ x ", "", name).partition("-")[0]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,13 +84,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=float, default=0)
     options = parser.parse_args(arguments)
     try:
+        if options.tokens < 0:
+            raise UserError(f"slice_costs: --tokens {options.tokens:g} must not be negative; 0: the recipe's own")
+        rows = rows_of(options.table.read_text(encoding="utf-8"))
+        known = sorted({_generation(row["slice"]) for row in rows})
         prices = {}
         for given in options.price:
             generation, _, price = given.partition("=")
             if not re.fullmatch(r"\d+(\.\d+)?", price):
                 raise UserError(f"slice_costs: --price {given} should look like v5e=1.2")
+            if generation not in known:
+                raise UserError(f"slice_costs: --price {given}: the table has {', '.join(known)}")
             prices[generation] = float(price)
-        print(costs(rows_of(options.table.read_text(encoding="utf-8")), prices, options.tokens))
+        print(costs(rows, prices, options.tokens))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -24,6 +24,7 @@ from bertlite_jax import presets
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError, fields_close_to
 from bertlite_jax.convert import parameters
 from bertlite_jax.jobs import bench_infer, contenders, inference_peer, inference_rows, workdir
+from bertlite_jax.model import cpu
 from bertlite_jax.report import flops
 
 BASE = "bert_base"
@@ -80,7 +81,7 @@ def bench_family(
     if not console.is_terminal:
         console.width = 100
     rows = {name: by_formula(name, model, length, batch_rows) for name, model in shapes.items()}
-    used = threads or bench_infer.cores()
+    used = threads or cpu.cores()
     if measure:
         ask = functools.partial(_answer_seconds, length=length, threads=used)
         _measure(shapes, rows, "answer_seconds", ask, seconds, console)

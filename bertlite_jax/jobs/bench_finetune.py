@@ -158,13 +158,8 @@ def start_peer(setup: Setup, precision: Precision) -> Iterator[inference_peer.Pr
             precision=precision,
         )
         load = functools.partial(finetune_peer.load, lesson)
-        with inference_peer.start(f"PyTorch {precision}", load, threads()) as process:
+        with inference_peer.start(f"PyTorch {precision}", load, cpu.cores()) as process:
             yield process
-
-
-def threads() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- How fast ----------------------------------------------------------------------------------------------------
@@ -302,7 +297,7 @@ def _machine(load: float) -> dict[str, Any]:
     return {
         "cpu": about["cpu"],
         "flags": cpu.fast_flags(),
-        "threads": threads(),
+        "threads": cpu.cores(),
         "packages": about["packages"] | versions,
         "environment": {name: os.environ[name] for name in limits if name in os.environ},
         "load": load,

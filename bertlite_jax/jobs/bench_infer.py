@@ -26,6 +26,7 @@ from bertlite_jax.convert.weights import Weights
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows, workdir
 from bertlite_jax.jobs.contenders import Contender
 from bertlite_jax.jobs.inference_peer import Batch, Load, Process
+from bertlite_jax.model import cpu
 from bertlite_jax.report import inference as tables
 
 ROWS = 16
@@ -116,7 +117,7 @@ def bench_infer(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 100
-    load, available = os.getloadavg()[0], cores()
+    load, available = os.getloadavg()[0], cpu.cores()
     counts = tuple(dict.fromkeys(count or available for count in threads))
     weights, name, is_random = _weights(source, preset, console)
     length = length or (min(128, weights.model.max_positions),)
@@ -175,11 +176,6 @@ def _weights(source: str, preset: str, console: Console) -> tuple[Weights, str, 
 
 
 # --- Checks ----------------------------------------------------------------------------------------------------------
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(
@@ -349,8 +345,6 @@ def _shape(entries: list[Entry], shape: Shape) -> dict[str, Any]:
 
 def machine(packages: list[str]) -> dict[str, Any]:
     """The CPU, its instruction sets that matter to these products, cores, load, versions."""
-    from bertlite_jax.model import cpu
-
     about = workdir.environment()
     names = ["jax", *dict.fromkeys(packages)]
     return {

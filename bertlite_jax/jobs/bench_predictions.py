@@ -25,10 +25,10 @@ from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data import task_batches
 from bertlite_jax.jobs import finetune_peer, inference_peer, task_examples, task_model, workdir
-from bertlite_jax.jobs.bench_finetune import answers_of, threads
+from bertlite_jax.jobs.bench_finetune import answers_of
 from bertlite_jax.jobs.finetune_peer import Lesson
 from bertlite_jax.jobs.task_examples import Split
-from bertlite_jax.model import precision
+from bertlite_jax.model import cpu, precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -106,7 +106,7 @@ def their_logits(model: Weights, valid: Split) -> np.ndarray:
             precision="float32",
         )
         load = functools.partial(finetune_peer.load, lesson)
-        with inference_peer.start("PyTorch", load, threads()) as process:
+        with inference_peer.start("PyTorch", load, cpu.cores()) as process:
             return answers_of(process, valid.encoded.sizes)
 
 

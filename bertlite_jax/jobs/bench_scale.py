@@ -82,9 +82,9 @@ def bench_scale(
     if not console.is_terminal:
         console.width = 100
     with tempfile.TemporaryDirectory() as scratch:
-        config = build_configs(text, tokenizer, (length,), rows * length, False, pathlib.Path(scratch), console)[0]
+        config = build_configs(text, tokenizer, (length,), rows * length, model, pathlib.Path(scratch), console)[0]
         pairs = "sop" if model.pair_classes else "none"
-        config = dataclasses.replace(config, model=model, data=dataclasses.replace(config.data, pair_task=pairs))
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, pair_task=pairs))
         answers, skipped = _time_all(config, counts, spread, rows, rounds, steps, console)
     found = {
         "machine": _machine(answers[0][2]) | {"load": load},
@@ -226,7 +226,7 @@ def _machine(answer: dict[str, Any]) -> dict[str, Any]:
     return {
         "cpu": cpu.name(),
         "flags": cpu.fast_flags(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cpu.cores(),
         "platform": answer["platform"],
         "device_kind": answer["device_kind"],
         "jax": importlib.metadata.version("jax"),

@@ -26,10 +26,12 @@ from rich.console import Console
 
 import bertlite_jax
 from bertlite_jax import presets
-from bertlite_jax.config import Data, Optim, Pretrain, Run, UserError
+from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.data import batches, corpus, source
+from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import peer as peers
 from bertlite_jax.jobs import workdir
+from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.model import cpu, memory, precision
@@ -40,7 +42,7 @@ TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
 VOCAB_SIZE = 8_000
 """Pieces that the bundled text is cut into. The model's table has ALBERT's 30,000 rows all the same."""
 BATCHES = 4
-"""Different batches that a contender trains on in turn."""
+"""Different batches; the share of real slots is the mean of theirs, whichever of them a turn takes."""
 
 Turn = Callable[[int], tuple[float, float, float]]
 """Trains so many steps; wall seconds, CPU seconds, last loss."""
@@ -101,8 +103,11 @@ def bench_train(
     Raises:
       UserError: the text cannot be used, or the peer is not installed.
     """
+    check_place("out", out)
+    if not lengths:
+        raise UserError("bench: --lengths needs at least one number, such as 128")
     for length in lengths:
-        if length > presets.ALBERT_BASE.max_positions or batch_tokens % length:
+        if length < 1 or length > presets.ALBERT_BASE.max_positions or batch_tokens % length:
             raise UserError(f"bench: length {length} must divide batch_tokens = {batch_tokens} and be at most 512")
     if rounds < 1 or steps < 1:
         raise UserError(f"bench: rounds = {rounds} and steps = {steps} must be positive")
@@ -111,7 +116,8 @@ def bench_train(
     console = Console(highlight=False)
     memory.keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
-        configs = build_configs(text, tokenizer, lengths, batch_tokens, unroll, pathlib.Path(scratch), console)
+        model = dataclasses.replace(presets.ALBERT_BASE, unroll=unroll)
+        configs = build_configs(text, tokenizer, lengths, batch_tokens, model, pathlib.Path(scratch), console)
         contenders = [c for config in configs for c in _ours(config, console)]
         about: dict[str, Any] = {}
         if peer:
@@ -137,23 +143,28 @@ def build_configs(
     tokenizer: str,
     lengths: tuple[int, ...],
     batch_tokens: int,
-    unroll: bool,
+    model: Model,
     scratch: pathlib.Path,
     console: Console,
 ) -> list[Pretrain]:
-    """A corpus for every length in the scratch folder, and the config that trains on it."""
+    """A corpus for every length in the scratch folder, and the config that trains the model on it."""
     inputs = list(text) or [str(TEXT)]
     if not tokenizer:
         console.print(f"bench: a tokenizer of {VOCAB_SIZE:,} pieces from {', '.join(inputs)}", soft_wrap=True)
         tokenizer = str(scratch / "tokenizer")
         make_tokenizer(inputs, tokenizer, vocab_size=VOCAB_SIZE)
+    pieces = tokenizers.load(tokenizer).vocab_size
+    if pieces > model.vocab_size:
+        raise UserError(
+            f"bench: --tokenizer {tokenizer} has {pieces:,} pieces, and the model room for {model.vocab_size:,}; "
+            f"give one that `bertlite tokenizer --vocab-size {model.vocab_size}` made"
+        )
     made = []
     for length in lengths:
         folder = str(scratch / f"corpus{length}")
         with contextlib.redirect_stdout(io.StringIO()):
             corpus.build(inputs, tokenizer, folder, length=length, workers=1)
         data = Data(corpus=(folder,), tokenizer=tokenizer, length=length, batch_rows=batch_tokens // length)
-        model = dataclasses.replace(presets.ALBERT_BASE, unroll=unroll)
         adamw = Optim(name="adamw", learning_rate=1e-4, warmup_steps=0)
         made.append(Pretrain(model=model, data=data, optim=adamw, run=Run(steps=1_000_000)))
     return made

@@ -20,7 +20,7 @@ from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.jobs import batch_search, topology
 from bertlite_jax.jobs.topology import Topology
 from bertlite_jax.model import attention, precision
-from bertlite_jax.report import chips, flops
+from bertlite_jax.report import chips, flops, hlo_cost
 
 GIB = 2**30
 
@@ -45,6 +45,8 @@ def compile_for(
       UserError: bad names, no compiler, or a batch that does not fit; names the largest that does.
     """
     slices = topology.parse(name, num_slices)
+    if heaviest < 0:
+        raise UserError(f"compile: --heaviest {heaviest} must not be negative")
     if find_batch and keep_hlo:
         raise UserError("compile: --keep-hlo goes with a given batch; leave out --find-batch")
     library = find_library()
@@ -52,7 +54,7 @@ def compile_for(
     config = check(config, slices, round_batch=find_batch)
     rows = rows_of(config, slices)
     if find_batch:
-        rows, result = search(config, slices, library)
+        rows, result = search(config, slices, library, heaviest=heaviest)
         if not rows:
             raise UserError(
                 f"compile: not one row a device fits: {_needs(result)}; use a smaller model or --model.remat full"
@@ -61,11 +63,11 @@ def compile_for(
         print(
             f"compile: {rows} rows a device in each of {config.optim.micro_batches} micro-batches; this takes minutes"
         )
-        result = attempt(config, slices, library, rows, keep_hlo)
+        result = attempt(config, slices, library, rows, keep_hlo, heaviest)
         if not result["fits"]:
             raise UserError(refusal(config, slices, library, rows, result))
     config = with_rows(config, slices, rows)
-    for where, size in result["heaviest"][:heaviest]:
+    for where, size in result["heaviest"]:
         print(f"compile: {size / GIB:8.2f} GiB  {where}")
     return figures(config, slices, result)
 
@@ -75,6 +77,7 @@ def compile_for(
 
 def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pretrain:
     """The config, if a run could start with it; with `round_batch` its batch is made to divide first."""
+    config_checks.check_counts(config)
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
@@ -121,12 +124,13 @@ def with_rows(config: Pretrain, slices: Topology, rows: int) -> Pretrain:
 
 
 def search(
-    config: Pretrain, slices: Topology, library: str, points: tuple[tuple[int, int], ...] = ()
+    config: Pretrain, slices: Topology, library: str, points: tuple[tuple[int, int], ...] = (), heaviest: int = 0
 ) -> tuple[int, dict[str, Any]]:
     """The most rows a device that fit, and what the compiler says of them.
 
     Args:
       points: (rows, bytes) of the same model, known from other slices.
+      heaviest: so many operations are listed.
     """
     compute = precision.resolve(config.model.compute, "tpu")
     scores = attention.choose_for(config.model, config.data.length, "tpu", compute) == "einsum"
@@ -136,7 +140,11 @@ def search(
     available = available_bytes(slices)
     expected = batch_search.on_grid((available - state) / of_rows)
     known = ((0, state), *points)
-    return batch_search.find_largest(lambda rows: attempt(config, slices, library, rows), expected, available, known)
+
+    def fits(rows: int) -> dict[str, Any]:
+        return attempt(config, slices, library, rows, heaviest=heaviest)
+
+    return batch_search.find_largest(fits, expected, available, known)
 
 
 def refusal(config: Pretrain, slices: Topology, library: str, rows: int, result: dict[str, Any]) -> str:
@@ -193,14 +201,21 @@ def environment(library: str) -> dict[str, str]:
     }
 
 
-def attempt(config: Pretrain, slices: Topology, library: str, rows: int, keep_hlo: str = "") -> dict[str, Any]:
-    """Compiles for so many rows a device and micro-batch; what `compile_step.compile_step` returns."""
+def attempt(
+    config: Pretrain, slices: Topology, library: str, rows: int, keep_hlo: str = "", heaviest: int = 0
+) -> dict[str, Any]:
+    """Compiles for so many rows a device and micro-batch; what `compile_step.compile_step` returns.
+
+    Raises:
+      UserError: the devices of the slice cannot be split as `run.fsdp` and `run.tensor` say.
+    """
     asked = {
         "topology": slices.compiler_name,
         "slices": slices.slices,
         "options": slices.compiler_options,
         "config": dataclasses.asdict(with_rows(config, slices, rows)),
         "keep_text": str(pathlib.Path(keep_hlo).absolute()) if keep_hlo else "",
+        "heaviest": heaviest,
     }
     with tempfile.TemporaryDirectory() as folder:
         request, answer = pathlib.Path(folder, "request.json"), pathlib.Path(folder, "answer.json")
@@ -210,6 +225,8 @@ def attempt(config: Pretrain, slices: Topology, library: str, rows: int, keep_hl
         if ended.returncode:
             raise RuntimeError(f"the TPU compiler ended with {ended.returncode}:\n{ended.stderr[-4000:]}")
         result = json.loads(answer.read_text(encoding="utf-8"))
+    if "refused" in result:
+        raise UserError(f"config: {result['refused']}")
     used, available = batch_search.used_bytes(result), available_bytes(slices)
     if result["fits"] and used > available:  # Those for v4 and TPU7x let some programs pass that take more.
         kept = {"compile_seconds": result["compile_seconds"]}
@@ -250,7 +267,7 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
         shown[f"{part['kind']}{group}"] = f"{part['count']} x, {part['bytes'] / 1e6:,.2f} MB"
     return shown | {
         "collectives (MB a device and step)": sent / 1e6,
-        "their least time within a slice (ms)": 1e3 * _link_seconds(result["collectives"], chip),
+        "their least time within a slice (ms)": 1e3 * _link_seconds(result["collectives"], slices),
         "model TFLOP a device": model_flops / 1e12,
         "compiled TFLOP a device": result["flops"] / 1e12,
         "bytes accessed (GiB a device)": result["hbm_bytes"] / GIB,
@@ -266,11 +283,11 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
     }
 
 
-def _link_seconds(collectives: list[dict[str, Any]], chip: chips.Chip) -> float:
+def _link_seconds(collectives: list[dict[str, Any]], slices: Topology) -> float:
     """Least time of what goes over the links of one slice, one after the other."""
     total = 0.0
     for part in collectives:
-        if part["group"] > 1:  # Else it goes between slices.
+        if part["kind"] != hlo_cost.BETWEEN_SLICES:
             passes = 2 if part["kind"] == "all-reduce" else 1
-            total += chips.link_seconds(part["bytes"], part["group"], passes, chip)
+            total += chips.link_seconds(part["bytes"], part["group"] or slices.devices, passes, slices.chip)
     return total

@@ -42,16 +42,22 @@ def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[An
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **more).devices)
 
 
-def compile_step(config: settings.Pretrain, devices: list[Any], keep_text: str = "") -> dict[str, Any]:
+def compile_step(
+    config: settings.Pretrain, devices: list[Any], keep_text: str = "", heaviest: int = 0
+) -> dict[str, Any]:
     """Compiles, and says what the compiler found.
 
     Returns:
-      Bytes and FLOPs of one device: `fits`, `used_bytes`, `available_bytes` (None where it fits), and where it fits
-      `argument_bytes`, `temporary_bytes`, `output_bytes`, `code_bytes`, `flops`, `hbm_bytes`, `collectives` (one
-      dictionary a kind), `loops`; `compile_seconds` in any case.
+      `refused`, a line, where the devices cannot be split so. Else bytes and FLOPs of one device: `fits`, and
+      `compile_seconds`; where it fits `argument_bytes`, `temporary_bytes`, `output_bytes`, `code_bytes` and the fields
+      of `hlo_cost.Cost`; where not `used_bytes` and `available_bytes`.
     """
     before = time.perf_counter()
-    step = lower_step(config, sharding.mesh_over(devices, config.run.fsdp, config.run.tensor))
+    try:
+        mesh = sharding.mesh_over(devices, config.run.fsdp, config.run.tensor)
+    except ValueError as error:
+        return {"refused": str(error)}
+    step = lower_step(config, mesh)
     try:
         compiled = step.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -66,7 +72,7 @@ def compile_step(config: settings.Pretrain, devices: list[Any], keep_text: str =
     if keep_text:
         pathlib.Path(keep_text).write_text(text, encoding="utf-8")
     memory = compiled.memory_analysis()
-    cost = hlo_cost.cost(text)
+    cost = hlo_cost.cost(text, heaviest)
     return {
         "fits": True,
         "compile_seconds": seconds,
@@ -103,10 +109,10 @@ def size_in_bytes(text: str) -> int:
 
 
 def main(asked: dict[str, Any]) -> dict[str, Any]:
-    """One request: `topology`, `slices`, `options`, `config`, `keep_text`."""
+    """One request: `topology`, `slices`, `options`, `config`, `keep_text`, `heaviest`."""
     config = config_files.from_dict(settings.Pretrain, asked["config"], "compile")
     devices = open_devices(asked["topology"], asked["slices"], asked["options"])
-    return compile_step(config, devices, asked.get("keep_text", ""))
+    return compile_step(config, devices, asked["keep_text"], asked["heaviest"])
 
 
 if __name__ == "__main__":

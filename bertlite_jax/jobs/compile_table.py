@@ -95,9 +95,11 @@ def _config(path: str, length: int) -> Pretrain:
 
 
 def _key(config: Pretrain, place: Topology) -> str:
-    """The same for the same model, row, optimiser and slice."""
+    """The same for what gives the same program: model, row, optimiser, split, slice and version of JAX."""
     parts = [dataclasses.asdict(part) for part in (config.model, config.mask, config.optim)]
-    text = json.dumps([*parts, config.data.length, config.data.windows_per_row, config.data.pack])
+    of_row = [config.data.length, config.data.windows_per_row, config.data.pack, config.data.pair_task]
+    split = [config.run.fsdp, config.run.tensor, config.run.zero1]
+    text = json.dumps([*parts, *of_row, *split, importlib.metadata.version("jax")])
     return f"{hashlib.sha256(text.encode()).hexdigest()[:16]} {place.slices} x {place.compiler_name}"
 
 

@@ -58,6 +58,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
     processes.check_alike(config)
+    config_checks.check_counts(config)
     mesh = _mesh(config)
     config_checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
@@ -202,7 +203,7 @@ def _mesh(config: Pretrain) -> jax.sharding.Mesh:
     try:
         return sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     except ValueError as error:
-        raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
+        raise UserError(f"config: {error}") from error
 
 
 def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:

@@ -47,7 +47,7 @@ def make_mesh(devices: int) -> jax.sharding.Mesh:
     try:
         return sharding.make_mesh(devices)
     except ValueError as error:
-        raise UserError(f"config: run.devices: {error}; on a CPU set JAX_NUM_CPU_DEVICES") from error
+        raise UserError(f"config: {error}") from error
 
 
 def task_of(data: Examples) -> tasks.Task:

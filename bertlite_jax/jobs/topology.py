@@ -89,7 +89,7 @@ def parse(text: str, slices: int = 1) -> Topology:
 
 
 def describe(topology: Topology) -> str:
-    """`v4-512 = 256 chips (512 cores) = v4:4x8x8, 256 devices of 30.8 GiB`."""
+    """`v4-512 = 256 chips (512 cores) = v4:4x8x8; 256 devices with 30.8 GiB to use`."""
     chip, chips = topology.chip, math.prod(topology.shape)
     cores = f" ({chips * chip.cores} cores)" if chip.cores > 1 else ""
     times = f", {topology.slices} slices of it" if topology.slices > 1 else ""

@@ -78,7 +78,7 @@ def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cpu.cores(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "cpu": cpu.name(),
         "corpora": {folder: hashlib.sha256(content).hexdigest() for folder, content in sidecars.items()},

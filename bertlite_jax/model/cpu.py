@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import platform
 
@@ -24,6 +25,11 @@ def _fields() -> dict[str, str]:
 def name() -> str:
     """The CPU's model."""
     return _fields().get("model name") or platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def flags() -> frozenset[str]:

@@ -29,10 +29,8 @@ class Chip:
     """Of the torus that the chips form."""
     most_chips: int
     """In one slice."""
-    hbm_bytes: int
-    """Memory, as published."""
     usable_bytes: int
-    """Of it, what the compiler gives to a program."""
+    """Of its memory, what the compiler gives to a program."""
     hbm_bandwidth: float
     """Bytes a second."""
     link_bandwidth: float
@@ -45,22 +43,17 @@ class Chip:
         assert peak is not None, self.device_kind
         return peak
 
-    @property
-    def peak(self) -> float:
-        """FLOP/s of the chip in bfloat16 products."""
-        return self.device_peak * self.devices
-
 
 _GIB = 2**30
 
 CHIPS = {
     chip.generation: chip
     for chip in (
-        Chip("v4", "TPU v4", 1, 2, 3, 4096, 32 * _GIB, int(30.75 * _GIB), 1.2e12, 600e9),
-        Chip("v5e", "TPU v5 lite", 1, 1, 2, 256, 16 * _GIB, int(15.75 * _GIB), 819e9, 400e9),
-        Chip("v5p", "TPU v5", 1, 2, 3, 6144, 95 * _GIB, int(95.74 * _GIB), 2765e9, 1200e9),
-        Chip("v6e", "TPU v6 lite", 1, 1, 2, 256, 32 * _GIB, int(31.25 * _GIB), 1638e9, 800e9),
-        Chip("tpu7x", "TPU7x", 2, 2, 3, 9216, 192 * _GIB, int(189.5 * _GIB), 7380e9, 1200e9),
+        Chip("v4", "TPU v4", 1, 2, 3, 4096, int(30.75 * _GIB), 1.2e12, 600e9),
+        Chip("v5e", "TPU v5 lite", 1, 1, 2, 256, int(15.75 * _GIB), 819e9, 400e9),
+        Chip("v5p", "TPU v5", 1, 2, 3, 6144, int(95.74 * _GIB), 2765e9, 1200e9),
+        Chip("v6e", "TPU v6 lite", 1, 1, 2, 256, int(31.25 * _GIB), 1638e9, 800e9),
+        Chip("tpu7x", "TPU7x", 2, 2, 3, 9216, int(189.5 * _GIB), 7380e9, 1200e9),
     )
 }
 """By generation."""

@@ -31,7 +31,8 @@ _FREE = frozenset(
     "parameter constant tuple get-tuple-element bitcast after-all opt-barrier partition-id replica-id domain "
     "add-dependency".split()
 )
-_CALLS = ("call", "call-start", "async-start")
+_STARTS = ("call-start", "async-start")
+_CALLS = ("call", *_STARTS)
 """`call-start`: a TPU's SparseCore does it meanwhile, as offloaded collectives, gathers and copies."""
 CONTROL = ("while", "conditional", *_CALLS)
 """What runs other computations, takes as long as they do, and moves nothing itself."""
@@ -73,7 +74,7 @@ class Cost:
     beside it."""
 
 
-def cost(text: str, heaviest: int = 20) -> Cost:
+def cost(text: str, heaviest: int = 0) -> Cost:
     """Reads the optimised HLO of a program.
 
     Args:
@@ -86,6 +87,7 @@ def cost(text: str, heaviest: int = 20) -> Cost:
     found: dict[tuple[str, int], list[int]] = {}
     movers: dict[str, int] = {}
     operations: dict[tuple[int, int], int] = {}
+    beside = _beside(module)
     for computation, line, times in executed(module, loops):
         of_line = flops_of(module, computation, line)
         flops += times * of_line
@@ -97,7 +99,7 @@ def cost(text: str, heaviest: int = 20) -> Cost:
         size = times * bytes_of(module, computation, line)
         moved += size
         pair = (of_line, size // times)
-        if any(pair) and not line.operation.endswith("-start"):
+        if any(pair) and not line.operation.endswith("-start") and computation.name not in beside:
             operations[pair] = operations.get(pair, 0) + times
         if size:
             where = line.source or line.operation
@@ -137,6 +139,12 @@ def executed(module: Module, unknown: set[str]) -> Iterator[tuple[Computation, I
                 pending.append((max(branches, key=lambda branch: _branch_bytes(module, branch)), times))
             elif line.operation in _CALLS:
                 pending += [(called, times) for called in line.called]
+
+
+def _beside(module: Module) -> set[str]:
+    """Computations that run while others do."""
+    lines = (line for computation in module.computations.values() for line in computation.instructions.values())
+    return {called for line in lines if line.operation in _STARTS for called in line.called}
 
 
 def _branch_bytes(module: Module, name: str) -> int:
@@ -259,6 +267,8 @@ def bytes_of(module: Module, computation: Computation, line: Instruction) -> int
     if kind in ("copy-start", "slice-start"):  # Operand and result stand beside each other in the result's tuple.
         moved = line.shapes[0] if kind == "copy-start" else line.shapes[-2]
         return sum(moved.bytes for shape in (moved, sources[0].shapes[0]) if shape.space == 0)
+    if kind in ("all-gather-start", "collective-permute-start"):  # So do they here.
+        return _in_hbm(sources) + line.shapes[1].bytes * (line.shapes[1].space == 0)
     if kind in ("send", "recv"):
         return line.shapes[0].bytes * (line.shapes[0].space == 0)
     if kind in _SLICES:

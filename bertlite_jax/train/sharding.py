@@ -17,13 +17,13 @@ need; Shoeybi et al. 2019 (arXiv 1909.08053).
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -55,21 +55,23 @@ def make_mesh(local_devices: int = 0, fsdp: int = 1, tensor: int = 1) -> Mesh:
     of_processes = [jax.local_devices(process) for process in range(jax.process_count())]
     fewest = min(map(len, of_processes))
     if local_devices > fewest:
-        raise ValueError(f"{local_devices} devices wanted, {fewest} exist")
-    chosen = [device for devices in of_processes for device in devices[: local_devices or None]]
-    if (len(chosen) // len(of_processes)) % tensor:
-        raise ValueError(f"run.tensor = {tensor} must divide the {len(chosen) // len(of_processes)} of a process")
-    return mesh_over(chosen, fsdp, tensor)
+        raise ValueError(f"run.devices = {local_devices}: a process has {fewest}; on a CPU set JAX_NUM_CPU_DEVICES")
+    return mesh_over([device for devices in of_processes for device in devices[: local_devices or None]], fsdp, tensor)
 
 
 def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """A mesh over given devices, which need not be this machine's; those of a slice lie together.
+    """A mesh over given devices, which need not be this machine's; those of a slice lie together, slice by slice.
 
     Raises:
-      ValueError: `fsdp` times `tensor` does not divide the devices of a slice.
+      ValueError: `fsdp` times `tensor` does not divide the devices of a slice, or `tensor` those of a process.
     """
-    slices = {getattr(device, "slice_index", None) for device in devices}
-    each = len(devices) // len(slices)
+    of_a_process = min(collections.Counter(device.process_index for device in devices).values())
+    if of_a_process % tensor:
+        raise ValueError(f"run.tensor = {tensor} must divide the {of_a_process} devices of a process")
+    slices: dict[int, list[Any]] = {}
+    for device in sorted(devices, key=lambda device: device.process_index):
+        slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
+    each = min(map(len, slices.values()))
     if each % (fsdp * tensor):
         raise ValueError(f"run.fsdp = {fsdp} times run.tensor = {tensor} must divide {each} devices")
     data = each // (fsdp * tensor)
@@ -77,12 +79,14 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
     sizes = {DATA: data} if data * len(slices) > 1 or fsdp == 1 else {}
     sizes |= {axis: size for axis, size in ((FSDP, fsdp), (MODEL, tensor)) if size > 1}
     names, shape, kinds = tuple(sizes), tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
-    if len(slices) == 1 and tensor > 1:  # In the given order, which keeps a group along `model` in one process.
-        return Mesh(np.asarray(devices).reshape(shape), names, axis_types=kinds)
-    if len(slices) == 1:
-        return jax.make_mesh(shape, names, axis_types=kinds, devices=devices)
-    order = mesh_utils.create_hybrid_device_mesh(shape, (len(slices), *(1,) * (len(shape) - 1)), devices)
-    return Mesh(order, names, axis_types=kinds)
+    placed = [
+        # Process by process, which keeps a group along `model` in one of them; else as the links lie.
+        np.asarray(of_slice).reshape(shape)
+        if tensor > 1
+        else jax.make_mesh(shape, names, axis_types=kinds, devices=of_slice).devices
+        for _, of_slice in sorted(slices.items())
+    ]
+    return Mesh(np.concatenate(placed), names, axis_types=kinds)
 
 
 def said(mesh: Mesh) -> str:

@@ -10,7 +10,7 @@ import pytest
 from bertlite_jax import cli
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.jobs import batch_search, compile, compile_step, compile_table, topology
-from bertlite_jax.report import flops
+from bertlite_jax.report import flops, hlo_cost
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = Pretrain(
@@ -97,6 +97,23 @@ def test_two_slices_send_each_other_a_part_of_the_gradient(library):
 
 
 @pytest.mark.slow
+def test_two_slices_gather_what_fsdp_has_split_within_each(library, tmp_path):
+    """The links between slices carry gradients alone; and as many operations are listed as were asked for."""
+    config = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, fsdp=4))
+    result = compile.attempt(config, topology.parse("v5e-4", 2), library, 16, heaviest=30)
+    assert result["fits"] and len(result["heaviest"]) == 30
+    gathered = [part for part in result["collectives"] if part["kind"] == "all-gather"]
+    assert gathered and all(part["group"] == 4 for part in gathered)
+
+
+@pytest.mark.slow
+def test_a_group_along_tensor_lies_in_one_host(library):
+    split = dataclasses.replace(CONFIG.run, tensor=8)
+    with pytest.raises(UserError, match="run.tensor = 8 must divide the 4 devices of a process"):
+        compile.attempt(dataclasses.replace(CONFIG, run=split), topology.parse("v5e-16"), library, 16)
+
+
+@pytest.mark.slow
 def test_the_compiler_says_what_a_batch_needs_that_does_not_fit(library):
     result = compile.attempt(CONFIG, topology.parse("v5e-4"), library, 4096)
     assert not result["fits"]
@@ -133,6 +150,15 @@ def test_micro_batches_that_were_meant_for_fewer_devices_become_fewer(capsys):
     checked = compile.check(dataclasses.replace(CONFIG, data=data, optim=optim), topology.parse("v5e-256"))
     assert (checked.optim.micro_batches, checked.data.batch_rows) == (16, 4096)
     assert "cannot be cut into 64 micro-batches; taking 16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("group", "field"), [("run", "tensor"), ("run", "fsdp"), ("optim", "micro_batches"), ("data", "batch_rows")]
+)
+def test_nothing_is_divided_by_a_zero_of_the_config(group, field):
+    changed = dataclasses.replace(getattr(CONFIG, group), **{field: 0})
+    with pytest.raises(UserError, match=f"config: {group}.{field} = 0"):
+        compile.check(dataclasses.replace(CONFIG, **{group: changed}), topology.parse("v5e-16"))
 
 
 def test_gpu_attention_is_refused_for_a_tpu():
@@ -177,6 +203,26 @@ def test_figures_are_those_of_one_device():
     assert shown["tokens a second at most"] == 512 * 128 * 1000
 
 
+def test_a_collective_over_all_devices_takes_the_links_and_one_between_slices_does_not():
+    place = topology.parse("v5e-16", 2)
+    kinds = ("all-reduce", hlo_cost.BETWEEN_SLICES)
+    parts = [{"kind": kind, "group": 0, "count": 1, "bytes": 4_000_000} for kind in kinds]
+    shown = compile.figures(CONFIG, place, RESULT | {"collectives": parts})
+    assert shown["their least time within a slice (ms)"] == pytest.approx(2 * 4e6 * 31 / 32 / 200e9 * 1e3)
+
+
+def test_devices_that_cannot_be_split_so_are_one_line(monkeypatch):
+    """`run.tensor` over more devices than a process has: only the compiler's process knows which are whose."""
+
+    def refuses(command, **_):
+        pathlib.Path(command[-1]).write_text(json.dumps({"refused": "run.tensor = 8 must divide the 4"}))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(compile.subprocess, "run", refuses)
+    with pytest.raises(UserError, match="config: run.tensor = 8 must divide the 4"):
+        compile.attempt(CONFIG, topology.parse("v5e-16"), "libtpu.so", 16)
+
+
 def test_a_program_that_takes_more_than_there_is_does_not_fit(monkeypatch):
     """Whatever the compiler says: those for v4 and TPU7x let some programs pass."""
 
@@ -200,7 +246,7 @@ def pretended(monkeypatch, tmp_path) -> list[tuple[str, int]]:
     """A compiler for which 20 rows a device fit; returns what it was asked."""
     asked: list[tuple[str, int]] = []
 
-    def attempt(config, place, library, rows, keep_hlo=""):
+    def attempt(config, place, library, rows, keep_hlo="", heaviest=0):
         asked.append((place.user_name, rows))
         used = int(rows / 20 * compile.available_bytes(place))
         found = {"fits": rows <= 20, "used_bytes": used, "temporary_bytes": used - 2**30}
@@ -225,6 +271,11 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(pretend
 def test_the_largest_batch_is_found_on_request(pretended):
     shown = compile.compile_for(CONFIG, "v5e-16", find_batch=True)
     assert (shown["rows a device and micro-batch"], shown["batch_rows"]) == (20, 640)
+
+
+def test_a_negative_number_of_operations_is_refused(pretended):
+    with pytest.raises(UserError, match="--heaviest -1 must not be negative"):
+        compile.compile_for(CONFIG, "v5e-16", heaviest=-1)
 
 
 def test_a_searched_batch_keeps_no_program(pretended):
@@ -275,3 +326,15 @@ def test_an_interrupted_table_goes_on_where_it_stopped(pretended, tmp_path):
 def test_the_search_is_made_once_a_generation(pretended, tmp_path):
     make_table(tmp_path, "v5e-16", "v5e-256")
     assert [rows for name, rows in pretended if name == "v5e-256"] == [20]
+
+
+def test_what_gives_another_program_has_another_line(pretended, tmp_path):
+    """A config that splits parameters, or has no pairs, does not get the figures of one that does not."""
+    place = topology.parse("v5e-16")
+    others = [
+        dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, zero1=True)),
+        dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, fsdp=4)),
+        dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, pair_task="none")),
+    ]
+    keys = {compile_table._key(config, place) for config in (CONFIG, *others)}
+    assert len(keys) == 4

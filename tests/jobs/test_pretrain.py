@@ -353,7 +353,9 @@ def test_divergence_stops_with_step_rows_and_last_good_checkpoint(prepared, tmp_
         ({"data": {"tokenizer": "nowhere"}}, "nowhere"),
         ({"data": {"tokenizer": ""}}, "data.tokenizer is empty; pass --data.tokenizer DIR"),
         ({"model": {"attention": "cudnn"}}, "model.attention = cudnn needs a GPU"),
-        ({"run": {"devices": 99}}, "99 devices wanted"),
+        ({"run": {"devices": 99}}, "run.devices = 99: a process has 8; on a CPU set JAX_NUM_CPU_DEVICES"),
+        ({"run": {"devices": -1}}, "run.devices = -1"),
+        ({"run": {"fsdp": 0}}, "run.fsdp = 0"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(prepared, tmp_path, change, message):

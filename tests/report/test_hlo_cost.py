@@ -132,7 +132,7 @@ def test_without_loops_the_bytes_are_those_that_xla_counts():
 def line_of(operation: str, *sources: str, others: str = "") -> hlo_cost.Cost:
     """The cost of one instruction over parameters %a, %b, ..."""
     given = [f"%{name} = {shape} parameter({n})" for n, (name, shape) in enumerate(zip("abcd", sources))]
-    return hlo_cost.cost(entry(*given, f"ROOT {operation}", others=others))
+    return hlo_cost.cost(entry(*given, f"ROOT {operation}", others=others), heaviest=5)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +224,18 @@ def test_collectives_are_counted_by_kind_and_group():
     assert found == hlo_cost.Collective("all-gather", 8, 1, 512)
 
 
+def test_a_collective_that_goes_on_beside_others_moves_what_it_moves_alone():
+    """The tuple of `-start` repeats the operand."""
+    wait = "replica_groups=[2,8]<=[16], dimensions={0}"
+    alone = line_of(f"%y = f32[128] all-gather(%a), {wait}", "f32[16]")
+    beside = line_of(f"%y = (f32[16], f32[128]) all-gather-start(%a), {wait}", "f32[16]")
+    assert alone.hbm_bytes == beside.hbm_bytes == 4 * (16 + 128)
+    pairs = "source_target_pairs={{0,1},{1,0}}"
+    alone = line_of(f"%y = f32[128] collective-permute(%a), {pairs}", "f32[128]")
+    beside = line_of(f"%y = (f32[128], f32[128], u32[], u32[]) collective-permute-start(%a), {pairs}", "f32[128]")
+    assert alone.hbm_bytes == beside.hbm_bytes == 2 * 512
+
+
 def test_what_slices_send_each_other_is_counted_apart():
     sent = (
         "%y = (f32[128], u32[], token[]) send(%a, %b), channel_id=3, is_host_transfer=true, "
@@ -277,6 +289,7 @@ def test_work_that_is_handed_to_the_sparse_core_counts_once():
     cost = line_of(call, "f32[128]", others=others)
     assert cost.collectives == (hlo_cost.Collective("all-reduce", 8, 1, 512),)
     assert cost.hbm_bytes == 2 * 512
+    assert cost.operations == ()  # It goes on beside them.
 
 
 def test_room_that_is_only_set_aside_moves_nothing():
