@@ -107,7 +107,7 @@ class Model:
     remat: Literal["none", "dots", "full"] = "none"
     """What the backward pass computes again: nothing, all but matrix products, everything."""
     unroll: bool = False
-    """Write the layers out instead of scanning: faster steps, slower compilation, more memory."""
+    """Write the layers out instead of scanning: faster steps, slower compilation."""
 
     @property
     def padded_vocab(self) -> int:

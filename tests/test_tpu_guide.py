@@ -1,5 +1,6 @@
 """What docs/tpu.md tells a user to type here works; what it tells to a cloud is at least printed by a dry run."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -8,6 +9,9 @@ import subprocess
 import sys
 
 import zstandard
+
+from bertlite_jax import config_checks, config_files
+from bertlite_jax.jobs import topology
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")
@@ -33,3 +37,16 @@ def test_the_commands_run_in_order(tmp_path):
 def test_nothing_but_a_dry_run_is_given_to_the_cloud():
     assert not any(re.search(r"^(gcloud|gsutil)", block, re.M) for block in BLOCKS)
     assert all("--dry-run" in block for block in BLOCKS if "launch_tpu.sh" in block)
+
+
+def test_the_runs_that_are_launched_divide_their_batch_among_the_chips():
+    """No machine is made for a config that the job refuses."""
+    launched = [block for block in BLOCKS if "launch_tpu.sh" in block]
+    for block in launched:
+        path, parts = re.findall(r"-- (configs/\w+\.py)", block)[0], re.findall(r"--optim.micro-batches (\d+)", block)
+        name, slices = re.findall(r"--accelerator-type (\S+)", block)[0], re.findall(r"--slices (\d+)", block) or ["1"]
+        config = config_files.load_file(str(ROOT / path))
+        config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=int(parts[0])))
+        data = dataclasses.replace(config.data, corpus=("corpus",), tokenizer="tokenizer")
+        place = topology.parse(name, int(slices[0]))
+        config_checks.check_pretrain(dataclasses.replace(config, data=data), place.devices)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+from rich.console import Console
 
 from bertlite_jax import presets
 from bertlite_jax.config import UserError
@@ -50,6 +51,21 @@ def check_parts(parts: dict[str, dict]) -> None:
     assert [name for name, part in parts.items() if part["flops"]] == [breakdown.PRODUCTS, "attention"]
 
 
-def test_lengths_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="length 100 must divide batch_tokens = 2048"):
-        job.bench_train(lengths=(100,))
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lengths": (100,)}, "length 100 must divide batch_tokens = 2048"),
+        ({"lengths": (0,)}, "length 0 must divide batch_tokens = 2048"),
+        ({"lengths": ()}, "--lengths needs at least one number"),
+        ({"out": "nowhere/figures.json"}, "--out nowhere/figures.json: its folder does not exist"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(options, says):
+    with pytest.raises(UserError, match=says):
+        job.bench_train(**options)
+
+
+def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(prepared, tmp_path):
+    model = dataclasses.replace(presets.ALBERT_BASE, vocab_size=200)
+    with pytest.raises(UserError, match="has 300 pieces, and the model room for 200"):
+        job.build_configs((prepared.text,), prepared.tokenizer, (64,), 128, model, tmp_path, Console(quiet=True))
