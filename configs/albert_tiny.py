@@ -5,8 +5,8 @@
     bertlite pretrain configs/albert_tiny.py --workdir runs/albert_tiny --data.corpus corpus --data.tokenizer tok
 
 5,287,082 parameters, 5 GFLOP a row of 128 in training, 2.9e+16 FLOP in all.
-Two CPU cores with AMX train on about 3,600 real tokens a second. No run of full length has been made with this
-code; the plateau of docs/quickstart.md comes first.
+Two CPU cores with AMX train on about 5,400 real tokens a second, 16 rows a step (docs/scale.md, "Measuring scaling").
+No run of full length has been made with this code; the plateau of docs/quickstart.md comes first.
 """
 
 from bertlite_jax import presets

@@ -196,6 +196,39 @@ def test_a_fused_update_writes_the_update_only():
     assert cost.hbm_bytes == 2 * 4096 + 4  # the row is read and written, and its number read
 
 
+def test_a_stack_that_a_fusion_only_deals_out_in_other_tiles_is_neither_read_nor_written_whole():
+    """TPU7x: a copy inside, in place by its aliasing, stands between the stack and the slice of it."""
+    wide, tall = "f32[12,8,128]{2,1,0:T(16,128)}", "f32[12,8,128]{2,1,0:T(8,128)}"
+    others = f"""
+%tiles (s: f32[12,8,128]) -> f32[12,8,128] {{
+  %s = {wide} parameter(0)
+  ROOT %t = {tall} copy(%s)
+}}
+
+%update (p: f32[12,8,128], q: s32[], r: f32[1,8,128]) -> f32[12,8,128] {{
+  %p = {wide} parameter(0)
+  %q = s32[] parameter(1)
+  %r = f32[1,8,128] parameter(2)
+  %z = s32[] constant(0)
+  %stack = {tall} fusion(%p), kind=kLoop, output_to_operand_aliasing={{{{}}: (0, {{}})}}, calls=%tiles
+  ROOT %u = {tall} dynamic-update-slice(%stack, %r, %q, %z, %z)
+}}
+
+%slice (p: f32[12,8,128], q: s32[]) -> f32[1,8,128] {{
+  %p = {wide} parameter(0)
+  %q = s32[] parameter(1)
+  %z = s32[] constant(0)
+  %stack = {tall} fusion(%p), kind=kLoop, output_to_operand_aliasing={{{{}}: (0, {{}})}}, calls=%tiles
+  ROOT %part = f32[1,8,128] dynamic-slice(%stack, %q, %z, %z), dynamic_slice_sizes={{1,8,128}}
+}}"""
+    update = "%y = f32[12,8,128] fusion(%a, %b, %c), kind=kLoop, calls=%update"
+    assert line_of(update, "f32[12,8,128]", "s32[]", "f32[1,8,128]", others=others).hbm_bytes == 2 * 4096 + 4
+    part = "%y = f32[1,8,128] fusion(%a, %b), kind=kLoop, calls=%slice"
+    assert line_of(part, "f32[12,8,128]", "s32[]", others=others).hbm_bytes == 2 * 4096 + 4
+    whole = "%y = f32[12,8,128] fusion(%a), kind=kLoop, calls=%tiles"  # A fusion that is a copy reads and writes all.
+    assert line_of(whole, "f32[12,8,128]", others=others).hbm_bytes == 3 * 12 * 4096  # rows of 8 padded to 16, and not
+
+
 def test_an_operand_that_a_nested_fusion_only_reshapes_is_read():
     """TPU programs wrap the operands of products so; the product reads both matrices whole."""
     others = """
