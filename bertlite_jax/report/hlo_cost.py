@@ -40,8 +40,8 @@ _SLICES = ("dynamic-slice", "slice", "gather")
 _NO_TRAFFIC = ("ConcatBitcast", "AllocateBuffer", "PrepareAsyncCallStart", "PrepareAsyncCallDone")
 """Calls that give memory a name: to pieces that lie side by side, to room that is written later."""
 _VIEWS = ("bitcast", "reshape", "get-tuple-element", "copy")
-"""Inside a fusion. A copy there deals an array out in other tiles on its way, as TPU7x's programs do with whole stacks of
-which they read or write a slice; it moves nothing by itself."""
+"""Inside a fusion. A copy there deals an array out in other tiles on its way, as TPU7x's programs do with whole stacks
+of which they read or write a slice; it moves nothing by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
