@@ -226,7 +226,7 @@ def attempt(
             raise RuntimeError(f"the TPU compiler ended with {ended.returncode}:\n{ended.stderr[-4000:]}")
         result = json.loads(answer.read_text(encoding="utf-8"))
     if "refused" in result:
-        raise UserError(f"config: {result['refused']}")
+        raise UserError(result["refused"])
     used, available = batch_search.used_bytes(result), available_bytes(slices)
     if result["fits"] and used > available:  # Those for v4 and TPU7x let some programs pass that take more.
         kept = {"compile_seconds": result["compile_seconds"]}

@@ -55,7 +55,7 @@ def compile_step(
     before = time.perf_counter()
     try:
         mesh = sharding.mesh_over(devices, config.run.fsdp, config.run.tensor)
-    except ValueError as error:
+    except settings.UserError as error:
         return {"refused": str(error)}
     step = lower_step(config, mesh)
     try:

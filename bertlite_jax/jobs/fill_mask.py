@@ -38,30 +38,54 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     ids = trained.tokenizer.encode(text, allow_special=True)
     if trained.tokenizer.mask_id not in ids:
         raise UserError(f"fill-mask: no [MASK] in {text!r}; write it where a word is missing")
-    return guess(trained, ids, top)
+    (found,) = guess(trained, [ids], top)
+    return found
 
 
-def guess(trained: Trained, ids: np.ndarray, top: int) -> list[list[Guess]]:
-    """The likeliest pieces at every [MASK] of one window without specials, [n] int32."""
+def guess(trained: Trained, texts: list[np.ndarray], top: int) -> list[list[list[Guess]]]:
+    """The likeliest pieces at every [MASK] of each text.
+
+    Args:
+      trained: the model.
+      texts: token ids [n] int32 without specials, with one or more [MASK] each.
+      top: how many pieces for each.
+
+    Returns:
+      Of each text, for each of its [MASK] in order, pieces with probabilities, likeliest first.
+
+    Raises:
+      UserError: more tokens than the model has positions.
+    """
     tokenizer, longest = trained.tokenizer, trained.config.model.max_positions
-    if len(ids) + 2 > longest:
-        raise UserError(f"fill-mask: the text has {len(ids)} tokens; at most {longest - 2} fit")
-    window = np.array([[tokenizer.cls_id, *ids, tokenizer.sep_id]], np.int32)
-    (masked,) = np.nonzero(window[0] == tokenizer.mask_id)
-    ones = np.ones_like(window)
+    length = max(map(len, texts)) + 2
+    if length > longest:
+        raise UserError(f"fill-mask: the text has {length - 2} tokens; at most {longest - 2} fit")
+    tokens, segments = (np.full((len(texts), length), fill, np.int32) for fill in (tokenizer.pad_id, 0))
+    for row, ids in enumerate(texts):
+        tokens[row, : len(ids) + 2] = [tokenizer.cls_id, *ids, tokenizer.sep_id]
+        segments[row, : len(ids) + 2] = 1
+    masked = [np.flatnonzero(window == tokenizer.mask_id) for window in tokens]
+    slots = max(map(len, masked))
     rows = {
-        "inputs": window,
-        "segments": ones,
-        "positions": np.arange(window.shape[1], dtype=np.int32)[None],
-        "token_types": 0 * ones,
-        "cls": np.zeros((1, 1), np.int32),
-        "predict_positions": masked[None].astype(np.int32),
+        "inputs": tokens,
+        "segments": segments,
+        "positions": np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape),
+        "token_types": np.zeros_like(tokens),
+        "cls": np.zeros((len(texts), 1), np.int32),
+        "predict_positions": np.array([np.pad(places, (0, slots - len(places))) for places in masked], np.int32),
     }
-    logits, _ = objective.logits_of(trained.apply, trained.params, rows, None)
-    shares = np.array(jax.nn.softmax(logits[0, :, : trained.config.model.vocab_size]))
-    shares[:, list(tokenizer.special_ids)] = 0.0
-    best = np.argsort(-shares, axis=1, kind="stable")[:, :top]
-    return [list(zip(tokenizer.pieces(order), map(float, row[order]))) for row, order in zip(shares, best)]
+    logits, _ = jax.jit(objective.logits_of, static_argnums=0)(trained.apply, trained.params, rows, None)
+    shares = np.array(jax.nn.softmax(logits[..., : trained.config.model.vocab_size]))
+    shares[..., list(tokenizer.special_ids)] = 0.0
+    return [
+        [_likeliest(tokenizer, each, top) for each in of_text[: len(places)]] for of_text, places in zip(shares, masked)
+    ]
+
+
+def _likeliest(tokenizer: Tokenizer, shares: np.ndarray, top: int) -> list[Guess]:
+    """Of probabilities [V]."""
+    order = np.argsort(-shares, kind="stable")[:top]
+    return list(zip(tokenizer.pieces(order), map(float, shares[order])))
 
 
 def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list[dict[str, Any]]:
@@ -72,7 +96,7 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
     """
     held_out = source.open_source(trained.config.data, "validation", objective.EVALUATION_SEED)
     batch = next(evaluation_rows(held_out, samples, samples))
-    found = []
+    found, windows = [], []
     for row in range(samples):
         here = batch["segments"][row] == 1
         special = np.isin(batch["tokens"][row][here], trained.tokenizer.special_ids)
@@ -81,17 +105,13 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
         if not len(whole):
             continue
         place = whole[len(whole) // 2]
-        hidden = ids.copy()
-        hidden[place] = trained.tokenizer.mask_id
+        windows.append(ids.copy())
+        windows[-1][place] = trained.tokenizer.mask_id
         before, after = (trained.tokenizer.decode(part) for part in (ids[:place], ids[place + 1 :]))
-        found.append(
-            {
-                "text": f"{before} [MASK] {after}".strip(),
-                "truth": trained.tokenizer.pieces(ids[place : place + 1])[0],
-                "predictions": guess(trained, hidden, top)[0],
-            }
-        )
-    return found
+        truth = trained.tokenizer.pieces(ids[place : place + 1])[0]
+        found.append({"text": f"{before} [MASK] {after}".strip(), "truth": truth})
+    guesses = guess(trained, windows, top) if windows else []
+    return [sample | {"predictions": predictions} for sample, (predictions,) in zip(found, guesses)]
 
 
 def bare(piece: str) -> str:

@@ -59,7 +59,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     clock = metrics.Clock()
     processes.check_alike(config)
     config_checks.check_counts(config)
-    mesh = _mesh(config)
+    mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     config_checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
     corpus = source.open_source(config.data, "train", config.run.seed)
@@ -197,13 +197,6 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
 
 
 # --- Checks ----------------------------------------------------------------------------------------------------------
-
-
-def _mesh(config: Pretrain) -> jax.sharding.Mesh:
-    try:
-        return sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
-    except ValueError as error:
-        raise UserError(f"config: {error}") from error
 
 
 def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:

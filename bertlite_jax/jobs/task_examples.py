@@ -21,7 +21,6 @@ from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.jobs import span_examples, task_model
 from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import sharding
 
 
 class Split(NamedTuple):
@@ -40,14 +39,6 @@ class Split(NamedTuple):
 Evaluate = Callable[..., dict[str, Any]]
 """Parameters and a split in, the task's figures out. Of answers to questions, with a folder as third argument: they
 are written there, as the official scorers read them, and tables of what was answered how well come out."""
-
-
-def make_mesh(devices: int) -> jax.sharding.Mesh:
-    """Raises UserError where there are fewer devices than wanted."""
-    try:
-        return sharding.make_mesh(devices)
-    except ValueError as error:
-        raise UserError(f"config: {error}") from error
 
 
 def task_of(data: Examples) -> tasks.Task:

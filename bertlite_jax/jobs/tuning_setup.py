@@ -44,7 +44,7 @@ class Setup(NamedTuple):
 
 def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     """Checks everything, reads the examples, settles the shapes. Writes nothing."""
-    mesh = task_examples.make_mesh(config.run.devices)
+    mesh = sharding.make_mesh(config.run.devices)
     task = task_examples.task_of(config.data)
     start = task_model.take_over(config, task.head, init, given)
     full, head, run = start.config, start.config.head, config.run

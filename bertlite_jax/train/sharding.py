@@ -27,6 +27,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from bertlite_jax.config import UserError
+
 DATA, FSDP, MODEL = "data", "fsdp", "model"
 
 SMALLEST = 1024
@@ -50,12 +52,14 @@ def make_mesh(local_devices: int = 0, fsdp: int = 1, tensor: int = 1) -> Mesh:
         process, since all its devices read the same rows.
 
     Raises:
-      ValueError: a process has fewer devices, or they do not divide.
+      UserError: a process has fewer devices, or they do not divide.
     """
     of_processes = [jax.local_devices(process) for process in range(jax.process_count())]
     fewest = min(map(len, of_processes))
     if local_devices > fewest:
-        raise ValueError(f"run.devices = {local_devices}: a process has {fewest}; on a CPU set JAX_NUM_CPU_DEVICES")
+        raise UserError(
+            f"config: run.devices = {local_devices}: a process has {fewest}; on a CPU set JAX_NUM_CPU_DEVICES"
+        )
     return mesh_over([device for devices in of_processes for device in devices[: local_devices or None]], fsdp, tensor)
 
 
@@ -63,17 +67,17 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
     """A mesh over given devices, which need not be this machine's; those of a slice lie together, slice by slice.
 
     Raises:
-      ValueError: `fsdp` times `tensor` does not divide the devices of a slice, or `tensor` those of a process.
+      UserError: `fsdp` times `tensor` does not divide the devices of a slice, or `tensor` those of a process.
     """
     of_a_process = min(collections.Counter(device.process_index for device in devices).values())
     if of_a_process % tensor:
-        raise ValueError(f"run.tensor = {tensor} must divide the {of_a_process} devices of a process")
+        raise UserError(f"config: run.tensor = {tensor} must divide the {of_a_process} devices of a process")
     slices: dict[int, list[Any]] = {}
     for device in sorted(devices, key=lambda device: device.process_index):
         slices.setdefault(getattr(device, "slice_index", 0), []).append(device)
     each = min(map(len, slices.values()))
     if each % (fsdp * tensor):
-        raise ValueError(f"run.fsdp = {fsdp} times run.tensor = {tensor} must divide {each} devices")
+        raise UserError(f"config: run.fsdp = {fsdp} times run.tensor = {tensor} must divide {each} devices")
     data = each // (fsdp * tensor)
     # A sum over an axis of length 1 would stay in the program, and copy what it sums. Rows need one axis all the same.
     sizes = {DATA: data} if data * len(slices) > 1 or fsdp == 1 else {}

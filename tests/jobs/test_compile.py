@@ -215,7 +215,7 @@ def test_devices_that_cannot_be_split_so_are_one_line(monkeypatch):
     """`run.tensor` over more devices than a process has: only the compiler's process knows which are whose."""
 
     def refuses(command, **_):
-        pathlib.Path(command[-1]).write_text(json.dumps({"refused": "run.tensor = 8 must divide the 4"}))
+        pathlib.Path(command[-1]).write_text(json.dumps({"refused": "config: run.tensor = 8 must divide the 4"}))
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(compile.subprocess, "run", refuses)

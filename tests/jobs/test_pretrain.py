@@ -22,8 +22,8 @@ from bertlite_jax.config import Data, Diverged, Mask, Model, Optim, Pretrain, Ru
 from bertlite_jax.data import corpus, patience, records
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs import stopping
-from bertlite_jax.jobs.evaluate import evaluate
-from bertlite_jax.jobs.fill_mask import fill_mask
+from bertlite_jax.jobs.evaluate import evaluate, open_run
+from bertlite_jax.jobs.fill_mask import fill_mask, guess
 from bertlite_jax.report import flops
 from bertlite_jax.train import checkpoint
 
@@ -121,6 +121,17 @@ def test_fill_mask_guesses_pieces_with_probabilities(trained: pathlib.Path):
         fill_mask(str(trained), "nothing is missing")
 
 
+def test_texts_of_different_lengths_are_guessed_together_as_alone(trained: pathlib.Path):
+    model = open_run(str(trained))
+    texts = [model.tokenizer.encode(text, allow_special=True) for text in ("a [MASK] [MASK] of tea", "she [MASK] .")]
+    alone = [found for text in texts for found in guess(model, [text], 300)]
+    together = guess(model, texts, 300)
+    assert [len(found) for found in together] == [2, 1]
+    for ours, wanted in zip(together, alone):
+        for guesses, right in zip(ours, wanted):
+            assert dict(guesses) == pytest.approx(dict(right), rel=1e-4)
+
+
 @pytest.mark.slow
 def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trained: pathlib.Path):
     config = dataclasses.replace(
@@ -132,17 +143,19 @@ def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trai
     np.testing.assert_allclose([losses_of(tmp_path / "run")[s] for s in wanted], list(wanted.values()), atol=1e-5)
 
 
-def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_path, capsys, monkeypatch):
-    """Four steps on one device, four with everything split over eight, four on two: the losses of one device."""
+def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_path, capsys, monkeypatch, trained):
+    """Four steps on one device, four with everything split over eight, four on two: the losses of one device.
+
+    300 pieces are a multiple of four, so that the vocabulary is not padded.
+    """
     model = dataclasses.replace(MODEL, vocab_multiple=4)
     parts: list[dict] = [{"steps": 12}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}, {"devices": 2}]
-    job.pretrain(dataclasses.replace(small(prepared), model=model), str(tmp_path / "whole"))
     folder = tmp_path / "run"
     for stop, run in zip((4, 8, 12), parts):
         wanted_at = contextlib.nullcontext(lambda step, stop=stop: step == stop)
         monkeypatch.setattr(stopping, "stop_signals", lambda wanted_at=wanted_at: wanted_at)
         job.pretrain(dataclasses.replace(small(prepared, **run), model=model), str(folder))
-    wanted = losses_of(tmp_path / "whole")
+    wanted = losses_of(trained)
     np.testing.assert_allclose([losses_of(folder)[s] for s in wanted], list(wanted.values()), atol=1e-5)
     assert "mesh fsdp 4, model 2; a device holds" in capsys.readouterr().out
 

@@ -160,7 +160,6 @@ def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     assert json.loads((run / "summary.json").read_text())["steps"] == 40
 
 
-@pytest.mark.slow
 def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prepared, tmp_path):
     """Within a minute and with one line each; then the losses are those of one process with four devices.
 

@@ -1,6 +1,7 @@
 """One update is the same on any number of devices and micro-batches, and reduces its gradient once."""
 
 import dataclasses
+import functools
 import math
 import re
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax import config as settings
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report import hlo_cost
 from bertlite_jax.train import objective, optim, sharding, state
@@ -62,7 +63,9 @@ def batch_at(step: int) -> dict[str, np.ndarray]:
     return batch
 
 
-def make(config: Pretrain, devices: int):
+@functools.cache
+def compiled(config: Pretrain, devices: int):
+    """The step, and what makes the state that it begins with."""
     mesh = sharding.make_mesh(devices, config.run.fsdp, config.run.tensor)
     model = PretrainingModel(config.model)
     ids = np.zeros((1, 8), np.int32)
@@ -73,7 +76,7 @@ def make(config: Pretrain, devices: int):
     shapes = jax.eval_shape(init, jax.random.key(0))
     optimizer = optim.make_optimizer(config.optim, config.run.steps, ROWS, shapes)
     layout = sharding.layout(shapes, mesh, config.run.zero1)
-    held = state.init_state(init, optimizer, 0, layout)
+    fresh = functools.partial(state.init_state, init, optimizer, 0, layout)
     step = make_step(
         objective.make_prepare(config, SPECIAL),
         objective.make_loss(model.apply, config),
@@ -84,7 +87,13 @@ def make(config: Pretrain, devices: int):
         seed=3,
         unroll=config.model.unroll,
     )
-    return step, held, mesh
+    return step.lower(fresh(), sharding.put_batch(batch_at(0), mesh)).compile(), fresh, mesh
+
+
+def make(config: Pretrain, devices: int):
+    """The compiled step, a state of its own, and the mesh."""
+    step, fresh, mesh = compiled(config, devices)
+    return step, fresh(), mesh
 
 
 def with_micro_batches(count: int, **model) -> Pretrain:
@@ -156,9 +165,8 @@ def all_reduces(hlo: str) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("unroll", [False, slow(True)])
 def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
-    step, held, mesh = make(with_micro_batches(micro_batches, unroll=unroll), 8)
-    hlo = step.lower(held, sharding.put_batch(batch_at(0), mesh)).compile().as_text()
-    found = all_reduces(hlo)
+    step, held, _ = make(with_micro_batches(micro_batches, unroll=unroll), 8)
+    found = all_reduces(step.as_text())
     parameters = 4 * state.count_parameters(held.params)
     assert {computation for computation, _ in found} == {"ENTRY"}
     assert parameters <= sum(size for _, size in found) <= parameters + 4 * 32
@@ -200,9 +208,9 @@ def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor:
 
 
 def test_a_mesh_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="run.fsdp = 3 times run.tensor = 1 must divide 8 devices"):
+    with pytest.raises(UserError, match="config: run.fsdp = 3 times run.tensor = 1 must divide 8 devices"):
         sharding.make_mesh(0, 3, 1)
-    with pytest.raises(ValueError, match="run.tensor = 3 must divide the 8 devices of a process"):
+    with pytest.raises(UserError, match="config: run.tensor = 3 must divide the 8 devices of a process"):
         sharding.make_mesh(0, 1, 3)
 
 
@@ -229,7 +237,7 @@ def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
     assert [group[0, 0].slice_index for group in placed] == sorted(group[0, 0].slice_index for group in placed)
     assert all(len({device.slice_index for device in group.flat}) == 1 for group in placed)
     assert all(len({device.process_index for device in along}) == 1 for group in placed for along in group)
-    with pytest.raises(ValueError, match="run.tensor = 8 must divide the 4 devices of a process"):
+    with pytest.raises(UserError, match="config: run.tensor = 8 must divide the 4 devices of a process"):
         sharding.mesh_over(devices, 1, 8)
 
 
@@ -277,8 +285,8 @@ def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():
 
 def test_of_tensor_only_sums_cross_devices():
     """Nothing that is split is ever put together: no head, no table, no kernel."""
-    step, held, mesh = make(in_mode("tensor"), 8)
-    found = hlo_cost.cost(step.lower(held, sharding.put_batch(batch_at(0), mesh)).compile().as_text()).collectives
+    step, _, _ = make(in_mode("tensor"), 8)
+    found = hlo_cost.cost(step.as_text()).collectives
     assert {collective.kind for collective in found} == {"all-reduce"}
     # Two sums of [rows, L, D] a layer forward; backward one of the feed-forward layer and three of q, k and v.
     of_layers = CONFIG.model.num_layers * 6 * (ROWS // 4) * LENGTH * CONFIG.model.hidden_size * 4
@@ -289,12 +297,11 @@ def test_of_tensor_only_sums_cross_devices():
 @pytest.mark.parametrize("mode", ["zero1", "fsdp"])
 def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batches: int):
     """Every large gradient is added and split in one go, and comes back once as parameters; nothing is in a loop."""
-    step, held, mesh = make(in_mode(mode, micro_batches), 8)
-    text = step.lower(held, sharding.put_batch(batch_at(0), mesh)).compile().as_text()
+    step, held, _ = make(in_mode(mode, micro_batches), 8)
     large = 4 * sum(leaf.size for leaf in jax.tree.leaves(held.params) if leaf.size >= 1024)
     small = 4 * state.count_parameters(held.params) - large
     moved = {kind: 0 for kind in ("all-gather", "reduce-scatter", "all-reduce")}
-    for collective in hlo_cost.cost(text).collectives:
+    for collective in hlo_cost.cost(step.as_text()).collectives:
         moved[collective.kind] += collective.bytes
     assert moved["all-gather"] == large
     assert moved["reduce-scatter"] == large // 8
