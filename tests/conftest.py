@@ -24,7 +24,7 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LONGEST = ("test_readme.py", "test_pretrain.py", "test_learning.py", "test_step.py")
+LONGEST = ("test_several_processes.py", "test_pretrain.py", "test_step.py", "test_readme.py", "test_learning.py")
 """Files that take a process for minutes. They come first, so that the processes of pytest -n end about together."""
 
 

@@ -132,7 +132,6 @@ def test_texts_of_different_lengths_are_guessed_together_as_alone(trained: pathl
             assert dict(guesses) == pytest.approx(dict(right), rel=1e-4)
 
 
-@pytest.mark.slow
 def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trained: pathlib.Path):
     config = dataclasses.replace(
         small(prepared, devices=4, checkpoint_every=100, eval_every=0),
@@ -381,7 +380,6 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(prepared
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_padded_vocabulary_trains_to_the_same_loss(prepared, tmp_path, trained):
     """The padding changes shapes, and neither which pieces are random nor what is predicted."""
     model = dataclasses.replace(MODEL, vocab_multiple=64)
@@ -427,7 +425,6 @@ def made_a_step(config: Pretrain, model: Model) -> float:
     return flops.train_flops_per_step(dataclasses.replace(config, model=model))
 
 
-@pytest.mark.slow
 def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
     """DistilBERT's kind: no token types, no pooler, no pair head."""
     config = small(prepared, steps=2, eval_every=0)
@@ -442,7 +439,6 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
     assert "valid_pair_accuracy" not in summary and np.isfinite(summary["valid_mlm_loss"])
 
 
-@pytest.mark.slow
 def test_profile_steps_writes_a_trace(prepared, tmp_path):
     job.pretrain(small(prepared, steps=4, eval_every=0, profile_steps="2:4"), str(tmp_path / "run"))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))

@@ -13,7 +13,6 @@ import sys
 import time
 
 import numpy as np
-import pytest
 
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
 from bertlite_jax.jobs import pretrain as job
@@ -141,7 +140,6 @@ def test_one_process_and_two_compute_the_same_losses(prepared):
         np.testing.assert_allclose(found, losses[0], atol=1e-5)
 
 
-@pytest.mark.slow
 def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     """A SIGTERM to the second one saves and ends both; started again they give one process's losses and figures."""
     job.pretrain(config(prepared, devices=4), str(tmp_path / "one"))
@@ -187,7 +185,6 @@ def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prep
     assert before == {number: after[number] for number in before}
 
 
-@pytest.mark.slow
 def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
     """The second one's copy of the corpus cannot be read; the first one hears of it while it waits for a gradient."""
     copy = tmp_path / "copy"
@@ -203,7 +200,6 @@ def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
     assert told == f"process 1 of 2 failed: {own}"
 
 
-@pytest.mark.slow
 def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     """`--init` with a longer table of positions, on one device of each process."""
     values = config(prepared, devices=1)
@@ -218,7 +214,6 @@ def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_what_the_first_process_refuses_ends_all_of_them(prepared, tmp_path):
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "thesis.tex").write_text("mine")

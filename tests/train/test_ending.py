@@ -95,7 +95,6 @@ def test_a_killed_process_is_missed(tmp_path):
         assert error.count("\n") == 1
 
 
-@pytest.mark.slow
 def test_without_the_first_process_jax_ends_the_others(tmp_path):
     """It is the one that all of them talk to; JAX sees at once that it is gone."""
     body = f"""

@@ -37,10 +37,6 @@ CONFIG = Pretrain(
 )
 
 
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 def batch_at(step: int) -> dict[str, np.ndarray]:
     """Rows with one to three windows of random lengths, so that mask counts and pairs differ from row to row."""
     rng = np.random.default_rng(step)
@@ -118,7 +114,7 @@ def on_one_device() -> list[float]:
     return losses(CONFIG, 1)
 
 
-@pytest.mark.parametrize(("devices", "micro_batches"), [slow(2, 1), (8, 1), slow(1, 4), (2, 4)])
+@pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 4)])
 def test_devices_and_micro_batches_do_not_matter(on_one_device, devices: int, micro_batches: int):
     """Twenty steps with dropout and unequal mask counts: the same losses."""
     np.testing.assert_allclose(losses(with_micro_batches(micro_batches), devices), on_one_device, atol=1e-5)
@@ -161,8 +157,8 @@ def all_reduces(hlo: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("micro_batches", [slow(1), 4])
-@pytest.mark.parametrize("unroll", [False, slow(True)])
+@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
     step, held, _ = make(with_micro_batches(micro_batches, unroll=unroll), 8)
@@ -293,7 +289,7 @@ def test_of_tensor_only_sums_cross_devices():
     assert sum(collective.bytes for collective in found if collective.group == 2) >= of_layers
 
 
-@pytest.mark.parametrize("micro_batches", [slow(1), 4])
+@pytest.mark.parametrize("micro_batches", [1, 4])
 @pytest.mark.parametrize("mode", ["zero1", "fsdp"])
 def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batches: int):
     """Every large gradient is added and split in one go, and comes back once as parameters; nothing is in a loop."""
