@@ -143,17 +143,13 @@ def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trai
 
 
 def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_path, capsys, monkeypatch, trained):
-    """Four steps on one device, four with everything split over eight, four on two: the losses of one device.
-
-    300 pieces are a multiple of four, so that the vocabulary is not padded.
-    """
-    model = dataclasses.replace(MODEL, vocab_multiple=4)
+    """Four steps on one device, four with everything split over eight, four on two: the losses of one device."""
     parts: list[dict] = [{"steps": 12}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}, {"devices": 2}]
     folder = tmp_path / "run"
     for stop, run in zip((4, 8, 12), parts):
         wanted_at = contextlib.nullcontext(lambda step, stop=stop: step == stop)
         monkeypatch.setattr(stopping, "stop_signals", lambda wanted_at=wanted_at: wanted_at)
-        job.pretrain(dataclasses.replace(small(prepared, **run), model=model), str(folder))
+        job.pretrain(small(prepared, **run), str(folder))
     wanted = losses_of(trained)
     np.testing.assert_allclose([losses_of(folder)[s] for s in wanted], list(wanted.values()), atol=1e-5)
     assert "mesh fsdp 4, model 2; a device holds" in capsys.readouterr().out

@@ -83,7 +83,7 @@ def compiled(config: Pretrain, devices: int):
         seed=3,
         unroll=config.model.unroll,
     )
-    return step.lower(fresh(), sharding.put_batch(batch_at(0), mesh)).compile(), fresh, mesh
+    return step.lower(state.shapes_of(layout, optimizer), sharding.put_batch(batch_at(0), mesh)).compile(), fresh, mesh
 
 
 def make(config: Pretrain, devices: int):
