@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all lint format clean
+.PHONY: quickstart test test-all test-hosts lint format clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/bertlite quickstart
@@ -13,6 +13,19 @@ test: $(VENV)/installed-dev lint
 
 test-all: $(VENV)/installed-dev lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# What depends on a CPU's instruction sets, as each kind of x86 host: the package believes in these, and XLA's own loops
+# use no others. The library that XLA gives large products to asks the CPU itself.
+HOST_TESTS := tests/model tests/convert/test_int8.py tests/convert/test_quantize.py tests/convert/test_onnx_integer.py \
+  tests/jobs/test_bench_train.py tests/jobs/test_bench_infer.py tests/jobs/test_bench_finetune.py \
+  tests/jobs/test_bench_family.py tests/jobs/test_quickstart.py
+HOST_PYTEST := $(BIN)/pytest -n 2 --dist loadfile -q -m "not slow" $(HOST_TESTS)
+AVX512 := avx2 avx512f avx512_vnni avx512_bf16
+
+test-hosts: $(VENV)/installed-dev
+	BERTLITE_CPU_FLAGS="avx2" XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(HOST_PYTEST)
+	BERTLITE_CPU_FLAGS="$(AVX512)" XLA_FLAGS=--xla_cpu_max_isa=AVX512_BF16 $(HOST_PYTEST)
+	BERTLITE_CPU_FLAGS="$(AVX512) amx_int8 amx_bf16" XLA_FLAGS=--xla_cpu_max_isa=AMX $(HOST_PYTEST)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

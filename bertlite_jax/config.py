@@ -101,7 +101,7 @@ class Model:
     """Outputs of the pair head. 0 leaves it out; 3 for `three_way`."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the products; parameters, norms, softmax and losses stay float32. `auto` is bfloat16 on TPU, on
-    GPU, and on CPUs with AMX where the products are known to be fast; float32 elsewhere."""
+    GPU, and on CPUs with AMX or AVX-512 bfloat16 where a short trial runs faster; float32 elsewhere."""
     attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
     """Attention implementation. `auto` takes the fused kernels of GPU (cudnn) and TPU (pallas) where they fit."""
     remat: Literal["none", "dots", "full"] = "none"

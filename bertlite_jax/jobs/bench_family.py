@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import importlib.util
 import math
+import os
 import pathlib
 import tempfile
 import time
@@ -23,9 +24,10 @@ from rich.table import Table
 from bertlite_jax import presets
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError, fields_close_to
 from bertlite_jax.convert import parameters
-from bertlite_jax.jobs import bench_infer, contenders, inference_peer, inference_rows, workdir
+from bertlite_jax.jobs import bench_infer, contenders, inference_peer, inference_rows, machine, workdir
 from bertlite_jax.model import cpu
 from bertlite_jax.report import flops
+from bertlite_jax.report.machine_line import machine_line
 
 BASE = "bert_base"
 """What the others are compared with."""
@@ -77,7 +79,7 @@ def bench_family(
     if batch_rows < 1 or seconds <= 0:
         raise UserError(f"bench: batch_rows = {batch_rows} and seconds = {seconds:g} must be positive")
     bench_infer.check_place("out", out)
-    console = Console(highlight=False)
+    console, load = Console(highlight=False), os.getloadavg()[0]
     if not console.is_terminal:
         console.width = 100
     rows = {name: by_formula(name, model, length, batch_rows) for name, model in shapes.items()}
@@ -89,7 +91,7 @@ def bench_family(
         step = functools.partial(_step_seconds, length=length, batch_rows=batch_rows)
         _measure(shapes, rows, "step_seconds", step, seconds, console)
     made = [row | {"ratios": ratios(row, rows[BASE])} for row in rows.values()]
-    on = bench_infer.machine([_runtime()] if measure and _runtime() != "jax" else [])
+    on = machine.describe(["jax", *([_runtime()] if measure else [])], load)
     settings = {"length": length, "batch_rows": batch_rows, "threads": used, "runtime": _runtime()}
     _print(made, settings, on, console)
     if out:
@@ -210,12 +212,12 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
     import jax
 
     from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, make_pretraining
-    from bertlite_jax.model import precision
+    from bertlite_jax.model import choose_precision
     from bertlite_jax.train import sharding, state
 
     config = training_config(model, length, batch_rows)
     mesh = sharding.make_mesh(1)
-    parts = make_pretraining(config, precision.resolve("auto", jax.default_backend()), mesh, SPECIAL_IDS)
+    parts = make_pretraining(config, choose_precision.resolve("auto", jax.default_backend()), mesh, SPECIAL_IDS)
     held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
     batch = sharding.put_batch(random_batch(config), mesh)
     times = []
@@ -275,14 +277,12 @@ def _print(rows: list[Row], settings: dict[str, Any], on: dict[str, Any], consol
     for row in rows:
         better.add_row(row["name"], *(_times(row["ratios"][name]) for name in shown.values()))
     console.print(better)
-    versions = ", ".join(f"{name} {version}" for name, version in on["packages"].items())
     console.print(
         "M: millions of parameters, encoder and pooler; f32, int8: MB on disk; GFLOP: of an answer to one row; "
         "exchanged: MB of gradient that devices exchange a step; optimiser: MB of both moments; step: MB of a training "
         "step in float32 with the dropout of each, by formula; answer: ms, batch 1, "
         f"{settings['runtime']} float32, threads: {settings['threads']}, fastest call; train: ms, JAX, fastest step.\n"
-        f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f}; "
-        f"{versions}\n"
+        f"{machine_line(on)}\n"
     )
     for row in rows:
         if row["name"] in HEADLINE:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -31,12 +30,13 @@ from bertlite_jax.convert import huggingface, weights
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.jobs import finetune as job
-from bertlite_jax.jobs import finetune_peer, finetune_race, inference_peer, task_examples, task_model
+from bertlite_jax.jobs import finetune_peer, finetune_race, inference_peer, machine, task_examples, task_model
 from bertlite_jax.jobs import workdir as places
 from bertlite_jax.jobs.finetune_peer import ANSWER, LEARN, Lesson, Precision
 from bertlite_jax.jobs.finetune_race import Contender
 from bertlite_jax.jobs.tuning_setup import Setup
-from bertlite_jax.model import cpu, memory
+from bertlite_jax.model import choose_precision, cpu, memory
+from bertlite_jax.report.machine_line import machine_line
 
 TOGETHER = 64
 """Validation examples that the peer answers in a batch; of about one length."""
@@ -99,7 +99,7 @@ def bench_finetune(
         "task": setup.task.name,
         "metric": setup.task.metrics[0],
         "init": init,
-        "machine": _machine(load),
+        "machine": machine.describe(("jax", "torch", "transformers"), load),
         "settings": config_files.flat(recipe) | {"seeds": seeds, "rounds": rounds, "round_steps": round_steps},
         "throughput": finetune_race.throughput(timed),
         "scores": _scores(recipe, init, workdir, seeds, precision, overwrite, console) if seeds else {},
@@ -137,7 +137,7 @@ def _check(recipe: Finetune, folder: str, seeds: int, rounds: int, round_steps: 
 
 def precisions() -> list[Precision]:
     """What the peer is timed in: bfloat16 only where the CPU has instructions for it; else it takes minutes a step."""
-    return ["float32", "bfloat16"] if {"amx_bf16", "avx512_bf16"} & cpu.flags() else ["float32"]
+    return ["float32", "bfloat16"] if choose_precision.bfloat16_flag() else ["float32"]
 
 
 @contextlib.contextmanager
@@ -289,21 +289,6 @@ def answers_of(process: inference_peer.Process, sizes: np.ndarray) -> np.ndarray
 # --- Report ------------------------------------------------------------------------------------------------------
 
 
-def _machine(load: float) -> dict[str, Any]:
-    """The CPU, its instruction sets that matter here, threads, what the environment forbids, versions."""
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-    about = places.environment()
-    limits = ("XLA_FLAGS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
-    return {
-        "cpu": about["cpu"],
-        "flags": cpu.fast_flags(),
-        "threads": cpu.cores(),
-        "packages": about["packages"] | versions,
-        "environment": {name: os.environ[name] for name in limits if name in os.environ},
-        "load": load,
-    }
-
-
 def _print(summary: dict[str, Any], console: Console) -> None:
     settled = summary["settings"]
     if rows := summary["throughput"]:
@@ -326,15 +311,10 @@ def _print(summary: dict[str, Any], console: Console) -> None:
                     values = (figures[name], *(run[name] for run in figures["seeds"]))
                     table.add_row(who, figures["precision"], name, *(f"{value:.4f}" for value in values))
         console.print(table)
-    about = summary["machine"]
-    versions = ", ".join(f"{name} {about['packages'][name]}" for name in ("jax", "torch", "transformers"))
     console.print(
-        f"{about['cpu']}, {about['threads']} threads ({' '.join(about['flags']) or 'no known flags'}), load before "
-        f"{about['load']:.1f}; {versions}"
-        + "".join(f"; {name}={value}" for name, value in about["environment"].items())
-        + "\nfilled: share of slots with a token; examples/s: of the best turn; ours is: our figure over it; median: "
-        f"the same over the rounds.\n{US} packs examples into rows; {PEER} shuffles and pads a batch to its longest "
-        "example, as its Trainer does\nwithout grouping by length. For the scores both see the same examples in each "
-        "update.",
+        f"{machine_line(summary['machine'])}\nfilled: share of slots with a token; examples/s: of the best turn; "
+        f"ours is: our figure over it; median: the same over the rounds.\n{US} packs examples into rows; {PEER} "
+        "shuffles and pads a batch to its longest example, as its Trainer does\nwithout grouping by length. For the "
+        "scores both see the same examples in each update.",
         soft_wrap=True,
     )

@@ -23,7 +23,7 @@ from rich.console import Console
 from bertlite_jax.config import Model, UserError
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.jobs import contenders, inference_peer, inference_rows, workdir
+from bertlite_jax.jobs import contenders, inference_peer, inference_rows, machine, workdir
 from bertlite_jax.jobs.contenders import Contender
 from bertlite_jax.jobs.inference_peer import Batch, Load, Process
 from bertlite_jax.model import cpu
@@ -150,7 +150,7 @@ def bench_infer(
         "model": name,
         "task": task,
         "random_weights": is_random,
-        "machine": machine([package for contender in chosen for package in contender.packages]) | {"load": load},
+        "machine": machine.describe(["jax", *(name for contender in chosen for name in contender.packages)], load),
         "settings": {"rounds": rounds, "threads": list(counts), "text": weights.tokenizer is not None},
         "skipped": skipped,
         "contenders": [_about(entry, entries[0], task) for entry in entries],
@@ -201,9 +201,9 @@ def check_place(option: str, path: str) -> None:
 
 
 def _choose(only: tuple[str, ...], task: contenders.Task) -> tuple[list[Contender], list[str]]:
-    from bertlite_jax.model import precision
+    from bertlite_jax.model import choose_precision
 
-    return contenders.choose(only, precision.resolve("auto", "cpu") == "float32", task)
+    return contenders.choose(only, choose_precision.resolve("auto", "cpu") == "float32", task)
 
 
 # --- Turns -----------------------------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def _start(group: list[Entry], threads: int, stack: contextlib.ExitStack, consol
 def _race(group: list[Entry], shape: Shape, batches: list[Batch], rounds: int, first: Entry) -> None:
     """A group on the batches of one shape: one answer to each, then turns.
 
-    Who is hopeless on this machine, as bfloat16 is without AMX, gets only its trials.
+    Who is hopeless on this machine, as bfloat16 is without instructions for it, gets only its trials.
     """
     for entry in group:
         timed = entry.timed[shape] = Timed()
@@ -341,20 +341,6 @@ def _shape(entries: list[Entry], shape: Shape) -> dict[str, Any]:
             }
         )
     return {"batch": number, "length": length, "threads": threads, "figures": figures}
-
-
-def machine(packages: list[str]) -> dict[str, Any]:
-    """The CPU, its instruction sets that matter to these products, cores, load, versions."""
-    about = workdir.environment()
-    names = ["jax", *dict.fromkeys(packages)]
-    return {
-        "cpu": about["cpu"],
-        "cores": about["cores"],
-        "flags": cpu.fast_flags(),
-        "load": os.getloadavg()[0],
-        "python": about["python"],
-        "packages": {name: importlib.metadata.version(name) for name in names},
-    }
 
 
 def _store(figures: dict[str, Any], source: str, out: str, html: str, console: Console) -> None:

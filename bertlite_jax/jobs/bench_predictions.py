@@ -28,7 +28,7 @@ from bertlite_jax.jobs import finetune_peer, inference_peer, task_examples, task
 from bertlite_jax.jobs.bench_finetune import answers_of
 from bertlite_jax.jobs.finetune_peer import Lesson
 from bertlite_jax.jobs.task_examples import Split
-from bertlite_jax.model import cpu, precision
+from bertlite_jax.model import choose_precision, cpu, precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -63,7 +63,7 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
         "examples": len(valid.examples),
         "transformers": _score(task, model, valid, theirs),
     }
-    chosen = precision.resolve(model.model.compute, jax.default_backend())
+    chosen = choose_precision.resolve(model.model.compute, jax.default_backend())
     for compute in dict.fromkeys(("float32", chosen)):
         logits = our_logits(model, valid, compute, config.data)
         found[compute] = {"figures": _score(task, model, valid, logits)} | differences(model, valid, logits, theirs)

@@ -22,11 +22,10 @@ from typing import Any, Literal
 from rich.console import Console
 
 from bertlite_jax.config import Pretrain, UserError
-from bertlite_jax.jobs import workdir
+from bertlite_jax.jobs import machine, workdir
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.bench_train import build_configs
 from bertlite_jax.jobs.inference_rows import known_preset
-from bertlite_jax.model import cpu
 from bertlite_jax.report import scale
 
 Spread = Literal["devices", "processes"]
@@ -87,7 +86,8 @@ def bench_scale(
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, pair_task=pairs))
         answers, skipped = _time_all(config, counts, spread, rows, rounds, steps, console)
     found = {
-        "machine": _machine(answers[0][2]) | {"load": load},
+        "machine": machine.describe(["jax"], load)
+        | {name: answers[0][2][name] for name in ("platform", "device_kind")},
         "settings": {"preset": preset, "rows": rows, "length": length, "rounds": rounds, "steps": steps},
         "figures": _figures(answers, rows, rows * counts[-1]),
     }
@@ -219,15 +219,3 @@ def _figures(answers: list[_Answer], rows: int, strong_rows: int) -> list[dict[s
                 own |= {"speed_up": speed_up, "efficiency": speed_up / count, "reduced_bytes": sent}
                 made.append(own | timed)
     return made
-
-
-def _machine(answer: dict[str, Any]) -> dict[str, Any]:
-    """The host and its devices. Not by asking JAX here: this process must not hold an accelerator."""
-    return {
-        "cpu": cpu.name(),
-        "flags": cpu.fast_flags(),
-        "cores": cpu.cores(),
-        "platform": answer["platform"],
-        "device_kind": answer["device_kind"],
-        "jax": importlib.metadata.version("jax"),
-    }

@@ -4,7 +4,8 @@ Both train on windows of the same text: ours packed, several in a row, the peer'
 there. Rows and their length are the same. Contenders take turns, and the best turn of each counts, because other
 programs can only slow a turn down. Real tokens are those of windows, [CLS] and [SEP] among them, never padding.
 
-At last our own step is taken apart: where its time goes, and at which rates.
+At last our own step is taken apart: where its time goes, and at which rates. With `--as` the same runs in a process
+that is held to the instruction sets of a lesser host.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import tyro
 from rich.console import Console
 
 import bertlite_jax
@@ -29,12 +31,12 @@ from bertlite_jax import presets
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
 from bertlite_jax.data import batches, corpus, source
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.jobs import machine, workdir
 from bertlite_jax.jobs import peer as peers
-from bertlite_jax.jobs import workdir
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
-from bertlite_jax.model import cpu, memory, precision
+from bertlite_jax.model import choose_precision, memory, precision
 from bertlite_jax.report import breakdown, hlo, trace, training
 from bertlite_jax.train import sharding, state
 
@@ -80,6 +82,7 @@ def bench_train(
     rounds: int = 4,
     steps: int = 2,
     unroll: bool = False,
+    as_host: Annotated[machine.Lesser | None, tyro.conf.arg(name="as")] = None,
     out: str = "",
 ) -> list[dict[str, Any]]:
     """Trains ALBERT-base for a few steps and prints real tokens a second.
@@ -93,6 +96,7 @@ def bench_train(
       rounds: turns that each contender gets.
       steps: updates in a turn.
       unroll: write the layers out (`model.unroll`).
+      as_host: hold both sides to a CPU with AVX2, or with AVX-512 without bfloat16.
       out: file for a JSON copy of the figures.
 
     Returns:
@@ -101,7 +105,7 @@ def bench_train(
       {"name", "seconds", "flops", "bytes"}, see `breakdown.PARTS`.
 
     Raises:
-      UserError: the text cannot be used, or the peer is not installed.
+      UserError: the text cannot be used, the peer is not installed, or this CPU is less than `as_host`.
     """
     check_place("out", out)
     if not lengths:
@@ -113,6 +117,11 @@ def bench_train(
         raise UserError(f"bench: rounds = {rounds} and steps = {steps} must be positive")
     if peer:
         peers.check_installed()
+    settings = {"text": text, "tokenizer": tokenizer, "lengths": lengths, "batch_tokens": batch_tokens}
+    settings |= {"rounds": rounds, "steps": steps, "unroll": unroll, "peer": peer}
+    if as_host:
+        return machine.run_as(as_host, bench_train, out=out, **settings)
+    load = os.getloadavg()[0]
     console = Console(highlight=False)
     memory.keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
@@ -125,13 +134,12 @@ def bench_train(
             contenders += theirs
         _race(contenders, rounds, steps, console)
     figures = [_figure(contender) for contender in sorted(contenders, key=lambda c: c.length)]
-    machine = _machine() | {"peer": about}
-    training.print_speeds(figures, machine, console)
+    about = machine.describe(("jax", "jaxlib", "flax", "numpy"), load) | {"peer": about}
+    training.print_speeds(figures, about, console)
     for figure in figures:
         training.print_parts(figure, console)
     if out:
-        command = {"rounds": rounds, "steps": steps, "batch_tokens": batch_tokens, "text": list(text), "unroll": unroll}
-        workdir.write_json(out, {"machine": machine, "settings": command, "figures": figures})
+        workdir.write_json(out, {"machine": about, "settings": settings, "figures": figures})
     return figures
 
 
@@ -201,7 +209,7 @@ def _padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
 
 def _ours(config: Pretrain, console: Console) -> list[Contender]:
     """This package, in float32 and in what `auto` chooses where that is something else; compiled."""
-    auto = precision.resolve("auto", jax.default_backend())
+    auto = choose_precision.resolve("auto", jax.default_backend())
     opened = source.open_source(config.data, "train", 0)
     rows = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(BATCHES)]
     made = []
@@ -315,14 +323,4 @@ def _figure(contender: Contender) -> dict[str, Any]:
         "seconds_per_step": contender.seconds,
         "loss": contender.loss,
         "parts": [dataclasses.asdict(part) for part in contender.take_apart()] if contender.take_apart else [],
-    }
-
-
-def _machine() -> dict[str, Any]:
-    """The CPU, its instruction sets that matter here, what of them the environment forbids, versions."""
-    limits = ("XLA_FLAGS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
-    return workdir.environment() | {
-        "flags": cpu.fast_flags(),
-        "environment": {name: os.environ[name] for name in limits if name in os.environ},
-        "load": os.getloadavg()[0],
     }

@@ -19,7 +19,7 @@ from bertlite_jax import config_checks
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.jobs import batch_search, topology
 from bertlite_jax.jobs.topology import Topology
-from bertlite_jax.model import attention, precision
+from bertlite_jax.model import attention, choose_precision
 from bertlite_jax.report import chips, flops, hlo_cost
 
 GIB = 2**30
@@ -82,7 +82,7 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
     config_checks.check_pretrain(config, row_parts(config, slices))
-    compute = precision.resolve(config.model.compute, "tpu")
+    compute = choose_precision.resolve(config.model.compute, "tpu")
     attention.choose_for(config.model, config.data.length, "tpu", compute)
     return config
 
@@ -132,7 +132,7 @@ def search(
       points: (rows, bytes) of the same model, known from other slices.
       heaviest: so many operations are listed.
     """
-    compute = precision.resolve(config.model.compute, "tpu")
+    compute = choose_precision.resolve(config.model.compute, "tpu")
     scores = attention.choose_for(config.model, config.data.length, "tpu", compute) == "einsum"
     one_row = flops.step_memory_bytes(with_rows(config, slices, 1), slices.devices, compute, scores)
     of_rows = one_row["activations"] + one_row["logits"]

@@ -20,7 +20,7 @@ from jax.experimental import topologies
 from bertlite_jax import config as settings
 from bertlite_jax import config_files
 from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, lowered, make_pretraining
-from bertlite_jax.model import attention, precision
+from bertlite_jax.model import attention, choose_precision
 from bertlite_jax.report import hlo_cost
 from bertlite_jax.train import sharding
 
@@ -30,7 +30,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
     """The step of `jobs/pretrain.py` over shapes alone, lowered for the mesh's devices, whatever this machine has."""
     platform = mesh.devices.flat[0].platform
-    compute = precision.resolve(config.model.compute, platform)
+    compute = choose_precision.resolve(config.model.compute, platform)
     attention.choose_for(config.model, config.data.length, platform, compute)
     parts = make_pretraining(config, compute, mesh, SPECIAL_IDS)
     return lowered(config, parts, mesh)

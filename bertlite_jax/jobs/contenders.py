@@ -264,10 +264,10 @@ def load_jax(folder: str, task: Task, compute: Literal["auto", "float32"], threa
     os.environ["JAX_PLATFORMS"] = "cpu"  # Before jax is imported. Everybody here answers on the CPU.
     import jax
 
-    from bertlite_jax.model import precision
+    from bertlite_jax.model import choose_precision
 
     source = weights.load(pathlib.Path(folder))
-    apply = _applied(source, task, precision.resolve(compute, "cpu"))
+    apply = _applied(source, task, choose_precision.resolve(compute, "cpu"))
     params = jax.device_put(source.params)
     run = jax.jit(apply)
     return lambda batch: np.asarray(run(params, _inputs(batch)))

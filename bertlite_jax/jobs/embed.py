@@ -22,7 +22,7 @@ from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.jobs import predict, vector_files
-from bertlite_jax.model import pooling, precision
+from bertlite_jax.model import choose_precision, pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
 
@@ -206,7 +206,7 @@ def make_forward(
     """Rows as of `task_batches.Layout` -> [R, P, D], or [R, L, D] of tokens, float32."""
     # What the encoder was trained with may not work here, as cuDNN's attention does not on a CPU.
     shape = dataclasses.replace(loaded.model, attention="auto")
-    model = Encoder(shape, precision.resolve(compute, jax.default_backend()))
+    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend()))
     padded = parameters.pad_vocabulary(loaded.params, loaded.model)
     params = jax.device_put({name: part for name, part in padded.items() if name in ENCODER})
 

@@ -17,7 +17,7 @@ from bertlite_jax.config import Data, Pretrain, UserError
 from bertlite_jax.convert import sources
 from bertlite_jax.data import batches, corpus_folder, source
 from bertlite_jax.data import tokenizer as tokenizers
-from bertlite_jax.model import precision
+from bertlite_jax.model import choose_precision
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.train import objective, sharding
 
@@ -125,7 +125,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     params = sources.load(folder).params
     tokenizer = tokenizers.load(str(folder / "tokenizer"))
-    compute = precision.resolve(config.model.compute, jax.default_backend())
+    compute = choose_precision.resolve(config.model.compute, jax.default_backend())
     # What the run was trained with may not work here, as cuDNN's attention does not on a CPU.
     model = PretrainingModel(dataclasses.replace(config.model, attention="auto"), compute)
     return Trained(config, params, tokenizer, model.apply)

@@ -21,7 +21,7 @@ from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
 from bertlite_jax.jobs import span_predict, task_model
-from bertlite_jax.model import precision
+from bertlite_jax.model import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -124,7 +124,7 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
         raise UserError(f"predict: {run} {kind}")
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
-    compute = precision.resolve(loaded.model.compute, jax.default_backend())
+    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
     model, length = TaskModel(loaded.model, head, compute), _length(pathlib.Path(run), loaded.model.max_positions)
     mesh = sharding.make_mesh(1)
     forward = task_model.make_forward(model, mesh)

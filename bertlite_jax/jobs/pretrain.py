@@ -27,7 +27,7 @@ from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining_step import compile_beside, make_stages
-from bertlite_jax.model import attention, dense, precision
+from bertlite_jax.model import attention, choose_precision, dense, precision
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
 from bertlite_jax.train import checkpoint, ending, objective, processes, sharding, state, warm_start
@@ -64,7 +64,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     tokenizer = _load_tokenizer(config)
     corpus = source.open_source(config.data, "train", config.run.seed)
     platform = mesh.devices.flat[0].platform
-    compute = precision.resolve(config.model.compute, platform)
+    compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
     attention.choose_for(config.model, config.data.length, platform, compute)
     rows = buckets.open_buckets(corpus)
     stage_at = make_stages(

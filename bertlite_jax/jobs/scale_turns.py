@@ -23,7 +23,7 @@ from bertlite_jax import config_checks, config_files
 from bertlite_jax.config import Pretrain, UserError
 from bertlite_jax.data import batches, source
 from bertlite_jax.jobs.pretraining_step import make_pretraining
-from bertlite_jax.model import precision
+from bertlite_jax.model import choose_precision
 from bertlite_jax.report import hlo_cost, trace
 from bertlite_jax.train import processes, sharding, state
 
@@ -45,7 +45,8 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
       `collectives`: kind, devices, count, bytes a device and step, and `waiting_share`: of the devices' time in some
       more steps under the profiler, the share inside collective operations.
     """
-    compute = precision.resolve(config.model.compute, mesh.devices.flat[0].platform)
+    platform = mesh.devices.flat[0].platform
+    compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
     opened = source.open_source(config.data, "train", 0)
     parts = make_pretraining(config, compute, mesh, opened.special_ids)
     held = state.init_state(parts.init_params, parts.optimizer, 0, parts.layout)

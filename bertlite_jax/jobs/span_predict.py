@@ -20,7 +20,7 @@ from bertlite_jax.data import answers, questions, span_features, task_batches, t
 from bertlite_jax.data.answers import Answer, Prediction
 from bertlite_jax.data.example import Example
 from bertlite_jax.jobs import span_examples, task_examples, task_model
-from bertlite_jax.model import precision
+from bertlite_jax.model import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -148,7 +148,7 @@ def open_model(loaded: Weights, run: str) -> Answering:
     assert head is not None and head.kind == "span"
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
-    compute = precision.resolve(loaded.model.compute, jax.default_backend())
+    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
     data = _recipe(pathlib.Path(run), loaded.model.max_positions)
     mesh = sharding.make_mesh(1)
     forward = task_model.make_forward(TaskModel(loaded.model, head, compute), mesh)

@@ -17,7 +17,7 @@ from bertlite_jax.config_learn import Learn
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import task_batches, tasks
 from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model
-from bertlite_jax.model import precision
+from bertlite_jax.model import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import averaging, few_labels, layer_rates, optim, schedules, sharding, span_loss, state
 from bertlite_jax.train.step import Loss, make_step
@@ -48,7 +48,7 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     task = task_examples.task_of(config.data)
     start = task_model.take_over(config, task.head, init, given)
     full, head, run = start.config, start.config.head, config.run
-    compute = precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
+    compute = choose_precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
     train, valid = task_examples.open_splits(task, config.data, head, start.tokenizer)
     task_examples.check_training(train.encoded, head)
     learning.check(full)

@@ -60,7 +60,7 @@ def attention(
       dropout_rate: probability of dropping an attention weight.
 
     Returns:
-      [B, L, H, K] in `dense.activation_dtype(compute)`.
+      [B, L, H, K] in `precision.activation_dtype(compute)`.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
@@ -73,13 +73,13 @@ def attention(
         q_BLHK, k_BLHK, v_BLHK = (x.astype(jnp.bfloat16) for x in (q_BLHK, k_BLHK, v_BLHK))
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")
     if chosen == "chunked":
-        parts = (x.astype(dense.activation_dtype(compute)) for x in (q_BLHK, k_BLHK, v_BLHK))
+        parts = (x.astype(precision.activation_dtype(compute)) for x in (q_BLHK, k_BLHK, v_BLHK))
         return attention_cpu.attention(rate, *parts, jnp.where(mask, 0.0, FAR), seeds)
     scores = _product("BLHK,BMHK->BHLM", q_BLHK * q_BLHK.shape[-1] ** -0.5, k_BLHK, compute)
     weights = jax.nn.softmax(jnp.where(mask[:, None], scores.astype(jnp.float32), FAR), axis=-1)
     if seeds is not None:
         weights = _drop(weights, seeds, rate)
-    return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute).astype(dense.activation_dtype(compute))
+    return _product("BHLM,BMHK->BLHK", weights, v_BLHK, compute).astype(precision.activation_dtype(compute))
 
 
 def choose(
@@ -147,7 +147,7 @@ def joined_attention(
       mask: [B, L, L] bool, what `segment_mask` makes of them; not computed where it is not used.
 
     Returns:
-      [B, L, D] in `dense.activation_dtype(compute)`.
+      [B, L, D] in `precision.activation_dtype(compute)`.
     """
     if isinstance(qkv, tuple):
         return _apart(qkv, heads, mask, "xla", compute, dropout_keys, dropout_rate)
@@ -187,7 +187,7 @@ def _split_by_compiler() -> bool:
 
 
 def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:
-    """einsum in the precision of the mode; AMX's conditions are not met here, so that mode computes in float32."""
+    """einsum in the precision of the mode; `cpu_bfloat16` computes in float32: XLA's library takes no such product."""
     kind = jnp.bfloat16 if compute == "bfloat16" else jnp.float32
     return jnp.einsum(spec, left.astype(kind), right.astype(kind))
 

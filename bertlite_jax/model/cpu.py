@@ -7,8 +7,12 @@ import os
 import pathlib
 import platform
 
+from bertlite_jax.config import UserError
+
 FAST = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """Instruction sets that belong beside a figure, on x86 and ARM, by Linux' names."""
+VARIABLE = "BERTLITE_CPU_FLAGS"
+"""Environment variable with the instruction sets to believe in instead of the CPU's, for tests and bug reports."""
 
 
 @functools.cache
@@ -33,11 +37,28 @@ def cores() -> int:
 
 
 def flags() -> frozenset[str]:
-    """All instruction sets; empty where they are not known."""
+    """All instruction sets; empty where they are not known.
+
+    BERTLITE_CPU_FLAGS="avx2 avx512f" stands in for what the CPU has. It steers what this package chooses; XLA asks the
+    CPU itself.
+
+    Raises:
+      UserError: BERTLITE_CPU_FLAGS has a word that is not in `FAST`.
+    """
+    if VARIABLE in os.environ:
+        named = os.environ[VARIABLE].split()
+        if unknown := [flag for flag in named if flag not in FAST]:
+            raise UserError(f"{VARIABLE}: {unknown[0]} is none of {' '.join(FAST)}")
+        return frozenset(named)
+    return actual_flags()
+
+
+def actual_flags() -> frozenset[str]:
+    """What the operating system says, whatever BERTLITE_CPU_FLAGS says."""
     fields = _fields()
     return frozenset(fields.get("flags", fields.get("Features", "")).split())
 
 
 def fast_flags() -> list[str]:
-    """Those of `FAST` that this CPU has."""
+    """Those of `FAST` that this CPU has, or is believed to have."""
     return [flag for flag in FAST if flag in flags()]

@@ -1,7 +1,7 @@
 """The matrix product that every layer uses, and the element-wise parts that go with it.
 
-Mixed precision is decided here and nowhere else: parameters come in as float32, the mode (`precision.resolve`) says in
-what the product is computed and what is kept for the backward pass.
+Mixed precision is decided here and nowhere else: parameters come in as float32, the mode (of
+`choose_precision.resolve`) says in what the product is computed and what is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -14,27 +14,22 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 from bertlite_jax.model import precision
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.precision import Compute, activation_dtype
 
 Array = jax.Array
 Joined = Array | tuple[Array, Array, Array]
 """Queries, keys and values: side by side in the last axis, or apart."""
 
-AMX_MIN_SIZE = 64
-"""Both dimensions of a weight must have this size for AMX: XLA does not fuse all smaller products and refuses some
-at run time, and they cost nothing anyway."""
-AMX_MIN_ROWS = 16
-"""So many rows must be multiplied at once for AMX: one tile."""
+MIN_SIZE = 64
+"""`cpu_bfloat16` multiplies weights whose dimensions both have this size: XLA does not fuse all smaller products and
+refuses some at run time, and they cost nothing anyway."""
+MIN_ROWS = 16
+"""And this many rows at once: one tile of AMX."""
 
 
-def activation_dtype(compute: Compute) -> jnp.dtype:
-    """What hidden states are stored in between layers."""
-    return jnp.dtype(jnp.float32 if compute == "float32" else jnp.bfloat16)
-
-
-def fits_amx(rows: int, fan_in: int, fan_out: int) -> bool:
-    """Whether a product [rows, fan_in] x [fan_in, fan_out] and its gradients are large enough for AMX."""
-    return rows >= AMX_MIN_ROWS and min(fan_in, fan_out) >= AMX_MIN_SIZE
+def fits_cpu_bfloat16(rows: int, fan_in: int, fan_out: int) -> bool:
+    """Whether `cpu_bfloat16` takes a product [rows, fan_in] x [fan_in, fan_out] and its gradients as bfloat16."""
+    return rows >= MIN_ROWS and min(fan_in, fan_out) >= MIN_SIZE
 
 
 @jax.named_scope("dense")
@@ -44,14 +39,14 @@ def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
     Args:
       x: [..., In], any float dtype.
       kernel: [In, Out] float32.
-      compute: float32: everything in float32. bfloat16, amx: operands in bfloat16, sums and the gradient of the
-        kernel in float32. Products that are too small for AMX stay float32.
+      compute: float32: everything in float32. bfloat16, cpu_bfloat16: operands in bfloat16, sums and the gradient of
+        the kernel in float32. Products that are too small for `cpu_bfloat16` stay float32.
 
     Returns:
       [..., Out] float32.
     """
     rows = x.reshape(-1, x.shape[-1])
-    if compute == "bfloat16" or _uses_amx(rows, kernel, compute):
+    if _multiplies_bfloat16(rows, kernel, compute):
         y = _mixed(compute, rows.astype(jnp.bfloat16), kernel)
     else:
         y = rows.astype(jnp.float32) @ kernel
@@ -62,7 +57,7 @@ def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
 def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
     """x [..., In] times kernel [In, Out] plus bias [Out], in `activation_dtype(compute)`."""
     rows = x.reshape(-1, x.shape[-1])
-    if compute == "bfloat16" or _uses_amx(rows, params["kernel"], compute):
+    if _multiplies_bfloat16(rows, params["kernel"], compute):
         y = _affine(compute, rows.astype(jnp.bfloat16), params["kernel"], params["bias"])
     else:
         y = (rows.astype(jnp.float32) @ params["kernel"] + params["bias"]).astype(activation_dtype(compute))
@@ -104,9 +99,9 @@ def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -
 
 # --- Products of bfloat16 ------------------------------------------------------------------------------------------
 #
-# On CPUs XLA hands a product to the tile unit only if it is bfloat16 x bfloat16 -> float32 and the contracted axis of
-# the first operand is minor in memory; it takes x @ kernel and dy @ kernel.T, but x.T @ dy only if x.T lies in memory
-# as such. What XLA does not take it widens to float32 first, or refuses when it runs.
+# On CPUs XLA hands a product to the library that knows AMX and AVX-512 only if it is bfloat16 x bfloat16 -> float32
+# and the contracted axis of the first operand is minor in memory; it takes x @ kernel and dy @ kernel.T, but x.T @ dy
+# only if x.T lies in memory as such. What XLA does not take it widens to float32 first, or refuses when it runs.
 
 
 def _mixed_plain(compute: Compute, x: Array, kernel: Array) -> Array:
@@ -120,7 +115,7 @@ def _mixed_forward(compute: Compute, x: Array, kernel: Array) -> tuple[Array, tu
 
 
 def _saved(compute: Compute, x: Array, small: Array) -> tuple[Array, Array]:
-    if compute == "amx":
+    if compute == "cpu_bfloat16":
         # Transposed here, where x has just been computed, and as a pure copy: fused with anything else it takes six
         # times as long.
         x = with_layout_constraint(x.T, Layout((0, 1)))
@@ -185,12 +180,12 @@ def _product(left: Array, right: Array, out: type, axes: tuple[int, int] = (1, 0
 
 
 def _sum_dtype(compute: Compute) -> type:
-    """What a product that is stored as bfloat16 hands out: AMX has float32 only; elsewhere bfloat16 saves a pass."""
-    return jnp.float32 if compute == "amx" else jnp.bfloat16
+    """Result of a product that is stored as bfloat16: on CPUs float32 is fast; elsewhere bfloat16 saves a pass."""
+    return jnp.float32 if compute == "cpu_bfloat16" else jnp.bfloat16
 
 
-def _uses_amx(rows: Array, kernel: Array, compute: Compute) -> bool:
-    return compute == "amx" and fits_amx(rows.shape[0], *kernel.shape)
+def _multiplies_bfloat16(rows: Array, kernel: Array, compute: Compute) -> bool:
+    return compute == "bfloat16" or (compute == "cpu_bfloat16" and fits_cpu_bfloat16(rows.shape[0], *kernel.shape))
 
 
 def keep(x: Array) -> Array:

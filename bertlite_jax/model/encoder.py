@@ -22,7 +22,7 @@ from jax import Array
 from bertlite_jax import config as settings
 from bertlite_jax.model import attention, dense
 from bertlite_jax.model.dropout import dropout
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.precision import Compute, activation_dtype
 
 # Where a dropout mask is drawn; folded into a row's key so that no two places share one.
 _EMBEDDING_SITE, _LAYER_SITES = 0, 1
@@ -331,7 +331,7 @@ class Encoder(nn.Module):
         x = self.embeddings(tokens, positions, token_types, keys, shift)
         if self.config.projected:
             x = self.projection(x)
-        return x.astype(dense.activation_dtype(self.compute))
+        return x.astype(activation_dtype(self.compute))
 
     def apply_layers(
         self, x: Array, segments: Array, keys: Array | None, first: int = 0, last: int | None = None

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from bertlite_jax.report import plots
 from bertlite_jax.report.html_parts import number, page, percent, table
+from bertlite_jax.report.machine_line import machine_line
 
 Figures = Mapping[str, Any]
 """As `jobs/bench_infer.py` returns them and `inference.json` has them."""
@@ -102,11 +103,9 @@ def shape_text(shape: Figures) -> str:
 def notes(figures: Figures) -> list[str]:
     """What was measured on what, what the columns mean, and who took no part."""
     on, first = figures["machine"], figures["contenders"][0]["name"]
-    versions = ", ".join(f"{name} {version}" for name, version in on["packages"].items())
     rows = "rows of text" if figures["settings"]["text"] else "rows of random ids"
     lines = [
-        f"{on['cpu']}, {on['cores']} cores ({' '.join(on['flags']) or 'no known flags'}), "
-        f"load {on['load']:.1f} before; {versions}, Python {on['python']}",
+        machine_line(on),
         f"Latency is that of a call with rows without padding; speed and size are relative to {first}, speed and "
         "rows/s from the best call. MB is 10^6 bytes, MiB 2^20, of the file on disk. loaded and peak: the most memory "
         f"(MB) that the process held until the model was loaded, and in all. differs: largest difference to the "

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bertlite_jax.config import UserError
 from bertlite_jax.report import plots
+from bertlite_jax.report.machine_line import machine_line
 
 Figures = dict[str, Any]
 """As `bench_scale` returns it."""
@@ -59,8 +60,7 @@ def notes(found: Figures) -> list[str]:
     most = max(each["devices"] for each in found["figures"])
     lines = [
         f"{settings['preset']}, {first['parameters']:,} parameters, rows of {settings['length']} tokens, AdamW, "
-        f"products in {first['compute']}; {on['device_kind']}; {on['cpu']}, {on['cores']} cores "
-        f"({' '.join(on['flags']) or 'no known flags'}), load {on['load']:.1f} before; jax {on['jax']}",
+        f"products in {first['compute']}; {on['device_kind']}; {machine_line(on)}",
         "strong: one batch divided among more devices; weak: as many rows for each. real/s: tokens without padding. "
         "speed-up: over one device. efficiency: speed-up over devices. reduced: what a device contributes to "
         "reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: share of the "

@@ -8,6 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bertlite_jax.report.machine_line import machine_line
+
 
 def print_speeds(figures: list[dict[str, Any]], machine: dict[str, Any], console: Console) -> None:
     """Tokens a second of everybody, with the machine that they were measured on."""
@@ -36,14 +38,11 @@ def print_speeds(figures: list[dict[str, Any]], machine: dict[str, Any], console
             f"{figure['real_tokens_per_second'] / peer_best:.2f}x" if peer_best else "",
         )
     console.print(table)
-    versions = {"jax": machine["packages"]["jax"]} | {k: v for k, v in machine["peer"].items() if k != "threads"}
-    flags = " ".join(machine["flags"]) or "no known flags"
+    peer = "".join(f", {name} {value}" for name, value in machine["peer"].items())
     console.print(
-        f"{machine['cpu']}, {machine['cores']} cores ({flags}), load {machine['load']:.1f}; "
-        + ", ".join(f"{name} {value}" for name, value in versions.items())
-        + "".join(f"; {name}={value}" for name, value in machine["environment"].items())
-        + "\nfilled: share of slots with a real token (padding is not); real: real tokens; of peer: real/s over "
-        "PyTorch's better figure. PyTorch pads one window a row, bertlite_jax packs. The best turn of each counts.",
+        f"{machine_line(machine)}{peer}\nfilled: share of slots with a real token (padding is not); real: real tokens; "
+        "of peer: real/s over PyTorch's better figure. PyTorch pads one window a row, bertlite_jax packs. The best "
+        "turn of each counts.",
         soft_wrap=True,
     )
     if any(not np.isfinite(figure["loss"]) for figure in figures):

@@ -14,7 +14,7 @@ from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import batches, source
 from bertlite_jax.jobs import bench_family as job
 from bertlite_jax.jobs import inference_rows
-from bertlite_jax.model import precision
+from bertlite_jax.model import choose_precision
 
 TINY = Model(vocab_size=200, embed_size=32, hidden_size=32, num_layers=2, num_heads=2, ffn_size=64, max_positions=32,
              share="none")  # fmt: skip
@@ -99,7 +99,7 @@ def test_answers_are_timed_where_that_is_asked_for(monkeypatch, tmp_path):
 
 def test_training_steps_are_timed_where_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(presets, "BERT_BASE", dataclasses.replace(TINY, num_layers=1))
-    monkeypatch.setattr(precision, "resolve", lambda setting, platform: "float32")  # The trial of others takes seconds.
+    monkeypatch.setattr(choose_precision, "resolve", lambda setting, platform: "float32")  # A trial takes seconds.
     (base,) = job.bench_family(train=True, length=16, batch_rows=2, only=("bert_base",))
     assert 0 < base["step_seconds"] < 5 and base["answer_seconds"] is None
 

@@ -60,7 +60,7 @@ def measured(files, tmp_path_factory):
 def test_the_table_is_in_the_summary(measured):
     folder, summary, shown = measured
     assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))
-    assert {"cpu", "flags", "threads", "packages", "load"} <= set(summary["machine"])
+    assert {"cpu", "flags", "cores", "packages", "load"} <= set(summary["machine"])
     ours, theirs = summary["throughput"]
     assert (ours["name"], theirs["name"], theirs["precision"]) == ("bertlite_jax", "transformers", "float32")
     assert theirs["ratio"] == pytest.approx(ours["examples_per_second"] / theirs["examples_per_second"])
@@ -84,9 +84,9 @@ def test_both_sides_are_scored_by_their_best_evaluation(measured):
 
 
 def test_seeds_are_summed_up_by_their_median():
-    runs = [{"f1": f1, "best_step": 1, "compute": "amx", "examples_per_second": 9.0} for f1 in (0.5, 0.9, 0.8)]
+    runs = [{"f1": f1, "best_step": 1, "compute": "cpu_bfloat16", "examples_per_second": 9.0} for f1 in (0.5, 0.9, 0.8)]
     found = job.medians({"bertlite_jax": runs}, ("f1",))["bertlite_jax"]
-    assert found["f1"] == 0.8 and found["precision"] == "amx" and len(found["seeds"]) == 3
+    assert found["f1"] == 0.8 and found["precision"] == "cpu_bfloat16" and len(found["seeds"]) == 3
 
 
 def test_what_was_trained_is_not_trained_again(files, measured, tmp_path, monkeypatch):

@@ -19,7 +19,13 @@ SMALL = dataclasses.replace(
 def answer(count: int, tokens: dict[int, float]) -> dict:
     """As `scale_turns` writes it: real tokens a second by rows of the batch; a sum of two floats over the devices."""
     sent = [{"kind": "all-reduce", "group": count, "count": 1, "bytes": 8}]
-    timed = {"seconds_per_step": 0.5, "parameters": 2, "collectives": sent, "waiting_share": 0.25, "compute": "amx"}
+    timed = {
+        "seconds_per_step": 0.5,
+        "parameters": 2,
+        "collectives": sent,
+        "waiting_share": 0.25,
+        "compute": "cpu_bfloat16",
+    }
     figures = [timed | {"rows": rows, "real_tokens_per_second": rate} for rows, rate in tokens.items()]
     return {"platform": "cpu", "device_kind": "cpu", "available": count, "figures": figures}
 
@@ -44,7 +50,15 @@ def test_speed_up_is_over_one_device_of_the_same_scaling():
 
 
 def found(cores: int, platform: str = "cpu") -> dict:
-    machine = {"cpu": "a CPU", "flags": [], "cores": cores, "load": 0.0, "jax": "0.10.2"}
+    machine = {
+        "cpu": "a CPU",
+        "flags": [],
+        "cores": cores,
+        "load": 0.0,
+        "python": "3.11.7",
+        "packages": {"jax": "0.10.2"},
+        "environment": {},
+    }
     made = {
         "machine": machine | {"platform": platform, "device_kind": platform},
         "settings": {"preset": "albert_tiny", "length": 64},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 from rich.console import Console
@@ -9,17 +10,26 @@ from rich.console import Console
 from bertlite_jax import presets
 from bertlite_jax.config import UserError
 from bertlite_jax.jobs import bench_train as job
+from bertlite_jax.jobs import machine
+from bertlite_jax.model import choose_precision, cpu
 from bertlite_jax.report import breakdown
 
 
-def test_it_times_both_sides_on_the_same_windows(prepared, tmp_path, monkeypatch):
-    """Ours in two precisions, the peer in two; packed rows are fuller than padded ones; every loss is near log V."""
-    pytest.importorskip("torch", reason="the peer needs torch and transformers")
-    pytest.importorskip("transformers", reason="the peer needs torch and transformers")
-    small = dataclasses.replace(
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """ALBERT-base is a model of 2 layers of 64."""
+    model = dataclasses.replace(
         presets.ALBERT_BASE, hidden_size=64, num_layers=2, num_heads=2, ffn_size=128, vocab_size=300
     )
-    monkeypatch.setattr(presets, "ALBERT_BASE", small)
+    monkeypatch.setattr(presets, "ALBERT_BASE", model)
+
+
+@pytest.mark.parametrize("chosen", ["float32", "cpu_bfloat16"])
+def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_path, monkeypatch):
+    """Ours in float32 and what a machine chooses besides, the peer in two precisions; every loss is near log V."""
+    pytest.importorskip("torch", reason="the peer needs torch and transformers")
+    pytest.importorskip("transformers", reason="the peer needs torch and transformers")
+    monkeypatch.setattr(choose_precision, "resolve", lambda setting, platform: chosen)
     out = tmp_path / "figures.json"
     figures = job.bench_train(
         peer=True,
@@ -31,10 +41,11 @@ def test_it_times_both_sides_on_the_same_windows(prepared, tmp_path, monkeypatch
         steps=1,
         out=str(out),
     )
-    assert len(figures) == 4 and {figure["length"] for figure in figures} == {64}
     ours = [f for f in figures if "PyTorch" not in f["name"]]
     theirs = [f for f in figures if "PyTorch" in f["name"]]
-    assert len(ours) == len(theirs) == 2
+    assert [f["precision"] for f in ours] == list(dict.fromkeys((f"auto ({chosen})", "float32")))[: len(ours)]
+    assert len(ours) == (1 if chosen == "float32" else 2) and len(theirs) == 2
+    assert {figure["length"] for figure in figures} == {64}
     assert min(f["fill"] for f in ours) > max(f["fill"] for f in theirs)
     for figure in figures:
         assert figure["real_tokens_per_second"] == pytest.approx(figure["fill"] * figure["slots_per_second"], rel=1e-3)
@@ -42,6 +53,32 @@ def test_it_times_both_sides_on_the_same_windows(prepared, tmp_path, monkeypatch
     assert json.loads(out.read_text())["figures"] == figures
     for figure in ours:
         check_parts({part["name"]: part for part in figure["parts"]})
+
+
+def test_both_sides_can_be_held_to_a_lesser_host(monkeypatch):
+    """In the environment of the processes that compute; what this CPU lacks cannot be had."""
+    own = "--xla_cpu_copy_insertion_use_region_analysis=true"
+    monkeypatch.setenv("XLA_FLAGS", own)
+    monkeypatch.setattr(cpu, "actual_flags", lambda: frozenset({"avx2", "avx512f"}))
+    assert machine.lesser_environment("avx2") == {
+        "BERTLITE_CPU_FLAGS": "avx2",
+        "XLA_FLAGS": f"{own} --xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type=",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    }
+    monkeypatch.setattr(cpu, "actual_flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(UserError, match="--as avx512: this CPU has no avx512f"):
+        job.bench_train(as_host="avx512")
+
+
+@pytest.mark.skipif("avx2" not in cpu.actual_flags(), reason="this CPU has no AVX2")
+def test_a_lesser_host_is_a_process_of_its_own():
+    before = dict(os.environ)
+    assert machine.run_as("avx2", cpu.fast_flags) == ["avx2"]
+    assert machine.run_as("avx2", os.getenv, "ONEDNN_MAX_CPU_ISA") == "AVX2"
+    with pytest.raises(UserError, match="--lengths needs at least one number"):
+        machine.run_as("avx2", job.bench_train, lengths=())
+    assert os.environ == before
 
 
 def check_parts(parts: dict[str, dict]) -> None:

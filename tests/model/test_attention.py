@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config import UserError
-from bertlite_jax.model import attention, attention_cpu, dense, precision
+from bertlite_jax.model import attention, attention_cpu, precision
 
-HAS_AMX = precision.resolve("auto", "cpu") == "amx"
-MODES = ["float32", pytest.param("amx", marks=pytest.mark.skipif(not HAS_AMX, reason="this CPU has no AMX"))]
-TOLERANCE = {"float32": 2e-5, "amx": 2e-2}
+MODES = ["float32", "cpu_bfloat16"]
+TOLERANCE = {"float32": 2e-5, "cpu_bfloat16": 2e-2}
 SEGMENTS = np.asarray([[1] * 5 + [2] * 7 + [0] * 4, [1] * 16, [1] * 2 + [2] * 3 + [3] * 11, [0] * 16])
 
 
@@ -154,14 +153,14 @@ def test_chunks_drop_what_the_whole_drops(monkeypatch, compute, heads_in_a_chunk
 def test_the_result_has_the_dtype_of_activations(way):
     for compute in ("float32", "bfloat16"):
         if way == "einsum" or compute == "float32":
-            assert attend(*drawn(), SEGMENTS, compute).dtype == dense.activation_dtype(compute)
+            assert attend(*drawn(), SEGMENTS, compute).dtype == precision.activation_dtype(compute)
 
 
 @pytest.mark.parametrize(
     ("impl", "platform", "compute", "dropping", "wanted"),
     [
         ("auto", "cpu", "float32", False, "chunked"),
-        ("auto", "cpu", "amx", False, "chunked"),
+        ("auto", "cpu", "cpu_bfloat16", False, "chunked"),
         ("auto", "cpu", "float32", True, "chunked"),
         ("auto", "gpu", "bfloat16", False, "cudnn"),
         ("auto", "gpu", "float32", False, "einsum"),
@@ -191,7 +190,7 @@ def test_cudnn_without_a_gpu_is_a_mistake_of_the_user():
         ("auto", "tpu", "bfloat16", (512, 3, 64), "einsum"),  # one and a half
         ("auto", "tpu", "bfloat16", (2048, 12, 64), "einsum"),
         ("auto", "gpu", "bfloat16", (512, 12, 64), "cudnn"),
-        ("auto", "cpu", "amx", (512, 12, 64), "chunked"),
+        ("auto", "cpu", "cpu_bfloat16", (512, 12, 64), "chunked"),
     ],
 )
 def test_the_kernel_for_tpus_is_chosen_by_shape(impl, platform, compute, joined, wanted):
@@ -199,7 +198,7 @@ def test_the_kernel_for_tpus_is_chosen_by_shape(impl, platform, compute, joined,
 
 
 @pytest.mark.parametrize(
-    ("platform", "compute", "length"), [("cpu", "amx", 512), ("tpu", "float32", 512), ("tpu", "bfloat16", 500)]
+    ("platform", "compute", "length"), [("cpu", "cpu_bfloat16", 512), ("tpu", "float32", 512), ("tpu", "bfloat16", 500)]
 )
 def test_the_kernel_for_tpus_elsewhere_is_a_mistake_of_the_user(platform, compute, length):
     with pytest.raises(UserError, match="model.attention = pallas needs a TPU"):

@@ -4,6 +4,7 @@ import pathlib
 
 import pytest
 
+from bertlite_jax.config import UserError
 from bertlite_jax.model import cpu
 
 INTEL = (
@@ -43,3 +44,16 @@ def test_without_linux_nothing_is_claimed(on, tmp_path):
     on("")
     pathlib.PosixPath(tmp_path / "cpuinfo").unlink()
     assert cpu.flags() == frozenset() and cpu.fast_flags() == []
+
+
+def test_the_environment_can_name_other_instruction_sets(on, monkeypatch):
+    on(INTEL)
+    monkeypatch.setenv("BERTLITE_CPU_FLAGS", "avx2 avx512_bf16")
+    assert cpu.flags() == {"avx2", "avx512_bf16"} and cpu.fast_flags() == ["avx2", "avx512_bf16"]
+    assert cpu.actual_flags() == {"fpu", "avx2", "amx_bf16", "sse"}
+
+
+def test_an_unknown_instruction_set_is_refused(monkeypatch):
+    monkeypatch.setenv("BERTLITE_CPU_FLAGS", "avx2 amx")
+    with pytest.raises(UserError, match="BERTLITE_CPU_FLAGS: amx is none of avx2 avx512f"):
+        cpu.flags()

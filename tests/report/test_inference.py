@@ -12,7 +12,7 @@ FIGURES = {
     "model": "my <run>",
     "task": "classify",
     "random_weights": False,
-    "machine": {"cpu": "A CPU", "cores": 2, "flags": ["avx2"], "load": 0.25, "python": "3.11.7",
+    "machine": {"cpu": "A CPU", "cores": 2, "flags": ["avx2"], "load": 0.25, "python": "3.11.7", "environment": {},
                 "packages": {"jax": "0.10.2"}},
     "settings": {"rounds": 5, "threads": [1], "text": True},
     "skipped": ["openvino is left out: pip install openvino"],
