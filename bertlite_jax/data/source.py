@@ -73,7 +73,9 @@ class Source:
 # --- Opening ---------------------------------------------------------------------------------------------------------
 
 
-def open_source(data: Data, split: Literal["train", "validation"], seed: int) -> Source:
+def open_source(
+    data: Data, split: Literal["train", "validation"], seed: int, loaded: tokenizer.Tokenizer | None = None
+) -> Source:
     """Opens the corpora of a config and plans their rows.
 
     Args:
@@ -81,6 +83,7 @@ def open_source(data: Data, split: Literal["train", "validation"], seed: int) ->
         a `tokenizer`, pairs are also cut where the punctuation and capitals look like those at the window's edges.
       split: on `validation` the weights are ignored: each window counts once.
       seed: of the order of the windows and of the pairs.
+      loaded: the tokenizer of `data.tokenizer` where the caller has loaded it.
 
     Raises:
       UserError: a folder is no finished corpus, is damaged, or the corpora do not fit together or into the rows.
@@ -108,14 +111,14 @@ def open_source(data: Data, split: Literal["train", "validation"], seed: int) ->
         corpora=corpora,
         special_ids=first["special_ids"],
         vocab_size=first["vocab_size"],
-        kinds=_edge_kinds(data, opened[0]),
+        kinds=_edge_kinds(data, opened[0], loaded),
     )
 
 
-def _edge_kinds(data: Data, corpus: Corpus) -> np.ndarray:
+def _edge_kinds(data: Data, corpus: Corpus, loaded: tokenizer.Tokenizer | None) -> np.ndarray:
     if not data.tokenizer:
         return np.zeros(corpus.meta["vocab_size"], np.int64)
-    loaded = tokenizer.load(data.tokenizer)
+    loaded = loaded or tokenizer.load(data.tokenizer)
     if loaded.hash != corpus.meta["tokenizer_hash"]:
         raise UserError(
             f"corpus: {corpus.folder} was not built with the tokenizer {data.tokenizer}; build it again, or pass the "

@@ -27,20 +27,27 @@ Evaluate = Callable[[Any], dict[str, float]]
 """Parameters in, `valid_*` figures out."""
 
 
-def open_evaluation(config: Pretrain, apply: objective.Apply, mesh: Mesh) -> Evaluate:
+def open_evaluation(
+    config: Pretrain,
+    apply: objective.Apply,
+    mesh: Mesh,
+    trained_on: source.Source,
+    tokenizer: tokenizers.Tokenizer | None = None,
+) -> Evaluate:
     """Opens the validation split and returns the function that scores parameters on it.
 
     Args:
       config: its `data` names the corpora and the pair task, `run.eval_rows` how many rows are read.
       apply: of the model.
       mesh: devices that share the rows.
+      trained_on: the training split of the same corpora, whose frequent pieces are the baseline.
+      tokenizer: that of `data.tokenizer` where the caller has loaded it.
 
     Returns:
       A function of the parameters. Its figures: `valid_mlm_loss`, `valid_mlm_accuracy`, `unigram_entropy`,
       `majority_accuracy`, and with a pair task `valid_pair_loss`, `valid_pair_accuracy`, `pair_label_prior`.
     """
-    held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
-    trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)
+    held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED, tokenizer)
     counts = np.zeros(config.model.vocab_size, np.float32)  # In int32 a frequent piece of a large corpus would wrap.
     seen = source.unigram_counts(trained_on)
     counts[: len(seen)] = seen
@@ -160,4 +167,5 @@ def evaluate(
     if pair_task and PAIR_CLASSES[pair_task] not in (0, classes):
         raise UserError(f"evaluate: {run} has a pair head of {classes} classes; {pair_task} cannot be scored with it")
     config = dataclasses.replace(config, data=data, run=dataclasses.replace(config.run, eval_rows=rows))
-    return open_evaluation(config, trained.apply, sharding.make_mesh(1))(trained.params)
+    trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)
+    return open_evaluation(config, trained.apply, sharding.make_mesh(1), trained_on)(trained.params)

@@ -62,7 +62,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     config_checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
-    corpus = source.open_source(config.data, "train", config.run.seed)
+    corpus = source.open_source(config.data, "train", config.run.seed, tokenizer)
     platform = mesh.devices.flat[0].platform
     compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
     attention.choose_for(config.model, config.data.length, platform, compute)
@@ -71,7 +71,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         config, lambda number: buckets.find(rows, number - 1)[0].data, compute, mesh, corpus.special_ids
     )
     parts = stage_at(config.run.steps).parts
-    evaluate = open_evaluation(config, parts.model.apply, mesh)
+    evaluate = open_evaluation(config, parts.model.apply, mesh, corpus, tokenizer)
     given = _given_weights(init, config, parts.layout.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import platform
 
 from bertlite_jax.config import UserError
 
+CPUINFO = pathlib.Path("/proc/cpuinfo")
 FAST = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")
 """Instruction sets that belong beside a figure, on x86 and ARM, by Linux' names."""
 VARIABLE = "BERTLITE_CPU_FLAGS"
@@ -18,10 +19,9 @@ VARIABLE = "BERTLITE_CPU_FLAGS"
 @functools.cache
 def _fields() -> dict[str, str]:
     """Of the first CPU in /proc/cpuinfo; empty elsewhere."""
-    path = pathlib.Path("/proc/cpuinfo")
-    if not path.is_file():
+    if not CPUINFO.is_file():
         return {}
-    first = path.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    first = CPUINFO.read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
 

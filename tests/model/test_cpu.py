@@ -1,7 +1,5 @@
 """What stands beside a figure is what the kernel says of the CPU, on x86 and on ARM."""
 
-import pathlib
-
 import pytest
 
 from bertlite_jax.config import UserError
@@ -19,7 +17,8 @@ def on(monkeypatch, tmp_path):
 
     def pretend(content: str) -> None:
         (tmp_path / "cpuinfo").write_text(content)
-        monkeypatch.setattr(cpu.pathlib, "Path", lambda _: tmp_path / "cpuinfo")
+        monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.delenv("BERTLITE_CPU_FLAGS", raising=False)
         cpu._fields.cache_clear()
 
     yield pretend
@@ -42,7 +41,7 @@ def test_arm_calls_them_features_and_has_no_model_name(on):
 
 def test_without_linux_nothing_is_claimed(on, tmp_path):
     on("")
-    pathlib.PosixPath(tmp_path / "cpuinfo").unlink()
+    (tmp_path / "cpuinfo").unlink()
     assert cpu.flags() == frozenset() and cpu.fast_flags() == []
 
 
