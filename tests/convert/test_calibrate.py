@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_onnx_integer import ALBERT, TWO_LABELS, batch_of, weights_of
+from integer_examples import ALBERT, TWO_LABELS, batch_of, weights_of
 
 from bertlite_jax.convert import calibrate, quantize
 

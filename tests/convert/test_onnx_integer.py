@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from integer_examples import ALBERT, BERT, DISTILBERT, TWO_LABELS, batch_of, weights_of
 
 from bertlite_jax.config import Head, Model
 from bertlite_jax.convert import (
@@ -18,41 +19,6 @@ from bertlite_jax.convert import (
 )
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.model import integer
-
-TINY = Model(
-    vocab_size=50,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=12,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=64,
-    activation="gelu_erf",
-    share="none",
-    pair_classes=0,
-)
-ALBERT = dataclasses.replace(TINY, share="all", activation="gelu_tanh")
-BERT = dataclasses.replace(TINY, embed_size=16)
-DISTILBERT = dataclasses.replace(BERT, num_layers=6, token_types=0)
-TWO_LABELS = Head()
-
-
-def weights_of(model: Model, head: Head | None = None, seed: int = 0, std: float = 0.2) -> Weights:
-    rng = np.random.default_rng(seed)
-    flat = {}
-    for path, shape in parameters.shapes(model, head).items():
-        value = rng.normal(size=shape) * std
-        flat[path] = (value + 1 if path.endswith("/scale") else value).astype(np.float32)
-    return Weights(parameters.nest(flat), model, head)
-
-
-def batch_of(model: Model, lengths: tuple[int, ...], width: int | None = None, seed: int = 1) -> dict[str, np.ndarray]:
-    """Rows of random tokens of these lengths, padded to the longest or to `width`."""
-    rng = np.random.default_rng(seed)
-    width = width or max(lengths)
-    mask = (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64)
-    ids = rng.integers(5, model.vocab_size, mask.shape) * mask
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
 
 
 def run(model, batch: dict[str, np.ndarray]) -> np.ndarray:

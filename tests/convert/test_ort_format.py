@@ -1,7 +1,7 @@
 """A file within its budget that ONNX Runtime loads, and that answers as the float32 model does."""
 
 import pytest
-from test_int8 import MODEL, trained_like, write_text
+from int8_examples import MODEL, trained_like, write_text
 
 from bertlite_jax import presets
 from bertlite_jax.config import Head, UserError

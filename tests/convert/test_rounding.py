@@ -1,7 +1,7 @@
 """Rounding to a text: smaller errors of products, the same range."""
 
 import numpy as np
-from test_onnx_integer import ALBERT, TWO_LABELS, batch_of, weights_of
+from integer_examples import ALBERT, TWO_LABELS, batch_of, weights_of
 
 from bertlite_jax.convert import quantize, rounding
 

@@ -1,13 +1,13 @@
 """The report is one file that needs nothing else, shows what the run measured, and never passes text off as markup."""
 
 import base64
-import html.parser
 import math
 import re
 import sys
 import xml.etree.ElementTree
 
 import pytest
+from html_reader import Reader
 
 from bertlite_jax import config as settings
 from bertlite_jax.report import html as page
@@ -29,33 +29,6 @@ VALID = {
 SUMMARY = {"steps": 100, "wall_seconds": 723.4, "parameters": 11_813_810, "hf_max_abs_diff": None,
            "valid_mlm_loss": 5.1, "time_shares": {"step": 0.93, "data": 0.07}}  # fmt: skip
 RUN = page.Run(name="base", config=CONFIG, lines=[*TRAIN, VALID], summary=SUMMARY)
-
-
-class Reader(html.parser.HTMLParser):
-    """Collects links, pictures and text, and insists on closed tags."""
-
-    VOID = {"meta", "img", "br"}
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.links, self.pictures, self.text, self.tags = [], [], [], "", set()
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        found = dict(attrs)
-        self.links += [found[name] for name in ("href", "src", "srcset", "data") if name in found]
-        if tag == "img":
-            self.pictures.append(found)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def picture_texts(reader: Reader) -> list[str]:

@@ -3,8 +3,8 @@
 import copy
 import io
 
+from html_reader import Reader
 from rich.console import Console
-from test_html import Reader
 
 from bertlite_jax.report import inference
 

@@ -1,0 +1,46 @@
+"""A model with a tokenizer and text of its own words, for the tests of INT8 folders."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from bertlite_jax.config import Head, Model
+from bertlite_jax.convert import parameters
+from bertlite_jax.convert.weights import Weights
+from bertlite_jax.data import tokenizer as tokenizers
+
+MODEL = Model(
+    vocab_size=60,
+    embed_size=8,
+    hidden_size=16,
+    num_layers=2,
+    num_heads=2,
+    ffn_size=32,
+    max_positions=16,
+    share="none",
+    pair_classes=0,
+)
+
+
+WORDS = "the lamp on desk had been lit since five and nobody knew why it was so very dark in that old house".split()
+
+
+def write_text(folder: pathlib.Path) -> str:
+    """Sixty documents of random common words."""
+    rng = np.random.default_rng(0)
+    documents = ["\n".join(" ".join(rng.choice(WORDS, 12)) + "." for _ in range(3)) for _ in range(60)]
+    (folder / "text.txt").write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return str(folder / "text.txt")
+
+
+def trained_like(folder: pathlib.Path, model: Model, head: Head | None = None, std: float = 0.3) -> Weights:
+    """Random weights with a tokenizer of `model.vocab_size` pieces, learnt from the words above."""
+    tokenizer = tokenizers.train([" ".join(WORDS)] * 3, folder / "tokenizer", model.vocab_size, "wordpiece")
+    model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size, pooler=head is None or head.pooled)
+    rng = np.random.default_rng(0)
+    flat = {}
+    for path, shape in parameters.shapes(model, head).items():
+        value = rng.normal(size=shape) * std
+        flat[path] = (value + 1 if path.endswith("/scale") else value).astype(np.float32)
+    return Weights(parameters.nest(flat), model, head, tokenizer)
