@@ -16,11 +16,11 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from bertlite_jax import cli_compile, cli_tasks
-from bertlite_jax import config as settings
 from bertlite_jax.cli_config import check_places, config_file
 from bertlite_jax.cli_tables import print_figures
-from bertlite_jax.config import UserError
-from bertlite_jax.model import memory
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import Diverged, UserError, fields_close_to
+from bertlite_jax.host import memory
 
 PairTask = Literal["sop", "nsp", "three_way", "none"]
 _Text = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT [TEXT ...]")]
@@ -146,7 +146,7 @@ def corpus(
 class _PretrainOptions:
     """Trains an encoder on a corpus, or goes on with the run in the work directory."""
 
-    config: Annotated[settings.Pretrain, arg(name="")]
+    config: Annotated[Pretrain, arg(name="")]
     workdir: str
     """Folder of the run. One that holds the same run already is gone on with."""
     init: str = ""
@@ -156,7 +156,7 @@ class _PretrainOptions:
 
 
 def _pretrain(args: Sequence[str]) -> None:
-    config, rest, prog = config_file("pretrain", args, settings.Pretrain)
+    config, rest, prog = config_file("pretrain", args, Pretrain)
     options = tyro.cli(
         _PretrainOptions,
         args=rest,
@@ -312,9 +312,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in _TRAINS:
             memory.keep_freed_memory()  # Before JAX is imported, which the next lines do.
         if name in _COMPILES and not {"-h", "--help"} & set(rest):
-            from bertlite_jax.model import programs
+            from bertlite_jax.host import program_cache
 
-            programs.keep_programs()
+            program_cache.keep_programs()
         if name in _SIMPLE:
             tyro.cli(_SIMPLE[name], args=rest, prog=f"bertlite {name}")
         else:
@@ -322,7 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except settings.Diverged as error:
+    except Diverged as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -336,5 +336,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _choose(what: str, args: Sequence[str], known: dict[str, Any]) -> tuple[str, list[str]]:
     if not args or args[0] not in known:
         name = args[0] if args else "nothing"
-        raise UserError(f"{what}: unknown job {name}; {settings.fields_close_to(name, list(known))}")
+        raise UserError(f"{what}: unknown job {name}; {fields_close_to(name, list(known))}")
     return args[0], list(args[1:])

@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
-from bertlite_jax import config as settings
 from bertlite_jax.cli_config import config_file
 from bertlite_jax.cli_tables import print_figures
+from bertlite_jax.config.pretrain import Pretrain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Options:
     For many models and slices, as a table: bertlite compile --table FILE (its options: with --help behind it).
     """
 
-    config: Annotated[settings.Pretrain, arg(name="")]
+    config: Annotated[Pretrain, arg(name="")]
     topology: str
     """The slice, by the compiler's name (v5e:16x16, in chips) or the usual one (v5e-256; v4-512 is 256 chips)."""
     num_slices: int = 1
@@ -41,7 +41,7 @@ def compile_step(args: Sequence[str]) -> None:
 
         tyro.cli(compile_table, args=args, prog="bertlite compile")
         return
-    config, rest, prog = config_file("compile", args, settings.Pretrain)
+    config, rest, prog = config_file("compile", args, Pretrain)
     options = tyro.cli(Options, args=rest, prog=prog, default=Options(config=config, topology=tyro.MISSING))
     from bertlite_jax.jobs.compile import compile_for
 

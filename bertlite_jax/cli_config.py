@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError, check_on_disk
+from bertlite_jax.config import files
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import check_on_disk
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
@@ -40,7 +41,7 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
         raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
-    config = config_files.load_file(args[0], task)
+    config = files.load_file(args[0], task)
     if not isinstance(config, kind):
         raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} wants a {kind.__name__}")
     return config, list(args[1:]), f"bertlite {job} {args[0]}"

@@ -10,11 +10,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from bertlite_jax import config as settings
 from bertlite_jax.cli_config import config_file, value_of
 from bertlite_jax.cli_tables import print_figures, print_rows
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Finetune
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.errors import UserError, fields_close_to
 
 _Run = Annotated[Positional[str], arg(metavar="RUN")]
 
@@ -93,7 +92,7 @@ def _suite(args: Sequence[str], options: Options, name: str) -> None:
     from bertlite_jax.jobs import finetune_suite as job
 
     if name not in job.SUITES:
-        raise UserError(f"finetune: --task {name} is no suite; {settings.fields_close_to(name, list(job.SUITES))}")
+        raise UserError(f"finetune: --task {name} is no suite; {fields_close_to(name, list(job.SUITES))}")
     if options.sweep or options.probe != "none":
         raise UserError(f"finetune: --task {name} goes without --sweep and --probe; name a task for these")
     where = options.workdir, options.init

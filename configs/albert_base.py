@@ -10,8 +10,7 @@ No run of this length has been made with this code; on a smaller batch set --dat
 add --optim.reference-batch 4096.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.ALBERT_BASE,

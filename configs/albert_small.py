@@ -8,8 +8,7 @@
 Not measured.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.ALBERT_SMALL,

@@ -9,8 +9,7 @@ Two CPU cores with AMX train on about 5,400 real tokens a second, 16 rows a step
 No run of full length has been made with this code; the plateau of docs/quickstart.md comes first.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.ALBERT_TINY,

@@ -9,8 +9,7 @@ The BERT release's optimiser: AdamW without bias correction, 1e-4, 10,000 steps 
 steps at length 128 and goes on at 512 with --init. Not measured here.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.BERT_BASE,

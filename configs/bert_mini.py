@@ -1,4 +1,4 @@
-"""BERT mini, one of the 24 miniatures; tiny, small and medium are in presets.py.
+"""BERT mini, one of the 24 miniatures; tiny, small and medium are in config/presets.py.
 
     bertlite tokenizer TEXT --out tok --vocab-size 30522 --kind wordpiece
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
@@ -9,8 +9,7 @@ The BERT release's optimiser: AdamW without bias correction, 1e-4, 10,000 steps 
 steps at length 128 and goes on at 512 with --init. Not measured here.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.BERT_MINI,

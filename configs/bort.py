@@ -8,8 +8,7 @@
 Not measured here.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.BORT,

@@ -8,8 +8,7 @@
 Batch, rate and length are those of the distillation recipe. Not measured here.
 """
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run, presets
 
 config = Pretrain(
     model=presets.DISTILBERT,

@@ -10,7 +10,7 @@ Lan et al. 2020 (arXiv 1909.11942), Table 14; google-research/albert:run_glue.sh
 """
 
 from bertlite_jax.config import Head, Optim
-from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 
 # task: learning rate, batch, dropout of the encoder, steps, warm-up steps; the head's dropout is 0.1 throughout.
 TABLE_14 = {

@@ -8,7 +8,7 @@ Lan et al. 2020 (arXiv 1909.11942), Table 14.
 """
 
 from bertlite_jax.config import Head, Optim
-from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 
 config = Finetune(
     data=Examples(length=512, batch_examples=32),

@@ -10,7 +10,7 @@ Devlin et al. 2018 (arXiv 1810.04805), section A.3; Lan et al. 2020 (arXiv 1909.
 """
 
 from bertlite_jax.config import Head, Optim
-from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
+from bertlite_jax.config.finetune import Examples, Finetune, TuneRun
 
 config = Finetune(
     data=Examples(length=128, batch_examples=32),

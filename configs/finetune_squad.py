@@ -11,7 +11,7 @@ Lan et al. 2020 (arXiv 1909.11942), Table 14; google-research/albert, run_squad_
 """
 
 from bertlite_jax.config import Head, Optim
-from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
+from bertlite_jax.config.finetune import Examples, Finetune, TuneRun
 
 config = Finetune(
     data=Examples(task="squad1", length=384, window_step=128, question_length=64, answer_length=30, batch_examples=48),

@@ -72,7 +72,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     from etils.epath import backend
     from fsspec.implementations.memory import MemoryFileSystem
 
-    from bertlite_jax.data import patience, staging
+    from bertlite_jax.data import staging
+    from bertlite_jax.host import retry
 
     class Bucket(MemoryFileSystem):
         protocol = ("gcs", "gs")
@@ -87,7 +88,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     made = Bucket()
     staging._copy.cache_clear()
     monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return made

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.weights import Weights
 

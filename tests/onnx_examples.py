@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.model.heads import PretrainingModel

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 
 def answer_right(batch, sign=1.0, delay=0.0):

@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import tasks
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 
 def put(folder: pathlib.Path, name: str, *lines: str | dict, end: str = "\n") -> str:

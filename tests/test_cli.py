@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from bertlite_jax import cli, config
+from bertlite_jax import cli
+from bertlite_jax.errors import Diverged, UserError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DEBUG = str(ROOT / "configs" / "debug_cpu.py")
@@ -96,8 +97,8 @@ def test_the_tokenizer_takes_the_options_that_its_errors_name(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
-        (config.UserError("corpus: wrong"), 2, "corpus: wrong\n"),
-        (config.Diverged("pretrain: step 3: loss nan"), 1, "pretrain: step 3: loss nan\n"),
+        (UserError("corpus: wrong"), 2, "corpus: wrong\n"),
+        (Diverged("pretrain: step 3: loss nan"), 1, "pretrain: step 3: loss nan\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")

@@ -1,34 +1,35 @@
-"""Imports point down: cli and tools; jobs; convert; data, model, train and report; config. Heavy ones stay put."""
+"""The plan of the package as rules: who may import whom, no circles, folders that one can overlook."""
 
 import ast
+import graphlib
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "bertlite_jax"
-WINGS = ("data", "model", "train", "report")
-GROUND = {"config", "config_checks", "config_files", "config_finetune", "config_learn", "presets"}
-MAY_IMPORT = {
-    "cli": {"cli_compile", "cli_tasks", "cli_config", "cli_tables", "jobs", "data", "model", "config"},
-    "cli_tasks": {"cli_config", "cli_tables", "jobs", "model", "config"},
-    "cli_compile": {"cli_config", "cli_tables", "jobs", "config"},
-    "cli_config": {"config"},
-    "cli_tables": set(),
-    "jobs": {"jobs", "convert", *WINGS},
-    "convert": {"convert", *WINGS},
-    **{wing: {wing} for wing in WINGS},
-    "config": set(),
-    "config_checks": set(),
-    "config_files": set(),
-    "config_finetune": set(),
-    "config_learn": set(),
-    "presets": set(),
-    "__main__": {"cli"},
-    "__init__": set(),
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "bertlite_jax"
+
+# Rooms by floor, lowest first. A file may import from its own room and from lower floors; rooms of one floor do not
+# know each other. A room is a folder or a file; what is not listed stands on the floor called "".
+FLOORS = (("errors",), ("config", "host"), ("data", "model", "train", "report"), ("convert",), ("jobs",), ("cli",))
+INSIDE = {
+    "model": (("ops",), ("",)),
+    "data": (("text", "vocabulary"), ("corpus",), ("rows",)),
+    "jobs": (
+        ("runs", "text"),
+        ("answering", "pretraining"),
+        ("finetuning", "compiling"),
+        ("reports",),
+        ("benchmarks",),
+        ("quickstart",),
+    ),
 }
-# Who may import what is heavy or belongs to one place.
+MOST_FILES = 15
+"""In a folder, `__init__.py` not counted."""
+
+# Heavy packages, and those that belong to one place.
 ONLY_IN = {
     "flax": ("model/", "train/sharding.py"),
     "orbax": ("train/checkpoint.py",),
@@ -43,8 +44,13 @@ ONLY_IN = {
 }
 
 
-def modules() -> list[pathlib.Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+def name_of(path: pathlib.Path) -> str:
+    """`model.ops.attention`, and `model` for its `__init__.py`."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 def imported(path: pathlib.Path) -> set[str]:
@@ -59,28 +65,94 @@ def imported(path: pathlib.Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_point_down(path: pathlib.Path):
-    here = path.relative_to(PACKAGE)
-    floor = here.parts[0].removesuffix(".py")
+def own_imports(path: pathlib.Path) -> set[str]:
+    """The package's files that a file imports, by name."""
+    found = set()
     for name in imported(path):
-        parts = name.split(".")
-        if parts[0] != "bertlite_jax" or len(parts) == 1:
-            continue
-        target = parts[1]
-        assert target in MAY_IMPORT[floor] | GROUND | {"__version__"}, f"{here} imports {name}"
+        if name.startswith("bertlite_jax."):
+            inside = name.removeprefix("bertlite_jax.")
+            # What is imported is a file, or something in one.
+            found.add(inside if inside in FILES else inside.rpartition(".")[0])
+    return found - {""}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_packages_stay_in_their_place(path: pathlib.Path):
-    here = path.relative_to(PACKAGE).as_posix()
-    for name in imported(path):
-        places = ONLY_IN.get(name.split(".")[0])
-        assert places is None or here.startswith(places), f"{here} imports {name}"
+IMPORTS = {name: own_imports(path) for name, path in FILES.items() if name}
+
+
+def broken(floors: tuple[tuple[str, ...], ...], inside: str) -> list[str]:
+    """Imports between the rooms of a folder that do not point down."""
+    at = {room: number for number, rooms in enumerate(floors) for room in rooms}
+
+    def room_of(name: str) -> str | None:
+        """None for what is not in this folder."""
+        if inside and not name.startswith(f"{inside}."):
+            return None
+        first = name.removeprefix(f"{inside}." if inside else "").split(".")[0]
+        return first if first in at else "" if "" in at else None
+
+    wrong = []
+    for name, targets in IMPORTS.items():
+        for target in targets:
+            here, there = room_of(name), room_of(target)
+            if here is not None and there is not None and here != there and at[there] >= at[here]:
+                wrong.append(f"{name} imports {target}")
+    return sorted(wrong)
+
+
+def test_imports_point_down():
+    assert broken(FLOORS, "") == []
+
+
+@pytest.mark.parametrize("folder", INSIDE)
+def test_imports_point_down_inside(folder: str):
+    assert broken(INSIDE[folder], folder) == []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    try:
+        list(graphlib.TopologicalSorter(IMPORTS).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_our_own_modules_keep_their_names():
+    """Where two names clash one of them is wrong."""
+    renamed = []
+    for folder in ("bertlite_jax", "tests", "tools", "configs"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlite_jax"):
+                    base = f"{node.module}.".removeprefix("bertlite_jax").removeprefix(".")
+                    found = [alias for alias in node.names if alias.asname and base + alias.name in FILES]
+                    renamed += [f"{path.name}: {alias.name} as {alias.asname}" for alias in found]
+    assert renamed == []
+
+
+def test_a_folder_can_be_overlooked():
+    counts = {
+        str(folder.relative_to(ROOT)): sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+        for folder in [PACKAGE, *PACKAGE.rglob("*")]
+        if folder.is_dir()
+    }
+    assert {name: count for name, count in counts.items() if count > MOST_FILES} == {}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_heavy_packages_stay_in_their_place(name: str):
+    here = FILES[name].relative_to(PACKAGE).as_posix()
+    for target in imported(FILES[name]):
+        places = ONLY_IN.get(target.split(".")[0])
+        assert places is None or here.startswith(places), f"{here} imports {target}"
+
+
+def test_of_the_host_only_the_cache_of_programs_knows_jax():
+    """Workers that build a corpus are started by the dozen; none may wait for JAX."""
+    using = [name for name, path in FILES.items() if name.startswith("host.") and "jax" in imported(path)]
+    assert using in ([], ["host.program_cache"])
 
 
 def test_corpus_workers_need_no_jax():
-    """They are started by the dozen; none may wait for JAX. (grain, which feeds batches, imports it.)"""
+    """None of their imports may bring it along. (grain, which feeds batches, imports it.)"""
     code = (
         "import sys, bertlite_jax.data.corpus, bertlite_jax.data.tokenizer; "
         "print('jax' in sys.modules, 'tensorflow' in sys.modules)"

@@ -10,7 +10,7 @@ import sys
 
 import zstandard
 
-from bertlite_jax import config_checks, config_files
+from bertlite_jax.config import checks, files
 from bertlite_jax.jobs import topology
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -45,8 +45,8 @@ def test_the_runs_that_are_launched_divide_their_batch_among_the_chips():
     for block in launched:
         path, parts = re.findall(r"-- (configs/\w+\.py)", block)[0], re.findall(r"--optim.micro-batches (\d+)", block)
         name, slices = re.findall(r"--accelerator-type (\S+)", block)[0], re.findall(r"--slices (\d+)", block) or ["1"]
-        config = config_files.load_file(str(ROOT / path))
+        config = files.load_file(str(ROOT / path))
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=int(parts[0])))
         data = dataclasses.replace(config.data, corpus=("corpus",), tokenizer="tokenizer")
         place = topology.parse(name, int(slices[0]))
-        config_checks.check_pretrain(dataclasses.replace(config, data=data), place.devices)
+        checks.check_pretrain(dataclasses.replace(config, data=data), place.devices)

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
-from bertlite_jax.config import Head, Model, Optim
-from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import weights
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.jobs import task_model

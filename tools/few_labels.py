@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Data, Optim, Pretrain, Run
-from bertlite_jax.config_finetune import Examples, Finetune, TuneRun
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Examples, Finetune, TuneRun
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert import sources
 from bertlite_jax.data import corpus as corpora
 from bertlite_jax.data import tokenizer as tokenizers

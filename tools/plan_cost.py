@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import corpus_folder, packing, records, shards, source
+from bertlite_jax.errors import UserError
 
 
 def describe(folder: str) -> None:

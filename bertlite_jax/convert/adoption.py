@@ -11,11 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import huggingface, parameters, sentence_transformers, sources, tensorflow, weights
-from bertlite_jax.convert.folders import output_errors
 from bertlite_jax.convert.weights import Weights, read_json
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import output_errors
 
 Path = os.PathLike[str] | str
 

@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import bertlite_jax
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import hf_tokenizer, onnx_float, onnx_integer, onnx_model, quantize
-from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.onnx_graph import save
 from bertlite_jax.convert.weights import Weights, sentence_length
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_folder, write_json
 
 ABOUT = "bundle.json"
 MODELS = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 
 def check_kinds(values: dict[str, Any], usual: dict[str, Any], where: str) -> None:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import labelled as examples
 from bertlite_jax.convert import onnx_model
 from bertlite_jax.convert.weights import Sentence, Weights
 from bertlite_jax.data import text as texts
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 
 IGNORED = -100
 """Label of a position that is not scored."""

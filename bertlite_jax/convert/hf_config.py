@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import hf_heads
 from bertlite_jax.convert.config_values import check_kinds
 from bertlite_jax.convert.names import Family
+from bertlite_jax.errors import UserError
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
 """Our name to theirs. Their plain `gelu` is the erf form, which Google's code of 2019 is not."""

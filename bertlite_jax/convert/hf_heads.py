@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.names import HEAD_MODULES, Family
+from bertlite_jax.errors import UserError
 
 STEMS: dict[Family, str] = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert"}
 TASK_CLASSES = {

@@ -15,10 +15,10 @@ import tokenizers
 from tokenizers import decoders as token_decoders
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from bertlite_jax.config import UserError
-from bertlite_jax.convert.folders import write_json
 from bertlite_jax.data.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
 from bertlite_jax.data.word_starts import SPACE
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import write_json
 
 
 def special_ids(tokenizer: Tokenizer) -> dict[str, int]:

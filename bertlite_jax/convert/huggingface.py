@@ -10,14 +10,15 @@ from typing import Any
 
 import safetensors.numpy
 
-from bertlite_jax import config_checks
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import checks
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import hf_config, hf_heads, hf_tokenizer, model_card, names, parameters
 from bertlite_jax.convert import sentence_transformers as sentences
-from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.names import Family
 from bertlite_jax.convert.weight_files import read_tensors
 from bertlite_jax.convert.weights import Weights, read_json, sentence_length
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_folder, write_json
 
 WEIGHTS = "model.safetensors"
 _LOG = logging.getLogger(__name__)
@@ -161,10 +162,10 @@ def from_hf(folder: Path) -> Weights:
         if unread:
             _LOG.warning("convert: %s: left out, since the class does not read them: %s", where, ", ".join(unread))
         model = dataclasses.replace(model, pooler=head.pooled)
-        config_checks.check_head(head, model)
+        checks.check_head(head, model)
     else:
         model = _with_heads(model, family, tensors)
-    config_checks.check_model(model)
+    checks.check_model(model)
     flat = names.to_ours(tensors, family, model, where, head)
     flat, model = names.reduce(flat, family, model)
     sentence = None if head else sentences.read(folder)

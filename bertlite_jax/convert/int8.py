@@ -14,7 +14,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import onnx
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import (
     calibrate,
     held_out,
@@ -29,12 +28,13 @@ from bertlite_jax.convert import (
     rounding,
     sensitivity,
 )
-from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.held_out import Batch, Scored
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic
 from bertlite_jax.convert.quantize import Container
 from bertlite_jax.convert.weights import Weights, sentence_length
-from bertlite_jax.model import cpu
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
+from bertlite_jax.host.whole_files import new_folder, write_json
 
 SIDECAR = "onnx/quantization.json"
 Activations = Literal["token", "tensor", "static"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import held_out, onnx_folder, onnx_model, quantize
 from bertlite_jax.convert.held_out import Scored
 from bertlite_jax.convert.quantize import Container
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.errors import UserError
 
 
 def check_range(option: str, value: float, lowest: float, highest: float) -> None:

@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
+from bertlite_jax.errors import UserError
 
 _KEYS = ("text", "pair", "label", "id")
 

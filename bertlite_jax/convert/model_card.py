@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import bertlite_jax
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.hf_config import architecture
 from bertlite_jax.convert.names import Family

@@ -15,8 +15,9 @@ from typing import Literal
 
 import numpy as np
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.parameters import OPTIONAL_PARTS, Flat, check_shapes, raise_problems, shapes, trim_vocabulary
+from bertlite_jax.errors import UserError
 
 Family = Literal["albert", "bert", "distilbert"]
 # (our module, their module, kind). `{i}` counts the entries of our leading axis.

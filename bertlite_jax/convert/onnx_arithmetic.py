@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert.onnx_graph import Graph, constant, node, tensor
 from bertlite_jax.convert.parameters import Flat
 

@@ -10,11 +10,12 @@ import pathlib
 from typing import Any
 
 import bertlite_jax
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import hf_config, hf_tokenizer, model_card, onnx_float, onnx_graph, onnx_model, quantize
-from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.convert.onnx_model import Output
 from bertlite_jax.convert.weights import Weights, sentence_length
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_folder, write_json
 
 MODEL = "onnx/model.onnx"
 QUANTIZED = "onnx/model_quantized.onnx"

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import UserError
-from bertlite_jax.convert.folders import new_file
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_file
 
 try:
     import onnx

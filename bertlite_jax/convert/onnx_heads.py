@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from bertlite_jax.config import Head
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert.onnx_arithmetic import Draft, Site, dense, layer_norm, spread
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_output, constant, node, nodes
 from bertlite_jax.convert.weights import Sentence

@@ -22,11 +22,12 @@ import numpy as np
 import onnx
 
 import bertlite_jax
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import onnx_heads, parameters, sentence_transformers
 from bertlite_jax.convert.onnx_arithmetic import Arithmetic, Draft, Site, dense, layer_norm, spread
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph, add_input, constant, finish, node
 from bertlite_jax.convert.weights import Weights, sentence_length
+from bertlite_jax.errors import UserError
 
 __all__ = ["FAR", "Arithmetic", "Output", "Site", "build", "choose_output"]
 

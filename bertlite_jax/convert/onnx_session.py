@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 try:
     import onnxruntime

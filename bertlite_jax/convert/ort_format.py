@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax import presets
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import (
     held_out,
     int8,
@@ -30,8 +30,9 @@ from bertlite_jax.convert import (
     parameters,
     quantize,
 )
-from bertlite_jax.convert.folders import new_file
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_file
 
 SUFFIX = ".ort"
 _NODE_BYTES = 1500

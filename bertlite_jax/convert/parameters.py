@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.errors import UserError
 
 Flat = dict[str, np.ndarray]
 """Arrays by flat name, such as `layers/ffn/up/kernel`."""

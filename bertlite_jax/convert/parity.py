@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 from bertlite_jax.model.heads import PretrainingModel
 
 INSTALL = 'pip install torch transformers  (or: pip install "bertlite_jax[torch]")'

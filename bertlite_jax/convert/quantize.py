@@ -24,14 +24,14 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_checks, config_files
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config import checks, files
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
-from bertlite_jax.convert.folders import new_file
 from bertlite_jax.convert.parameters import Flat
 from bertlite_jax.convert.weights import Sentence, Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host.whole_files import new_file
 
 FILE = "model.int8.safetensors"
 WORDS = "embeddings/word/embedding"
@@ -214,7 +214,7 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
         raise UserError(f"convert: int8: not finite: {', '.join(broken)}")
     for name in leave_out:
         if not any(belongs(path, name) for path in single):
-            known = settings.fields_close_to(name, sorted({path.rsplit("/", 1)[0] for path in [*flat, *single]}))
+            known = fields_close_to(name, sorted({path.rsplit("/", 1)[0] for path in [*flat, *single]}))
             raise UserError(f"convert: int8: no parameter starts with {name}; {known}")
     integers, scales, floats = {}, {}, {}
     for path, value in single.items():
@@ -326,16 +326,16 @@ def load(path: os.PathLike[str] | str) -> Container:
     if _KEY not in metadata or json.loads(metadata[_KEY]).get("format") != _FORMAT:
         raise UserError(f"convert: {path} is not of the format {_FORMAT}; convert.py int8 writes it")
     manifest = json.loads(metadata[_KEY])
-    model = config_files.from_dict(Model, manifest["model"], str(path))
-    config_checks.check_model(model)
-    head = config_files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
+    model = files.from_dict(Model, manifest["model"], str(path))
+    checks.check_model(model)
+    head = files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
     _check_tensors(tensors, manifest, str(path))
     integers = {name: tensors[name] for name in manifest["quantized"]}
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
     floats = {name: tensors[name] for name in manifest["float32"]}
     parameters.check_shapes(stack(integers | floats), model, str(path), head)
     stated = manifest.get("sentence")
-    sentence = config_files.from_dict(Sentence, stated, str(path)) if stated else None
+    sentence = files.from_dict(Sentence, stated, str(path)) if stated else None
     return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"], sentence)
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import held_out, onnx_model, parameters, quantize
 from bertlite_jax.convert.held_out import Batch, Scored
 from bertlite_jax.convert.quantize import Container

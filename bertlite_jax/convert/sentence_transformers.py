@@ -13,10 +13,11 @@ import pathlib
 from typing import Any
 
 import bertlite_jax
-from bertlite_jax.config import Model, UserError
-from bertlite_jax.convert.folders import write_json
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert.names import Family
 from bertlite_jax.convert.weights import Sentence, Weights, read_json
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import write_json
 
 _MODULES = "modules.json"
 _SETTINGS = "sentence_bert_config.json"

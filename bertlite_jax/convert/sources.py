@@ -7,11 +7,11 @@ import os
 import pathlib
 from typing import Any
 
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError
+from bertlite_jax.config import files
 from bertlite_jax.convert import huggingface, quantize, weights
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 
 
 def load(path: os.PathLike[str] | str) -> Weights:
@@ -47,7 +47,7 @@ def _of_run(run: pathlib.Path) -> Weights:
 
     if "head" in weights.read_json(run / "config.json"):
         return _of_task_run(run)
-    trained = config_files.read_json(run / "config.json")
+    trained = files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
     tokenizer = tokenizers.load(run / "tokenizer")
     return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))

@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax import config_checks
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config import checks
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert.config_values import check_kinds
 from bertlite_jax.convert.parameters import OPTIONAL_PARTS, Flat, nest, raise_problems, shapes
 from bertlite_jax.convert.weights import Weights, read_json
+from bertlite_jax.errors import UserError
 
 TfFamily = Literal["albert", "bert"]
 Activation = Literal["auto", "gelu_tanh", "gelu_erf", "relu"]
@@ -180,7 +181,7 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
         pooler="bert/pooler/dense/kernel" in named,
         pair_classes=0 if pair is None else len(pair),
     )
-    config_checks.check_model(model)
+    checks.check_model(model)
     return model
 
 

@@ -17,9 +17,9 @@ import ml_dtypes  # noqa: F401
 import numpy as np
 import safetensors
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert.parameters import Flat
 from bertlite_jax.convert.weights import read_json
+from bertlite_jax.errors import UserError
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"

@@ -13,12 +13,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Head, Model, UserError
-from bertlite_jax.config_checks import check_head, check_model
+from bertlite_jax.config import files
+from bertlite_jax.config.checks import check_head, check_model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
-from bertlite_jax.convert.folders import new_folder, write_json
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_folder, write_json
 
 FILE = "params.safetensors"
 _FORMAT = "bertlite parameters 1"
@@ -94,12 +95,12 @@ def load(folder: pathlib.Path) -> Weights:
     stated = read_json(where)
     if "model" not in stated:
         raise UserError(f"convert: {where} has no `model`, so it is not of the format {_FORMAT}")
-    model = config_files.from_dict(Model, stated["model"], str(where))
+    model = files.from_dict(Model, stated["model"], str(where))
     check_model(model)
-    head = config_files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
+    head = files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
     if head:
         check_head(head, model)
-    sentence = config_files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
+    sentence = files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
     flat = read_safetensors(folder / FILE)
     parameters.check_shapes(flat, model, str(folder), head)
     tokenizer = tokenizers.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None

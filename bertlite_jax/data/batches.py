@@ -12,11 +12,11 @@ from typing import Any
 import grain
 import numpy as np
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.boundaries import Windows, window_keys
 from bertlite_jax.data.pairs import Pairs, Rules, edge_rule_accuracy, make_pairs, pair_edges
 from bertlite_jax.data.records import read_windows
 from bertlite_jax.data.source import Source, rows_per_epoch, units_of
+from bertlite_jax.errors import UserError
 
 
 def batch_at(

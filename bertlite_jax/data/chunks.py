@@ -21,11 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.data import windows
 from bertlite_jax.data.sentences import split_document
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 
 IN_FLIGHT = 1 << 25
 """Characters of text that are on their way to and from the workers at a time."""

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bertlite_jax.config import UserError, check_on_disk
 from bertlite_jax.data import chunks, shards, staging, text, tokenizer, windows
 from bertlite_jax.data.chunks import Chunk, Document
 from bertlite_jax.data.corpus_folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
 from bertlite_jax.data.splits import SPLITS, assign_splits, distinct, open_seen
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import check_on_disk
 
 CHUNK_LIMIT = 1 << 18
 """Characters of text that a worker gets at a time."""

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import chunks, shards, splits, text, tokenizer
+from bertlite_jax.errors import UserError
 
 try:
     import apache_beam as beam  # pyright: ignore[reportMissingImports]

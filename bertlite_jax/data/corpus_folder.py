@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.config import UserError, writing
 from bertlite_jax.data import staging
-from bertlite_jax.data.patience import patiently
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import writing
+from bertlite_jax.host.retry import patiently
 
 FORMAT = 1
 INDEX = "corpus.json"

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 
 UNLABELLED = -1
 """Label of an example or token that has none. In labels that are numbers it is NaN."""

@@ -11,8 +11,8 @@ from typing import IO
 
 import zstandard
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import staging
+from bertlite_jax.errors import UserError
 
 BLOCK = 1 << 20
 """Bytes read at a time."""

@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import squad_metrics
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks.task import Task
+from bertlite_jax.errors import UserError
 
 Examples = Sequence[Example]
 Predictions = Sequence[Any]

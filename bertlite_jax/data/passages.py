@@ -18,9 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 
 SPECIALS = 3
 """[CLS] and two [SEP] in every row."""

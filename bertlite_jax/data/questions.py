@@ -26,8 +26,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 KEPT_LINES = 100
 """So many things that are wrong are told one by one; all are counted."""

@@ -15,9 +15,9 @@ import resource
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordReader
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.boundaries import Windows
-from bertlite_jax.data.patience import first_line, patiently
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.retry import first_line, patiently
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"
 """For random access: reading ahead would only fetch records that nobody asked for."""

@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax.config import Data, UserError
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data import packing, tokenizer
 from bertlite_jax.data.corpus_folder import on_disk, read_meta
 from bertlite_jax.data.pairs import token_kinds
-from bertlite_jax.data.patience import patiently
 from bertlite_jax.data.records import Records, open_records
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.retry import patiently
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,13 +13,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Examples
+from bertlite_jax.config.finetune import Examples
 from bertlite_jax.data import passages
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.features import UNLABELLED, Encoded
 from bertlite_jax.data.passages import Passage, Window
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

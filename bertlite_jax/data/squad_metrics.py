@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)

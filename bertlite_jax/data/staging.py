@@ -21,8 +21,9 @@ from collections.abc import Iterator
 import platformdirs
 from etils import epath
 
-from bertlite_jax.config import UserError, in_object_storage
-from bertlite_jax.data.patience import first_line, patiently
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import in_object_storage
+from bertlite_jax.host.retry import first_line, patiently
 
 _log = logging.getLogger(__name__)
 _CLIENTS = ("gcsfs", "google", "s3fs", "botocore", "adlfs", "azure", "aiohttp", "requests")

@@ -9,10 +9,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.metrics import best_entity, decided
 from bertlite_jax.data.tasks.task import Task
+from bertlite_jax.errors import UserError
 
 
 def submission_name(task: Task, split: str = "test") -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from statistics import fmean
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.tasks.table import TASKS
+from bertlite_jax.errors import UserError
 
 MISMATCHED = "mnli_mismatched"
 """Under this name `suite_average` wants MNLI's second test set."""

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config import Head
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import packing
 from bertlite_jax.data.features import UNLABELLED, Encoded
 

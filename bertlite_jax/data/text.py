@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import staging
 from bertlite_jax.data.lines import BLOCK, read_lines
 from bertlite_jax.data.sentences import split_document
+from bertlite_jax.errors import UserError
 
 LINE_LIMIT = 1 << 20
 """Bytes. A longer line of plain text is cut at a space; the parts count as paragraphs."""

@@ -22,8 +22,9 @@ from typing import Any, Literal
 import numpy as np
 from google.protobuf.message import DecodeError
 
-from bertlite_jax.config import UserError, writing
 from bertlite_jax.data import codecs, staging, vocab_adoption, vocab_training, word_starts
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import writing
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
 MODEL_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt", "bpe": "tokenizer.json"}

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import codecs, word_starts
+from bertlite_jax.errors import UserError
 
 # What the special pieces are called, in the order in which they are looked for.
 _NAMES = {

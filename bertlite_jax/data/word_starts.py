@@ -11,7 +11,7 @@ import unicodedata
 
 import numpy as np
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 SPACE = "▁"
 # The list of google-research/albert, create_pretraining_data.py (`_is_start_piece_sp`), which lacks ' < = and >.

@@ -12,9 +12,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax.config import Data, UserError
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data import batches, corpus_folder, packing, source
-from bertlite_jax.model import cpu
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
 
 
 def bench_data(

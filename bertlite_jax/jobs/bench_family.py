@@ -21,11 +21,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError, fields_close_to
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert import parameters
+from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host import cpu
 from bertlite_jax.jobs import bench_infer, contenders, inference_peer, inference_rows, machine, workdir
-from bertlite_jax.model import cpu
 from bertlite_jax.report import flops
 from bertlite_jax.report.machine_line import machine_line
 

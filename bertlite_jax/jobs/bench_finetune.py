@@ -23,19 +23,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Finetune, check_finetune
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.convert import huggingface, weights
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import metrics as task_metrics
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu, memory
 from bertlite_jax.jobs import finetune as job
 from bertlite_jax.jobs import finetune_peer, finetune_race, inference_peer, machine, task_examples, task_model
 from bertlite_jax.jobs import workdir as places
 from bertlite_jax.jobs.finetune_peer import ANSWER, LEARN, Lesson, Precision
 from bertlite_jax.jobs.finetune_race import Contender
 from bertlite_jax.jobs.tuning_setup import Setup
-from bertlite_jax.model import choose_precision, cpu, memory
+from bertlite_jax.model import choose_precision
 from bertlite_jax.report.machine_line import machine_line
 
 TOGETHER = 64
@@ -100,7 +101,7 @@ def bench_finetune(
         "metric": setup.task.metrics[0],
         "init": init,
         "machine": machine.describe(("jax", "torch", "transformers"), load),
-        "settings": config_files.flat(recipe) | {"seeds": seeds, "rounds": rounds, "round_steps": round_steps},
+        "settings": files.flat(recipe) | {"seeds": seeds, "rounds": rounds, "round_steps": round_steps},
         "throughput": finetune_race.throughput(timed),
         "scores": _scores(recipe, init, workdir, seeds, precision, overwrite, console) if seeds else {},
     }
@@ -112,7 +113,7 @@ def bench_finetune(
 
 
 def _recipe(path: str, task: str, folder: str, train_examples: int, steps: int) -> Finetune:
-    recipe = config_files.load_file(path, task)
+    recipe = files.load_file(path, task)
     if not isinstance(recipe, Finetune):
         raise UserError(f"config: {path}: config is a {type(recipe).__name__}, bench finetune wants a Finetune")
     named = {"task": task, "folder": folder, "train_examples": train_examples}
@@ -242,7 +243,7 @@ def peer_run(
       The task's figures at the best evaluation, `best_step`, `losses` (of each update), `examples_per_second`,
       `compute`, `settings`.
     """
-    settled = json.loads(json.dumps(config_files.flat(recipe) | {"init": init, "precision": precision}))
+    settled = json.loads(json.dumps(files.flat(recipe) | {"init": init, "precision": precision}))
     if kept.is_file() and not overwrite:
         stored = weights.read_json(kept)
         if stored.get("settings") == settled:

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows, machine, workdir
 from bertlite_jax.jobs.contenders import Contender
 from bertlite_jax.jobs.inference_peer import Batch, Load, Process
-from bertlite_jax.model import cpu
 from bertlite_jax.report import inference as tables
 
 ROWS = 16

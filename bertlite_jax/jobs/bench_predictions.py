@@ -17,18 +17,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Optim, UserError
-from bertlite_jax.config_finetune import Examples, Finetuned
+from bertlite_jax.config.files import read_json
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import huggingface, sources
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data import task_batches
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
 from bertlite_jax.jobs import finetune_peer, inference_peer, task_examples, task_model, workdir
 from bertlite_jax.jobs.bench_finetune import answers_of
 from bertlite_jax.jobs.finetune_peer import Lesson
 from bertlite_jax.jobs.task_examples import Split
-from bertlite_jax.model import choose_precision, cpu, precision
+from bertlite_jax.model import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -50,7 +52,7 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
       UserError: no such run, PyTorch is missing, or the model fits no class of transformers.
     """
     finetune_peer.check_installed()
-    config: Finetuned = config_files.read_json(pathlib.Path(run) / "config.json", Finetuned)
+    config: Finetuned = read_json(pathlib.Path(run) / "config.json", Finetuned)
     model = sources.load(run)
     files = dataclasses.replace(config.data, folder=data or config.data.folder)
     task = task_examples.task_of(files)

@@ -21,7 +21,8 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import machine, workdir
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.bench_train import build_configs

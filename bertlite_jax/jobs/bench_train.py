@@ -27,16 +27,19 @@ import tyro
 from rich.console import Console
 
 import bertlite_jax
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.data import batches, corpus, source
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import memory
 from bertlite_jax.jobs import machine, workdir
 from bertlite_jax.jobs import peer as peers
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
-from bertlite_jax.model import choose_precision, memory, precision
+from bertlite_jax.model import choose_precision, precision
 from bertlite_jax.report import breakdown, hlo, trace, training
 from bertlite_jax.train import sharding, state
 

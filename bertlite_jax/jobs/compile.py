@@ -15,8 +15,9 @@ import sys
 import tempfile
 from typing import Any
 
-from bertlite_jax import config_checks
-from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.config import checks
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import batch_search, topology
 from bertlite_jax.jobs.topology import Topology
 from bertlite_jax.model import attention, choose_precision
@@ -77,11 +78,11 @@ def compile_for(
 
 def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pretrain:
     """The config, if a run could start with it; with `round_batch` its batch is made to divide first."""
-    config_checks.check_counts(config)
+    checks.check_counts(config)
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
-    config_checks.check_pretrain(config, row_parts(config, slices))
+    checks.check_pretrain(config, row_parts(config, slices))
     compute = choose_precision.resolve(config.model.compute, "tpu")
     attention.choose_for(config.model, config.data.length, "tpu", compute)
     return config

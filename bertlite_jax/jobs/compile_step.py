@@ -17,8 +17,9 @@ from typing import Any
 import jax
 from jax.experimental import topologies
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, lowered, make_pretraining
 from bertlite_jax.model import attention, choose_precision
 from bertlite_jax.report import hlo_cost
@@ -27,7 +28,7 @@ from bertlite_jax.train import sharding
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def lower_step(config: settings.Pretrain, mesh: jax.sharding.Mesh) -> Any:
+def lower_step(config: Pretrain, mesh: jax.sharding.Mesh) -> Any:
     """The step of `jobs/pretrain.py` over shapes alone, lowered for the mesh's devices, whatever this machine has."""
     platform = mesh.devices.flat[0].platform
     compute = choose_precision.resolve(config.model.compute, platform)
@@ -42,9 +43,7 @@ def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[An
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **more).devices)
 
 
-def compile_step(
-    config: settings.Pretrain, devices: list[Any], keep_text: str = "", heaviest: int = 0
-) -> dict[str, Any]:
+def compile_step(config: Pretrain, devices: list[Any], keep_text: str = "", heaviest: int = 0) -> dict[str, Any]:
     """Compiles, and says what the compiler found.
 
     Returns:
@@ -55,7 +54,7 @@ def compile_step(
     before = time.perf_counter()
     try:
         mesh = sharding.mesh_over(devices, config.run.fsdp, config.run.tensor)
-    except settings.UserError as error:
+    except UserError as error:
         return {"refused": str(error)}
     step = lower_step(config, mesh)
     try:
@@ -110,7 +109,7 @@ def size_in_bytes(text: str) -> int:
 
 def main(asked: dict[str, Any]) -> dict[str, Any]:
     """One request: `topology`, `slices`, `options`, `config`, `keep_text`, `heaviest`."""
-    config = config_files.from_dict(settings.Pretrain, asked["config"], "compile")
+    config = files.from_dict(Pretrain, asked["config"], "compile")
     devices = open_devices(asked["topology"], asked["slices"], asked["options"])
     return compile_step(config, devices, asked["keep_text"], asked["heaviest"])
 

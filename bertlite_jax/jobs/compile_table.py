@@ -14,8 +14,9 @@ import json
 import pathlib
 from typing import Any
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import batch_search, compile, topology
 from bertlite_jax.jobs.topology import Topology
 
@@ -87,7 +88,7 @@ def _slices(name: str) -> Topology:
 
 
 def _config(path: str, length: int) -> Pretrain:
-    config = config_files.load_file(path)
+    config = files.load_file(path)
     if not isinstance(config, Pretrain):
         raise UserError(f"config: {path}: config is a {type(config).__name__}, compile wants a Pretrain")
     data, optim = dataclasses.replace(config.data, length=length), dataclasses.replace(config.optim, micro_batches=1)

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax.config import Head, UserError, fields_close_to
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import huggingface, parameters, weights
-from bertlite_jax.convert.folders import write_json
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host.whole_files import write_json
 from bertlite_jax.jobs.inference_peer import Answer, Batch, Load
 
 Task = Literal["classify", "choose", "tag", "span", "fill-mask", "states"]

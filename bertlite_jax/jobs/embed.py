@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, parameters
 from bertlite_jax.convert.weights import Sentence, Weights, sentence_length
 from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, vector_files
 from bertlite_jax.model import choose_precision, pooling
 from bertlite_jax.model.encoder import Encoder

@@ -12,11 +12,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Data, Pretrain, UserError
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.data import batches, corpus_folder, source
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 from bertlite_jax.model import choose_precision
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.train import objective, sharding
@@ -127,7 +128,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
       UserError: not a work directory, or nothing in it can be restored.
     """
     folder = pathlib.Path(run)
-    config = config_files.read_json(folder / "config.json")
+    config = files.read_json(folder / "config.json")
     # The run's own copy; where it was trained from may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     params = sources.load(folder).params

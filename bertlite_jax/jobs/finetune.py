@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import Diverged, UserError
-from bertlite_jax.config_finetune import Finetune, check_finetune
+from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.convert import adoption, parameters, weights
+from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs import learning, stopping, task_examples, tuning_setup, workdir
 from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.report import metrics

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Diverged, UserError
-from bertlite_jax.config_finetune import Finetune
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs import task_examples, workdir
 from bertlite_jax.jobs.finetune import finetune
 

@@ -16,11 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bertlite_jax.config import Head, Optim, UserError
-from bertlite_jax.config_finetune import Finetune
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.model import Head
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.data import packing, task_batches
 from bertlite_jax.data.features import Encoded
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.inference_peer import Answer, Batch
 
 INSTALL = 'pip install torch transformers  (or: pip install "bertlite_jax[torch]")'

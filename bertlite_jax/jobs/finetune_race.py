@@ -12,9 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import Optim, UserError
-from bertlite_jax.config_finetune import Finetune
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import adoption, parameters
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import task_model, tuning_setup
 from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.train import sharding, warm_start

@@ -9,10 +9,10 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Finetune
+from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.data import suites, tasks
 from bertlite_jax.data.tasks.task import find_files
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import workdir
 from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.jobs.finetune_many import finetune_seeds

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
 """input_ids, attention_mask, token_type_ids: [B, L] int64, or [B, C, L] for a head that chooses between C texts."""

@@ -15,12 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Finetuned
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import augment, features, joining, task_batches, tasks
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, task_examples
 from bertlite_jax.model.private import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel

@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Finetuned
-from bertlite_jax.config_learn import Learn
-from bertlite_jax.convert import adoption, folders
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert import adoption
 from bertlite_jax.data import task_batches
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs import learning, predict, task_examples
 from bertlite_jax.train import consistency
 from bertlite_jax.train.few_labels import UNLABELLED
@@ -116,7 +118,7 @@ class Additions:
             return
         arrays = {f"{stream}|{k}": v for stream, held in self.averages.items() for k, v in held.arrays().items()}
         place = self.folder / f"averages-{number}.npz"
-        with folders.new_file(place, overwrite=True) as path, open(path, "wb") as out:
+        with whole_files.new_file(place, overwrite=True) as path, open(path, "wb") as out:
             np.savez(out, **arrays)
         written = sorted(self.folder.glob("averages-*.npz"), key=lambda path: int(path.stem.split("-")[1]))
         for old in written[: -1 - self.setup.start.config.run.keep_last]:
@@ -228,7 +230,7 @@ def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder
         outputs += model.answer(chunk)[0]
     order = [model.head.labels.index(label) for label in head.labels]
     logits = np.stack(outputs)[:, order].astype(np.float32)
-    with folders.new_file(path, overwrite=True) as temporary, open(temporary, "wb") as out:
+    with whole_files.new_file(path, overwrite=True) as temporary, open(temporary, "wb") as out:
         np.save(out, logits)
     return logits
 

@@ -10,8 +10,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any, Literal
 
-from bertlite_jax.config import UserError
-from bertlite_jax.model import cpu
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
 
 LIMITS = ("BERTLITE_CPU_FLAGS", "XLA_FLAGS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OMP_NUM_THREADS")
 """Environment variables that change how fast products are."""

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config.model import Model
+from bertlite_jax.errors import UserError
 
 INSTALL = "pip install torch transformers"
 Batches = dict[int, list[dict[str, np.ndarray]]]

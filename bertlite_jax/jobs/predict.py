@@ -13,13 +13,14 @@ from typing import Any, NamedTuple, TextIO
 import jax
 import numpy as np
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import span_predict, task_model
 from bertlite_jax.model import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -145,7 +146,7 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
 
 def _length(run: pathlib.Path, positions: int) -> int:
     if (run / "best").is_dir():
-        return config_files.read_json(run / "config.json", Finetuned).data.length
+        return files.read_json(run / "config.json", Finetuned).data.length
     return min(positions, 512)
 
 

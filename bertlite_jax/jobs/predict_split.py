@@ -7,12 +7,13 @@ import pathlib
 import sys
 from typing import TextIO
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Head, UserError, fields_close_to
-from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.convert.folders import new_file
 from bertlite_jax.data import metrics, submission, tasks
+from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs import span_predict, task_examples, task_model
 from bertlite_jax.jobs.predict import open_task_model, readable
 
@@ -85,7 +86,7 @@ def predict_split(
 def _say_what_it_learnt(run: pathlib.Path, name: str) -> None:
     """Labels alone do not tell tasks apart: 0 and 1 mean one thing in SST-2 and another in CoLA."""
     if (run / "best").is_dir():
-        learnt = config_files.read_json(run / "config.json", Finetuned).data.task
+        learnt = files.read_json(run / "config.json", Finetuned).data.task
         if learnt != name:
             print(f"predict: {run} has learnt {learnt or 'a task of its own'}, and answers {name}", file=sys.stderr)
 

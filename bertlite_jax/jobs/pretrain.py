@@ -18,12 +18,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_checks
-from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.config import checks
+from bertlite_jax.config.pretrain import Pretrain, profile_window
 from bertlite_jax.convert import parameters, sources
 from bertlite_jax.data import batches, buckets, pairs, source
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining_step import compile_beside, make_stages
@@ -58,9 +58,9 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
     processes.check_alike(config)
-    config_checks.check_counts(config)
+    checks.check_counts(config)
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
-    config_checks.check_pretrain(config, sharding.row_parts(mesh))
+    checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
     corpus = source.open_source(config.data, "train", config.run.seed, tokenizer)
     platform = mesh.devices.flat[0].platform
@@ -313,7 +313,7 @@ def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], 
 
 def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
     """`trace(step)` before each step starts and ends the profiler; step 0 ends it in any case."""
-    first, last = settings.profile_window(config.run.profile_steps) if processes.is_first() else (0, 0)
+    first, last = profile_window(config.run.profile_steps) if processes.is_first() else (0, 0)
     running: list[int] = []
 
     def trace(number: int) -> None:

@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax import config as settings
-from bertlite_jax.config import Data, Model, Pretrain
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Pretrain, at_step
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.precision import Compute
 from bertlite_jax.report import hlo_cost
@@ -105,7 +105,7 @@ def make_stages(
         of_stage = dataclasses.replace(config, model=model, data=data)
         return Stage(of_stage, make_pretraining(of_stage, compute, mesh, special_ids, config.data.batch_rows))
 
-    return lambda step: made(settings.at_step(config, step).model, data_at(step))
+    return lambda step: made(at_step(config, step).model, data_at(step))
 
 
 # --- Compiling ----------------------------------------------------------------------------------------------------

@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Finetune, check_finetune
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, parameters
-from bertlite_jax.convert.folders import new_file
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data import packing, task_batches
 from bertlite_jax.data.features import UNLABELLED
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs import embed, task_examples, task_model, tuning_setup, workdir
 from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.model import pooling
@@ -104,7 +104,7 @@ def picture(summary: dict[str, Any]) -> bytes:
 
 def _open(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
     """A work directory of this very probe, new or begun."""
-    stated = config_files.to_json(setup.start.config)
+    stated = files.to_json(setup.start.config)
     held = folder / STATE
     if folder.is_dir() and any(folder.iterdir()):
         if not held.is_file():
@@ -216,7 +216,7 @@ def _scale(states: States) -> heads.Scale:
     return heads.Scale(*shaped)
 
 
-def batch_of(states: States, numbers: np.ndarray, head: settings.Head) -> heads.Batch:
+def batch_of(states: States, numbers: np.ndarray, head: Head) -> heads.Batch:
     """What examples (or words that are tagged) teach, as `train.probe.Batch`."""
     units, labels = states.units[numbers], states.labels[numbers]
     batch = {"states": _gathered(states.values, units)}

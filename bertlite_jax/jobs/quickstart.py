@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 import bertlite_jax
-from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 from bertlite_jax.convert import huggingface, int8, parity, sources
 from bertlite_jax.data import corpus as corpora
 from bertlite_jax.data import source

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.jobs import report_tasks
 from bertlite_jax.report import html, metrics
 
@@ -26,7 +26,7 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     workdir = pathlib.Path(workdir)
     if report_tasks.holds_tasks(workdir):
         return _write(workdir, report_tasks.render(workdir))
-    config: settings.Pretrain = config_files.read_json(workdir / "config.json")
+    config: Pretrain = files.read_json(workdir / "config.json")
     corpora = {folder: report_tasks.read(pathlib.Path(folder) / "corpus.json", None) for folder in config.data.corpus}
     run = html.Run(
         name=workdir.resolve().name,

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
-from bertlite_jax.config import Head
-from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.data import squad_metrics, thresholds
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, span_examples, span_predict, task_examples, task_model
 from bertlite_jax.report import metrics, task_figures, tasks
 from bertlite_jax.report.task_figures import Answers, Shown
@@ -50,11 +50,11 @@ def render(workdir: pathlib.Path) -> str:
 
 
 def _run(workdir: pathlib.Path) -> tasks.TaskRun:
-    config: Finetuned = config_files.read_json(workdir / "config.json", Finetuned)
+    config: Finetuned = files.read_json(workdir / "config.json", Finetuned)
     answers, missing = None, ""
     try:
         answers = answers_of(workdir, config)
-    except settings.UserError as error:  # The data may lie on another machine; all else is shown nevertheless.
+    except UserError as error:  # The data may lie on another machine; all else is shown nevertheless.
         missing = str(error)
     return tasks.TaskRun(
         name=workdir.resolve().name,
@@ -74,10 +74,10 @@ def read(path: pathlib.Path, missing: Any) -> Any:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise settings.UserError(f"report: {path}:{error.lineno}: not JSON: {error.msg}") from error
+        raise UserError(f"report: {path}:{error.lineno}: not JSON: {error.msg}") from error
     if missing is not None and type(values) is not type(missing):
         wanted = "list" if isinstance(missing, list) else "object"
-        raise settings.UserError(f"report: {path}: holds {type(values).__name__}; it should hold one JSON {wanted}")
+        raise UserError(f"report: {path}: holds {type(values).__name__}; it should hold one JSON {wanted}")
     return values
 
 

@@ -19,9 +19,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bertlite_jax import config_checks, config_files
-from bertlite_jax.config import Pretrain, UserError
+from bertlite_jax.config import checks, files
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.data import batches, source
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.model import choose_precision
 from bertlite_jax.report import hlo_cost, trace
@@ -97,7 +98,7 @@ def _waiting_share(turn: Callable[[], tuple[float, float, float]], operations: s
 
 def main(asked: dict[str, Any], answer: pathlib.Path) -> None:
     """One request: `config`, `rows` (global batches to time), `devices` of each process, `rounds`, `steps`."""
-    config = config_files.from_dict(Pretrain, asked["config"], "bench scale")
+    config = files.from_dict(Pretrain, asked["config"], "bench scale")
     with processes.joined(False):
         mesh = sharding.make_mesh(asked["devices"], config.run.fsdp, config.run.tensor)
         found = {
@@ -108,7 +109,7 @@ def main(asked: dict[str, Any], answer: pathlib.Path) -> None:
         }
         for rows in asked["rows"]:
             one = dataclasses.replace(config, data=dataclasses.replace(config.data, batch_rows=rows))
-            config_checks.check_pretrain(one, sharding.row_parts(mesh))
+            checks.check_pretrain(one, sharding.row_parts(mesh))
             found["figures"].append(time_steps(one, mesh, asked["rounds"], asked["steps"]))
         if processes.is_first():
             answer.write_text(json.dumps(found), encoding="utf-8")

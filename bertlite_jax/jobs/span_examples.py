@@ -10,8 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import Head
-from bertlite_jax.convert import folders
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import answers, span_scores, squad_metrics
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data.answers import Beam, Prediction
@@ -19,6 +18,7 @@ from bertlite_jax.data.example import Example
 from bertlite_jax.data.span_features import Questions
 from bertlite_jax.data.task_batches import Layout
 from bertlite_jax.data.tasks import Task
+from bertlite_jax.host import whole_files
 from bertlite_jax.train import sharding
 
 NULL_THRESHOLD = 0.0
@@ -111,5 +111,5 @@ def breakdown(examples: Sequence[Example], texts: Mapping[str, str]) -> dict[str
 
 def write_official(path: pathlib.Path, predictions: Mapping[str, str]) -> None:
     """The file that the official scorers read: one object, id to answer, empty for none. Complete or absent."""
-    with folders.new_file(path, overwrite=True) as fresh:
+    with whole_files.new_file(path, overwrite=True) as fresh:
         fresh.write_text(json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple, TextIO
 
 import jax
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Examples, Finetuned
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import answers, questions, span_features, task_batches, tasks
 from bertlite_jax.data.answers import Answer, Prediction
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import span_examples, task_examples, task_model
 from bertlite_jax.model import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -166,7 +167,7 @@ def open_model(loaded: Weights, run: str) -> Answering:
 
 def _recipe(run: pathlib.Path, positions: int) -> Examples:
     if (run / "best").is_dir():
-        return config_files.read_json(run / "config.json", Finetuned).data
+        return files.read_json(run / "config.json", Finetuned).data
     return Examples(length=min(positions, ROW))
 
 

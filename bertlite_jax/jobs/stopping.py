@@ -12,8 +12,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bertlite_jax.config import Diverged, Run
+from bertlite_jax.config.pretrain import Run
 from bertlite_jax.data import buckets, source
+from bertlite_jax.errors import Diverged
 from bertlite_jax.train import checkpoint
 
 

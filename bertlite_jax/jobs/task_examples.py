@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertlite_jax.config import Head, UserError, fields_close_to
-from bertlite_jax.config_finetune import Examples, Finetuned
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import features, span_features, task_batches, tasks
 from bertlite_jax.data import metrics as task_metrics
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.jobs import span_examples, task_model
 from bertlite_jax.model.task_heads import TaskModel
 

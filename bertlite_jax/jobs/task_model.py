@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertlite_jax.config import Head, Model, UserError
-from bertlite_jax.config_finetune import Finetune, Finetuned, check_task_model
+from bertlite_jax.config.finetune import Finetune, Finetuned, check_task_model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.features import Encoded
 from bertlite_jax.data.task_batches import Layout
 from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding, task_loss
 

@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import text as texts
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 
 
 def make_tokenizer(

@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config_finetune import Finetune
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import task_batches, tasks
 from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model

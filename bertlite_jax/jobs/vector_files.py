@@ -11,8 +11,8 @@ from typing import IO
 
 import numpy as np
 
-from bertlite_jax.config import UserError
-from bertlite_jax.convert.folders import new_file
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_file
 
 Write = Callable[[Sequence[str], Sequence[np.ndarray], Sequence[np.ndarray]], None]
 """(ids, vectors [D] or [tokens, D] each, token ids of each) of the next texts."""

@@ -19,10 +19,11 @@ from typing import Any
 
 import jax
 
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError, check_on_disk
+from bertlite_jax.config import files
 from bertlite_jax.data import corpus_folder, tokenizer
-from bertlite_jax.model import cpu
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
+from bertlite_jax.host.places import check_on_disk
 
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
@@ -126,7 +127,7 @@ def open_workdir(
         goes_on = True
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_text(folder / CONFIG, config_files.to_json(config) + "\n")
+        _write_text(folder / CONFIG, files.to_json(config) + "\n")
         write_json(folder / ENVIRONMENT, environment)
     except OSError as error:
         raise UserError(f"workdir: {error.filename or folder} cannot be written: {error.strerror}") from error
@@ -173,12 +174,12 @@ def _clear(folder: pathlib.Path) -> None:
 
 
 def _compare_configs(folder: pathlib.Path, config: Any) -> None:
-    old = config_files.read_json(folder / CONFIG, type(config))
-    before, after = config_files.flat(old), config_files.flat(config)
+    old = files.read_json(folder / CONFIG, type(config))
+    before, after = files.flat(old), files.flat(config)
     fixed = [name for name in before if before[name] != after[name] and name not in FREE_TO_CHANGE]
     if not fixed:
         return
-    lines = [line for line in config_files.differences(old, config) if line.partition(":")[0] in fixed]
+    lines = [line for line in files.differences(old, config) if line.partition(":")[0] in fixed]
     if fixed == ["run.steps"]:
         raise UserError(
             f"workdir: {folder}: {lines[0]}: the learning rate schedule depends on run.steps, so this would not be the "

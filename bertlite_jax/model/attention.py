@@ -11,8 +11,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from bertlite_jax import config as settings
-from bertlite_jax.config import UserError
+from bertlite_jax.config.model import Model
+from bertlite_jax.errors import UserError
 from bertlite_jax.model import attention_cpu, attention_tpu, dense, dropout, precision
 from bertlite_jax.model.precision import Compute
 
@@ -117,7 +117,7 @@ def choose(
     return "chunked" if platform == "cpu" and compute != "bfloat16" else "einsum"
 
 
-def choose_for(model: settings.Model, length: int, platform: str, compute: Compute) -> Chosen:
+def choose_for(model: Model, length: int, platform: str, compute: Compute) -> Chosen:
     """What `joined_attention` uses in training a model on rows of `length` tokens; raises as `choose` does."""
     shape = (length, model.num_heads, model.head_size)
     return choose(model.attention, platform, compute, model.attention_dropout > 0, shape)

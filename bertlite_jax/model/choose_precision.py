@@ -21,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.model import attention, cpu, dense
+from bertlite_jax.host import cpu
+from bertlite_jax.model import attention, dense
 from bertlite_jax.model.precision import Compute
 
 FLAGS = ("amx_bf16", "avx512_bf16")

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Model
 from bertlite_jax.model import attention, dense
 from bertlite_jax.model.dropout import dropout
 from bertlite_jax.model.precision import Compute, activation_dtype
@@ -110,7 +110,7 @@ def _keys_for(keys: Array | None, site: Array | int) -> Array | None:
 class Embeddings(nn.Module):
     """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, E]."""
 
-    config: settings.Model
+    config: Model
 
     def setup(self):
         c = self.config
@@ -139,7 +139,7 @@ Attend = Callable[..., Array]
 """`attend(qkv, dropout_keys=keys)`, of `dense.qkv`, -> [B, L, D]: attention inside the windows of the rows at hand."""
 
 
-def attend_in(segments: Array, config: settings.Model, compute: Compute) -> Attend:
+def attend_in(segments: Array, config: Model, compute: Compute) -> Attend:
     """Attention for rows with these segments [B, L]; the mask is made once and used by all layers."""
     return functools.partial(
         attention.joined_attention,
@@ -158,14 +158,12 @@ def self_attention(params: dict, x: Array, attend: Attend, keys: Array | None, c
     return dense.dense(mixed, params["output"], compute)
 
 
-def feed_forward(params: dict, x: Array, config: settings.Model, compute: Compute) -> Array:
+def feed_forward(params: dict, x: Array, config: Model, compute: Compute) -> Array:
     """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
     return dense.activated(dense.dense(x, params["up"], compute), config.activation, params["down"], compute)
 
 
-def block(
-    params: dict, x: Array, attend: Attend, keys: Array | None, config: settings.Model, compute: Compute
-) -> Array:
+def block(params: dict, x: Array, attend: Attend, keys: Array | None, config: Model, compute: Compute) -> Array:
     """One encoder layer, [B, L, D] -> [B, L, D].
 
     Args:
@@ -201,21 +199,21 @@ def _init_linear(key: Array, stack: int, fan_in: int, fan_out: int, std: float) 
     return {"kernel": kernel, "bias": jnp.zeros((stack, fan_out))}
 
 
-def init_attention(key: Array, config: settings.Model, stack: int) -> dict:
+def init_attention(key: Array, config: Model, stack: int) -> dict:
     """Stacked query, key, value and output: kernels [stack, D, D], biases [stack, D]."""
     names = ("query", "key", "value", "output")
     width = config.hidden_size
     return {n: _init_linear(k, stack, width, width, config.init_std) for n, k in zip(names, jax.random.split(key, 4))}
 
 
-def init_ffn(key: Array, config: settings.Model, stack: int) -> dict:
+def init_ffn(key: Array, config: Model, stack: int) -> dict:
     """Stacked up and down: kernels [stack, D, F] and [stack, F, D]."""
     up, down = jax.random.split(key)
     width, inner, std = config.hidden_size, config.ffn_size, config.init_std
     return {"up": _init_linear(up, stack, width, inner, std), "down": _init_linear(down, stack, inner, width, std)}
 
 
-def init_norms(key: Array, config: settings.Model, stack: int) -> dict:
+def init_norms(key: Array, config: Model, stack: int) -> dict:
     """Stacked scale and bias of the norms beside attention and feed-forward: [stack, D]."""
     del key
     shape = (stack, config.hidden_size)
@@ -231,7 +229,7 @@ class Layers(nn.Module):
     one part of a block only.)
     """
 
-    config: settings.Model
+    config: Model
     compute: Compute
 
     @nn.compact
@@ -258,7 +256,7 @@ def _apply_layers(
     x: Array,
     attend: Attend,
     keys: Array | None,
-    config: settings.Model,
+    config: Model,
     compute: Compute,
     collect: bool,
     span: tuple[int, int] | None,
@@ -299,7 +297,7 @@ def _only(layer: Any, first: int, last: int) -> Any:
     return maybe
 
 
-def _remat(layer: Any, config: settings.Model) -> Any:
+def _remat(layer: Any, config: Model) -> Any:
     """Wraps a layer so that the backward pass computes again what `config.remat` names."""
     if config.remat == "none":
         return layer
@@ -312,7 +310,7 @@ def _remat(layer: Any, config: settings.Model) -> Any:
 class Encoder(nn.Module):
     """Token ids to hidden states."""
 
-    config: settings.Model
+    config: Model
     compute: Compute = "float32"
 
     def setup(self):

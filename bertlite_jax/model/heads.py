@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Model
 from bertlite_jax.model import dense
 from bertlite_jax.model.encoder import Encoder, Linear, Norm
 from bertlite_jax.model.precision import Compute
@@ -37,7 +37,7 @@ def gather_rows(hidden: Array, positions: Array) -> Array:
 class MaskedLM(nn.Module):
     """Dense to E, activation, LayerNorm, and the product with the embedding table (tied): [B, K, D] -> [B, K, Vpad]."""
 
-    config: settings.Model
+    config: Model
     compute: Compute
 
     def setup(self):
@@ -63,7 +63,7 @@ class PretrainingModel(nn.Module):
     them by the same names.
     """
 
-    config: settings.Model
+    config: Model
     compute: Compute = "float32"
 
     def setup(self):

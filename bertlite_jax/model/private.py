@@ -8,13 +8,13 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Model
 from bertlite_jax.model.encoder import Layers, Linear, Norm, attend_in
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.precision import Compute
 
 
-def narrowed(model: settings.Model, layers: int) -> settings.Model:
+def narrowed(model: Model, layers: int) -> Model:
     """The shape of a private encoder with so many layers."""
     return dataclasses.replace(model, num_layers=layers, share_groups=1)
 
@@ -22,7 +22,7 @@ def narrowed(model: settings.Model, layers: int) -> settings.Model:
 class PrivateEncoder(nn.Module):
     """Embedded texts [B, L, D] to one state a window [B, P, D], float32."""
 
-    config: settings.Model
+    config: Model
     compute: Compute = "float32"
 
     def setup(self):

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.model import dense
 from bertlite_jax.model.dropout import dropout
 from bertlite_jax.model.encoder import Linear, Norm, matrix_init
@@ -60,7 +60,7 @@ class _Joined(nn.Module):
     The same second state stands beside many first ones, and is multiplied once.
     """
 
-    config: settings.Model
+    config: Model
 
     @nn.compact
     def __call__(self, first: Array, second: Array) -> tuple[Array, Array]:
@@ -85,8 +85,8 @@ class _WithoutBias(nn.Module):
 class ConditionedSpans(nn.Module):
     """Hidden states to `SpanScores` where the starts are given, else to `SpanBeams`."""
 
-    config: settings.Model
-    head: settings.Head
+    config: Model
+    head: Head
 
     def setup(self):
         std = self.config.init_std

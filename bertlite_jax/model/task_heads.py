@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.model.dropout import dropout
 from bertlite_jax.model.encoder import Encoder, Linear
 from bertlite_jax.model.heads import gather_rows
@@ -27,8 +27,8 @@ _HEAD_SITE = 1 << 20
 class TaskHead(nn.Module):
     """Hidden layers if any, dropout, and the outputs: [B, N, D] -> [B, N, C] float32."""
 
-    config: settings.Model
-    head: settings.Head
+    config: Model
+    head: Head
 
     @nn.compact
     def __call__(self, states: Array, dropout_keys: Array | None) -> Array:
@@ -42,8 +42,8 @@ class TaskHead(nn.Module):
 class TaskModel(nn.Module):
     """Encoder with one task head; its parameters lie beside the encoder's, under `head`."""
 
-    config: settings.Model
-    head: settings.Head
+    config: Model
+    head: Head
     compute: Compute = "float32"
 
     def setup(self):
@@ -112,5 +112,5 @@ def _head_keys(keys: Array | None) -> Array | None:
     return None if keys is None else jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _HEAD_SITE)
 
 
-def _activate(x: Array, head: settings.Head) -> Array:
+def _activate(x: Array, head: Head) -> Array:
     return jnp.tanh(x) if head.activation == "tanh" else jax.nn.relu(x)

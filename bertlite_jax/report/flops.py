@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
 
 # Dense peaks in FLOP/s of one JAX device, by a part of `jax.Device.device_kind`: (bfloat16, float32 as JAX computes it
 # by default, which is TF32 on these GPUs and one bfloat16 pass on TPUs; docs.jax.dev, "Matmul precision").
@@ -42,7 +43,7 @@ PEAKS: dict[str, tuple[float, float]] = {
 # --- Parameters --------------------------------------------------------------------------------------------------
 
 
-def parameters(model: settings.Model) -> dict[str, int]:
+def parameters(model: Model) -> dict[str, int]:
     """Trainable parameters by formula.
 
     Shared attention and feed-forward parts are held once a group, unshared ones once a layer. The two LayerNorms of a
@@ -76,7 +77,7 @@ def parameters(model: settings.Model) -> dict[str, int]:
 # --- FLOPs -------------------------------------------------------------------------------------------------------
 
 
-def forward_flops_per_row(model: settings.Model, length: int, predictions: int, windows: int) -> int:
+def forward_flops_per_row(model: Model, length: int, predictions: int, windows: int) -> int:
     """FLOPs of one forward pass over one row.
 
     Sharing layers saves parameters, not FLOPs, so `model.share` has no part in it. Attention counts the full L x L
@@ -96,14 +97,14 @@ def forward_flops_per_row(model: settings.Model, length: int, predictions: int, 
     return layers + attention + projection + head + windows * pooled
 
 
-def train_flops_per_step(config: settings.Pretrain) -> int:
+def train_flops_per_step(config: Pretrain) -> int:
     """FLOPs of one update over the global batch: three forward passes, with the static K and P of the config.
 
     All slots of the B rows count, filled or not, because they are computed. Multiply by the share of filled slots for
     what the real tokens needed.
     """
     windows = config.data.windows_per_row if config.data.pack else 1
-    predictions = settings.predictions_per_row(config)
+    predictions = predictions_per_row(config)
     return 3 * config.data.batch_rows * forward_flops_per_row(config.model, config.data.length, predictions, windows)
 
 
@@ -190,9 +191,7 @@ def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devi
 # --- Memory ------------------------------------------------------------------------------------------------------
 
 
-def step_memory_bytes(
-    config: settings.Pretrain, devices: int = 1, compute: str = "", scores: bool = True
-) -> dict[str, int]:
+def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", scores: bool = True) -> dict[str, int]:
     """Bytes that a training step needs on one device of `devices`; rough, within a sixth of XLA's count in float32.
 
     Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, as
@@ -216,7 +215,7 @@ def step_memory_bytes(
         config.model, num_heads=config.model.num_heads // run.tensor, ffn_size=config.model.ffn_size // run.tensor
     )
     width = 2 if (compute or config.model.compute) == "bfloat16" else 4
-    K = settings.predictions_per_row(config)
+    K = predictions_per_row(config)
     memory = {
         "parameters": weights // run.fsdp + (weights if run.fsdp > 1 else 0),
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
@@ -227,7 +226,7 @@ def step_memory_bytes(
     return memory | {"total": sum(memory.values())}
 
 
-def _kept_bytes_per_token(model: settings.Model, length: int, width: int) -> int:
+def _kept_bytes_per_token(model: Model, length: int, width: int) -> int:
     """What the backward pass needs of one token over all layers, at `width` bytes a number.
 
     The multiples of D and F are those by which XLA's `memory_analysis` of this encoder grows a layer under a scan (jax

@@ -7,8 +7,8 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.report import flops, inference, plots
 from bertlite_jax.report.html_parts import flatten, number, page, percent, scaled, table
 from bertlite_jax.report.metrics import clock_time
@@ -20,7 +20,7 @@ class Run:
     """What a work directory tells. Only `name` and `config` have to be there."""
 
     name: str
-    config: settings.Pretrain
+    config: Pretrain
     lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """metrics.jsonl."""
     summary: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -44,7 +44,7 @@ def render(run: Run) -> str:
     title = f"Pretraining: {run.name}"
     parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), _curves(run)]
     parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
-    parts += [config_section(run.config, settings.Pretrain()), _corpora(run.corpora)]
+    parts += [config_section(run.config, Pretrain()), _corpora(run.corpora)]
     parts += [environment_section(run.environment)]
     return page(title, parts)
 
@@ -239,7 +239,7 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
     return f"<h2>Sample predictions</h2>{''.join(parts)}" if parts else ""
 
 
-def _model(config: settings.Pretrain) -> str:
+def _model(config: Pretrain) -> str:
     count = flops.parameters(config.model)
     names = {
         "embeddings": "embeddings",
@@ -269,9 +269,9 @@ def _model(config: settings.Pretrain) -> str:
 
 def config_section(config: Any, usual: Any) -> str:
     """Every field of a config, those in bold that differ from `usual`."""
-    default = config_files.flat(usual)
+    default = files.flat(usual)
     groups: dict[str, list[str]] = {}
-    for name, value in config_files.flat(config).items():
+    for name, value in files.flat(config).items():
         group, _, field = name.partition(".")
         changed = value != default.get(name, value)
         note = f"default {number(default[name])}".replace("–", "empty") if changed else ""

@@ -20,7 +20,7 @@ from rich import console as rich_console
 from rich import progress as rich_progress
 from rich import table as rich_table
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 # --- metrics.jsonl and TensorBoard -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 MOST_POINTS = 400
 """Longer curves are drawn as means of consecutive logged lines."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.report import plots
 from bertlite_jax.report.plots import Level
 from bertlite_jax.report.task_figures import Bin

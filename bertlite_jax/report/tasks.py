@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.report import plots, task_plots
 from bertlite_jax.report.html import config_section, curve_figure, environment_section, time_section
 from bertlite_jax.report.html_parts import flatten, number, page, percent, table

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from bertlite_jax.config_finetune import TuneRun
+from bertlite_jax.config.finetune import TuneRun
 
 
 class Averaged(NamedTuple):

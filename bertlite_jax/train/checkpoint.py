@@ -33,7 +33,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.train import processes
 
 ITEMS = ("params", "opt", "meta")

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import jax
 
-from bertlite_jax.config import Diverged, UserError
+from bertlite_jax.errors import Diverged, UserError
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 25.0

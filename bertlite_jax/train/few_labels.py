@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.train import adversarial, consistency, domains, label_noise, mixing, task_loss
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
@@ -53,8 +53,8 @@ def make_prepare() -> Prepare:
 
 def make_loss(
     apply: task_loss.Apply,
-    head: settings.Head,
-    model: settings.Model,
+    head: Head,
+    model: Model,
     learn: Learn,
     slots: tuple[int, int] = (0, 0),
     private: Private | None = None,
@@ -110,7 +110,7 @@ Supervised = Callable[..., tuple[Array, tuple[Array, Array | None, Array]]]
 """(params, rows, dropout keys, key, shift of the word vectors) -> (sum of losses, (logits, pooled, sum of right))."""
 
 
-def _make_supervised(apply: task_loss.Apply, head: settings.Head, learn: Learn, private: Private | None) -> Supervised:
+def _make_supervised(apply: task_loss.Apply, head: Head, learn: Learn, private: Private | None) -> Supervised:
     def supervised(
         params: Any, rows: Batch, keys: Array | None, key: Array, shift: Array | None
     ) -> tuple[Array, tuple[Array, Array | None, Array]]:
@@ -181,7 +181,7 @@ class _Mixture:
 
 def logits_of(
     apply: task_loss.Apply,
-    head: settings.Head,
+    head: Head,
     params: Any,
     rows: Batch,
     keys: Array | None,

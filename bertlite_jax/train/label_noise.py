@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
 
 
 def each(learn: Learn, logits: Array, labels: Array) -> Array:

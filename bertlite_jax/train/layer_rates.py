@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config_finetune import Adapt
+from bertlite_jax.config.finetune import Adapt
 from bertlite_jax.train.optim import STACKED
 
 LOWEST = ("embeddings", "projection")

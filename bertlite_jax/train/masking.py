@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bertlite_jax.config import Mask
+from bertlite_jax.config.pretrain import Mask
 
 PRIORITY_BITS = 15
 """Room for the rest in a 32-bit sort key: 8192 tokens in a row and 15 windows."""

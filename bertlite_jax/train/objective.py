@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
 from bertlite_jax.train import losses, masking
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
@@ -38,14 +39,14 @@ def masked_inputs(masked: masking.Masked) -> Batch:
     }
 
 
-def make_prepare(config: settings.Pretrain, special_ids: Mapping[str, int]) -> Prepare:
+def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
     """Draws the masks of a step and counts what its losses divide by.
 
     Args:
       config: `mask` and the sizes that follow from it.
       special_ids: by name, `mask` among them; none of them is ever masked.
     """
-    slots = settings.predictions_per_row(config)
+    slots = predictions_per_row(config)
     never = tuple(special_ids.values())
 
     def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
@@ -75,7 +76,7 @@ def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Array | None
     )
 
 
-def make_loss(apply: Apply, config: settings.Pretrain) -> Loss:
+def make_loss(apply: Apply, config: Pretrain) -> Loss:
     """The sum of both mean losses, each over the weights of the global batch.
 
     Source: google-research/albert:run_pretraining.py (the two losses count equally).
@@ -113,7 +114,7 @@ def readable(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def make_evaluation(
-    apply: Apply, model: settings.Model, special_ids: Mapping[str, int], pair_classes: int
+    apply: Apply, model: Model, special_ids: Mapping[str, int], pair_classes: int
 ) -> Callable[[Any, Array, Batch], dict[str, Array]]:
     """Sums over a batch under the one masking that runs are compared by: single tokens, all replaced by [MASK].
 

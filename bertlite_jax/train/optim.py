@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from bertlite_jax.config import Optim
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.train.schedules import schedule
 
 STACKED = "layers"

@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Head
 from bertlite_jax.train import task_loss
 from bertlite_jax.train.step import row_keys
 
@@ -34,7 +34,7 @@ class Scale(NamedTuple):
 def fit(
     init: Callable[[Array], Any],
     apply: Apply,
-    head: settings.Head,
+    head: Head,
     layers: int,
     batches: Iterator[Batch],
     scale: Scale,

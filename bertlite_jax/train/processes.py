@@ -19,8 +19,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError
+from bertlite_jax.config import files
+from bertlite_jax.errors import UserError
 from bertlite_jax.train import ending
 
 HEARTBEAT_SECONDS = 60
@@ -138,7 +138,7 @@ def check_alike(config: Any) -> None:
     Each would compute updates of its own, or wait at other steps than the others.
     """
     told = first_decides(lambda: dataclasses.asdict(config))
-    first = config_files.from_dict(type(config), told, "the first process")
-    lines = [line for line in config_files.differences(first, config) if line.partition(":")[0] not in OF_EACH_PROCESS]
+    first = files.from_dict(type(config), told, "the first process")
+    lines = [line for line in files.differences(first, config) if line.partition(":")[0] not in OF_EACH_PROCESS]
     if lines:
         raise UserError(f"config: not that of the first process: {'; '.join(lines)}; start all with the same command")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from bertlite_jax.config import Optim
+from bertlite_jax.config.pretrain import Optim
 
 
 def scaled_learning_rate(optim: Optim, batch_rows: int) -> float:

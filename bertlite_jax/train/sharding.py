@@ -27,7 +27,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 DATA, FSDP, MODEL = "data", "fsdp", "model"
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.train.step import Batch, Loss, row_keys
 from bertlite_jax.train.task_loss import Apply
 
@@ -25,7 +25,7 @@ from bertlite_jax.train.task_loss import Apply
 _NEVER = -1e30
 
 
-def make_loss(apply: Apply, head: settings.Head, model: settings.Model) -> Loss:
+def make_loss(apply: Apply, head: Head, model: Model) -> Loss:
     """The mean loss of the windows with a target in the global batch; reports `correct`, see `sum_of`."""
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
 
@@ -40,7 +40,7 @@ def make_loss(apply: Apply, head: settings.Head, model: settings.Model) -> Loss:
     return loss
 
 
-def sum_of(head: settings.Head, found: Any, rows: Batch) -> tuple[Array, Array]:
+def sum_of(head: Head, found: Any, rows: Batch) -> tuple[Array, Array]:
     """The weighted sum of the losses of the windows, and how many have the right start and end (given the start).
 
     Args:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.train import losses
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
@@ -34,7 +34,7 @@ def make_prepare() -> Prepare:
     return prepare
 
 
-def make_loss(apply: Apply, head: settings.Head, model: settings.Model) -> Loss:
+def make_loss(apply: Apply, head: Head, model: Model) -> Loss:
     """The mean loss of the examples (of the labelled words for tags) in the global batch."""
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
 
@@ -52,7 +52,7 @@ def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Array | None
     return apply({"params": params}, *inputs, dropout_keys)
 
 
-def sum_of(head: settings.Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
+def sum_of(head: Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
     """The weighted sum of the losses, and of what is right (0 for numbers).
 
     Cross-entropy in nats; for several labels the mean binary cross-entropy of an example's labels; for numbers the

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 _POSITIONS = "embeddings/position/embedding"
 

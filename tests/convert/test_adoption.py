@@ -8,10 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import adoption, hf_tokenizer, huggingface, parameters, tensorflow, weights
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 
 TEXT = [
     "The hall was long and low.",

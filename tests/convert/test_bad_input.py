@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import huggingface, parameters
 from bertlite_jax.convert.weights import Weights
 

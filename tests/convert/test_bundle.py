@@ -10,11 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import bundle, parameters
 from bertlite_jax.convert.bundled import tag
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 
 MODEL = Model(
     vocab_size=300,

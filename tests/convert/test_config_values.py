@@ -2,8 +2,8 @@
 
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert.config_values import check_kinds
+from bertlite_jax.errors import UserError
 
 USUAL = {"layers": 12, "dropout": 0.1, "activation": "gelu"}
 

@@ -7,8 +7,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Data, Model, Pretrain
+from bertlite_jax.config import files
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import parameters, quantize, sources
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.train import checkpoint
@@ -41,7 +42,7 @@ def run(tmp_path_factory) -> pathlib.Path:
         ffn_size=32,
         max_positions=64,
     )
-    (folder / "config.json").write_text(config_files.to_json(Pretrain(model=model, data=Data(pair_task="sop"))))
+    (folder / "config.json").write_text(files.to_json(Pretrain(model=model, data=Data(pair_task="sop"))))
     (folder / "summary.json").write_text(json.dumps({"steps": 3, "valid_mlm_accuracy": 0.25, "hf_max_abs_diff": None}))
     rng = np.random.default_rng(0)
     flat = {path: rng.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model).items()}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import hf_heads
+from bertlite_jax.errors import UserError
 
 
 @pytest.mark.parametrize("family", ["albert", "bert", "distilbert"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import huggingface, names, parameters
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.model.heads import PretrainingModel

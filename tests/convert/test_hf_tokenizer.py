@@ -7,10 +7,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Model, UserError
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert import huggingface, parameters
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 
 TEXT = [
     "Alice was beginning to get very tired of sitting by her sister on the bank, in 1865, on the 4th of July.",

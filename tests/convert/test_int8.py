@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from int8_examples import MODEL, WORDS, trained_like, write_text
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import (
     held_out,
     huggingface,
@@ -22,6 +22,7 @@ from bertlite_jax.convert import (
     sources,
 )
 from bertlite_jax.convert.weights import Sentence, Weights
+from bertlite_jax.errors import UserError
 
 
 def with_outlier(weights: Weights) -> Weights:

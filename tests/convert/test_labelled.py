@@ -2,8 +2,9 @@
 
 import pytest
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import labelled
+from bertlite_jax.errors import UserError
 
 HEAD = Head(labels=("no", "yes"))
 NUMBERED = Head(labels=("0", "1"))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import huggingface, parameters
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers

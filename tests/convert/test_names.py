@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import names, parameters
+from bertlite_jax.errors import UserError
 
 ALBERT = Model(
     vocab_size=50,

@@ -9,10 +9,11 @@ import re
 import pytest
 from onnx_examples import TINY, drawn
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import onnx_folder, onnx_session
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")

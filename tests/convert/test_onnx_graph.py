@@ -4,9 +4,9 @@ import numpy as np
 import onnx
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import onnx_graph
 from bertlite_jax.convert.onnx_graph import FLOAT, Graph
+from bertlite_jax.errors import UserError
 
 
 def product() -> Graph:

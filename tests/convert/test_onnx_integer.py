@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from integer_examples import ALBERT, BERT, DISTILBERT, TWO_LABELS, batch_of, weights_of
 
-from bertlite_jax.config import Head, Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import (
     calibrate,
     onnx_float,

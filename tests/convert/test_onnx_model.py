@@ -10,13 +10,14 @@ import onnx
 import pytest
 from onnx_examples import TINY, batch_of, drawn, flax_answer
 
-from bertlite_jax import presets
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import onnx_graph, parameters
 from bertlite_jax.convert.onnx_float import float32
 from bertlite_jax.convert.onnx_model import Output, build, draw
 from bertlite_jax.convert.onnx_session import answer, open_session
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.errors import UserError
 
 HEADS = {
     "classify": Head("classify", ("no", "yes")),

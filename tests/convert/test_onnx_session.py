@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from onnx_examples import TINY, batch_of, drawn
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import onnx_session
 from bertlite_jax.convert.onnx_float import float32
 from bertlite_jax.convert.onnx_model import build
+from bertlite_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")

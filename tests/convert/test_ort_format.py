@@ -3,9 +3,10 @@
 import pytest
 from int8_examples import MODEL, trained_like, write_text
 
-from bertlite_jax import presets
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import held_out, onnx_session, ort_format
+from bertlite_jax.errors import UserError
 
 LABELS = held_out.Scored("auto", Head())
 

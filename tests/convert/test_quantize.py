@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import huggingface, parameters, quantize
 from bertlite_jax.convert.weights import Weights
+from bertlite_jax.errors import UserError
 
 MODEL = Model(
     vocab_size=50,

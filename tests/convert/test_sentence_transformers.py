@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import adoption, huggingface, onnx_folder, onnx_session, parameters
 from bertlite_jax.convert import sentence_transformers as sentences
 from bertlite_jax.convert import weights as weights_folder
 from bertlite_jax.convert.weights import Sentence, Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 
 # Lewis Carroll, Alice's Adventures in Wonderland, 1865.

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import synthetic_corpus
 
-from bertlite_jax.config import Data, UserError
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data import batches, source
+from bertlite_jax.errors import UserError
 
 LENGTH, ROWS = 64, 16
 PAD, CLS, SEP = 0, 2, 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import synthetic_corpus
 
-from bertlite_jax.config import Data
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data import batches, buckets, source
 
 LENGTH, ROWS = 64, 8

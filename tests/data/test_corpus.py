@@ -13,8 +13,9 @@ import time
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Data, UserError
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data import batches, chunks, corpus, corpus_folder, sentences, shards, source, splits, tokenizer
+from bertlite_jax.errors import UserError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 

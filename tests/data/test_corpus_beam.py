@@ -16,8 +16,8 @@ import venv
 
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import corpus, shards, tokenizer
+from bertlite_jax.errors import UserError
 
 QUICK = "--runner=BundleBasedDirectRunner"
 

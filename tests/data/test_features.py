@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import features, tokenizer
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 TWO = Head(labels=("bad", "good"))
 TAGS = Head(kind="tag", labels=("O", "B-x", "I-x"))

@@ -6,10 +6,10 @@ import pathlib
 import numpy as np
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import passages, questions, squad_metrics
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 CONTEXT = "In 1889 the tower opened. In 1890 it closed."
 

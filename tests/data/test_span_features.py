@@ -5,11 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Examples
+from bertlite_jax.config.finetune import Examples
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import passages, span_features, task_batches, tokenizer
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.features import UNLABELLED
+from bertlite_jax.errors import UserError
 
 DATA = Examples(length=24, window_step=6, question_length=6)
 TEXT = "alice was beginning to get very tired of sitting by her sister on the bank"

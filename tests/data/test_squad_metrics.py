@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import questions, squad_metrics
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 SYSTEMS = [
     "dev-v1.1.bert_ensemble",

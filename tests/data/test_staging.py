@@ -12,8 +12,10 @@ from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
 from bertlite_jax import cli
-from bertlite_jax.config import Data, UserError, check_on_disk, in_object_storage
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data import batches, corpus, source, staging, tokenizer
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import check_on_disk, in_object_storage
 
 
 def data(prepared, bucket) -> Data:
@@ -146,7 +148,7 @@ def test_a_job_makes_no_folder_named_gs(command, tmp_path, monkeypatch, capsys):
 
 
 def test_the_places_that_jobs_write_to_are_checked_without_the_command_too(tmp_path, monkeypatch, prepared):
-    from bertlite_jax.config import Pretrain
+    from bertlite_jax.config.pretrain import Pretrain
     from bertlite_jax.jobs import workdir
 
     monkeypatch.chdir(tmp_path)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import submission
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import TASKS
+from bertlite_jax.errors import UserError
 
 
 def sent(name: str, examples: list[Example], predictions: list) -> str:

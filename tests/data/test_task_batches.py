@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import task_batches
 from bertlite_jax.data.features import Encoded
 

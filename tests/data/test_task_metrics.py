@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import metrics, suites
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import TASKS, Task
 from bertlite_jax.data.tasks.layouts import texts
+from bertlite_jax.errors import UserError
 
 
 def made(head: Head, *names: str) -> Task:

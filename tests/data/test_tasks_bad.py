@@ -6,9 +6,9 @@ import tracemalloc
 import pytest
 from task_files import counted, examples, put, refusal, tsv
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
+from bertlite_jax.errors import UserError
 
 HEADER = tsv("index", "sentence1", "sentence2", "label")
 GOOD = tsv("0", "It rains.", "It is wet.", "entailment")

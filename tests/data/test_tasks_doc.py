@@ -5,7 +5,7 @@ import re
 
 from task_files import counted, examples, put
 
-from bertlite_jax.config import Head
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import TASKS, Task
 
 GUIDE = pathlib.Path(__file__).parents[2] / "docs" / "tasks.md"

@@ -3,8 +3,9 @@
 import pytest
 from task_files import counted, examples, put, refusal, tsv
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import task_of_file
+from bertlite_jax.errors import UserError
 
 
 def refused(*files: str, **settings) -> str:

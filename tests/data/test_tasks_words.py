@@ -5,7 +5,7 @@ import json
 import pytest
 from task_files import counted, examples, put, refusal
 
-from bertlite_jax.config import Head
+from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 
 

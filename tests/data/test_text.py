@@ -13,8 +13,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import lines, sentences, text
+from bertlite_jax.errors import UserError
 
 DOCUMENTS = [["First paragraph. Two sentences.", "Second one."], ["你好。我是谁？"], ["No end of a sentence"]]
 PLAIN = "\n\n".join("\n".join(paragraphs) for paragraphs in DOCUMENTS) + "\n"

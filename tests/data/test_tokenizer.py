@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from sentencepiece import sentencepiece_model_pb2
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.data import word_starts
+from bertlite_jax.errors import UserError
 
 transformers = pytest.importorskip("transformers")
 

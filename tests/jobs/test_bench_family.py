@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from bertlite_jax import presets
-from bertlite_jax.config import Data, Model, UserError
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data
 from bertlite_jax.convert import parameters, quantize
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import batches, source
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_family as job
 from bertlite_jax.jobs import inference_rows
 from bertlite_jax.model import choose_precision

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from toy_task import MODEL, write_encoder, write_sst2
 
-from bertlite_jax import config_files
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.config.files import read_json
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_finetune as job
 from bertlite_jax.jobs import bench_predictions, finetune_peer, finetune_race
 from bertlite_jax.jobs.finetune_race import Contender
@@ -141,7 +141,7 @@ def test_differences_are_listed_with_their_margin(measured):
 
 
 def config_of(measured):
-    return config_files.read_json(measured[0] / "bertlite_jax" / "seed-0" / "config.json", Finetuned)
+    return read_json(measured[0] / "bertlite_jax" / "seed-0" / "config.json", Finetuned)
 
 
 # --- Turns -----------------------------------------------------------------------------------------------------------

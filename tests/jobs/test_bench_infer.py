@@ -11,12 +11,13 @@ import pretended_contenders as pretended
 import pytest
 from rich.console import Console
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files, presets
-from bertlite_jax.config import Head, Model, UserError
+from bertlite_jax.config import files, presets
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import parameters, sources
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_infer as job
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows
 from bertlite_jax.jobs.contenders import Contender
@@ -124,7 +125,7 @@ def test_figures_of_a_run_are_stored_with_it_and_shown_in_its_report(monkeypatch
     weights = inference_rows.random_weights(TINY)
     monkeypatch.setattr(sources, "load", lambda path: weights)
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "config.json").write_text(config_files.to_json(settings.Pretrain()))
+    (tmp_path / "config.json").write_text(files.to_json(Pretrain()))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n')
     monkeypatch.setattr(contenders, "ALL", (RIGHT,))
     figures = job.bench_infer(str(tmp_path), batch=(1,), length=(16,), threads=(1,), rounds=1)

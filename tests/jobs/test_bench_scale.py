@@ -6,8 +6,8 @@ import json
 import pytest
 from rich.console import Console
 
-from bertlite_jax import presets
-from bertlite_jax.config import UserError
+from bertlite_jax.config import presets
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_scale as job
 from bertlite_jax.report import scale
 

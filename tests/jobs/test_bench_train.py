@@ -7,11 +7,12 @@ import os
 import pytest
 from rich.console import Console
 
-from bertlite_jax import presets
-from bertlite_jax.config import UserError
+from bertlite_jax.config import presets
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
 from bertlite_jax.jobs import bench_train as job
 from bertlite_jax.jobs import machine
-from bertlite_jax.model import choose_precision, cpu
+from bertlite_jax.model import choose_precision
 from bertlite_jax.report import breakdown
 
 

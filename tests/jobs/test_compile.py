@@ -8,7 +8,9 @@ import subprocess
 import pytest
 
 from bertlite_jax import cli
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import batch_search, compile, compile_step, compile_table, topology
 from bertlite_jax.report import flops, hlo_cost
 

@@ -7,8 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from bertlite_jax.config import UserError
 from bertlite_jax.convert import adoption, weights
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import embed as job
 from bertlite_jax.jobs import vector_files
 from bertlite_jax.model import pooling

@@ -15,12 +15,13 @@ import numpy as np
 import pytest
 from toy_task import MODEL, lines_of, losses_of, recipe, write_csv, write_encoder, write_sst2
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Finetuned
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources, weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import task_examples, task_model
 from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.train import checkpoint
@@ -67,7 +68,7 @@ def test_a_run_leaves_what_the_design_says(trained: pathlib.Path):
     summary = summary_of(trained)
     assert (summary["train_examples"], summary["validation_examples"]) == (96, 29)
     assert summary["examples_per_second"] > 0 and 0.5 < summary["real_share"] <= 1
-    stored = config_files.read_json(trained / "config.json", Finetuned)
+    stored = files.read_json(trained / "config.json", Finetuned)
     assert stored.model.num_layers == MODEL.num_layers and stored.head.labels == tasks.TASKS["sst2"].head.labels
 
 
@@ -85,7 +86,7 @@ def test_the_best_model_is_the_one_with_the_best_score_and_the_earliest_of_equal
     assert summary["accuracy"] == max(scores.values())
     assert summary["best_step"] == min(step for step, score in scores.items() if score == max(scores.values()))
     loaded = sources.load(trained)
-    assert loaded.head == config_files.read_json(trained / "config.json", Finetuned).head
+    assert loaded.head == files.read_json(trained / "config.json", Finetuned).head
     assert loaded.facts["best_step"] == summary["best_step"]
 
 

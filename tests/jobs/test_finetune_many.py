@@ -7,8 +7,9 @@ import statistics
 import pytest
 from toy_task import recipe, write_sst2
 
-from bertlite_jax import cli, config_files
-from bertlite_jax.config import Diverged, UserError
+from bertlite_jax import cli
+from bertlite_jax.config import files
+from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs import finetune_many
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -74,5 +75,5 @@ def test_the_command_sweeps_over_berts_grid(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(("task", "steps", "batch"), [("cola", 5336, 16), ("mnli", 10000, 128), ("rte", 800, 32)])
 def test_a_recipe_of_a_suite_has_the_papers_settings_for_each_task(task, steps, batch):
     """Lan et al. 2020, Table 14."""
-    config = config_files.load_file(str(ROOT / "configs/finetune_albert_glue.py"), task)
+    config = files.load_file(str(ROOT / "configs/finetune_albert_glue.py"), task)
     assert (config.run.steps, config.data.batch_examples) == (steps, batch)

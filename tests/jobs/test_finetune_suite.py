@@ -7,7 +7,7 @@ import pytest
 from toy_task import recipe, sentences, write_sst2
 
 from bertlite_jax import cli
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import finetune_suite
 
 pytestmark = pytest.mark.usefixtures("compiled_once")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
 
-from bertlite_jax.config import UserError
-from bertlite_jax.config_finetune import Examples, Finetune, Finetuned, TuneRun
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Examples, Finetune, Finetuned, TuneRun
 from bertlite_jax.convert import sources
 from bertlite_jax.data import task_batches
 from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import learning, learning_batches
 from bertlite_jax.jobs.finetune import finetune
 
@@ -85,7 +85,7 @@ def test_a_teachers_logits_are_computed_once_and_taught(encoder, toy, texts, tea
 
 
 def test_a_teacher_of_other_labels_is_refused(encoder, prepared, toy, tmp_path):
-    from bertlite_jax.config import Head
+    from bertlite_jax.config.model import Head
 
     other = write_encoder(tmp_path / "other", prepared.tokenizer, head=Head(labels=("x", "y")))
     with pytest.raises(UserError, match="has the labels x, y; the task has"):

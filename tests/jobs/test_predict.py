@@ -11,9 +11,10 @@ import pytest
 from toy_task import MODEL, recipe, sentences, write_encoder, write_jsonl, write_sst2
 
 from bertlite_jax import cli
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import huggingface, sources
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict as job
 from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.jobs.predict_split import predict_split

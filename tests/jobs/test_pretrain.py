@@ -17,9 +17,12 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Data, Diverged, Mask, Model, Optim, Pretrain, Run, UserError
-from bertlite_jax.data import corpus, patience, records
+from bertlite_jax.config import files
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.data import corpus, records
+from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.host import retry
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs import stopping
 from bertlite_jax.jobs.evaluate import evaluate, open_run
@@ -172,7 +175,7 @@ def shaky_disk(monkeypatch) -> list[str]:
             return self._reader.read(places)
 
     monkeypatch.setattr(records, "ArrayRecordReader", Shaky)
-    monkeypatch.setattr(patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
     return failed
 
 
@@ -186,7 +189,7 @@ def test_neither_a_bucket_nor_a_shaky_disk_changes_a_loss(shaky_disk, bucket, pr
     job.pretrain(dataclasses.replace(small(prepared), data=data), str(tmp_path / "run"))
     assert len(shaky_disk) > 5
     assert losses_of(tmp_path / "run") == losses_of(trained)
-    assert config_files.read_json(tmp_path / "run/config.json").data.corpus == ("gs://mine/corpus",)
+    assert files.read_json(tmp_path / "run/config.json").data.corpus == ("gs://mine/corpus",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
 
 
@@ -441,4 +444,4 @@ def test_profile_steps_writes_a_trace(prepared, tmp_path):
 
 
 def test_config_of_a_run_can_be_read_back(trained: pathlib.Path, prepared):
-    assert config_files.read_json(trained / "config.json") == small(prepared)
+    assert files.read_json(trained / "config.json") == small(prepared)

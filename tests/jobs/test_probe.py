@@ -10,8 +10,9 @@ import pytest
 import toy_task
 
 from bertlite_jax.cli import main
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import weights
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import probe, tuning_setup
 from bertlite_jax.jobs.report import report
 from bertlite_jax.model.encoder import Encoder

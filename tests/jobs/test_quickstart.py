@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from bertlite_jax import config_checks
+from bertlite_jax.config import checks
 from bertlite_jax.jobs import quickstart as job
 
 SUMMARY = (
@@ -82,6 +82,6 @@ def test_it_leaves_report_export_and_checkpoints(finished: pathlib.Path):
 def test_the_recipe_fits_the_checks_and_the_plateau_page():
     """What docs/quickstart.md says of it."""
     config = job.recipe(pathlib.Path("data"), seed=1)
-    config_checks.check_pretrain(config)
+    checks.check_pretrain(config)
     assert (config.model.num_layers, config.model.hidden_size, config.model.vocab_size) == (2, 128, 1000)
     assert config.model.position_init == "sinusoidal" and config.run.seed == 1

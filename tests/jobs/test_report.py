@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_files
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Data, Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.report import report
 from bertlite_jax.report import html
 
@@ -17,8 +18,8 @@ def workdir(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     (corpus / "corpus.json").write_text('{"splits": {"train": {"windows": 4321}}, "statistics": {"duplicates": 77}}')
-    config = settings.Pretrain(data=settings.Data(corpus=(str(corpus), str(tmp_path / "gone"))))
-    (folder / "config.json").write_text(config_files.to_json(config))
+    config = Pretrain(data=Data(corpus=(str(corpus), str(tmp_path / "gone"))))
+    (folder / "config.json").write_text(files.to_json(config))
     lines = [{"step": step, "loss": 5.0, "mlm_loss": 4.4, "tokens_per_second": 900.0} for step in (10, 20)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return folder
@@ -60,18 +61,18 @@ def test_a_report_that_fails_leaves_the_old_one(workdir, monkeypatch):
 
 
 def test_a_folder_that_is_no_work_directory_is_refused(tmp_path):
-    with pytest.raises(settings.UserError, match=r"config\.json does not exist"):
+    with pytest.raises(UserError, match=r"config\.json does not exist"):
         report(tmp_path)
 
 
 def test_a_run_that_has_not_begun_is_refused(workdir):
     (workdir / "metrics.jsonl").unlink()
-    with pytest.raises(settings.UserError, match=r"metrics\.jsonl does not exist"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl does not exist"):
         report(workdir)
 
 
 @pytest.mark.parametrize("text,message", [("{", r"summary\.json:1: not JSON"), ("[]", "should hold one JSON object")])
 def test_a_broken_file_is_named(workdir, text, message):
     (workdir / "summary.json").write_text(text)
-    with pytest.raises(settings.UserError, match=message):
+    with pytest.raises(UserError, match=message):
         report(workdir)

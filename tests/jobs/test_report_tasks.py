@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head
-from bertlite_jax.config_files import to_json
-from bertlite_jax.config_finetune import Examples, Finetuned
+from bertlite_jax.config.files import to_json
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.example import Example
 from bertlite_jax.jobs import report_tasks
 from bertlite_jax.jobs.report import report

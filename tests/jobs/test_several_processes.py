@@ -14,7 +14,8 @@ import time
 
 import numpy as np
 
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.train import checkpoint
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import topology
 
 

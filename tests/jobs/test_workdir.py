@@ -8,8 +8,10 @@ import pathlib
 
 import pytest
 
-from bertlite_jax import config_files
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config.files import read_json
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import workdir
 
 CONFIG = Pretrain(
@@ -69,7 +71,7 @@ def a_run(tmp_path) -> pathlib.Path:
 
 def test_a_new_directory_holds_the_config_and_the_environment(tmp_path):
     assert workdir.open_workdir(tmp_path / "a/b", CONFIG, False, HERE, pytest.fail) is False
-    assert config_files.read_json(tmp_path / "a/b/config.json") == CONFIG
+    assert read_json(tmp_path / "a/b/config.json") == CONFIG
     assert json.loads((tmp_path / "a/b/environment.json").read_text()) == HERE
     assert sorted(os.listdir(tmp_path / "a/b")) == ["config.json", "environment.json"]
 
@@ -100,7 +102,7 @@ def test_what_does_not_change_the_weights_may_change(a_run):
     new = changed("run", **run, tensorboard=False, profile_steps="10:15")
     new = dataclasses.replace(new, data=dataclasses.replace(new.data, read_threads=5))
     assert workdir.open_workdir(a_run, new, False, HERE, pytest.fail) is True
-    assert config_files.read_json(a_run / "config.json") == new
+    assert read_json(a_run / "config.json") == new
     assert (a_run / "checkpoints/50/params/x").exists()
 
 
@@ -176,7 +178,7 @@ def test_overwrite_clears_what_a_run_writes_and_nothing_else(a_run):
     new = changed("optim", learning_rate=0.5)
     assert workdir.open_workdir(a_run, new, True, HERE, pytest.fail) is False
     assert sorted(os.listdir(a_run)) == ["config.json", "environment.json", "notes.txt"]
-    assert config_files.read_json(a_run / "config.json") == new
+    assert read_json(a_run / "config.json") == new
 
 
 def test_overwrite_of_nothing_is_an_ordinary_start(tmp_path):

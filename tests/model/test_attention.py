@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.model import attention, attention_cpu, precision
 
 MODES = ["float32", "cpu_bfloat16"]

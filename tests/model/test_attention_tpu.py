@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 from bertlite_jax.model import attention, attention_tpu, dropout, precision
 from bertlite_jax.model.encoder import Encoder
 

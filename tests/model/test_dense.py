@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
-from bertlite_jax.model import choose_precision, cpu, dense, precision
+from bertlite_jax.host import cpu
+from bertlite_jax.model import choose_precision, dense, precision
 
 MODES = ["float32", "bfloat16", "cpu_bfloat16"]
 # A rounded operand is off by at most 2^-9 of its size; sums of random signs are off by less.

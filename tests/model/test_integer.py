@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 from bertlite_jax.model import heads, integer
 
 MODEL = Model(

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, UserError
-from bertlite_jax.config_checks import check_head
+from bertlite_jax.config.checks import check_head
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
+from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
 
 SMALL = Model(

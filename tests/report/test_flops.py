@@ -6,7 +6,8 @@ import time
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 from bertlite_jax.report import flops
 
 BASE = Model()
@@ -351,7 +352,7 @@ def test_what_is_split_over_eight_devices_takes_its_share(run: Run, parameters: 
 def test_the_estimate_is_within_a_sixth_of_what_xla_allocates(changes):
     """Gradient of the real encoder and heads at a shape of its own; XLA counts gradients as temporaries here."""
     jax = pytest.importorskip("jax")
-    from bertlite_jax.config import predictions_per_row
+    from bertlite_jax.config.pretrain import predictions_per_row
     from bertlite_jax.model import heads
 
     model = Model(

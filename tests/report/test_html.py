@@ -9,11 +9,12 @@ import xml.etree.ElementTree
 import pytest
 from html_reader import Reader
 
-from bertlite_jax import config as settings
+from bertlite_jax.config.pretrain import Data, Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.report import html as page
 from bertlite_jax.report import plots
 
-CONFIG = settings.Pretrain(data=settings.Data(corpus=("corpora/a",), batch_rows=64))
+CONFIG = Pretrain(data=Data(corpus=("corpora/a",), batch_rows=64))
 TRAIN = [
     {
         "step": step, "loss": 7 - step / 100, "mlm_loss": 6 - step / 100, "mlm_accuracy": step / 1000,
@@ -78,7 +79,7 @@ def test_without_a_pair_task_there_is_no_pair_curve():
 def test_text_of_the_user_stays_text():
     bad = "<script>alert('x')</script>&amp;"
     run = page.Run(
-        name=bad, config=settings.Pretrain(data=settings.Data(corpus=(bad,), tokenizer=bad)), lines=[*TRAIN, VALID],
+        name=bad, config=Pretrain(data=Data(corpus=(bad,), tokenizer=bad)), lines=[*TRAIN, VALID],
         summary={"note" + bad: bad}, corpora={bad: {"statistics": {bad: bad}, "splits": {bad: {bad: bad}}}},
         samples=[{"text": bad + "[MASK]", "truth": bad, "predictions": [[bad, 0.5]]}], environment={bad: bad},
     )  # fmt: skip
@@ -131,7 +132,7 @@ def test_samples_mark_the_gap_and_the_right_guess():
 
 def test_a_missing_matplotlib_is_one_line_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(settings.UserError, match=r"pip install 'bertlite_jax\[report\]'") as caught:
+    with pytest.raises(UserError, match=r"pip install 'bertlite_jax\[report\]'") as caught:
         page.render(RUN)
     assert "\n" not in str(caught.value)
 

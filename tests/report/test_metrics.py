@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.report import metrics
 
 VALUES = {

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, UserError
-from bertlite_jax.config_finetune import Examples, Finetuned
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
+from bertlite_jax.errors import UserError
 from bertlite_jax.report import plots, task_figures, task_plots, tasks
 from bertlite_jax.report.task_figures import Answers, Shown
 

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertlite_jax.config_finetune import TuneRun
+from bertlite_jax.config.finetune import TuneRun
 from bertlite_jax.train import averaging
 
 

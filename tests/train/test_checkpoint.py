@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.train import checkpoint
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.config_learn import Learn
+from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.train import label_noise
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Mask
+from bertlite_jax.config.pretrain import Mask
 from bertlite_jax.train import masking
 
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4

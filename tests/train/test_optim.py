@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertlite_jax.config import Optim
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.train import optim as optimisers
 
 # One step worked out from the release's formulas: learning rate 0.01, weight decay 0.01, first step.

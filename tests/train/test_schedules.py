@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from bertlite_jax.config import Optim
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.train import schedules
 
 PAPER = Optim(schedule="reference", learning_rate=1.76e-3, warmup_steps=3125)

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.config import Head, Model, Optim
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.data import task_batches
 from bertlite_jax.data.features import Encoded
 from bertlite_jax.model.task_heads import TaskModel

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax import config as settings
-from bertlite_jax.config import Data, Model, Optim, Pretrain, Run, UserError
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run, predictions_per_row
+from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report import hlo_cost
 from bertlite_jax.train import objective, optim, sharding, state
@@ -311,4 +312,4 @@ def test_state_is_made_alike_on_any_mesh():
 
 def test_slots_for_predictions_follow_the_config():
     """K = ceil(0.15 x 24) + 3."""
-    assert settings.predictions_per_row(CONFIG) == 4 + 3
+    assert predictions_per_row(CONFIG) == 4 + 3

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 from bertlite_jax.train import warm_start
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.tasks.files import Record
 from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
+from bertlite_jax.errors import UserError
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.tasks.task import Columns
+from bertlite_jax.errors import UserError
 
 LINE_LIMIT = 64 << 20
 """Bytes. A longer line is refused."""

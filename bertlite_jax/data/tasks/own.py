@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import field_names, records
 from bertlite_jax.data.tasks.task import Columns, Task
+from bertlite_jax.errors import UserError
 
 Kind = Literal["classify", "multi_label", "regression", "choose", "tag"]
 

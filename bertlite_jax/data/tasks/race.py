@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import fields
 from bertlite_jax.data.tasks.files import LINE_LIMIT, Record, json_lines, json_object, lines
 from bertlite_jax.data.tasks.task import Files, Task, needs_labels
+from bertlite_jax.errors import UserError
 
 LETTERS = "ABCDEFGHIJ"
 BLANK = "_"

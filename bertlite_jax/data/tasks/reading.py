@@ -6,9 +6,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 
-from bertlite_jax.config import UserError
 from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks.task import Task, find_files
+from bertlite_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 

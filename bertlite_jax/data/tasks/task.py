@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
-from bertlite_jax.config import Head, UserError
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.example import Example
+from bertlite_jax.errors import UserError
 
 Layout = Callable[["Task", str, str, "Counter[str]"], Iterator[tuple[int, Example]]]
 """Reads one file: (task, path, split, counts) -> (number of the line, example) for each."""

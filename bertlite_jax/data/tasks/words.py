@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertlite_jax.config import Head
+from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import layouts
 from bertlite_jax.data.tasks.task import Columns, Task
 

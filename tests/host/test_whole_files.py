@@ -12,17 +12,17 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from bertlite_jax.config import UserError
-from bertlite_jax.convert import folders
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 
 
 def make_folder(out: pathlib.Path) -> None:
-    with folders.new_folder(out, False, "mark") as folder:
+    with whole_files.new_folder(out, False, "mark") as folder:
         (folder / "mark").touch()
 
 
 def make_file(out: pathlib.Path) -> None:
-    with folders.new_file(out, False) as path:
+    with whole_files.new_file(out, False) as path:
         path.write_text("whole")
 
 
@@ -41,9 +41,9 @@ def test_a_place_below_a_file_is_refused(make, tmp_path):
 
 
 def test_what_fails_half_way_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), folders.new_file(tmp_path / "out", False) as path:
+    with pytest.raises(ZeroDivisionError), whole_files.new_file(tmp_path / "out", False) as path:
         path.write_text(str(1 / 0))
-    with pytest.raises(ZeroDivisionError), folders.new_folder(tmp_path / "out", False, "mark") as folder:
+    with pytest.raises(ZeroDivisionError), whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
         (folder / "half").write_text(str(1 / 0))
     assert list(tmp_path.iterdir()) == []
 
@@ -53,11 +53,11 @@ def test_files_have_the_permissions_that_the_user_gives_new_files(umask, mode, t
     """The writer of safetensors makes them for the owner alone, and a server of another user could not read them."""
     former = os.umask(umask)
     try:
-        with folders.new_folder(tmp_path / "out", False, "mark") as folder:
+        with whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
             safetensors.numpy.save_file({"a": np.ones(1)}, folder / "mark")
             (folder / "program").touch()
             (folder / "program").chmod(0o700)
-        with folders.new_file(tmp_path / "file", False) as path:
+        with whole_files.new_file(tmp_path / "file", False) as path:
             safetensors.numpy.save_file({"a": np.ones(1)}, path)
     finally:
         os.umask(former)
@@ -71,12 +71,12 @@ def test_files_have_the_permissions_that_the_user_gives_new_files(umask, mode, t
 def test_a_full_device_is_named_and_nothing_is_left(tmp_path):
     """/dev/full answers every write as a full disk does."""
     with pytest.raises(UserError, match=r"convert: .*/out cannot be written: No space left on device") as caught:
-        with folders.new_folder(tmp_path / "out", False, "mark") as folder:
+        with whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
             (folder / "mark").symlink_to("/dev/full")
             (folder / "mark").write_text("x" * 100_000)
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"convert: .*/file cannot be written: No space left on device"):
-        with folders.new_file(tmp_path / "file", False) as path:
+        with whole_files.new_file(tmp_path / "file", False) as path:
             path.unlink()
             path.symlink_to("/dev/full")
             path.write_text("x" * 100_000)
@@ -151,19 +151,19 @@ def test_a_full_disk_is_seen_through_a_copied_folder(tmp_path):
 
 def test_a_permission_is_the_outputs_only_inside_the_output(tmp_path):
     with pytest.raises(UserError, match="out cannot be written: Permission denied"):
-        with folders.new_folder(tmp_path / "out", False, "mark") as folder:
+        with whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
             raise PermissionError(errno.EACCES, "Permission denied", str(folder / "mark"))
     with pytest.raises(PermissionError):
-        with folders.new_folder(tmp_path / "out", False, "mark"):
+        with whole_files.new_folder(tmp_path / "out", False, "mark"):
             raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_input_that_cannot_be_read_is_not_blamed_on_the_output(tmp_path):
-    with pytest.raises(FileNotFoundError), folders.new_folder(tmp_path / "out", False, "mark"):
+    with pytest.raises(FileNotFoundError), whole_files.new_folder(tmp_path / "out", False, "mark"):
         (tmp_path / "input").read_bytes()
     (tmp_path / "input").write_bytes(b"12345678")
-    with pytest.raises(safetensors.SafetensorError), folders.new_file(tmp_path / "out", False):
+    with pytest.raises(safetensors.SafetensorError), whole_files.new_file(tmp_path / "out", False):
         safetensors.numpy.load_file(tmp_path / "input")
     assert [path.name for path in tmp_path.iterdir()] == ["input"]
 
@@ -172,7 +172,7 @@ def test_the_earlier_output_stays_where_the_new_one_fails(tmp_path):
     make_folder(tmp_path / "out")
     (tmp_path / "out" / "mark").write_text("earlier")
     with pytest.raises(UserError, match="No space left"):
-        with folders.new_folder(tmp_path / "out", True, "mark") as folder:
+        with whole_files.new_folder(tmp_path / "out", True, "mark") as folder:
             (folder / "mark").symlink_to("/dev/full")
             (folder / "mark").write_text("x" * 100_000)
     assert (tmp_path / "out" / "mark").read_text() == "earlier"

@@ -9,7 +9,7 @@ import pathlib
 import jax
 import platformdirs
 
-from bertlite_jax.model import cpu
+from bertlite_jax.host import cpu
 
 
 def keep_programs() -> pathlib.Path | None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bertlite_jax.config import UserError
-from bertlite_jax.model import cpu
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
 
 INTEL = (
     "processor\t: 0\nmodel name\t: Imagined Xeon\nflags\t\t: fpu avx2 amx_bf16 sse\n\nprocessor\t: 1\nflags\t\t: fpu\n"

@@ -7,7 +7,7 @@ import os
 import pathlib
 import platform
 
-from bertlite_jax.config import UserError
+from bertlite_jax.errors import UserError
 
 CPUINFO = pathlib.Path("/proc/cpuinfo")
 FAST = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16", "asimddp", "i8mm")

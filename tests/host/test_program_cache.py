@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bertlite_jax.model import cpu
+from bertlite_jax.host import cpu
 
 SCRIPT = """
 import jax
@@ -48,18 +48,18 @@ def test_without_a_home_nothing_is_kept(tmp_path):
 
 
 def test_another_kind_of_cpu_has_another_folder(tmp_path, monkeypatch):
-    from bertlite_jax.model import programs
+    from bertlite_jax.host import program_cache
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = set()
     for flags in (frozenset({"avx2"}), frozenset({"avx2", "amx_bf16"})):
         monkeypatch.setattr(cpu, "flags", lambda flags=flags: flags)
-        before = {name: getattr(programs.jax.config, name) for name in NAMES}
-        programs.jax.config.update("jax_enable_compilation_cache", True)
-        programs.jax.config.update("jax_compilation_cache_dir", None)
-        found.add(programs.keep_programs())
+        before = {name: getattr(program_cache.jax.config, name) for name in NAMES}
+        program_cache.jax.config.update("jax_enable_compilation_cache", True)
+        program_cache.jax.config.update("jax_compilation_cache_dir", None)
+        found.add(program_cache.keep_programs())
         for name, value in before.items():
-            programs.jax.config.update(name, value)
+            program_cache.jax.config.update(name, value)
     assert len(found) == 2
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import safetensors
 
-from bertlite_jax.config import UserError, writing
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import writing
 
 # Only a write meets these: a full disk, a quota, a limit on the size of files, a read-only file system.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)

@@ -7,7 +7,9 @@ import itertools
 import math
 from typing import Any
 
-from bertlite_jax.config import Head, Model, Pretrain, UserError, depth_stages, predictions_per_row, profile_window
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pretrain import Pretrain, depth_stages, predictions_per_row, profile_window
+from bertlite_jax.errors import UserError
 
 
 def check_positive(config: Any, group: str, names: tuple[str, ...]) -> None:

@@ -1,12 +1,11 @@
-"""Settings of fine-tuning: a recipe, beside those of the model, the head and the optimiser, which `config.py` has."""
+"""Settings of fine-tuning: a recipe, beside those of the model, the head and the optimiser."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
-from bertlite_jax.config import Head, Model, Optim, UserError
-from bertlite_jax.config_checks import (
+from bertlite_jax.config.checks import (
     check_head,
     check_model,
     check_not_negative,
@@ -14,7 +13,10 @@ from bertlite_jax.config_checks import (
     check_positive,
     check_share,
 )
-from bertlite_jax.config_learn import Learn, problem_of
+from bertlite_jax.config.few_labels import Learn, problem_of
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pretrain import Optim
+from bertlite_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)

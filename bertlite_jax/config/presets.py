@@ -1,4 +1,4 @@
-"""The published shapes, as `Model` values. Parameter counts stand in tests/test_presets.py and in the README.
+"""The published shapes, as `Model` values. Parameter counts stand in tests/config/test_presets.py and in the README.
 
 Sources: Lan et al. 2020 (arXiv 1909.11942), Table 1, and google-research/albert (version 1: dropout 0.1 except in
 xxlarge; version 2: none); brightmart/albert_zh (tiny, small); Devlin et al. 2018 and google-research/bert (base,
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from bertlite_jax.config import Model
+from bertlite_jax.config.model import Model
 
 
 def _albert(hidden: int, layers: int, heads: int, dropout: float = 0.0) -> Model:

@@ -9,12 +9,13 @@ import runpy
 
 import pytest
 
-from bertlite_jax import config as settings
-from bertlite_jax import config_checks, config_files
-from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run, UserError
-from bertlite_jax.config_finetune import Finetune, check_finetune
+from bertlite_jax.config import checks, files
+from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run, predictions_per_row
+from bertlite_jax.errors import UserError
 
-CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").glob("*.py"))
+CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize(
@@ -79,20 +80,20 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parent.parent / "configs").gl
 )
 def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
     with pytest.raises(UserError) as refused:
-        config_checks.check_pretrain(config)
+        checks.check_pretrain(config)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_batch_must_divide_among_devices_and_micro_batches():
     config = Pretrain(data=Data(batch_rows=100), optim=Optim(micro_batches=4))
     with pytest.raises(UserError, match="not divisible by 8 devices x 4 micro-batches; nearest that is: 96"):
-        config_checks.check_pretrain(config, devices=8)
+        checks.check_pretrain(config, devices=8)
 
 
 def test_predictions_are_the_rates_share_of_a_row_and_one_a_window():
     """ceil(0.15 x 512) + 8, and ceil(0.15 x 512) + 1 unpacked."""
-    assert settings.predictions_per_row(Pretrain()) == 77 + 8
-    assert settings.predictions_per_row(Pretrain(data=Data(pack=False))) == 77 + 1
+    assert predictions_per_row(Pretrain()) == 77 + 8
+    assert predictions_per_row(Pretrain(data=Data(pack=False))) == 77 + 1
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
@@ -104,15 +105,18 @@ def test_every_config_file_holds_together(path: pathlib.Path):
         check_finetune(config)
     else:
         for devices in (1, 8):
-            config_checks.check_pretrain(config, devices)
-    assert config_files.from_dict(type(config), json.loads(config_files.to_json(config)), "here") == config
+            checks.check_pretrain(config, devices)
+    assert files.from_dict(type(config), json.loads(files.to_json(config)), "here") == config
     assert f"configs/{path.name}" in names["__doc__"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("from bertlite_jax import presets\n\nconfig = presets.ALBERT_BAS", ":3: module 'bertlite_jax.presets' has no"),
+        (
+            "from bertlite_jax.config import presets\n\nconfig = presets.ALBERT_BAS",
+            ":3: module 'bertlite_jax.config.presets' has no",
+        ),
         ("from bertlite_jax.config import Run\nconfig = Run(step=3)", ":2: Run.__init__() got an unexpected keyword"),
         ("import bertlite_jax.nowhere", ":1: No module named 'bertlite_jax.nowhere'"),
         ("config = (", ":1: '(' was never closed"),
@@ -123,7 +127,7 @@ def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, text, messa
     path = tmp_path / "mine.py"
     path.write_text(text)
     with pytest.raises(UserError) as refused:
-        config_files.load_file(str(path))
+        files.load_file(str(path))
     assert f"config: {path}{message}" in str(refused.value) and "\n" not in str(refused.value)
 
 
@@ -131,7 +135,7 @@ def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"model": {"hidden": 3}}')
     with pytest.raises(UserError, match="unknown field hidden; did you mean hidden_size"):
-        config_files.read_json(path)
+        files.read_json(path)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +151,13 @@ def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
 )
 def test_a_stored_value_of_the_wrong_kind_is_named(values, message):
     with pytest.raises(UserError, match=re.escape(f"config: there: {message}")):
-        config_files.from_dict(Model, values, "there")
+        files.from_dict(Model, values, "there")
 
 
 def test_a_whole_number_will_do_for_a_real_one():
-    assert config_files.from_dict(Model, {"hidden_dropout": 0}, "there") == Model(hidden_dropout=0.0)
+    assert files.from_dict(Model, {"hidden_dropout": 0}, "there") == Model(hidden_dropout=0.0)
 
 
 def test_differences_name_field_and_both_values():
     changed = dataclasses.replace(Pretrain(), run=Run(seed=1))
-    assert config_files.differences(Pretrain(), changed) == ["run.seed: 0 -> 1"]
+    assert files.differences(Pretrain(), changed) == ["run.seed: 0 -> 1"]

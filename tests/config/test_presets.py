@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bertlite_jax import presets
-from bertlite_jax.config import Model
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Model
 from bertlite_jax.model.heads import PretrainingModel
 
 

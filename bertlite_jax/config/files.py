@@ -16,7 +16,8 @@ import traceback
 import typing
 from typing import Any
 
-from bertlite_jax.config import Pretrain, UserError, fields_close_to
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError, fields_close_to
 
 
 def load_file(path: str, task: str = "") -> Any:

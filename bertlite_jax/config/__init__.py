@@ -1,0 +1,24 @@
+"""Every setting, its default, its unit. A recipe is a Python file whose `config` is one of these.
+
+The names below are those that recipes use; the package itself imports them from their files.
+"""
+
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+
+__all__ = [
+    "Adapt",
+    "Data",
+    "Examples",
+    "Finetune",
+    "Head",
+    "Learn",
+    "Mask",
+    "Model",
+    "Optim",
+    "Pretrain",
+    "Run",
+    "TuneRun",
+]
