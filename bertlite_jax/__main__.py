@@ -2,6 +2,6 @@
 
 import sys
 
-from bertlite_jax.cli import main
+from bertlite_jax.cli.main import main
 
 sys.exit(main())

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from bertlite_jax import cli
+from bertlite_jax.cli.main import main
 from bertlite_jax.data import tasks
 from bertlite_jax.jobs import bench_finetune, bench_predictions, finetune, finetune_suite, predict, predict_split
 
@@ -60,7 +60,7 @@ def called(monkeypatch) -> list[str]:
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if " bench " not in c])
 def test_the_command_line_takes_every_command(command, called, capsys):
-    assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    assert main.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
     assert len(called) == 1
 
 
@@ -72,7 +72,7 @@ def test_there_are_commands_for_every_family():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_that_is_named_exists(option, called, capsys):
     start = "finetune configs/finetune_glue.py --task sst2 --data GLUE --init E --workdir R"
-    assert cli.main(shlex.split(f"{start} {option}")) == 0, capsys.readouterr().err
+    assert main.main(shlex.split(f"{start} {option}")) == 0, capsys.readouterr().err
     assert all(part.removesuffix(" ") in GUIDE for part in re.findall(r"--[\w.-]+", option))
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bertlite_jax.cli_config import check_places
+from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.convert import adoption, huggingface, sources, tensorflow, weights
 from bertlite_jax.errors import UserError
 

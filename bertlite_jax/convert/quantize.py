@@ -250,7 +250,7 @@ def to_weights(container: Container, tokenizer: tokenizers.Tokenizer | None = No
 
 
 def jax_params(container: Container) -> dict[str, Any]:
-    """Nested by stored name, as `model/integer.py` takes them."""
+    """Nested by stored name, as `model/int8_encoder.py` takes them."""
     single: dict[str, Any] = container.floats | container.integers
     single |= {f"{path}_scale": scale for path, scale in container.scales.items()}
     for path, integers in container.integers.items():

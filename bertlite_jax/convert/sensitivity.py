@@ -18,7 +18,7 @@ from bertlite_jax.convert import held_out, onnx_model, parameters, quantize
 from bertlite_jax.convert.held_out import Batch, Scored
 from bertlite_jax.convert.quantize import Container
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.model import integer
+from bertlite_jax.model import int8_encoder
 
 Params = dict[str, Any]
 
@@ -107,7 +107,7 @@ def by_part(
 
 
 def _simulated(flat: parameters.Flat, rounded: parameters.Flat, container: Container, part: str | None) -> Params:
-    """f32 parameters for `model/integer.py` in which `part` behaves as quantised."""
+    """f32 parameters for `model/int8_encoder.py` in which `part` behaves as quantised."""
     single: dict[str, Any] = dict(flat)
     for path in container.integers:
         chosen = part is not None and quantize.belongs(path, part)
@@ -134,10 +134,10 @@ def _run(params: Params, model: Model, what: Scored, batches: Sequence[Batch]) -
 
 
 def jax_answer(params: Params, model: Model, head: Head | None, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """`model/integer.py` on a batch, with the outputs of an ONNX file of the same model."""
+    """`model/int8_encoder.py` on a batch, with the outputs of an ONNX file of the same model."""
     ids = (jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
     folded = (each.reshape(-1, each.shape[-1]) for each in ids)
-    found = {name: np.asarray(value) for name, value in integer.answer(params, model, head, *folded).items()}
+    found = {name: np.asarray(value) for name, value in int8_encoder.answer(params, model, head, *folded).items()}
     if head and head.kind == "span":
         found |= {"start_logits": found["logits"][..., 0], "end_logits": found["logits"][..., 1]}
     return found
@@ -192,7 +192,7 @@ def _states_and_answers(
 ) -> list[tuple[jax.Array, jax.Array | None]]:
     """For each depth the states [B, L, D] and what the head answers on them: [B, L], [B], [B, C], [B, 2] or None."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    states = integer.hidden_states(params, model, ids, mask, positions, types)
+    states = int8_encoder.hidden_states(params, model, ids, mask, positions, types)
     return [(x, _top(params, model, what, x, mask)) for x in states]
 
 
@@ -201,8 +201,8 @@ def _top(params: Params, model: Model, what: Scored, x: jax.Array, mask: jax.Arr
     if what.vectors or what.numbers:
         return None
     if what.head is None:
-        return jnp.argmax(integer.masked_lm(params, model, x), -1)
-    logits = integer.task(params, what.head, x)
+        return jnp.argmax(int8_encoder.masked_lm(params, model, x), -1)
+    logits = int8_encoder.task(params, what.head, x)
     if what.head.kind == "span":
         return jnp.argmax(jnp.where(mask[..., None] > 0, logits, -jnp.inf), 1)
     return logits > 0 if what.head.problem == "multi_label" else jnp.argmax(logits, -1)

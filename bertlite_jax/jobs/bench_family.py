@@ -214,7 +214,7 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
     import jax
 
     from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, make_pretraining
-    from bertlite_jax.model import choose_precision
+    from bertlite_jax.model.ops import choose_precision
     from bertlite_jax.train import sharding, state
 
     config = training_config(model, length, batch_rows)

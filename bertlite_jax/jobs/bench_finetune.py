@@ -36,7 +36,7 @@ from bertlite_jax.jobs import workdir as places
 from bertlite_jax.jobs.finetune_peer import ANSWER, LEARN, Lesson, Precision
 from bertlite_jax.jobs.finetune_race import Contender
 from bertlite_jax.jobs.tuning_setup import Setup
-from bertlite_jax.model import choose_precision
+from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.report.machine_line import machine_line
 
 TOGETHER = 64

@@ -202,7 +202,7 @@ def check_place(option: str, path: str) -> None:
 
 
 def _choose(only: tuple[str, ...], task: contenders.Task) -> tuple[list[Contender], list[str]]:
-    from bertlite_jax.model import choose_precision
+    from bertlite_jax.model.ops import choose_precision
 
     return contenders.choose(only, choose_precision.resolve("auto", "cpu") == "float32", task)
 

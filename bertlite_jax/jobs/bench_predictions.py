@@ -30,7 +30,7 @@ from bertlite_jax.jobs import finetune_peer, inference_peer, task_examples, task
 from bertlite_jax.jobs.bench_finetune import answers_of
 from bertlite_jax.jobs.finetune_peer import Lesson
 from bertlite_jax.jobs.task_examples import Split
-from bertlite_jax.model import choose_precision, precision
+from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 

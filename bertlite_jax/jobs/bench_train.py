@@ -39,7 +39,7 @@ from bertlite_jax.jobs import peer as peers
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
-from bertlite_jax.model import choose_precision, precision
+from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.report import breakdown, hlo, trace, training
 from bertlite_jax.train import sharding, state
 

@@ -265,7 +265,7 @@ def load_jax(folder: str, task: Task, compute: Literal["auto", "float32"], threa
     os.environ["JAX_PLATFORMS"] = "cpu"  # Before jax is imported. Everybody here answers on the CPU.
     import jax
 
-    from bertlite_jax.model import choose_precision
+    from bertlite_jax.model.ops import choose_precision
 
     source = weights.load(pathlib.Path(folder))
     apply = _applied(source, task, choose_precision.resolve(compute, "cpu"))
@@ -289,7 +289,7 @@ def load_jax_integer(path: str, task: Task, threads: int) -> Answer:
     import jax
 
     from bertlite_jax.convert import quantize
-    from bertlite_jax.model import integer
+    from bertlite_jax.model import int8_encoder
 
     container = quantize.load(path)
     params = jax.device_put(quantize.jax_params(container))
@@ -297,7 +297,7 @@ def load_jax_integer(path: str, task: Task, threads: int) -> Answer:
     @jax.jit
     def run(params: Any, inputs: tuple[Any, ...]) -> Any:
         tokens, mask, _, types = inputs
-        given = integer.answer(params, container.model, container.head, tokens, mask, types)
+        given = int8_encoder.answer(params, container.model, container.head, tokens, mask, types)
         if task == "states":
             return given["last_hidden_state"]
         logits = given["logits"]

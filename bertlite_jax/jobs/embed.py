@@ -23,9 +23,10 @@ from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, vector_files
-from bertlite_jax.model import choose_precision, pooling
+from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
+from bertlite_jax.model.ops import choose_precision
 
 Pool = Literal["auto", "mean", "cls", "tokens"]
 

@@ -18,8 +18,8 @@ from bertlite_jax.convert import sources
 from bertlite_jax.data import batches, corpus_folder, source
 from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.errors import UserError
-from bertlite_jax.model import choose_precision
 from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.train import objective, sharding
 
 PAIR_CLASSES = {"sop": 2, "nsp": 2, "three_way": 3, "none": 0}

@@ -23,7 +23,7 @@ from bertlite_jax.data.example import Example
 from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, task_examples
-from bertlite_jax.model.private import PrivateEncoder, narrowed
+from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import domains
 

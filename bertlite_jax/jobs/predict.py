@@ -22,7 +22,7 @@ from bertlite_jax.data import features, task_batches
 from bertlite_jax.data.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import span_predict, task_model
-from bertlite_jax.model import choose_precision
+from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 

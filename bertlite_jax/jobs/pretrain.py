@@ -27,7 +27,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining_step import compile_beside, make_stages
-from bertlite_jax.model import attention, choose_precision, dense, precision
+from bertlite_jax.model.ops import attention, choose_precision, precision, products
 from bertlite_jax.report import flops, metrics
 from bertlite_jax.report.pace import Pace
 from bertlite_jax.train import checkpoint, ending, objective, processes, sharding, state, warm_start
@@ -304,7 +304,7 @@ def _stored_as(compute: str) -> str:
 
 def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], object]:
     """A layer's product in the precision of the run, for measuring what a CPU can do."""
-    product = jax.jit(lambda a, b: dense.dense(a, {"kernel": b, "bias": b[0]}, compute))
+    product = jax.jit(lambda a, b: products.dense(a, {"kernel": b, "bias": b[0]}, compute))
     return lambda a, b: product(a, b).block_until_ready()
 
 

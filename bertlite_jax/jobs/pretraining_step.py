@@ -16,7 +16,7 @@ import optax
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Pretrain, at_step
 from bertlite_jax.model.heads import PretrainingModel
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.report import hlo_cost
 from bertlite_jax.train import objective, optim, sharding, state
 from bertlite_jax.train.state import TrainState

@@ -17,7 +17,7 @@ from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.convert.weights import Weights
 from bertlite_jax.data import task_batches, tasks
 from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model
-from bertlite_jax.model import choose_precision
+from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import averaging, few_labels, layer_rates, optim, schedules, sharding, span_loss, state
 from bertlite_jax.train.step import Loss, make_step

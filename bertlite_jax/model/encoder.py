@@ -20,9 +20,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.model import attention, dense
-from bertlite_jax.model.dropout import dropout
-from bertlite_jax.model.precision import Compute, activation_dtype
+from bertlite_jax.model.ops import attention, products
+from bertlite_jax.model.ops.dropout import dropout
+from bertlite_jax.model.ops.elementwise import layer_norm
+from bertlite_jax.model.ops.precision import Compute, activation_dtype
 
 # Where a dropout mask is drawn; folded into a row's key so that no two places share one.
 _EMBEDDING_SITE, _LAYER_SITES = 0, 1
@@ -67,7 +68,7 @@ class Linear(nn.Module):
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", matrix_init(self.init_std), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return dense.dense(x, {"kernel": kernel, "bias": bias}, self.compute)
+        return products.dense(x, {"kernel": kernel, "bias": bias}, self.compute)
 
 
 class Norm(nn.Module):
@@ -79,7 +80,7 @@ class Norm(nn.Module):
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return dense.layer_norm(x, {"scale": scale, "bias": bias}, self.epsilon)
+        return layer_norm(x, {"scale": scale, "bias": bias}, self.epsilon)
 
 
 class Table(nn.Module):
@@ -136,7 +137,7 @@ class Embeddings(nn.Module):
 
 
 Attend = Callable[..., Array]
-"""`attend(qkv, dropout_keys=keys)`, of `dense.qkv`, -> [B, L, D]: attention inside the windows of the rows at hand."""
+"""`attend(qkv, dropout_keys=keys)`, of `products.qkv`, -> [B, L, D]: attention inside the windows of the rows at hand."""
 
 
 def attend_in(segments: Array, config: Model, compute: Compute) -> Attend:
@@ -154,13 +155,13 @@ def attend_in(segments: Array, config: Model, compute: Compute) -> Attend:
 
 def self_attention(params: dict, x: Array, attend: Attend, keys: Array | None, compute: Compute) -> Array:
     """Multi-head attention within windows and its output product: [B, L, D] -> [B, L, D]."""
-    mixed = attend(dense.qkv(x, params, compute), dropout_keys=keys)
-    return dense.dense(mixed, params["output"], compute)
+    mixed = attend(products.qkv(x, params, compute), dropout_keys=keys)
+    return products.dense(mixed, params["output"], compute)
 
 
 def feed_forward(params: dict, x: Array, config: Model, compute: Compute) -> Array:
     """Dense, activation, dense: [B, L, D] -> [B, L, D]."""
-    return dense.activated(dense.dense(x, params["up"], compute), config.activation, params["down"], compute)
+    return products.activated(products.dense(x, params["up"], compute), config.activation, params["down"], compute)
 
 
 def block(params: dict, x: Array, attend: Attend, keys: Array | None, config: Model, compute: Compute) -> Array:
@@ -185,9 +186,9 @@ def block(params: dict, x: Array, attend: Attend, keys: Array | None, config: Mo
     for name, part in (("attention", attention_part), ("ffn", ffn_part)):
         norm = params["norms"][name]
         if config.norm == "post":
-            x = dense.layer_norm(x + part(x), norm, config.norm_epsilon)
+            x = layer_norm(x + part(x), norm, config.norm_epsilon)
         else:
-            x = x + part(dense.layer_norm(x, norm, config.norm_epsilon))
+            x = x + part(layer_norm(x, norm, config.norm_epsilon))
     return x
 
 

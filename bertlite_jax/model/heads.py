@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.model import dense
 from bertlite_jax.model.encoder import Encoder, Linear, Norm
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.ops import products
+from bertlite_jax.model.ops.elementwise import activation
+from bertlite_jax.model.ops.precision import Compute
 
 # Logit of the table's padding rows: as good as impossible, and finite.
 _NEVER = -1e9
@@ -48,9 +49,9 @@ class MaskedLM(nn.Module):
 
     def __call__(self, hidden: Array, table: Array) -> Array:
         c = self.config
-        x = self.norm(dense.activation(self.dense(hidden), c.activation))
+        x = self.norm(activation(self.dense(hidden), c.activation))
         # [B K, Vpad] to the end: the loss takes it so as well, and on a TPU another shape is another copy.
-        logits = dense.matmul(x.reshape(-1, c.embed_size), table.T, self.compute).astype(jnp.float32) + self.bias
+        logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute).astype(jnp.float32) + self.bias
         if c.padded_vocab > c.vocab_size:
             logits = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, logits, _NEVER)
         return logits.reshape(*hidden.shape[:-1], c.padded_vocab)

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.model import dense
-from bertlite_jax.model.dropout import dropout
 from bertlite_jax.model.encoder import Linear, Norm, matrix_init
 from bertlite_jax.model.heads import gather_rows
+from bertlite_jax.model.ops import products
+from bertlite_jax.model.ops.dropout import dropout
 
 START_TOP = 5
 END_TOP = 5
@@ -68,7 +68,9 @@ class _Joined(nn.Module):
         width = self.config.hidden_size
         kernel = self.param("kernel", matrix_init(self.config.init_std), (2 * width, width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        return dense.matmul(first, kernel[:width], "float32") + bias, dense.matmul(second, kernel[width:], "float32")
+        return products.matmul(first, kernel[:width], "float32") + bias, products.matmul(
+            second, kernel[width:], "float32"
+        )
 
 
 class _WithoutBias(nn.Module):
@@ -79,7 +81,7 @@ class _WithoutBias(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = self.param("kernel", matrix_init(self.init_std), (x.shape[-1], 1))
-        return dense.matmul(x, kernel, "float32")[..., 0]
+        return products.matmul(x, kernel, "float32")[..., 0]
 
 
 class ConditionedSpans(nn.Module):

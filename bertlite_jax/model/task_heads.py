@@ -14,10 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.model.dropout import dropout
 from bertlite_jax.model.encoder import Encoder, Linear
 from bertlite_jax.model.heads import gather_rows
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.ops.dropout import dropout
+from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.model.span_heads import ConditionedSpans, SpanBeams, SpanScores
 
 # Where the head draws its dropout mask, apart from the encoder's places (0, and 1 + layer).

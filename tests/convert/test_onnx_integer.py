@@ -18,7 +18,7 @@ from bertlite_jax.convert import (
     quantize,
 )
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.model import integer
+from bertlite_jax.model import int8_encoder
 
 
 def run(model, batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -85,7 +85,7 @@ def test_per_token_computes_the_integers_of_the_jax_reference(model, signed):
     real = batch["attention_mask"] > 0
     theirs = run(onnx_model.build(weights, onnx_integer.per_token(container, signed)), batch)
     ids = (np.asarray(batch[name], np.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
-    ours = np.asarray(integer.answer(quantize.jax_params(container), container.model, None, *ids)["logits"])
+    ours = np.asarray(int8_encoder.answer(quantize.jax_params(container), container.model, None, *ids)["logits"])
     np.testing.assert_allclose(theirs[real], ours[real], atol=1e-4)
     assert (theirs[real].argmax(-1) == ours[real].argmax(-1)).all()
 

@@ -429,7 +429,7 @@ def test_ctrl_c_while_the_workers_start_ends_in_one_line_and_leaves_nothing(tmp_
     # A process that a script started in the background has SIGINT ignored; a terminal's has not.
     program = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from bertlite_jax.cli import main; sys.exit(main())"
+        "from bertlite_jax.cli.main import main; sys.exit(main())"
     )
     command = [sys.executable, "-c", program, "corpus", text_file, "--tokenizer", vocabulary.folder]
     process = subprocess.Popen(

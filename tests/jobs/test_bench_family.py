@@ -16,7 +16,7 @@ from bertlite_jax.data import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_family as job
 from bertlite_jax.jobs import inference_rows
-from bertlite_jax.model import choose_precision
+from bertlite_jax.model.ops import choose_precision
 
 TINY = Model(vocab_size=200, embed_size=32, hidden_size=32, num_layers=2, num_heads=2, ffn_size=64, max_positions=32,
              share="none")  # fmt: skip

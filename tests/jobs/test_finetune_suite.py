@@ -6,7 +6,7 @@ import pathlib
 import pytest
 from toy_task import recipe, sentences, write_sst2
 
-from bertlite_jax import cli
+from bertlite_jax.cli.main import main
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import finetune_suite
 
@@ -112,5 +112,5 @@ def test_a_folder_without_any_task_of_the_suite_is_refused(encoder, tmp_path):
 )
 def test_what_a_suite_cannot_be_is_said_in_one_line(arguments, message, tmp_path, capsys):
     places = ["--data", str(tmp_path), "--init", "x", "--workdir", str(tmp_path / "run")]
-    assert cli.main(["finetune", "configs/finetune_glue.py", *arguments, *places]) == 2
+    assert main.main(["finetune", "configs/finetune_glue.py", *arguments, *places]) == 2
     assert message in capsys.readouterr().err

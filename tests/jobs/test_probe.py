@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy_task
 
-from bertlite_jax.cli import main
+from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import weights
 from bertlite_jax.errors import UserError

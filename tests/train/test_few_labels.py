@@ -9,7 +9,7 @@ import pytest
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.model.private import PrivateEncoder, narrowed
+from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import domains, few_labels, optim, schedules, sharding, state, task_loss
 from bertlite_jax.train.step import make_step

@@ -3,7 +3,7 @@
 Scores of a whole batch would travel to main memory and back several times, which takes longer than the products. So a
 loop takes as many (row, head) pairs as fit a cache, keeps nothing but the logarithm of the softmax's denominator, and
 the backward pass computes the scores again, transposed: then the contracted axis of every first operand is minor in
-memory, which is what XLA's fast products need (see `dense.py`).
+memory, which is what XLA's fast products need (see `products.py`).
 
 Letters as in `attention.py`, and C pairs in a piece. Same algorithm as FlashAttention (Dao et al. 2022, arXiv
 2205.14135), without its split of a single row.
@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from bertlite_jax.model import dense, dropout
+from bertlite_jax.model.ops import dropout
+from bertlite_jax.model.ops.stored_bits import load_bits, round_bits, store_bits
 
 Array = jax.Array
 
@@ -47,53 +48,53 @@ def _forward(
     operands = [_pack(x) for x in (scaled, k_BLHK, v_BLHK)]
 
     def chunk(bias: Array, q: Array, k: Array, v: Array, *seeds: Array) -> tuple[Array, Array]:
-        q, k, v = (dense.kept(x) for x in (q, k, v))
+        q, k, v = (load_bits(x) for x in (q, k, v))
         scores = _add_bias(_batched(q, k, 2), bias)
         top = _largest(scores)
         weights = jnp.exp(scores - top)
         if seeds:
             total = jnp.sum(weights, axis=-1, keepdims=True)
             weights = jnp.where(dropout.keeps(seeds[0][:, None, None], dropout.places(length), rate), weights, 0.0)
-            mixed = _batched(dense.narrow(weights, kind), v, 1) / (1 - rate)
+            mixed = _batched(round_bits(weights, kind), v, 1) / (1 - rate)
         else:
             # A column of ones sums the weights in the same product: they need not be read once more.
             with_ones = jnp.concatenate([v, jnp.ones((*v.shape[:2], 1), kind)], axis=-1)
-            mixed, total = jnp.split(_batched(dense.narrow(weights, kind), with_ones, 1), [v.shape[-1]], axis=-1)
-        return dense.keep(dense.narrow(mixed / total, kind)), (top + jnp.log(total))[..., 0]
+            mixed, total = jnp.split(_batched(round_bits(weights, kind), with_ones, 1), [v.shape[-1]], axis=-1)
+        return store_bits(round_bits(mixed / total, kind)), (top + jnp.log(total))[..., 0]
 
     mixed, log_total = _over_chunks(chunk, q_BLHK.shape, bias, *operands, *_seeds_of_pairs(seeds, q_BLHK.shape))
     mixed = _from_heads(mixed, q_BLHK.shape)
-    return dense.kept(mixed), (*operands, mixed, log_total, bias, seeds)
+    return load_bits(mixed), (*operands, mixed, log_total, bias, seeds)
 
 
 def _backward(rate: float, saved: tuple, dmixed: Array) -> tuple:
     *operands, mixed, log_total, bias, seeds = saved
     B, L, H, K = dmixed.shape
     kind = dmixed.dtype
-    of_each = dmixed.astype(jnp.float32) * dense.kept(mixed).astype(jnp.float32)
+    of_each = dmixed.astype(jnp.float32) * load_bits(mixed).astype(jnp.float32)
     dots = jnp.swapaxes(jnp.sum(of_each, axis=-1), 1, 2).reshape(B * H, L)
 
     def chunk(bias: Array, q: Array, k: Array, v: Array, dmixed: Array, log_total: Array, dots: Array, *seeds: Array):
-        q, k, v, dmixed = (dense.kept(x) for x in (q, k, v, dmixed))
+        q, k, v, dmixed = (load_bits(x) for x in (q, k, v, dmixed))
         scores_t = _add_bias(_batched(k, q, 2) - log_total[:, None], bias)
         weights_t = jnp.exp(scores_t)
         dweights_t, dropped_t = _batched(v, dmixed, 2), weights_t
         for each in seeds:
             kept_t = dropout.keeps(each[:, None, None], dropout.places(L).T, rate)
             dweights_t, dropped_t = (jnp.where(kept_t, x / (1 - rate), 0.0) for x in (dweights_t, weights_t))
-        dscores_t = dense.narrow(weights_t * (dweights_t - dots[:, None]), kind)
-        dv = _batched(dense.narrow(dropped_t, kind), dmixed, 1)
+        dscores_t = round_bits(weights_t * (dweights_t - dots[:, None]), kind)
+        dv = _batched(round_bits(dropped_t, kind), dmixed, 1)
         dk = _batched(dscores_t, q, 1)
         k_t = with_layout_constraint(jnp.swapaxes(k, 1, 2), Layout((0, 1, 2)))
         # The barrier keeps the transposition that follows out of the product.
         dq_t = jax.lax.optimization_barrier(_batched(k_t, dscores_t, 1)) * K**-0.5
-        return tuple(dense.keep(dense.narrow(x, kind)) for x in (dq_t, dk, dv))
+        return tuple(store_bits(round_bits(x, kind)) for x in (dq_t, dk, dv))
 
     of_pairs = (*operands, _pack(dmixed), log_total, dots, *_seeds_of_pairs(seeds, dmixed.shape))
     dq_t, dk, dv = _over_chunks(chunk, dmixed.shape, bias, *of_pairs)
     dq = jnp.transpose(dq_t.reshape(B, H, K, L), (0, 3, 1, 2))
     slopes = (dq, _from_heads(dk, dmixed.shape), _from_heads(dv, dmixed.shape))
-    return *(dense.kept(x) for x in slopes), None, None
+    return *(load_bits(x) for x in slopes), None, None
 
 
 attention = jax.custom_vjp(_plain, nondiff_argnums=(0,))
@@ -125,7 +126,7 @@ def _batched(left: Array, right: Array, axis: int) -> Array:
 def _pack(x_BLHK: Array) -> Array:
     """[B, L, H, K] -> [B * H, L, K], as a loop can take it."""
     B, L, H, K = x_BLHK.shape
-    return jnp.swapaxes(dense.keep(x_BLHK), 1, 2).reshape(B * H, L, K)
+    return jnp.swapaxes(store_bits(x_BLHK), 1, 2).reshape(B * H, L, K)
 
 
 def _from_heads(x: Array, shape: tuple[int, ...]) -> Array:

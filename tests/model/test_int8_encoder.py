@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.model import heads, integer
+from bertlite_jax.model import heads, int8_encoder
 
 MODEL = Model(
     vocab_size=40,
@@ -24,20 +24,20 @@ MODEL = Model(
 
 def test_a_row_by_hand():
     """12.7 / 127 is a step of 0.1 (12.8 / 128 too): 127, -128, 3 and 0 steps."""
-    integers, step = integer.quantize_rows(jnp.array([[12.7, -12.8, 0.26, 0.0]]), 128.0)
+    integers, step = int8_encoder.quantize_rows(jnp.array([[12.7, -12.8, 0.26, 0.0]]), 128.0)
     np.testing.assert_allclose(step, [[0.1]], rtol=1e-6)
     assert integers.tolist() == [[127, -128, 3, 0]]
 
 
 def test_a_zero_point_of_32_gives_223_steps_above_zero():
     """What GELU gives: at most 0.17 below zero. 22.3 / 223 is 0.1, and u8 32 stands for 0, int8 -96."""
-    integers, step = integer.quantize_rows(jnp.array([[22.3, -0.17, 0.0]]), 32.0)
+    integers, step = int8_encoder.quantize_rows(jnp.array([[22.3, -0.17, 0.0]]), 32.0)
     np.testing.assert_allclose(step, [[0.1]], rtol=1e-6)
     assert integers.tolist() == [[127, -98, -96]]
 
 
 def test_rows_of_a_relu_have_all_255_steps_above_zero():
-    integers, step = integer.quantize_rows(jnp.array([[25.5, 0.0, 10.0]]), 0.0)
+    integers, step = int8_encoder.quantize_rows(jnp.array([[25.5, 0.0, 10.0]]), 0.0)
     np.testing.assert_allclose(step, [[0.1]], rtol=1e-6)
     assert integers.tolist() == [[127, -128, -28]]
 
@@ -52,7 +52,7 @@ def test_a_product_of_whole_numbers_is_exact(zero):
     bias = rng.normal(size=7).astype(np.float32)
     sums = ((128 - zero) * kernel.astype(np.int64).sum(0)).astype(np.int32)
     site = {"kernel": kernel, "kernel_scale": np.full(7, 0.25, np.float32), "bias": bias, "sums": sums}
-    found = jax.jit(integer.product)(x, {**site, "zero": np.float32(zero)})
+    found = jax.jit(int8_encoder.product)(x, {**site, "zero": np.float32(zero)})
     np.testing.assert_allclose(found, x @ kernel.astype(np.float32) * 0.25 + bias, rtol=1e-6)
 
 
@@ -72,6 +72,6 @@ def test_with_float_parameters_it_is_the_float_model(norm):
     layers = {}
     for number in range(2):
         layers[str(number)] = jax.tree.map(lambda x, number=number: x[number], params["layers"])
-    found = integer.answer({**params, "layers": layers}, config, None, tokens, segments, args[3])
+    found = int8_encoder.answer({**params, "layers": layers}, config, None, tokens, segments, args[3])
     real = np.asarray(segments) > 0
     np.testing.assert_allclose(np.asarray(found["logits"])[real], np.asarray(logits)[real], atol=2e-5)

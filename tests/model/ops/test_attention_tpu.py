@@ -10,8 +10,8 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.model import attention, attention_tpu, dropout, precision
 from bertlite_jax.model.encoder import Encoder
+from bertlite_jax.model.ops import attention, attention_tpu, dropout, precision
 
 ROWS, LENGTH = 2, 256
 SEGMENTS = np.stack([np.repeat([1, 2, 3, 0], [100, 60, 90, 6]), np.repeat([1, 0], [200, 56])]).astype(np.int32)

@@ -22,8 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertlite_jax.host import cpu
-from bertlite_jax.model import attention, dense
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.ops import attention, products
+from bertlite_jax.model.ops.elementwise import activation
+from bertlite_jax.model.ops.precision import Compute
 
 FLAGS = ("amx_bf16", "avx512_bf16")
 """Instruction sets that multiply bfloat16, fastest first, by Linux' names."""
@@ -120,7 +121,7 @@ def trial() -> Trial:
 
 def _small_layer(compute: Compute) -> np.ndarray:
     """Loss and gradients of attention, two dense layers and a tied table, in one vector."""
-    size, length = dense.MIN_SIZE, dense.MIN_ROWS
+    size, length = products.MIN_SIZE, products.MIN_ROWS
     generator = np.random.default_rng(0)
     draw = functools.partial(generator.normal, scale=size**-0.5)
     values: Any = {
@@ -135,11 +136,11 @@ def _small_layer(compute: Compute) -> np.ndarray:
     segments = jnp.tile(jnp.arange(length) // (length // 2), (2, 1))
 
     def loss(values: Any) -> jax.Array:
-        joined = dense.qkv(values["x"], values["parts"], compute)
+        joined = products.qkv(values["x"], values["parts"], compute)
         mask = attention.segment_mask(segments)
         mixed = attention.joined_attention(joined, 2, segments, mask, "xla", compute)
-        hidden = dense.activation(dense.dense(mixed, values["parts"]["output"], compute), "gelu_tanh")
-        return jnp.mean(jnp.square(dense.matmul(hidden, values["table"].T, compute)))
+        hidden = activation(products.dense(mixed, values["parts"]["output"], compute), "gelu_tanh")
+        return jnp.mean(jnp.square(products.matmul(hidden, values["table"].T, compute)))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(values)
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves((value, gradient))])
@@ -152,7 +153,7 @@ def _speed_up() -> float:
     params = {"kernel": jnp.asarray(generator.normal(size=(768, 3072)), jnp.float32), "bias": jnp.zeros(3072)}
 
     def program(compute: Compute) -> Any:
-        loss = lambda params, x: jnp.sum(jnp.square(dense.dense(x, params, compute).astype(jnp.float32)))  # noqa: E731
+        loss = lambda params, x: jnp.sum(jnp.square(products.dense(x, params, compute).astype(jnp.float32)))  # noqa: E731
         return jax.jit(jax.grad(loss, (0, 1))).lower(params, x).compile()
 
     programs = [program("float32"), program("cpu_bfloat16")]

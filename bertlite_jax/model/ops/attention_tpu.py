@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertlite_jax.model import dropout
+from bertlite_jax.model.ops import dropout
 
 Array = jax.Array
 

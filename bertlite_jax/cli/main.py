@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from bertlite_jax import cli_compile, cli_tasks
-from bertlite_jax.cli_config import check_places, config_file
-from bertlite_jax.cli_tables import print_figures
+from bertlite_jax.cli import compile, tasks
+from bertlite_jax.cli.recipe import check_places, config_file
+from bertlite_jax.cli.tables import print_figures
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import Diverged, UserError, fields_close_to
 from bertlite_jax.host import memory
@@ -265,15 +265,15 @@ _SIMPLE: dict[str, Callable[..., None]] = {
     "corpus": corpus,
     "evaluate": evaluate,
     "fill-mask": fill_mask,
-    "predict": cli_tasks.predict,
-    "embed": cli_tasks.embed,
+    "predict": tasks.predict,
+    "embed": tasks.embed,
     "report": report,
     "quickstart": quickstart,
 }
 _OWN_PARSER: dict[str, Callable[[Sequence[str]], None]] = {
     "pretrain": _pretrain,
-    "finetune": cli_tasks.finetune,
-    "compile": cli_compile.compile_step,
+    "finetune": tasks.finetune,
+    "compile": compile.compile_step,
     "bench": _bench,
 }
 _TRAINS = ("pretrain", "finetune", "quickstart")

@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from bertlite_jax.cli_config import config_file, value_of
-from bertlite_jax.cli_tables import print_figures, print_rows
+from bertlite_jax.cli.recipe import config_file, value_of
+from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import UserError, fields_close_to
 

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.model import attention, dense
+from bertlite_jax.model.ops import attention, products
+from bertlite_jax.model.ops.elementwise import activation, layer_norm
 
 SMALLEST_STEP = 1e-30
 """Of a row: a row of zeros has a finite reciprocal."""
@@ -56,7 +57,7 @@ def product(x: Array, site: Params) -> Array:
         if "rounded" in site:
             integers, step = quantize_rows(x, site["zero"])
             x = jnp.where(site["rounded"] > 0, (integers + (128 - site["zero"])) * step, x)
-        return dense.dense(x, site, "float32")
+        return products.dense(x, site, "float32")
     return _scaled(x, kernel, site["zero"], site["sums"]) * site["kernel_scale"] + site["bias"]
 
 
@@ -97,7 +98,7 @@ def hidden_states(
     x = rows(tables["word"], tokens) + rows(tables["position"], positions)
     if config.token_types:
         x = x + rows(tables["token_type"], token_types)
-    x = dense.layer_norm(x, tables["norm"], config.norm_epsilon)
+    x = layer_norm(x, tables["norm"], config.norm_epsilon)
     if config.projected:
         x = product(x, params["projection"])
     mask = attention.segment_mask(segments)
@@ -105,7 +106,7 @@ def hidden_states(
     for layer in range(config.num_layers):
         states.append(_block(_parts(params["layers"], config, layer), states[-1], mask, config))
     if config.norm == "pre":
-        states[-1] = dense.layer_norm(states[-1], params["final_norm"], config.norm_epsilon)
+        states[-1] = layer_norm(states[-1], params["final_norm"], config.norm_epsilon)
     return states
 
 
@@ -117,7 +118,7 @@ def _parts(layers: Params, config: Model, layer: int) -> dict[str, Params]:
 def _block(parts: Mapping[str, Params], x: Array, mask: Array, config: Model) -> Array:
     """One layer, [B, L, D] -> [B, L, D]."""
     for name, apply in (("attention", _attention), ("ffn", _feed_forward)):
-        norm = functools.partial(dense.layer_norm, params=parts["norms"][name], epsilon=config.norm_epsilon)
+        norm = functools.partial(layer_norm, params=parts["norms"][name], epsilon=config.norm_epsilon)
         if config.norm == "post":
             x = norm(x + apply(parts[name], x, mask, config))
         else:
@@ -134,7 +135,7 @@ def _attention(part: Params, x: Array, mask: Array, config: Model) -> Array:
 
 def _feed_forward(part: Params, x: Array, mask: Array, config: Model) -> Array:
     del mask
-    return product(dense.activation(product(x, part["up"]), config.activation), part["down"])
+    return product(activation(product(x, part["up"]), config.activation), part["down"])
 
 
 # --- Heads -----------------------------------------------------------------------------------------------------------
@@ -142,8 +143,8 @@ def _feed_forward(part: Params, x: Array, mask: Array, config: Model) -> Array:
 
 def masked_lm(params: Params, config: Model, hidden: Array) -> Array:
     """Logits of the masked language model, [..., D] -> [..., V]."""
-    x = dense.activation(product(hidden, params["mlm"]["dense"]), config.activation)
-    x = dense.layer_norm(x, params["mlm"]["norm"], config.norm_epsilon)
+    x = activation(product(hidden, params["mlm"]["dense"]), config.activation)
+    x = layer_norm(x, params["mlm"]["norm"], config.norm_epsilon)
     return decode(x, params["embeddings"]["word"], params["mlm"]["bias"])
 
 

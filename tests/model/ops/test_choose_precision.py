@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from bertlite_jax.model import choose_precision
-from bertlite_jax.model.choose_precision import Trial
+from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.model.ops.choose_precision import Trial
 
 PAIR = np.ones(2)
 

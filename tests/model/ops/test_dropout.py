@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bertlite_jax.model import dropout
+from bertlite_jax.model.ops import dropout
 
 
 def masks(rate: float = 0.5, rows: int = 64, places: int = 4096) -> np.ndarray:

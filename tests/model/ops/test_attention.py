@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.model import attention, attention_cpu, precision
+from bertlite_jax.model.ops import attention, attention_cpu, precision
 
 MODES = ["float32", "cpu_bfloat16"]
 TOLERANCE = {"float32": 2e-5, "cpu_bfloat16": 2e-2}

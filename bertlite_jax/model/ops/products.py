@@ -1,4 +1,4 @@
-"""The matrix product that every layer uses, and the element-wise parts that go with it.
+"""The matrix product that every layer uses.
 
 Mixed precision is decided here and nowhere else: parameters come in as float32, the mode (of
 `choose_precision.resolve`) says in what the product is computed and what is kept for the backward pass.
@@ -6,15 +6,16 @@ Mixed precision is decided here and nowhere else: parameters come in as float32,
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
-from bertlite_jax.model import precision
-from bertlite_jax.model.precision import Compute, activation_dtype
+from bertlite_jax.model.ops import precision
+from bertlite_jax.model.ops.elementwise import activation, activation_backward, activation_plain
+from bertlite_jax.model.ops.precision import Compute, activation_dtype
+from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
 
 Array = jax.Array
 Joined = Array | tuple[Array, Array, Array]
@@ -119,11 +120,11 @@ def _saved(compute: Compute, x: Array, small: Array) -> tuple[Array, Array]:
         # Transposed here, where x has just been computed, and as a pure copy: fused with anything else it takes six
         # times as long.
         x = with_layout_constraint(x.T, Layout((0, 1)))
-    return keep(x), keep(small)
+    return store_bits(x), store_bits(small)
 
 
 def _mixed_backward(compute: Compute, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
-    x, small = (kept(part) for part in saved)
+    x, small = (load_bits(part) for part in saved)
     dy = dy.astype(jnp.bfloat16)
     dx = _product(dy, small, _sum_dtype(compute), axes=(1, 1)).astype(jnp.bfloat16)
     if compute == "bfloat16":
@@ -157,17 +158,17 @@ _affine.defvjp(_affine_forward, _affine_backward)
 
 def _activated_plain(kind: str, x: Array, kernel: Array, bias: Array) -> Array:
     """`_affine` of the activation of x [M, In] bfloat16. Of both only x is kept; XLA makes the rest inside products."""
-    return _affine_plain("bfloat16", _activation_plain(kind, x), kernel, bias)
+    return _affine_plain("bfloat16", activation_plain(kind, x), kernel, bias)
 
 
 def _activated_forward(kind: str, x: Array, kernel: Array, bias: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _activated_plain(kind, x, kernel, bias), (keep(x), keep(kernel.astype(jnp.bfloat16)))
+    return _activated_plain(kind, x, kernel, bias), (store_bits(x), store_bits(kernel.astype(jnp.bfloat16)))
 
 
 def _activated_backward(kind: str, saved: tuple[Array, Array], dy: Array) -> tuple[Array, Array, Array]:
-    active = _activation_plain(kind, kept(saved[0]))
+    active = activation_plain(kind, load_bits(saved[0]))
     dactive, dkernel, dbias = _affine_backward("bfloat16", (active, saved[1]), dy)
-    return *_activation_backward(kind, saved[0], dactive), dkernel, dbias
+    return *activation_backward(kind, saved[0], dactive), dkernel, dbias
 
 
 _activated = jax.custom_vjp(_activated_plain, nondiff_argnums=(0,))
@@ -186,112 +187,3 @@ def _sum_dtype(compute: Compute) -> type:
 
 def _multiplies_bfloat16(rows: Array, kernel: Array, compute: Compute) -> bool:
     return compute == "bfloat16" or (compute == "cpu_bfloat16" and fits_cpu_bfloat16(rows.shape[0], *kernel.shape))
-
-
-def keep(x: Array) -> Array:
-    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
-
-    On a TPU it would be a second copy beside the one that the next operation reads.
-    """
-    if x.dtype != jnp.bfloat16 or precision.target_platform() == "tpu":
-        return x
-    return jax.lax.bitcast_convert_type(x, jnp.int16)
-
-
-def kept(x: Array) -> Array:
-    """What `keep` was given."""
-    return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.int16 else x
-
-
-def narrow(x: Array, kind: jnp.dtype) -> Array:
-    """x float32 in `kind`, rounded to the nearest.
-
-    On a CPU bfloat16 is rounded by integer arithmetic, ties away from zero. XLA's own conversion also takes care of
-    NaNs with any payload, and holds up the loop that it is fused into; those that arithmetic makes stay NaNs here, too.
-    Good for what one product reads next: loops that read the result several times would each compute x again.
-    """
-    if kind != jnp.bfloat16 or precision.target_platform() != "cpu":
-        return x.astype(kind)
-    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + jnp.uint32(0x8000)
-    return jax.lax.bitcast_convert_type((bits >> 16).astype(jnp.uint16), jnp.bfloat16)
-
-
-# --- Element-wise parts --------------------------------------------------------------------------------------------
-#
-# Computed in float32 from what is stored. Only their input is kept for the backward pass, where they are computed
-# again: that is cheaper than writing and reading what autodiff would keep.
-
-
-@jax.named_scope("activation")
-def activation(x: Array, kind: str) -> Array:
-    """The activation named in `Model.activation`, element-wise, same dtype as x.
-
-    Source: Hendrycks and Gimpel (arXiv 1606.08415); tanh form: google-research/albert:modeling.py; erf form: Hugging
-    Face BERT.
-    """
-    return _activation(kind, x)
-
-
-def _activation_wide(kind: str, x: Array) -> Array:
-    return jax.nn.relu(x) if kind == "relu" else jax.nn.gelu(x, approximate=kind == "gelu_tanh")
-
-
-def _activation_plain(kind: str, x: Array) -> Array:
-    return _activation_wide(kind, x.astype(jnp.float32)).astype(x.dtype)
-
-
-def _activation_forward(kind: str, x: Array) -> tuple[Array, Array]:
-    return _activation_plain(kind, x), keep(x)
-
-
-def _activation_backward(kind: str, saved: Array, dy: Array) -> tuple[Array]:
-    x = kept(saved)
-    _, pull = jax.vjp(functools.partial(_activation_wide, kind), x.astype(jnp.float32))
-    return (pull(dy.astype(jnp.float32))[0].astype(x.dtype),)
-
-
-_activation = jax.custom_vjp(_activation_plain, nondiff_argnums=(0,))
-_activation.defvjp(_activation_forward, _activation_backward)
-
-
-@jax.named_scope("norm")
-def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
-    """Normalises the last axis in float32.
-
-    Args:
-      x: [..., D], any float dtype.
-      params: {scale [D], bias [D]}.
-      epsilon: added to the variance.
-
-    Returns:
-      [..., D], dtype of x.
-
-    Source: Ba et al. (arXiv 1607.06450).
-    """
-    return _norm(epsilon, x, params["scale"], params["bias"])
-
-
-def _norm_plain(epsilon: float, x: Array, scale: Array, bias: Array) -> Array:
-    return _norm_forward(epsilon, x, scale, bias)[0]
-
-
-def _norm_forward(epsilon: float, x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
-    wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axis=-1, keepdims=True)
-    inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True) + epsilon)
-    return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (keep(x), mean, inverse, scale)
-
-
-def _norm_backward(epsilon: float, saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
-    del epsilon
-    x, mean, inverse, scale = kept(saved[0]), *saved[1:]
-    dy = dy.astype(jnp.float32)
-    normal = (x.astype(jnp.float32) - mean) * inverse
-    dnormal = dy * scale
-    along = jnp.mean(dnormal, axis=-1, keepdims=True) + normal * jnp.mean(dnormal * normal, axis=-1, keepdims=True)
-    rows = tuple(range(x.ndim - 1))
-    return ((dnormal - along) * inverse).astype(x.dtype), jnp.sum(dy * normal, rows), jnp.sum(dy, rows)
-
-
-_norm = jax.custom_vjp(_norm_plain, nondiff_argnums=(0,))
-_norm.defvjp(_norm_forward, _norm_backward)

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
-from bertlite_jax.model import attention_cpu, attention_tpu, dense, dropout, precision
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.ops import attention_cpu, attention_tpu, dropout, precision, products
+from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
 
 Array = jax.Array
 Attention = Literal["auto", "xla", "cudnn", "pallas"]
@@ -125,7 +126,7 @@ def choose_for(model: Model, length: int, platform: str, compute: Compute) -> Ch
 
 @jax.named_scope("attention")
 def joined_attention(
-    qkv: dense.Joined,
+    qkv: products.Joined,
     heads: int,
     segments: Array,
     mask: Array,
@@ -175,7 +176,7 @@ def _thirds(qkv: Array) -> list[Array]:
 
 
 def _joined(_: None, slopes: list[Array]) -> tuple[Array]:
-    return (dense.kept(jnp.concatenate([dense.keep(x) for x in slopes], axis=-1)),)
+    return (load_bits(jnp.concatenate([store_bits(x) for x in slopes], axis=-1)),)
 
 
 _thirds.defvjp(lambda qkv: (_thirds(qkv), None), _joined)

@@ -11,7 +11,7 @@ from jax import Array
 from bertlite_jax.config.model import Model
 from bertlite_jax.model.encoder import Layers, Linear, Norm, attend_in
 from bertlite_jax.model.heads import gather_rows
-from bertlite_jax.model.precision import Compute
+from bertlite_jax.model.ops.precision import Compute
 
 
 def narrowed(model: Model, layers: int) -> Model:

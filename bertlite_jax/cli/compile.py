@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
-from bertlite_jax.cli_config import config_file
-from bertlite_jax.cli_tables import print_figures
+from bertlite_jax.cli.recipe import config_file
+from bertlite_jax.cli.tables import print_figures
 from bertlite_jax.config.pretrain import Pretrain
 
 
