@@ -11,7 +11,7 @@ import sys
 import pytest
 import zstandard
 
-from bertlite_jax.report import flops
+from bertlite_jax.report.cost import flops
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

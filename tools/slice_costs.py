@@ -17,7 +17,7 @@ import sys
 
 from bertlite_jax.config import files
 from bertlite_jax.errors import UserError
-from bertlite_jax.report import flops
+from bertlite_jax.report.cost import flops
 
 TABLE_LENGTH = 512
 """Tokens in a row of the compile table."""

@@ -11,7 +11,8 @@ class Learn:
     """Few labels, wrong labels, another domain; docs/finetune_few_labels.md has formulas, costs and effects."""
 
     loss: Literal["cross_entropy", "gce", "sce", "bootstrap_soft", "bootstrap_hard", "peer", "focal"] = "cross_entropy"
-    """Of a label: cross-entropy, or one of those of train/label_noise.py, most of them for labels that may be wrong."""
+    """Of a label: cross-entropy, or one of train/few_labels/label_noise.py, most of them for labels that may be
+    wrong."""
     gce_q: float = 0.7
     """q of `gce`, between 0 (cross-entropy) and 1 (mean absolute error)."""
     sce_alpha: float = 0.1

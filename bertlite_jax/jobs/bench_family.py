@@ -1,7 +1,7 @@
 """`bertlite bench family`: what each published shape costs to store, to train and to ask, beside BERT-base.
 
-Sizes, FLOPs and memory are by formula (`report/flops.py`); `--measure` times answers and `--train` training steps, of
-the shapes that fit into the time that is given.
+Sizes, FLOPs and memory are by formula (`report/cost/flops.py`); `--measure` times answers and `--train` training
+steps, of the shapes that fit into the time that is given.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from bertlite_jax.convert import parameters
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu
 from bertlite_jax.jobs import bench_infer, contenders, inference_peer, inference_rows, machine, workdir
-from bertlite_jax.report import flops
-from bertlite_jax.report.machine_line import machine_line
+from bertlite_jax.report.benchmarks.machine_line import machine_line
+from bertlite_jax.report.cost import flops
 
 BASE = "bert_base"
 """What the others are compared with."""

@@ -37,7 +37,7 @@ from bertlite_jax.jobs.finetune_peer import ANSWER, LEARN, Lesson, Precision
 from bertlite_jax.jobs.finetune_race import Contender
 from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.model.ops import choose_precision
-from bertlite_jax.report.machine_line import machine_line
+from bertlite_jax.report.benchmarks.machine_line import machine_line
 
 TOGETHER = 64
 """Validation examples that the peer answers in a batch; of about one length."""

@@ -28,7 +28,7 @@ from bertlite_jax.host import cpu
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows, machine, workdir
 from bertlite_jax.jobs.contenders import Contender
 from bertlite_jax.jobs.inference_peer import Batch, Load, Process
-from bertlite_jax.report import inference as tables
+from bertlite_jax.report.benchmarks import inference
 
 ROWS = 16
 """Different rows of each length, over which answers are compared; at least a batch."""
@@ -157,7 +157,7 @@ def bench_infer(
         "contenders": [_about(entry, entries[0], task) for entry in entries],
         "shapes": [_shape(entries, shape) for shape in shapes],
     }
-    tables.print_tables(figures, console)
+    inference.print_tables(figures, console)
     _store(figures, source, out, html, console)
     return figures
 
@@ -351,7 +351,7 @@ def _store(figures: dict[str, Any], source: str, out: str, html: str, console: C
         workdir.write_json(pathlib.Path(source) / FILE, figures)
         console.print(f"bench: wrote {pathlib.Path(source) / FILE}; bertlite report {source} shows it", soft_wrap=True)
     if html:
-        pathlib.Path(html).write_text(tables.render(figures), encoding="utf-8")
+        pathlib.Path(html).write_text(inference.render(figures), encoding="utf-8")
         console.print(f"bench: wrote {html}", soft_wrap=True)
 
 

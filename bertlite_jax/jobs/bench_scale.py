@@ -27,7 +27,7 @@ from bertlite_jax.jobs import machine, workdir
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.bench_train import build_configs
 from bertlite_jax.jobs.inference_rows import known_preset
-from bertlite_jax.report import scale
+from bertlite_jax.report.benchmarks import scale
 
 Spread = Literal["devices", "processes"]
 

@@ -40,7 +40,8 @@ from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.model.ops import choose_precision, precision
-from bertlite_jax.report import breakdown, hlo, trace, training
+from bertlite_jax.report.benchmarks import training
+from bertlite_jax.report.cost import breakdown, hlo, trace
 from bertlite_jax.train import sharding, state
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"

@@ -21,7 +21,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import batch_search, topology
 from bertlite_jax.jobs.topology import Topology
 from bertlite_jax.model.ops import attention, choose_precision
-from bertlite_jax.report import chips, flops, hlo_cost
+from bertlite_jax.report.cost import chips, flops, hlo_cost
 
 GIB = 2**30
 

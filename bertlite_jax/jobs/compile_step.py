@@ -22,7 +22,7 @@ from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining_step import SPECIAL_IDS, lowered, make_pretraining
 from bertlite_jax.model.ops import attention, choose_precision
-from bertlite_jax.report import hlo_cost
+from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import sharding
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

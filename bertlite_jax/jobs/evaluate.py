@@ -20,7 +20,8 @@ from bertlite_jax.data import tokenizer as tokenizers
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import choose_precision
-from bertlite_jax.train import objective, sharding
+from bertlite_jax.train import sharding
+from bertlite_jax.train.pretraining import objective
 
 PAIR_CLASSES = {"sop": 2, "nsp": 2, "three_way": 3, "none": 0}
 

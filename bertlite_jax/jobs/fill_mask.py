@@ -12,7 +12,7 @@ from bertlite_jax.data.batches import evaluation_rows
 from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.evaluate import Trained, open_run
-from bertlite_jax.train import objective
+from bertlite_jax.train.pretraining import objective
 
 Guess = tuple[str, float]
 """A piece and its probability."""

@@ -22,7 +22,7 @@ from bertlite_jax.convert import adoption, parameters, weights
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs import learning, stopping, task_examples, tuning_setup, workdir
 from bertlite_jax.jobs.tuning_setup import Setup
-from bertlite_jax.report import metrics
+from bertlite_jax.report.run import metrics
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
 from bertlite_jax.train.state import TrainState
 

@@ -25,7 +25,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, task_examples
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import domains
+from bertlite_jax.train.few_labels import domains
 
 UNLABELLED_ORDER = 1
 """Added to the seed for the order of unlabelled texts: where their batches are planned, and where they are dealt."""

@@ -23,8 +23,8 @@ from bertlite_jax.data.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs import learning, predict, task_examples
-from bertlite_jax.train import consistency
-from bertlite_jax.train.few_labels import UNLABELLED
+from bertlite_jax.train.few_labels import consistency
+from bertlite_jax.train.few_labels.loss import UNLABELLED
 
 Arrays = dict[str, np.ndarray]
 

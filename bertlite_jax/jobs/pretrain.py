@@ -28,9 +28,11 @@ from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining_step import compile_beside, make_stages
 from bertlite_jax.model.ops import attention, choose_precision, precision, products
-from bertlite_jax.report import flops, metrics
-from bertlite_jax.report.pace import Pace
-from bertlite_jax.train import checkpoint, ending, objective, processes, sharding, state, warm_start
+from bertlite_jax.report.cost import flops
+from bertlite_jax.report.run import metrics
+from bertlite_jax.report.run.pace import Pace
+from bertlite_jax.train import checkpoint, process_failures, processes, sharding, state, warm_start
+from bertlite_jax.train.pretraining import objective
 
 
 def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False) -> dict[str, Any]:
@@ -112,7 +114,9 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         saved = checkpoint.open_checkpoints(folder / "checkpoints", config.run.keep_last, config.run.keep_every)
         on_leaving.callback(checkpoint.finish, saved)
         on_leaving.callback(trace, 0)
-        on_leaving.enter_context(ending.telling())  # Before the others are waited for, which the lines above do.
+        on_leaving.enter_context(
+            process_failures.telling()
+        )  # Before the others are waited for, which the lines above do.
 
         def settle(number: int, pending: dict[str, jax.Array]) -> None:
             """Reads the metrics of an update that was dispatched earlier; guards, counts, logs."""

@@ -32,9 +32,9 @@ from bertlite_jax.jobs.tuning_setup import Setup
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.task_heads import TaskHead
-from bertlite_jax.report import task_plots
 from bertlite_jax.report.plots import Level
-from bertlite_jax.train import probe as heads
+from bertlite_jax.report.tasks import task_plots
+from bertlite_jax.train.tasks import layer_probe
 
 RATE = 1e-3
 """Of the heads, which begin from nothing; falls to 0 in a straight line."""
@@ -202,21 +202,21 @@ def _scores(setup: Setup, train: States, valid: States) -> list[dict[str, float]
     batches = (batch_of(train, numbers, head) for numbers in chosen)
     rate = optax.linear_schedule(RATE, 0.0, steps)
     layers = config.model.num_layers + 1
-    params = heads.fit(init, apply, head, layers, batches, scale, rate, config.run.seed)
-    answers = heads.make_answers(apply, scale)
+    params = layer_probe.fit(init, apply, head, layers, batches, scale, rate, config.run.seed)
+    answers = layer_probe.make_answers(apply, scale)
     logits = np.concatenate([np.asarray(answers(params, jnp.asarray(part))) for part in _evaluated(valid)], axis=1)
     return [_score(setup, valid, each) for each in logits[:, : len(valid.units)]]
 
 
-def _scale(states: States) -> heads.Scale:
+def _scale(states: States) -> layer_probe.Scale:
     """Mean and deviation over units, layer by layer, so that no more than one layer is in memory."""
     means = np.stack([layer.mean(0, dtype=np.float64) for layer in states.values])
     deviations = np.stack([layer.std(0, dtype=np.float64) for layer in states.values])
     shaped = (value.astype(np.float32)[:, None, None] for value in (means, deviations + 1e-6))
-    return heads.Scale(*shaped)
+    return layer_probe.Scale(*shaped)
 
 
-def batch_of(states: States, numbers: np.ndarray, head: Head) -> heads.Batch:
+def batch_of(states: States, numbers: np.ndarray, head: Head) -> layer_probe.Batch:
     """What examples (or words that are tagged) teach, as `train.probe.Batch`."""
     units, labels = states.units[numbers], states.labels[numbers]
     batch = {"states": _gathered(states.values, units)}

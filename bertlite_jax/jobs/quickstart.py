@@ -26,7 +26,7 @@ from bertlite_jax.jobs.bench_infer import bench_infer
 from bertlite_jax.jobs.fill_mask import bare
 from bertlite_jax.jobs.pretrain import pretrain
 from bertlite_jax.jobs.tokenizer import make_tokenizer
-from bertlite_jax.train import objective
+from bertlite_jax.train.pretraining import objective
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
 VOCAB_SIZE, LENGTH = 1000, 32

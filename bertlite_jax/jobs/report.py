@@ -8,7 +8,7 @@ import pathlib
 from bertlite_jax.config import files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.jobs import report_tasks
-from bertlite_jax.report import html, metrics
+from bertlite_jax.report.run import html, metrics
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:

@@ -18,8 +18,9 @@ from bertlite_jax.data import squad_metrics, thresholds
 from bertlite_jax.data.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, span_examples, span_predict, task_examples, task_model
-from bertlite_jax.report import metrics, task_figures, tasks
-from bertlite_jax.report.task_figures import Answers, Shown
+from bertlite_jax.report.run import metrics
+from bertlite_jax.report.tasks import figures, page
+from bertlite_jax.report.tasks.figures import Answers, Shown
 
 _CHUNK = 512
 
@@ -37,26 +38,26 @@ def render(workdir: pathlib.Path) -> str:
       UserError: a file is broken or missing, or matplotlib is not installed.
     """
     if (workdir / "config.json").is_file():
-        return tasks.render(_run(workdir))
+        return page.render(_run(workdir))
     summary = read(workdir / "summary.json", {})
     if "probe" in summary:
-        return tasks.render_probe(workdir.resolve().name, summary)
+        return page.render_probe(workdir.resolve().name, summary)
     folders = sorted(path.parent for path in workdir.glob("*/summary.json"))
     runs = [(folder.name, read(folder / "summary.json", {})) for folder in folders]
     best = workdir
     while not (best / "config.json").is_file() and "best_run" in (held := read(best / "summary.json", {})):
         best = best / pathlib.Path(held["best_run"]).name
-    return tasks.render_several(tasks.Several(workdir.resolve().name, summary, runs, _run(best)))
+    return page.render_several(page.Several(workdir.resolve().name, summary, runs, _run(best)))
 
 
-def _run(workdir: pathlib.Path) -> tasks.TaskRun:
+def _run(workdir: pathlib.Path) -> page.TaskRun:
     config: Finetuned = files.read_json(workdir / "config.json", Finetuned)
     answers, missing = None, ""
     try:
         answers = answers_of(workdir, config)
     except UserError as error:  # The data may lie on another machine; all else is shown nevertheless.
         missing = str(error)
-    return tasks.TaskRun(
+    return page.TaskRun(
         name=workdir.resolve().name,
         config=config,
         lines=metrics.read_lines(workdir / "metrics.jsonl"),
@@ -121,7 +122,7 @@ def _of_labels(head: Head, examples: Sequence[Example], shares: Sequence[np.ndar
     shown = []
     for example, each, right, answer in zip(examples, shares, gold.tolist(), said.tolist()):
         names = example.choices if head.kind == "choose" else head.labels
-        loss = task_figures.cross_entropy(each, right)
+        loss = figures.cross_entropy(each, right)
         shown.append(Shown(_text(example), names[right], names[answer], float(each[answer]), loss))
     if head.kind == "choose":  # The number of a choice is no label.
         return Answers(shown, sure=sure, right=gold == said)
@@ -134,15 +135,13 @@ def _of_several(head: Head, examples: Sequence[Example], shares: Sequence[np.nda
     wanted, scores = np.array([example.label for example in examples], bool), np.stack(shares)
     said = scores > 0.5
     shown = [
-        Shown(
-            _text(example), _names(head, gold), _names(head, answer), None, task_figures.binary_cross_entropy(s, gold)
-        )
+        Shown(_text(example), _names(head, gold), _names(head, answer), None, figures.binary_cross_entropy(s, gold))
         for example, gold, answer, s in zip(examples, wanted, said, scores)
     ]
     groups = {}
     for place, label in enumerate(head.labels):
-        counts = task_figures.confusion(wanted[:, place].astype(int), said[:, place].astype(int), 2)
-        there, precision, recall, f1 = task_figures.by_label(counts)[1]
+        counts = figures.confusion(wanted[:, place].astype(int), said[:, place].astype(int), 2)
+        there, precision, recall, f1 = figures.by_label(counts)[1]
         percents = {
             name: 100 * value for name, value in (("precision", precision), ("recall", recall)) if value is not None
         }
@@ -172,7 +171,7 @@ def _of_tags(head: Head, examples: Sequence[Example], shares: Sequence[np.ndarra
     for example, each in zip(examples, shares):
         labels = example.label if isinstance(example.label, tuple) else ()
         known = [(place, label) for place, label in enumerate(labels[: len(each)]) if label >= 0]
-        losses = [task_figures.cross_entropy(each[place], label) for place, label in known]
+        losses = [figures.cross_entropy(each[place], label) for place, label in known]
         gold += [label for _, label in known]
         said += [int(each[place].argmax()) for place, _ in known]
         sure += [float(each[place].max()) for place, _ in known]

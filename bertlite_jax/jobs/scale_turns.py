@@ -25,7 +25,7 @@ from bertlite_jax.data import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.model.ops import choose_precision
-from bertlite_jax.report import hlo_cost, trace
+from bertlite_jax.report.cost import hlo_cost, trace
 from bertlite_jax.train import processes, sharding, state
 
 BATCHES = 4

@@ -19,7 +19,8 @@ from bertlite_jax.data.task_batches import Layout
 from bertlite_jax.data.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import sharding, task_loss
+from bertlite_jax.train import sharding
+from bertlite_jax.train.tasks import task_loss
 
 Forward = Callable[[Any, dict[str, jax.Array]], Any]
 """(parameters, rows) -> logits [R, P, C], [R, L, C] for tags and spans, or `SpanBeams`."""

@@ -14,7 +14,7 @@ import re
 from typing import Any
 
 from bertlite_jax.errors import UserError, fields_close_to
-from bertlite_jax.report.chips import CHIPS, Chip
+from bertlite_jax.report.cost.chips import CHIPS, Chip
 
 ALIASES = {"v5litepod": "v5e", "v5lite": "v5e", "v7x": "tpu7x"}
 """Other names of a generation."""

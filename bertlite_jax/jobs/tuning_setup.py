@@ -19,8 +19,10 @@ from bertlite_jax.data import task_batches, tasks
 from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import averaging, few_labels, layer_rates, optim, schedules, sharding, span_loss, state
+from bertlite_jax.train import averaging, optim, schedules, sharding, state
+from bertlite_jax.train.few_labels import loss
 from bertlite_jax.train.step import Loss, make_step
+from bertlite_jax.train.tasks import layer_rates, span_loss
 
 
 class Setup(NamedTuple):
@@ -113,7 +115,7 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
         parts.append(averaging.average(config.run, steps))
     optimizer = optax.chain(*parts)
     step_fn = make_step(
-        prepare=few_labels.make_prepare(),
+        prepare=loss.make_prepare(),
         loss=_loss(setup),
         optimizer=optimizer,
         learning_rate=schedules.schedule(settled, steps, batch),
@@ -130,7 +132,7 @@ def _loss(setup: Setup) -> Loss:
     if config.head.kind == "span":
         return span_loss.make_loss(apply, config.head, config.model)
     private, slots = learning.private_of(setup.model, config.learn), learning_batches.slots_of(setup)
-    return few_labels.make_loss(apply, config.head, config.model, config.learn, slots, private)
+    return loss.make_loss(apply, config.head, config.model, config.learn, slots, private)
 
 
 class Batches:

@@ -137,7 +137,7 @@ class Embeddings(nn.Module):
 
 
 Attend = Callable[..., Array]
-"""`attend(qkv, dropout_keys=keys)`, of `products.qkv`, -> [B, L, D]: attention inside the windows of the rows at hand."""
+"""`attend(qkv, dropout_keys=keys)`, of `products.qkv`, -> [B, L, D]: attention inside the windows of the rows."""
 
 
 def attend_in(segments: Array, config: Model, compute: Compute) -> Attend:

@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 
 from bertlite_jax.config import files
 from bertlite_jax.errors import UserError
-from bertlite_jax.train import ending
+from bertlite_jax.train import process_failures
 
 HEARTBEAT_SECONDS = 60
 """JAX ends all processes of a run where one has not been heard of for so long; `ending` usually does so before."""
@@ -55,8 +55,8 @@ def joined(distributed: bool) -> Iterator[None]:
         if not is_first():
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
-        stack.enter_context(ending.watching())
-        stack.enter_context(ending.telling())
+        stack.enter_context(process_failures.watching())
+        stack.enter_context(process_failures.telling())
         yield
         multihost_utils.sync_global_devices("the end of the job")  # The first one may still be writing.
 

@@ -22,7 +22,7 @@ from bertlite_jax.jobs import bench_infer as job
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows
 from bertlite_jax.jobs.contenders import Contender
 from bertlite_jax.jobs.report import report
-from bertlite_jax.report import inference as tables
+from bertlite_jax.report.benchmarks import inference
 
 TINY = Model(vocab_size=200, embed_size=32, hidden_size=32, num_layers=2, num_heads=2, ffn_size=64, max_positions=32,
              share="none")  # fmt: skip
@@ -70,7 +70,7 @@ def test_figures_fit_each_other(monkeypatch, tmp_path, capsys):
             assert row["sequences_per_second"] == pytest.approx(shape["batch"] / row["seconds_min"])
             assert row["ratio"] == pytest.approx(first["seconds_min"] / row["seconds_min"])
         assert shape["figures"][1]["seconds_min"] >= 0.05
-    rows = tables.about_rows(figures)
+    rows = inference.about_rows(figures)
     assert rows[0][2:5] == ("2.0", "1.9", "1.000")  # 2,000,000 / 2**20 = 1.907
     assert rows[1][2:5] == ("1.0", "1.0", "0.500")
     for who in figures["contenders"]:

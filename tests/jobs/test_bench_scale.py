@@ -9,7 +9,7 @@ from rich.console import Console
 from bertlite_jax.config import presets
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_scale as job
-from bertlite_jax.report import scale
+from bertlite_jax.report.benchmarks import scale
 
 SMALL = dataclasses.replace(
     presets.ALBERT_TINY, hidden_size=64, num_layers=2, num_heads=2, ffn_size=128, vocab_size=300, max_positions=64

@@ -13,7 +13,7 @@ from bertlite_jax.host import cpu
 from bertlite_jax.jobs import bench_train as job
 from bertlite_jax.jobs import machine
 from bertlite_jax.model.ops import choose_precision
-from bertlite_jax.report import breakdown
+from bertlite_jax.report.cost import breakdown
 
 
 @pytest.fixture

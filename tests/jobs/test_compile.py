@@ -12,7 +12,7 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import batch_search, compile, compile_step, compile_table, topology
-from bertlite_jax.report import flops, hlo_cost
+from bertlite_jax.report.cost import flops, hlo_cost
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CONFIG = Pretrain(

@@ -27,7 +27,7 @@ from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs import stopping
 from bertlite_jax.jobs.evaluate import evaluate, open_run
 from bertlite_jax.jobs.fill_mask import fill_mask, guess
-from bertlite_jax.report import flops
+from bertlite_jax.report.cost import flops
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

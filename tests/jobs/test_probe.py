@@ -16,7 +16,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import probe, tuning_setup
 from bertlite_jax.jobs.report import report
 from bertlite_jax.model.encoder import Encoder
-from bertlite_jax.train import probe as heads
+from bertlite_jax.train.tasks import layer_probe
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -38,8 +38,8 @@ def taught(head: Head, states: probe.States, rate: float = 0.02, steps: int = 15
     everything = probe.batch_of(states, np.arange(len(states.units)), head)
     scale = probe._scale(states)
     batches = iter([everything] * steps)
-    params = heads.fit(init, apply, head, len(states.values), batches, scale, rate, seed=0)
-    return np.asarray(heads.make_answers(apply, scale)(params, everything["states"]))
+    params = layer_probe.fit(init, apply, head, len(states.values), batches, scale, rate, seed=0)
+    return np.asarray(layer_probe.make_answers(apply, scale)(params, everything["states"]))
 
 
 def test_a_head_finds_what_its_layer_knows_and_only_that():

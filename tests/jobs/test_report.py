@@ -8,7 +8,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.report import report
-from bertlite_jax.report import html
+from bertlite_jax.report.run import html
 
 
 @pytest.fixture

@@ -13,8 +13,9 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run, predictions_per_row
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
-from bertlite_jax.report import hlo_cost
-from bertlite_jax.train import objective, optim, sharding, state
+from bertlite_jax.report.cost import hlo_cost
+from bertlite_jax.train import optim, sharding, state
+from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.step import make_step
 
 SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}

@@ -1,0 +1,1 @@
+"""What a step costs: FLOPs and bytes, by formula, by compiled program, by profile."""

@@ -1,0 +1,1 @@
+"""A pretraining run: its metrics, its pace, its page."""

@@ -1,0 +1,310 @@
+"""The report of a run: one HTML file that needs nothing beside it, readable in black and white and on paper."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.report import plots
+from bertlite_jax.report.benchmarks import inference
+from bertlite_jax.report.cost import flops
+from bertlite_jax.report.html_parts import flatten, number, page, percent, scaled, table
+from bertlite_jax.report.plots import Curve, Level
+from bertlite_jax.report.run.metrics import clock_time
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a work directory tells. Only `name` and `config` have to be there."""
+
+    name: str
+    config: Pretrain
+    lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """metrics.jsonl."""
+    summary: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """summary.json; empty while the run goes on."""
+    corpora: dict[str, dict[str, Any] | None] = dataclasses.field(default_factory=dict)
+    """corpus.json of each folder; None where it is not on this machine."""
+    samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """`{"text": "... [MASK] ...", "truth": "word", "predictions": [["piece", probability], ...]}`."""
+    environment: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """environment.json."""
+    inference: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """inference.json, which `bertlite bench infer` writes."""
+
+
+def render(run: Run) -> str:
+    """The whole page.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    title = f"Pretraining: {run.name}"
+    parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), _curves(run)]
+    parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
+    parts += [config_section(run.config, Pretrain()), _corpora(run.corpora)]
+    parts += [environment_section(run.environment)]
+    return page(title, parts)
+
+
+def last_values(run: Run) -> dict[str, Any]:
+    """The newest figure under each name: the summary's, else that of the last line that has one."""
+    newest: dict[str, Any] = {}
+    for line in sorted(run.lines, key=lambda line: line["step"]):
+        newest |= {name: value for name, value in line.items() if value is not None}
+    return newest | {name: value for name, value in run.summary.items() if value is not None}
+
+
+# --- Headline ----------------------------------------------------------------------------------------------------
+
+
+def _lead(run: Run) -> str:
+    model, data = run.config.model, run.config.data
+    count = flops.parameters(model)["total"]
+    shared = {
+        "all": "all parameters shared between layers",
+        "attention": "attention shared between layers",
+        "ffn": "feed-forward parts shared between layers",
+        "none": "no sharing between layers",
+    }[model.share]
+    text = (
+        f"{model.num_layers} layers of width {model.hidden_size:,}, {shared}; {count:,} parameters; "
+        f"vocabulary {model.vocab_size:,}; {data.batch_rows:,} rows of {data.length:,} tokens a step; "
+        f"{ {'lamb': 'LAMB', 'adamw': 'AdamW'}[run.config.optim.name] }."
+    )
+    parts = [f'<p class="quiet">{html.escape(text)}</p>']
+    if not run.summary:
+        step = max((line["step"] for line in run.lines), default=0)
+        parts.append(f'<p class="warn">Not finished: step {step:,} of {run.config.run.steps:,}.</p>')
+    wrong = [f"{name} at step {line['step']:,}" for line in run.lines for name in line.get("not_finite", {})]
+    if wrong:
+        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        parts.append(f'<p class="warn">Not finite: {html.escape(", ".join(wrong[:5]) + more)}.</p>')
+    return "".join(parts)
+
+
+def _tiles(run: Run) -> str:
+    values = last_values(run)
+    speeds = sorted(plots.series(run.lines, "tokens_per_second")[1])
+    tiles = []
+
+    def tile(name: str, text: Callable[[float], str], what: str, beside: str, other: str) -> None:
+        if values.get(name) is not None:
+            than = f"<span>{beside}: {text(values[other])}</span>" if values.get(other) is not None else ""
+            tiles.append(f'<div class="tile"><span>{what}</span><b>{text(values[name])}</b>{than}</div>')
+
+    def nats(value: float) -> str:
+        return f"{value:.3f}"
+
+    tile("valid_mlm_loss", nats, "Validation MLM loss, nats", "From word frequencies alone", "unigram_entropy")
+    tile("valid_mlm_accuracy", percent, "Validation MLM accuracy", "Most frequent token", "majority_accuracy")
+    tile("valid_pair_accuracy", percent, "Validation pair accuracy", "Commoner label", "pair_label_prior")
+    if speeds:
+        used = f"<span>MFU {percent(values['mfu'])}</span>" if values.get("mfu") is not None else ""
+        middle = speeds[len(speeds) // 2]
+        tiles.append(f'<div class="tile"><span>Real tokens a second, median</span><b>{middle:,.0f}</b>{used}</div>')
+    return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+LABELS: dict[str, tuple[str, str]] = {
+    "steps": ("Steps", ""),
+    "real_tokens": ("Real tokens trained on", "padding not counted"),
+    "wall_seconds": ("Wall time", "h:mm:ss or mm:ss"),
+    "valid_mlm_loss": ("Validation MLM loss", "nats a [MASK] position"),
+    "unigram_entropy": ("Unigram entropy", "nats; what word frequencies alone reach at the same positions"),
+    "valid_mlm_accuracy": ("Validation MLM accuracy", "on [MASK] positions"),
+    "majority_accuracy": ("Majority accuracy", "always the most frequent token, same positions"),
+    "valid_pair_accuracy": ("Validation pair accuracy", ""),
+    "pair_label_prior": ("Pair label prior", "always the commoner label"),
+    "parameters": ("Parameters", "heads included"),
+    "hf_max_abs_diff": ("Largest difference to transformers", "after the export, all outputs; – where not checked"),
+    "float32_mlm_accuracy": ("ONNX float32: MLM accuracy", "on text of its own, in ONNX Runtime"),
+    "int8_mlm_accuracy": ("ONNX INT8: MLM accuracy", "at the same masks"),
+    "int8_top1_agreement": ("ONNX INT8: same answer as float32", "share of the masks"),
+    "onnx_bytes": ("ONNX float32, bytes", ""),
+    "int8_bytes": ("ONNX INT8, bytes", ""),
+}
+
+
+def _results(run: Run) -> str:
+    if not run.summary:
+        return ""
+    known = [name for name in LABELS if name in run.summary]
+    rows = [(LABELS[name][0], _figure_text(name, run.summary[name]), LABELS[name][1]) for name in known]
+    rest = {name: value for name, value in run.summary.items() if name not in LABELS and name != "time_shares"}
+    rows += [(name, number(value), "") for name, value in flatten(rest).items()]
+    shares = run.summary.get("time_shares") or {}
+    return f"<h2>Results</h2>{table(rows, ('figure', 'value', ''), (1,))}{time_section(shares)}"
+
+
+def _figure_text(name: str, value: Any) -> str:
+    if value is not None and name == "wall_seconds":
+        return clock_time(value)
+    if value is not None and name.endswith(("accuracy", "prior", "agreement")):
+        return percent(value)
+    return number(value)
+
+
+def time_section(shares: Mapping[str, float]) -> str:
+    """Bars of where the wall time went; "" without figures."""
+    if not shares:
+        return ""
+    rows = "".join(
+        f'<tr><td>{html.escape(name)}</td><td>{percent(share)}</td><td class="bar">{_bar(share)}</td></tr>'
+        for name, share in shares.items()
+    )
+    return f'<h3>Where the wall time went</h3><div class="sample"><table>{rows}</table></div>'
+
+
+def _bar(share: float) -> str:
+    return f'<i style="width:{100 * min(max(share, 0), 1):.1f}%"></i>'
+
+
+# --- Curves ------------------------------------------------------------------------------------------------------
+
+
+def _curves(run: Run) -> str:
+    accuracy = [{k: 100 * v if isinstance(v, float) else v for k, v in line.items()} for line in run.lines]
+    pair_names = {"sop": "sentence order", "nsp": "next sentence", "three_way": "next, previous or random sentence"}
+    pair = pair_names.get(run.config.data.pair_task, "pair")
+    figures = [
+        curve_figure(run.lines, "Masked language model: loss", "nats a prediction", wide=True,
+                     note="Training predictions follow the training scheme, validation has [MASK] at every position.",
+                     train="mlm_loss" if plots.series(run.lines, "mlm_loss")[0] else "loss", valid="valid_mlm_loss",
+                     level=("word frequencies alone", "unigram_entropy")),
+        curve_figure(accuracy, "Masked language model: accuracy", "% right", "mlm_accuracy", "valid_mlm_accuracy",
+                     ("most frequent token", "majority_accuracy"), from_zero=True),
+        curve_figure(accuracy, f"Pairs ({pair}): accuracy", "% right", "pair_accuracy", "valid_pair_accuracy",
+                     ("commoner label", "pair_label_prior")),
+        curve_figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True),
+        curve_figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True),
+        curve_figure(run.lines, "Throughput", "real tokens a second", "tokens_per_second", from_zero=True),
+        curve_figure(accuracy, "Waiting for data", "% of the time", "data_wait", from_zero=True),
+    ]  # fmt: skip
+    drawn = "".join(figure for figure in figures if figure)
+    size = -(-len(plots.series(run.lines, "loss")[0]) // plots.MOST_POINTS)
+    note = f'<p class="small quiet">Each training point is the mean of {size} logged lines.</p>' if size > 1 else ""
+    return f'<h2>Curves</h2>{note}<div class="plots">{drawn}</div>' if drawn else ""
+
+
+def curve_figure(
+    lines: Sequence[Mapping[str, Any]],
+    title: str,
+    unit: str,
+    train: str,
+    valid: str = "",
+    level: tuple[str, str] = ("", ""),
+    wide: bool = False,
+    from_zero: bool = False,
+    log: bool = False,
+    note: str = "",
+) -> str:
+    """One captioned plot of the series `train` and `valid` with the last value of `level`; "" without any data."""
+    curves = [
+        Curve(label, *plots.series(lines, name), style)
+        for label, name, style in (("training", train, "thin"), ("validation", valid, "marked"))
+    ]
+    curves = [curve for curve in curves if curve.steps]
+    if not curves:
+        return ""
+    values = plots.series(lines, level[1])[1]
+    levels = [Level(level[0], values[-1])] if values else []
+    picture = plots.data_uri(plots.draw(curves, unit, levels, wide, from_zero, log))
+    caption = f"<figcaption><b>{html.escape(title)}</b>{html.escape(note)}</figcaption>"
+    kind = ' class="wide"' if wide else ""
+    return f'<figure{kind}>{caption}<img src="{picture}" alt="{html.escape(title)}, {html.escape(unit)}"></figure>'
+
+
+# --- Samples, model, config, corpus, environment -------------------------------------------------------------------
+
+
+def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
+    parts = []
+    for sample in samples:
+        text = html.escape(sample["text"]).replace("[MASK]", "<mark>[MASK]</mark>")
+        truth = html.escape(sample["truth"])
+        rows = ""
+        for piece, share in sample["predictions"]:
+            name = html.escape(piece)
+            name = f"<b>{name}</b> ✓" if name == truth else name
+            rows += (
+                f'<tr><td>{name}</td><td class="number">{percent(share)}</td><td class="bar">{_bar(share)}</td></tr>'
+            )
+        parts.append(
+            f'<div class="sample"><p>{text}</p><p class="small quiet">In the text: <b>{truth}</b></p>'
+            f"<table>{rows}</table></div>"
+        )
+    return f"<h2>Sample predictions</h2>{''.join(parts)}" if parts else ""
+
+
+def _model(config: Pretrain) -> str:
+    count = flops.parameters(config.model)
+    names = {
+        "embeddings": "embeddings",
+        "projection": "projection of the embeddings",
+        "attention": "attention",
+        "ffn": "feed-forward",
+        "norms": "LayerNorms of the layers",
+        "pooler": "pooler",
+        "mlm": "masked language model head",
+        "pair": "pair head",
+        "total": "total",
+    }
+    rows = [
+        (label, f"{count[name]:,}", percent(count[name] / count["total"]))
+        for name, label in names.items()
+        if count[name]
+    ]
+    step = flops.train_flops_per_step(config)
+    slots = config.data.batch_rows * config.data.length
+    cost = (
+        f"A training step costs {scaled(step)}FLOP, {scaled(step / slots)}FLOP a slot (three forward "
+        "passes, products only, attention over whole rows). Sharing layers saves parameters and not FLOPs."
+    )
+    parameters = table(rows, ("part", "parameters", "share"), (1, 2))
+    return f'<h2>Model</h2>{parameters}<p class="small quiet">{html.escape(cost)}</p>'
+
+
+def config_section(config: Any, usual: Any) -> str:
+    """Every field of a config, those in bold that differ from `usual`."""
+    default = files.flat(usual)
+    groups: dict[str, list[str]] = {}
+    for name, value in files.flat(config).items():
+        group, _, field = name.partition(".")
+        changed = value != default.get(name, value)
+        note = f"default {number(default[name])}".replace("–", "empty") if changed else ""
+        cells = f'<td>{field}</td><td>{html.escape(number(value))}</td><td class="quiet">{html.escape(note)}</td>'
+        kind = ' class="changed"' if changed else ""
+        groups.setdefault(group, []).append(f"<tr{kind}>{cells}</tr>")
+    blocks = [f"<div><h3>{group}</h3><table>{''.join(rows)}</table></div>" for group, rows in groups.items()]
+    note = '<p class="small quiet">Bold: not the default.</p>'
+    return f'<h2>Config</h2>{note}<div class="columns">{"".join(blocks)}</div>'
+
+
+def _corpora(corpora: Mapping[str, Mapping[str, Any] | None]) -> str:
+    parts = []
+    for folder, corpus in corpora.items():
+        parts.append(f"<h3>{html.escape(folder)}</h3>")
+        if corpus is None:
+            parts.append('<p class="quiet">Not found on this machine.</p>')
+            continue
+        splits = {name: flatten(values) for name, values in corpus.get("splits", {}).items()}
+        counts = list(dict.fromkeys(name for values in splits.values() for name in values))
+        if counts:
+            rows = [(name, *(number(values.get(name)) for values in splits.values())) for name in counts]
+            parts.append(table(rows, ("", *splits), range(1, len(splits) + 1)))
+        rest = {name: value for name, value in corpus.items() if name not in ("splits", "statistics")}
+        rows = [(name, number(value)) for name, value in flatten(corpus.get("statistics", {}) | rest).items()]
+        if rows:
+            parts.append(f"<br>{table(rows, ('statistics', ''), (1,))}")
+    return f"<h2>Corpus</h2>{''.join(parts)}" if parts else ""
+
+
+def environment_section(environment: Mapping[str, Any]) -> str:
+    """environment.json as a table; "" without it."""
+    rows = [(name, number(value)) for name, value in flatten(environment).items()]
+    return f"<h2>Environment</h2>{table(rows)}" if rows else ""

@@ -1,0 +1,1 @@
+"""A fine-tuned run: its figures, its plots, its page."""

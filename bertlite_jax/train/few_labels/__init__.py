@@ -1,0 +1,1 @@
+"""Losses for few labels, wrong labels and other domains."""

@@ -1,0 +1,1 @@
+"""Masks and losses of pretraining."""

@@ -1,0 +1,163 @@
+"""The pretraining objective over one device's rows: masks, logits, sums. Evaluation uses the same pieces.
+
+Letters: B rows, L tokens, K predictions a row, P windows a row, V vocabulary, C pair classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
+from bertlite_jax.train import losses
+from bertlite_jax.train.pretraining import masking
+from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
+
+Apply = Callable[..., Any]
+"""`model.apply` with `{"params": params}` and the inputs of `PretrainingModel.__call__`."""
+
+# What a step's key is folded with, so that masks and dropout draw apart.
+_MASKS, _DROPOUT = 0, 1
+
+EVALUATION_SEED = 20_200_209
+"""Of the validation masks and pairs; the same for every run, so that their losses compare."""
+EVALUATION_RATE = 0.15
+"""Share of the real tokens that is predicted in an evaluation, whatever the training masks."""
+
+
+def masked_inputs(masked: masking.Masked) -> Batch:
+    """The names under which a batch carries what was masked."""
+    return {
+        "inputs": masked.inputs,
+        "predict_positions": masked.positions,
+        "labels": masked.labels,
+        "weights": masked.weights,
+    }
+
+
+def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
+    """Draws the masks of a step and counts what its losses divide by.
+
+    Args:
+      config: `mask` and the sizes that follow from it.
+      special_ids: by name, `mask` among them; none of them is ever masked.
+    """
+    slots = predictions_per_row(config)
+    never = tuple(special_ids.values())
+
+    def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+        key = jax.random.fold_in(key, _MASKS)
+        masked = masking.mask_batch(key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"])
+        batch = batch | masked_inputs(masked)
+        return batch, {
+            "mlm_weight": jnp.sum(batch["weights"]),
+            "pair_weight": jnp.sum(batch["pair_weights"]).astype(jnp.float32),
+            "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),
+        }
+
+    return prepare
+
+
+def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Array | None) -> tuple[Array, Array | None]:
+    """Masked-LM logits [B, K, V] and pair logits [B, P, C] of prepared rows."""
+    return apply(
+        {"params": params},
+        rows["inputs"],
+        rows["segments"],
+        rows["positions"],
+        rows["token_types"],
+        rows["cls"],
+        rows["predict_positions"],
+        dropout_keys,
+    )
+
+
+def make_loss(apply: Apply, config: Pretrain) -> Loss:
+    """The sum of both mean losses, each over the weights of the global batch.
+
+    Source: google-research/albert:run_pretraining.py (the two losses count equally).
+    """
+    drops = config.model.hidden_dropout > 0 or config.model.attention_dropout > 0
+
+    def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
+        drop_key = jax.random.fold_in(key, _DROPOUT)
+        keys = row_keys(drop_key, rows["rows"]) if drops else None
+        logits, pair_logits = logits_of(apply, params, rows, keys)
+        mlm_sum, _, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
+        sums = {"mlm_sum": mlm_sum, "mlm_correct": mlm_correct}
+        value = mlm_sum / jnp.maximum(weights["mlm_weight"], 1.0)
+        if config.data.pair_task != "none" and pair_logits is not None:
+            pair_sum, _, pair_correct = losses.pair(pair_logits, rows["pair_labels"], rows["pair_weights"])
+            sums |= {"pair_sum": pair_sum, "pair_correct": pair_correct}
+            value = value + pair_sum / jnp.maximum(weights["pair_weight"], 1.0)
+        return value, sums
+
+    return loss
+
+
+def readable(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Sums and weights of a step as means: `mlm_loss`, `mlm_accuracy`, `pair_loss`, `pair_accuracy` and the rest."""
+    means = {name: metrics[name] for name in ("loss", "grad_norm", "learning_rate", "real_tokens") if name in metrics}
+    for task in ("mlm", "pair"):
+        weight = metrics.get(f"{task}_weight", 0.0)
+        if f"{task}_sum" in metrics and weight > 0:
+            means[f"{task}_loss"] = metrics[f"{task}_sum"] / weight
+            means[f"{task}_accuracy"] = metrics[f"{task}_correct"] / weight
+    return means
+
+
+# --- Evaluation ----------------------------------------------------------------------------------------------------
+
+
+def make_evaluation(
+    apply: Apply, model: Model, special_ids: Mapping[str, int], pair_classes: int
+) -> Callable[[Any, Array, Batch], dict[str, Array]]:
+    """Sums over a batch under the one masking that runs are compared by: single tokens, all replaced by [MASK].
+
+    Args:
+      apply: of the model.
+      model: its shape.
+      special_ids: by name.
+      pair_classes: labels of the pair task that is scored; 0: none.
+
+    Returns:
+      `sums(params, unigram_counts [V], batch)`: weights, losses and hits of both tasks; at the masked positions also
+      the cross-entropy of the training split's unigram (add-one) and the hits of its most frequent piece; and the
+      number of pairs of each label.
+    """
+    never = tuple(special_ids.values())
+
+    def sums(params: Any, counts: Array, batch: Batch) -> dict[str, Array]:
+        length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
+        slots = min(length, -int(-EVALUATION_RATE * length // 1) + windows)
+        masked = masking.mask_for_evaluation(batch, EVALUATION_RATE, slots, special_ids["mask"], never, EVALUATION_SEED)
+        rows = batch | masked_inputs(masked)
+        logits, pair_logits = logits_of(apply, params, rows, None)
+        mlm_sum, mlm_weight, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
+        smoothed = counts.astype(jnp.float32) + 1.0
+        log_share = jnp.log(smoothed) - jnp.log(jnp.sum(smoothed))
+        found = {
+            "mlm_sum": mlm_sum,
+            "mlm_weight": mlm_weight,
+            "mlm_correct": mlm_correct,
+            "unigram_sum": -jnp.sum(log_share[rows["labels"]] * rows["weights"]),
+            "majority_correct": jnp.sum((rows["labels"] == jnp.argmax(counts)) * rows["weights"]),
+            "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),
+        }
+        if pair_classes and pair_logits is not None:
+            pair_sum, pair_weight, pair_correct = losses.pair(pair_logits, rows["pair_labels"], rows["pair_weights"])
+            of_label = jax.nn.one_hot(rows["pair_labels"], pair_classes) * rows["pair_weights"][..., None]
+            found |= {
+                "pair_sum": pair_sum,
+                "pair_weight": pair_weight,
+                "pair_correct": pair_correct,
+                "pair_labels": jnp.sum(of_label, axis=(0, 1)),
+            }
+        return found
+
+    return sums

@@ -1,0 +1,1 @@
+"""Losses and rates of fine-tuning."""
