@@ -48,18 +48,20 @@ class Prepared:
     """A tokenizer of 300 pieces and a corpus of windows for rows of 64, made of a bundled novel."""
 
     tokenizer: str
-    corpus: str
-    text: str
+    statistics: str
+    documents: str
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    from bertlite_jax.data import corpus, text, tokenizer
+    from bertlite_jax.data.text import documents
+    from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
+    from bertlite_jax.jobs.text.corpus import build_corpus
 
     folder = tmp_path_factory.mktemp("prepared")
     novel = str(ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst")
-    made = tokenizer.train(text.read_sentences([novel]), str(folder / "tokenizer"), 300)
-    corpus.build([novel], made.folder, str(folder / "corpus"), length=64, validation_fraction=0.1, workers=1)
+    made = train_tokenizer(documents.read_sentences([novel]), str(folder / "tokenizer"), 300)
+    build_corpus([novel], made.folder, str(folder / "corpus"), length=64, validation_fraction=0.1, workers=1)
     return Prepared(made.folder, str(folder / "corpus"), novel)
 
 
@@ -72,7 +74,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     from etils.epath import backend
     from fsspec.implementations.memory import MemoryFileSystem
 
-    from bertlite_jax.data import staging
+    from bertlite_jax.data.text import object_storage
     from bertlite_jax.host import retry
 
     class Bucket(MemoryFileSystem):
@@ -86,7 +88,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
             return f"gs://{to}"
 
     made = Bucket()
-    staging._copy.cache_clear()
+    object_storage._copy.cache_clear()
     monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

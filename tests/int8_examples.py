@@ -8,7 +8,7 @@ import numpy as np
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 
 MODEL = Model(
     vocab_size=60,
@@ -36,7 +36,7 @@ def write_text(folder: pathlib.Path) -> str:
 
 def trained_like(folder: pathlib.Path, model: Model, head: Head | None = None, std: float = 0.3) -> Weights:
     """Random weights with a tokenizer of `model.vocab_size` pieces, learnt from the words above."""
-    tokenizer = tokenizers.train([" ".join(WORDS)] * 3, folder / "tokenizer", model.vocab_size, "wordpiece")
+    tokenizer = train_tokenizer([" ".join(WORDS)] * 3, folder / "tokenizer", model.vocab_size, "wordpiece")
     model = dataclasses.replace(model, vocab_size=tokenizer.vocab_size, pooler=head is None or head.pooled)
     rng = np.random.default_rng(0)
     flat = {}

@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 
-from bertlite_jax.data import pairs
+from bertlite_jax.data.corpus.boundaries import pair_span
 
 SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 PERIOD = 5
@@ -132,7 +132,7 @@ def build(folder: pathlib.Path, documents: int, seed: int, length: int = 64, **o
         name: [
             stop - start
             for window in windows
-            for start, stop in [pairs.pair_span(len(window["tokens"]), window["word_starts"], window["ends"])]
+            for start, stop in [pair_span(len(window["tokens"]), window["word_starts"], window["ends"])]
         ]
         for name, windows in splits.items()
     }

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from bertlite_jax.data import tasks
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 
 

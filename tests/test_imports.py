@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bertlite_jax"
 FLOORS = (("errors",), ("config", "host"), ("data", "model", "train", "report"), ("convert",), ("jobs",), ("cli",))
 INSIDE = {
     "model": (("ops",), ("",)),
-    "data": (("text", "vocabulary"), ("corpus",), ("rows",)),
+    "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows", "scores"), ("examples",)),
     "jobs": (
         ("runs", "text"),
         ("answering", "pretraining"),
@@ -35,11 +35,11 @@ ONLY_IN = {
     "orbax": ("train/checkpoint.py",),
     "torch": ("convert/parity.py", "convert/weight_files.py", "jobs/"),
     "transformers": ("convert/parity.py", "jobs/"),
-    "apache_beam": ("data/corpus_beam.py",),
+    "apache_beam": ("data/corpus/beam.py",),
     "tensorflow": ("convert/tensorflow.py",),
     "onnx": ("convert/",),
-    "sklearn": ("data/metrics.py",),
-    "scipy": ("data/metrics.py",),
+    "sklearn": ("data/scores/task_metrics.py",),
+    "scipy": ("data/scores/task_metrics.py",),
     "onnxruntime": ("convert/onnx_session.py", "convert/ort_format.py", "convert/bundled/", "jobs/"),
 }
 
@@ -154,7 +154,7 @@ def test_of_the_host_only_the_cache_of_programs_knows_jax():
 def test_corpus_workers_need_no_jax():
     """None of their imports may bring it along. (grain, which feeds batches, imports it.)"""
     code = (
-        "import sys, bertlite_jax.data.corpus, bertlite_jax.data.tokenizer; "
+        "import sys, bertlite_jax.data.corpus, bertlite_jax.data.vocabulary.tokenizer; "
         "print('jax' in sys.modules, 'tensorflow' in sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.jobs import task_model
 from bertlite_jax.model.task_heads import TaskModel
 
@@ -80,7 +80,7 @@ def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MO
     )
     if head is None:
         del params["head"]
-    reader = tokenizers.load(tokenizer) if tokenizer else None
+    reader = load_tokenizer(tokenizer) if tokenizer else None
     weights.save(weights.Weights(params, model, head, reader), folder)
     return str(folder)
 

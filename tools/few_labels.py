@@ -29,10 +29,10 @@ from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Examples, Finetune, TuneRun
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert import sources
-from bertlite_jax.data import corpus as corpora
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
 from bertlite_jax.jobs.finetune import finetune
 from bertlite_jax.jobs.pretrain import pretrain
+from bertlite_jax.jobs.text.corpus import build_corpus
 
 Row = dict[str, str | int]
 Cases = dict[str, tuple[Learn, bool]]
@@ -144,9 +144,9 @@ def continued(init: str, texts: list[str], folder: pathlib.Path) -> None:
     """Pretrains the encoder on these texts, each a document; `pretrained` in the folder is the run."""
     corpus, words = str(folder / "corpus"), str(folder / "tokenizer")
     if not pathlib.Path(corpus).is_dir():
-        tokenizers.from_vocab(init, words, overwrite=True)
+        adopt_vocabulary(init, words, overwrite=True)
         (folder / "texts.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-        corpora.build([str(folder / "texts.txt")], words, corpus, length=128)
+        build_corpus([str(folder / "texts.txt")], words, corpus, length=128)
     model = dataclasses.replace(sources.load(init).model, pair_classes=0)
     config = Pretrain(
         model=model,

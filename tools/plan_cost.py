@@ -20,13 +20,15 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from bertlite_jax.data import corpus_folder, packing, records, shards, source
+from bertlite_jax.data.corpus import records, shards
+from bertlite_jax.data.corpus.folder import read_meta
+from bertlite_jax.data.rows import packing, source
 from bertlite_jax.errors import UserError
 
 
 def describe(folder: str) -> None:
     """Prints windows and bytes of a corpus."""
-    meta = corpus_folder.read_meta(folder)
+    meta = read_meta(folder)
     info = tfds.builder_from_directory(folder).info
     on_disk = sum(size for name, size in meta["sizes"].items() if ".array_record-" in name)
     tokens, windows = meta["statistics"]["tokens"], meta["statistics"]["windows"]
@@ -96,7 +98,7 @@ def main() -> int:
     try:
         describe(options.corpus)
         open_readers()
-        plan(options.corpus, int(options.windows), corpus_folder.read_meta(options.corpus)["length"])
+        plan(options.corpus, int(options.windows), read_meta(options.corpus)["length"])
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -117,9 +117,9 @@ def corpus(
       seed: Of the split and the short windows.
       overwrite: Replace an existing corpus.
     """
-    from bertlite_jax.data.corpus import build
+    from bertlite_jax.jobs.text.corpus import build_corpus
 
-    build(
+    build_corpus(
         text,
         tokenizer,
         out,

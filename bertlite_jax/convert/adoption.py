@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from bertlite_jax.convert import huggingface, parameters, sentence_transformers, sources, tensorflow, weights
 from bertlite_jax.convert.weights import Weights, read_json
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import SETTINGS_FILE, Tokenizer, adopt_vocabulary, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import output_errors
 
@@ -115,7 +115,7 @@ def _import(
             notes += changed
         weights.save(loaded, out, overwrite=overwrite)
     if loaded.tokenizer is not None:
-        loaded = dataclasses.replace(loaded, tokenizer=tokenizers.load(pathlib.Path(out) / "tokenizer"))
+        loaded = dataclasses.replace(loaded, tokenizer=load_tokenizer(pathlib.Path(out) / "tokenizer"))
     return Imported(loaded, notes)
 
 
@@ -130,19 +130,19 @@ def _absent_heads(loaded: Weights) -> list[str]:
 
 
 @contextlib.contextmanager
-def _adopted(wanted: str, found: pathlib.Path | None) -> Iterator[tokenizers.Tokenizer | None]:
+def _adopted(wanted: str, found: pathlib.Path | None) -> Iterator[Tokenizer | None]:
     """The tokenizer that was asked for or found, in a folder that lasts as long as the block."""
     source = {"auto": found, "none": None}.get(wanted, pathlib.Path(wanted))
     if source is None:
         yield None
-    elif (source / tokenizers.SETTINGS_FILE).is_file():
-        yield tokenizers.load(source)
+    elif (source / SETTINGS_FILE).is_file():
+        yield load_tokenizer(source)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             yield adopt(source, pathlib.Path(scratch) / "tokenizer")
 
 
-def adopt(source: pathlib.Path, out: pathlib.Path) -> tokenizers.Tokenizer:
+def adopt(source: pathlib.Path, out: pathlib.Path) -> Tokenizer:
     """Takes over a vocabulary as `transformers` reads it: what tokenizer_config.json says of case and accents wins.
 
     Args:
@@ -155,7 +155,7 @@ def adopt(source: pathlib.Path, out: pathlib.Path) -> tokenizers.Tokenizer:
     lower, keep_accents = _stated_case(source if source.is_dir() else source.parent)
     try:
         with output_errors(out, out):
-            return tokenizers.from_vocab(source, out, lower=lower, keep_accents=keep_accents)
+            return adopt_vocabulary(source, out, lower=lower, keep_accents=keep_accents)
     except UserError as error:
         raise UserError(f"{error}; --tokenizer none takes the weights alone") from error
 
@@ -181,7 +181,7 @@ def _is_bpe(path: pathlib.Path) -> bool:
     return model.get("type") == "BPE" or "merges" in model
 
 
-def fit_vocabulary(loaded: Weights, tokenizer: tokenizers.Tokenizer, where: str) -> tuple[Weights, list[str]]:
+def fit_vocabulary(loaded: Weights, tokenizer: Tokenizer, where: str) -> tuple[Weights, list[str]]:
     """The weights with as many rows as the tokenizer has pieces, and that tokenizer.
 
     Published tables are often padded: BERT's 30,522 pieces have 30,528 rows somewhere. No text reaches such rows, and

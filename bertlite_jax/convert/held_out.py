@@ -16,8 +16,8 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.convert import labelled as examples
 from bertlite_jax.convert import onnx_model
 from bertlite_jax.convert.weights import Sentence, Weights
-from bertlite_jax.data import text as texts
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data.text import documents
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 
 IGNORED = -100
@@ -113,10 +113,10 @@ def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) ->
 def _documents(inputs: Sequence[str]) -> Iterator[list[str]]:
     """The text's documents; files without any are told in one line of ours, not by the reader of corpora."""
     counts: Counter[str] = Counter()
-    reader = logging.getLogger(texts.__name__)
+    reader = logging.getLogger(documents.__name__)
     reader.addFilter(_about_empty)
     try:
-        yield from texts.read_documents(inputs, counts=counts)
+        yield from documents.read_documents(inputs, counts=counts)
     finally:
         reader.removeFilter(_about_empty)
     if 0 < counts["empty_files"] < counts["files"]:

@@ -15,8 +15,8 @@ import tokenizers
 from tokenizers import decoders as token_decoders
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
-from bertlite_jax.data.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
-from bertlite_jax.data.word_starts import SPACE
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
+from bertlite_jax.data.vocabulary.word_starts import SPACE
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import write_json
 

@@ -13,7 +13,7 @@ from bertlite_jax.convert import parameters
 from bertlite_jax.convert.hf_config import architecture
 from bertlite_jax.convert.names import Family
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 
 _TITLES = {"albert": "ALBERT", "bert": "BERT", "distilbert": "DistilBERT"}
 

@@ -29,7 +29,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
 from bertlite_jax.convert.parameters import Flat
 from bertlite_jax.convert.weights import Sentence, Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host.whole_files import new_file
 
@@ -239,7 +239,7 @@ def restore(container: Container) -> dict[str, Any]:
     return parameters.nest(stack(single))
 
 
-def to_weights(container: Container, tokenizer: tokenizers.Tokenizer | None = None) -> Weights:
+def to_weights(container: Container, tokenizer: Tokenizer | None = None) -> Weights:
     """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX.
 
     Their `facts` say `quantised`: the bits of the products' weights.

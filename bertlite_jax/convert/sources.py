@@ -10,7 +10,7 @@ from typing import Any
 from bertlite_jax.config import files
 from bertlite_jax.convert import huggingface, quantize, weights
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
 
@@ -32,7 +32,7 @@ def load(path: os.PathLike[str] | str) -> Weights:
         return weights.load(folder)
     if (folder / quantize.FILE).is_file():
         container = quantize.load(folder / quantize.FILE)
-        tokenizer = tokenizers.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+        tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
         return quantize.to_weights(container, tokenizer)
     if (folder / "config.json").is_file():
         return huggingface.from_hf(folder)
@@ -49,7 +49,7 @@ def _of_run(run: pathlib.Path) -> Weights:
         return _of_task_run(run)
     trained = files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
-    tokenizer = tokenizers.load(run / "tokenizer")
+    tokenizer = load_tokenizer(run / "tokenizer")
     return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))
 
 

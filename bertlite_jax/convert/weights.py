@@ -17,7 +17,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.checks import check_head, check_model
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import parameters
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_folder, write_json
 
@@ -62,7 +62,7 @@ class Weights:
     params: dict[str, Any]
     model: Model
     head: Head | None = None
-    tokenizer: tokenizers.Tokenizer | None = None
+    tokenizer: Tokenizer | None = None
     pair_task: str = "none"
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     sentence: Sentence | None = None
@@ -103,7 +103,7 @@ def load(folder: pathlib.Path) -> Weights:
     sentence = files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
     flat = read_safetensors(folder / FILE)
     parameters.check_shapes(flat, model, str(folder), head)
-    tokenizer = tokenizers.load(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+    tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
     pair_task = stated.get("pair_task", "none")
     return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence)
 

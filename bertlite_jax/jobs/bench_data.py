@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config.pretrain import Data
-from bertlite_jax.data import batches, corpus_folder, packing, source
+from bertlite_jax.data.corpus import folder
+from bertlite_jax.data.rows import batches, packing, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
 
@@ -56,7 +57,7 @@ def bench_data(
     data = Data(
         corpus=(corpus,),
         tokenizer=tokenizer,
-        length=length or corpus_folder.read_meta(corpus)["length"],
+        length=length or folder.read_meta(corpus)["length"],
         batch_rows=batch_rows,
         pack=pack,
         windows_per_row=windows_per_row,

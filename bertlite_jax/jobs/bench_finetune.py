@@ -27,7 +27,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.convert import huggingface, weights
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import metrics as task_metrics
+from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, memory
 from bertlite_jax.jobs import finetune as job

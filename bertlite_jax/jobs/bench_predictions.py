@@ -22,8 +22,8 @@ from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import huggingface, sources
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import metrics as task_metrics
-from bertlite_jax.data import task_batches
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
 from bertlite_jax.jobs import finetune_peer, inference_peer, task_examples, task_model, workdir
@@ -85,8 +85,8 @@ def our_logits(model: Weights, valid: Split, compute: precision.Compute, data: E
     assert model.head and model.tokenizer
     mesh = sharding.make_mesh(1)
     forward = task_model.make_forward(TaskModel(model.model, model.head, compute), mesh)
-    length = max(task_batches.round_up(data.length), data.row_length)
-    layouts = task_batches.evaluation_batches(valid.encoded, length, data.pack, 1, model.head, model.tokenizer.pad_id)
+    length = max(batches.round_up(data.length), data.row_length)
+    layouts = batches.evaluation_batches(valid.encoded, length, data.pack, 1, model.head, model.tokenizer.pad_id)
     params = jax.device_put(model.params, sharding.replicated(mesh))
     return np.stack(task_model.outputs_of(forward, params, valid.encoded, layouts, model.head, mesh))
 

@@ -30,14 +30,15 @@ import bertlite_jax
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
-from bertlite_jax.data import batches, corpus, source
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.rows import batches, source
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import memory
 from bertlite_jax.jobs import machine, workdir
 from bertlite_jax.jobs import peer as peers
 from bertlite_jax.jobs.bench_infer import check_place
 from bertlite_jax.jobs.pretraining_step import make_pretraining
+from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.report.benchmarks import training
@@ -165,7 +166,7 @@ def build_configs(
         console.print(f"bench: a tokenizer of {VOCAB_SIZE:,} pieces from {', '.join(inputs)}", soft_wrap=True)
         tokenizer = str(scratch / "tokenizer")
         make_tokenizer(inputs, tokenizer, vocab_size=VOCAB_SIZE)
-    pieces = tokenizers.load(tokenizer).vocab_size
+    pieces = load_tokenizer(tokenizer).vocab_size
     if pieces > model.vocab_size:
         raise UserError(
             f"bench: --tokenizer {tokenizer} has {pieces:,} pieces, and the model room for {model.vocab_size:,}; "
@@ -175,7 +176,7 @@ def build_configs(
     for length in lengths:
         folder = str(scratch / f"corpus{length}")
         with contextlib.redirect_stdout(io.StringIO()):
-            corpus.build(inputs, tokenizer, folder, length=length, workers=1)
+            build_corpus(inputs, tokenizer, folder, length=length, workers=1)
         data = Data(corpus=(folder,), tokenizer=tokenizer, length=length, batch_rows=batch_tokens // length)
         adamw = Optim(name="adamw", learning_rate=1e-4, warmup_steps=0)
         made.append(Pretrain(model=model, data=data, optim=adamw, run=Run(steps=1_000_000)))

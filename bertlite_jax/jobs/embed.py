@@ -18,9 +18,9 @@ import numpy as np
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, parameters
 from bertlite_jax.convert.weights import Sentence, Weights, sentence_length
-from bertlite_jax.data import features, task_batches
-from bertlite_jax.data.example import Example
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data.examples import batches, features
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, vector_files
 from bertlite_jax.model import pooling
@@ -238,7 +238,7 @@ def _states(model: Encoder, params: Any, rows: dict[str, jax.Array], layers: Lay
     return sum(kept[1:], kept[0]) / len(kept) if layers.mean else jnp.concatenate(kept, axis=-1)
 
 
-def layouts(encoded: features.Encoded, tokenizer: Tokenizer, slots: int) -> Iterator[task_batches.Layout]:
+def layouts(encoded: features.Encoded, tokenizer: Tokenizer, slots: int) -> Iterator[batches.Layout]:
     """Rows of 128, 256, 512.. tokens, each text in one of the shortest kind that holds it, several in a row.
 
     Few shapes, so that few programs are compiled; short texts do not pay for long ones.
@@ -247,11 +247,11 @@ def layouts(encoded: features.Encoded, tokenizer: Tokenizer, slots: int) -> Iter
     length, before = _SHORTEST_ROW, 0
     while before < sizes.max():
         held = np.flatnonzero((sizes > before) & (sizes <= length))
-        rows = [held[row].tolist() for row in task_batches.fit(sizes[held], length)]
+        rows = [held[row].tolist() for row in batches.fit(sizes[held], length)]
         count = min(_power(len(rows)), max(1, slots // length))
-        shape = task_batches.Shape(count, length, _power(max(map(len, rows), default=1)))
+        shape = batches.Shape(count, length, _power(max(map(len, rows), default=1)))
         for first in range(0, len(rows), count):
-            yield task_batches.lay_out(encoded, rows[first : first + count], shape, TEXTS, tokenizer.pad_id)
+            yield batches.lay_out(encoded, rows[first : first + count], shape, TEXTS, tokenizer.pad_id)
         length, before = 2 * length, length
 
 

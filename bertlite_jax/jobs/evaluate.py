@@ -15,8 +15,9 @@ from jax.sharding import Mesh
 from bertlite_jax.config import files
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
-from bertlite_jax.data import batches, corpus_folder, source
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.corpus.folder import read_meta
+from bertlite_jax.data.rows import batches, source
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import choose_precision
@@ -34,7 +35,7 @@ def open_evaluation(
     apply: objective.Apply,
     mesh: Mesh,
     trained_on: source.Source,
-    tokenizer: tokenizers.Tokenizer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> Evaluate:
     """Opens the validation split and returns the function that scores parameters on it.
 
@@ -102,7 +103,7 @@ def figures(totals: Mapping[str, Any]) -> dict[str, float]:
 
 def _row_length(data: Data, max_positions: int) -> int:
     """Tokens in a row: as trained, or more where a corpus was built for longer rows and the model has the positions."""
-    built = {folder: corpus_folder.read_meta(folder)["length"] for folder in data.corpus}
+    built = {folder: read_meta(folder)["length"] for folder in data.corpus}
     for folder, length in built.items():
         if length > max_positions:
             raise UserError(
@@ -118,7 +119,7 @@ class Trained:
 
     config: Pretrain
     params: Any
-    tokenizer: tokenizers.Tokenizer
+    tokenizer: Tokenizer
     apply: Any
 
 
@@ -133,7 +134,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
     # The run's own copy; where it was trained from may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     params = sources.load(folder).params
-    tokenizer = tokenizers.load(str(folder / "tokenizer"))
+    tokenizer = load_tokenizer(str(folder / "tokenizer"))
     compute = choose_precision.resolve(config.model.compute, jax.default_backend())
     # What the run was trained with may not work here, as cuDNN's attention does not on a CPU.
     model = PretrainingModel(dataclasses.replace(config.model, attention="auto"), compute)

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.data import source
-from bertlite_jax.data.batches import evaluation_rows
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data.rows import source
+from bertlite_jax.data.rows.batches import evaluation_rows
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.evaluate import Trained, open_run
 from bertlite_jax.train.pretraining import objective

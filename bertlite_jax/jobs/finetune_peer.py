@@ -20,8 +20,9 @@ from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.data import packing, task_batches
-from bertlite_jax.data.features import Encoded
+from bertlite_jax.data.examples.batches import deal
+from bertlite_jax.data.examples.features import Encoded
+from bertlite_jax.data.rows import packing
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.inference_peer import Answer, Batch
 
@@ -95,7 +96,7 @@ def dealt_batches(encoded: Encoded, batch_examples: int, seed: int, steps: int) 
     made: list[np.ndarray] = []
     epoch = 0
     while len(made) < steps:
-        dealt = task_batches.deal(encoded.sizes, batch_examples, seed, epoch)
+        dealt = deal(encoded.sizes, batch_examples, seed, epoch)
         made += [batch[batch >= 0] for batch in dealt]
         epoch += 1
     return made[:steps]

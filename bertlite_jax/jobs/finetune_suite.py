@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from bertlite_jax.config.finetune import Finetune
-from bertlite_jax.data import suites, tasks
+from bertlite_jax.data import tasks
+from bertlite_jax.data.scores import suites
 from bertlite_jax.data.tasks.task import find_files
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import workdir

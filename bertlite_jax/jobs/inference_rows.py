@@ -48,11 +48,11 @@ def make_rows(weights: Weights, length: int, count: int) -> np.ndarray:
     """Ids without padding, [count, length] int64: the bundled text where there is a tokenizer, else random ids."""
     if not weights.tokenizer:
         return np.random.default_rng(0).integers(5, weights.model.vocab_size, (count, length))
-    from bertlite_jax.data import text
+    from bertlite_jax.data.text import documents
 
     tokenizer, room = weights.tokenizer, length - 2
     ids: list[int] = []
-    for sentence in text.read_sentences([str(TEXT)]):
+    for sentence in documents.read_sentences([str(TEXT)]):
         ids += tokenizer.encode(sentence).tolist()
         if len(ids) >= count * room:
             break

@@ -18,9 +18,10 @@ import numpy as np
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
-from bertlite_jax.data import augment, features, joining, task_batches, tasks
-from bertlite_jax.data.example import Example
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data import tasks
+from bertlite_jax.data.examples import augment, batches, features, joining
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, task_examples
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
@@ -42,7 +43,7 @@ class Extra(NamedTuple):
     """Without labels."""
     unlabelled: features.Encoded | None = None
     """The same, as windows: each text, and beside it its augmentation where one is wanted."""
-    shape: task_batches.Shape | None = None
+    shape: batches.Shape | None = None
     """Of their batches."""
 
 
@@ -126,8 +127,8 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, unit: i
         changed = augmented(texts, learn, config.run.seed)
         encoded = joining.beside(encoded, features.encode(changed, tokenizer, head, data.length, learn.unlabelled))
     batch = min(learn.unlabelled_batch, len(texts))
-    epochs = -(-steps // task_batches.batches_in_epoch(len(texts), batch))
-    shape = task_batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
+    epochs = -(-steps // batches.batches_in_epoch(len(texts), batch))
+    shape = batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
     shape = shape._replace(rows=-(-shape.rows // unit) * unit)
     print(f"finetune: {len(texts):,} unlabelled texts, {batch} a step in {shape.rows} rows of {shape.length} tokens")
     return Extra(texts=texts, unlabelled=encoded, shape=shape)

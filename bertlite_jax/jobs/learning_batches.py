@@ -18,8 +18,8 @@ from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.data import task_batches
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs import learning, predict, task_examples
@@ -52,13 +52,13 @@ class Additions:
             self.averages[""] = Averages(count, outputs, setup.per_epoch, decay)
             if self.extra.texts:
                 count = len(self.extra.texts)
-                per_epoch = task_batches.batches_in_epoch(count, self._unlabelled_batch())
+                per_epoch = batches.batches_in_epoch(count, self._unlabelled_batch())
                 self.averages[UNLABELLED] = Averages(count, outputs, per_epoch, decay)
 
     def _unlabelled_batch(self) -> int:
         return min(self.learn.unlabelled_batch, len(self.extra.texts))
 
-    def of(self, number: int, layout: task_batches.Layout, examples: np.ndarray) -> Arrays:
+    def of(self, number: int, layout: batches.Layout, examples: np.ndarray) -> Arrays:
         """The arrays for step `number`, by the names that `train.few_labels` has for them.
 
         Args:
@@ -77,9 +77,9 @@ class Additions:
         extra, config = self.extra, self.setup.start.config
         encoded, windows = extra.unlabelled, 2 if self.learn.augments else 1
         batch = self._unlabelled_batch()
-        epoch, index = divmod(number - 1, task_batches.batches_in_epoch(len(extra.texts), batch))
-        dealt = task_batches.deal(encoded.sizes, batch, config.run.seed + learning.UNLABELLED_ORDER, epoch)
-        layout = task_batches.batch_at(encoded, dealt, index, extra.shape, config.head, True, self.pad_id)
+        epoch, index = divmod(number - 1, batches.batches_in_epoch(len(extra.texts), batch))
+        dealt = batches.deal(encoded.sizes, batch, config.run.seed + learning.UNLABELLED_ORDER, epoch)
+        layout = batches.batch_at(encoded, dealt, index, extra.shape, config.head, True, self.pad_id)
         there = layout.windows >= 0
         original = there & (layout.windows % windows == 0)
         found = {name: array for name, array in layout.batch.items() if name != "labels"}
@@ -146,7 +146,7 @@ def slots_of(setup: Any) -> tuple[int, int]:
     if not setup.extra.texts:
         return labelled, 0
     count = len(setup.extra.texts)
-    return labelled, -(-count // task_batches.batches_in_epoch(count, min(learn.unlabelled_batch, count)))
+    return labelled, -(-count // batches.batches_in_epoch(count, min(learn.unlabelled_batch, count)))
 
 
 # --- Averages of predictions -----------------------------------------------------------------------------------------

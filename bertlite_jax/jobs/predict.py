@@ -18,8 +18,8 @@ from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import features, task_batches
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.examples import batches, features
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import span_predict, task_model
 from bertlite_jax.model.ops import choose_precision
@@ -137,8 +137,8 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
         if pairs is not None:
             _check_pairs(examples, pairs, run)
         encoded = features.encode(examples, tokenizer, head, length, run)
-        row = max(task_batches.round_up(length), 128)
-        layouts = task_batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
+        row = max(batches.round_up(length), 128)
+        layouts = batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
         return task_model.outputs_of(forward, params, encoded, layouts, head, mesh), encoded.counts
 
     return Answering(head, length, answer)

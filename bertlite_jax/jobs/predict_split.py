@@ -11,7 +11,8 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.data import metrics, submission, tasks
+from bertlite_jax.data import tasks
+from bertlite_jax.data.scores import submission, task_metrics
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs import span_predict, task_examples, task_model
@@ -78,7 +79,7 @@ def predict_split(
         print(f"predict: wrote {place}", file=sys.stderr)
     if any(example.label is None for example in examples):
         return {}
-    scores = metrics.score(task, examples, answers)
+    scores = task_metrics.score(task, examples, answers)
     print("predict: " + ", ".join(f"{metric} {value:.4f}" for metric, value in scores.items()), file=sys.stderr)
     return scores
 

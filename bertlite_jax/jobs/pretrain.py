@@ -21,8 +21,8 @@ import numpy as np
 from bertlite_jax.config import checks
 from bertlite_jax.config.pretrain import Pretrain, profile_window
 from bertlite_jax.convert import parameters, sources
-from bertlite_jax.data import batches, buckets, pairs, source
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.rows import batches, buckets, pairs, source
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import fill_mask, stopping, workdir
 from bertlite_jax.jobs.evaluate import Trained, open_evaluation
@@ -203,12 +203,12 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
 # --- Checks ----------------------------------------------------------------------------------------------------------
 
 
-def _load_tokenizer(config: Pretrain) -> tokenizers.Tokenizer:
+def _load_tokenizer(config: Pretrain) -> Tokenizer:
     if not config.data.tokenizer:
         raise UserError(
             "config: data.tokenizer is empty; pass --data.tokenizer DIR, a folder that `bertlite tokenizer` made"
         )
-    tokenizer = tokenizers.load(config.data.tokenizer)
+    tokenizer = load_tokenizer(config.data.tokenizer)
     if tokenizer.vocab_size != config.model.vocab_size:
         raise UserError(
             f"config: model.vocab_size = {config.model.vocab_size}, but {config.data.tokenizer} has "

@@ -145,7 +145,7 @@ def lowered(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> An
 
 
 def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `data/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
+    """What `data/rows/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
     rows, length = config.data.batch_rows, config.data.length
     windows = config.data.windows_per_row if config.data.pack else 1
     sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}

@@ -22,9 +22,10 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, parameters
-from bertlite_jax.data import metrics as task_metrics
-from bertlite_jax.data import packing, task_batches
-from bertlite_jax.data.features import UNLABELLED
+from bertlite_jax.data.examples.batches import evaluation_batches
+from bertlite_jax.data.examples.features import UNLABELLED
+from bertlite_jax.data.rows import packing
+from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs import embed, task_examples, task_model, tuning_setup, workdir
@@ -166,7 +167,7 @@ def _computed(split: task_examples.Split, setup: Setup) -> Iterator[tuple[np.nda
     pad = setup.start.tokenizer.pad_id
     first_words = np.cumsum(encoded.words >= 0) - (encoded.words >= 0) if tagging else encoded.words
     pack = config.data.pack
-    for layout in task_batches.evaluation_batches(encoded, setup.shape.length, pack, 1, config.head, pad, 2048):
+    for layout in evaluation_batches(encoded, setup.shape.length, pack, 1, config.head, pad, 2048):
         rows = {name: layout.batch[name] for name in ("tokens", "segments", "positions", "token_types", "cls")}
         found = np.asarray(jax.device_get(forward(params, rows)))
         places = np.argwhere(layout.windows >= 0)

@@ -18,13 +18,13 @@ import bertlite_jax
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 from bertlite_jax.convert import huggingface, int8, parity, sources
-from bertlite_jax.data import corpus as corpora
-from bertlite_jax.data import source
-from bertlite_jax.data.batches import evaluation_rows
+from bertlite_jax.data.rows import source
+from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.jobs import report, workdir
 from bertlite_jax.jobs.bench_infer import bench_infer
 from bertlite_jax.jobs.fill_mask import bare
 from bertlite_jax.jobs.pretrain import pretrain
+from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
 
@@ -96,7 +96,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
         console, "2/6", "corpus", f"bertlite corpus {TEXT} --tokenizer {data}/tokenizer --out {data}/corpus --length 32"
     )
     if not (data / "corpus").is_dir():
-        corpora.build([str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), length=LENGTH, language="en")
+        build_corpus([str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), length=LENGTH, language="en")
 
     # --- Corpus to model --------------------------------------------------------------------------------------------
     _head(

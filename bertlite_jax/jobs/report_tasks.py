@@ -14,8 +14,8 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
-from bertlite_jax.data import squad_metrics, thresholds
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.scores import squad_metrics, thresholds
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict, span_examples, span_predict, task_examples, task_model
 from bertlite_jax.report.run import metrics

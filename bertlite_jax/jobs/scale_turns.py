@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
-from bertlite_jax.data import batches, source
+from bertlite_jax.data.rows import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.model.ops import choose_precision

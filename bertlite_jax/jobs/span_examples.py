@@ -11,13 +11,12 @@ import jax
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.data import answers, span_scores, squad_metrics
-from bertlite_jax.data import metrics as task_metrics
-from bertlite_jax.data.answers import Beam, Prediction
-from bertlite_jax.data.example import Example
-from bertlite_jax.data.span_features import Questions
-from bertlite_jax.data.task_batches import Layout
+from bertlite_jax.data.examples.batches import Layout
+from bertlite_jax.data.examples.span_features import Questions
+from bertlite_jax.data.scores import answers, span_scores, squad_metrics, task_metrics
+from bertlite_jax.data.scores.answers import Beam, Prediction
 from bertlite_jax.data.tasks import Task
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.host import whole_files
 from bertlite_jax.train import sharding
 

@@ -16,9 +16,12 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import answers, questions, span_features, task_batches, tasks
-from bertlite_jax.data.answers import Answer, Prediction
-from bertlite_jax.data.example import Example
+from bertlite_jax.data import tasks
+from bertlite_jax.data.examples import batches, span_features
+from bertlite_jax.data.scores import answers
+from bertlite_jax.data.scores.answers import Answer, Prediction
+from bertlite_jax.data.tasks import questions
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import span_examples, task_examples, task_model
 from bertlite_jax.model.ops import choose_precision
@@ -157,8 +160,8 @@ def open_model(loaded: Weights, run: str) -> Answering:
 
     def answer(examples: Sequence[Example], count: int) -> tuple[list[Prediction], dict[str, int]]:
         asked = span_features.encode(examples, tokenizer, data, training=False, where=run)
-        row = task_batches.round_up(data.length)
-        layouts = task_batches.evaluation_batches(asked.encoded, row, True, 1, head, tokenizer.pad_id)
+        row = batches.round_up(data.length)
+        layouts = batches.evaluation_batches(asked.encoded, row, True, 1, head, tokenizer.pad_id)
         found = span_examples.outputs_of(forward, params, asked, layouts, mesh)
         return span_examples.predictions_of(asked, found, data.answer_length, count), dict(asked.encoded.counts)
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from bertlite_jax.config.pretrain import Run
-from bertlite_jax.data import buckets, source
+from bertlite_jax.data.rows import buckets, source
 from bertlite_jax.errors import Diverged
 from bertlite_jax.train import checkpoint
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.model import Head
-from bertlite_jax.data import features, span_features, task_batches, tasks
-from bertlite_jax.data import metrics as task_metrics
-from bertlite_jax.data.example import Example
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data import tasks
+from bertlite_jax.data.examples import batches, features, span_features
+from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.jobs import span_examples, task_model
 from bertlite_jax.model.task_heads import TaskModel
@@ -203,7 +204,7 @@ def open_evaluation(
     forward, head = task_model.make_forward(model, mesh), config.head
 
     def evaluate(params: Any, split: Split, folder: pathlib.Path | None = None) -> dict[str, Any]:
-        layouts = task_batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
+        layouts = batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
         if split.questions:
             found = span_examples.outputs_of(forward, params, split.questions, layouts, mesh)
             answers = span_examples.predictions_of(split.questions, found, config.data.answer_length)

@@ -13,10 +13,10 @@ from bertlite_jax.config.finetune import Finetune, Finetuned, check_task_model
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data.example import Example
-from bertlite_jax.data.features import Encoded
-from bertlite_jax.data.task_batches import Layout
-from bertlite_jax.data.tokenizer import Tokenizer
+from bertlite_jax.data.examples.batches import Layout
+from bertlite_jax.data.examples.features import Encoded
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding

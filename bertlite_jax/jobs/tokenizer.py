@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Literal
 
-from bertlite_jax.data import text as texts
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.text import documents
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
 
@@ -22,9 +22,9 @@ def make_tokenizer(
     word_segmenter: Literal["pieces", "jieba"] = "pieces",
     text_field: str = "text",
     language: str = "auto",
-    on_bad_text: texts.OnBadText = "refuse",
+    on_bad_text: documents.OnBadText = "refuse",
     overwrite: bool = False,
-) -> tokenizers.Tokenizer:
+) -> Tokenizer:
     """Writes a tokenizer folder and says what is in it.
 
     Args:
@@ -38,7 +38,7 @@ def make_tokenizer(
     if not text:
         raise UserError("tokenizer: no text; name files, folders of them, or one released vocabulary")
     if len(text) == 1 and is_vocabulary(text[0]):
-        made = tokenizers.from_vocab(
+        made = adopt_vocabulary(
             text[0],
             out,
             lower=None if lower else False,
@@ -47,8 +47,8 @@ def make_tokenizer(
             overwrite=overwrite,
         )
     else:
-        sentences = texts.read_sentences(text, language=language, text_field=text_field, on_bad_text=on_bad_text)
-        made = tokenizers.train(
+        sentences = documents.read_sentences(text, language=language, text_field=text_field, on_bad_text=on_bad_text)
+        made = train_tokenizer(
             sentences, out, vocab_size, kind, lower, keep_accents, word_segmenter, overwrite=overwrite
         )
     cases = "lower-cased" if made.settings["lower"] else "cased"

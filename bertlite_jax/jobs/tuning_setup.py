@@ -15,7 +15,8 @@ import optax
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import task_batches, tasks
+from bertlite_jax.data import tasks
+from bertlite_jax.data.examples import batches
 from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -37,7 +38,7 @@ class Setup(NamedTuple):
     steps: int
     per_epoch: int
     """Steps."""
-    shape: task_batches.Shape
+    shape: batches.Shape
     notes: dict[str, Any]
     """For `summary.json`."""
     extra: learning.Extra = learning.Extra()
@@ -58,10 +59,10 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     train, domain = learning.join_domains(full, task, train, start.tokenizer)
 
     batch = config.data.batch_examples
-    per_epoch = task_batches.batches_in_epoch(train.encoded.counts["examples"], batch)
+    per_epoch = batches.batches_in_epoch(train.encoded.counts["examples"], batch)
     steps = run.steps or max(1, round(run.epochs * per_epoch))
     epochs = -(-steps // per_epoch)
-    shape = task_batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
+    shape = batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
     unit = mesh.size * config.optim.micro_batches
     shape = shape._replace(rows=-(-shape.rows // unit) * unit)
     slots = per_epoch * shape.rows * shape.length
@@ -155,10 +156,10 @@ class Batches:
         epoch, index = divmod(number - 1, setup.per_epoch)
         sizes = setup.train.encoded.sizes
         if epoch != self.epoch:
-            self.dealt = task_batches.deal(sizes, config.data.batch_examples, config.run.seed, epoch)
+            self.dealt = batches.deal(sizes, config.data.batch_examples, config.run.seed, epoch)
             self.epoch = epoch
         pad_id = setup.start.tokenizer.pad_id
-        layout = task_batches.batch_at(
+        layout = batches.batch_at(
             setup.train.encoded, self.dealt, index, setup.shape, config.head, config.data.pack, pad_id
         )
         more = self.additions.of(number, layout, self.dealt[index]) if self.additions else {}

@@ -20,7 +20,8 @@ from typing import Any
 import jax
 
 from bertlite_jax.config import files
-from bertlite_jax.data import corpus_folder, tokenizer
+from bertlite_jax.data.corpus.folder import on_disk
+from bertlite_jax.data.vocabulary import tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
 from bertlite_jax.host.places import check_on_disk
@@ -75,7 +76,7 @@ def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
     Args:
       corpora: folders. Their `corpus.json` stands for them; it lists counts and the size of every file.
     """
-    sidecars = {folder: (corpus_folder.on_disk(folder) / "corpus.json").read_bytes() for folder in corpora}
+    sidecars = {folder: (on_disk(folder) / "corpus.json").read_bytes() for folder in corpora}
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),

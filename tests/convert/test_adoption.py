@@ -11,7 +11,7 @@ import pytest
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import adoption, hf_tokenizer, huggingface, parameters, tensorflow, weights
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
 TEXT = [
@@ -50,7 +50,7 @@ def write_vocabulary(folder: pathlib.Path, pieces: list[str]) -> None:
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece", "bpe"])
 def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_path):
     size = {"sentencepiece": 43, "wordpiece": 60, "bpe": 300}[kind]
-    made = tokenizers.train(TEXT, tmp_path / "made", size, kind)
+    made = train_tokenizer(TEXT, tmp_path / "made", size, kind)
     loaded = dataclasses.replace(small(made.vocab_size), tokenizer=made)
     huggingface.to_hf(loaded, tmp_path / "hf")
     imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
@@ -127,7 +127,7 @@ def test_padded_rows_are_dropped_with_a_note(rows, zero, tmp_path):
     """35 pieces: rounded up to a multiple of 8, 16 and 64; or any number of rows of zeros."""
     assert len(PIECES) == 35
     write_vocabulary(tmp_path, PIECES)
-    tokenizer = tokenizers.from_vocab(tmp_path / "vocab.txt", tmp_path / "tokenizer")
+    tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "tokenizer")
     loaded = small(rows)
     if zero:
         loaded.params["embeddings"]["word"]["embedding"][35:] = 0
@@ -145,14 +145,14 @@ def test_padded_rows_are_dropped_with_a_note(rows, zero, tmp_path):
 @pytest.mark.parametrize("rows", [34, 32, 36, 37, 50, 56, 80])
 def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(rows, bare, tmp_path):
     write_vocabulary(tmp_path, PIECES)
-    tokenizer = tokenizers.from_vocab(tmp_path / "vocab.txt", tmp_path / "tokenizer")
+    tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "tokenizer")
     with pytest.raises(UserError, match=f"tokenizer has 35 pieces and the model's table {rows} rows"):
         adoption.fit_vocabulary(small(rows), tokenizer, "folder")
 
 
 def test_a_table_of_the_tokenizers_size_stays_as_it_is(tmp_path):
     write_vocabulary(tmp_path, PIECES)
-    tokenizer = tokenizers.from_vocab(tmp_path / "vocab.txt", tmp_path / "tokenizer")
+    tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "tokenizer")
     loaded = small(35)
     fitted, notes = adoption.fit_vocabulary(loaded, tokenizer, "folder")
     assert fitted.params is loaded.params and fitted.model == loaded.model and notes == []

@@ -14,7 +14,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import bundle, parameters
 from bertlite_jax.convert.bundled import tag
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
 MODEL = Model(
@@ -55,7 +55,7 @@ def weights_of(prepared, kind: str) -> Weights:
     rng = np.random.default_rng(0)
     shapes = parameters.shapes(model, head)
     flat = {path: rng.normal(size=shape, scale=0.3).astype(np.float32) for path, shape in shapes.items()}
-    return Weights(parameters.nest(flat), model, head, tokenizers.load(prepared.tokenizer))
+    return Weights(parameters.nest(flat), model, head, load_tokenizer(prepared.tokenizer))
 
 
 def predict(folder: pathlib.Path, *words: str) -> subprocess.CompletedProcess:

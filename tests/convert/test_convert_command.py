@@ -11,7 +11,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import parameters, quantize, sources
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def command():
 def run(tmp_path_factory) -> pathlib.Path:
     """A work directory as pretraining leaves it, with one checkpoint and a padded vocabulary."""
     folder = tmp_path_factory.mktemp("run")
-    tokenizer = tokenizers.train(TEXT, folder / "tokenizer", 36)
+    tokenizer = train_tokenizer(TEXT, folder / "tokenizer", 36)
     model = Model(
         vocab_size=tokenizer.vocab_size,
         vocab_multiple=32,

@@ -10,7 +10,7 @@ import pytest
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import huggingface, parameters
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
 TEXT = [
@@ -24,7 +24,7 @@ TEXT = [
 ODD = [*TEXT, "", " ", "unseen \u4e00 symbols \u2603\ufe0f", "2011, 2012,2013 , 9,", "[ MASK ] <unk", "a" * 150]
 
 
-def export(tokenizer: tokenizers.Tokenizer, out: pathlib.Path, **changes) -> pathlib.Path:
+def export(tokenizer: Tokenizer, out: pathlib.Path, **changes) -> pathlib.Path:
     """A folder of a tiny model with this tokenizer; the weights are zero."""
     model = Model(
         vocab_size=tokenizer.vocab_size,
@@ -61,7 +61,7 @@ def exported(request, tmp_path_factory):
     transformers = pytest.importorskip("transformers")
     how, model = KINDS[request.param]
     folder = tmp_path_factory.mktemp(request.param)
-    ours = tokenizers.train(TEXT * 3, folder / "tokenizer", **how)
+    ours = train_tokenizer(TEXT * 3, folder / "tokenizer", **how)
     out = export(ours, folder / "out", **model)
     return ours, transformers.AutoTokenizer.from_pretrained(out), model
 
@@ -104,7 +104,7 @@ def test_special_ids_lengths_and_padding_are_the_models(exported):
 
 def test_the_config_has_the_special_ids_of_the_tokenizer(tmp_path):
     """A byte-level vocabulary has <pad> at 1."""
-    ours = tokenizers.train(TEXT * 3, tmp_path / "tokenizer", 300, kind="bpe")
+    ours = train_tokenizer(TEXT * 3, tmp_path / "tokenizer", 300, kind="bpe")
     out = export(ours, tmp_path / "out", **HEADLESS)
     config = json.loads((out / "config.json").read_text())
     assert (config["model_type"], config["architectures"]) == ("bert", ["BertForMaskedLM"])
@@ -112,7 +112,7 @@ def test_the_config_has_the_special_ids_of_the_tokenizer(tmp_path):
 
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path):
-    ours = tokenizers.train(TEXT * 3, tmp_path / "tokenizer", 100)
+    ours = train_tokenizer(TEXT * 3, tmp_path / "tokenizer", 100)
     with pytest.raises(UserError, match="has 100 pieces and model.vocab_size is 101"):
         export(ours, tmp_path / "out", vocab_size=101)
     assert not (tmp_path / "out").exists()
@@ -130,7 +130,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path):
 )
 def test_released_vocabularies_agree_on_real_lines(vocabulary, texts, model, shared, tmp_path):
     transformers = pytest.importorskip("transformers")
-    ours = tokenizers.from_vocab(shared / "vocab" / vocabulary, tmp_path / "tokenizer")
+    ours = adopt_vocabulary(shared / "vocab" / vocabulary, tmp_path / "tokenizer")
     theirs = transformers.AutoTokenizer.from_pretrained(export(ours, tmp_path / "out", **model))
     lines = [line for line in (shared / texts).read_text(encoding="utf-8").split("\n") if line.strip()][:1500]
     found = theirs(lines, add_special_tokens=False, truncation=False)["input_ids"]

@@ -16,7 +16,7 @@ import safetensors.numpy
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import hf_config, huggingface, parameters, sources, weights
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.task_heads import TaskModel
@@ -141,7 +141,7 @@ def encode(tmp_path_factory):
     """Ids of a text from a vocabulary that was learnt from the sentences above."""
     text = [part for pair in PAIRS for part in pair if part]
     out = tmp_path_factory.mktemp("tokenizer") / "small"
-    small = tokenizers.train(text, out, 80)
+    small = train_tokenizer(text, out, 80)
     return lambda text: small.encode(text).tolist()
 
 

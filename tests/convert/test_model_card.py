@@ -9,7 +9,7 @@ import pytest
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import huggingface, parameters
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 
 # Lewis Carroll, Alice's Adventures in Wonderland, 1865.
 TEXTS = [
@@ -54,7 +54,7 @@ USAGES = {
 def test_the_example_of_the_model_card_runs(name, tmp_path, capsys):
     pytest.importorskip("transformers", reason="the example needs torch and transformers")
     model, head, pipeline = USAGES[name]
-    small = tokenizers.train(TEXTS, tmp_path / "tokenizer", 60)
+    small = train_tokenizer(TEXTS, tmp_path / "tokenizer", 60)
     model = dataclasses.replace(model, vocab_size=small.vocab_size)
     model = dataclasses.replace(model, pooler=head.pooled, pair_classes=0) if head else model
     facts = {"steps": 100, "license": "apache-2.0"}

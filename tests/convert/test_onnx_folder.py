@@ -12,14 +12,14 @@ from onnx_examples import TINY, drawn
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import onnx_folder, onnx_session
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def weights(prepared) -> Weights:
     """Of a model with a tokenizer of 300 pieces."""
-    tokenizer = tokenizers.load(prepared.tokenizer)
+    tokenizer = load_tokenizer(prepared.tokenizer)
     made = drawn(dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size, num_layers=2))
     return dataclasses.replace(made, tokenizer=tokenizer)
 

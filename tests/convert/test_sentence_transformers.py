@@ -16,7 +16,7 @@ from bertlite_jax.convert import adoption, huggingface, onnx_folder, onnx_sessio
 from bertlite_jax.convert import sentence_transformers as sentences
 from bertlite_jax.convert import weights as weights_folder
 from bertlite_jax.convert.weights import Sentence, Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 
@@ -37,7 +37,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    return tokenizers.train(TEXTS, tmp_path_factory.mktemp("tokenizer") / "small", 39)
+    return train_tokenizer(TEXTS, tmp_path_factory.mktemp("tokenizer") / "small", 39)
 
 
 def random_weights(model: Model, tokenizer) -> Weights:

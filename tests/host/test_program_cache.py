@@ -11,10 +11,10 @@ from bertlite_jax.host import cpu
 
 SCRIPT = """
 import jax
-from bertlite_jax.model import programs
+from bertlite_jax.host import program_cache
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: hits.append(name))
-print(programs.keep_programs())
+print(program_cache.keep_programs())
 jax.jit(lambda x: (x @ x).sum())(jax.numpy.ones((7, 7))).block_until_ready()
 print(sum("cache_hits" in name for name in hits) > 0)
 """

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.pretrain import Data
-from bertlite_jax.data import records, source
+from bertlite_jax.data.corpus import records
+from bertlite_jax.data.rows import source
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import retry
 
@@ -114,8 +115,9 @@ def test_a_corpus_of_many_files_asks_for_the_right_to_open_them(prepared, soft, 
     program = f"""
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-from bertlite_jax.config import Data, UserError
-from bertlite_jax.data import source
+from bertlite_jax.config import Data
+from bertlite_jax.data.rows import source
+from bertlite_jax.errors import UserError
 try:
     source.open_source(Data(corpus=({prepared.corpus!r},), length=64), "train", 0)
     print("opened", resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512)

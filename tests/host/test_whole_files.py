@@ -86,19 +86,19 @@ def test_a_full_device_is_named_and_nothing_is_left(tmp_path):
 FULL = """
 import pathlib, resource, sys
 import numpy as np, safetensors.numpy
-from bertlite_jax.config import UserError
-from bertlite_jax.convert import folders
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 
 out, limit = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    with folders.new_folder(out / "a", False, "mark") as folder:
+    with whole_files.new_folder(out / "a", False, "mark") as folder:
         safetensors.numpy.save_file({"a": np.ones(100_000, np.float32)}, folder / "mark")
 except UserError as error:
     print(error)
 try:
-    with folders.new_file(out / "b", False) as path:
+    with whole_files.new_file(out / "b", False) as path:
         path.write_bytes(bytes(400_000))
 except UserError as error:
     print(error)
@@ -134,12 +134,12 @@ def test_a_full_disk_is_seen_through_a_copied_folder(tmp_path):
     (tmp_path / "source" / "large").write_bytes(bytes(8192))
     program = (
         "import pathlib, resource, shutil, sys\n"
-        "from bertlite_jax.config import UserError\n"
-        "from bertlite_jax.convert import folders\n"
+        "from bertlite_jax.errors import UserError\n"
+        "from bertlite_jax.host import whole_files\n"
         "place = pathlib.Path(sys.argv[1])\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
-        "    with folders.new_folder(place / 'out', False, 'mark') as folder:\n"
+        "    with whole_files.new_folder(place / 'out', False, 'mark') as folder:\n"
         "        shutil.copytree(place / 'source', folder / 'copy')\n"
         "except UserError as error:\n"
         "    print(error)\n"

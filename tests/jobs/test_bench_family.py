@@ -12,7 +12,7 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data
 from bertlite_jax.convert import parameters, quantize
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import batches, source
+from bertlite_jax.data.rows import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_family as job
 from bertlite_jax.jobs import inference_rows

@@ -18,8 +18,7 @@ from bertlite_jax.jobs.finetune_race import Contender
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 CONFIG = """
-from bertlite_jax.config import Head, Optim
-from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config import Adapt, Examples, Finetune, Head, Optim, TuneRun
 
 config = Finetune(
     data=Examples(length=32, batch_examples=16), adapt=Adapt(compute="float32"), head=Head(dropout=0.1),

@@ -16,7 +16,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import parameters, sources
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_infer as job
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows
@@ -223,7 +223,7 @@ def test_a_folder_and_a_preset_are_one_too_many():
 
 
 def test_rows_are_text_without_padding(prepared):
-    weights = dataclasses.replace(inference_rows.random_weights(TINY), tokenizer=tokenizers.load(prepared.tokenizer))
+    weights = dataclasses.replace(inference_rows.random_weights(TINY), tokenizer=load_tokenizer(prepared.tokenizer))
     rows = inference_rows.make_rows(weights, 16, 5)
     assert rows.shape == (5, 16) and rows.dtype == np.int64
     assert set(rows[:, 0]) == {weights.tokenizer.cls_id} and set(rows[:, -1]) == {weights.tokenizer.sep_id}

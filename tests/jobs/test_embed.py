@@ -192,7 +192,7 @@ def test_layers_are_counted_from_both_ends(text, numbers, mean):
 
 def test_short_texts_do_not_lie_in_long_rows():
     """Two of 10 tokens and one of 200: a row of 128 for both, one of 256; at most half of it padding."""
-    from bertlite_jax.data.features import Encoded
+    from bertlite_jax.data.examples.features import Encoded
 
     sizes = np.array([10, 200, 10])
     empty = np.zeros(0, np.int32)

@@ -20,7 +20,7 @@ from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources, weights
 from bertlite_jax.data import tasks
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import task_examples, task_model
 from bertlite_jax.jobs.finetune import finetune

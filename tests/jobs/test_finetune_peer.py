@@ -12,7 +12,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import huggingface
 from bertlite_jax.convert.weights import Weights
-from bertlite_jax.data.features import Encoded
+from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import finetune_peer, finetune_race
 from bertlite_jax.jobs.finetune_peer import ANSWER, LEARN, Lesson

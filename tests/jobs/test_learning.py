@@ -10,8 +10,8 @@ from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, writ
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Examples, Finetune, Finetuned, TuneRun
 from bertlite_jax.convert import sources
-from bertlite_jax.data import task_batches
-from bertlite_jax.data import tokenizer as tokenizers
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import learning, learning_batches
 from bertlite_jax.jobs.finetune import finetune
@@ -151,16 +151,16 @@ def test_every_batch_of_unlabelled_texts_has_the_planned_shape(prepared, tmp_pat
     words = np.minimum(rng.geometric(0.15, 200), 30)
     texts.write_text("".join(" ".join(["queen"] * int(count)) + "\n" for count in words))
     tokenizer, learn = (
-        tokenizers.load(prepared.tokenizer),
+        load_tokenizer(prepared.tokenizer),
         Learn(unlabelled=str(texts), unlabelled_batch=24, temporal=1),
     )
     for seed in range(6):
         config = Finetuned(data=Examples(length=32), learn=learn, run=TuneRun(seed=seed))
         extra = learning.read_unlabelled(config, tokenizer, 90, 1)
         for epoch in range(10):
-            dealt = task_batches.deal(extra.unlabelled.sizes, 24, seed + learning.UNLABELLED_ORDER, epoch)
+            dealt = batches.deal(extra.unlabelled.sizes, 24, seed + learning.UNLABELLED_ORDER, epoch)
             for index in range(len(dealt)):
-                task_batches.batch_at(extra.unlabelled, dealt, index, extra.shape, config.head, True, 0)
+                batches.batch_at(extra.unlabelled, dealt, index, extra.shape, config.head, True, 0)
 
 
 def test_private_encoders_start_as_the_lowest_layers():

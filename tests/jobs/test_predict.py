@@ -13,7 +13,7 @@ from toy_task import MODEL, recipe, sentences, write_encoder, write_jsonl, write
 from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import huggingface, sources
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict as job
 from bertlite_jax.jobs.finetune import finetune

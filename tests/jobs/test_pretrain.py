@@ -20,13 +20,14 @@ import pytest
 from bertlite_jax.config import files
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
-from bertlite_jax.data import corpus, records
+from bertlite_jax.data.corpus import records
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import retry
 from bertlite_jax.jobs import pretrain as job
 from bertlite_jax.jobs import stopping
 from bertlite_jax.jobs.evaluate import evaluate, open_run
 from bertlite_jax.jobs.fill_mask import fill_mask, guess
+from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.report.cost import flops
 from bertlite_jax.train import checkpoint
 
@@ -307,7 +308,7 @@ def checkpoint_is_sealed(run: pathlib.Path, at_least: int) -> bool:
 
 def test_another_corpus_is_scored_as_far_as_the_model_has_positions(prepared, tmp_path, trained):
     for length, name in ((48, "shorter"), (96, "longer")):
-        corpus.build([prepared.text], prepared.tokenizer, str(tmp_path / name), length=length, workers=1)
+        build_corpus([prepared.text], prepared.tokenizer, str(tmp_path / name), length=length, workers=1)
     assert evaluate(str(trained), corpus=(str(tmp_path / "shorter"),), rows=2)["valid_predictions"] > 0
     with pytest.raises(UserError, match="rows of 96 tokens and the model 64 positions; build it with --length 64"):
         evaluate(str(trained), corpus=(str(tmp_path / "longer"),), rows=2)

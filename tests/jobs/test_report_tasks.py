@@ -8,7 +8,7 @@ import pytest
 from bertlite_jax.config.files import to_json
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.model import Head
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.jobs import report_tasks
 from bertlite_jax.jobs.report import report
 

@@ -112,7 +112,7 @@ STEPS = """
 import json, sys
 import jax
 from bertlite_jax.config import *
-from bertlite_jax.data import batches, source
+from bertlite_jax.data.rows import batches, source
 from bertlite_jax.jobs.pretraining_step import make_pretraining
 from bertlite_jax.train import processes, sharding, state
 

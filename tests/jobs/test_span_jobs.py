@@ -12,8 +12,9 @@ from toy_task import FILLER, MODEL, recipe, write_encoder
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import huggingface, int8, onnx_float, onnx_model, sources
-from bertlite_jax.data import questions, squad_metrics
-from bertlite_jax.data.answers import Answer, Prediction
+from bertlite_jax.data.scores import squad_metrics
+from bertlite_jax.data.scores.answers import Answer, Prediction
+from bertlite_jax.data.tasks import questions
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import span_predict, task_examples, tuning_setup
 from bertlite_jax.jobs.finetune import finetune

@@ -16,9 +16,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROGRAM = """
 import os, pathlib, signal, sys, time
 from bertlite_jax.config import Data, Optim, Pretrain
-from bertlite_jax.train import ending, processes
+from bertlite_jax.train import process_failures, processes
 
-ending.BEAT_SECONDS, ending.SILENT_SECONDS = 0.2, 4.0
+process_failures.BEAT_SECONDS, process_failures.SILENT_SECONDS = 0.2, 4.0
 folder = pathlib.Path(sys.argv[1])
 with processes.joined(False):
     import jax

@@ -1,6 +1,6 @@
 """Tasks: which files, columns, labels, metrics and head each has, and their examples one at a time."""
 
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import task_of_file
 from bertlite_jax.data.tasks.passages import balance
 from bertlite_jax.data.tasks.reading import read

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import layouts
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import lines
 from bertlite_jax.data.tasks.task import Columns, Files, Task
 from bertlite_jax.errors import UserError

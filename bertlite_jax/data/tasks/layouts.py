@@ -6,8 +6,8 @@ import pathlib
 from collections import Counter
 from collections.abc import Iterator
 
-from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import Record, json_lines, lines, records
 from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import Record, json_lines
 from bertlite_jax.data.tasks.task import Task, needs_labels
 from bertlite_jax.errors import UserError

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import LINE_LIMIT, Record, json_lines, json_object, lines
 from bertlite_jax.data.tasks.task import Files, Task, needs_labels
 from bertlite_jax.errors import UserError

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, MutableMapping
 
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.task import Task, find_files
 from bertlite_jax.errors import UserError
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.data import questions
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks import questions
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.task import Task
 
 

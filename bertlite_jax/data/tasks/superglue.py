@@ -22,8 +22,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.data.example import Example
 from bertlite_jax.data.tasks import fields, layouts, passages
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import json_lines
 from bertlite_jax.data.tasks.glue import BINARY, ENTAILMENT, THREE_WAY
 from bertlite_jax.data.tasks.task import Columns, Files, Task

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.data.example import Example
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 
 Layout = Callable[["Task", str, str, "Counter[str]"], Iterator[tuple[int, Example]]]

@@ -6,8 +6,8 @@ import pytest
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.data import task_batches
-from bertlite_jax.data.features import Encoded
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import optim, schedules, sharding, state
 from bertlite_jax.train.step import make_step
@@ -51,10 +51,10 @@ def split() -> Encoded:
 
 def batch_of(head: Head, pack: bool) -> dict[str, np.ndarray]:
     encoded = split()
-    shape = task_batches.plan(encoded, WINDOWS, pack, 0, 1, seed=0)
+    shape = batches.plan(encoded, WINDOWS, pack, 0, 1, seed=0)
     shape = shape._replace(rows=-(-shape.rows // 8) * 8)
-    dealt = task_batches.deal(encoded.sizes, WINDOWS, 0, 0)
-    return task_batches.batch_at(encoded, dealt, 0, shape, head, pack, 0).batch
+    dealt = batches.deal(encoded.sizes, WINDOWS, 0, 0)
+    return batches.batch_at(encoded, dealt, 0, shape, head, pack, 0).batch
 
 
 def made(head: Head):

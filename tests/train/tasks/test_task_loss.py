@@ -9,8 +9,8 @@ import pytest
 from bertlite_jax.config.finetune import Adapt
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.data import task_batches
-from bertlite_jax.data.features import Encoded
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import optim, schedules, sharding, state
 from bertlite_jax.train.step import make_step
@@ -62,10 +62,10 @@ def split_for(head: Head, examples: int = 24) -> Encoded:
 
 def batch_of(split: Encoded, head: Head, pack: bool, multiple: int = 8) -> dict[str, np.ndarray]:
     """All examples as one batch."""
-    shape = task_batches.plan(split, len(split.sizes), pack, 0, 1, seed=0)
+    shape = batches.plan(split, len(split.sizes), pack, 0, 1, seed=0)
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
-    dealt = task_batches.deal(split.sizes, len(split.sizes), 0, 0)
-    return task_batches.batch_at(split, dealt, 0, shape, head, pack, 0).batch
+    dealt = batches.deal(split.sizes, len(split.sizes), 0, 0)
+    return batches.batch_at(split, dealt, 0, shape, head, pack, 0).batch
 
 
 def model_for(head: Head, **changes) -> tuple[TaskModel, Model]:
@@ -97,9 +97,9 @@ def test_the_loss_is_the_mean_of_its_formula_over_examples(name: str):
     params = drawn(model)
     found = []
     logits_of = jax.jit(lambda rows: task_loss.logits_of(model.apply, params, rows))
-    shape = task_batches.Shape(1, 48, 4)
+    shape = batches.Shape(1, 48, 4)
     for example in range(len(split.sizes)):
-        layout = task_batches.lay_out(split, [[example]], shape, head, 0)
+        layout = batches.lay_out(split, [[example]], shape, head, 0)
         logits = np.asarray(logits_of(layout.batch), np.float64)[0]
         if name == "tag":
             labels = split.labels[split.offsets[example] : split.offsets[example + 1]]

@@ -1,0 +1,1 @@
+"""Documents become windows, and windows a TFDS folder."""

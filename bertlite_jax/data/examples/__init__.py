@@ -1,0 +1,1 @@
+"""Task examples become packed batches."""

@@ -1,0 +1,253 @@
+"""Which examples an update learns from, and which rows they lie in: pure functions of sizes, seed and step.
+
+Every update sees the same number of examples (one fewer at times) and the same shape of rows, without padding to the
+longest: the examples of an epoch are ordered by size and dealt out, so that every batch gets short and long ones
+alike, and its tokens fit a number of rows that is known in advance. Which of the examples of about one size comes when
+is drawn anew in every epoch.
+
+Letters: M examples, S batches in an epoch, R rows, L tokens in a row, P windows in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bertlite_jax.config.model import Head
+from bertlite_jax.data.examples.features import UNLABELLED, Encoded
+from bertlite_jax.data.rows import packing
+
+Batch = dict[str, np.ndarray]
+
+
+class Shape(NamedTuple):
+    """Of every batch."""
+
+    rows: int
+    """R, what the devices share."""
+    length: int
+    """L."""
+    windows: int
+    """P."""
+
+
+class Layout(NamedTuple):
+    """A batch, and whose windows are in it."""
+
+    batch: Batch
+    """rows [R]; tokens, segments, positions, token_types [R, L]; cls [R, P]; labels and weights [R, P], labels
+    [R, P, C] where they are numbers, [R, P, 2] for spans (start, end), both [R, L] for tags; choices [R, P] for
+    multiple choice: 1.. for the windows of one example, 0 for none. All int32 but for numbers and weights."""
+    windows: np.ndarray
+    """[R, P] int64, numbers of windows in the split; -1 for none."""
+
+
+# --- Batches of an epoch ---------------------------------------------------------------------------------------------
+
+
+def batches_in_epoch(examples: int, batch_examples: int) -> int:
+    """S."""
+    return -(-examples // batch_examples)
+
+
+def deal(sizes: np.ndarray, batch_examples: int, seed: int, epoch: int) -> np.ndarray:
+    """The batches of an epoch.
+
+    Args:
+      sizes: [M] tokens of each example.
+      batch_examples: examples in a batch, at most.
+      seed, epoch: what the order depends on.
+
+    Returns:
+      [S, K] int64: numbers of examples; -1 where a batch has one fewer. Every example is there once.
+    """
+    count = batches_in_epoch(len(sizes), batch_examples)
+    shuffled = packing.generator(seed, epoch, 1).permutation(len(sizes))
+    ordered = shuffled[np.argsort(sizes[shuffled], kind="stable")]
+    strata = -(-len(sizes) // count)
+    dealt = np.full(strata * count, -1, np.int64)
+    dealt[: len(sizes)] = ordered
+    draws = packing.generator(seed, epoch, 2).permuted(np.tile(np.arange(count), (strata, 1)), axis=1)
+    return np.take_along_axis(dealt.reshape(strata, count), draws, axis=1).T
+
+
+def fit(sizes: np.ndarray, length: int) -> list[list[int]]:
+    """Puts items into rows, the longest first, each into the first row with room. Returns rows of item numbers."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for item in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[item])
+        for row, left in enumerate(room):
+            if size <= left:
+                rows[row].append(item)
+                room[row] -= size
+                break
+        else:
+            rows.append([item])
+            room.append(length - size)
+    return rows
+
+
+def rows_of(batch: np.ndarray, sizes: np.ndarray, length: int, pack: bool) -> list[list[int]]:
+    """The rows of a batch of `deal`, as numbers of examples; a row for each where `pack` is off."""
+    held = batch[batch >= 0]
+    if not pack:
+        return [[example] for example in held.tolist()]
+    return [held[row].tolist() for row in fit(sizes[held], length)]
+
+
+def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epochs: int, seed: int) -> Shape:
+    """The shape that all batches of all epochs fit, and which costs least.
+
+    What has to fit are the fullest batches, so the length of a row is chosen by those: of some other batches it may
+    fit all but a few, and these would cost every batch another row.
+
+    Args:
+      encoded: the training split.
+      batch_examples, pack, row_length: as of `config_finetune.Examples`; no row is shorter than the longest example.
+      epochs: begun epochs of the run.
+      seed: of the order.
+
+    Returns:
+      The shape; `rows` is not yet a multiple of the devices.
+    """
+    sizes = encoded.sizes
+    longest = round_up(int(sizes.max()))
+    dealt = [deal(sizes, batch_examples, seed, epoch) for epoch in range(epochs)]
+    if row_length or not pack:
+        length = max(longest, row_length)
+    else:
+        candidates = sorted({longest, *range(longest, max(longest, min(512, 4 * longest)) + 1, 16)})
+        totals = np.concatenate([np.where(of_epoch < 0, 0, sizes[of_epoch]).sum(axis=1) for of_epoch in dealt])
+        fullest = np.concatenate(dealt)[np.argsort(-totals, kind="stable")[:64]]
+        costs = [max(len(rows_of(b, sizes, each, True)) for b in fullest) * _cost(each) for each in candidates]
+        length = candidates[int(np.argmin(costs))]
+    rows = [rows_of(batch, sizes, length, pack) for batches in dealt for batch in batches]
+    windows = np.diff(encoded.firsts)
+    return Shape(max(map(len, rows)), length, max(int(windows[row].sum()) for of_batch in rows for row in of_batch))
+
+
+def _cost(length: int) -> int:
+    """Of a row, in any unit: attention takes about as long as the rest of a small encoder's layer at 512 tokens."""
+    return length * (512 + length)
+
+
+def round_up(length: int) -> int:
+    """To a multiple of 16."""
+    return -(-length // 16) * 16
+
+
+def batch_at(
+    encoded: Encoded, dealt: np.ndarray, index: int, shape: Shape, head: Head, pack: bool, pad_id: int
+) -> Layout:
+    """Batch `index` of an epoch that `deal` gave."""
+    return lay_out(encoded, rows_of(dealt[index], encoded.sizes, shape.length, pack), shape, head, pad_id)
+
+
+# --- Evaluation --------------------------------------------------------------------------------------------------
+
+
+def evaluation_batches(
+    encoded: Encoded, length: int, pack: bool, multiple: int, head: Head, pad_id: int, slots: int = 8192
+) -> Iterator[Layout]:
+    """All examples once, in full rows; the last batch is filled up with empty rows, which nobody counts.
+
+    Args:
+      encoded: a split.
+      length: tokens in a row; more where an example needs them.
+      pack: whether examples share rows.
+      multiple: rows are a multiple of it, for the devices.
+      head: of the model.
+      pad_id: of the tokenizer.
+      slots: about so many in a batch.
+    """
+    sizes, windows = encoded.sizes, np.diff(encoded.firsts)
+    length = max(length, round_up(int(sizes.max())))
+    packed = packing.plan_rows(sizes, length, 32 if pack else 1)
+    units = packing.units_of_rows(packed, packing.order_units(sizes, 0), np.arange(packed.rows))
+    rows = [row[row >= 0].tolist() for row in units]
+    # Powers of two, so that other splits and chunks of a stream find a compiled program.
+    count = min(_power(-(-len(rows) // multiple)), max(1, slots // length // multiple)) * multiple
+    shape = Shape(count, length, _power(max(int(windows[row].sum()) for row in rows)))
+    for first in range(0, len(rows), count):
+        yield lay_out(encoded, rows[first : first + count], shape, head, pad_id)
+
+
+def _power(number: int) -> int:
+    return 1 << (number - 1).bit_length()
+
+
+# --- Rows --------------------------------------------------------------------------------------------------------
+
+
+def lay_out(encoded: Encoded, rows: Sequence[Sequence[int]], shape: Shape, head: Head, pad_id: int) -> Layout:
+    """Writes examples into rows; rows that are not given stay empty."""
+    batch = _empty(shape, encoded, head, pad_id)
+    windows = np.full((shape.rows, shape.windows), -1, np.int64)
+    for row, examples in enumerate(rows):
+        start, column = 0, 0
+        for example in examples:
+            first, last = int(encoded.firsts[example]), int(encoded.firsts[example + 1])
+            for window in range(first, last):
+                at = slice(int(encoded.offsets[window]), int(encoded.offsets[window + 1]))
+                stop = start + at.stop - at.start
+                here = row, slice(start, stop)
+                batch["tokens"][here] = encoded.tokens[at]
+                batch["token_types"][here] = encoded.types[at]
+                batch["segments"][here] = column + 1
+                batch["positions"][here] = np.arange(stop - start)
+                batch["cls"][row, column] = start
+                windows[row, column] = window
+                _write_label(batch, (row, column), here, encoded, example, window - first, at, head)
+                start, column = stop, column + 1
+    return Layout(batch, windows)
+
+
+def _empty(shape: Shape, encoded: Encoded, head: Head, pad_id: int) -> Batch:
+    wide, narrow = (shape.rows, shape.length), (shape.rows, shape.windows)
+    batch: Batch = {name: np.zeros(wide, np.int32) for name in ("segments", "positions", "token_types")}
+    batch |= {"tokens": np.full(wide, pad_id, np.int32), "rows": np.arange(shape.rows, dtype=np.int32)}
+    batch["cls"] = np.zeros(narrow, np.int32)
+    labelled = wide if head.kind == "tag" else narrow
+    more = encoded.labels.shape[1:]
+    batch["labels"] = np.zeros(labelled + more, encoded.labels.dtype)
+    batch["weights"] = np.zeros(labelled, np.float32)
+    if head.kind == "choose":
+        batch["choices"] = np.zeros(narrow, np.int32)
+    return batch
+
+
+def _write_label(
+    batch: Batch,
+    place: tuple[int, int],
+    here: tuple[int, slice],
+    encoded: Encoded,
+    example: int,
+    choice: int,
+    at: slice,
+    head: Head,
+) -> None:
+    """Weights are 1 for what the loss counts: a labelled example (its right choice), the first piece of a word."""
+    if head.kind == "tag":
+        known = encoded.labels[at] != UNLABELLED
+        batch["labels"][here] = np.where(known, encoded.labels[at], 0)
+        batch["weights"][here] = known
+        return
+    label = encoded.labels[example]
+    if head.kind == "choose":
+        batch["choices"][place] = example_number(batch["choices"][place[0]], place[1], choice)
+        batch["labels"][place] = label == choice
+        batch["weights"][place] = label == choice
+        return
+    known = not np.isnan(label).any() if label.dtype == np.float32 else bool(np.all(label != UNLABELLED))
+    batch["weights"][place] = known
+    if known:
+        batch["labels"][place] = label
+
+
+def example_number(choices: np.ndarray, column: int, choice: int) -> int:
+    """Which example of its row a window belongs to, from 1: that of the window before it, or the next one."""
+    before = int(choices[column - 1]) if column else 0
+    return before if choice else before + 1

@@ -1,0 +1,40 @@
+"""Two encoded sets become one: one behind the other, or example by example beside each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertlite_jax.data.examples.features import Encoded
+
+
+def behind(first: Encoded, second: Encoded) -> Encoded:
+    """All examples of the first, then all of the second; labels of one kind. Counts are summed."""
+    return Encoded(
+        tokens=np.r_[first.tokens, second.tokens],
+        types=np.r_[first.types, second.types],
+        words=np.r_[first.words, second.words],
+        offsets=np.r_[first.offsets, first.offsets[-1] + second.offsets[1:]],
+        firsts=np.r_[first.firsts, first.firsts[-1] + second.firsts[1:]],
+        labels=np.concatenate([first.labels, second.labels]),
+        counts={name: count + second.counts.get(name, 0) for name, count in first.counts.items()},
+    )
+
+
+def beside(first: Encoded, second: Encoded) -> Encoded:
+    """Each example has two windows: that of the first set, and of the second, which holds as many.
+
+    So both come into the same row, next to each other. Labels and counts are the first's, but for tokens.
+    """
+    both, count = behind(first, second), len(first.firsts) - 1
+    sizes = np.diff(both.offsets)
+    order = np.arange(2 * count).reshape(2, count).T.ravel()  # 0, count, 1, count + 1, ..
+    places = np.concatenate([np.arange(both.offsets[w], both.offsets[w + 1]) for w in order])
+    return Encoded(
+        tokens=both.tokens[places],
+        types=both.types[places],
+        words=both.words,
+        offsets=np.r_[0, np.cumsum(sizes[order])],
+        firsts=2 * first.firsts,
+        labels=first.labels,
+        counts=first.counts | {"tokens": both.counts["tokens"]},
+    )

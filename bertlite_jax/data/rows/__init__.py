@@ -1,0 +1,1 @@
+"""Windows become batches of packed rows, a pure function of the step."""

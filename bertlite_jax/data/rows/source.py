@@ -1,0 +1,255 @@
+"""Opening corpora, and which of their windows stand in which row of the endless sequence of rows.
+
+Every corpus is packed by itself, so a row holds windows of one corpus. Its rows form an endless sequence: pass after
+pass over all its windows, shuffled anew each time. A virtual epoch takes so many of the next rows of each corpus that
+the weights hold, in shuffled order; without weights it takes one pass of each.
+
+What is packed are *units*: the pair span of every window, and what the span leaves of those windows whose edges had to
+be trimmed (a segment without a pair, so that no text is lost and the gaps in the rows are filled).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import threading
+from typing import Any, Literal
+
+import numpy as np
+
+from bertlite_jax.config.pretrain import Data
+from bertlite_jax.data.corpus.folder import on_disk, read_meta
+from bertlite_jax.data.corpus.records import Records, open_records
+from bertlite_jax.data.rows import packing
+from bertlite_jax.data.rows.pairs import token_kinds
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.retry import patiently
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """One split of one corpus folder."""
+
+    folder: str
+    meta: dict[str, Any]
+    """corpus.json."""
+    records: Records
+    lengths: np.ndarray
+    """[N, 2] uint16: tokens in the window, tokens in its pair span; no specials."""
+    rests: np.ndarray
+    """[R] integers: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
+    rests[u - N]."""
+    slots: np.ndarray
+    """[N + R] uint16: what each unit needs in a row, specials included."""
+    packing: packing.Packing
+    rows_per_epoch: int
+    """Its rows in a virtual epoch."""
+    chosen: np.ndarray | None = None
+    """Where only some units are packed: their numbers; `slots` and `packing` are theirs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All that a batch depends on beside the step. Safe to use from several threads."""
+
+    data: Data
+    split: str
+    seed: int
+    corpora: tuple[Corpus, ...]
+    special_ids: dict[str, int]
+    vocab_size: int
+    kinds: np.ndarray
+    """[V] what an edge shows of each token (`pairs.token_kinds`); all 0 without a tokenizer."""
+    orders: dict[tuple[int, ...], tuple[np.ndarray, ...]] = dataclasses.field(default_factory=dict, repr=False)
+    """Orders of the last few passes and epochs; they only save time."""
+    lock: Any = dataclasses.field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def windows_per_row(self) -> int:
+        """P."""
+        return self.data.windows_per_row if self.data.pack else 1
+
+
+# --- Opening ---------------------------------------------------------------------------------------------------------
+
+
+def open_source(
+    data: Data, split: Literal["train", "validation"], seed: int, loaded: Tokenizer | None = None
+) -> Source:
+    """Opens the corpora of a config and plans their rows.
+
+    Args:
+      data: its `corpus`, `weights`, `length`, `pack`, `windows_per_row`, `pair_task` and `single_segment` matter; with
+        a `tokenizer`, pairs are also cut where the punctuation and capitals look like those at the window's edges.
+      split: on `validation` the weights are ignored: each window counts once.
+      seed: of the order of the windows and of the pairs.
+      loaded: the tokenizer of `data.tokenizer` where the caller has loaded it.
+
+    Raises:
+      UserError: a folder is no finished corpus, is damaged, or the corpora do not fit together or into the rows.
+    """
+    if not data.corpus:
+        raise UserError("corpus: data.corpus is empty; pass --data.corpus DIR, a folder that `bertlite corpus` made")
+    opened = [_open_corpus(folder, data, split) for folder in data.corpus]
+    first = opened[0].meta
+    for corpus in opened[1:]:
+        for name in ("tokenizer_hash", "special_ids", "vocab_size"):
+            if corpus.meta[name] != first[name]:
+                raise UserError(
+                    f"corpus: {corpus.folder} and {opened[0].folder} differ in {name}; build both with one tokenizer"
+                )
+    weights = data.weights if split == "train" else ()
+    if weights and len(weights) != len(opened):
+        raise UserError(f"corpus: data.weights has {len(weights)} numbers for {len(opened)} corpora")
+    corpora = tuple(
+        dataclasses.replace(corpus, rows_per_epoch=rows) for corpus, rows in zip(opened, _row_shares(opened, weights))
+    )
+    return Source(
+        data=data,
+        split=split,
+        seed=seed,
+        corpora=corpora,
+        special_ids=first["special_ids"],
+        vocab_size=first["vocab_size"],
+        kinds=_edge_kinds(data, opened[0], loaded),
+    )
+
+
+def _edge_kinds(data: Data, corpus: Corpus, loaded: Tokenizer | None) -> np.ndarray:
+    if not data.tokenizer:
+        return np.zeros(corpus.meta["vocab_size"], np.int64)
+    loaded = loaded or load_tokenizer(data.tokenizer)
+    if loaded.hash != corpus.meta["tokenizer_hash"]:
+        raise UserError(
+            f"corpus: {corpus.folder} was not built with the tokenizer {data.tokenizer}; build it again, or pass the "
+            "tokenizer that it was built with"
+        )
+    return token_kinds(loaded.pieces(np.arange(loaded.vocab_size)))
+
+
+def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
+    """Rows of each corpus in a virtual epoch, which has about as many windows as all corpora together."""
+    if not weights:
+        return [corpus.packing.rows for corpus in corpora]
+    windows = sum(len(corpus.lengths) for corpus in corpora)
+    wanted = [windows * weight / sum(weights) for weight in weights]
+    return [max(1, round(share * corpus.packing.rows / len(corpus.lengths))) for share, corpus in zip(wanted, corpora)]
+
+
+def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
+    folder = os.fspath(on_disk(folder))
+    meta = read_meta(folder)
+    if meta["length"] > data.length:
+        raise UserError(
+            f"corpus: {folder} has windows for rows of {meta['length']} tokens, but data.length = {data.length}; "
+            f"set --data.length {meta['length']} or build it with --length {data.length}"
+        )
+    if not meta["splits"].get(split, {}).get("windows"):
+        raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
+    file = pathlib.Path(folder) / f"{split}.lengths.npy"
+    lengths = patiently(lambda: np.load(file), file)
+    records = open_records(folder, split, meta["vocab_size"])
+    if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
+        raise UserError(
+            f"corpus: {folder} is damaged: the split {split} has {records.starts[-1]} records, {len(lengths)} lengths "
+            f"and should have {meta['splits'][split]['windows']}; build it again"
+        )
+    if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
+        raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
+    rests, slots = units_and_slots(lengths, data.pair_task != "none")
+    plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
+    return Corpus(folder, meta, records, lengths, rests, slots, plan, plan.rows)
+
+
+def units_and_slots(lengths: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """What is packed of windows: `Corpus.rests` and `Corpus.slots`.
+
+    Args:
+      lengths: [N, 2] uint16, as `Corpus.lengths`.
+      pairs: whether windows are cut into pairs.
+    """
+    # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
+    rests = np.flatnonzero(lengths[:, 1] < lengths[:, 0] if pairs else [])
+    slots = lengths[:, 1] + 3 if pairs else lengths[:, 0] + 2
+    slots = np.concatenate([slots, lengths[rests, 0] - lengths[rests, 1] + 2]).astype(np.uint16)
+    return rests.astype(packing.index_type(len(lengths))), slots
+
+
+def unigram_counts(source: Source) -> np.ndarray:
+    """[V] int64: how often each id occurs in the source's split, over all corpora."""
+    return np.sum([np.load(pathlib.Path(c.folder) / f"{source.split}.unigram.npy") for c in source.corpora], axis=0)
+
+
+# --- Which windows stand where ---------------------------------------------------------------------------------------
+
+
+def rows_per_epoch(source: Source) -> int:
+    """Rows until each window was seen once (with weights: rows of a virtual epoch). The same for every epoch."""
+    return sum(corpus.rows_per_epoch for corpus in source.corpora)
+
+
+def _remembered(source: Source, key: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Orders by key: (epoch,): rows of the epoch; (corpus, pass): its units and its rows."""
+    with source.lock:
+        if key not in source.orders:
+            if len(key) == 1:
+                found = (packing.order_rows(rows_per_epoch(source), source.seed, *key),)
+            else:
+                corpus = source.corpora[key[0]]
+                found = (
+                    packing.order_units(corpus.slots, source.seed, *key),
+                    packing.order_rows(corpus.packing.rows, source.seed, *key),
+                )
+            while len(source.orders) >= 4 * (len(source.corpora) + 1):
+                source.orders.pop(next(iter(source.orders)))
+            source.orders[key] = found
+        return source.orders[key]
+
+
+def units_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which units stand in these rows of the endless sequence.
+
+    Args:
+      source: R_e rows an epoch.
+      numbers: [R] int64, row numbers from 0.
+
+    Returns:
+      (corpus [R], units [R, P], -1 where there is none, pass over that corpus [R]).
+    """
+    epoch_rows = rows_per_epoch(source)
+    epochs = numbers // epoch_rows
+    places = np.zeros_like(numbers)
+    for epoch in np.unique(epochs).tolist():
+        (order,) = _remembered(source, (epoch,))
+        places[epochs == epoch] = order[numbers[epochs == epoch] % epoch_rows]
+    ends = np.cumsum([corpus.rows_per_epoch for corpus in source.corpora])
+    corpora = np.searchsorted(ends, places, side="right")
+    passes = np.zeros_like(numbers)
+    units = np.full((len(numbers), source.windows_per_row), -1, np.int64)
+    for index, corpus in enumerate(source.corpora):
+        # Rows of this corpus form an endless sequence of their own: pass after pass over all its windows.
+        mine = np.flatnonzero(corpora == index)
+        if not mine.size:
+            continue
+        sequence = epochs[mine] * corpus.rows_per_epoch + places[mine] - (ends[index] - corpus.rows_per_epoch)
+        passes[mine] = sequence // corpus.packing.rows
+        for number in np.unique(passes[mine]).tolist():
+            order, rows = _remembered(source, (index, number))
+            these = passes[mine] == number
+            wanted = rows[sequence[these] % corpus.packing.rows]
+            found = packing.units_of_rows(corpus.packing, order, wanted)
+            if corpus.chosen is not None:
+                found = np.where(found < 0, found, corpus.chosen[found])
+            units[mine[these]] = found
+    return corpora, units, passes
+
+
+def windows_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `units_of`, with the number of the window that each unit is a part of."""
+    corpora, units, passes = units_of(source, numbers)
+    for index, corpus in enumerate(source.corpora):
+        rest = (units >= len(corpus.lengths)) & (corpora == index)[:, None]
+        units[rest] = corpus.rests[units[rest] - len(corpus.lengths)]
+    return corpora, units, passes

@@ -1,0 +1,243 @@
+"""Questions about a text, out of files laid out like SQuAD's, with a rule for everything that is wrong in them.
+
+Four layouts are known. SQuAD's own (1.1, 2.0, and whoever took it over: CMRC 2018's squad-style files, DRCD, KorQuAD):
+`data`, `paragraphs`, `qas`. CMRC 2018's first release: a list of `context_text` and `qas` with `query_text`, whose
+answers have no place. One question a line (.jsonl), either with `answers` as a list of SQuAD's or as the columns
+`{"text": [...], "answer_start": [...]}` in which data set libraries export them.
+
+What is wrong and what happens:
+
+* broken JSON, bad UTF-8, a missing field, a field of the wrong type, half of a surrogate pair: refused;
+* an id that stands there twice, answers beside `is_impossible`: refused;
+* an answer that does not stand where its offset says: taken where it stands nearest (`moved_answers`);
+* an answer without an offset: taken where it stands first (`placed_answers`);
+* an answer that its context does not have, or an empty one: kept with the place -1 (`missing_answers`): it counts in
+  the score, as the official scorers have it, and nothing can be learnt from it;
+* an empty question or context: kept (`empty_questions`, `empty_contexts`): the official totals have them.
+
+Source: rajpurkar/SQuAD-explorer, evaluate-v2.0.py; ymcui/cmrc2018, squad-style-data and README.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.errors import UserError
+
+KEPT_LINES = 100
+"""So many things that are wrong are told one by one; all are counted."""
+
+NO_PLACE = -1
+"""First character of an answer that does not stand in its context."""
+
+
+@dataclasses.dataclass
+class Notes:
+    """What was found in the files: counts by name, and a line with file and question id for what is odd."""
+
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    lines: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, name: str, line: str) -> None:
+        """Counts under `name`, and keeps `line` as one of the first `KEPT_LINES`."""
+        self.counts[name] += 1
+        if len(self.lines) < KEPT_LINES:
+            self.lines.append(line)
+
+
+class _Raw(NamedTuple):
+    """A question as its file has it; `where` names file and place."""
+
+    where: str
+    id: Any
+    question: Any
+    context: Any
+    answers: Any
+    impossible: Any
+
+
+def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
+    """The questions of one split, in the order of its files.
+
+    Args:
+      paths: files; .jsonl ones are read a line at a time, others whole.
+      notes: is added to. Counts: questions, without_answer, unlabelled, answers, and those of the table above.
+
+    Yields:
+      Examples with `text` the question, `pair` the context, `answers` (text, first character in the context, or -1),
+      and `label` 1 where there is an answer, 0 where there is none, None where the file does not say.
+
+    Raises:
+      UserError: see the table above; one line with the file and the question's id, or the line or place.
+    """
+    notes = Notes() if notes is None else notes
+    seen: dict[str, str] = {}
+    for path in paths:
+        for raw in _lines(path) if path.endswith(".jsonl") else _nested(path):
+            example = _example(raw, notes)
+            if example.id in seen:
+                raise UserError(
+                    f"questions: {raw.where}: a second question with the id {example.id}, which {seen[example.id]} "
+                    "has too; ids must be unique in a split"
+                )
+            seen[example.id] = path
+            yield example
+
+
+# --- Layouts ---------------------------------------------------------------------------------------------------------
+
+
+def _parse(text: bytes, where: str, first_line: int = 0) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = first_line or text.count(b"\n", 0, error.start) + 1
+        raise UserError(f"questions: {where}:{line}: invalid UTF-8 (byte {text[error.start]:#04x})") from error
+    except json.JSONDecodeError as error:
+        line = first_line or error.lineno
+        raise UserError(f"questions: {where}:{line}: broken JSON: {error.msg} (column {error.colno})") from error
+    except RecursionError as error:
+        raise UserError(f"questions: {where}: broken JSON: nested too deeply") from error
+
+
+def _nested(path: str) -> Iterator[_Raw]:
+    """SQuAD's layout, or CMRC 2018's first one."""
+    try:
+        with open(path, "rb") as file:
+            content = _parse(file.read(), path)
+    except OSError as error:
+        raise UserError(f"questions: {path}: cannot be read: {error.strerror or error}") from error
+    if isinstance(content, list):
+        for number, part in enumerate(content):
+            place = f"{path}: [{number}]"
+            context = _field(part, "context_text", place)
+            for index, qa in enumerate(_items(part, "qas", place)):
+                where = f"{place}.qas[{index}]"
+                identity = _field(qa, "query_id", where)
+                yield _Raw(f"{where} ({identity})", identity, _field(qa, "query_text", where), context,
+                           qa.get("answers"), None)  # fmt: skip
+        return
+    for article_number, article in enumerate(_items(content, "data", path)):
+        place = f"{path}: data[{article_number}]"
+        for number, paragraph in enumerate(_items(article, "paragraphs", place)):
+            here = f"{place}.paragraphs[{number}]"
+            context = _field(paragraph, "context", here)
+            for index, qa in enumerate(_items(paragraph, "qas", here)):
+                where = f"{here}.qas[{index}]"
+                identity = _field(qa, "id", where)
+                yield _Raw(f"{where} ({identity})", identity, _field(qa, "question", where), context,
+                           qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
+
+
+def _lines(path: str) -> Iterator[_Raw]:
+    """One question a line; blank lines do not count."""
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                where = f"{path}:{number}"
+                qa = _parse(line, path, number)
+                identity = _field(qa, "id", where)
+                yield _Raw(f"{where} ({identity})", identity, _field(qa, "question", where),
+                           _field(qa, "context", where), qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
+    except OSError as error:
+        raise UserError(f"questions: {path}: cannot be read: {error.strerror or error}") from error
+
+
+def _field(mapping: Any, key: str, where: str) -> Any:
+    if not isinstance(mapping, dict):
+        raise UserError(f"questions: {where}: {type(mapping).__name__} where an object with the field {key!r} belongs")
+    if key not in mapping:
+        raise UserError(f"questions: {where}: no field {key!r}; it has {', '.join(map(repr, mapping)) or 'none'}")
+    return mapping[key]
+
+
+def _items(mapping: Any, key: str, where: str) -> list[Any]:
+    value = _field(mapping, key, where)
+    if not isinstance(value, list):
+        raise UserError(f"questions: {where}: {key} is {type(value).__name__} and must be a list")
+    return value
+
+
+# --- One question ----------------------------------------------------------------------------------------------------
+
+
+def _example(raw: _Raw, notes: Notes) -> Example:
+    if not isinstance(raw.id, str | int) or isinstance(raw.id, bool) or raw.id == "":
+        raise UserError(f"questions: {raw.where}: the id is {raw.id!r} and must be a string")
+    question, context = _text(raw.question, "question", raw.where), _text(raw.context, "context", raw.where)
+    notes.counts["questions"] += 1
+    for name, value in (("question", question), ("context", context)):
+        if not value.strip():
+            notes.add(f"empty_{name}s", f"{raw.where}: empty {name}")
+    if raw.answers is None:
+        # A test set without answers, or a question of which is_impossible alone is said.
+        notes.counts["without_answer" if raw.impossible else "unlabelled"] += 1
+        return Example(str(raw.id), question, context, label=0 if raw.impossible else None)
+    given = _given(raw)
+    if given and raw.impossible:
+        raise UserError(f"questions: {raw.where}: it has answers and is_impossible is true; only one can be right")
+    answers = tuple(_placed(text, start, context, raw.where, notes) for text, start in given)
+    notes.counts["answers"] += len(answers)
+    notes.counts["without_answer"] += not answers
+    return Example(str(raw.id), question, context, label=int(bool(answers)), answers=answers)
+
+
+def _text(value: Any, name: str, where: str) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"questions: {where}: the {name} is {type(value).__name__} and must be a string")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"questions: {where}: the {name} has half of a surrogate pair, which is no character")
+    return value
+
+
+def _given(raw: _Raw) -> list[tuple[str, int | None]]:
+    """Texts and offsets of the answers, however they are laid out."""
+    answers, where = raw.answers, raw.where
+    if isinstance(answers, dict):
+        texts, starts = _items(answers, "text", where), _items(answers, "answer_start", where)
+        if len(texts) != len(starts):
+            raise UserError(f"questions: {where}: {len(texts)} answer texts and {len(starts)} offsets")
+        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
+    if not isinstance(answers, list):
+        raise UserError(f"questions: {where}: answers is {type(answers).__name__} and must be a list")
+    given = []
+    for answer in answers:
+        text = answer if isinstance(answer, str) else _field(answer, "text", where)
+        start = None if isinstance(answer, str) else answer.get("answer_start")
+        if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
+            raise UserError(f"questions: {where}: answer_start is {start!r} and must be a whole number of characters")
+        given.append((_text(text, "answer", where), start))
+    return given
+
+
+def _placed(text: str, start: int | None, context: str, where: str, notes: Notes) -> tuple[str, int]:
+    """The answer, and where it stands in the context."""
+    if text.strip():
+        if start is not None and start >= 0 and context.startswith(text, start):
+            return text, start
+        place = _nearest(text, context, start or 0)
+        if place != NO_PLACE:
+            if start is None:
+                notes.counts["placed_answers"] += 1
+            else:
+                notes.add("moved_answers", f"{where}: answer {text!r} stands at {place} and not at {start}")
+            return text, place
+    notes.add("missing_answers", f"{where}: answer {text!r} is not in its context")
+    return text, NO_PLACE
+
+
+def _nearest(text: str, context: str, start: int) -> int:
+    """Where `text` stands in `context` nearest to the character `start`, the first of two; -1 if it does not."""
+    at = min(max(start, 0), len(context))
+    before = context.rfind(text, 0, at + len(text))
+    after = context.find(text, at)
+    if before == -1 or after == -1:
+        return max(before, after)
+    return before if start - before <= after - start else after

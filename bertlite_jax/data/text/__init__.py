@@ -1,0 +1,1 @@
+"""Text files and folders become documents, on disk or in object storage."""

@@ -1,0 +1,296 @@
+"""Documents out of files: plain text, JSON lines and Parquet, packed or not, cleaned and counted.
+
+A document is a list of paragraphs: strings without line breaks, with single spaces, never empty. Reading is streamed:
+no file, line or document, however long, is held as a whole beyond the limits below.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from bertlite_jax.data.text import object_storage
+from bertlite_jax.data.text.lines import BLOCK, read_lines
+from bertlite_jax.data.text.sentences import split_document
+from bertlite_jax.errors import UserError
+
+LINE_LIMIT = 1 << 20
+"""Bytes. A longer line of plain text is cut at a space; the parts count as paragraphs."""
+DOCUMENT_LIMIT = 2 << 20
+"""Bytes or characters. A longer document goes on as another one at the next line, perhaps in the other split."""
+JSON_LIMIT = 64 << 20
+"""Bytes. A longer line of JSON is refused, since JSON has to be parsed as a whole."""
+
+OnBadText = Literal["refuse", "replace"]
+
+CLEANED = ("invalid_utf8", "nul", "control", "byte_order_mark", "surrogate")
+"""Kinds of characters that are cleaned. Bytes that are not UTF-8 become U+FFFD, the others are removed."""
+
+_log = logging.getLogger(__name__)
+_REMOVED = {
+    "nul": re.compile("\x00"),
+    # Not the tab and the characters that end a line: those are white space.
+    "control": re.compile("[\x01-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"),
+    "byte_order_mark": re.compile("\ufeff"),
+    "surrogate": re.compile("[\ud800-\udfff]"),
+}
+_ANY_REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
+
+
+def list_files(inputs: Sequence[str]) -> list[str]:
+    """The files that `inputs` name: a folder stands for all files below it in the order of their names.
+
+    Hidden files are left out of folders.
+
+    Raises:
+      UserError: something does not exist, or there is no file at all.
+    """
+    files = []
+    for name in inputs:
+        with object_storage.reaching(name):
+            files += _files_of(name)
+    if not files:
+        raise UserError("corpus: no input; give text files or folders of them")
+    return files
+
+
+def _files_of(name: str) -> list[str]:
+    path = object_storage.place_of(name)
+    if path.is_dir():
+        visible = [p for p in _below(path) if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+        if not visible:
+            raise UserError(f"corpus: {name}: the folder holds no file")
+        return [str(p) for p in sorted(visible, key=lambda p: p.relative_to(path).parts)]
+    if not path.exists():
+        raise UserError(f"corpus: {name}: does not exist; give text files or folders of them")
+    return [str(path)]
+
+
+def _below(folder: Any) -> Iterator[Any]:
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path)
+        elif path.is_file():
+            yield path
+
+
+def read_documents(
+    inputs: Sequence[str],
+    *,
+    text_field: str = "text",
+    on_bad_text: OnBadText = "refuse",
+    counts: Counter[str] | None = None,
+) -> Iterator[list[str]]:
+    """Every document of the files, in order, as its cleaned paragraphs.
+
+    The name decides the format: `.jsonl`, `.ndjson`, `.json` are one JSON object a line with the text in `text_field`;
+    `.parquet` has a column of that name; all others are plain text with one paragraph or sentence a line and a blank
+    line between documents. `.gz` and `.zst` behind it are unpacked.
+
+    Args:
+      inputs: files and folders, on the disk or `gs://...`.
+      text_field: JSON field or Parquet column that holds the text.
+      on_bad_text: refuse bytes that are not UTF-8, or put U+FFFD in their place and count them.
+      counts: is added to while reading: `bytes` of text, `position` in bytes of all the files as they are stored,
+        `files`, `empty_files`, `empty_documents`, `long_lines`, `split_documents`, and the kinds in `CLEANED`.
+
+    Raises:
+      UserError: one line with file and line for what cannot be read.
+    """
+    counts = Counter() if counts is None else counts
+    for path in list_files(inputs):
+        before, found = counts["position"], False
+        for document in _file_documents(path, text_field, on_bad_text, counts):
+            found = True
+            yield document
+        counts["position"] = before + object_storage.size_of(path)
+        counts["files"] += 1
+        if not found:
+            counts["empty_files"] += 1
+            _log.warning("corpus: %s: no text in this file", path)
+
+
+def read_sentences(
+    inputs: Sequence[str],
+    *,
+    language: str = "auto",
+    one_sentence_per_line: bool = False,
+    text_field: str = "text",
+    on_bad_text: OnBadText = "refuse",
+    counts: Counter[str] | None = None,
+) -> Iterator[str]:
+    """Every sentence of the files: what a tokenizer is trained on. Arguments and errors: `read_documents`."""
+    documents = read_documents(inputs, text_field=text_field, on_bad_text=on_bad_text, counts=counts)
+    for paragraphs in documents:
+        yield from split_document(paragraphs, language, one_sentence_per_line)
+
+
+def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[list[str]]:
+    suffixes = [suffix.lower() for suffix in pathlib.Path(path).suffixes]
+    if suffixes[-1:] in ([".gz"], [".zst"]):
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    if kind == ".parquet":
+        texts = _parquet_texts(path, text_field, on_bad_text, counts)
+    elif kind in (".jsonl", ".ndjson", ".json"):
+        texts = _json_texts(path, text_field, on_bad_text, counts)
+    else:
+        yield from _plain_documents(path, on_bad_text, counts)
+        return
+    for text in texts:
+        paragraphs = clean(text, counts)
+        del text  # it may be large
+        yield from _parts(paragraphs, counts)
+
+
+# --- Cleaning ------------------------------------------------------------------------------------------------------
+
+
+def clean(text: str, counts: Counter[str]) -> list[str]:
+    """Removes what no tokenizer should see, and counts it: the paragraphs of `text` with single spaces, none empty."""
+    if _ANY_REMOVED.search(text):
+        for kind, pattern in _REMOVED.items():
+            text, removed = pattern.subn("", text)
+            counts[kind] += removed
+    lines = (part for line in text.splitlines() for part in _cut_line(line, counts))
+    paragraphs = [words for line in lines if (words := " ".join(line.split()))]
+    if not paragraphs:
+        counts["empty_documents"] += 1
+    return paragraphs
+
+
+def _cut_line(line: str, counts: Counter[str]) -> Iterator[str]:
+    """A line of bounded length, or several: the words of 50 MB as objects would need half a gigabyte."""
+    if len(line) <= LINE_LIMIT:
+        yield line
+        return
+    counts["long_lines"] += 1
+    start = 0
+    while start < len(line):
+        stop = start + LINE_LIMIT
+        if stop < len(line):
+            stop = line.rfind(" ", start + LINE_LIMIT // 2, stop) + 1 or stop
+        yield line[start:stop]
+        start = stop
+
+
+def _decode(raw: bytes, path: str, line: int, on_bad_text: OnBadText, counts: Counter[str], unit: str = "") -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if on_bad_text == "refuse":
+            where = f"{path}: {unit} {line}" if unit else f"{path}:{line + raw[: error.start].count(10)}"
+            raise UserError(
+                f"corpus: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x}); "
+                "pass --on-bad-text replace to keep going"
+            ) from error
+    text = raw.decode("utf-8", "replace")
+    counts["invalid_utf8"] += text.count("\ufffd") - raw.count("\ufffd".encode())
+    return text
+
+
+def _parts(paragraphs: list[str], counts: Counter[str]) -> Iterator[list[str]]:
+    """One document as documents of bounded length."""
+    if sum(map(len, paragraphs)) <= DOCUMENT_LIMIT:
+        if paragraphs:
+            yield paragraphs
+        return
+    part, size = [], 0
+    for paragraph in paragraphs:
+        if size >= DOCUMENT_LIMIT:
+            yield part
+            counts["split_documents"] += 1
+            part, size = [], 0
+        part.append(paragraph)
+        size += len(paragraph)
+    yield part
+
+
+def _without_bom(path: str, line: bytes) -> bytes:
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"corpus: {path}:1: this is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8")
+    return line.removeprefix(b"\xef\xbb\xbf")
+
+
+# --- The three formats ---------------------------------------------------------------------------------------------
+
+
+def _is_blank(line: bytes) -> bool:
+    # White space beyond ASCII, such as the ideographic space, is looked for in short lines only.
+    return not line.strip() or (len(line) < 32 and not line.decode("utf-8", "replace").strip())
+
+
+def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[list[str]]:
+    lines, size, first, goes_on = [], 0, 1, False
+    last = 0
+    for number, line in read_lines(path, LINE_LIMIT, counts):
+        line = _without_bom(path, line) if last == 0 else line
+        blank = _is_blank(line)
+        if lines and (blank or size >= DOCUMENT_LIMIT):
+            if paragraphs := clean(_decode(b"".join(lines), path, first, on_bad_text, counts), counts):
+                yield paragraphs
+            goes_on, lines, size = not blank, [], 0
+        if not blank:
+            if not lines:
+                first = number
+                counts["split_documents"] += goes_on
+            # A part of a long line follows a carriage return: a line break that does not count as a line.
+            lines.append((b"\n" if number > last else b"\r") + line if lines else line)
+            size += len(line)
+        last = number
+    if lines and (paragraphs := clean(_decode(b"".join(lines), path, first, on_bad_text, counts), counts)):
+        yield paragraphs
+
+
+def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
+    for number, line in read_lines(path, JSON_LIMIT, counts, refuse_long=True):
+        where = f"corpus: {path}:{number}"
+        line = _without_bom(path, line) if number == 1 else line
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(_decode(line, path, number, on_bad_text, counts))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{where}: not JSON: {error}; one object a line is expected") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: a JSON object is expected, with the text in the field {text_field!r}")
+        if text_field not in record:
+            known = ", ".join(map(str, list(record)[:10]))
+            raise UserError(f"{where}: no field {text_field!r}; it has: {known}; pass --text-field NAME")
+        if not isinstance(record[text_field], str | None):
+            found = type(record[text_field]).__name__
+            raise UserError(f"{where}: the field {text_field!r} holds {found}, not a string")
+        del line  # it may be large
+        yield record.pop(text_field) or ""
+
+
+def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"corpus: {path}: needs pyarrow; pip install 'bertlite_jax[parquet]'") from error
+    before, size, row = counts["position"], object_storage.size_of(path), 0
+    try:
+        with (
+            object_storage.reaching(path),
+            object_storage.place_of(path).open("rb") as raw_file,
+            pyarrow.parquet.ParquetFile(raw_file, buffer_size=BLOCK, pre_buffer=False) as file,
+        ):
+            if text_field not in file.schema_arrow.names:
+                known = ", ".join(file.schema_arrow.names[:10])
+                raise UserError(f"corpus: {path}: no column {text_field!r}; it has: {known}; pass --text-field NAME")
+            for batch in file.iter_batches(64, columns=[text_field], use_threads=False):
+                for raw in batch.column(0).cast(pyarrow.large_binary()).to_pylist():
+                    row += 1
+                    counts["bytes"] += len(raw or b"")
+                    yield _decode(raw or b"", path, row, on_bad_text, counts, unit="row")
+                counts["position"] = before + size * row // file.metadata.num_rows
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"corpus: {path}: cannot be read as Parquet with text in {text_field!r}: {reason}") from error

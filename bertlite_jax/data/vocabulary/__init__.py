@@ -1,0 +1,1 @@
+"""Text becomes token ids: tokenizers, trained here or adopted."""

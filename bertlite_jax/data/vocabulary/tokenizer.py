@@ -1,0 +1,366 @@
+"""Text to ids: one face for SentencePiece, WordPiece and byte-level BPE vocabularies.
+
+A tokenizer is a folder: the model file (`spiece.model`, `vocab.txt` or `tokenizer.json`) and `bertlite_tokenizer.json`,
+which says how the text is normalised first, what the special pieces are called and where words start. Lower-casing and
+accents are not part of a SentencePiece model, and whoever serves the model alone gets other ids; so they are saved
+with it, and the tokenizer's hash covers both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+from google.protobuf.message import DecodeError
+
+from bertlite_jax.data.text import object_storage
+from bertlite_jax.data.vocabulary import adoption, codecs, training, word_starts
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import writing
+
+SETTINGS_FILE = "bertlite_tokenizer.json"
+MODEL_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt", "bpe": "tokenizer.json"}
+_SEGMENTERS = ("pieces", "jieba")
+_ROLES = ("pad", "unk", "cls", "sep", "mask")
+
+Kind = Literal["sentencepiece", "wordpiece", "bpe"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """A loaded vocabulary. Pickles as the path of its folder, so another process loads it for itself."""
+
+    folder: str
+    kind: Kind
+    vocab_size: int
+    pad_id: int
+    unk_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    hash: str
+    """SHA-256, in hex, of everything that decides ids and word starts: the model file and the settings."""
+    settings: dict[str, Any]
+    """lower, keep_accents, word_segmenter (`pieces` or `jieba`), and what belongs to one kind: word_letters and
+    digit_comma (SentencePiece), split_chinese (WordPiece)."""
+    _codec: codecs.Codec = dataclasses.field(repr=False, compare=False)
+    _starts: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    def __reduce__(self):
+        return load_tokenizer, (self.folder,)
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """Ids of the padding, unknown, [CLS], [SEP] and [MASK] pieces, in this order."""
+        return self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id
+
+    def encode(self, text: str, allow_special: bool = False) -> np.ndarray:
+        """Ids of `text`, int32 [n], without [CLS] and [SEP].
+
+        Args:
+          text: any text.
+          allow_special: the literal text of a special piece, as in `paris is [MASK]`, becomes its id. By default it
+            is text like any other, so that no document can smuggle in a mask.
+        """
+        if not allow_special:
+            return np.array(self._codec.encode_lines([text])[0], np.int32)
+        special = {self._codec.pieces[i]: i for i in self.special_ids}
+        ids: list[int] = []
+        for part in re.split("(" + "|".join(map(re.escape, special)) + ")", text):
+            # RoBERTa's <mask> takes the space before it.
+            plain = part.rstrip() if self.kind == "bpe" else part
+            ids += [special[part]] if part in special else self._codec.encode_lines([plain])[0]
+        return np.array(ids, np.int32)
+
+    def encode_lines(self, lines: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Many lines at once: the fast path.
+
+        A line begins with a word start, whatever its first piece is.
+
+        Returns:
+          For each line its ids, int32 [n], and whether a word starts at each of them, bool [n].
+        """
+        if self.settings["word_segmenter"] == "jieba":
+            return [self._segmented(line) for line in lines]
+        ids = self._codec.encode_lines(lines)
+        stops = list(itertools.accumulate(map(len, ids)))
+        total = stops[-1] if stops else 0
+        flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, total)
+        starts = self._starts[flat]
+        bounds = list(zip([0, *stops], stops))
+        starts[[first for first, stop in bounds if stop > first]] = True
+        return [(flat[first:stop], starts[first:stop]) for first, stop in bounds]
+
+    def _segmented(self, line: str) -> tuple[np.ndarray, np.ndarray]:
+        ids, offsets, _ = self._codec.encode_spans(line)
+        array = np.array(ids, np.int32)
+        starts = word_starts.segmented_starts(line, offsets, self._starts[array])
+        starts[:1] = True
+        return array, starts
+
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Ids of `text`, and which of its characters each of them stands for.
+
+        `text[starts[i]:ends[i]]` is what piece i was made of before lower-casing, decomposition, dropped accents and
+        collapsed spaces. Pieces that share one character of the text (the ligature ﬁ, split) have the same span, and
+        a SentencePiece ▁ alone has that of the character behind it.
+
+        Returns:
+          ids, starts and ends, each int32 [n]; the last two count characters.
+        """
+        ids, starts, ends = self._codec.encode_spans(text)
+        return np.array(ids, np.int32), np.array(starts, np.int32), np.array(ends, np.int32)
+
+    def word_starts(self, ids: np.ndarray | list[int]) -> np.ndarray:
+        """Whether a word starts at each id, bool [n], by the look of the pieces alone."""
+        return self._starts[np.asarray(ids, np.int64)]
+
+    def decode(self, ids: np.ndarray | list[int]) -> str:
+        """Readable text; not always the text that was encoded, since normalisation loses case and accents."""
+        return self._codec.decode([int(i) for i in ids])
+
+    def pieces(self, ids: np.ndarray | list[int]) -> list[str]:
+        """The pieces, as the vocabulary spells them."""
+        return [self._codec.pieces[int(i)] for i in ids]
+
+
+# --- A folder --------------------------------------------------------------------------------------------------------
+
+
+def on_disk(folder: str | os.PathLike[str]) -> pathlib.Path:
+    """The folder, or its copy where it lies in object storage (`staging.local_folder`)."""
+    return object_storage.local_folder(folder, SETTINGS_FILE)
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
+    """The tokenizer of a folder that `train_tokenizer` or `adopt_vocabulary` wrote.
+
+    Raises:
+      UserError: the folder is missing, incomplete or damaged; one line that says which.
+    """
+    place = on_disk(folder)
+    if not place.is_dir():
+        raise UserError(f"tokenizer: {place} does not exist; make one with `bertlite tokenizer TEXT --out {place}`")
+    saved = _read_settings(place)
+    model = _read_model(place, saved)
+    codec = _build(place, saved, model)
+    index = {piece: i for i, piece in enumerate(codec.pieces)}
+    missing = [name for name in saved["specials"].values() if name not in index]
+    if missing:
+        raise UserError(f"tokenizer: {place} has no piece {missing[0]}, which its settings name as a special one")
+    ids = {f"{role}_id": index[saved["specials"][role]] for role in _ROLES}
+    return Tokenizer(
+        folder=os.fspath(place),
+        kind=saved["kind"],
+        vocab_size=len(codec.pieces),
+        hash=_hash(saved, model),
+        settings=saved["settings"],
+        _codec=codec,
+        _starts=np.array(codec.starts, bool),
+        **ids,
+    )
+
+
+def _read_settings(place: pathlib.Path) -> dict[str, Any]:
+    path = place / SETTINGS_FILE
+    try:
+        saved = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise UserError(
+            f"tokenizer: {place} is not a tokenizer folder (no {SETTINGS_FILE}); "
+            f"take over a foreign one with `bertlite tokenizer {place} --out DIR`"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"tokenizer: {path} is damaged: {error}") from error
+    expected = {"format", "kind", "model_sha256", "settings", "specials"}
+    if not isinstance(saved, dict) or not expected <= saved.keys() or saved["kind"] not in MODEL_FILES:
+        raise UserError(f"tokenizer: {path} is damaged: it should have the keys {', '.join(sorted(expected))}")
+    if saved["format"] != 1:
+        raise UserError(f"tokenizer: {path} has format {saved['format']}; this version reads format 1")
+    return saved
+
+
+def _read_model(place: pathlib.Path, saved: dict[str, Any]) -> bytes:
+    path = place / MODEL_FILES[saved["kind"]]
+    if not path.is_file():
+        raise UserError(f"tokenizer: {path} is missing; a {saved['kind']} tokenizer cannot do without it")
+    model = path.read_bytes()
+    if hashlib.sha256(model).hexdigest() != saved["model_sha256"]:
+        raise UserError(f"tokenizer: {path} is not the file that the tokenizer was made with (its SHA-256 differs)")
+    return model
+
+
+def _build(place: pathlib.Path, saved: dict[str, Any], model: bytes) -> codecs.Codec:
+    try:
+        return codecs.build(saved["kind"], model, saved["settings"], saved["specials"]["unk"])
+    except KeyError as error:
+        raise UserError(f"tokenizer: {place / SETTINGS_FILE} is damaged: it lacks {error}") from error
+
+
+def _hash(saved: dict[str, Any], model: bytes) -> str:
+    decisive = {key: saved[key] for key in ("kind", "settings", "specials")}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode() + b"\0" + model).hexdigest()
+
+
+def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) -> Tokenizer:
+    """Writes a complete folder under another name, loads it once to be sure, and renames it."""
+    saved = {
+        "format": 1,
+        "kind": vocabulary.kind,
+        "model_sha256": hashlib.sha256(vocabulary.model).hexdigest(),
+        "settings": vocabulary.settings,
+        "specials": vocabulary.specials,
+    }
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
+        folder = pathlib.Path(scratch) / "new"
+        folder.mkdir()
+        (folder / MODEL_FILES[vocabulary.kind]).write_bytes(vocabulary.model)
+        (folder / SETTINGS_FILE).write_text(json.dumps(saved, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        load_tokenizer(folder)
+        if overwrite and out.exists():
+            out.rename(pathlib.Path(scratch) / "old")
+        folder.rename(out)
+    return load_tokenizer(out)
+
+
+def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool) -> pathlib.Path:
+    """Everything that can be said before the text is read."""
+    place = pathlib.Path(out)
+    if word_segmenter not in _SEGMENTERS:
+        raise UserError(f"tokenizer: word_segmenter = {word_segmenter!r} is unknown; known: {', '.join(_SEGMENTERS)}")
+    if word_segmenter == "jieba":
+        word_starts.load_jieba()
+    if place.exists() and not (place.is_dir() and not any(place.iterdir())):
+        if not overwrite:
+            raise UserError(f"tokenizer: {place} exists; give another folder, or pass --overwrite")
+        if not (place / SETTINGS_FILE).is_file():
+            raise UserError(f"tokenizer: {place} is not a tokenizer folder and will not be overwritten")
+    with writing("tokenizer", place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=place.parent).close()
+    return place
+
+
+# --- Making one ------------------------------------------------------------------------------------------------------
+
+
+def train_tokenizer(
+    sentences: Iterable[str],
+    out: str | os.PathLike[str],
+    vocab_size: int,
+    kind: Kind = "sentencepiece",
+    lower: bool = True,
+    keep_accents: bool = False,
+    word_segmenter: str = "pieces",
+    input_sentences: int = 1_000_000,
+    overwrite: bool = False,
+) -> Tokenizer:
+    """Learns a vocabulary from text and writes the folder `out`. The same text gives the same bytes.
+
+    Args:
+      sentences: the text, a line or paragraph at a time; read once. SentencePiece holds `input_sentences` lines in
+        memory, the others the distinct words.
+      out: folder to write; must not exist, unless `overwrite`.
+      vocab_size: V, special pieces included.
+      kind: `sentencepiece` (ALBERT), `wordpiece` (BERT) or `bpe` (RoBERTa, Bort).
+      lower: lower-case the text.
+      keep_accents: keep accents and umlauts. Without, the text is decomposed (NFKD), which also takes Hangul apart:
+        keep them for any language but English.
+      word_segmenter: where words start: `pieces`, or `jieba` for Chinese.
+      input_sentences: SentencePiece learns from a random sample of so many lines.
+      overwrite: replace a tokenizer that is there.
+
+    Raises:
+      UserError: no text, a size that this text cannot give (with one that works), or a folder that is there already;
+        and whatever reading `sentences` raises.
+    """
+    if vocab_size < 1:
+        raise UserError(f"tokenizer: vocab_size = {vocab_size} must be positive")
+    place = _check_out(out, word_segmenter, overwrite)
+    if kind not in MODEL_FILES:
+        raise UserError(f"tokenizer: kind = {kind!r} is unknown; known: {', '.join(MODEL_FILES)}")
+    settings = {"lower": lower, "keep_accents": keep_accents, "word_segmenter": word_segmenter}
+    lines = _without_blank(sentences)
+    if kind == "sentencepiece":
+        model = training.train_sentencepiece(lines, vocab_size, lower, keep_accents, input_sentences)
+        settings |= {"word_letters": "unicode", "digit_comma": True}
+        specials = training.SENTENCEPIECE_SPECIALS
+    elif kind == "wordpiece":
+        model = training.train_wordpiece(lines, vocab_size, lower, keep_accents)
+        settings |= {"split_chinese": True}
+        specials = training.WORDPIECE_SPECIALS
+    else:
+        model = training.train_bpe(lines, vocab_size, lower, keep_accents)
+        specials = training.BPE_SPECIALS
+    return _write(place, adoption.Vocabulary(kind, model, settings, specials), overwrite)
+
+
+def _without_blank(sentences: Iterable[str]) -> Iterator[str]:
+    return (line for sentence in sentences if (line := sentence.strip()))
+
+
+def adopt_vocabulary(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    lower: bool | None = None,
+    keep_accents: bool | None = None,
+    word_segmenter: str = "pieces",
+    overwrite: bool = False,
+) -> Tokenizer:
+    """Makes a tokenizer folder of a vocabulary that exists already.
+
+    Args:
+      path: ALBERT's `.model`, a WordPiece `vocab.txt`, or a folder with one of them or a Hugging Face `tokenizer.json`.
+      out: folder to write; must not exist, unless `overwrite`.
+      lower: lower-case text; None: as the folder says, else unless a piece has a capital letter.
+      keep_accents: None: as the folder says, else as Hugging Face decides for that kind of file.
+      word_segmenter: where words start: `pieces`, or `jieba` for Chinese.
+      overwrite: replace a tokenizer that is there.
+
+    Raises:
+      UserError: what cannot be read or taken over; one line.
+    """
+    place = _check_out(out, word_segmenter, overwrite)
+    vocabulary = adoption.read(os.fspath(path), lower, keep_accents)
+    settings = vocabulary.settings | {"word_segmenter": word_segmenter}
+    return _write(place, vocabulary._replace(settings=settings), overwrite)
+
+
+def sentencepiece_pieces(folder: str | os.PathLike[str]) -> list[tuple[str, float]]:
+    """V pairs of piece and score of a SentencePiece tokenizer: Hugging Face's `AlbertTokenizer(vocab=...)`.
+
+    Where the tokenizer has the digit-comma rule it is in the scores, as in the files that transformers converts.
+
+    Raises:
+      UserError: the folder cannot be loaded, or holds another kind of tokenizer.
+    """
+    return codecs.scored_pieces(*_saved_model(folder))
+
+
+def sentencepiece_charsmap(folder: str | os.PathLike[str]) -> bytes:
+    """The character map of a SentencePiece tokenizer: `AlbertTokenizer(_spm_precompiled_charsmap=...)`; may be empty.
+
+    Raises:
+      UserError: the folder cannot be loaded, or holds another kind of tokenizer.
+    """
+    return _saved_model(folder)[0].normalizer_spec.precompiled_charsmap
+
+
+def _saved_model(folder: str | os.PathLike[str]) -> tuple[Any, bool]:
+    place = pathlib.Path(folder)
+    saved = _read_settings(place)
+    if saved["kind"] != "sentencepiece":
+        raise UserError(f"tokenizer: {place} is a {saved['kind']} tokenizer; only sentencepiece has scored pieces")
+    try:
+        return codecs.read_model(_read_model(place, saved)), saved["settings"]["digit_comma"]
+    except DecodeError as error:
+        raise UserError(f"tokenizer: {place / MODEL_FILES['sentencepiece']} is no SentencePiece model") from error

@@ -1,0 +1,57 @@
+"""Texts changed offline: how often, by what, and the same every time."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from bertlite_jax.data.examples import augment
+
+TEXTS = [f"the film of the year has a {word} plot and a cast" for word in ("bold", "dull", "fine", "grim")] * 25
+
+
+def test_chances_follow_the_formula_and_sum_to_the_share():
+    """tf-idf by hand: "the" twice in 4 words with idf 0, the others once with idf ln 2 and ln 4."""
+    words, idf = ["the", "rare", "the", "odd"], {"the": 0.0, "rare": np.log(2), "odd": np.log(4)}
+    says = [0.0, np.log(2) / 4, 0.0, np.log(4) / 4]
+    little = np.log(4) / 4 - np.array(says)
+    wanted = little / little.sum() * 0.3 * 4
+    found = augment.replacement_chances(words, idf, 0.3)
+    np.testing.assert_allclose(found, wanted)
+    assert found.sum() == pytest.approx(1.2) and found[3] == 0
+    np.testing.assert_allclose(augment.replacement_chances(["a", "b"], {"a": 1.0, "b": 1.0}, 0.3), [0.3, 0.3])
+
+
+def test_words_that_say_most_stay_and_the_same_number_gives_the_same_text():
+    change = augment.make_tfidf(TEXTS, 0.3, seed=0)
+    found = [change(text, number) for number, text in enumerate(TEXTS)]
+    for text, changed in zip(TEXTS, found):
+        before, after = text.split(), changed.split()
+        assert len(before) == len(after) and after[7] == before[7]  # the word that only a quarter has
+    changed = np.mean([a != b for x, y in zip(TEXTS, found) for a, b in zip(x.split(), y.split())])
+    assert 0.15 < changed < 0.35  # some are replaced by themselves
+    assert found == [augment.make_tfidf(TEXTS, 0.3, seed=0)(text, number) for number, text in enumerate(TEXTS)]
+    assert found != [augment.make_tfidf(TEXTS, 0.3, seed=1)(text, number) for number, text in enumerate(TEXTS)]
+
+
+def test_edits_move_and_leave_out_and_add_nothing():
+    change = augment.make_edits(0.4, seed=0)
+    text = " ".join(f"w{i}" for i in range(20))
+    found = [change(text, number).split() for number in range(200)]
+    assert all(not Counter(words) - Counter(text.split()) for words in found)
+    assert abs(np.mean([len(words) for words in found]) - 16) < 0.5  # 20 (1 - 0.4 / 2)
+    assert np.mean([words != sorted(words, key=lambda word: int(word[1:])) for words in found]) > 0.7
+    assert change("alone", 3) == "alone" and change("", 0) == ""
+    assert all(augment.make_edits(1.0, seed=0)("a b", number) for number in range(50))
+
+
+def test_chinese_is_changed_by_characters():
+    texts = ["房间很大,服务也很好", "房间很小,早餐不好吃"]
+    assert augment.words_of(texts[0]) == (list(texts[0]), "")
+    assert augment.words_of("two words") == (["two", "words"], " ")
+    changed = augment.make_tfidf(texts, 0.5, seed=0)(texts[0], 0)
+    assert len(changed) == len(texts[0]) and " " not in changed
+
+
+def test_texts_without_words_are_left_as_they_are():
+    assert augment.make_tfidf(["", " "], 0.5, 0)("", 0) == ""
