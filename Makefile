@@ -16,7 +16,7 @@ test-all: $(VENV)/installed-dev lint
 
 # What depends on a CPU's instruction sets, as each kind of x86 host: the package believes in these, and XLA's own loops
 # use no others. The library that XLA gives large products to asks the CPU itself.
-HOST_TESTS := tests/model tests/convert/test_int8.py tests/convert/test_quantize.py tests/convert/test_onnx_integer.py \
+HOST_TESTS := tests/model tests/convert/int8/test_convert.py tests/convert/weights/test_quantized.py tests/convert/onnx/test_integer.py \
   tests/jobs/test_bench_train.py tests/jobs/test_bench_infer.py tests/jobs/test_bench_finetune.py \
   tests/jobs/test_bench_family.py tests/jobs/test_quickstart.py
 HOST_PYTEST := $(BIN)/pytest -n 2 --dist loadfile -q -m "not slow" $(HOST_TESTS)

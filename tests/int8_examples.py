@@ -6,8 +6,8 @@ import pathlib
 import numpy as np
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert import parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 
 MODEL = Model(

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert import parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 
 TINY = Model(
     vocab_size=50,

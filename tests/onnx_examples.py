@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert import parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.task_heads import TaskModel
 

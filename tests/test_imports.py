@@ -33,14 +33,14 @@ MOST_FILES = 15
 ONLY_IN = {
     "flax": ("model/", "train/sharding.py"),
     "orbax": ("train/checkpoint.py",),
-    "torch": ("convert/parity.py", "convert/weight_files.py", "jobs/"),
-    "transformers": ("convert/parity.py", "jobs/"),
+    "torch": ("convert/huggingface/parity.py", "convert/huggingface/weight_files.py", "jobs/"),
+    "transformers": ("convert/huggingface/parity.py", "jobs/"),
     "apache_beam": ("data/corpus/beam.py",),
     "tensorflow": ("convert/tensorflow.py",),
     "onnx": ("convert/",),
     "sklearn": ("data/scores/task_metrics.py",),
     "scipy": ("data/scores/task_metrics.py",),
-    "onnxruntime": ("convert/onnx_session.py", "convert/ort_format.py", "convert/bundled/", "jobs/"),
+    "onnxruntime": ("convert/onnx/session.py", "convert/int8/ort_format.py", "convert/bundled/", "jobs/"),
 }
 
 

@@ -13,7 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.convert import weights
+from bertlite_jax.convert.weights.folder import Weights, save_weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.jobs import task_model
 from bertlite_jax.model.task_heads import TaskModel
@@ -81,7 +81,7 @@ def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MO
     if head is None:
         del params["head"]
     reader = load_tokenizer(tokenizer) if tokenizer else None
-    weights.save(weights.Weights(params, model, head, reader), folder)
+    save_weights(Weights(params, model, head, reader), folder)
     return str(folder)
 
 

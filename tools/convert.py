@@ -19,7 +19,10 @@ from typing import Annotated, Literal
 import tyro
 
 from bertlite_jax.cli.recipe import check_places
-from bertlite_jax.convert import adoption, huggingface, sources, tensorflow, weights
+from bertlite_jax.convert import adoption, sources, tensorflow
+from bertlite_jax.convert.huggingface import folder as huggingface
+from bertlite_jax.convert.huggingface.folder import WEIGHTS
+from bertlite_jax.convert.weights.folder import FILE
 from bertlite_jax.errors import UserError
 
 
@@ -49,7 +52,7 @@ def to_hf(
         sentence_transformers=sentence_transformers,
         overwrite=overwrite,
     )
-    print(f"{out}: {written}, {_megabytes(pathlib.Path(out) / huggingface.WEIGHTS)} of weights")
+    print(f"{out}: {written}, {_megabytes(pathlib.Path(out) / WEIGHTS)} of weights")
 
 
 def from_hf(
@@ -96,7 +99,7 @@ def from_tf(
 def _print_import(out: str, imported: adoption.Imported) -> None:
     tokenizer = imported.weights.tokenizer
     pieces = f", a tokenizer of {tokenizer.vocab_size:,} pieces" if tokenizer else ""
-    print(f"{out}: {_megabytes(pathlib.Path(out) / weights.FILE)} of weights{pieces}")
+    print(f"{out}: {_megabytes(pathlib.Path(out) / FILE)} of weights{pieces}")
     for note in imported.notes:
         print(note)
 
@@ -115,10 +118,10 @@ def onnx(
         output: What the model gives. auto: the answers of the head, of a pretrained model the pieces behind masks.
         overwrite: Replace an earlier export.
     """
-    from bertlite_jax.convert import onnx_folder
+    from bertlite_jax.convert.onnx.folder import MODEL, write
 
-    size = onnx_folder.write(sources.load(run), out, overwrite=overwrite, output=output)
-    print(f"{out}/{onnx_folder.MODEL}: {size / 1e6:.2f} MB")
+    size = write(sources.load(run), out, overwrite=overwrite, output=output)
+    print(f"{out}/{MODEL}: {size / 1e6:.2f} MB")
 
 
 def ort(
@@ -145,7 +148,7 @@ def ort(
         output: As for onnx, and what is compared.
         overwrite: Replace an earlier file.
     """
-    from bertlite_jax.convert import ort_format
+    from bertlite_jax.convert.int8 import ort_format
 
     figures = ort_format.write(
         sources.load(run),
@@ -179,10 +182,10 @@ def bundle(
         examples: JSONL file of inputs whose answers `predict.py --check` compares; some English sentences without it.
         overwrite: Replace an earlier bundle.
     """
-    from bertlite_jax.convert import bundle as bundles
+    from bertlite_jax.convert.bundle import read_examples, write_bundle
 
-    asked = bundles.read_examples(examples) if examples else ()
-    made = bundles.write(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
+    asked = read_examples(examples) if examples else ()
+    made = write_bundle(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
     for name, size in made["bytes"].items():
         print(f"{out}/{name}: {size / 1e6:.2f} MB")
     print(
@@ -227,9 +230,9 @@ def int8(
         output: As for onnx, and what is measured. states, sentence: mean cosine with float32, of tokens or of texts.
         overwrite: Replace an earlier export.
     """
-    from bertlite_jax.convert import int8 as job
+    from bertlite_jax.convert.int8 import convert
 
-    figures = job.int8(
+    figures = convert.int8(
         sources.load(run),
         out,
         calibrate,
@@ -246,7 +249,7 @@ def int8(
         output=output,
         overwrite=overwrite,
     )
-    print(job.report(figures))
+    print(convert.report(figures))
 
 
 def _megabytes(path: pathlib.Path) -> str:

@@ -11,8 +11,11 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from bertlite_jax.convert import huggingface, parameters, sentence_transformers, sources, tensorflow, weights
-from bertlite_jax.convert.weights import Weights, read_json
+from bertlite_jax.convert import sources, tensorflow
+from bertlite_jax.convert.huggingface.folder import from_hf
+from bertlite_jax.convert.huggingface.sentence_transformers import sentence_notes
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights, read_json, save_weights
 from bertlite_jax.data.vocabulary.tokenizer import SETTINGS_FILE, Tokenizer, adopt_vocabulary, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import output_errors
@@ -53,9 +56,9 @@ def import_hf(folder: Path, out: Path, *, tokenizer: str = "auto", overwrite: bo
     found, missing = folder, f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
     if not any((folder / name).is_file() for name in _HF_FILES):
         found = None
-    loaded = huggingface.from_hf(folder)
+    loaded = from_hf(folder)
     imported = _import(loaded, found, missing, str(folder), out, tokenizer, overwrite)
-    return Imported(imported.weights, imported.notes + sentence_transformers.notes(folder, loaded.sentence))
+    return Imported(imported.weights, imported.notes + sentence_notes(folder, loaded.sentence))
 
 
 def import_tf(
@@ -113,7 +116,7 @@ def _import(
         else:
             loaded, changed = fit_vocabulary(loaded, adopted, where)
             notes += changed
-        weights.save(loaded, out, overwrite=overwrite)
+        save_weights(loaded, out, overwrite=overwrite)
     if loaded.tokenizer is not None:
         loaded = dataclasses.replace(loaded, tokenizer=load_tokenizer(pathlib.Path(out) / "tokenizer"))
     return Imported(loaded, notes)

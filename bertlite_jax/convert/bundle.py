@@ -16,9 +16,13 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import bertlite_jax
-from bertlite_jax.convert import hf_tokenizer, onnx_float, onnx_integer, onnx_model, quantize
-from bertlite_jax.convert.onnx_graph import save
-from bertlite_jax.convert.weights import Weights, sentence_length
+from bertlite_jax.convert.huggingface.tokenizer import build_fast_tokenizer, special_pieces, special_token_ids
+from bertlite_jax.convert.onnx import integer
+from bertlite_jax.convert.onnx.float32 import float32
+from bertlite_jax.convert.onnx.graph import save_onnx
+from bertlite_jax.convert.onnx.model import build_onnx
+from bertlite_jax.convert.weights import quantized
+from bertlite_jax.convert.weights.folder import Weights, sentence_length
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_folder, write_json
 
@@ -38,7 +42,7 @@ _SENTENCES = (
 _CHOICES = ("It was dark outside.", "Somebody had paid for it.", "The hall was empty.")
 
 
-def write(
+def write_bundle(
     weights: Weights,
     out: os.PathLike[str] | str,
     *,
@@ -68,13 +72,13 @@ def write(
         raise UserError("convert: bundle: these weights have no tokenizer; a bundle takes text, so it needs one")
     output = "sentence" if weights.head is None and "mlm" not in weights.params else "auto"
     kind = _kind(weights, output)
-    _check_examples(examples, kind, hf_tokenizer.special_pieces(weights.tokenizer)["mask"])
-    container = quantize.quantize(weights, bits=bits, leave_out=leave_out)
+    _check_examples(examples, kind, special_pieces(weights.tokenizer)["mask"])
+    container = quantized.quantize(weights, bits=bits, leave_out=leave_out)
     with new_folder(out, overwrite, ABOUT) as folder:
         (folder / "onnx").mkdir()
-        save(onnx_model.build(weights, onnx_float.float32(weights), output), folder / MODELS["float32"])
-        save(onnx_model.build(weights, onnx_integer.per_token(container), output), folder / MODELS["int8"])
-        hf_tokenizer.build(weights.tokenizer).save(str(folder / "tokenizer.json"))
+        save_onnx(build_onnx(weights, float32(weights), output), folder / MODELS["float32"])
+        save_onnx(build_onnx(weights, integer.per_token(container), output), folder / MODELS["int8"])
+        build_fast_tokenizer(weights.tokenizer).save(str(folder / "tokenizer.json"))
         (folder / "predict.py").write_text(script(kind), encoding="utf-8")
         about = _about(weights, kind)
         about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}
@@ -151,7 +155,7 @@ def _kind(weights: Weights, output: str) -> str:
 
 def _about(weights: Weights, kind: str) -> dict[str, Any]:
     assert weights.tokenizer is not None
-    ids, pieces = hf_tokenizer.special_ids(weights.tokenizer), hf_tokenizer.special_pieces(weights.tokenizer)
+    ids, pieces = special_token_ids(weights.tokenizer), special_pieces(weights.tokenizer)
     return {
         "kind": kind,
         "labels": list(weights.head.labels) if weights.head else [],
@@ -178,7 +182,7 @@ def _examples(weights: Weights, kind: str) -> list[dict[str, Any]]:
         ]
     if kind == "fill_mask":
         assert weights.tokenizer is not None
-        mask = hf_tokenizer.special_pieces(weights.tokenizer)["mask"]
+        mask = special_pieces(weights.tokenizer)["mask"]
         return [{"text": re.sub(r"(\S+)([.!])$", rf"{mask}\2", text)} for text in _SENTENCES]
     pairs = [{"text": a, "pair": b} for a, b in zip(_SENTENCES, _SENTENCES[1:])]
     return [{"text": text} for text in _SENTENCES] + (pairs if weights.model.token_types > 1 and kind != "tag" else [])

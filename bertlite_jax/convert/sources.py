@@ -8,8 +8,9 @@ import pathlib
 from typing import Any
 
 from bertlite_jax.config import files
-from bertlite_jax.convert import huggingface, quantize, weights
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.huggingface.folder import from_hf
+from bertlite_jax.convert.weights import quantized
+from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
@@ -28,24 +29,24 @@ def load(path: os.PathLike[str] | str) -> Weights:
     folder = pathlib.Path(path)
     if (folder / "checkpoints").is_dir():
         return _of_run(folder)
-    if (folder / weights.FILE).is_file():
-        return weights.load(folder)
-    if (folder / quantize.FILE).is_file():
-        container = quantize.load(folder / quantize.FILE)
+    if (folder / FILE).is_file():
+        return load_weights(folder)
+    if (folder / quantized.FILE).is_file():
+        container = quantized.load(folder / quantized.FILE)
         tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
-        return quantize.to_weights(container, tokenizer)
+        return quantized.to_weights(container, tokenizer)
     if (folder / "config.json").is_file():
-        return huggingface.from_hf(folder)
+        return from_hf(folder)
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
-        f"config.json), nor one that convert.py wrote (no {weights.FILE}, no {quantize.FILE})"
+        f"config.json), nor one that convert.py wrote (no {FILE}, no {quantized.FILE})"
     )
 
 
 def _of_run(run: pathlib.Path) -> Weights:
     from bertlite_jax.train import checkpoint
 
-    if "head" in weights.read_json(run / "config.json"):
+    if "head" in read_json(run / "config.json"):
         return _of_task_run(run)
     trained = files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
@@ -57,9 +58,9 @@ def _of_task_run(run: pathlib.Path) -> Weights:
     """A fine-tuning run stores the model that was best on the validation split as a folder of our own."""
     if not (run / "best").is_dir():
         raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let it go on")
-    return dataclasses.replace(weights.load(run / "best"), facts=_facts(run))
+    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run))
 
 
 def _facts(run: pathlib.Path) -> dict[str, Any]:
     summary = run / "summary.json"
-    return weights.read_json(summary) if summary.is_file() else {}
+    return read_json(summary) if summary.is_file() else {}

@@ -16,9 +16,9 @@ import numpy as np
 
 from bertlite_jax.config import checks
 from bertlite_jax.config.model import Model
-from bertlite_jax.convert.config_values import check_kinds
-from bertlite_jax.convert.parameters import OPTIONAL_PARTS, Flat, nest, raise_problems, shapes
-from bertlite_jax.convert.weights import Weights, read_json
+from bertlite_jax.convert.weights.config_values import check_kinds
+from bertlite_jax.convert.weights.folder import Weights, read_json
+from bertlite_jax.convert.weights.parameters import OPTIONAL_PARTS, Flat, nest, raise_problems, shapes
 from bertlite_jax.errors import UserError
 
 TfFamily = Literal["albert", "bert"]

@@ -24,7 +24,7 @@ from rich.table import Table
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
-from bertlite_jax.convert import parameters
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu
 from bertlite_jax.jobs import bench_infer, contenders, inference_peer, inference_rows, machine, workdir
@@ -143,7 +143,7 @@ def by_formula(name: str, model: Model, length: int, batch_rows: int) -> Row:
 
 
 def int8_bytes(model: Model) -> int:
-    """Bytes of the encoder and pooler as `convert/quantize.py` stores them: a scale for each output or row."""
+    """Bytes of the encoder and pooler as `convert/weights/quantized.py` stores them: a scale for each output or row."""
     total = 0
     for path, shape in parameters.shapes(model).items():
         if path.split("/")[0] in ("mlm", "pair"):

@@ -25,8 +25,8 @@ from rich.table import Table
 
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetune, check_finetune
-from bertlite_jax.convert import huggingface, weights
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.weights.folder import Weights, read_json
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, memory
@@ -147,7 +147,7 @@ def start_peer(setup: Setup, precision: Precision) -> Iterator[inference_peer.Pr
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "start"
         made = Weights(jax.device_get(finetune_race.start(setup)), setup.start.config.model, setup.start.config.head)
-        huggingface.to_hf(made, folder)
+        to_hf(made, folder)
         lesson = Lesson(
             folder=str(folder),
             train=setup.train.encoded,
@@ -245,7 +245,7 @@ def peer_run(
     """
     settled = json.loads(json.dumps(files.flat(recipe) | {"init": init, "precision": precision}))
     if kept.is_file() and not overwrite:
-        stored = weights.read_json(kept)
+        stored = read_json(kept)
         if stored.get("settings") == settled:
             return stored
     setup = finetune_race.open_setup(recipe, init)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import sources
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
 from bertlite_jax.jobs import contenders, inference_peer, inference_rows, machine, workdir

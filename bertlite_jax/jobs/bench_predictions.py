@@ -20,8 +20,9 @@ import numpy as np
 from bertlite_jax.config.files import read_json
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.convert import huggingface, sources
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
@@ -96,7 +97,7 @@ def their_logits(model: Weights, valid: Split) -> np.ndarray:
     assert model.tokenizer
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "model"
-        huggingface.to_hf(model, folder)
+        to_hf(model, folder)
         lesson = Lesson(
             folder=str(folder),
             train=valid.encoded,

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import huggingface, parameters, weights
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.huggingface.folder import WEIGHTS, to_hf
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json, read_safetensors, save_weights
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host.whole_files import write_json
 from bertlite_jax.jobs.inference_peer import Answer, Batch, Load
@@ -95,13 +96,13 @@ def _hf_folder(source: Weights, folder: pathlib.Path) -> pathlib.Path:
     place = folder / "transformers"
     if not place.is_dir():
         # A tokenizer is no part of what is timed, nor of a model's size.
-        huggingface.to_hf(dataclasses.replace(source, tokenizer=None), place)
+        to_hf(dataclasses.replace(source, tokenizer=None), place)
     return place
 
 
 def _torch_float32(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
     place = _hf_folder(source, folder)
-    return place / huggingface.WEIGHTS, functools.partial(load_torch, str(place), task_of(source))
+    return place / WEIGHTS, functools.partial(load_torch, str(place), task_of(source))
 
 
 def _torch_bfloat16(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
@@ -112,14 +113,14 @@ def _torch_bfloat16(source: Weights, folder: pathlib.Path, texts: list[Batch]) -
     wide, place = _hf_folder(source, folder), folder / "transformers-bfloat16"
     if not place.is_dir():
         place.mkdir()
-        tensors = weights.read_safetensors(wide / huggingface.WEIGHTS)
+        tensors = read_safetensors(wide / WEIGHTS)
         tensors = {
             name: value.astype(ml_dtypes.bfloat16) if value.dtype == np.float32 else value
             for name, value in tensors.items()
         }
-        safetensors.numpy.save_file(tensors, place / huggingface.WEIGHTS, metadata={"format": "pt"})
-        write_json(place / "config.json", weights.read_json(wide / "config.json") | {"dtype": "bfloat16"})
-    return place / huggingface.WEIGHTS, functools.partial(load_torch, str(place), task_of(source))
+        safetensors.numpy.save_file(tensors, place / WEIGHTS, metadata={"format": "pt"})
+        write_json(place / "config.json", read_json(wide / "config.json") | {"dtype": "bfloat16"})
+    return place / WEIGHTS, functools.partial(load_torch, str(place), task_of(source))
 
 
 def load_torch(folder: str, task: Task, threads: int) -> Answer:
@@ -174,21 +175,27 @@ def _output(source: Weights) -> Any:
 
 
 def _write_float32(source: Weights, folder: pathlib.Path, texts: list[Batch], place: pathlib.Path) -> None:
-    from bertlite_jax.convert import onnx_float, onnx_graph, onnx_model
+    from bertlite_jax.convert.onnx.float32 import float32
+    from bertlite_jax.convert.onnx.graph import save_onnx
+    from bertlite_jax.convert.onnx.model import build_onnx
 
-    onnx_graph.save(onnx_model.build(source, onnx_float.float32(source), _output(source)), place)
+    save_onnx(build_onnx(source, float32(source), _output(source)), place)
 
 
 def _write_integer(kind: str) -> Callable[[Weights, pathlib.Path, list[Batch], pathlib.Path], None]:
     def write(source: Weights, folder: pathlib.Path, texts: list[Batch], place: pathlib.Path) -> None:
-        from bertlite_jax.convert import calibrate, onnx_graph, onnx_integer, onnx_model, quantize
+        from bertlite_jax.convert.int8 import calibrate
+        from bertlite_jax.convert.onnx import integer
+        from bertlite_jax.convert.onnx.graph import save_onnx
+        from bertlite_jax.convert.onnx.model import build_onnx
+        from bertlite_jax.convert.weights import quantized
 
-        container = quantize.quantize(source)
+        container = quantized.quantize(source)
         if kind == "static":
-            arithmetic = onnx_integer.static(container, calibrate.ranges(source, texts, output=_output(source)))
+            arithmetic = integer.static(container, calibrate.ranges(source, texts, output=_output(source)))
         else:
-            arithmetic = {"tensor": onnx_integer.per_tensor, "token": onnx_integer.per_token}[kind](container)
-        onnx_graph.save(onnx_model.build(quantize.to_weights(container), arithmetic, _output(source)), place)
+            arithmetic = {"tensor": integer.per_tensor, "token": integer.per_token}[kind](container)
+        save_onnx(build_onnx(quantized.to_weights(container), arithmetic, _output(source)), place)
 
     return write
 
@@ -217,9 +224,9 @@ WRITERS: dict[str, Callable[[Weights, pathlib.Path, list[Batch], pathlib.Path], 
 
 def load_onnxruntime(path: str, task: Task, threads: int) -> Answer:
     """A session whose threads do not spin while they wait, as in a process that has other work."""
-    from bertlite_jax.convert import onnx_session
+    from bertlite_jax.convert.onnx.session import open_session
 
-    session = onnx_session.open_session(path, threads=threads)
+    session = open_session(path, threads=threads)
     inputs = {value.name for value in session.get_inputs()}
     outputs = [value.name for value in session.get_outputs()]
 
@@ -254,8 +261,8 @@ def _jax(compute: Literal["auto", "float32"]) -> Callable[..., tuple[pathlib.Pat
     def prepare(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
         place = folder / "ours"
         if not place.is_dir():
-            weights.save(dataclasses.replace(source, tokenizer=None), place)
-        return place / weights.FILE, functools.partial(load_jax, str(place), task_of(source), compute)
+            save_weights(dataclasses.replace(source, tokenizer=None), place)
+        return place / FILE, functools.partial(load_jax, str(place), task_of(source), compute)
 
     return prepare
 
@@ -267,7 +274,7 @@ def load_jax(folder: str, task: Task, compute: Literal["auto", "float32"], threa
 
     from bertlite_jax.model.ops import choose_precision
 
-    source = weights.load(pathlib.Path(folder))
+    source = load_weights(pathlib.Path(folder))
     apply = _applied(source, task, choose_precision.resolve(compute, "cpu"))
     params = jax.device_put(source.params)
     run = jax.jit(apply)
@@ -275,11 +282,11 @@ def load_jax(folder: str, task: Task, compute: Literal["auto", "float32"], threa
 
 
 def _jax_integer(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
-    from bertlite_jax.convert import quantize
+    from bertlite_jax.convert.weights import quantized
 
-    place = folder / quantize.FILE
+    place = folder / quantized.FILE
     if not place.is_file():
-        quantize.save(quantize.quantize(source), place)
+        quantized.save(quantized.quantize(source), place)
     return place, functools.partial(load_jax_integer, str(place), task_of(source))
 
 
@@ -288,11 +295,11 @@ def load_jax_integer(path: str, task: Task, threads: int) -> Answer:
     os.environ["JAX_PLATFORMS"] = "cpu"
     import jax
 
-    from bertlite_jax.convert import quantize
+    from bertlite_jax.convert.weights import quantized
     from bertlite_jax.model import int8_encoder
 
-    container = quantize.load(path)
-    params = jax.device_put(quantize.jax_params(container))
+    container = quantized.load(path)
+    params = jax.device_put(quantized.jax_params(container))
 
     @jax.jit
     def run(params: Any, inputs: tuple[Any, ...]) -> Any:

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption, parameters
-from bertlite_jax.convert.weights import Sentence, Weights, sentence_length
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Sentence, Weights, sentence_length
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer

@@ -18,7 +18,9 @@ import jax
 import numpy as np
 
 from bertlite_jax.config.finetune import Finetune, check_finetune
-from bertlite_jax.convert import adoption, parameters, weights
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weights
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs import learning, stopping, task_examples, tuning_setup, workdir
 from bertlite_jax.jobs.tuning_setup import Setup
@@ -198,8 +200,8 @@ def _check_finite(number: int, line: dict[str, float]) -> None:
 
 def _keep_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
     config = setup.start.config
-    kept = weights.Weights(jax.device_get(learning.kept(params)), config.model, config.head, setup.start.tokenizer)
-    weights.save(kept, folder / BEST, overwrite=True)
+    kept = Weights(jax.device_get(learning.kept(params)), config.model, config.head, setup.start.tokenizer)
+    save_weights(kept, folder / BEST, overwrite=True)
 
 
 # --- Beginning, going on, ending -------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ def _summary(
     clock: metrics.Clock,
 ) -> dict[str, Any]:
     config = setup.start.config
-    best = weights.load(folder / BEST).params
+    best = load_weights(folder / BEST).params
     others = task_examples.other_validation_splits(setup.task, config.data, config.head, setup.start.tokenizer)
     measured = bool(meta["seconds"] and meta["examples"])
     return {

@@ -14,7 +14,8 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.convert import adoption, parameters
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import task_model, tuning_setup
 from bertlite_jax.jobs.tuning_setup import Setup

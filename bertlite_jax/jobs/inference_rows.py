@@ -10,8 +10,8 @@ import numpy as np
 import bertlite_jax
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert import parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.jobs import contenders
 from bertlite_jax.jobs.inference_peer import Batch

@@ -17,7 +17,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError

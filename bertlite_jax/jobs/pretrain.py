@@ -20,7 +20,8 @@ import numpy as np
 
 from bertlite_jax.config import checks
 from bertlite_jax.config.pretrain import Pretrain, profile_window
-from bertlite_jax.convert import parameters, sources
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, buckets, pairs, source
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError

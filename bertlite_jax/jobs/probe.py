@@ -21,7 +21,8 @@ import optax
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption, parameters
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.examples.batches import evaluation_batches
 from bertlite_jax.data.examples.features import UNLABELLED
 from bertlite_jax.data.rows import packing

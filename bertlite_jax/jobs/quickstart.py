@@ -17,7 +17,10 @@ from rich.table import Table
 import bertlite_jax
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
-from bertlite_jax.convert import huggingface, int8, parity, sources
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.huggingface import parity
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.int8 import convert
 from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.jobs import report, workdir
@@ -113,7 +116,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 
     # --- Model to files ---------------------------------------------------------------------------------------------
     _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
-    huggingface.to_hf(sources.load(run), run / "hf", overwrite=True)
+    to_hf(sources.load(run), run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config)
     command = f"python tools/convert.py int8 {run} {run}/onnx --calibrate {TEXT}"
     _head(console, "5/6", "ONNX in float32 and INT8, timed", command)
@@ -156,8 +159,8 @@ def _first_windows(held_out: source.Source, rows: int) -> np.ndarray:
 
 def _deploy(run: pathlib.Path) -> dict[str, Any]:
     """Writes float32 and 8-bit ONNX, refused if the 8-bit model falls behind, and times both beside the others."""
-    figures = int8.int8(sources.load(run), run / "onnx", [str(TEXT)], rows=INT8_ROWS, length=LENGTH, overwrite=True)
-    print(int8.report(figures))
+    figures = convert.int8(sources.load(run), run / "onnx", [str(TEXT)], rows=INT8_ROWS, length=LENGTH, overwrite=True)
+    print(convert.report(figures))
     runtimes = bench_infer(str(run), batch=(1,), threads=(1,), rounds=2, only=RUNTIMES)
     (shape,) = runtimes["shapes"]
     return {

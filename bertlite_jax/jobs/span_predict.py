@@ -15,7 +15,7 @@ import jax
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, span_features
 from bertlite_jax.data.scores import answers

@@ -12,7 +12,7 @@ import numpy as np
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_task_model
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import sources
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples.batches import Layout
 from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.data.tasks.example import Example

@@ -14,7 +14,7 @@ import optax
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetune
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches
 from bertlite_jax.jobs import learning, learning_batches, task_examples, task_model

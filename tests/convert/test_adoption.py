@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.convert import adoption, hf_tokenizer, huggingface, parameters, tensorflow, weights
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert import adoption, tensorflow
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights, load_weights
 from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
@@ -36,7 +39,7 @@ def small(vocab_size: int, seed: int = 0) -> Weights:
 @pytest.fixture
 def bare(tmp_path) -> pathlib.Path:
     """A folder of transformers without a tokenizer, for the vocabulary above."""
-    huggingface.to_hf(small(len(PIECES)), tmp_path / "hf")
+    to_hf(small(len(PIECES)), tmp_path / "hf")
     return tmp_path / "hf"
 
 
@@ -52,10 +55,10 @@ def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_pa
     size = {"sentencepiece": 43, "wordpiece": 60, "bpe": 300}[kind]
     made = train_tokenizer(TEXT, tmp_path / "made", size, kind)
     loaded = dataclasses.replace(small(made.vocab_size), tokenizer=made)
-    huggingface.to_hf(loaded, tmp_path / "hf")
+    to_hf(loaded, tmp_path / "hf")
     imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
     assert imported.notes == []
-    read = weights.load(tmp_path / "ours")
+    read = load_weights(tmp_path / "ours")
     assert read.model == loaded.model and read.tokenizer.special_ids == made.special_ids
     for text in [*TEXT[:3], "Älter, 3,000 or 12,5 — THE [MASK] end."]:
         np.testing.assert_array_equal(read.tokenizer.encode(text), made.encode(text))
@@ -68,7 +71,7 @@ def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name,
     made = adoption.adopt(shared / "vocab" / name, tmp_path / "made")
     assert made.vocab_size == {"albert": 30_000, "bert_cased": 28_996, "bert_uncased": 30_522}[name.rsplit("_", 1)[0]]
     (tmp_path / "hf").mkdir()
-    hf_tokenizer.write(made, tmp_path / "hf", 512, 2)
+    write_tokenizer(made, tmp_path / "hf", 512, 2)
     back = adoption.adopt(tmp_path / "hf", tmp_path / "back")
     assert back.special_ids == made.special_ids
     lines = (shared / "pretrain" / "enwiki_valid.txt").read_text(encoding="utf-8").splitlines()[:500]
@@ -99,7 +102,7 @@ def test_without_a_tokenizer_the_weights_come_in_alone_and_a_note_says_what_need
     assert imported.weights.tokenizer is None and not (tmp_path / "ours" / "tokenizer").exists()
     (note,) = imported.notes
     assert "has no tokenizer" in note and "bundles, sentence embeddings" in note
-    assert weights.load(tmp_path / "ours").model.vocab_size == len(PIECES)
+    assert load_weights(tmp_path / "ours").model.vocab_size == len(PIECES)
 
 
 def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
@@ -186,7 +189,7 @@ def test_the_vocabulary_beside_a_checkpoint_comes_with_it(name, checkpoint, tmp_
     (checkpoint / "vocab.txt").rename(checkpoint / name)
     imported = adoption.import_tf(checkpoint, tmp_path / "ours")
     assert imported.weights.tokenizer.vocab_size == 35
-    read = weights.load(tmp_path / "ours")
+    read = load_weights(tmp_path / "ours")
     assert read.model.activation == "gelu_erf" and read.tokenizer.vocab_size == 35
 
 
@@ -196,4 +199,4 @@ def test_of_several_unknown_vocabularies_none_is_guessed(checkpoint, tmp_path):
     (checkpoint / "vocab.txt").rename(checkpoint / "vocab_b.txt")
     notes = adoption.import_tf(checkpoint, tmp_path / "ours", activation="gelu_tanh").notes
     assert any("several vocabularies (vocab_a.txt, vocab_b.txt)" in note for note in notes)
-    assert weights.load(tmp_path / "ours").model.activation == "gelu_tanh"
+    assert load_weights(tmp_path / "ours").model.activation == "gelu_tanh"

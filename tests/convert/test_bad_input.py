@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.convert import huggingface, parameters
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "convert.py"
@@ -28,7 +29,7 @@ def source(tmp_path) -> pathlib.Path:
     draw = np.random.default_rng(0)
     flat = {path: draw.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(MODEL).items()}
     folder = tmp_path / "source"
-    huggingface.to_hf(Weights(parameters.nest(flat), MODEL, pair_task="sop"), folder)
+    to_hf(Weights(parameters.nest(flat), MODEL, pair_task="sop"), folder)
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     return folder
 

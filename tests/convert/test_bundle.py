@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert import bundle, parameters
+from bertlite_jax.convert import bundle
+from bertlite_jax.convert.bundle import read_examples, write_bundle
 from bertlite_jax.convert.bundled import tag
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
@@ -66,13 +68,13 @@ def predict(folder: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def tagger(prepared, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("bundle") / "tagger"
-    bundle.write(weights_of(prepared, "tag"), out)
+    write_bundle(weights_of(prepared, "tag"), out)
     return out
 
 
 @pytest.mark.parametrize("kind", HEADS)
 def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind, prepared, tmp_path):
-    made = bundle.write(weights_of(prepared, kind), tmp_path / "here")
+    made = write_bundle(weights_of(prepared, kind), tmp_path / "here")
     assert made["kind"] == kind
     there = tmp_path / "somewhere else" / "moved"
     there.parent.mkdir()
@@ -100,7 +102,7 @@ def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind
 def test_a_vector_where_there_is_no_head(prepared, tmp_path):
     given = weights_of(prepared, "fill_mask")
     bare = {name: part for name, part in given.params.items() if name != "mlm"}
-    assert bundle.write(dataclasses.replace(given, params=bare), tmp_path / "out")["kind"] == "embed"
+    assert write_bundle(dataclasses.replace(given, params=bare), tmp_path / "out")["kind"] == "embed"
     vectors = [
         json.loads(predict(tmp_path / "out", *extra, "a text").stdout)["vector"] for extra in ([], ["--float32"])
     ]
@@ -144,7 +146,7 @@ def test_the_check_names_another_answer(tagger, tmp_path):
 
 
 def test_own_examples_are_stored(prepared, tmp_path):
-    bundle.write(weights_of(prepared, "classify"), tmp_path / "out", examples=[{"text": "mine", "pair": "own"}])
+    write_bundle(weights_of(prepared, "classify"), tmp_path / "out", examples=[{"text": "mine", "pair": "own"}])
     stored = json.loads((tmp_path / "out" / "bundle.json").read_text())["check"]
     assert [case["input"] for case in stored] == [{"text": "mine", "pair": "own"}]
 
@@ -162,7 +164,7 @@ def test_own_examples_are_stored(prepared, tmp_path):
 )
 def test_examples_that_cannot_be_answered_are_refused(prepared, tmp_path, kind, example, message):
     with pytest.raises(UserError, match=message):
-        bundle.write(weights_of(prepared, kind), tmp_path / "out", examples=[example])
+        write_bundle(weights_of(prepared, kind), tmp_path / "out", examples=[example])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,7 +177,7 @@ def test_files_of_examples_name_the_wrong_line(tmp_path):
     ):
         file.write_text(content)
         with pytest.raises(UserError, match=message):
-            bundle.read_examples(file)
+            read_examples(file)
 
 
 @pytest.mark.parametrize("words", [[], ["--bogus"], ["a", "b", "c"], ["--file"]])
@@ -194,7 +196,7 @@ def test_the_check_names_a_missing_file(tagger, tmp_path):
 def test_a_bundle_needs_a_tokenizer_and_leaves_nothing_without(prepared, tmp_path):
     given = dataclasses.replace(weights_of(prepared, "classify"), tokenizer=None)
     with pytest.raises(UserError, match="have no tokenizer"):
-        bundle.write(given, tmp_path / "out")
+        write_bundle(given, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,7 +10,8 @@ import pytest
 from bertlite_jax.config import files
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Pretrain
-from bertlite_jax.convert import parameters, quantize, sources
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 from bertlite_jax.train import checkpoint
 
@@ -103,7 +104,7 @@ def test_int8_writes_both_models_with_the_container_and_prints_what_it_cost(run,
     printed = capsys.readouterr().out
     assert "products of integers: 13 of 15; float32: layers.ffn.down" in printed
     assert "same answer as float32" in printed and "cpu:" in printed
-    container = quantize.load(tmp_path / "out" / "model.int8.safetensors")
+    container = quantized.load(tmp_path / "out" / "model.int8.safetensors")
     assert "layers/0/ffn/down/kernel" in container.floats and "layers/0/ffn/up/kernel" in container.integers
     assert (tmp_path / "out" / "onnx" / "model_quantized.onnx").is_file()
     again = sources.load(tmp_path / "out")

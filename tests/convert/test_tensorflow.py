@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from bertlite_jax.convert import parameters, tensorflow
+from bertlite_jax.convert import tensorflow
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 
 V, E, D, F, P, N = 31, 6, 8, 12, 16, 4

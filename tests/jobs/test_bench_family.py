@@ -10,8 +10,8 @@ from rich.console import Console
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data
-from bertlite_jax.convert import parameters, quantize
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.weights import parameters, quantized
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_family as job
@@ -65,7 +65,7 @@ def test_integer_bytes_are_those_of_the_container():
     generator = np.random.default_rng(0)
     shapes = {name: shape for name, shape in parameters.shapes(model).items() if not name.startswith("mlm")}
     params = parameters.nest({name: generator.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
-    container = quantize.quantize(Weights(params, model))
+    container = quantized.quantize(Weights(params, model))
     stored = [*container.integers.values(), *container.scales.values(), *container.floats.values()]
     assert job.int8_bytes(model) == sum(value.nbytes for value in stored)
 

@@ -14,8 +14,9 @@ from rich.console import Console
 from bertlite_jax.config import files, presets
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Pretrain
-from bertlite_jax.convert import parameters, sources
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import bench_infer as job

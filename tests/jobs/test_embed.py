@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from bertlite_jax.convert import adoption, weights
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights.folder import Sentence, save_weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import embed as job
 from bertlite_jax.jobs import vector_files
@@ -117,7 +118,7 @@ def test_a_folder_of_sentence_transformers_says_how(bert, theirs, texts, tmp_pat
     """[CLS], unit length, and five tokens at most: [CLS], three words, [SEP]."""
     folder = tmp_path / "sentences"
     with adoption.open_weights(bert) as given:
-        weights.save(dataclasses.replace(given, sentence=weights.Sentence("cls", True, 5)), folder)
+        save_weights(dataclasses.replace(given, sentence=Sentence("cls", True, 5)), folder)
     short = [place for place, text in enumerate(texts) if len(text.split()) <= 3]
     found = vectors(folder, texts, tmp_path)[short]
     first = np.stack([theirs[place][-1][0] for place in short])
@@ -128,8 +129,8 @@ def test_a_folder_of_sentence_transformers_says_how(bert, theirs, texts, tmp_pat
 
 def test_a_way_that_cannot_be_held_wants_another(bert, tmp_path):
     with adoption.open_weights(bert) as given:
-        stated = weights.Sentence(unheld="there is a dense layer behind the pooling")
-        weights.save(dataclasses.replace(given, sentence=stated), tmp_path / "sentences")
+        stated = Sentence(unheld="there is a dense layer behind the pooling")
+        save_weights(dataclasses.replace(given, sentence=stated), tmp_path / "sentences")
     with pytest.raises(UserError, match="dense layer behind the pooling; name another way with --pool"):
         vectors(tmp_path / "sentences", ["the cat"], tmp_path)
 

@@ -18,7 +18,8 @@ from toy_task import MODEL, lines_of, losses_of, recipe, write_csv, write_encode
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import sources, weights
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights.folder import load_weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
@@ -151,7 +152,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_figures_and_weights(encoder,
     assert lines_of(killed) == lines_of(whole)
     ours, wanted = summary_of(killed), summary_of(whole)
     assert (ours["accuracy"], ours["best_step"]) == (wanted["accuracy"], wanted["best_step"])
-    same(weights.load(killed / "best").params, weights.load(whole / "best").params)
+    same(load_weights(killed / "best").params, load_weights(whole / "best").params)
     same(checkpoint.restore_params(killed / "checkpoints")[0], checkpoint.restore_params(whole / "checkpoints")[0])
 
 
@@ -167,7 +168,7 @@ def test_it_stops_after_patience_evaluations_without_a_better_one(encoder, toy, 
 
 def test_a_frozen_encoder_stays_what_it_was_and_its_head_learns(encoder, toy, tmp_path):
     finetune(recipe(toy, adapt={"freeze_layers": -1}), str(tmp_path / "run"), encoder)
-    ours, given = weights.load(tmp_path / "run/best").params, sources.load(encoder).params
+    ours, given = load_weights(tmp_path / "run/best").params, sources.load(encoder).params
     for part in ("embeddings", "projection", "layers"):
         same(ours[part], given[part])
     assert np.abs(ours["pooler"]["kernel"] - given["pooler"]["kernel"]).max() > 1e-4
@@ -177,7 +178,7 @@ def test_layer_decay_scales_what_each_layer_learns(encoder, toy, tmp_path):
     """One Adam update moves a weight by the rate whatever its gradient: layer 0 by a tenth of what layer 1 does."""
     config = recipe(toy, adapt={"layer_decay": 0.1}, optim={"weight_decay": 0.0}, run={"steps": 1})
     finetune(config, str(tmp_path / "run"), encoder)
-    ours, given = weights.load(tmp_path / "run/best").params, sources.load(encoder).params
+    ours, given = load_weights(tmp_path / "run/best").params, sources.load(encoder).params
     kernel = ("layers", "ffn", "up", "kernel")
     moved = np.abs(leaf(ours, kernel) - leaf(given, kernel))
     np.testing.assert_allclose(np.median(moved[1]) / np.median(moved[0]), 10, rtol=0.05)
@@ -194,7 +195,7 @@ def test_the_tail_average_is_the_mean_of_the_last_updates(encoder, toy, tmp_path
     finetune(recipe(toy, run=run), str(tmp_path / "run"), encoder)
     steps = [checkpoint.restore_params(tmp_path / "run/checkpoints", step)[0] for step in (2, 3, 4)]
     wanted = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *steps)
-    found = weights.load(tmp_path / "run/best").params
+    found = load_weights(tmp_path / "run/best").params
     jax.tree.map(lambda ours, mean: np.testing.assert_allclose(ours, mean, atol=1e-6), found, wanted)
 
 
@@ -236,7 +237,7 @@ def test_a_table_of_ones_own_is_learnt_from_and_partly_held_out(encoder, tmp_pat
     summary = finetune(config, str(tmp_path / "run"), encoder)
     assert summary["train_examples"] + summary["validation_examples"] == 60
     assert 9 <= summary["validation_examples"] <= 27  # 18 expected, three standard deviations of 3.5 each way
-    head = weights.load(tmp_path / "run/best").head
+    head = load_weights(tmp_path / "run/best").head
     assert head and head.labels == ("queen", "rabbit")
 
 

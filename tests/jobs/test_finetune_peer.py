@@ -10,8 +10,8 @@ from toy_task import MODEL, recipe, write_encoder, write_sst2
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.convert import huggingface
-from bertlite_jax.convert.weights import Weights
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import finetune_peer, finetune_race
@@ -35,7 +35,7 @@ def opened(prepared, toy, tmp_path, model, **groups):
 def lesson_of(setup, folder) -> Lesson:
     """From the weights that our side starts from."""
     config = setup.start.config
-    huggingface.to_hf(Weights(finetune_race.start(setup), config.model, config.head), folder)
+    to_hf(Weights(finetune_race.start(setup), config.model, config.head), folder)
     return Lesson(
         folder=str(folder),
         train=setup.train.encoded,

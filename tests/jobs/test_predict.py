@@ -12,7 +12,8 @@ from toy_task import MODEL, recipe, sentences, write_encoder, write_jsonl, write
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import huggingface, sources
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.huggingface import folder
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import predict as job
@@ -247,7 +248,7 @@ def test_a_folder_of_transformers_answers_with_its_own_vocabulary(prepared, tmp_
     """Its layers are shared, as those of every class of transformers with a projection."""
     head, model = Head(labels=("rabbit", "queen")), dataclasses.replace(MODEL, share="all")
     ours = write_encoder(tmp_path / "ours", prepared.tokenizer, model, head)
-    huggingface.to_hf(sources.load(ours), tmp_path / "exported")
+    folder.to_hf(sources.load(ours), tmp_path / "exported")
     lines = [text for text, _ in sentences(5, 11)]
     ours, theirs = (answers(place, lines, tmp_path) for place in (ours, tmp_path / "exported"))
     assert [line["label"] for line in theirs] == [line["label"] for line in ours]

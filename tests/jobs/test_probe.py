@@ -11,7 +11,7 @@ import toy_task
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import weights
+from bertlite_jax.convert.weights.folder import load_weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import probe, tuning_setup
 from bertlite_jax.jobs.report import report
@@ -107,7 +107,7 @@ def alone(setup, split) -> list[list[np.ndarray]]:
 def test_states_are_those_of_each_text_by_itself(place, tmp_path):
     init = str(place / "encoder")
     config = toy_task.recipe(str(place / "glue"))
-    setup = tuning_setup.prepare(config, weights.load(place / "encoder"), init)
+    setup = tuning_setup.prepare(config, load_weights(place / "encoder"), init)
     (tmp_path / "states").mkdir()
     states = probe._states(tmp_path, setup.valid, setup)
     wanted = np.stack([[layer.mean(0) for layer in text] for text in alone(setup, setup.valid)], axis=1)
@@ -120,7 +120,7 @@ def test_of_tags_the_first_piece_of_each_word_is_read(place, tmp_path):
             for text, _ in toy_task.sentences(40, 5)]  # fmt: skip
     file = toy_task.write_jsonl(tmp_path / "tags.jsonl", rows)
     config = toy_task.recipe(file, task="", data={"task": "", "kind": "tag", "folder": file, "length": 32})
-    setup = tuning_setup.prepare(config, weights.load(place / "encoder"), str(place / "encoder"))
+    setup = tuning_setup.prepare(config, load_weights(place / "encoder"), str(place / "encoder"))
     (tmp_path / "states").mkdir()
     states, encoded = probe._states(tmp_path, setup.train, setup), setup.train.encoded
     wanted = []

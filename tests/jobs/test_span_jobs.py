@@ -11,7 +11,11 @@ from toy_task import FILLER, MODEL, recipe, write_encoder
 
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import huggingface, int8, onnx_float, onnx_model, sources
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.int8 import convert
+from bertlite_jax.convert.onnx.float32 import float32
+from bertlite_jax.convert.onnx.model import build_onnx
 from bertlite_jax.data.scores import squad_metrics
 from bertlite_jax.data.scores.answers import Answer, Prediction
 from bertlite_jax.data.tasks import questions
@@ -185,14 +189,14 @@ def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squa
     loaded = sources.load(trained)
     if loaded.head.conditioned:
         for write in (
-            lambda: huggingface.to_hf(loaded, tmp_path / "hf"),
-            lambda: onnx_model.build(loaded, onnx_float.float32(loaded)),
-            lambda: int8.int8(loaded, tmp_path / "int8", []),
+            lambda: to_hf(loaded, tmp_path / "hf"),
+            lambda: build_onnx(loaded, float32(loaded)),
+            lambda: convert.int8(loaded, tmp_path / "int8", []),
         ):
             with pytest.raises(UserError, match="head.span = conditioned"):
                 write()
         return
-    huggingface.to_hf(loaded, tmp_path / "hf")
+    to_hf(loaded, tmp_path / "hf")
     back = sources.load(tmp_path / "hf")
     assert back.head.kind == "span"
     np.testing.assert_array_equal(back.params["head"]["output"]["kernel"], loaded.params["head"]["output"]["kernel"])

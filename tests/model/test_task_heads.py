@@ -8,7 +8,7 @@ import pytest
 
 from bertlite_jax.config.checks import check_head
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert import parameters
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
 

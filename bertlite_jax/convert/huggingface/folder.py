@@ -1,0 +1,196 @@
+"""Weights to and from the folders that `transformers` reads. Numpy only, but that a `pytorch_model.bin` needs torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pathlib
+from typing import Any
+
+import safetensors.numpy
+
+from bertlite_jax.config import checks
+from bertlite_jax.config.model import Model
+from bertlite_jax.convert.huggingface import heads, model_card, names
+from bertlite_jax.convert.huggingface.config import (
+    PAIR_LABELS,
+    architecture_of,
+    check_family,
+    choose_family,
+    from_config,
+    to_config,
+)
+from bertlite_jax.convert.huggingface.names import Family
+from bertlite_jax.convert.huggingface.sentence_transformers import read_sentence, sentence_of, write_sentence
+from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
+from bertlite_jax.convert.huggingface.weight_files import read_tensors
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights, read_json, sentence_length
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_folder, write_json
+
+WEIGHTS = "model.safetensors"
+_LOG = logging.getLogger(__name__)
+_DEFAULT_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+
+Path = os.PathLike[str] | str
+
+
+# --- Out -------------------------------------------------------------------------------------------------------------
+
+
+def to_hf(
+    weights: Weights,
+    out: Path,
+    *,
+    family: Family | None = None,
+    overwrite: bool = False,
+    sentence_transformers: bool = False,
+) -> Family:
+    """Writes the folder `out`: config.json, model.safetensors, tokenizer files and a model card.
+
+    The class that `architectures` in config.json names loads it, with `from_pretrained(out)`, and so does
+    AutoTokenizer. The padded rows of the vocabulary are left out, and so are tied repetitions of tensors. What the
+    reader of the folder should know beyond that is in the card, and is logged as a warning.
+
+    Args:
+      weights: what to write, pretrained or with a task head. Without a tokenizer none is written.
+      out: folder; must not exist or be empty unless `overwrite`. It appears complete or not at all.
+      family: whose classes; None chooses (`hf_config.choose_family`).
+      overwrite: replace an earlier export.
+      sentence_transformers: write the encoder without its pretraining heads, and the files with which
+        `SentenceTransformer(out)` gives the vectors that `weights.sentence` describes: without it, the mean of the
+        hidden states at length 1.
+
+    Returns:
+      The family.
+
+    Raises:
+      UserError: no class holds the model or its head, the parameters do not fit it, another vocabulary, `out` is in
+        the way, or sentence vectors are asked of a model with a task head, without a tokenizer, or from a source
+        that makes them in another way than pooling by mean or cls.
+    """
+    tokenizer = weights.tokenizer
+    if family is None:
+        family = choose_family(weights.model, tokenizer.kind if tokenizer else None, weights.head)
+    check_family(weights.model, family, weights.head)
+    if tokenizer is not None and tokenizer.vocab_size != weights.model.vocab_size:
+        raise UserError(
+            f"convert: to-hf: the tokenizer has {tokenizer.vocab_size} pieces and model.vocab_size is "
+            f"{weights.model.vocab_size}; is it the tokenizer of this run?"
+        )
+    sentence = sentence_of(weights, "to-hf") if sentence_transformers else None
+    longest = sentence_length(weights) if sentence else weights.model.max_positions
+    if sentence:
+        weights = _encoder_only(weights)
+    tensors, weights, notes = _their_tensors(weights, family)
+    model, head, mlm = weights.model, weights.head, "mlm" in weights.params
+    special_ids = special_token_ids(tokenizer) if tokenizer else _DEFAULT_IDS
+    with new_folder(out, overwrite, WEIGHTS) as folder:
+        safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+        config = to_config(model, family, special_ids, weights.pair_task, head, mlm)
+        write_json(folder / "config.json", config)
+        if tokenizer is not None:
+            write_tokenizer(tokenizer, folder, longest, model.token_types)
+        if sentence:
+            write_sentence(folder, model, family, sentence, longest)
+        card = model_card.render(weights, family, notes, sentence_transformers)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+    for note in notes:
+        _LOG.warning("convert: %s: %s", out, note)
+    return family
+
+
+def _encoder_only(weights: Weights) -> Weights:
+    """Without the pretraining heads. Raises UserError where there is a task head or no tokenizer."""
+    if weights.head:
+        raise UserError(
+            f"convert: to-hf: a folder of sentence-transformers holds an encoder, and this model has a head that can "
+            f"{weights.head.kind}; export it without the option, or give the run that it started from"
+        )
+    if weights.tokenizer is None:
+        raise UserError("convert: to-hf: a folder of sentence-transformers needs a tokenizer, and this model has none")
+    kept = {part: value for part, value in weights.params.items() if part not in names.PRETRAINING_HEADS}
+    return dataclasses.replace(weights, params=kept)
+
+
+def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, Weights, list[str]]:
+    """Tensors by their names, the weights as they are written (parts that are missing are off), and notes."""
+    model, head, notes = weights.model, weights.head, []
+    flat = parameters.flatten(weights.params)
+    if head is None:
+        pair = model.pair_classes if "pair" in weights.params else 0
+        model = dataclasses.replace(model, pooler="pooler" in weights.params, pair_classes=pair)
+    if model.share not in ("all", "none"):
+        notes.append(
+            f'the layers share their {model.share} (share = "{model.share}"), which no class of transformers does: the '
+            f"shared tensors are written once for each of the {model.num_layers} layers. The outputs are the same; "
+            "trained on, the layers drift apart"
+        )
+        flat, model = names.unshare(flat, model)
+    architecture = architecture_of(model, family, head, "mlm" in weights.params)
+    if architecture.endswith("ForMaskedLM") and model.pooler:
+        notes.append(f"{architecture} has no pooler and leaves the one in {WEIGHTS} unread")
+    if architecture.endswith("Model") and family != "distilbert" and not model.pooler:
+        notes.append(f"there is no pooler: load it with {architecture}.from_pretrained(..., add_pooling_layer=False)")
+    tensors = names.to_theirs(flat, family, model, head)
+    if architecture.endswith("Model"):
+        tensors = names.base_names(tensors, family)
+    return tensors, dataclasses.replace(weights, params=parameters.nest(flat), model=model), notes
+
+
+# --- In --------------------------------------------------------------------------------------------------------------
+
+
+def from_hf(folder: Path) -> Weights:
+    """Reads ALBERT, BERT or DistilBERT weights: pretraining, masked-LM, base and task models.
+
+    `architectures` in config.json tells a task head. Tensors that the task class does not read, such as pretraining
+    heads, are left out with a warning in the log, as transformers does. Otherwise the tensors tell the heads: where
+    the checkpoint lacks them, `model.pooler` is False, `model.pair_classes` is 0, and `params` has no `mlm`.
+    `parameters.missing_parts(params, wanted)` names them.
+
+    Args:
+      folder: holds config.json and the weights (`weight_files.read_tensors`).
+
+    Returns:
+      f32 arrays, their shape, and the head if any, without a tokenizer. Settings that no config.json states have our
+      defaults. `sentence` is set for an encoder in a folder of sentence-transformers (`sentence_transformers.read`).
+
+    Raises:
+      UserError: an unreadable file, an unsupported model, or tensors that do not fit the config (all are listed).
+    """
+    folder = pathlib.Path(folder)
+    where = str(folder)
+    stated = read_json(folder / "config.json")
+    family, model = from_config(stated, str(folder / "config.json"))
+    tensors = names.canonical_names(read_tensors(folder), family, where)
+    head = heads.read_head(stated, family, tensors, where)
+    if head:
+        tensors, unread = names.drop_unread(tensors, family, head)
+        if unread:
+            _LOG.warning("convert: %s: left out, since the class does not read them: %s", where, ", ".join(unread))
+        model = dataclasses.replace(model, pooler=head.pooled)
+        checks.check_head(head, model)
+    else:
+        model = _with_heads(model, family, tensors)
+    checks.check_model(model)
+    flat = names.to_ours(tensors, family, model, where, head)
+    flat, model = names.reduce(flat, family, model)
+    sentence = None if head else read_sentence(folder)
+    return Weights(parameters.nest(flat), model, head, pair_task=_pair_task(stated, model), sentence=sentence)
+
+
+def _pair_task(stated: dict[str, Any], model: Model) -> str:
+    """What our own exports say; others say nothing."""
+    task = stated.get("pair_task")
+    return task if model.pair_classes and task in PAIR_LABELS else "none"
+
+
+def _with_heads(model: Model, family: Family, tensors: parameters.Flat) -> Model:
+    """The pooler and pair head that the tensors have."""
+    modules = {ours: theirs for ours, theirs, _ in names.TABLES[family]}
+    pooler = "pooler" in modules and f"{modules['pooler']}.weight" in tensors
+    pair = tensors.get(f"{modules['pair']}.weight") if "pair" in modules else None
+    return dataclasses.replace(model, pooler=pooler, pair_classes=0 if pair is None else len(pair))

@@ -1,0 +1,223 @@
+"""The README.md of an exported model: what it is, how to load it, how it was trained, what it scored."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import bertlite_jax
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.huggingface.config import architecture_of
+from bertlite_jax.convert.huggingface.names import Family
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+
+_TITLES = {"albert": "ALBERT", "bert": "BERT", "distilbert": "DistilBERT"}
+
+# (key of summary.json, what a reader sees)
+_TRAINING = (
+    ("steps", "updates"),
+    ("real_tokens", "tokens seen, padding not counted"),
+    ("wall_seconds", "seconds of training"),
+)
+_EVALUATION = (
+    ("valid_mlm_loss", "masked LM loss, nats, held-out documents, all chosen positions replaced by the mask"),
+    ("unigram_entropy", "the same for a model that knows only how frequent each piece is"),
+    ("valid_mlm_accuracy", "masked LM accuracy at the same positions"),
+    ("valid_pair_accuracy", "sentence-pair accuracy"),
+    ("pair_label_prior", "the same for always the more frequent label"),
+)
+
+
+_PIPELINES = {
+    "classify": "text-classification",
+    "choose": "multiple-choice",
+    "tag": "token-classification",
+    "span": "question-answering",
+}
+_LIMITS = (
+    "A pretrained encoder repeats what its training text says, true or not. "
+    "Fine-tune and evaluate it on your task before you rely on it.",
+    "The answers are no better than the examples that it was fine-tuned on, and no more true. "
+    "Evaluate it on texts of your own before you rely on it.",
+)
+QUANTISED = "the weights went through 8-bit integers: they are integers times scales, not the values that were trained"
+_SENTENCE_LIMITS = (
+    " The vectors are means over the tokens. Of an encoder that never saw pairs of similar texts in training, they say "
+    "little about similarity."
+)
+
+
+def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence_transformers: bool = False) -> str:
+    """The whole card as Markdown with a YAML head.
+
+    Args:
+      weights: as they were exported: heads that were not written are off. Figures of `facts` that are missing or null
+        are left out, and so is the license.
+      family: whose classes.
+      notes: what a reader of the folder should know beside; a section of its own.
+      sentence_transformers: whether the folder is one of sentence-transformers.
+    """
+    model = dataclasses.replace(weights.model, vocab_multiple=1)
+    head, mlm = weights.head, "mlm" in weights.params
+    facts = {name: value for name, value in weights.facts.items() if name != "quantised"}
+    if weights.facts.get("quantised"):
+        notes = [*notes, QUANTISED]
+    loader = architecture_of(model, family, head, mlm)
+    # Figures come from a run of ours; other weights were read from somewhere and trained by others.
+    made = f"{'Fine-tuned' if head else 'Pretrained'} with" if facts else "Exported by"
+    usage = _sentences() if sentence_transformers else _usage(loader, head, mlm, weights.tokenizer)
+    parts = [
+        _yaml(weights, family, sentence_transformers),
+        f"# {_TITLES[family]}, {model.num_layers} layers of {model.hidden_size}\n",
+        f"{made} bertlite_jax {bertlite_jax.__version__}; its class is `{loader}`.\n",
+        "## Use\n\n```python\n" + usage + "\n```\n",
+        "".join(["## Notes\n\n", *(f"- {note[0].upper()}{note[1:]}.\n" for note in notes)]) if notes else "",
+        _labels(head) if head and head.labels else "",
+        "## Shape\n",
+        table(("", ""), _shape_rows(weights, model)),
+        _figures("## Training\n", _TRAINING, facts, _objective(weights.pair_task) if head is None and facts else ""),
+        _figures("## Evaluation\n", _EVALUATION, facts, ""),
+        _tokenizer(weights.tokenizer),
+        f"## Limits\n\n{_LIMITS[head is not None]}{_SENTENCE_LIMITS if sentence_transformers else ''}\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _yaml(weights: Weights, family: Family, sentence_transformers: bool) -> str:
+    tags = [family, "bertlite_jax"]
+    if sentence_transformers:
+        library, pipeline = "sentence-transformers", "sentence-similarity"
+        tags.append("sentence-transformers")
+    elif weights.head:
+        library, pipeline = "transformers", _PIPELINES[weights.head.kind]
+    else:
+        library, pipeline = "transformers", "fill-mask" if "mlm" in weights.params else "feature-extraction"
+    lines = [f"library_name: {library}", f"pipeline_tag: {pipeline}"]
+    if weights.facts.get("license"):
+        # A JSON string is a YAML one, whatever stands in it.
+        lines.append(f"license: {json.dumps(weights.facts['license'])}")
+    return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---\n"])
+
+
+# --- How to use it: an example that runs, by class -----------------------------------------------------------------
+
+_ONE_TEXT = """\
+inputs = tokenizer("a text", return_tensors="pt")
+logits = model(**inputs).logits[0]
+"""
+_CLASSIFY = {
+    "single_label": "print(model.config.id2label[logits.argmax().item()])",
+    "multi_label": "print([model.config.id2label[i] for i, p in enumerate(logits.sigmoid().tolist()) if p > 0.5])",
+    "regression": "print(dict(zip(model.config.id2label.values(), logits.tolist())))",
+}
+_CHOOSE = """\
+question, choices = "a question", ["an answer", "another answer"]
+inputs = tokenizer([question] * len(choices), choices, padding=True, return_tensors="pt")
+logits = model(**{name: value[None] for name, value in inputs.items()}).logits[0]
+print(choices[logits.argmax().item()])"""
+_TAG = """\
+for piece, label in zip(inputs.tokens(), logits.argmax(-1).tolist()):
+    print(piece, model.config.id2label[label])"""
+_SPAN = """\
+inputs = tokenizer("a question", "a text that has the answer", return_tensors="pt")
+outputs = model(**inputs)
+start = outputs.start_logits[0].argmax().item()
+end = start + outputs.end_logits[0, start:].argmax().item()
+print(tokenizer.decode(inputs["input_ids"][0, start : end + 1]))"""
+
+
+def _usage(loader: str, head: Head | None, mlm: bool, tokenizer: Tokenizer | None) -> str:
+    model = f'model = {loader}.from_pretrained("FOLDER")'
+    if tokenizer is None:
+        return f"from transformers import {loader}\n\n{model}"
+    lines = [f"from transformers import AutoTokenizer, {loader}", "", model]
+    lines.append('tokenizer = AutoTokenizer.from_pretrained("FOLDER")')
+    if head is None:
+        mask = tokenizer.pieces([tokenizer.mask_id])[0]
+        text = f"a sentence with a {mask}" if mlm else "a sentence"
+        result = "logits" if mlm else "hidden_states"
+        lines.append(f'{result} = model(**tokenizer("{text}", return_tensors="pt"))[0]')
+    elif head.kind == "classify":
+        lines.append(_ONE_TEXT + _CLASSIFY[head.problem])
+    else:
+        lines.append({"choose": _CHOOSE, "tag": _ONE_TEXT + _TAG, "span": _SPAN}[head.kind])
+    return "\n".join(lines)
+
+
+def _sentences() -> str:
+    return (
+        "from sentence_transformers import SentenceTransformer\n\n"
+        'model = SentenceTransformer("FOLDER")\nvectors = model.encode(["a sentence", "another sentence"])\n'
+        "print(model.similarity(vectors, vectors))"
+    )
+
+
+def _labels(head: Head) -> str:
+    meaning = {
+        "single_label": "One of these labels a text or pair",
+        "multi_label": "Any number of these labels a text or pair, each with a probability of its own",
+        "regression": "A number for each of these",
+    }
+    text = "One of these labels a token" if head.kind == "tag" else meaning[head.problem]
+    rows = [(str(i), label.replace("|", "\\|")) for i, label in enumerate(head.labels)]
+    return f"## Labels\n\n{text}.\n\n" + table(("output", "label"), rows)
+
+
+# --- What it is ------------------------------------------------------------------------------------------------------
+
+
+def _shape_rows(weights: Weights, model: Model) -> list[tuple[str, str]]:
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), model)
+    count = sum(value.size for value in flat.values())
+    sharing = {"all": f"in {model.share_groups} group(s)", "none": "none"}.get(model.share, model.share)
+    return [
+        ("parameters, heads included", f"{count:,}"),
+        ("layers", str(model.num_layers)),
+        ("layer sharing", sharing),
+        ("hidden width, embedding width", f"{model.hidden_size}, {model.embed_size}"),
+        ("attention heads", str(model.num_heads)),
+        ("feed-forward width", str(model.ffn_size)),
+        ("vocabulary", f"{model.vocab_size:,}"),
+        ("longest input, tokens", str(model.max_positions)),
+        ("activation", model.activation),
+    ]
+
+
+def _objective(pair_task: str) -> str:
+    tasks = {
+        "sop": "sentence-order prediction (0: in order, 1: swapped)",
+        "nsp": "next-sentence prediction (0: next, 1: random)",
+        "three_way": "next, previous or random sentence (0, 1, 2)",
+    }
+    pair = tasks.get(pair_task)
+    return f"Objectives: masked language model{f' and {pair}' if pair else ''}.\n"
+
+
+def _figures(title: str, known: tuple[tuple[str, str], ...], facts: dict[str, Any], text: str) -> str:
+    rows = [(label, _number(facts[key])) for key, label in known if facts.get(key) is not None]
+    if not rows and not text:
+        return ""
+    return "\n".join(part for part in (title, text, table(("figure", "value"), rows) if rows else "") if part)
+
+
+def _number(value: float | int) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
+def _tokenizer(tokenizer: Tokenizer | None) -> str:
+    if tokenizer is None:
+        return ""
+    case = "lower-cases its input" if tokenizer.settings.get("lower") else "keeps case"
+    accents = "keeps accents" if tokenizer.settings.get("keep_accents") else "strips accents"
+    text = f"The {tokenizer.kind} tokenizer {case} and {accents}."
+    return f"## Tokenizer\n\n{text} Special pieces written out in a text are read as special pieces.\n"
+
+
+def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    """Two columns in Markdown."""
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows)]
+    return "\n".join(lines) + "\n"

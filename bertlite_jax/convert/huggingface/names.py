@@ -1,0 +1,327 @@
+"""Which parameter of ours is which tensor of `transformers`: one table a family, read in both directions.
+
+Our parameters are nested dictionaries whose layers are stacked along a leading axis and whose kernels are [in, out].
+PyTorch keeps one tensor a layer (or a group of layers) and stores kernels as [out, in]. The tables name every module
+pair once; everything else (the transposition, the stacking, the shapes) follows from the kind of module.
+
+A task head takes the place of the pretraining heads: `table(family, head)`. Sources: the state dictionaries of
+transformers 5.23, `models/{albert,bert,distilbert}/modeling_*.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.weights.parameters import (
+    OPTIONAL_PARTS,
+    Flat,
+    check_shapes,
+    raise_problems,
+    shapes,
+    trim_vocabulary,
+)
+from bertlite_jax.errors import UserError
+
+Family = Literal["albert", "bert", "distilbert"]
+# (our module, their module, kind). `{i}` counts the entries of our leading axis.
+_ALBERT_LAYER = "albert.encoder.albert_layer_groups.{i}.albert_layers.0"
+ALBERT = (
+    ("embeddings/word", "albert.embeddings.word_embeddings", "embedding"),
+    ("embeddings/position", "albert.embeddings.position_embeddings", "embedding"),
+    ("embeddings/token_type", "albert.embeddings.token_type_embeddings", "embedding"),
+    ("embeddings/norm", "albert.embeddings.LayerNorm", "norm"),
+    ("projection", "albert.encoder.embedding_hidden_mapping_in", "dense"),
+    ("layers/attention/query", f"{_ALBERT_LAYER}.attention.query", "dense"),
+    ("layers/attention/key", f"{_ALBERT_LAYER}.attention.key", "dense"),
+    ("layers/attention/value", f"{_ALBERT_LAYER}.attention.value", "dense"),
+    ("layers/attention/output", f"{_ALBERT_LAYER}.attention.dense", "dense"),
+    ("layers/norms/attention", f"{_ALBERT_LAYER}.attention.LayerNorm", "norm"),
+    ("layers/ffn/up", f"{_ALBERT_LAYER}.ffn", "dense"),
+    ("layers/ffn/down", f"{_ALBERT_LAYER}.ffn_output", "dense"),
+    ("layers/norms/ffn", f"{_ALBERT_LAYER}.full_layer_layer_norm", "norm"),
+    ("pooler", "albert.pooler", "dense"),
+    ("mlm", "predictions", "bias"),
+    ("mlm/dense", "predictions.dense", "dense"),
+    ("mlm/norm", "predictions.LayerNorm", "norm"),
+    ("pair", "sop_classifier.classifier", "dense"),
+)
+
+_BERT_LAYER = "bert.encoder.layer.{i}"
+BERT = (
+    ("embeddings/word", "bert.embeddings.word_embeddings", "embedding"),
+    ("embeddings/position", "bert.embeddings.position_embeddings", "embedding"),
+    ("embeddings/token_type", "bert.embeddings.token_type_embeddings", "embedding"),
+    ("embeddings/norm", "bert.embeddings.LayerNorm", "norm"),
+    ("layers/attention/query", f"{_BERT_LAYER}.attention.self.query", "dense"),
+    ("layers/attention/key", f"{_BERT_LAYER}.attention.self.key", "dense"),
+    ("layers/attention/value", f"{_BERT_LAYER}.attention.self.value", "dense"),
+    ("layers/attention/output", f"{_BERT_LAYER}.attention.output.dense", "dense"),
+    ("layers/norms/attention", f"{_BERT_LAYER}.attention.output.LayerNorm", "norm"),
+    ("layers/ffn/up", f"{_BERT_LAYER}.intermediate.dense", "dense"),
+    ("layers/ffn/down", f"{_BERT_LAYER}.output.dense", "dense"),
+    ("layers/norms/ffn", f"{_BERT_LAYER}.output.LayerNorm", "norm"),
+    ("pooler", "bert.pooler.dense", "dense"),
+    ("mlm", "cls.predictions", "bias"),
+    ("mlm/dense", "cls.predictions.transform.dense", "dense"),
+    ("mlm/norm", "cls.predictions.transform.LayerNorm", "norm"),
+    ("pair", "cls.seq_relationship", "dense"),
+)
+
+_DISTILBERT_LAYER = "distilbert.transformer.layer.{i}"
+DISTILBERT = (
+    ("embeddings/word", "distilbert.embeddings.word_embeddings", "embedding"),
+    ("embeddings/position", "distilbert.embeddings.position_embeddings", "embedding"),
+    ("embeddings/norm", "distilbert.embeddings.LayerNorm", "norm"),
+    ("layers/attention/query", f"{_DISTILBERT_LAYER}.attention.q_lin", "dense"),
+    ("layers/attention/key", f"{_DISTILBERT_LAYER}.attention.k_lin", "dense"),
+    ("layers/attention/value", f"{_DISTILBERT_LAYER}.attention.v_lin", "dense"),
+    ("layers/attention/output", f"{_DISTILBERT_LAYER}.attention.out_lin", "dense"),
+    ("layers/norms/attention", f"{_DISTILBERT_LAYER}.sa_layer_norm", "norm"),
+    ("layers/ffn/up", f"{_DISTILBERT_LAYER}.ffn.lin1", "dense"),
+    ("layers/ffn/down", f"{_DISTILBERT_LAYER}.ffn.lin2", "dense"),
+    ("layers/norms/ffn", f"{_DISTILBERT_LAYER}.output_layer_norm", "norm"),
+    ("mlm", "vocab_projector", "bias"),
+    ("mlm/dense", "vocab_transform", "dense"),
+    ("mlm/norm", "vocab_layer_norm", "norm"),
+)
+
+TABLES: dict[Family, tuple[tuple[str, str, str], ...]] = {"albert": ALBERT, "bert": BERT, "distilbert": DISTILBERT}
+
+HEAD_MODULES = {"classify": "classifier", "choose": "classifier", "tag": "classifier", "span": "qa_outputs"}
+"""The last layer of the task classes, by the head's kind; the same in all families."""
+
+PRETRAINING_HEADS = ("mlm", "pair")
+
+# (our leaf, their leaf, transposed)
+_LEAVES = {
+    "embedding": (("embedding", "weight", False),),
+    "dense": (("kernel", "weight", True), ("bias", "bias", False)),
+    "norm": (("scale", "weight", False), ("bias", "bias", False)),
+    "bias": (("bias", "bias", False),),
+}
+
+# Tied tensors that some checkpoints repeat: (their repetition, what it repeats).
+TIED: dict[Family, tuple[tuple[str, str], ...]] = {
+    "albert": (
+        ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
+        ("predictions.decoder.bias", "predictions.bias"),
+    ),
+    "bert": (
+        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
+        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
+    ),
+    "distilbert": (("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),),
+}
+
+
+def table(family: Family, head: Head | None = None) -> tuple[tuple[str, str, str], ...]:
+    """Rows (our module, their module, kind) of the pretraining classes, or of the task class with `head`.
+
+    A task class has no pretraining heads, and a pooler only where the head reads it. DistilBERT has no pooler in its
+    base model; the one of its task classes is called `pre_classifier`.
+    """
+    if head is None:
+        return TABLES[family]
+    left_out = PRETRAINING_HEADS if head.pooled else (*PRETRAINING_HEADS, "pooler")
+    rows = [row for row in TABLES[family] if row[0].split("/")[0] not in left_out]
+    if family == "distilbert" and head.pooled:
+        rows.append(("pooler", "pre_classifier", "dense"))
+    return (*rows, ("head/output", HEAD_MODULES[head.kind], "dense"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor of theirs: the slice `index` of our parameter `ours` (the whole of it where `index` is None)."""
+
+    ours: str
+    index: int | None
+    theirs: str
+    transposed: bool
+
+
+def family_shapes(family: Family, model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]:
+    """Our shapes as the family's classes want them: the vocabulary trimmed, and two parts that may be ours or not.
+
+    ALBERT classes always have the projection, BERT and ALBERT classes always have a token-type table. Where our model
+    has none, `complete` writes an identity and a row of zeros.
+    """
+    built = shapes(dataclasses.replace(model, vocab_multiple=1), head)
+    if family == "albert":
+        built["projection/kernel"] = (model.embed_size, model.hidden_size)
+        built["projection/bias"] = (model.hidden_size,)
+    if family != "distilbert":
+        built["embeddings/token_type/embedding"] = (max(1, model.token_types), model.embed_size)
+    return built
+
+
+def complete(flat: Flat, family: Family, model: Model) -> Flat:
+    """Adds what the family's classes always have and our model leaves out; neither changes a single output."""
+    flat = dict(flat)
+    if family == "albert" and not model.projected:
+        flat["projection/kernel"] = np.eye(model.hidden_size, dtype=np.float32)
+        flat["projection/bias"] = np.zeros(model.hidden_size, np.float32)
+    if family != "distilbert" and model.token_types == 0:
+        flat["embeddings/token_type/embedding"] = np.zeros((1, model.embed_size), np.float32)
+    return flat
+
+
+def reduce(flat: Flat, family: Family, model: Model) -> tuple[Flat, Model]:
+    """The inverse of `complete`: drops an identity projection and a single row of zero token types.
+
+    A projection between equal widths that was trained stays, as `Model.projection` "always".
+    """
+    flat = dict(flat)
+    if family == "albert" and not model.projected:
+        kernel, bias = flat["projection/kernel"], flat["projection/bias"]
+        if np.array_equal(kernel, np.eye(model.hidden_size)) and not bias.any():
+            del flat["projection/kernel"], flat["projection/bias"]
+        else:
+            model = dataclasses.replace(model, projection="always")
+    table = flat.get("embeddings/token_type/embedding")
+    if table is not None and len(table) == 1 and not table.any():
+        del flat["embeddings/token_type/embedding"]
+        model = dataclasses.replace(model, token_types=0)
+    return flat, model
+
+
+def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
+    """The same function without layer sharing: what a group shares is written once a layer.
+
+    [G, ...] becomes [N, ...] in every shared part of `layers`; the rest stays as it is.
+    """
+    shared = tuple(f"layers/{part}/" for part in model.shared_parts)
+    depth = model.num_layers // model.share_groups
+    flat = {path: np.repeat(value, depth, axis=0) if path.startswith(shared) else value for path, value in flat.items()}
+    return flat, dataclasses.replace(model, share="none", share_groups=1)
+
+
+def entries(family: Family, model: Model, head: Head | None = None) -> list[Entry]:
+    """Every tensor that a checkpoint of this family, shape and head has, tied repetitions left out."""
+    known = family_shapes(family, model, head)
+    listed = []
+    for ours, theirs, kind in table(family, head):
+        for our_leaf, their_leaf, transposed in _LEAVES[kind]:
+            path = f"{ours}/{our_leaf}"
+            if path not in known:
+                continue
+            if "{i}" not in theirs:
+                listed.append(Entry(path, None, f"{theirs}.{their_leaf}", transposed))
+                continue
+            for i in range(known[path][0]):
+                listed.append(Entry(path, i, f"{theirs.format(i=i)}.{their_leaf}", transposed))
+    return listed
+
+
+def to_theirs(flat: Flat, family: Family, model: Model, head: Head | None = None) -> Flat:
+    """Our parameters under their names, f32, contiguous.
+
+    Args:
+      flat: parameters by flat name, the vocabulary padded or trimmed; pretraining heads may be missing as a whole.
+      family: whose names.
+      model: the shape; its layers must be such as the family holds (`hf_config.check_family`).
+      head: of a task model.
+
+    Raises:
+      UserError: lists every parameter that is missing, unknown or wrongly shaped.
+    """
+    trimmed = dataclasses.replace(model, vocab_multiple=1)
+    flat = trim_vocabulary(flat, model)
+    check_shapes(flat, trimmed, "parameters", head)
+    flat = complete(flat, family, model)
+    tensors = {}
+    for entry in entries(family, model, head):
+        if entry.ours not in flat:
+            continue
+        value = flat[entry.ours] if entry.index is None else flat[entry.ours][entry.index]
+        # safetensors writes the buffer as it lies, so a transposed view would come out scrambled.
+        tensors[entry.theirs] = np.ascontiguousarray(value.T if entry.transposed else value, dtype=np.float32)
+    return tensors
+
+
+def to_ours(tensors: Flat, family: Family, model: Model, where: str, head: Head | None = None) -> Flat:
+    """Their tensors under our names, stacked, f32; the inverse of `to_theirs`.
+
+    Args:
+      tensors: by their canonical names (`canonical_names`).
+      family: whose names.
+      model: the shape that their config states; `pooler` and `pair_classes` as the tensors have them.
+      where: named in errors, usually the folder.
+      head: of a task model; its class needs every part that it has.
+
+    Raises:
+      UserError: lists every tensor that is missing, unknown or wrongly shaped.
+    """
+    listed = entries(family, model, head)
+    ours_of = {entry.theirs: entry.ours for entry in listed}
+    present = {ours_of[name].split("/")[0] for name in tensors if name in ours_of}
+    absent = set() if head else set(OPTIONAL_PARTS) - present
+    wanted = [entry for entry in listed if entry.ours.split("/")[0] not in absent]
+    known = family_shapes(family, model, head)
+    missing, wrong = [], []
+    collected: dict[str, list[np.ndarray]] = {}
+    for entry in wanted:
+        shape = known[entry.ours] if entry.index is None else known[entry.ours][1:]
+        shape = shape[::-1] if entry.transposed else shape
+        if entry.theirs not in tensors:
+            missing.append(entry.theirs)
+        elif tensors[entry.theirs].shape != shape:
+            wrong.append((entry.theirs, tensors[entry.theirs].shape, shape))
+        else:
+            value = tensors[entry.theirs].astype(np.float32)
+            collected.setdefault(entry.ours, []).append(value.T if entry.transposed else value)
+    raise_problems(where, missing, [name for name in tensors if name not in ours_of], wrong)
+    stacked = {entry.ours for entry in wanted if entry.index is not None}
+    return {
+        path: np.ascontiguousarray(np.stack(values) if path in stacked else values[0])
+        for path, values in collected.items()
+    }
+
+
+def drop_unread(tensors: Flat, family: Family, head: Head) -> tuple[Flat, list[str]]:
+    """Leaves out what the task class does not read: the pretraining heads, and a pooler that `head` does not use.
+
+    transformers ignores such tensors as well, and warns.
+
+    Returns:
+      The tensors that stay, and the names of those that do not.
+    """
+    read = {theirs for _, theirs, _ in table(family, head)}
+    unread = tuple(f"{theirs}." for _, theirs, _ in TABLES[family] if theirs not in read)
+    dropped = [name for name in tensors if name.startswith(unread)] if unread else []
+    return {name: value for name, value in tensors.items() if name not in dropped}, dropped
+
+
+def base_names(tensors: Flat, family: Family) -> Flat:
+    """Names as the family's base class writes them, without the prefix; `canonical_names` puts it back."""
+    return {name.removeprefix(f"{family}."): value for name, value in tensors.items()}
+
+
+def canonical_names(tensors: Flat, family: Family, where: str) -> Flat:
+    """Names as today's pretraining and task classes write them.
+
+    Base models lack the family's prefix, old checkpoints say gamma and beta, carry `position_ids` and repeat the tied
+    decoder.
+
+    Raises:
+      UserError: the decoder is not tied to the word table, which our model cannot hold.
+    """
+    base = any(name.startswith("embeddings.") for name in tensors)
+    inner = ("embeddings.", "encoder.", "transformer.", "pooler.")
+    renamed: Flat = {}
+    for name, value in tensors.items():
+        if name.endswith((".position_ids", ".token_type_ids")):
+            continue
+        name = f"{family}.{name}" if base and name.startswith(inner) else name
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        renamed[name] = value
+    for copy, original in TIED[family]:
+        if copy not in renamed:
+            continue
+        value = renamed.pop(copy)
+        if not np.array_equal(value, renamed.setdefault(original, value)):
+            raise UserError(f"convert: {where}: {copy} differs from {original}; our model ties them")
+    return renamed

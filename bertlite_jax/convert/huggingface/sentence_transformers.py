@@ -1,0 +1,182 @@
+"""What makes an encoder a folder of sentence-transformers: pooling, unit length and the longest text, out and in.
+
+The files are written in the layout of the versions before 6, which 6.2 reads as well (the newer layout is not read by
+older ones). Both are read. Source: huggingface/sentence-transformers:sentence_transformers/base/model.py,
+base/modules/transformer.py and sentence_transformer/modules/pooling.py, and the folders of
+sentence-transformers/all-MiniLM-L6-v2.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from typing import Any
+
+import bertlite_jax
+from bertlite_jax.config.model import Model
+from bertlite_jax.convert.huggingface.names import Family
+from bertlite_jax.convert.weights.folder import Sentence, Weights, read_json
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import write_json
+
+_MODULES = "modules.json"
+_SETTINGS = "sentence_bert_config.json"
+_ABOUT = "config_sentence_transformers.json"
+_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+# --- Out -------------------------------------------------------------------------------------------------------------
+
+
+def write_sentence(folder: pathlib.Path, model: Model, family: Family, sentence: Sentence, longest: int) -> None:
+    """Writes modules.json, 1_Pooling/config.json, sentence_bert_config.json and config_sentence_transformers.json.
+
+    `SentenceTransformer(folder)` then gives [texts, D]: the mean of the last hidden states over the real tokens,
+    specials included, or the state of the first one, divided by its length (L2) where `sentence.normalize` says so.
+
+    Args:
+      folder: holds config.json, the weights of a base model, and a tokenizer.
+      model: its shape.
+      family: whose class the weights are written for.
+      sentence: pooling and unit length.
+      longest: tokens that texts are cut to, specials included.
+    """
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    if sentence.normalize:
+        modules.append(("2_Normalize", "Normalize"))
+    listed: Any = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for i, (path, name) in enumerate(modules)
+    ]
+    write_json(folder / _MODULES, listed)
+    (folder / "1_Pooling").mkdir()
+    # Older versions know no more than these four flags.
+    flags = {flag: mode == sentence.pooling for flag, mode in list(_FLAGS.items())[:4]}
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model.hidden_size} | flags)
+    settings: dict[str, Any] = {"max_seq_length": longest, "do_lower_case": False}
+    if family != "distilbert" and not model.pooler:
+        # The base class would draw a pooler of its own and warn of its missing weights.
+        settings["model_args"] = {"add_pooling_layer": False}
+    write_json(folder / _SETTINGS, settings)
+    stated = {"__version__": {"bertlite_jax": bertlite_jax.__version__}, "similarity_fn_name": "cosine", "prompts": {}}
+    write_json(folder / _ABOUT, stated)
+
+
+def sentence_of(weights: Weights, command: str) -> Sentence:
+    """The settings of the weights, or the defaults.
+
+    Raises:
+      UserError: the source's vectors are made in a way that no export can hold; `command` is named in it.
+    """
+    sentence = weights.sentence or Sentence()
+    if sentence.unheld:
+        raise UserError(
+            f"convert: {command}: {sentence.unheld}, so the vectors would be others than the source's; export the "
+            "hidden states instead (to-hf without the option, onnx --output states)"
+        )
+    return sentence
+
+
+# --- In --------------------------------------------------------------------------------------------------------------
+
+
+def read_sentence(folder: pathlib.Path) -> Sentence | None:
+    """What a folder of sentence-transformers says of its vectors; None for other folders (no modules.json).
+
+    What cannot be held, such as another pooling or a further layer, is the reason in `Sentence.unheld`.
+
+    Raises:
+      UserError: one of the files is damaged, or a module's is missing.
+    """
+    if not (folder / _MODULES).is_file():
+        return None
+    modules = [module for module in _modules(folder / _MODULES) if module[0] != "Dropout"]
+    kinds = [kind for kind, _ in modules]
+    longest = _max_length(folder)
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        return Sentence(max_length=longest, unheld=f"{folder / _MODULES} lists the modules {', '.join(kinds)}")
+    place = folder / modules[1][1] / "config.json"
+    modes = _pooling_modes(read_json(place), place)
+    normalize = len(modules) == 3
+    reason = _beyond_pooling(folder, folder / modules[2][1] if normalize else None)
+    if modes == ["cls"]:
+        return Sentence("cls", normalize, longest, reason)
+    if modes != ["mean"]:
+        reason = f"{place} asks for the pooling {' and '.join(modes)}, and mean or cls alone can be written"
+    return Sentence("mean", normalize, longest, reason)
+
+
+def sentence_notes(folder: pathlib.Path, sentence: Sentence | None) -> list[str]:
+    """Sentences for the user about what was not taken over."""
+    if sentence is None:
+        return []
+    found = [f"no sentence vectors can be exported: {sentence.unheld}"] if sentence.unheld else []
+    prompts = _about(folder).get("prompts")
+    if isinstance(prompts, dict) and any(prompts.values()):
+        found.append(f"the prompts of {_ABOUT} ({', '.join(prompts)}) are left out; put them before the texts yourself")
+    return found
+
+
+def _modules(path: pathlib.Path) -> list[tuple[str, str]]:
+    """(kind, folder) of each module, in order: the class's name, or the whole type where it is a foreign one."""
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        modules = [(str(module["type"]), str(module["path"])) for module in listed]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"convert: {path}: not a list of modules with `type` and `path`: {error}") from error
+    ours = "sentence_transformers."
+    return [(kind.rpartition(".")[2] if kind.startswith(ours) else kind, place) for kind, place in modules]
+
+
+def _pooling_modes(stated: dict[str, Any], path: pathlib.Path) -> list[str]:
+    """The modes by their newer names. Without any the mean is taken, as sentence-transformers does."""
+    modes: Any = stated.get("pooling_mode", [mode for flag, mode in _FLAGS.items() if stated.get(flag)])
+    modes = [modes] if isinstance(modes, str) else modes
+    if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
+        raise UserError(f"convert: {path}: pooling_mode is {modes!r}; a name or a list of names would be right")
+    return modes or ["mean"]
+
+
+def _max_length(folder: pathlib.Path) -> int:
+    """The first of max_seq_length and, as the newer layout has it, the tokenizer's model_max_length; 0 for neither."""
+    for name, key in ((_SETTINGS, "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        value = _optional(folder / name).get(key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
+            raise UserError(f"convert: {folder / name}: {key} is {value!r}; a number of tokens would be right")
+        # Tokenizers without a longest input state 1e30.
+        return int(value) if value < 1e9 else 0
+    return 0
+
+
+def _beyond_pooling(folder: pathlib.Path, normalize: pathlib.Path | None) -> str:
+    """What else would change the vectors, as a reason; empty for nothing."""
+    prompt = _about(folder).get("default_prompt_name")
+    if prompt and (_about(folder).get("prompts") or {}).get(prompt):
+        return f"{folder / _ABOUT} puts the prompt {prompt!r} before every text"
+    # The tokenizer is taken over with its own rule, and BERT's and ALBERT's lower-case unless told otherwise.
+    cased = _optional(folder / "tokenizer_config.json").get("do_lower_case") is False
+    if cased and _optional(folder / _SETTINGS).get("do_lower_case"):
+        return f"{folder / _SETTINGS} lower-cases the texts of a cased tokenizer"
+    stated = _optional(normalize / "config.json") if normalize else {}
+    if any(
+        stated.get(f"module_{way}_name", "sentence_embedding") != "sentence_embedding" for way in ("input", "output")
+    ):
+        return f"{normalize} normalizes something else than the vector of the text"
+    return ""
+
+
+def _about(folder: pathlib.Path) -> dict[str, Any]:
+    return _optional(folder / _ABOUT)
+
+
+def _optional(path: pathlib.Path) -> dict[str, Any]:
+    """The object of a JSON file; empty where there is no such file."""
+    return read_json(path) if path.is_file() else {}

@@ -1,0 +1,1 @@
+"""8-bit ONNX behind a gate, measured on text."""

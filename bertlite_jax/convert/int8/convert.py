@@ -1,0 +1,346 @@
+"""`convert.py int8`: a folder with float32 and 8-bit ONNX, measured on text, or a refusal that names the layers.
+
+Everything is measured with the files themselves, in ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnx
+
+from bertlite_jax.convert.int8 import calibrate, checks, measuring_text, rounding, sensitivity
+from bertlite_jax.convert.int8.measuring_text import Batch, Scored
+from bertlite_jax.convert.onnx import integer
+from bertlite_jax.convert.onnx.arithmetic import Arithmetic
+from bertlite_jax.convert.onnx.float32 import float32
+from bertlite_jax.convert.onnx.folder import MODEL, QUANTIZED, describe
+from bertlite_jax.convert.onnx.graph import Graph, to_bytes
+from bertlite_jax.convert.onnx.model import Output, build_onnx
+from bertlite_jax.convert.onnx.session import open_session, run_session
+from bertlite_jax.convert.weights import quantized
+from bertlite_jax.convert.weights.folder import Weights, sentence_length
+from bertlite_jax.convert.weights.quantized import Container
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
+from bertlite_jax.host.whole_files import new_folder, write_json
+
+SIDECAR = "onnx/quantization.json"
+Activations = Literal["token", "tensor", "static"]
+_SEED = 0
+_BATCH = 8
+_BLAMED = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """What is measured with.
+
+    Attributes:
+      calibration: batches for the ranges of `static`.
+      evaluation: other batches, with `labels` where the metric has some.
+      metric: its name.
+    """
+
+    calibration: list[Batch]
+    evaluation: list[Batch]
+    metric: str
+
+
+class Models(NamedTuple):
+    """A float32 and an 8-bit graph of the same weights."""
+
+    container: Container
+    float32: onnx.ModelProto
+    int8: onnx.ModelProto
+
+
+def int8(
+    weights: Weights,
+    out: os.PathLike[str] | str,
+    text: Sequence[str],
+    *,
+    activations: Activations = "token",
+    max_drop: float = 0.005,
+    bits: Literal[7, 8] = 7,
+    leave_out: Sequence[str] = (),
+    auto: int = 0,
+    fit: bool = False,
+    data: str | None = None,
+    method: calibrate.Method = "minmax",
+    rows: int = 256,
+    length: int = 128,
+    output: Output = "auto",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Quantises, measures, and writes the folder `out` if the metric holds.
+
+    The folder has what `onnx_folder.describe` writes, `onnx/model.onnx`, `onnx/model_quantized.onnx`, the container
+    (`model.int8.safetensors`) and the figures (`onnx/quantization.json`).
+
+    Args:
+      weights: with a tokenizer.
+      out: folder; it appears complete or not at all.
+      text: files or folders; one half of the windows calibrates, the other measures.
+      activations: one scale for each token, for each tensor, or fixed beforehand.
+      max_drop: how far the metric may fall, as a share: 0.005 is half a point.
+      bits: of the weights in products.
+      leave_out: parts that stay float32.
+      auto: so many further parts stay float32, those that lose most when measured alone.
+      fit: choose the integers by the text (`rounding.fit`) rather than each by itself: same size, smaller error,
+        minutes for BERT-base.
+      data: labelled examples for a classifier, JSON lines or TSV; without, agreement with float32 is the metric.
+      method: how ranges are found for `static`.
+      rows: windows of text, half for each purpose.
+      length: tokens of a window at most.
+      output: as for `onnx_model.build`, and what is measured: of states and sentence vectors the mean cosine with
+        float32.
+      overwrite: replace an earlier result.
+
+    Returns:
+      What the sidecar holds.
+
+    Raises:
+      UserError: an option out of its range, `out` in the way, or a metric that falls by more than `max_drop`: the
+        parts to blame are named. Nothing is written.
+    """
+    checks.check_range("--max-drop", max_drop, 0, 1)
+    checks.check_options(bits, rows, length)
+    checks.check_auto(auto)
+    what = checks.check_source(weights, output)
+    if data:
+        measuring_text.check_labelled(what)
+    # The place is taken before the minutes of work, so that they cannot be in vain.
+    with new_folder(out, overwrite, QUANTIZED) as folder:
+        container = quantized.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+        checks.check_products(container, what)
+        checks.check_auto(auto, sensitivity.parts(container, what))
+        seen = read_text(weights, text, data, rows, length, output)
+        if auto:
+            worst = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[:auto]
+            leave_out = [*leave_out, *(loss.part for loss in worst)]
+            container = quantized.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+            checks.check_products(container, what)
+        if fit:
+            container = rounding.fit(weights, container, seen.calibration, output)
+        models = build(weights, container, activations, seen.calibration, method, output)
+        figures = {"activations": activations, "bits": bits, "fitted": fit, "left_out": list(leave_out)}
+        figures |= measure(weights, models, seen, output)
+        if not figures["drop"] <= max_drop:
+            raise UserError(_refusal(weights, container, seen, figures, max_drop, output))
+        depth = sensitivity.by_depth(weights, container, seen.evaluation[:1], output)
+        figures["by_depth"] = [row._asdict() for row in depth]
+        _fill(folder, weights, models, figures, output)
+    return figures
+
+
+def _fill(folder: pathlib.Path, weights: Weights, models: Models, figures: dict[str, Any], output: Output) -> None:
+    """Writes all files of the result; adds `container_bytes` to the figures."""
+    (folder / MODEL).parent.mkdir(exist_ok=True)
+    (folder / MODEL).write_bytes(to_bytes(models.float32))
+    (folder / QUANTIZED).write_bytes(to_bytes(models.int8))
+    figures["container_bytes"] = quantized.save(models.container, folder / quantized.FILE)
+    describe(weights, folder, output, figures)
+    if weights.tokenizer is not None:
+        _copy_tokenizer(pathlib.Path(weights.tokenizer.folder), folder / "tokenizer")
+    write_json(folder / SIDECAR, figures)
+
+
+def _copy_tokenizer(source: pathlib.Path, to: pathlib.Path) -> None:
+    to.mkdir()
+    for file in source.iterdir():
+        if file.is_file():
+            (to / file.name).write_bytes(file.read_bytes())
+
+
+# --- Measuring -------------------------------------------------------------------------------------------------------
+
+
+def read_text(
+    weights: Weights,
+    text: Sequence[str],
+    data: str | None,
+    rows: int,
+    length: int,
+    output: Output = "auto",
+) -> Text:
+    """Batches for both purposes, never the same window in both; `length` is cut to what the model reads."""
+    what = measuring_text.scored(weights, output)
+    longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
+    length = min(length, longest)
+    # Examples first: what is wrong with them should not be told after minutes of reading text.
+    examples = measuring_text.labelled(weights, data, _BATCH, length) if data else []
+    windows = measuring_text.windows(weights, text, rows, length)
+    calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
+    evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
+    if data:
+        return Text(calibration, examples, "accuracy")
+    if what.output == "fill-mask":
+        evaluation = [measuring_text.masked(weights, batch, _SEED + number) for number, batch in enumerate(evaluation)]
+        if not any((batch["labels"] != measuring_text.IGNORED).any() for batch in evaluation):
+            raise UserError(
+                f"convert: {', '.join(text)}: none of {len(windows[1::2])} windows got a mask, so nothing can be "
+                "scored; more text or more --rows would be right"
+            )
+        return Text(calibration, evaluation, "masked-LM accuracy")
+    cosine = what.vectors or what.numbers
+    return Text(calibration, evaluation, "cosine with float32" if cosine else "agreement with float32")
+
+
+def build(
+    weights: Weights,
+    container: Container,
+    activations: Activations,
+    calibration: Sequence[Batch],
+    method: calibrate.Method = "minmax",
+    output: Output = "auto",
+) -> Models:
+    """Both graphs. Raises UserError where not every product that should be is one of integers."""
+    if activations == "static":
+        arithmetic = integer.static(container, calibrate.ranges(weights, calibration, method, output=output))
+    else:
+        kinds = {"token": integer.per_token, "tensor": integer.per_tensor}
+        arithmetic = kinds[activations](container)
+    plain = build_onnx(weights, float32(weights), output)
+    counted, expected = _counting(arithmetic, container)
+    coarse = build_onnx(quantized.to_weights(container), counted, output)
+    if integer.integer_products(coarse) != len(expected):
+        found = integer.integer_products(coarse)
+        raise RuntimeError(f"int8: {found} of {len(expected)} products became products of integers")
+    return Models(container, plain, coarse)
+
+
+def _counting(arithmetic: Arithmetic, container: Container) -> tuple[Arithmetic, list[str]]:
+    """The same arithmetic, and a list that fills with the products which the container holds as integers."""
+    expected: list[str] = []
+
+    def dense(graph: Graph, x: str, site: Any) -> str:
+        if f"{site.weight.replace('.', '/')}/kernel" in container.integers:
+            expected.append(site.name)
+        return arithmetic.dense(graph, x, site)
+
+    def decode(graph: Graph, x: str) -> str:
+        if quantized.WORDS in container.integers:
+            expected.append(integer.DECODE.name)
+        return arithmetic.decode(graph, x)
+
+    return Arithmetic(dense, arithmetic.rows, decode), expected
+
+
+def measure(weights: Weights, models: Models, seen: Text, output: Output = "auto") -> dict[str, Any]:
+    """Sizes, products, and the metric of both files in ONNX Runtime."""
+    what = measuring_text.scored(weights, output)
+    contents = [to_bytes(model) for model in (models.float32, models.int8)]
+    before, after = (outcome(content, seen.evaluation, what) for content in contents)
+    metrics = [measuring_text.metric(each, before, what) for each in (before, after)]
+    return {
+        "integer_products": integer.integer_products(models.int8),
+        "products": products(models.float32),
+        "float32_bytes": len(contents[0]),
+        "int8_bytes": len(contents[1]),
+        "ratio": len(contents[1]) / len(contents[0]),
+        "output": what.head.kind if what.head else what.output,
+        "metric": seen.metric,
+        "before": metrics[0],
+        "after": metrics[1],
+        "drop": metrics[0] - metrics[1],
+        **alike(after, before, what),
+        "answers": len(before.logits),
+        "cpu_flags": cpu.fast_flags(),
+    }
+
+
+def products(model: onnx.ModelProto) -> int:
+    """Products with weights in a float32 graph."""
+    return sum(made.op_type == "Gemm" for made in model.graph.node)
+
+
+def alike(found: measuring_text.Outcome, reference: measuring_text.Outcome, what: Scored) -> dict[str, float | None]:
+    """`top1_agreement`: share of equal answers; `cosine` and `lowest_cosine` of vectors. None where it has no meaning.
+
+    Amounts have a cosine over all of them and no lowest one.
+    """
+    same = measuring_text.agreement(found, reference, what)
+    if not (what.vectors or what.numbers):
+        return {"top1_agreement": same, "cosine": None, "lowest_cosine": None}
+    lowest = float(measuring_text.cosines(found.logits, reference.logits).min()) if what.vectors else None
+    return {"top1_agreement": None, "cosine": same, "lowest_cosine": lowest}
+
+
+def outcome(source: bytes | pathlib.Path, evaluation: Sequence[Batch], what: Scored) -> measuring_text.Outcome:
+    """What a file answers in ONNX Runtime."""
+    session = open_session(source)
+
+    def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        return run_session(session, batch)
+
+    return measuring_text.outcome(answer, evaluation, what)
+
+
+def _refusal(
+    weights: Weights,
+    container: Container,
+    seen: Text,
+    figures: dict[str, Any],
+    max_drop: float,
+    output: Output,
+) -> str:
+    losses = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[:_BLAMED]
+    blamed = ", ".join(f"{loss.part} ({loss.divergence:.2g})" for loss in losses)
+    measured = "divergence" if figures["cosine"] is None else "1 - cosine"
+    return (
+        f"convert: int8: {figures['metric']} falls from {figures['before']:.4f} to {figures['after']:.4f}, by more "
+        f"than --max-drop {max_drop}; nothing was written. Most is lost ({measured} when quantised alone) in {blamed}; "
+        f"keep parts in float32 with --leave-out {losses[0].part}"
+    )
+
+
+# --- For people ------------------------------------------------------------------------------------------------------
+
+
+def report(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    before, after = figures["float32_bytes"] / 1e6, figures["int8_bytes"] / 1e6
+    lines = [
+        f"products of integers: {figures['integer_products']} of {figures['products']}"
+        + (f"; float32: {', '.join(figures['left_out'])}" if figures["left_out"] else ""),
+        f"size: {before:.2f} MB to {after:.2f} MB ({after * 1e6 / 2**20:.2f} MiB), {figures['ratio']:.4f} of it",
+    ]
+    if figures["cosine"] is None:
+        lines.append(f"{figures['metric']}: {figures['before']:.4f} to {figures['after']:.4f} ({_count(figures)})")
+    lines += [alike_line(figures), f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}"]
+    return "\n".join(lines + _depth_lines(figures))
+
+
+def alike_line(figures: dict[str, Any]) -> str:
+    """How near the answers are to those of float32: of `alike`'s figures the ones with a meaning."""
+    if figures["cosine"] is None:
+        return f"same answer as float32: {figures['top1_agreement']:.4f}"
+    lowest = "" if figures["lowest_cosine"] is None else f", lowest {figures['lowest_cosine']:.5f}"
+    return f"cosine with float32: {figures['cosine']:.5f}{lowest} ({_count(figures)})"
+
+
+def _count(figures: dict[str, Any]) -> str:
+    things = {"states": "tokens", "sentence": "texts"}
+    return f"{figures['answers']} {things.get(figures['output'], 'answers')}"
+
+
+def _depth_lines(figures: dict[str, Any]) -> list[str]:
+    """A table with a line for each layer, and before it what its columns are."""
+    rows = figures["by_depth"]
+    answers = rows[0]["top1"] is not None
+    compared = "vectors of texts" if figures["output"] == "sentence" else "tokens' states"
+    lines = [
+        f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest",
+        *["same answer: share that stays the same when the head is put on that layer's states"] * answers,
+        "layer   cosine   lowest" + ("   same answer" if answers else ""),
+    ]
+    for row in rows:
+        top1 = f"  {row['top1']:.4f}" if answers else ""
+        lines.append(f"{row['layer']:5d}  {row['cosine']:.5f}  {row['worst']:.5f}{top1}")
+    return lines

@@ -1,0 +1,210 @@
+"""Which parts lose most as integers, and how one rounding error grows with depth: measured, in JAX.
+
+Letters: B rows, L tokens, D hidden, N layers.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.int8 import measuring_text
+from bertlite_jax.convert.int8.measuring_text import Batch, Scored
+from bertlite_jax.convert.onnx.model import Output
+from bertlite_jax.convert.weights import parameters, quantized
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.convert.weights.quantized import Container
+from bertlite_jax.model import int8_encoder
+
+Params = dict[str, Any]
+
+
+class Loss(NamedTuple):
+    """What quantising one part alone, weights and activations, does.
+
+    Attributes:
+      part: as `leave_out` takes it: `layers.3`, `layers.ffn.down`, `pooler`, `embeddings.word`.
+      divergence: `held_out.loss`: nats, mean over what is answered; of vectors and amounts 1 - cosine.
+      metric: accuracy with that part quantised, or agreement with float32 without labels.
+    """
+
+    part: str
+    divergence: float
+    metric: float
+
+
+class Depth(NamedTuple):
+    """Integers against float32 after so many layers; 0 is the embeddings.
+
+    Attributes:
+      cosine, worst: of the hidden states of real tokens, or of the vectors that these give texts; mean and lowest.
+      top1: share of answers that stay the same when the head is put on these states; None where the file has no head,
+        or one that gives amounts.
+    """
+
+    layer: int
+    cosine: float
+    worst: float
+    top1: float | None
+
+
+# --- Parts -----------------------------------------------------------------------------------------------------------
+
+
+def parts(container: Container, what: Scored) -> list[str]:
+    """What can be left out as a whole: kinds of product over all layers, single layers, and the rest.
+
+    Only what the scored answers depend on.
+    """
+    found: dict[str, None] = {}
+    layers: dict[str, None] = {}
+    for path in filter(what.uses, container.integers):
+        at = path.rsplit("/", 1)[0]
+        if not at.startswith("layers/"):
+            found[at.replace("/", ".")] = None
+            continue
+        _, number, rest = at.split("/", 2)
+        found[f"layers.{rest.replace('/', '.')}"] = None
+        layers[f"layers.{number}"] = None
+    return [*found, *(layers if len(layers) > 1 else ())]
+
+
+def by_part(
+    weights: Weights,
+    container: Container,
+    batches: Sequence[Batch],
+    among: Sequence[str] | None = None,
+    output: Output = "auto",
+) -> list[Loss]:
+    """Quantises one part at a time and measures; the part that loses most first.
+
+    One compiled program serves all parts: the rounding of activations is a number in the parameters.
+
+    Args:
+      weights: float.
+      container: the same weights quantised.
+      batches: best all of one shape, since each shape is compiled; with `labels` where there are any.
+      among: parts to try; None: `parts`.
+      output: as for `onnx_model.build`; what is scored.
+    """
+    what = measuring_text.scored(weights, output)
+    flat = quantized.unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model))
+    rounded = quantized.unstack(parameters.flatten(quantized.restore(container)))
+
+    def measured(part: str | None) -> measuring_text.Outcome:
+        return _run(_simulated(flat, rounded, container, part), container.model, what, batches)
+
+    reference = measured(None)
+    losses = []
+    for part in parts(container, what) if among is None else among:
+        found = measured(part)
+        losses.append(
+            Loss(part, measuring_text.loss(found, reference, what), measuring_text.metric(found, reference, what))
+        )
+    return sorted(losses, key=lambda loss: -loss.divergence)
+
+
+def _simulated(flat: parameters.Flat, rounded: parameters.Flat, container: Container, part: str | None) -> Params:
+    """f32 parameters for `model/int8_encoder.py` in which `part` behaves as quantised."""
+    single: dict[str, Any] = dict(flat)
+    for path in container.integers:
+        chosen = part is not None and quantized.belongs(path, part)
+        if chosen:
+            single[path] = rounded[path]
+        at, leaf = path.rsplit("/", 1)
+        if leaf == "kernel" or path == quantized.WORDS:
+            zero = quantized.zero_point(quantized.anywhere(at), container.model.activation)
+            single |= {f"{at}/zero": np.float32(zero), f"{at}/rounded": np.float32(chosen)}
+    return parameters.nest(single)
+
+
+def _run(params: Params, model: Model, what: Scored, batches: Sequence[Batch]) -> measuring_text.Outcome:
+    used = {part: value for part, value in params.items() if what.uses(part)}
+
+    def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        found = jax_answer(used, model, what.head, batch)
+        if what.output == "sentence":
+            states, mask = found["last_hidden_state"], batch["attention_mask"]
+            found["sentence_embedding"] = measuring_text.sentence_vectors(states, mask, what.sentence)
+        return found
+
+    return measuring_text.outcome(answer, batches, what)
+
+
+def jax_answer(params: Params, model: Model, head: Head | None, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """`model/int8_encoder.py` on a batch, with the outputs of an ONNX file of the same model."""
+    ids = (jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
+    folded = (each.reshape(-1, each.shape[-1]) for each in ids)
+    found = {name: np.asarray(value) for name, value in int8_encoder.answer(params, model, head, *folded).items()}
+    if head and head.kind == "span":
+        found |= {"start_logits": found["logits"][..., 0], "end_logits": found["logits"][..., 1]}
+    return found
+
+
+# --- Depth -----------------------------------------------------------------------------------------------------------
+
+
+def by_depth(weights: Weights, container: Container, batches: Sequence[Batch], output: Output = "auto") -> list[Depth]:
+    """Hidden states after each application of a layer, per-token integers against float32: N + 1 rows.
+
+    A shared layer rounds in the same way every time, so its error could grow with each application; this shows
+    whether it does. Of the output `sentence`, the vectors made of these states are compared.
+    """
+    what = measuring_text.scored(weights, output)
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    exact = parameters.nest(quantized.unstack(flat))
+    coarse = quantized.jax_params(container)
+    cosines: list[list[np.ndarray]] = [[] for _ in range(container.model.num_layers + 1)]
+    same: list[list[np.ndarray]] = [[] for _ in cosines]
+    for batch in batches:
+        args = [jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids")]
+        theirs = _states_and_answers(exact, container.model, what, *args)
+        ours = _states_and_answers(coarse, container.model, what, *args)
+        for layer, ((x, x_top), (y, y_top)) in enumerate(zip(theirs, ours)):
+            cosines[layer].append(measuring_text.cosines(*(_compared(each, batch, what) for each in (x, y))))
+            if x_top is not None and y_top is not None:
+                equal = np.asarray(x_top) == np.asarray(y_top)
+                # Answers for tokens are [B, L]; answers for texts have other shapes, and no padding.
+                per_token = what.head is None or what.head.kind == "tag"
+                same[layer].append(equal[batch["attention_mask"] > 0] if per_token else equal.reshape(-1))
+    rows = []
+    for layer, (found, equal) in enumerate(zip(cosines, same)):
+        values = np.concatenate(found)
+        top1 = float(np.concatenate(equal).mean()) if equal else None
+        rows.append(Depth(layer, float(values.mean()), float(values.min()), top1))
+    return rows
+
+
+def _compared(states: jax.Array, batch: Batch, what: Scored) -> np.ndarray:
+    """States [B, L, D] as the rows that are compared: of real tokens [N, D], or the texts' vectors [B, D]."""
+    if what.output == "sentence":
+        return measuring_text.sentence_vectors(np.asarray(states), batch["attention_mask"], what.sentence)
+    return np.asarray(states)[batch["attention_mask"] > 0]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "what"))
+def _states_and_answers(
+    params: Params, model: Model, what: Scored, ids: jax.Array, mask: jax.Array, types: jax.Array
+) -> list[tuple[jax.Array, jax.Array | None]]:
+    """For each depth the states [B, L, D] and what the head answers on them: [B, L], [B], [B, C], [B, 2] or None."""
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    states = int8_encoder.hidden_states(params, model, ids, mask, positions, types)
+    return [(x, _top(params, model, what, x, mask)) for x in states]
+
+
+def _top(params: Params, model: Model, what: Scored, x: jax.Array, mask: jax.Array) -> jax.Array | None:
+    """What is answered: the best piece or label, each label's yes or no, or where a span starts and ends."""
+    if what.vectors or what.numbers:
+        return None
+    if what.head is None:
+        return jnp.argmax(int8_encoder.masked_lm(params, model, x), -1)
+    logits = int8_encoder.task(params, what.head, x)
+    if what.head.kind == "span":
+        return jnp.argmax(jnp.where(mask[..., None] > 0, logits, -jnp.inf), 1)
+    return logits > 0 if what.head.problem == "multi_label" else jnp.argmax(logits, -1)

@@ -1,0 +1,1 @@
+"""ONNX graphs, written straight from the parameters."""

@@ -1,0 +1,101 @@
+"""Where a product with weights stands, and in which numbers it is made: what the encoder's writer asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from bertlite_jax.config.model import Model
+from bertlite_jax.convert.onnx.graph import Graph, constant, node, tensor
+from bertlite_jax.convert.weights.parameters import Flat
+
+
+class Site(NamedTuple):
+    """One application of one stored dense layer.
+
+    Attributes:
+      path: of the parameters without their leaf, such as `layers/ffn/up` or `pooler`.
+      index: which one of the stacked parameters; None where they are not stacked.
+      layer: number of the layer that applies it; None outside the layers.
+    """
+
+    path: str
+    index: int | None = None
+    layer: int | None = None
+
+    @property
+    def name(self) -> str:
+        """One for each application: `layers.3.ffn.up`."""
+        return _numbered(self.path, self.layer)
+
+    @property
+    def weight(self) -> str:
+        """One for each stored tensor: `layers.0.ffn.up` wherever the first group is applied."""
+        return _numbered(self.path, self.index)
+
+
+def _numbered(path: str, number: int | None) -> str:
+    first, *rest = path.split("/")
+    return ".".join([first, *([] if number is None else [str(number)]), *rest])
+
+
+class Arithmetic(NamedTuple):
+    """In which numbers the products with weights are made; all values between them are float32.
+
+    Attributes:
+      dense: (graph, x, site) -> y. x [M, In], the tokens of all rows below each other or one state a row; times the
+        site's kernel, plus its bias.
+      rows: (graph, ids, path) -> x. Rows of an embedding table, [...] -> [..., E]; `path` such as
+        `embeddings/word/embedding`.
+      decode: (graph, x) -> logits. x [M, E] times the transposed word table, plus `mlm/bias`: [M, V].
+    """
+
+    dense: Callable[[Graph, str, Site], str]
+    rows: Callable[[Graph, str, str], str]
+    decode: Callable[[Graph, str], str]
+
+
+class Draft(NamedTuple):
+    """A model that is being written.
+
+    Attributes:
+      graph: is added to. Its memo has the value `shape`, [B, L], once the ids are known.
+      flat: parameters by flat name, the vocabulary trimmed. Read for the norms; the arithmetic has its own.
+      model: their shape.
+      arithmetic: of the products.
+    """
+
+    graph: Graph
+    flat: Flat
+    model: Model
+    arithmetic: Arithmetic
+
+
+def stored(draft: Draft, site: Site, leaf: str) -> str:
+    """The initialiser of one parameter, cut out of its stack: the name of `site.weight` and `leaf`."""
+    array = draft.flat[f"{site.path}/{leaf}"]
+    return tensor(draft.graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
+
+
+def dense(draft: Draft, x: str, site: Site) -> str:
+    """x [M, In] times the site's kernel plus its bias, in the draft's arithmetic."""
+    return draft.arithmetic.dense(draft.graph, x, site)
+
+
+def layer_norm(draft: Draft, x: str, site: Site) -> str:
+    """LayerNorm over the last axis of x [..., D]."""
+    scale, bias = stored(draft, site, "scale"), stored(draft, site, "bias")
+    epsilon = draft.model.norm_epsilon
+    return node(draft.graph, "LayerNormalization", x, scale, bias, name=site.name, axis=-1, epsilon=epsilon)
+
+
+def spread(draft: Draft, x: str, *widths: int) -> str:
+    """The rows of tokens x [M, ...] as [B, L, *widths]; M is B L."""
+    graph = draft.graph
+    key = ("shape", widths)
+    if key not in graph.memo:
+        tail = constant(graph, widths, np.int64)
+        graph.memo[key] = node(graph, "Concat", graph.memo["shape"], tail, name="shape", axis=0)
+    return node(graph, "Reshape", x, graph.memo[key], name="spread")

@@ -1,0 +1,38 @@
+"""Products in float32: kernels and tables as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Site
+from bertlite_jax.convert.onnx.graph import Graph, node, tensor
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
+
+
+def float32(weights: Weights) -> Arithmetic:
+    """The arithmetic of the parameters themselves. Padded rows of the vocabulary are left out.
+
+    The word table stands once in the file: Gather reads its rows, and Gemm multiplies with it transposed.
+    """
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    flat = {path: np.asarray(value, np.float32) for path, value in flat.items()}
+
+    def stored(graph: Graph, site: Site, leaf: str) -> str:
+        array = flat[f"{site.path}/{leaf}"]
+        return tensor(graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
+
+    def dense(graph: Graph, x: str, site: Site) -> str:
+        kernel, bias = stored(graph, site, "kernel"), stored(graph, site, "bias")
+        return node(graph, "Gemm", x, kernel, bias, name=site.name)
+
+    def rows(graph: Graph, ids: str, path: str) -> str:
+        name = path.replace("/", ".")
+        return node(graph, "Gather", tensor(graph, name, flat[path]), ids, name=name.removesuffix(".embedding"))
+
+    def decode(graph: Graph, x: str) -> str:
+        table = tensor(graph, "embeddings.word.embedding", flat["embeddings/word/embedding"])
+        bias = tensor(graph, "mlm.bias", flat["mlm/bias"])
+        return node(graph, "Gemm", x, table, bias, name="mlm.logits", transB=1)
+
+    return Arithmetic(dense, rows, decode)

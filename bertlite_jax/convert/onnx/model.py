@@ -1,0 +1,215 @@
+"""The encoder and a head as one ONNX model, written straight from the parameters.
+
+Hidden states are matrices [M, D] of all tokens, so that each dense layer is one Gemm with its bias. ONNX Runtime
+replaces some patterns of nodes by its own operators when it loads a file. On CPUs its Gelu and its FusedMatMul (a
+product with the scale in it) are faster than the nodes that they replace. Its SkipLayerNormalization, BiasGelu and
+FastGelu are slower (BERT-base, one row of 128 tokens, all layers: 11.8 ms for 2.2, 10.2 for 3.2), and are not found in
+what is written here: the first two want three axes and a bias apart, for the last see `onnx_heads.activation`.
+
+Letters: B rows, L tokens, M = B L, E embedding, D hidden, H heads, K width of a head, V vocabulary.
+Sources: model/encoder.py, which this repeats; microsoft/onnxruntime:onnxruntime/core/optimizer (gelu_fusion.cc,
+bias_gelu_fusion.cc, skip_layer_norm_fusion.cc, matmul_scale_fusion.cc) for the patterns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Literal
+
+import numpy as np
+import onnx
+
+import bertlite_jax
+from bertlite_jax.config.model import Model
+from bertlite_jax.convert.huggingface.sentence_transformers import sentence_of
+from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Draft, Site, dense, layer_norm, spread
+from bertlite_jax.convert.onnx.graph import FLOAT, Graph, add_input, constant, finish, node
+from bertlite_jax.convert.onnx.heads import activation, fill_mask, hidden_states, sentence, task
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights, sentence_length
+from bertlite_jax.errors import UserError
+
+__all__ = ["FAR", "Arithmetic", "Output", "Site", "build_onnx", "choose_output"]
+
+Output = Literal["auto", "states", "fill-mask", "sentence"]
+
+FAR = -1e9
+"""Added to the scores of padding. Finite, so that a row of nothing but padding has a softmax."""
+
+
+def build_onnx(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> onnx.ModelProto:
+    """The model as ONNX: opset 17, any number of rows and any length up to `max_positions`.
+
+    Inputs, int64: `input_ids`, `attention_mask` (1 for tokens, 0 for padding) and, where the model has token types,
+    `token_type_ids`; [batch, sequence], for a head that chooses [batch, choices, sequence]. Outputs, float32:
+
+        states      last_hidden_state [B, L, D] and, where there is a pooler, pooler_output [B, D]
+        fill-mask   logits [B, L, V]
+        sentence    sentence_embedding [B, D], as `weights.sentence` says, and token_embeddings [B, L, D]
+        classify    logits [B, C]           choose   logits [B, choices]
+        tag         logits [B, L, C]        span     start_logits and end_logits, each [B, L]
+
+    Args:
+      weights: parameters, shape and head.
+      arithmetic: of the products with weights, such as `onnx_float.float32(weights)`.
+      output: auto is the task head's answer where there is one, else fill-mask, else states.
+
+    Raises:
+      UserError: the weights have no such head or vectors (`choose_output`), or are too large for a file.
+    """
+    return finish(draw(weights, arithmetic, output), "bertlite", _metadata(weights, output))
+
+
+def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> Graph:
+    """What `build` makes a model of: all nodes, and the arrays of the parameters that they read, not copied."""
+    output, head = choose_output(weights, output), weights.head
+    model = dataclasses.replace(weights.model, vocab_multiple=1)
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    parameters.check_shapes(flat, model, "parameters", head)
+    draft = Draft(Graph(), flat, model, arithmetic)
+    ids, mask, types = _inputs(draft, choices=output == "auto" and head is not None and head.kind == "choose")
+    states = _encoder(draft, ids, mask, types)
+    if output == "auto" and head:
+        task(draft, states, head)
+    elif output == "sentence":
+        sentence(draft, states, mask, sentence_of(weights, "onnx"))
+    elif output == "fill-mask":
+        fill_mask(draft, states)
+    else:
+        hidden_states(draft, states, head)
+    return draft.graph
+
+
+def choose_output(weights: Weights, output: Output) -> Output:
+    """What `auto` stands for: `auto` itself, a task head's answer, only where there is such a head.
+
+    Raises:
+      UserError: fill-mask of weights without that head, sentence of weights whose vectors cannot be held, or the
+        answer of a conditioned span head.
+    """
+    if output == "sentence":
+        sentence_of(weights, "onnx")
+    if output == "auto":
+        parameters.refuse_conditioned(weights.head, "onnx")
+    if output == "auto" and weights.head is None:
+        return "fill-mask" if "mlm" in weights.params else "states"
+    if output == "fill-mask" and "mlm" not in weights.params:
+        raise UserError("convert: onnx: these weights have no masked-LM head; use --output states, sentence or auto")
+    return output
+
+
+def _metadata(weights: Weights, output: Output) -> dict[str, str]:
+    """What a reader of the file alone should know; values other than texts are JSON."""
+    output, head = choose_output(weights, output), weights.head
+    facts = {
+        "bertlite_version": bertlite_jax.__version__,
+        "output": head.kind if head and output == "auto" else output,
+        "model": json.dumps(dataclasses.asdict(weights.model)),
+    }
+    if head:
+        facts |= {"labels": json.dumps(head.labels, ensure_ascii=False), "problem": head.problem}
+    if output == "sentence":
+        held = sentence_of(weights, "onnx")
+        settings = {"pooling": held.pooling, "normalize": held.normalize, "max_length": sentence_length(weights)}
+        facts["sentence"] = json.dumps(settings)
+    return facts
+
+
+# --- The encoder ---------------------------------------------------------------------------------------------------
+
+
+def _inputs(draft: Draft, choices: bool) -> tuple[str, str, str]:
+    """Declares the inputs; returns ids, mask and token types ("" without), all [B, L] with choices as rows."""
+    shape = ["batch", "choices", "sequence"] if choices else ["batch", "sequence"]
+    names = ["input_ids", "attention_mask"] + ["token_type_ids"] * bool(draft.model.token_types)
+    values = [add_input(draft.graph, name, shape) for name in names]
+    if choices:
+        last = node(draft.graph, "Shape", "input_ids", name="sequence", start=-1)
+        rows = node(draft.graph, "Concat", constant(draft.graph, [-1], np.int64), last, name="rows", axis=0)
+        values = [node(draft.graph, "Reshape", value, rows, name=f"{value}.rows") for value in values]
+    return values[0], values[1], values[2] if draft.model.token_types else ""
+
+
+def _encoder(draft: Draft, ids: str, mask: str, types: str) -> str:
+    """Hidden states of the last layer, [M, D]."""
+    draft.graph.memo["shape"] = node(draft.graph, "Shape", ids, name="shape")
+    x = _embed(draft, ids, types)
+    far = _far(draft, mask)
+    for layer in range(draft.model.num_layers):
+        x = _block(draft, x, far, layer)
+    return layer_norm(draft, x, Site("final_norm")) if draft.model.norm == "pre" else x
+
+
+def _embed(draft: Draft, ids: str, types: str) -> str:
+    """Rows of the tables, summed, normalised and projected: [B, L] -> [M, D]."""
+    graph, c, rows = draft.graph, draft.model, draft.arithmetic.rows
+    zero, one = constant(graph, 0, np.int64), constant(graph, 1, np.int64)
+    length = node(graph, "Gather", graph.memo["shape"], one, name="length")
+    positions = node(graph, "Range", zero, length, one, name="positions")
+    x = rows(graph, ids, "embeddings/word/embedding")
+    if types:
+        x = node(graph, "Add", x, rows(graph, types, "embeddings/token_type/embedding"), name="embeddings")
+    x = node(graph, "Add", x, rows(graph, positions, "embeddings/position/embedding"), name="embeddings")
+    x = node(graph, "Reshape", x, constant(graph, [-1, c.embed_size], np.int64), name="embeddings")
+    x = layer_norm(draft, x, Site("embeddings/norm"))
+    return dense(draft, x, Site("projection")) if c.projected else x
+
+
+def _far(draft: Draft, mask: str) -> str:
+    """What is added to the scores: 0 at tokens, FAR at padding; [B, L] -> [B, 1, 1, L]."""
+    graph = draft.graph
+    wide = node(graph, "Unsqueeze", mask, constant(graph, [1, 2], np.int64), name="mask")
+    kept = node(graph, "Cast", wide, name="mask", to=FLOAT)
+    absent = node(graph, "Sub", constant(graph, 1.0), kept, name="mask")
+    return node(graph, "Mul", absent, constant(graph, FAR), name="mask")
+
+
+def _site(model: Model, part: str, name: str, layer: int) -> Site:
+    """Where the layer `layer` finds `layers/part/name` in its stack."""
+    depth = model.num_layers // model.stack_sizes[part]
+    return Site(f"layers/{part}/{name}", layer // depth, layer)
+
+
+def _block(draft: Draft, x: str, far: str, layer: int) -> str:
+    """One layer, [M, D] -> [M, D]."""
+    for part, apply in (("attention", _attention), ("ffn", _feed_forward)):
+        norm = _site(draft.model, "norms", part, layer)
+        name = f"layers.{layer}.{part}.sum"
+        if draft.model.norm == "post":
+            x = layer_norm(draft, node(draft.graph, "Add", apply(draft, x, far, layer), x, name=name), norm)
+        else:
+            x = node(draft.graph, "Add", apply(draft, layer_norm(draft, x, norm), far, layer), x, name=name)
+    return x
+
+
+def _attention(draft: Draft, x: str, far: str, layer: int) -> str:
+    """Multi-head attention and its output product, [M, D] -> [M, D].
+
+    The scores are scaled, not the queries: ONNX Runtime makes that part of the product (FusedMatMul's alpha).
+    """
+    graph, c = draft.graph, draft.model
+    name = f"layers.{layer}.attention"
+
+    def heads(part: str, order: list[int]) -> str:
+        y = spread(draft, dense(draft, x, _site(c, "attention", part, layer)), c.num_heads, c.head_size)
+        return node(graph, "Transpose", y, name=f"{name}.{part}", perm=order)
+
+    q_BHLK, k_BHKL, v_BHLK = heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]), heads("value", [0, 2, 1, 3])
+    scores = node(graph, "MatMul", q_BHLK, k_BHKL, name=f"{name}.scores")
+    scores = node(graph, "Mul", scores, constant(graph, 1 / math.sqrt(c.head_size)), name=f"{name}.scores")
+    scores = node(graph, "Add", scores, far, name=f"{name}.scores")
+    weights = node(graph, "Softmax", scores, name=f"{name}.weights", axis=-1)
+    mixed = node(graph, "MatMul", weights, v_BHLK, name=f"{name}.mixed")
+    mixed = node(graph, "Transpose", mixed, name=f"{name}.mixed", perm=[0, 2, 1, 3])
+    mixed = node(graph, "Reshape", mixed, constant(graph, [-1, c.hidden_size], np.int64), name=f"{name}.mixed")
+    return dense(draft, mixed, _site(c, "attention", "output", layer))
+
+
+def _feed_forward(draft: Draft, x: str, far: str, layer: int) -> str:
+    """Dense, activation, dense: [M, D] -> [M, D]."""
+    del far
+    x = dense(draft, x, _site(draft.model, "ffn", "up", layer))
+    x = activation(draft.graph, x, draft.model.activation, f"layers.{layer}.ffn.activation")
+    return dense(draft, x, _site(draft.model, "ffn", "down", layer))

@@ -1,0 +1,77 @@
+"""ONNX Runtime: the one place that imports it."""
+
+from __future__ import annotations
+
+import collections
+import importlib
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bertlite_jax.errors import UserError
+
+try:
+    import onnxruntime
+except ModuleNotFoundError as error:
+    raise UserError(
+        'convert: running ONNX files needs the package onnxruntime; install it: pip install "bertlite_jax[onnx]"'
+    ) from error
+
+_errors: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+
+Source = os.PathLike[str] | str | bytes
+
+
+def open_session(
+    source: Source, threads: int | None = None, optimized_to: os.PathLike[str] | str | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on the CPU with all load-time optimisations.
+
+    Threads sleep rather than spin between nodes, so that a second model on the same cores is not slowed down.
+
+    Args:
+      source: a file, or the bytes of one.
+      threads: that one call may use; None: one a core.
+      optimized_to: file to write the optimised graph to. It is made for this machine.
+
+    Raises:
+      UserError: the file does not exist or is damaged.
+    """
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if optimized_to is not None:
+        options.optimized_model_filepath = os.fspath(optimized_to)
+    given = source if isinstance(source, bytes) else os.fspath(source)
+    try:
+        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+    except (_errors.NoSuchFile, _errors.InvalidProtobuf, _errors.InvalidGraph) as error:
+        what = "the model" if isinstance(source, bytes) else os.fspath(source)
+        raise UserError(f"convert: {what} is missing, damaged or no ONNX file: {str(error).splitlines()[0]}") from error
+
+
+def run_session(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Outputs by name. Entries of `batch` that the model does not read are left out; ids of any integer dtype."""
+    wanted = [each.name for each in session.get_inputs()]
+    values = session.run(None, {name: np.asarray(batch[name], np.int64) for name in wanted})
+    return {each.name: np.asarray(value) for each, value in zip(session.get_outputs(), values)}
+
+
+def fused(source: Source) -> dict[str, int]:
+    """How many nodes of each operator run after ONNX Runtime's load-time optimisations, most frequent first.
+
+    Operators that ONNX does not have, such as BiasGelu, SkipLayerNormalization and FusedMatMul, are its fusions.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "optimized.onnx"
+        open_session(source, threads=1, optimized_to=path)
+        graph = onnx.load(path, load_external_data=False).graph
+    return dict(collections.Counter(node.op_type for node in graph.node).most_common())

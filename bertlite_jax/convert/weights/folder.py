@@ -1,0 +1,133 @@
+"""Weights with everything that an export needs to know of them, and our own folder of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from bertlite_jax.config import files
+from bertlite_jax.config.checks import check_head, check_model
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_folder, write_json
+
+FILE = "params.safetensors"
+_FORMAT = "bertlite parameters 1"
+
+Path = os.PathLike[str] | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Sentence:
+    """How a text becomes one vector, as a folder of sentence-transformers states it.
+
+    Attributes:
+      pooling: the mean over the real tokens, or the state of the first one.
+      normalize: divide the vector by its length (L2).
+      max_length: tokens that are read, specials included; 0 for all positions.
+      unheld: why these settings do not give the vectors of the source; empty where they do.
+    """
+
+    pooling: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
+    max_length: int = 0
+    unheld: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A model as it is exported.
+
+    Attributes:
+      params: nested parameters, arrays, as `PretrainingModel` has them, or `TaskModel` where there is a head. Heads of
+        the pretraining model may be missing.
+      model: their shape.
+      head: of a task model; None for a pretrained one.
+      tokenizer: None where the source had none.
+      pair_task: what the pair head was trained on.
+      facts: figures of the run, by the names in `summary.json`; for the model card.
+      sentence: what the source says of sentence vectors; None where it says nothing, which stands for `Sentence()`.
+    """
+
+    params: dict[str, Any]
+    model: Model
+    head: Head | None = None
+    tokenizer: Tokenizer | None = None
+    pair_task: str = "none"
+    facts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    sentence: Sentence | None = None
+
+
+def sentence_length(weights: Weights) -> int:
+    """Tokens of a text that its vector is made of at most, specials included."""
+    stated = weights.sentence.max_length if weights.sentence else 0
+    return min(stated or weights.model.max_positions, weights.model.max_positions)
+
+
+def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
+    """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`."""
+    flat = {path: np.ascontiguousarray(value) for path, value in parameters.flatten(weights.params).items()}
+    stated = {"format": _FORMAT, "model": dataclasses.asdict(weights.model), "pair_task": weights.pair_task}
+    if weights.head:
+        stated["head"] = dataclasses.asdict(weights.head)
+    if weights.sentence:
+        stated["sentence"] = dataclasses.asdict(weights.sentence)
+    with new_folder(out, overwrite, FILE) as folder:
+        safetensors.numpy.save_file(flat, folder / FILE, metadata={"format": _FORMAT})
+        write_json(folder / "config.json", stated)
+        if weights.tokenizer:
+            shutil.copytree(weights.tokenizer.folder, folder / "tokenizer")
+
+
+def load_weights(folder: pathlib.Path) -> Weights:
+    """Reads what `save` wrote. Raises UserError where it is damaged."""
+    where = folder / "config.json"
+    stated = read_json(where)
+    if "model" not in stated:
+        raise UserError(f"convert: {where} has no `model`, so it is not of the format {_FORMAT}")
+    model = files.from_dict(Model, stated["model"], str(where))
+    check_model(model)
+    head = files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
+    if head:
+        check_head(head, model)
+    sentence = files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
+    flat = read_safetensors(folder / FILE)
+    parameters.check_shapes(flat, model, str(folder), head)
+    tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+    pair_task = stated.get("pair_task", "none")
+    return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """An object of a JSON file. Raises UserError where it is missing or no JSON."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"convert: {path} does not exist; is its folder a model of transformers?") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"convert: {path}:{error.lineno}: not JSON: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"convert: {path}: not UTF-8 at byte {error.start}; is it JSON?") from error
+    if not isinstance(values, dict):
+        raise UserError(f"convert: {path}: not an object of JSON, but {type(values).__name__}")
+    return values
+
+
+def read_safetensors(path: pathlib.Path) -> parameters.Flat:
+    """All tensors of a file. Raises UserError where it is missing or damaged."""
+    try:
+        return safetensors.numpy.load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"convert: {path} does not exist") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error

@@ -1,0 +1,357 @@
+"""Weights as 8-bit integers with one scale a channel: the container that runtimes' files are written from.
+
+On CPUs without VNNI the product of u8 activations and s8 weights adds two neighbouring terms in 16 bits (VPMADDUBSW),
+and 255 x 127 + 255 x 127 does not fit, where 255 x 128 = 32,640 does. The usual remedy is weights of 7 bits,
+[-64, 63]. What has to hold is that two neighbours of one sign have at most 128 steps together, and that is the default
+here, called 7 bits: as safe on every CPU, and finer by half a bit, since two large weights are seldom neighbours.
+Tables that are looked up and never multiplied have all 8 bits.
+
+The file is safetensors: `NAME` (int8) and `NAME.scale` (f32) for a quantised tensor, `NAME` (f32) for the others, and
+a JSON manifest in the metadata under `bertlite`. Every unique tensor stands once, under a name that says which of a
+stack it is (`layers/3/ffn/up/kernel`; for shared layers the number of the group), so that a single layer can stay f32.
+The tied output table is not repeated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from bertlite_jax.config import checks, files
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Sentence, Weights
+from bertlite_jax.convert.weights.parameters import Flat
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host.whole_files import new_file
+
+FILE = "model.int8.safetensors"
+WORDS = "embeddings/word/embedding"
+_FORMAT = "bertlite int8 2"
+_KEY = "bertlite"
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """Quantised weights.
+
+    Attributes:
+      model: the shape, vocabulary trimmed.
+      bits: of the kernels, 7 or 8.
+      integers: int8 by stored name: `layers/3/ffn/up/kernel` [D, F], `pooler/kernel`, `embeddings/word/embedding`.
+      scales: f32 by stored name; kernels [In, Out] have [Out], tables [V, E] have [V].
+      floats: f32 by stored name: norms, biases, and what was left out.
+      head: of a task model.
+      pair_task: what the pair head was trained on.
+      sentence: how sentence vectors are made, as for `Weights`.
+    """
+
+    model: Model
+    bits: int
+    integers: Flat
+    scales: Flat
+    floats: Flat
+    head: Head | None = None
+    pair_task: str = "none"
+    sentence: Sentence | None = None
+
+
+# --- Stored names ----------------------------------------------------------------------------------------------------
+
+
+def unstack(flat: Flat) -> Flat:
+    """One array for each layer or group: `layers/ffn/up/kernel` [S, D, F] becomes `layers/0/ffn/up/kernel` [D, F]..."""
+    single: Flat = {}
+    for path, value in flat.items():
+        if path.startswith("layers/"):
+            single |= {f"layers/{i}/{path.removeprefix('layers/')}": part for i, part in enumerate(value)}
+        else:
+            single[path] = value
+    return single
+
+
+def stack(single: Flat) -> Flat:
+    """The inverse of `unstack`."""
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    flat: Flat = {}
+    for path, value in single.items():
+        if path.startswith("layers/"):
+            number, rest = path.removeprefix("layers/").split("/", 1)
+            parts.setdefault(f"layers/{rest}", {})[int(number)] = value
+        else:
+            flat[path] = value
+    return flat | {path: np.stack([group[i] for i in sorted(group)]) for path, group in parts.items()}
+
+
+def belongs(path: str, name: str) -> bool:
+    """Whether a stored tensor is part of `name`: `layers.3`, `layers/3/ffn/up`, `layers.ffn.up` of all, `pooler`."""
+    wanted = name.replace(".", "/").strip("/") + "/"
+    return f"{path}/".startswith(wanted) or f"{anywhere(path)}/".startswith(wanted)
+
+
+def anywhere(path: str) -> str:
+    """A stored name without its number: `layers/ffn/up` for `layers/3/ffn/up`."""
+    first, *rest = path.split("/")
+    return "/".join([first, *rest[1:]]) if first == "layers" else path
+
+
+# --- Activations -----------------------------------------------------------------------------------------------------
+
+
+def zero_point(path: str, activation: str) -> int:
+    """The u8 number that stands for 0 in a product's rows, whatever the row: u8 holds [-z, 255 - z] steps around it.
+
+    GELU is never below -0.17, so its rows have few steps below zero and nearly twice as many above; a ReLU has none
+    below. A constant costs nothing, and a zero point a row would need a correction by the weights' column sums.
+
+    Args:
+      path: of the product, such as `layers/ffn/down`.
+      activation: `Model.activation`.
+    """
+    if path != "layers/ffn/down":
+        return 128
+    return 0 if activation == "relu" else 32
+
+
+SMALLEST_STEP = 1e-30
+"""Of a row: a row of zeros has a finite reciprocal."""
+
+
+def static_step(low: float, high: float) -> tuple[np.float32, int]:
+    """Step and zero point with which u8 covers [low, high], widened to hold 0 exactly.
+
+    Source: onnx/onnx:docs/Operators.md, DynamicQuantizeLinear.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = max((high - low) / 255, SMALLEST_STEP)
+    return np.float32(step), int(np.clip(np.rint(-low / step), 0, 255))
+
+
+# --- Numbers ---------------------------------------------------------------------------------------------------------
+
+
+# The axis that a scale spans, by leaf: the inputs of a kernel, the columns of an embedding row. Others stay f32.
+_AXES = {"kernel": -2, "embedding": -1}
+
+
+def _leaf(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric rounding with one scale for each slice along `axis`.
+
+    The scale is the smallest for which nothing is clipped: max(max / 127, -min / 128), and for 7 bits also such that
+    two neighbours of one sign have at most 128 steps together. So the error of a value is at most half a scale. The
+    scale is rounded up to a number that f16 holds exactly, so that files can store it in two bytes, unless it is so
+    small that this would cost more than a thousandth.
+
+    Args:
+      values: float, any shape, finite.
+      axis: the axis that shares a scale; a product sums over it. An odd last value is its own neighbour.
+      bits: 7 for what never overflows 16 bits, 8 for [-128, 127] throughout.
+
+    Returns:
+      int8 in the shape of `values`, and f32 scales, `axis` removed. A slice of zeros has scale 1.
+    """
+    wide = np.moveaxis(values.astype(np.float64), axis, -1)
+    scale = np.maximum(wide.max(-1) / 127, wide.min(-1) / -128)
+    if bits == 7:
+        # Rounding can add half a step to each of the two.
+        scale = np.maximum(scale, _pairs(wide).max(-1) / 127)
+    # A slice of denormal numbers would have a scale that underflows in f32.
+    scale = np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1.0).astype(np.float32)
+    scale = _up_to_half(scale)
+    rounded = np.rint(wide / scale.astype(np.float64)[..., None])
+    integers = np.clip(rounded, -128, 127).astype(np.int8)
+    return np.ascontiguousarray(np.moveaxis(integers, -1, axis)), scale
+
+
+def _pairs(values: np.ndarray) -> np.ndarray:
+    """Magnitude that each two neighbours [..., 2k], [..., 2k + 1] of one sign have together; else the larger one's."""
+    even, odd = values[..., ::2], values[..., 1::2]
+    if odd.shape[-1] < even.shape[-1]:
+        odd = np.concatenate([odd, np.zeros_like(even[..., :1])], -1)
+    return np.maximum(np.maximum(even, 0) + np.maximum(odd, 0), np.maximum(-even, 0) + np.maximum(-odd, 0))
+
+
+def _up_to_half(scale: np.ndarray) -> np.ndarray:
+    """The next f16 number above each f32 scale, where f16 has its full precision there."""
+    half = np.finfo(np.float16)
+    fits = (scale >= half.tiny) & (scale < half.max)
+    near = np.where(fits, scale, 1.0).astype(np.float16)
+    near = np.where(near.astype(np.float32) < scale, np.nextafter(near, np.float16(np.inf)), near)
+    return np.where(fits, near.astype(np.float32), scale)
+
+
+def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str, ...] = ()) -> Container:
+    """Kernels per output channel, embedding tables per row; norms and biases stay f32.
+
+    Args:
+      weights: a pretrained or a task model. Padded rows of the vocabulary are left out.
+      bits: of the kernels, and of the word table where the tied decoder multiplies with it. Other tables have 8.
+      leave_out: parts that stay f32, as `belongs` reads them: `("pooler", "layers.ffn.down", "layers.11")`.
+
+    Raises:
+      UserError: a conditioned span head, values that are not finite, parameters that do not fit the model, a name in
+        `leave_out` that fits nothing.
+    """
+    parameters.refuse_conditioned(weights.head, "int8")
+    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    model = dataclasses.replace(weights.model, vocab_multiple=1)
+    parameters.check_shapes(flat, model, "int8", weights.head)
+    single = unstack(flat)
+    broken = [path for path, value in single.items() if not np.isfinite(value).all()]
+    if broken:
+        raise UserError(f"convert: int8: not finite: {', '.join(broken)}")
+    for name in leave_out:
+        if not any(belongs(path, name) for path in single):
+            known = fields_close_to(name, sorted({path.rsplit("/", 1)[0] for path in [*flat, *single]}))
+            raise UserError(f"convert: int8: no parameter starts with {name}; {known}")
+    integers, scales, floats = {}, {}, {}
+    for path, value in single.items():
+        if _leaf(path) not in _AXES or any(belongs(path, name) for name in leave_out):
+            floats[path] = np.asarray(value, np.float32)
+        else:
+            range_bits = bits if is_multiplied(path, decodes="mlm" in weights.params) else 8
+            integers[path], scales[path] = quantize_tensor(value, _AXES[_leaf(path)], range_bits)
+    return Container(model, bits, integers, scales, floats, weights.head, weights.pair_task, weights.sentence)
+
+
+def is_multiplied(path: str, decodes: bool) -> bool:
+    """Whether a stored tensor stands in a matrix product; a table does only as the tied decoder."""
+    return _leaf(path) == "kernel" or (path == WORDS and decodes)
+
+
+def restore(container: Container) -> dict[str, Any]:
+    """Nested f32 parameters: integers times scales, exact in f32 products."""
+    single = dict(container.floats)
+    for path, integers in container.integers.items():
+        single[path] = integers.astype(np.float32) * np.expand_dims(container.scales[path], _AXES[_leaf(path)])
+    return parameters.nest(stack(single))
+
+
+def to_weights(container: Container, tokenizer: Tokenizer | None = None) -> Weights:
+    """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX.
+
+    Their `facts` say `quantised`: the bits of the products' weights.
+    """
+    facts = {"quantised": container.bits}
+    c = container
+    return Weights(restore(c), c.model, c.head, tokenizer, c.pair_task, facts, c.sentence)
+
+
+def jax_params(container: Container) -> dict[str, Any]:
+    """Nested by stored name, as `model/int8_encoder.py` takes them."""
+    single: dict[str, Any] = container.floats | container.integers
+    single |= {f"{path}_scale": scale for path, scale in container.scales.items()}
+    for path, integers in container.integers.items():
+        if _leaf(path) == "kernel":
+            at = path.removesuffix("/kernel")
+            zero = zero_point(anywhere(at), container.model.activation)
+            single[f"{at}/zero"] = np.float32(zero)
+            single[f"{at}/sums"] = ((128 - zero) * integers.sum(0, dtype=np.int64)).astype(np.int32)
+    return parameters.nest(single)
+
+
+def errors(weights: Weights, container: Container) -> dict[str, tuple[float, float]]:
+    """How far each quantised tensor is off, by stored name.
+
+    Returns:
+      (largest error relative to its channel's largest weight, root-mean-square error relative to the tensor's).
+    """
+    before = unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), container.model))
+    after = unstack(parameters.flatten(restore(container)))
+    found = {}
+    for path in container.integers:
+        axis = _AXES[_leaf(path)]
+        exact = before[path].astype(np.float64)
+        off = np.abs(after[path] - exact)
+        peak = np.abs(exact).max(axis)
+        largest = off.max(axis) / np.where(peak > 0, peak, 1.0)
+        norm = np.linalg.norm(exact)
+        found[path] = (float(largest.max()), float(np.linalg.norm(off) / norm) if norm else 0.0)
+    return found
+
+
+# --- File ------------------------------------------------------------------------------------------------------------
+
+
+def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool = False) -> int:
+    """Writes the container to the file `path`, complete or not at all. Returns its size in bytes."""
+    described = {
+        name: {"axis": "row" if _leaf(name) == "embedding" else "output", "shape": list(value.shape)}
+        for name, value in container.integers.items()
+    }
+    manifest = {
+        "format": _FORMAT,
+        "bits": container.bits,
+        "model": dataclasses.asdict(container.model),
+        "head": dataclasses.asdict(container.head) if container.head else None,
+        "pair_task": container.pair_task,
+        "sentence": dataclasses.asdict(container.sentence) if container.sentence else None,
+        "quantized": described,
+        "float32": sorted(container.floats),
+    }
+    scales = {f"{name}.scale": value for name, value in container.scales.items()}
+    tensors = {name: np.ascontiguousarray(v) for name, v in (container.integers | scales | container.floats).items()}
+    with new_file(path, overwrite) as temporary:
+        safetensors.numpy.save_file(tensors, temporary, metadata={_KEY: json.dumps(manifest)})
+    return os.path.getsize(path)
+
+
+def load(path: os.PathLike[str] | str) -> Container:
+    """Reads what `save` wrote.
+
+    Raises:
+      UserError: missing, damaged, of another kind, or tensors that do not fit the manifest (all are listed).
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"convert: {path} does not exist")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error
+    if _KEY not in metadata or json.loads(metadata[_KEY]).get("format") != _FORMAT:
+        raise UserError(f"convert: {path} is not of the format {_FORMAT}; convert.py int8 writes it")
+    manifest = json.loads(metadata[_KEY])
+    model = files.from_dict(Model, manifest["model"], str(path))
+    checks.check_model(model)
+    head = files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
+    _check_tensors(tensors, manifest, str(path))
+    integers = {name: tensors[name] for name in manifest["quantized"]}
+    scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
+    floats = {name: tensors[name] for name in manifest["float32"]}
+    parameters.check_shapes(stack(integers | floats), model, str(path), head)
+    stated = manifest.get("sentence")
+    sentence = files.from_dict(Sentence, stated, str(path)) if stated else None
+    return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"], sentence)
+
+
+def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:
+    """Every tensor that the manifest names is there, of its type, with as many scales as channels."""
+    quantized, floats = manifest["quantized"], manifest["float32"]
+    wanted = {*quantized, *floats, *(f"{name}.scale" for name in quantized)}
+    wrong = []
+    for name in [name for name in quantized if {name, f"{name}.scale"} <= tensors.keys()]:
+        integers, scale = tensors[name], tensors[f"{name}.scale"]
+        channels = integers.shape[:-2] + integers.shape[-1:] if _leaf(name) == "kernel" else integers.shape[:-1]
+        if integers.dtype != np.int8 or scale.shape != channels:
+            wrong.append((f"{name}.scale", scale.shape, channels))
+    parameters.raise_problems(where, sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted), wrong)
+
+
+def dequantize(path: os.PathLike[str] | str) -> dict[str, Any]:
+    """Nested f32 parameters from a file that `save` wrote; the shape is `load(path).model`."""
+    return restore(load(path))

@@ -1,0 +1,160 @@
+"""Integer products in ONNX: how many, that they are right, and what a row depends on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from integer_examples import ALBERT, BERT, DISTILBERT, TWO_LABELS, batch_of, weights_of
+
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.int8 import calibrate
+from bertlite_jax.convert.onnx import integer
+from bertlite_jax.convert.onnx.float32 import float32
+from bertlite_jax.convert.onnx.graph import FLOAT, Graph, add_input, add_output, finish, to_bytes
+from bertlite_jax.convert.onnx.model import Site, build_onnx
+from bertlite_jax.convert.onnx.session import fused, open_session, run_session
+from bertlite_jax.convert.weights import parameters, quantized
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.model import int8_encoder
+
+
+def run(model, batch: dict[str, np.ndarray]) -> np.ndarray:
+    session = open_session(model.SerializeToString(), threads=1)
+    return next(iter(run_session(session, batch).values()))
+
+
+@pytest.mark.parametrize(
+    ("model", "head", "count"),
+    [
+        (BERT, TWO_LABELS, 74),  # 12 x 6, pooler, classifier
+        (DISTILBERT, dataclasses.replace(TWO_LABELS, activation="relu"), 38),  # 6 x 6, pre-classifier, classifier
+        (ALBERT, TWO_LABELS, 75),  # and the projection of the embeddings
+    ],
+)
+@pytest.mark.parametrize("kind", [integer.per_tensor, integer.per_token])
+def test_every_product_with_weights_is_one_of_integers(model, head, count, kind):
+    weights = weights_of(model, head)
+    built = build_onnx(weights, kind(quantized.quantize(weights)))
+    assert integer.integer_products(built) == count
+
+
+def test_per_tensor_products_become_the_operators_of_onnx_runtime():
+    """12 x (q, k, v) share one quantised input; the other 38 quantise theirs themselves."""
+    weights = weights_of(BERT, TWO_LABELS)
+    built = build_onnx(weights, integer.per_tensor(quantized.quantize(weights)))
+    operators = fused(built.SerializeToString())
+    assert (operators["MatMulIntegerToFloat"], operators["DynamicQuantizeMatMul"]) == (36, 38)
+    assert "MatMulInteger" not in operators
+
+
+def test_per_token_products_are_joined_with_their_scales():
+    """Also where one stored layer is applied twelve times."""
+    for model, count in ((BERT, 74), (ALBERT, 75)):
+        weights = weights_of(model, TWO_LABELS)
+        built = build_onnx(weights, integer.per_token(quantized.quantize(weights)))
+        operators = fused(built.SerializeToString())
+        assert operators["MatMulIntegerToFloat"] == count
+        assert not {"MatMulInteger", "BiasGelu", "SkipLayerNormalization"} & operators.keys()
+
+
+def test_what_is_left_out_is_multiplied_in_float():
+    weights = weights_of(BERT, TWO_LABELS)
+    container = quantized.quantize(weights, leave_out=("layers.3", "layers.ffn.down", "embeddings.word"))
+    built = build_onnx(quantized.to_weights(container), integer.per_token(container))
+    assert integer.integer_products(built) == 74 - 6 - 11
+    assert sum(made.op_type == "Gemm" for made in built.graph.node) == 6 + 11
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "model",
+    [
+        dataclasses.replace(BERT, num_layers=2),
+        dataclasses.replace(ALBERT, num_layers=4, share_groups=2),
+        dataclasses.replace(DISTILBERT, num_layers=2, activation="relu", pooler=False),
+    ],
+    ids=["bert", "albert", "distilbert"],
+)
+def test_per_token_computes_the_integers_of_the_jax_reference(model, signed):
+    weights = weights_of(model)
+    container = quantized.quantize(weights)
+    batch = batch_of(model, (7, 20, 13))
+    real = batch["attention_mask"] > 0
+    theirs = run(build_onnx(weights, integer.per_token(container, signed)), batch)
+    ids = (np.asarray(batch[name], np.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
+    ours = np.asarray(int8_encoder.answer(quantized.jax_params(container), container.model, None, *ids)["logits"])
+    np.testing.assert_allclose(theirs[real], ours[real], atol=1e-4)
+    assert (theirs[real].argmax(-1) == ours[real].argmax(-1)).all()
+
+
+def test_padding_and_neighbours_do_not_change_per_token_answers():
+    weights = weights_of(BERT, Head(kind="tag", labels=("O", "B", "I")), std=0.3)
+    container = quantized.quantize(weights)
+    alone = batch_of(BERT, (9,))
+    crowd = batch_of(BERT, (9, 40, 23), width=48, seed=5)
+    for name in alone:
+        crowd[name][0] = 0
+        crowd[name][0, :9] = alone[name][0]
+    changes = {}
+    for kind in (integer.per_token, integer.per_tensor):
+        built = build_onnx(weights, kind(container))
+        changes[kind] = np.abs(run(built, alone)[0] - run(built, crowd)[0, :9]).max()
+    assert changes[integer.per_token] < 1e-5
+    assert changes[integer.per_tensor] > 1e-3
+
+
+def test_the_word_table_stands_once_in_a_masked_language_model():
+    weights = weights_of(ALBERT)
+    built = build_onnx(weights, integer.per_token(quantized.quantize(weights)))
+    holding = [each.name for each in built.graph.initializer if sorted(each.dims) == [8, 50]]
+    assert len(holding) == 1
+
+
+def test_static_ranges_give_answers_close_to_float():
+    """QuantizeLinear and DequantizeLinear around every product; ONNX Runtime makes integer products of them."""
+    weights = weights_of(BERT, TWO_LABELS)
+    batches = [batch_of(BERT, (20, 33, 40), seed=seed) for seed in range(4)]
+    container = quantized.quantize(weights)
+    ranges = calibrate.ranges(weights, batches, "minmax")
+    assert len(ranges) == 74
+    built = build_onnx(weights, integer.static(container, ranges))
+    assert integer.integer_products(built) == 74
+    assert fused(built.SerializeToString())["MatMulIntegerToFloat"] == 74
+    exact = run(build_onnx(weights, float32(weights)), batches[0])
+    assert np.abs(run(built, batches[0]) - exact).max() < 0.1 * np.abs(exact).max()
+
+
+def test_a_row_of_zeros_is_a_row_of_zeros():
+    """Its largest value gives no step to divide by."""
+    graph = Graph()
+    add_input(graph, "x", ["rows", 16], FLOAT)
+    weights = weights_of(BERT, TWO_LABELS)
+    arithmetic = integer.per_token(quantized.quantize(weights))
+    y = arithmetic.dense(graph, "x", Site("pooler"))
+    add_output(graph, y, "y", ["rows", 16])
+    session = open_session(finish(graph, "one product", {}).SerializeToString())
+    (found,) = session.run(None, {"x": np.zeros((2, 16), np.float32)})
+    np.testing.assert_array_equal(found, np.tile(weights.params["pooler"]["bias"], (2, 1)))
+
+
+def size_ratio(model: Model, head: Head | None) -> tuple[float, float]:
+    """Bytes of the per-token file, and their share of the float32 file's; weights are zero, which changes no size."""
+    flat = {path: np.zeros(shape, np.float32) for path, shape in parameters.shapes(model, head).items()}
+    weights = Weights(parameters.nest(flat), model, head)
+    container = quantized.quantize(weights)
+    # A scale of zeros is 1; as many bytes as another that f16 holds.
+    exact = len(to_bytes(build_onnx(weights, float32(weights))))
+    small = len(to_bytes(build_onnx(weights, integer.per_token(container))))
+    return small, small / exact
+
+
+def test_albert_base_has_at_most_twelve_megabytes():
+    model = Model(pair_classes=0)
+    assert size_ratio(model, TWO_LABELS)[0] <= 12.2e6
+    assert size_ratio(model, None)[0] <= 12.2e6
+
+
+@pytest.mark.slow
+def test_bert_base_has_at_most_a_quarter_of_its_size():
+    model = Model(vocab_size=30_522, embed_size=768, share="none", pair_classes=0)
+    assert size_ratio(model, TWO_LABELS)[1] <= 0.252

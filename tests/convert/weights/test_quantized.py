@@ -1,0 +1,283 @@
+"""Integers and scales are within half a step of the weights, and the file is the container."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.huggingface import folder
+from bertlite_jax.convert.weights import parameters, quantized
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.errors import UserError
+
+MODEL = Model(
+    vocab_size=50,
+    vocab_multiple=16,
+    embed_size=8,
+    hidden_size=16,
+    num_layers=4,
+    num_heads=2,
+    ffn_size=32,
+    max_positions=12,
+    share_groups=2,
+)
+
+
+def weights_of(model: Model, head: Head | None = None, seed: int = 0) -> Weights:
+    """Random parameters; every channel has a magnitude of its own, as trained weights do. Padded rows are zero."""
+    rng = np.random.default_rng(seed)
+    flat = {}
+    for path, shape in parameters.shapes(model, head).items():
+        value = rng.normal(size=shape) * np.exp(rng.normal(size=shape[-1]))
+        flat[path] = value.astype(np.float32)
+    for path in flat.keys() & {"embeddings/word/embedding", "mlm/bias"}:
+        flat[path][model.vocab_size :] = 0
+    return Weights(parameters.nest(flat), model, head)
+
+
+def test_a_worked_example_of_seven_bits():
+    """Scale 12.7 / 127 = 0.1: 12.7 is 127 steps, -6.4 is -64, 0.04 rounds to 0 and 0.06 to 1."""
+    integers, scale = quantized.quantize_tensor(np.array([[12.7, -6.4, 0.04, 0.06]]), -1, 7)
+    np.testing.assert_allclose(scale, [0.1], rtol=1e-3)
+    assert integers.tolist() == [[127, -64, 0, 1]]
+
+
+def test_two_large_neighbours_of_one_sign_share_the_steps():
+    """(10.0 + 2.7) / 127 = 0.1, where 10.0 alone would have a scale of 10.0 / 127."""
+    integers, scale = quantized.quantize_tensor(np.array([[10.0, 2.7, -5.0, 6.0]]), -1, 7)
+    np.testing.assert_allclose(scale, [0.1], rtol=1e-3)
+    assert integers.tolist() == [[100, 27, -50, 60]]
+
+
+def test_the_negative_end_reaches_one_step_further():
+    """-12.8 alone sets the scale 12.8 / 128 = 0.1 where 12.8 / 127 would be coarser."""
+    integers, scale = quantized.quantize_tensor(np.array([[-12.8, 1.0]]), -1, 8)
+    np.testing.assert_allclose(scale, [0.1], rtol=1e-3)
+    assert integers.tolist() == [[-128, 10]]
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_errors_are_within_half_a_step(bits):
+    values = np.random.default_rng(1).standard_cauchy(size=(3, 41, 7)).astype(np.float32)
+    integers, scale = quantized.quantize_tensor(values, -2, bits)
+    assert scale.shape == (3, 7)
+    off = np.abs(integers.astype(np.float64) * scale[:, None, :] - values)
+    # The division is rounded once to the f32 scale, hence the small margin.
+    assert (off <= 0.5001 * scale[:, None, :]).all()
+
+
+def vpmaddubsw(u8: np.ndarray, s8: np.ndarray) -> np.ndarray:
+    """The instruction of AVX2: neighbours multiplied, added in pairs, saturated to 16 bits; [..., In] -> [..., In / 2].
+
+    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW.
+    """
+    products = u8.astype(np.int32) * s8.astype(np.int32)
+    return np.clip(products[..., ::2] + products[..., 1::2], -(2**15), 2**15 - 1)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_activation_saturates_sixteen_bits_with_seven_bits_and_some_do_with_eight(sign):
+    """255 in all activations, and weights that are all at the end of their range: 2 x 255 x 127 = 64,770 > 32,767."""
+    weights = np.full((64, 5), sign * 0.3, np.float32)
+    weights[::7] *= 0.9
+    activations = np.full(64, 255, np.uint8)
+    sums = {}
+    for bits in (7, 8):
+        integers, _ = quantized.quantize_tensor(weights, 0, bits)
+        exact = activations.astype(np.int64) @ integers.astype(np.int64)
+        sums[bits] = vpmaddubsw(activations, integers.T).sum(-1), exact
+    np.testing.assert_array_equal(*sums[7])
+    assert (np.abs(sums[8][0]) < 0.6 * np.abs(sums[8][1])).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_of_any_distribution_cannot_saturate_with_seven_bits(seed):
+    """Every pair against the worst activations for it: 255 where its sign is that of the pair's sum, else 0."""
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_t(2, size=(96, 40)).astype(np.float32)
+    integers, _ = quantized.quantize_tensor(weights, 0, 7)
+    for worst in (255 * (integers.T > 0), 255 * (integers.T < 0)):
+        exact = worst * integers.T.astype(np.int64)
+        np.testing.assert_array_equal(vpmaddubsw(worst, integers.T), exact[..., ::2] + exact[..., 1::2])
+
+
+def test_zeros_and_denormal_numbers_come_back_finite():
+    values = np.zeros((3, 4), np.float32)
+    values[1] = 1e-42
+    integers, scale = quantized.quantize_tensor(values, -1, 7)
+    assert (scale > 0).all() and np.isfinite(scale).all()
+    assert not integers[[0, 2]].any()
+
+
+def test_kernels_have_a_scale_a_column_and_tables_a_scale_a_row():
+    container = quantized.quantize(weights_of(MODEL))
+    assert container.scales["embeddings/word/embedding"].shape == (50,)
+    assert container.scales["layers/1/ffn/up/kernel"].shape == (32,)
+    assert container.scales["projection/kernel"].shape == (16,)
+
+
+def test_norms_and_biases_stay_as_they_are():
+    weights = weights_of(MODEL)
+    container = quantized.quantize(weights)
+    trimmed = quantized.unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), MODEL))
+    kinds = {path.rsplit("/", 1)[-1] for path in container.floats}
+    assert kinds == {"bias", "scale"}
+    for path, value in container.floats.items():
+        np.testing.assert_array_equal(value, trimmed[path])
+
+
+def test_every_parameter_stands_once_and_padded_rows_not_at_all():
+    container = quantized.quantize(weights_of(MODEL))
+    shapes = parameters.shapes(dataclasses.replace(MODEL, vocab_multiple=1))
+    found = {path: value.shape for path, value in quantized.stack(container.integers | container.floats).items()}
+    assert found == shapes
+
+
+def test_the_file_gives_the_container_back(tmp_path):
+    container = quantized.quantize(weights_of(MODEL), leave_out=("pooler", "pair"))
+    size = quantized.save(container, tmp_path / "model.int8.safetensors")
+    assert size == (tmp_path / "model.int8.safetensors").stat().st_size
+    read = quantized.load(tmp_path / "model.int8.safetensors")
+    assert (read.model, read.bits) == (container.model, 7)
+    for part in ("integers", "scales", "floats"):
+        before, after = getattr(container, part), getattr(read, part)
+        assert before.keys() == after.keys()
+        for path in before:
+            np.testing.assert_array_equal(before[path], after[path])
+            assert before[path].dtype == after[path].dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["model.int8.safetensors"]
+
+
+def test_dequantized_weights_are_close_and_quantizing_them_again_moves_them_by_a_step_at_most(tmp_path):
+    weights = weights_of(MODEL)
+    container = quantized.quantize(weights)
+    quantized.save(container, tmp_path / "weights")
+    restored = quantized.to_weights(quantized.load(tmp_path / "weights"))
+    for largest, mean in quantized.errors(weights, container).values():
+        assert 0 < largest <= 0.501 / 63  # two equal neighbours; a scale is rounded up by at most 1 / 1024
+        assert 0 < mean < 0.02
+    again = quantized.quantize(restored)
+    for path, integers in container.integers.items():
+        assert np.abs(integers.astype(int) - again.integers[path]).max() <= 1
+
+
+def test_pairs_cost_less_than_a_range_of_seven_bits_would():
+    """Rounded to [-64, 63] with a scale a channel, normal weights are off by a step of max / 63; here by less."""
+    weights = np.random.default_rng(0).normal(size=(768, 200)).astype(np.float32)
+    integers, scale = quantized.quantize_tensor(weights, 0, 7)
+    narrow = np.abs(weights).max(0) / 63
+    error = np.sqrt(np.mean((integers * scale - weights) ** 2))
+    assert error < 0.8 * np.sqrt(np.mean((np.rint(weights / narrow) * narrow - weights) ** 2))
+
+
+def test_albert_base_fits_in_twelve_megabytes(tmp_path):
+    """11,813,810 parameters at a byte each, and scales and biases at four: below 12.2 MB."""
+    model = Model()
+    rng = np.random.default_rng(0)
+    flat = {path: rng.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model).items()}
+    size = quantized.save(quantized.quantize(Weights(parameters.nest(flat), model)), tmp_path / "weights")
+    assert 11_813_810 < size < 12_200_000
+
+
+def test_parts_that_are_left_out_stay_float():
+    weights = weights_of(MODEL)
+    container = quantized.quantize(weights, leave_out=("pooler", "layers.ffn"))
+    for group in (0, 1):
+        np.testing.assert_array_equal(
+            container.floats[f"layers/{group}/ffn/up/kernel"], weights.params["layers"]["ffn"]["up"]["kernel"][group]
+        )
+    assert "pooler/kernel" in container.floats and "pair/kernel" in container.integers
+
+
+def test_one_layer_or_one_product_of_it_can_be_left_out(tmp_path):
+    container = quantized.quantize(weights_of(MODEL), leave_out=("layers.1.ffn.down", "layers/0/attention"))
+    quantized.save(container, tmp_path / "weights")
+    read = quantized.load(tmp_path / "weights")
+    kernels = {path.removesuffix("/kernel") for path in read.floats if path.endswith("kernel")}
+    of_attention = {f"layers/0/attention/{part}" for part in ("query", "key", "value", "output")}
+    assert kernels == {"layers/1/ffn/down"} | of_attention
+
+
+def test_layers_ten_and_one_are_told_apart():
+    assert quantized.belongs("layers/1/ffn/up/kernel", "layers.1")
+    assert not quantized.belongs("layers/10/ffn/up/kernel", "layers.1")
+
+
+def test_tables_that_nothing_is_multiplied_with_have_all_eight_bits():
+    """The word table is multiplied with where the masked-LM head decodes with it, and not under a task head."""
+    word, position = "embeddings/word/embedding", "embeddings/position/embedding"
+    pretrained = weights_of(MODEL)
+    task = weights_of(dataclasses.replace(MODEL, pair_classes=0), Head())
+    for weights, bits in ((pretrained, 7), (task, 8)):
+        container = quantized.quantize(weights)
+        flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+        np.testing.assert_array_equal(container.integers[word], quantized.quantize_tensor(flat[word], -1, bits)[0])
+        np.testing.assert_array_equal(container.integers[position], quantized.quantize_tensor(flat[position], -1, 8)[0])
+        assert (
+            quantized.quantize_tensor(flat[word], -1, 7)[0] != quantized.quantize_tensor(flat[word], -1, 8)[0]
+        ).any()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        Head(labels=("no", "yes"), hidden=(5,)),
+        Head(kind="choose"),
+        Head(kind="tag", labels=("O", "B", "I")),
+        Head(kind="span"),
+    ],
+    ids=lambda head: head.kind,
+)
+def test_a_task_head_travels_with_the_weights(head, tmp_path):
+    model = dataclasses.replace(MODEL, pooler=head.pooled, pair_classes=0)
+    weights = weights_of(model, head)
+    quantized.save(quantized.quantize(weights), tmp_path / "weights")
+    read = quantized.to_weights(quantized.load(tmp_path / "weights"))
+    assert read.head == head
+    trimmed = parameters.shapes(dataclasses.replace(model, vocab_multiple=1), head)
+    assert {path: value.shape for path, value in parameters.flatten(read.params).items()} == trimmed
+
+
+def test_transformers_reads_the_integers_times_their_scales(tmp_path):
+    """The dequantised weights as a folder of transformers, read by PyTorch: the same numbers, bit for bit."""
+    transformers = pytest.importorskip("transformers")
+    model = dataclasses.replace(MODEL, embed_size=16, share="none", share_groups=1, activation="gelu_erf")
+    container = quantized.quantize(weights_of(model))
+    quantized.save(container, tmp_path / "weights")
+    folder.to_hf(quantized.to_weights(quantized.load(tmp_path / "weights")), tmp_path / "hf")
+    theirs = transformers.AutoModelForPreTraining.from_pretrained(tmp_path / "hf").state_dict()
+    ours = container.integers["layers/3/ffn/up/kernel"] * container.scales["layers/3/ffn/up/kernel"]
+    np.testing.assert_array_equal(theirs["bert.encoder.layer.3.intermediate.dense.weight"].numpy(), ours.T)
+    words = container.integers["embeddings/word/embedding"] * container.scales["embeddings/word/embedding"][:, None]
+    np.testing.assert_array_equal(theirs["bert.embeddings.word_embeddings.weight"].numpy(), words)
+
+
+def test_a_misspelt_part_is_refused():
+    with pytest.raises(UserError, match="no parameter starts with poler"):
+        quantized.quantize(weights_of(MODEL), leave_out=("poler",))
+
+
+def test_broken_weights_are_named():
+    weights = weights_of(MODEL)
+    weights.params["pooler"]["kernel"][0, 0] = np.nan
+    with pytest.raises(UserError, match="not finite: pooler/kernel"):
+        quantized.quantize(weights)
+
+
+def test_an_existing_file_is_kept_unless_asked(tmp_path):
+    container = quantized.quantize(weights_of(MODEL))
+    quantized.save(container, tmp_path / "weights")
+    with pytest.raises(UserError, match="exists; pass --overwrite"):
+        quantized.save(container, tmp_path / "weights")
+    quantized.save(container, tmp_path / "weights", overwrite=True)
+
+
+def test_a_truncated_or_foreign_file_is_one_clear_line(tmp_path):
+    quantized.save(quantized.quantize(weights_of(MODEL)), tmp_path / "weights")
+    whole = (tmp_path / "weights").read_bytes()
+    (tmp_path / "short").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="short is damaged"):
+        quantized.load(tmp_path / "short")
+    with pytest.raises(UserError, match="does not exist"):
+        quantized.load(tmp_path / "nothing")
