@@ -8,7 +8,10 @@ import pytest
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.data import tasks
-from bertlite_jax.jobs import bench_finetune, bench_predictions, finetune, finetune_suite, predict, predict_split
+from bertlite_jax.jobs.answering import predict, predict_split
+from bertlite_jax.jobs.benchmarks.finetune import bench_finetune
+from bertlite_jax.jobs.benchmarks.predictions import bench_predictions
+from bertlite_jax.jobs.finetuning import finetune, suite
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs/finetune.md").read_text(encoding="utf-8")
@@ -49,18 +52,18 @@ def called(monkeypatch) -> list[str]:
     monkeypatch.chdir(ROOT)
     for module, name in (
         (finetune, "finetune"),
-        (finetune_suite, "finetune_suite"),
+        (suite, "finetune_suite"),
         (predict, "predict"),
         (predict_split, "predict_split"),
     ):
         monkeypatch.setattr(module, name, pretended(name))
-    monkeypatch.setattr("bertlite_jax.jobs.finetune_many.finetune_seeds", pretended("finetune_seeds"))
+    monkeypatch.setattr("bertlite_jax.jobs.finetuning.seeds_and_sweeps.finetune_seeds", pretended("finetune_seeds"))
     return names
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if " bench " not in c])
 def test_the_command_line_takes_every_command(command, called, capsys):
-    assert main.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
     assert len(called) == 1
 
 
@@ -72,13 +75,13 @@ def test_there_are_commands_for_every_family():
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_that_is_named_exists(option, called, capsys):
     start = "finetune configs/finetune_glue.py --task sst2 --data GLUE --init E --workdir R"
-    assert main.main(shlex.split(f"{start} {option}")) == 0, capsys.readouterr().err
+    assert main(shlex.split(f"{start} {option}")) == 0, capsys.readouterr().err
     assert all(part.removesuffix(" ") in GUIDE for part in re.findall(r"--[\w.-]+", option))
 
 
 def test_the_benchmarks_take_what_the_guide_gives_them(monkeypatch):
-    assert "seeds" in bench_finetune.bench_finetune.__annotations__
-    assert "run" in bench_predictions.bench_predictions.__annotations__
+    assert "seeds" in bench_finetune.__annotations__
+    assert "run" in bench_predictions.__annotations__
 
 
 def test_every_recipe_that_is_named_exists():

@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bertlite_jax"
 FLOORS = (("errors",), ("config", "host"), ("data", "model", "train", "report"), ("convert",), ("jobs",), ("cli",))
 INSIDE = {
     "model": (("ops",), ("",)),
-    "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows", "scores"), ("examples",)),
+    "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows",), ("examples",), ("scores",)),
     "jobs": (
         ("runs", "text"),
         ("answering", "pretraining"),

@@ -11,7 +11,7 @@ import sys
 import zstandard
 
 from bertlite_jax.config import checks, files
-from bertlite_jax.jobs import topology
+from bertlite_jax.jobs.compiling import topology
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")

@@ -20,8 +20,8 @@ import tyro
 
 from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.convert import adoption, sources, tensorflow
-from bertlite_jax.convert.huggingface import folder as huggingface
 from bertlite_jax.convert.huggingface.folder import WEIGHTS
+from bertlite_jax.convert.huggingface.folder import to_hf as write_hf
 from bertlite_jax.convert.weights.folder import FILE
 from bertlite_jax.errors import UserError
 
@@ -45,7 +45,7 @@ def to_hf(
         overwrite: Replace an earlier export.
     """
     loaded = sources.load(run)
-    written = huggingface.to_hf(
+    written = write_hf(
         loaded,
         out,
         family=None if family == "auto" else family,

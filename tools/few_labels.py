@@ -30,8 +30,8 @@ from bertlite_jax.config.finetune import Examples, Finetune, TuneRun
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert import sources
 from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
-from bertlite_jax.jobs.finetune import finetune
-from bertlite_jax.jobs.pretrain import pretrain
+from bertlite_jax.jobs.finetuning.finetune import finetune
+from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.text.corpus import build_corpus
 
 Row = dict[str, str | int]

@@ -37,13 +37,13 @@ class Options:
 def compile_step(args: Sequence[str]) -> None:
     """Reads a config and a slice, or writes the table of all."""
     if args and args[0].partition("=")[0] == "--table":
-        from bertlite_jax.jobs.compile_table import compile_table
+        from bertlite_jax.jobs.compiling.compile_table import compile_table
 
         tyro.cli(compile_table, args=args, prog="bertlite compile")
         return
     config, rest, prog = config_file("compile", args, Pretrain)
     options = tyro.cli(Options, args=rest, prog=prog, default=Options(config=config, topology=tyro.MISSING))
-    from bertlite_jax.jobs.compile import compile_for
+    from bertlite_jax.jobs.compiling.compile import compile_for
 
     figures = compile_for(
         options.config,

@@ -60,7 +60,7 @@ def tokenizer(
       on_bad_text: What to do with invalid UTF-8.
       overwrite: Replace a tokenizer that is there.
     """
-    from bertlite_jax.jobs.tokenizer import make_tokenizer
+    from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 
     make_tokenizer(
         text,
@@ -163,7 +163,7 @@ def _pretrain(args: Sequence[str]) -> None:
         prog=prog,
         default=_PretrainOptions(config=config, workdir=tyro.MISSING),
     )
-    from bertlite_jax.jobs.pretrain import pretrain
+    from bertlite_jax.jobs.pretraining.pretrain import pretrain
 
     summary = pretrain(options.config, options.workdir, options.init, options.overwrite)
     if summary:  # Of several processes the first one's.
@@ -185,9 +185,9 @@ def evaluate(
       pair_task: Task to score with the pair head, whatever it was trained on. By default the run's own.
       rows: Rows of the validation split to read; 0: all.
     """
-    from bertlite_jax.jobs.evaluate import evaluate as job
+    from bertlite_jax.jobs.pretraining.evaluate import evaluate as score
 
-    print_figures(f"evaluation of {run}", job(run, tuple(corpus), pair_task, rows))
+    print_figures(f"evaluation of {run}", score(run, tuple(corpus), pair_task, rows))
 
 
 def fill_mask(run: _Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /, top: int = 5) -> None:
@@ -198,10 +198,11 @@ def fill_mask(run: _Run, text: Annotated[Positional[str], arg(metavar="TEXT")], 
       text: A text with [MASK] in it.
       top: Guesses to show for each [MASK].
     """
-    from bertlite_jax.jobs import fill_mask as job
+    from bertlite_jax.jobs.pretraining.fill_mask import bare
+    from bertlite_jax.jobs.pretraining.fill_mask import fill_mask as guesses_for
 
-    for number, guesses in enumerate(job.fill_mask(run, text, top), 1):
-        shown = "  ".join(f"{job.bare(piece)} {share:.3f}" for piece, share in guesses)
+    for number, guesses in enumerate(guesses_for(run, text, top), 1):
+        shown = "  ".join(f"{bare(piece)} {share:.3f}" for piece, share in guesses)
         print(f"[MASK] {number}: {shown}")
 
 
@@ -211,9 +212,9 @@ def report(run: _Run, /) -> None:
     Args:
       run: Work directory of a run.
     """
-    from bertlite_jax.jobs.report import report as job
+    from bertlite_jax.jobs.reports.report import report as write_report
 
-    print(f"report: wrote {job(run)}")
+    print(f"report: wrote {write_report(run)}")
 
 
 def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool = False) -> None:
@@ -254,7 +255,7 @@ def _bench(args: Sequence[str]) -> None:
         print(_BENCH_HELP)
         return
     name, rest = _choose("bench", args, dict.fromkeys(_BENCHMARKS))
-    job = getattr(importlib.import_module(f"bertlite_jax.jobs.bench_{name}"), f"bench_{name}")
+    job = getattr(importlib.import_module(f"bertlite_jax.jobs.benchmarks.{name}"), f"bench_{name}")
     tyro.cli(job, args=rest, prog=f"bertlite bench {name}")
 
 

@@ -40,7 +40,7 @@ class Options:
     """Learning rates of the sweep."""
     sweep_batches: tuple[int, ...] = (16, 32)
     """Examples in a batch of the sweep."""
-    probe: Literal["none", "layers"] = "none"
+    layer_probe: Literal["none", "layers"] = "none"
     """layers: leave the encoder as it is, and train a head on the states of each of its layers, to see what it knows
     where."""
     overwrite: bool = False
@@ -55,25 +55,25 @@ def finetune(args: Sequence[str]) -> None:
     if config.data.task.startswith("all-"):
         _suite(args, options, config.data.task)
         return
-    from bertlite_jax.jobs import finetune as job
-    from bertlite_jax.jobs import finetune_many
+    from bertlite_jax.jobs.finetuning import seeds_and_sweeps
+    from bertlite_jax.jobs.finetuning.finetune import finetune as run_once
 
     where = options.workdir, options.init
     if options.probe == "layers":
-        from bertlite_jax.jobs import probe
+        from bertlite_jax.jobs.finetuning import layer_probe
 
         if options.sweep or options.seeds > 1:
             raise UserError("finetune: --probe goes without --seeds and --sweep")
-        summary = probe.probe_layers(config, *where, options.overwrite)
+        summary = layer_probe.probe_layers(config, *where, options.overwrite)
         print_rows("layers", summary["layers"])
     elif options.sweep:
         rates, batches = options.sweep_rates, options.sweep_batches
-        summary = finetune_many.finetune_sweep(config, *where, rates, batches, options.seeds, options.overwrite)
+        summary = seeds_and_sweeps.finetune_sweep(config, *where, rates, batches, options.seeds, options.overwrite)
         print_rows("points of the sweep", summary.get("points", ()))
     elif options.seeds > 1:
-        summary = finetune_many.finetune_seeds(config, *where, options.seeds, options.overwrite)
+        summary = seeds_and_sweeps.finetune_seeds(config, *where, options.seeds, options.overwrite)
     else:
-        summary = job.finetune(config, *where, options.overwrite)
+        summary = run_once(config, *where, options.overwrite)
     print_figures("summary", summary)
 
 
@@ -89,15 +89,15 @@ def _recipe(args: Sequence[str], task: str) -> tuple[Options, Finetune]:
 
 
 def _suite(args: Sequence[str], options: Options, name: str) -> None:
-    from bertlite_jax.jobs import finetune_suite as job
+    from bertlite_jax.jobs.finetuning import suite
 
-    if name not in job.SUITES:
-        raise UserError(f"finetune: --task {name} is no suite; {fields_close_to(name, list(job.SUITES))}")
+    if name not in suite.SUITES:
+        raise UserError(f"finetune: --task {name} is no suite; {fields_close_to(name, list(suite.SUITES))}")
     if options.sweep or options.probe != "none":
         raise UserError(f"finetune: --task {name} goes without --sweep and --probe; name a task for these")
     where = options.workdir, options.init
 
-    summary = job.finetune_suite(name, lambda task: _recipe(args, task)[1], *where, options.seeds, options.overwrite)
+    summary = suite.finetune_suite(name, lambda task: _recipe(args, task)[1], *where, options.seeds, options.overwrite)
     print_rows(f"{name}, percent", summary.get("table", ()))
     print_figures("summary", summary)
 
@@ -131,15 +131,16 @@ def predict(
       predictions: Also write the answers to this file, as SQuAD's scorers read them.
     """
     if task:
-        from bertlite_jax.jobs.predict_split import predict_split
+        from bertlite_jax.jobs.answering.predict_split import predict_split
 
         predict_split(run, task, data, split, sys.stdout, submission, n_best, null_threshold, predictions)
         return
     if data or submission:
         raise UserError("predict: --data and --submission want --task")
-    from bertlite_jax.jobs.predict import predict as job
 
-    job(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
+    from bertlite_jax.jobs.answering.predict import predict as answer_lines
+
+    answer_lines(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
 
 
 def embed(
@@ -171,6 +172,7 @@ def embed(
       compute: Precision of the products; auto takes what is fast on this machine.
       overwrite: Replace the file.
     """
-    from bertlite_jax.jobs.embed import embed as job
 
-    job(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)
+    from bertlite_jax.jobs.answering.embed import embed as write_vectors
+
+    write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)

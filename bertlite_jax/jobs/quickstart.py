@@ -23,12 +23,13 @@ from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.int8 import convert
 from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
-from bertlite_jax.jobs import report, workdir
-from bertlite_jax.jobs.bench_infer import bench_infer
-from bertlite_jax.jobs.fill_mask import bare
-from bertlite_jax.jobs.pretrain import pretrain
+from bertlite_jax.jobs.benchmarks.infer import bench_infer
+from bertlite_jax.jobs.pretraining.fill_mask import bare
+from bertlite_jax.jobs.pretraining.pretrain import pretrain
+from bertlite_jax.jobs.reports import report
+from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
-from bertlite_jax.jobs.tokenizer import make_tokenizer
+from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from bertlite_jax.config import checks
-from bertlite_jax.jobs import quickstart as job
+from bertlite_jax.jobs import quickstart
 
 SUMMARY = (
     "steps",
@@ -33,8 +33,8 @@ def finished(tmp_path_factory) -> pathlib.Path:
     folder = tmp_path_factory.mktemp("quickstart")
     text = folder / "text"
     text.mkdir()
-    (text / "alice.txt.zst").symlink_to(job.TEXT / "alice_in_wonderland.txt.zst")
-    whole = job.recipe
+    (text / "alice.txt.zst").symlink_to(quickstart.TEXT / "alice_in_wonderland.txt.zst")
+    whole = quickstart.recipe
 
     def short(data: pathlib.Path, seed: int):
         config = whole(data, seed)
@@ -43,9 +43,9 @@ def finished(tmp_path_factory) -> pathlib.Path:
         return dataclasses.replace(config, run=run, optim=optim)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "TEXT", text)
-        patch.setattr(job, "recipe", short)
-        job.quickstart(str(folder / "run"))
+        patch.setattr(quickstart, "TEXT", text)
+        patch.setattr(quickstart, "recipe", short)
+        quickstart.quickstart(str(folder / "run"))
     return folder / "run"
 
 
@@ -81,7 +81,7 @@ def test_it_leaves_report_export_and_checkpoints(finished: pathlib.Path):
 
 def test_the_recipe_fits_the_checks_and_the_plateau_page():
     """What docs/quickstart.md says of it."""
-    config = job.recipe(pathlib.Path("data"), seed=1)
+    config = quickstart.recipe(pathlib.Path("data"), seed=1)
     checks.check_pretrain(config)
     assert (config.model.num_layers, config.model.hidden_size, config.model.vocab_size) == (2, 128, 1000)
     assert config.model.position_init == "sinusoidal" and config.run.seed == 1

@@ -7,7 +7,15 @@ import optax
 import pytest
 
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.train import optim as optimisers
+from bertlite_jax.train.optim import (
+    AdamState,
+    clip_by_global_norm,
+    decay_mask,
+    make_optimizer,
+    scale_by_adam_as_released,
+    scale_by_trust_ratio,
+    trust_ratio,
+)
 
 # One step worked out from the release's formulas: learning rate 0.01, weight decay 0.01, first step.
 KERNEL = np.array([[1.0, 2.0], [3.0, 4.0]], np.float32)
@@ -19,7 +27,7 @@ def constant(rate, **fields) -> Optim:
 
 
 def one_step(optim, params, gradients):
-    return run_steps(optimisers.make_optimizer(optim, 100, 32, params), params, [gradients])
+    return run_steps(make_optimizer(optim, 100, 32, params), params, [gradients])
 
 
 def run_steps(optimiser, params, gradients):
@@ -79,10 +87,10 @@ def contract_parameters(layers=3, vocab=11, embed=4, hidden=6, ffn=8):
 
 def test_adam_update_and_trust_ratio_are_the_release_ones():
     """About sqrt(10) times the sign of the gradient: m / sqrt(v) = 0.1 g / sqrt(0.001 g^2). Then decay, then ratio."""
-    adam = optimisers.scale_by_adam_as_released(0.9, 0.999, 1e-6)
+    adam = scale_by_adam_as_released(0.9, 0.999, 1e-6)
     update = jax.jit(adam.update)(GRADIENT, adam.init(KERNEL))[0]
     np.testing.assert_allclose(update, [[3.16194, -3.16178], [3.16128, 3.16203]], atol=6e-6)
-    ratio = optimisers.trust_ratio(jnp.asarray(KERNEL), update + 0.01 * KERNEL, stacked=False)
+    ratio = trust_ratio(jnp.asarray(KERNEL), update + 0.01 * KERNEL, stacked=False)
     assert ratio.item() == pytest.approx(0.8620558, abs=1e-7)
 
 
@@ -110,7 +118,7 @@ def test_adamw_is_the_release_one_over_several_steps():
     """m and v without correction, epsilon outside the root, decay inside the update: a loop in float64."""
     optim = constant(1e-2, name="adamw", clip_norm=0.0, weight_decay=0.1)
     params = {"kernel": jnp.asarray(KERNEL)}
-    result = several_steps(optimisers.make_optimizer(optim, 100, 32, params), params)["kernel"]
+    result = several_steps(make_optimizer(optim, 100, 32, params), params)["kernel"]
 
     p, m, v, rng = KERNEL.astype(np.float64), 0.0, 0.0, np.random.default_rng(1)
     for _ in range(5):
@@ -130,7 +138,7 @@ def kernels():
 
 def test_corrected_lamb_on_kernels_equals_optax():
     optim = constant(1e-2, name="lamb", bias_correction=True, clip_norm=0.0)
-    ours = several_steps(optimisers.make_optimizer(optim, 100, 32, kernels()), kernels())
+    ours = several_steps(make_optimizer(optim, 100, 32, kernels()), kernels())
     theirs = several_steps(optax.lamb(1e-2, eps=1e-6, weight_decay=0.01), kernels())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7), ours, theirs)
 
@@ -138,15 +146,15 @@ def test_corrected_lamb_on_kernels_equals_optax():
 def test_corrected_adamw_equals_optax():
     params = contract_parameters()
     optim = constant(1e-2, name="adamw", bias_correction=True, clip_norm=1.0)
-    ours = several_steps(optimisers.make_optimizer(optim, 100, 32, params), params)
-    peer = optax.adamw(1e-2, eps=1e-6, weight_decay=0.01, mask=optimisers.decay_mask)
+    ours = several_steps(make_optimizer(optim, 100, 32, params), params)
+    peer = optax.adamw(1e-2, eps=1e-6, weight_decay=0.01, mask=decay_mask)
     theirs = several_steps(optax.chain(optax.clip_by_global_norm(1.0), peer), params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, theirs)
 
 
 def test_uncorrected_lamb_differs_from_optax():
     optim = constant(1e-2, name="lamb", clip_norm=0.0)
-    ours = several_steps(optimisers.make_optimizer(optim, 100, 32, kernels()), kernels())
+    ours = several_steps(make_optimizer(optim, 100, 32, kernels()), kernels())
     theirs = several_steps(optax.lamb(1e-2, eps=1e-6, weight_decay=0.01), kernels())
     assert np.abs(ours["up"]["kernel"] - theirs["up"]["kernel"]).max() > 1e-4
 
@@ -163,7 +171,7 @@ def test_stacked_layers_are_updated_like_separate_ones(name):
     gradients = [jnp.asarray(rng.normal(size=(3, 4, 5)), jnp.float32) for _ in range(4)]
 
     def run(params, gradients):
-        return run_steps(optimisers.make_optimizer(optim, 100, 32, params), params, gradients)
+        return run_steps(make_optimizer(optim, 100, 32, params), params, gradients)
 
     stacked = run({"layers": {"up": {"kernel": stack}}}, [{"layers": {"up": {"kernel": g}}} for g in gradients])
     separate = run(
@@ -177,10 +185,10 @@ def test_stacked_layers_are_updated_like_separate_ones(name):
 def test_only_what_lies_under_layers_is_stacked():
     """An embedding table is one tensor with one ratio, although its first axis is long."""
     params = contract_parameters()
-    mask = optimisers.decay_mask(params)
+    mask = decay_mask(params)
     rng = np.random.default_rng(5)
     updates = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), params)
-    update = jax.jit(optimisers.scale_by_trust_ratio(mask).update)
+    update = jax.jit(scale_by_trust_ratio(mask).update)
     scaled = update(updates, optax.EmptyState(), params)[0]
 
     def ratios(*path):
@@ -207,7 +215,7 @@ def test_a_zero_norm_means_ratio_one(zero):
     """Layer 0 has the zero; layer 1, in the same stack, keeps its ratio of 2."""
     arrays = {"param": np.full((2, 3), 2.0, np.float32), "update": np.ones((2, 3), np.float32)}
     arrays[zero][0] = 0.0
-    ratio = optimisers.trust_ratio(jnp.asarray(arrays["param"]), jnp.asarray(arrays["update"]), stacked=True)
+    ratio = trust_ratio(jnp.asarray(arrays["param"]), jnp.asarray(arrays["update"]), stacked=True)
     np.testing.assert_allclose(ratio, [[1.0], [2.0]])
 
 
@@ -216,7 +224,7 @@ def test_a_zero_norm_means_ratio_one(zero):
 
 def test_mask_follows_the_names_of_the_model():
     """LayerNorm and every bias, the one over the vocabulary too, are left out; tables and all kernels are in."""
-    flat = jax.tree_util.tree_flatten_with_path(optimisers.decay_mask(contract_parameters()))[0]
+    flat = jax.tree_util.tree_flatten_with_path(decay_mask(contract_parameters()))[0]
     decayed = {"/".join(key.key for key in path): value for path, value in flat}
     attention = [f"layers/attention/{part}" for part in ("query", "key", "value", "output")]
     dense = ["projection", *attention, "layers/ffn/up", "layers/ffn/down", "pooler", "mlm/dense", "pair"]
@@ -229,12 +237,12 @@ def test_mask_follows_the_names_of_the_model():
 
 def test_mask_works_on_shapes_alone():
     shapes = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, p.dtype), contract_parameters())
-    assert optimisers.decay_mask(shapes) == optimisers.decay_mask(contract_parameters())
+    assert decay_mask(shapes) == decay_mask(contract_parameters())
 
 
 def test_a_name_without_a_rule_is_an_error():
     with pytest.raises(ValueError, match="head/gamma"):
-        optimisers.decay_mask({"head": {"gamma": jnp.ones(3)}})
+        decay_mask({"head": {"gamma": jnp.ones(3)}})
 
 
 def test_only_masked_parameters_decay():
@@ -242,7 +250,7 @@ def test_only_masked_parameters_decay():
     params = contract_parameters()
     zero = jax.tree.map(np.zeros_like, params)
     after = one_step(constant(0.1, name="adamw", weight_decay=0.5), params, zero)
-    factors = jax.tree.map(lambda decays: 0.95 if decays else 1.0, optimisers.decay_mask(params))
+    factors = jax.tree.map(lambda decays: 0.95 if decays else 1.0, decay_mask(params))
     jax.tree.map(lambda p, q, f: np.testing.assert_allclose(q, p * f, rtol=1e-6), params, after, factors)
 
 
@@ -252,7 +260,7 @@ def test_only_masked_parameters_decay():
 def test_gradients_are_clipped_to_the_global_norm():
     """(3, 4) and (12): norm 13, so all are divided by 13."""
     gradients = {"a": jnp.float32([3.0, 4.0]), "b": jnp.float32([12.0])}
-    clipped, _ = optimisers.clip_by_global_norm(1.0).update(gradients, optax.EmptyState())
+    clipped, _ = clip_by_global_norm(1.0).update(gradients, optax.EmptyState())
     np.testing.assert_allclose(clipped["a"], [3 / 13, 4 / 13], rtol=1e-6)
     np.testing.assert_allclose(clipped["b"], [12 / 13], rtol=1e-6)
 
@@ -260,7 +268,7 @@ def test_gradients_are_clipped_to_the_global_norm():
 @pytest.mark.parametrize("factor", [0.0, 1e-3, 1.0])
 def test_small_gradients_pass_unchanged(factor):
     gradients = {"a": factor * jnp.float32([0.3, 0.4])}
-    clipped, _ = optimisers.clip_by_global_norm(1.0).update(gradients, optax.EmptyState())
+    clipped, _ = clip_by_global_norm(1.0).update(gradients, optax.EmptyState())
     np.testing.assert_array_equal(clipped["a"], gradients["a"])
 
 
@@ -268,9 +276,9 @@ def test_clipping_comes_first_and_can_be_switched_off():
     """v after one step is 0.001 g^2, where g = 30 is 1 after clipping."""
     params, gradients = {"kernel": jnp.ones((1, 1))}, {"kernel": jnp.full((1, 1), 30.0)}
     for clip_norm, expected in ((1.0, 1e-3), (0.0, 0.9)):
-        optimiser = optimisers.make_optimizer(constant(0.1, clip_norm=clip_norm), 100, 32, params)
+        optimiser = make_optimizer(constant(0.1, clip_norm=clip_norm), 100, 32, params)
         state = optimiser.update(gradients, optimiser.init(params), params)[1]
-        adam = next(part for part in state if isinstance(part, optimisers.AdamState))
+        adam = next(part for part in state if isinstance(part, AdamState))
         assert adam.nu["kernel"].item() == pytest.approx(expected, rel=1e-5)
         assert int(adam.count) == 1
 
@@ -282,7 +290,7 @@ def test_the_schedule_scales_each_step():
     """Warm-up over two steps: the first update changes nothing but the moments, the second has half the peak."""
     optim = Optim(name="adamw", learning_rate=0.2, warmup_steps=2, weight_decay=0.0, clip_norm=0.0)
     params, gradients = {"bias": jnp.zeros(1)}, {"bias": jnp.ones(1)}
-    optimiser = optimisers.make_optimizer(optim, 100, 32, params)
+    optimiser = make_optimizer(optim, 100, 32, params)
     first, state = optimiser.update(gradients, optimiser.init(params), params)
     second, _ = optimiser.update(gradients, state, params)
     assert first["bias"].item() == 0.0
@@ -301,8 +309,8 @@ def test_padded_rows_of_the_vocabulary_stay_zero(name):
 
 def test_moments_are_float32_and_shaped_like_the_parameters():
     params = contract_parameters()
-    state = optimisers.make_optimizer(Optim(), 125_000, 4096, params).init(params)
-    adam = next(part for part in state if isinstance(part, optimisers.AdamState))
+    state = make_optimizer(Optim(), 125_000, 4096, params).init(params)
+    adam = next(part for part in state if isinstance(part, AdamState))
     for moments in (adam.mu, adam.nu):
         jax.tree.map(
             lambda m, p: (m.shape, m.dtype) == (p.shape, jnp.float32) or pytest.fail(str(p.shape)), moments, params

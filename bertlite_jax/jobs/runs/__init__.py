@@ -1,0 +1,1 @@
+"""What every job uses: work directories and signals."""

@@ -15,7 +15,7 @@ from bertlite_jax.report.benchmarks.machine_line import machine_line
 from bertlite_jax.report.html_parts import number, page, percent, table
 
 Figures = Mapping[str, Any]
-"""As `jobs/bench_infer.py` returns them and `inference.json` has them."""
+"""As `jobs/benchmarks/infer.py` returns them and `inference.json` has them."""
 
 _ABOUT = ("who", "what", "MB", "MiB", "size", "loaded", "peak", "differs", "same")
 _SPEED = ("who", "best ms", "p50", "p95", "calls", "rows/s", "speed")

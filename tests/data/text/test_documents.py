@@ -13,7 +13,6 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertlite_jax.data.text import documents as text
 from bertlite_jax.data.text import lines, sentences
 from bertlite_jax.data.text.documents import CLEANED, LINE_LIMIT, list_files, read_documents, read_sentences
 from bertlite_jax.errors import UserError
@@ -149,7 +148,7 @@ def test_a_long_line_is_cut_at_spaces_and_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_a_long_line_without_spaces_is_cut_between_characters(tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "LINE_LIMIT", 1000)
+    monkeypatch.setattr("bertlite_jax.data.text.documents.LINE_LIMIT", 1000)
     line = "汉字" * 5000
     documents, counts = read(write(tmp_path / "a.txt", line + "\nnext"))
     assert "".join(documents[0][:-1]) == line
@@ -161,7 +160,7 @@ def test_a_long_line_without_spaces_is_cut_between_characters(tmp_path, monkeypa
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_long_document_goes_on_as_another_one(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(text, "DOCUMENT_LIMIT", 1000)
+    monkeypatch.setattr("bertlite_jax.data.text.documents.DOCUMENT_LIMIT", 1000)
     written = [f"line {i} of this document" for i in range(200)]
     content = "\n".join(written) if name == "a.txt" else json.dumps({"text": "\n".join(written)})
     documents, counts = read(write(tmp_path / name, content + "\n"))
@@ -171,8 +170,8 @@ def test_a_long_document_goes_on_as_another_one(tmp_path, monkeypatch, name):
 
 
 def test_a_long_paragraph_in_json_is_cut_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "DOCUMENT_LIMIT", 4000)
-    monkeypatch.setattr(text, "LINE_LIMIT", 1000)
+    monkeypatch.setattr("bertlite_jax.data.text.documents.DOCUMENT_LIMIT", 4000)
+    monkeypatch.setattr("bertlite_jax.data.text.documents.LINE_LIMIT", 1000)
     line = " ".join(f"w{i}" for i in range(5000))
     documents, counts = read(write(tmp_path / "a.jsonl", json.dumps({"text": "start\n" + line})))
     parts = [part for paragraphs in documents for part in paragraphs]
@@ -213,7 +212,7 @@ def test_a_bad_json_line_is_named(tmp_path, line, reason):
 
 
 def test_a_json_line_beyond_the_limit_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(text, "JSON_LIMIT", 1 << 20)
+    monkeypatch.setattr("bertlite_jax.data.text.documents.JSON_LIMIT", 1 << 20)
     path = write(tmp_path / "a.jsonl", '{"text": "a"}\n' + json.dumps({"text": "word " * 300_000}) + "\n")
     assert refusal(path) == f"corpus: {path}:2: longer than 1 MB; write one document a line"
 
@@ -295,9 +294,9 @@ def test_endless_text_without_a_sentence_end_is_cut_and_counted():
 
 MEASURE = """
 import resource, sys
-from bertlite_jax.data import text
+from bertlite_jax.data.text import documents
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-total = sum(len(line) for document in text.read_documents([sys.argv[1]]) for line in document)
+total = sum(len(line) for document in documents.read_documents([sys.argv[1]]) for line in document)
 print(total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -153,7 +153,7 @@ def test_a_job_makes_no_folder_named_gs(command, tmp_path, monkeypatch, capsys):
 
 def test_the_places_that_jobs_write_to_are_checked_without_the_command_too(tmp_path, monkeypatch, prepared):
     from bertlite_jax.config.pretrain import Pretrain
-    from bertlite_jax.jobs import workdir
+    from bertlite_jax.jobs.runs import workdir
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="workdir: gs://mine/run lies in object storage"):

@@ -1,0 +1,1 @@
+"""Answers, vectors and submission files of trained models."""

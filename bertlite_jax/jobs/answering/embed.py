@@ -1,0 +1,260 @@
+"""`bertlite embed`: texts become vectors, one a text or one a token, in the order of the texts.
+
+Texts are read in chunks, and short ones share a row, so that neither memory nor padding grows with the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Sentence, Weights, sentence_length
+from bertlite_jax.data.examples import batches, features
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import predict, vector_files
+from bertlite_jax.model import pooling
+from bertlite_jax.model.encoder import Encoder
+from bertlite_jax.model.heads import gather_rows
+from bertlite_jax.model.ops import choose_precision
+
+Pool = Literal["auto", "mean", "cls", "tokens"]
+
+ENCODER = ("embeddings", "projection", "layers", "final_norm")
+"""Names of the parameters that are not a head's."""
+TEXTS = Head(labels=("none",))
+"""How texts without labels are encoded."""
+
+_SLOTS = 8192
+_SLOTS_OF_LAYERS = 2048
+_MOST_WITH_TOKENS = 64
+_SHORTEST_ROW = 128
+
+
+class Layers(NamedTuple):
+    """Whose states are taken: 0 is the projected embeddings, n the output of the nth layer."""
+
+    numbers: tuple[int, ...]
+    mean: bool
+    """Their mean; else one behind the other."""
+
+
+class Vectors(NamedTuple):
+    """Of one chunk."""
+
+    ids: list[str]
+    values: list[np.ndarray]
+    """[D] each, or [tokens, D]."""
+    tokens: list[np.ndarray]
+    """The token ids of each text, specials included."""
+
+
+def embed(
+    run: str,
+    inputs: str,
+    out: str,
+    pool: Pool = "auto",
+    layers: str = "last",
+    normalize: bool = False,
+    length: int = 0,
+    batch: int = 512,
+    compute: Literal["auto", "float32", "bfloat16"] = "auto",
+    overwrite: bool = False,
+) -> dict[str, int]:
+    """Writes the vectors of texts.
+
+    A file of vectors is complete or absent: a line that cannot be read leaves nothing behind.
+
+    Args:
+      run: anything that `adoption.open_weights` opens: a run of pretraining or fine-tuning, a folder of transformers
+        or sentence-transformers, one that convert.py wrote.
+      inputs: a file with a text a line, or JSON objects {"text"[, "pair"][, "id"]}; `-` for standard input.
+      out: `*.npy` ([texts, D] float32; of tokens [all tokens, D], with `vector_files.tokens_beside` for which is
+        whose), `*.jsonl`, or `-`: JSON lines on standard output.
+      pool: the mean over a text's tokens or the state of its [CLS], or every token's state, specials included in all;
+        auto: as a folder of sentence-transformers states it, unit length too, and of other sources the mean.
+      layers: see `parse_layers`.
+      normalize: divide each vector by its length (L2).
+      length: tokens of a text at most, specials included; 0: as a folder of sentence-transformers states it, else all
+        positions of the model.
+      batch: lines that are read and encoded together; for tokens at most 64.
+      compute: precision of the products, as for training.
+      overwrite: replace the file.
+
+    Returns:
+      Counts: `examples`, `tokens`, `truncated`, `empty_texts`; said on standard error, too.
+
+    Raises:
+      UserError: no weights or tokenizer there, settings that do not fit the model, a line that cannot be read, a file
+        that is in the way.
+    """
+    if batch < 1:
+        raise UserError(f"embed: --batch {batch} must be at least 1")
+    vector_files.check(out, overwrite)
+    batch = min(batch, _MOST_WITH_TOKENS) if pool == "tokens" else batch
+    totals: dict[str, int] = {}
+    with adoption.open_weights(run) as loaded:
+        encode, width, length = open_encoder(loaded, run, pool, layers, normalize, length, compute)
+        assert loaded.tokenizer is not None
+        opened = vector_files.opened(out, pool == "tokens", width, loaded.tokenizer.pieces, overwrite)
+        with predict.open_lines(inputs, "embed") as lines, opened as write:
+            where = "standard input" if inputs == "-" else inputs
+            for chunk in _chunks(predict.read_examples(lines, TEXTS, where), batch):
+                found, counts = encode(chunk)
+                write(found.ids, found.values, found.tokens)
+                totals = {name: totals.get(name, 0) + counts[name] for name in counts}
+            if not totals:
+                raise UserError(f"embed: {where} holds no text")
+    print(
+        f"embed: {totals['examples']:,} texts, {totals['tokens']:,} tokens; {totals['truncated']:,} cut to {length} "
+        f"tokens, {totals['empty_texts']:,} empty",
+        file=sys.stderr,
+    )
+    return {name: totals[name] for name in ("examples", "tokens", "truncated", "empty_texts")}
+
+
+def _chunks(examples: Iterator[Example], batch: int) -> Iterator[list[Example]]:
+    try:
+        while chunk := list(itertools.islice(examples, batch)):
+            yield chunk
+    except UserError as error:  # The reader is that of `bertlite predict`, and says so.
+        raise UserError(f"embed: {str(error).removeprefix('predict: ')}") from error
+
+
+def parse_layers(text: str, num_layers: int) -> Layers:
+    """`last`; `3`; `-4,-3,-2,-1` (one behind the other, negative ones from the end); `mean` (of layers 1 to the
+    last); `mean:-2,-1`. Raises UserError for layers that the model does not have.
+    """
+    if text == "last":
+        return Layers((num_layers,), False)
+    if text == "mean":
+        return Layers(tuple(range(1, num_layers + 1)), True)
+    mean = text.startswith("mean:")
+    try:
+        numbers = [int(part) for part in text.removeprefix("mean:").split(",")]
+    except ValueError:
+        raise UserError(f"embed: --layers {text} should be last, mean, mean:1,2 or numbers such as 0,3") from None
+    for number in numbers:
+        if not -num_layers - 1 <= number <= num_layers:
+            raise UserError(f"embed: --layers {text}: the model has 0 (the embeddings) to {num_layers}, not {number}")
+    return Layers(tuple(number % (num_layers + 1) for number in numbers), mean)
+
+
+# --- The encoder -----------------------------------------------------------------------------------------------------
+
+Encode = Callable[[Sequence[Example]], tuple[Vectors, dict[str, int]]]
+
+
+def open_encoder(
+    loaded: Weights,
+    run: str,
+    pool: Pool,
+    layers: str = "last",
+    normalize: bool = False,
+    length: int = 0,
+    compute: Literal["auto", "float32", "bfloat16"] = "auto",
+) -> tuple[Encode, int, int]:
+    """The function that makes vectors of examples, their width D, and the tokens of a text at most.
+
+    Args: as of `embed`; `loaded` is what stands at `run`.
+    """
+    tokenizer, model = loaded.tokenizer, loaded.model
+    if tokenizer is None:
+        raise UserError(f"embed: {run} comes without a tokenizer, and text cannot be read without one")
+    if length and not 3 <= length <= model.max_positions:
+        raise UserError(f"embed: --length {length} must be 3 to {model.max_positions}, the positions of {run}")
+    length = length or sentence_length(loaded)
+    chosen = parse_layers(layers, model.num_layers)
+    if pool == "auto":
+        stated = loaded.sentence or Sentence(normalize=False)
+        if stated.unheld:
+            raise UserError(f"embed: {run}: {stated.unheld}; name another way with --pool")
+        pool, normalize = stated.pooling, normalize or stated.normalize
+    forward = make_forward(loaded, pool, chosen, normalize, compute)
+    slots = _SLOTS if len(chosen.numbers) == 1 else _SLOTS_OF_LAYERS
+
+    def encode(examples: Sequence[Example]) -> tuple[Vectors, dict[str, int]]:
+        encoded = features.encode(examples, tokenizer, TEXTS, length, run)
+        values: list[Any] = [None] * len(examples)
+        for layout in layouts(encoded, tokenizer, slots):
+            found = np.asarray(jax.device_get(forward(layout.batch)))
+            for row, column in np.argwhere(layout.windows >= 0).tolist():
+                window, start = int(layout.windows[row, column]), int(layout.batch["cls"][row, column])
+                here = slice(start, start + int(encoded.sizes[window])) if pool == "tokens" else column
+                values[window] = found[row, here]
+        tokens = np.split(encoded.tokens, encoded.offsets[1:-1])
+        return Vectors([example.id for example in examples], values, tokens), encoded.counts
+
+    return encode, model.hidden_size * (1 if chosen.mean else len(chosen.numbers)), length
+
+
+def make_forward(
+    loaded: Weights,
+    pool: Pool,
+    layers: Layers,
+    normalize: bool,
+    compute: Literal["auto", "float32", "bfloat16"],
+) -> Callable[[dict[str, np.ndarray]], jax.Array]:
+    """Rows as of `task_batches.Layout` -> [R, P, D], or [R, L, D] of tokens, float32."""
+    # What the encoder was trained with may not work here, as cuDNN's attention does not on a CPU.
+    shape = dataclasses.replace(loaded.model, attention="auto")
+    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend()))
+    padded = parameters.pad_vocabulary(loaded.params, loaded.model)
+    params = jax.device_put({name: part for name, part in padded.items() if name in ENCODER})
+
+    @jax.jit
+    def forward(params: Any, rows: dict[str, jax.Array]) -> jax.Array:
+        states = _states(model, params, rows, layers)
+        if pool == "mean":
+            states = pooling.mean_of_windows(states, rows["segments"], rows["cls"].shape[1])
+        elif pool == "cls":
+            states = gather_rows(states, rows["cls"])
+        return pooling.unit_length(states) if normalize else states
+
+    needed = ("tokens", "segments", "positions", "token_types", "cls")
+    return lambda batch: forward(params, {name: batch[name] for name in needed})
+
+
+def _states(model: Encoder, params: Any, rows: dict[str, jax.Array], layers: Layers) -> jax.Array:
+    """[R, L, D] float32, D several times the model's where layers stand one behind the other."""
+    tokens, segments, positions, types = (rows[name] for name in ("tokens", "segments", "positions", "token_types"))
+    held = {"params": params}
+    if len(layers.numbers) == 1:
+        x = model.apply(held, tokens, positions, types, None, method="embed")
+        x = model.apply(held, x, segments, None, 0, layers.numbers[0], method="apply_layers")
+        return jnp.asarray(x, jnp.float32)
+    every = model.apply(held, tokens, segments, positions, types, method="hidden_states")
+    kept = [jnp.asarray(every[number], jnp.float32) for number in layers.numbers]
+    return sum(kept[1:], kept[0]) / len(kept) if layers.mean else jnp.concatenate(kept, axis=-1)
+
+
+def layouts(encoded: features.Encoded, tokenizer: Tokenizer, slots: int) -> Iterator[batches.Layout]:
+    """Rows of 128, 256, 512.. tokens, each text in one of the shortest kind that holds it, several in a row.
+
+    Few shapes, so that few programs are compiled; short texts do not pay for long ones.
+    """
+    sizes = encoded.sizes
+    length, before = _SHORTEST_ROW, 0
+    while before < sizes.max():
+        held = np.flatnonzero((sizes > before) & (sizes <= length))
+        rows = [held[row].tolist() for row in batches.fit(sizes[held], length)]
+        count = min(_power(len(rows)), max(1, slots // length))
+        shape = batches.Shape(count, length, _power(max(map(len, rows), default=1)))
+        for first in range(0, len(rows), count):
+            yield batches.lay_out(encoded, rows[first : first + count], shape, TEXTS, tokenizer.pad_id)
+        length, before = 2 * length, length
+
+
+def _power(number: int) -> int:
+    return 1 << max(number - 1, 0).bit_length()

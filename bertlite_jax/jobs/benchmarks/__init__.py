@@ -1,0 +1,1 @@
+"""`bertlite bench`: figures of this machine, beside other libraries."""

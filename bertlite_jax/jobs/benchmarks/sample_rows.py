@@ -1,0 +1,73 @@
+"""What the benchmarks of answers run on: random weights of a preset, and rows of ids without padding."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+import bertlite_jax
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Head, Model
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.jobs.benchmarks import runtimes
+from bertlite_jax.jobs.benchmarks.runtime_process import Batch
+
+TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
+
+
+def known_preset(name: str) -> Model:
+    """A shape of `presets`, by its name in small letters. Raises UserError where there is none."""
+    known = {other.lower(): value for other, value in vars(presets).items() if isinstance(value, Model)}
+    if name not in known:
+        raise UserError(f"bench: --preset {name} is unknown; {fields_close_to(name, list(known))}")
+    return known[name]
+
+
+def random_weights(model: Model, seed: int = 0) -> Weights:
+    """A classifier with two labels on a pooled encoder of that shape, untrained.
+
+    Kernels and tables are normal with the deviation that training starts from; norms and biases scatter by as much, so
+    that a bias or scale that a runtime forgets shows.
+    """
+    plain = model.token_types == 0 and not model.pooler and model.norm_epsilon == 1e-12  # DistilBERT pools with a ReLU.
+    head = Head("classify", ("negative", "positive"), activation="relu" if plain else "tanh")
+    model = dataclasses.replace(model, pooler=True, pair_classes=0)
+    generator = np.random.default_rng(seed)
+    flat = {}
+    for path, shape in parameters.shapes(model, head).items():
+        values = generator.standard_normal(shape, dtype=np.float32) * np.float32(model.init_std)
+        flat[path] = values + 1 if path.endswith("/scale") else values
+    return Weights(parameters.nest(flat), model, head)
+
+
+def make_rows(weights: Weights, length: int, count: int) -> np.ndarray:
+    """Ids without padding, [count, length] int64: the bundled text where there is a tokenizer, else random ids."""
+    if not weights.tokenizer:
+        return np.random.default_rng(0).integers(5, weights.model.vocab_size, (count, length))
+    from bertlite_jax.data.text import documents
+
+    tokenizer, room = weights.tokenizer, length - 2
+    ids: list[int] = []
+    for sentence in documents.read_sentences([str(TEXT)]):
+        ids += tokenizer.encode(sentence).tolist()
+        if len(ids) >= count * room:
+            break
+    inner = np.resize(np.asarray(ids, np.int64), (count, room))
+    cls, sep = (np.full((count, 1), special, np.int64) for special in (tokenizer.cls_id, tokenizer.sep_id))
+    return np.concatenate([cls, inner, sep], axis=1)
+
+
+def batches_of(weights: Weights, rows: np.ndarray, number: int) -> list[Batch]:
+    """The rows in batches; a head that chooses gets each row beside its neighbour."""
+    made = []
+    for start in range(0, len(rows) - number + 1, number):
+        ids = rows[start : start + number]
+        if runtimes.task_of(weights) == "choose":
+            ids = np.stack([np.roll(ids, shift, axis=-1) for shift in range(runtimes.CHOICES)], axis=1)
+        ids = np.ascontiguousarray(ids)
+        made.append({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
+    return made

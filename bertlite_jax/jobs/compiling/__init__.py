@@ -1,0 +1,1 @@
+"""`bertlite compile`: a training step for devices that are not here."""

@@ -1,0 +1,1 @@
+"""Fine-tuning: once, with several seeds, over a grid, over a suite."""

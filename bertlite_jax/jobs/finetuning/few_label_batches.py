@@ -1,0 +1,252 @@
+"""What each batch carries for `learn`, beside its rows; and what a step's predictions become.
+
+Letters: R rows, P windows a row, M examples, C labels, S slots for a batch's predictions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import pathlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert import adoption
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
+from bertlite_jax.jobs.answering import predict, task_splits
+from bertlite_jax.jobs.finetuning import few_label_inputs
+from bertlite_jax.train.few_labels import consistency
+from bertlite_jax.train.few_labels.loss import UNLABELLED
+
+Arrays = dict[str, np.ndarray]
+
+
+class Additions:
+    """For one run; holds the averages of predictions, and remembers them in files beside the checkpoints."""
+
+    def __init__(self, setup: Any, run: pathlib.Path):
+        config: Finetuned = setup.start.config
+        self.setup, self.learn, self.extra = setup, config.learn, setup.extra
+        self.folder = few_label_inputs.folder_of(run)
+        self.pad_id = setup.start.tokenizer.pad_id
+        self.teacher = self.teacher_unlabelled = None
+        if self.learn.teacher:
+            stream = task_splits.examples_of(setup.task, config.data, "train")
+            stream = itertools.islice(stream, config.data.train_examples or None)
+            self.teacher = teacher_logits(self.learn.teacher, stream, config.head, self.folder)
+            if self.extra.texts:
+                texts = self.extra.texts
+                self.teacher_unlabelled = teacher_logits(self.learn.teacher, texts, config.head, self.folder)
+        self.averages = {}
+        if self.learn.temporal:
+            outputs, decay = config.head.outputs, self.learn.temporal_decay
+            count = len(setup.train.encoded.sizes)
+            self.averages[""] = Averages(count, outputs, setup.per_epoch, decay)
+            if self.extra.texts:
+                count = len(self.extra.texts)
+                per_epoch = batches.batches_in_epoch(count, self._unlabelled_batch())
+                self.averages[UNLABELLED] = Averages(count, outputs, per_epoch, decay)
+
+    def _unlabelled_batch(self) -> int:
+        return min(self.learn.unlabelled_batch, len(self.extra.texts))
+
+    def of(self, number: int, layout: batches.Layout, examples: np.ndarray) -> Arrays:
+        """The arrays for step `number`, by the names that `train.few_labels` has for them.
+
+        Args:
+          number: from 1.
+          layout: of the labelled rows, one window an example.
+          examples: [S] numbers of the batch's examples, -1 for none.
+        """
+        rows = layout.batch["rows"].shape[0]
+        found: Arrays = {"progress": np.full(rows, (number - 1) / self.setup.steps, np.float32)}
+        found |= self._compared("", number, layout.windows, examples, self.teacher)
+        if self.extra.domain is not None:
+            found["domain"] = np.where(layout.windows >= 0, self.extra.domain[layout.windows], -1).astype(np.int32)
+        return found | (self._unlabelled(number) if self.extra.unlabelled is not None else {})
+
+    def _unlabelled(self, number: int) -> Arrays:
+        extra, config = self.extra, self.setup.start.config
+        encoded, windows = extra.unlabelled, 2 if self.learn.augments else 1
+        batch = self._unlabelled_batch()
+        epoch, index = divmod(number - 1, batches.batches_in_epoch(len(extra.texts), batch))
+        dealt = batches.deal(encoded.sizes, batch, config.run.seed + few_label_inputs.UNLABELLED_ORDER, epoch)
+        layout = batches.batch_at(encoded, dealt, index, extra.shape, config.head, True, self.pad_id)
+        there = layout.windows >= 0
+        original = there & (layout.windows % windows == 0)
+        found = {name: array for name, array in layout.batch.items() if name != "labels"}
+        found |= {"weights": original.astype(np.float32), "changed": (there & ~original).astype(np.int32)}
+        texts = np.where(original, layout.windows // windows, -1)
+        found |= self._compared(UNLABELLED, number, texts, dealt[index], self.teacher_unlabelled)
+        return {UNLABELLED + name: array for name, array in found.items()}
+
+    def _compared(
+        self, stream: str, number: int, texts: np.ndarray, batch: np.ndarray, teacher: np.ndarray | None
+    ) -> Arrays:
+        """Teacher's logits and averages for texts [R, P], -1 for none, of a batch [S]."""
+        found: Arrays = {}
+        if teacher is not None:
+            found["teacher"] = np.where(texts[..., None] >= 0, teacher[texts], 0).astype(np.float32)
+        if average := self.averages.get(stream):
+            target, known = average.at(number, batch)
+            progress = (number - 1) / self.setup.steps
+            weight = self.learn.temporal * consistency.ramp(progress, self.learn.temporal_ramp) * known
+            found["ensemble"] = np.where(texts[..., None] >= 0, target[texts], 0).astype(np.float32)
+            found["ensemble_weight"] = (weight * (texts >= 0)).astype(np.float32)
+            place = {int(text): slot for slot, text in enumerate(batch) if text >= 0}
+            slots = [place.get(int(text), len(batch)) for text in texts.ravel()]
+            found["slot"] = np.array(slots, np.int32).reshape(texts.shape)
+        return found
+
+    def read(self, number: int, values: dict[str, Any]) -> dict[str, Any]:
+        """Takes a step's predictions out of its metrics."""
+        for stream, average in self.averages.items():
+            average.note(number, np.asarray(values[stream + "predictions"]))
+        return {name: value for name, value in values.items() if not name.endswith("predictions")}
+
+    def save(self, number: int) -> None:
+        """Before the checkpoint of a step; the files of the one before stay, in case this one is not completed."""
+        if not self.averages:
+            return
+        arrays = {f"{stream}|{k}": v for stream, held in self.averages.items() for k, v in held.arrays().items()}
+        place = self.folder / f"averages-{number}.npz"
+        with whole_files.new_file(place, overwrite=True) as path, open(path, "wb") as out:
+            np.savez(out, **arrays)
+        written = sorted(self.folder.glob("averages-*.npz"), key=lambda path: int(path.stem.split("-")[1]))
+        for old in written[: -1 - self.setup.start.config.run.keep_last]:
+            old.unlink()
+
+    def restore(self, number: int) -> None:
+        """As `save` left it after step `number`; 0 begins."""
+        if not self.averages or not number:
+            return
+        path = self.folder / f"averages-{number}.npz"
+        if not path.is_file():
+            raise UserError(f"finetune: {path} is missing, and the run cannot go on without it; pass --overwrite")
+        with np.load(path) as held:
+            for stream, average in self.averages.items():
+                prefix = f"{stream}|"
+                average.take({k.removeprefix(prefix): held[k] for k in held.files if k.startswith(prefix)})
+
+
+def slots_of(setup: Any) -> tuple[int, int]:
+    """S of labelled and of unlabelled batches: what `task_batches.deal` deals at most."""
+    learn: Learn = setup.start.config.learn
+    if not learn.temporal:
+        return 0, 0
+    labelled = -(-len(setup.train.encoded.sizes) // setup.per_epoch)
+    if not setup.extra.texts:
+        return labelled, 0
+    count = len(setup.extra.texts)
+    return labelled, -(-count // batches.batches_in_epoch(count, min(learn.unlabelled_batch, count)))
+
+
+# --- Averages of predictions -----------------------------------------------------------------------------------------
+
+
+class Averages:
+    """The average over epochs of what was predicted for each example, and what came since.
+
+    A step's targets know of the steps up to the last but one, as the metrics of the last one may still be on their way;
+    so they do not depend on when metrics are read, nor on where a run was stopped.
+    """
+
+    def __init__(self, examples: int, outputs: int, per_epoch: int, decay: float):
+        self.per_epoch, self.decay, self.epochs = per_epoch, decay, 0
+        self.ensemble = np.zeros((examples, outputs), np.float32)
+        self.epoch = np.zeros((examples, outputs), np.float32)
+        self.batches: dict[int, np.ndarray] = {}
+        self.noted: deque[tuple[int, np.ndarray, np.ndarray]] = deque()
+
+    def at(self, number: int, batch: np.ndarray) -> tuple[np.ndarray, bool]:
+        """Targets [M, C] for step `number`, which learns from the examples `batch`, and whether there are any yet."""
+        while self.noted and self.noted[0][0] <= number - 2:
+            step, examples, said = self.noted.popleft()
+            self.epoch[examples[examples >= 0]] = said[: len(examples)][examples >= 0]
+            if step % self.per_epoch == 0:
+                self.ensemble = consistency.accumulate(self.ensemble, self.epoch, self.decay)
+                self.epochs += 1
+        self.batches[number] = np.array(batch)
+        if not self.epochs:
+            return self.ensemble, False
+        return consistency.targets(self.ensemble, self.decay, self.epochs), True
+
+    def note(self, number: int, said: np.ndarray) -> None:
+        """Predictions [S, C] of step `number`."""
+        self.noted.append((number, self.batches.pop(number), said))
+
+    def arrays(self) -> Arrays:
+        """All of it, for a file."""
+        return {
+            "ensemble": self.ensemble,
+            "epoch": self.epoch,
+            "epochs": np.array(self.epochs, np.int64),
+            "steps": np.array([step for step, _, _ in self.noted], np.int64),
+            **{f"batch_{step}": batch for step, batch, _ in self.noted},
+            **{f"said_{step}": said for step, _, said in self.noted},
+        }
+
+    def take(self, held: Arrays) -> None:
+        """The reverse of `arrays`."""
+        self.ensemble, self.epoch, self.epochs = held["ensemble"], held["epoch"], int(held["epochs"])
+        self.noted = deque((int(s), held[f"batch_{s}"], held[f"said_{s}"]) for s in held["steps"])
+
+
+# --- A teacher -------------------------------------------------------------------------------------------------------
+
+
+def check_teacher(teacher: str, head: Head) -> None:
+    """Raises UserError for a teacher of other labels; without a teacher there is nothing to check."""
+    if not teacher:
+        return
+    with adoption.open_weights(teacher) as loaded:
+        known = loaded.head
+    if known is None or known.kind != head.kind or sorted(known.labels) != sorted(head.labels):
+        raise UserError(
+            f"finetune: learn.teacher = {teacher} has the labels "
+            f"{', '.join(known.labels) if known else 'of no classifier'}; the task has {', '.join(head.labels)}"
+        )
+
+
+def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder: pathlib.Path) -> np.ndarray:
+    """[M, C] float32: computed once, and kept in the run's folder under a hash of the texts and the teacher's files."""
+    given = list(examples)
+    path = folder / f"teacher-{_digest(teacher, given)}.npy"
+    if path.is_file():
+        return np.load(path)
+    with adoption.open_weights(teacher) as loaded:
+        model = predict.open_task_model(teacher, loaded)
+    print(f"finetune: {teacher} teaches: its logits for {len(given):,} texts go to {path}")
+    outputs: list[np.ndarray] = []
+    for chunk in _chunks(given, 512):
+        outputs += model.answer(chunk)[0]
+    order = [model.head.labels.index(label) for label in head.labels]
+    logits = np.stack(outputs)[:, order].astype(np.float32)
+    with whole_files.new_file(path, overwrite=True) as temporary, open(temporary, "wb") as out:
+        np.save(out, logits)
+    return logits
+
+
+def _digest(teacher: str, examples: list[Example]) -> str:
+    """Of all texts, and of the names, sizes and times of the teacher's weights."""
+    digest = hashlib.sha256(str(pathlib.Path(teacher).absolute()).encode())
+    for path in sorted(pathlib.Path(teacher).rglob("*.safetensors")):
+        digest.update(f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}\0".encode())
+    for example in examples:
+        digest.update(f"{example.text}\0{example.pair}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _chunks(examples: list[Example], size: int) -> Iterator[list[Example]]:
+    stream = iter(examples)
+    while chunk := list(itertools.islice(stream, size)):
+        yield chunk

@@ -1,0 +1,278 @@
+"""`bertlite finetune --probe layers`: which layer knows what. A head is trained on the frozen states of each layer.
+
+The encoder runs once over the examples; what it says is kept in the work directory until the probe is done, so that
+memory holds a batch of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import parameters
+from bertlite_jax.data.examples.batches import evaluation_batches
+from bertlite_jax.data.examples.features import UNLABELLED
+from bertlite_jax.data.rows import packing
+from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import new_file
+from bertlite_jax.jobs.answering import embed, task_splits
+from bertlite_jax.jobs.answering.outputs import predictions
+from bertlite_jax.jobs.finetuning.setup import Setup, prepare
+from bertlite_jax.jobs.runs import workdir
+from bertlite_jax.model import pooling
+from bertlite_jax.model.encoder import Encoder
+from bertlite_jax.model.task_heads import TaskHead
+from bertlite_jax.report.plots import Level
+from bertlite_jax.report.tasks import task_plots
+from bertlite_jax.train.tasks import layer_probe
+
+RATE = 1e-3
+"""Of the heads, which begin from nothing; falls to 0 in a straight line."""
+BATCH = 128
+LEAST_STEPS, LEAST_EPOCHS = 600, 5
+"""Updates: whichever is more."""
+STATE = "probe.json"
+
+
+class States(NamedTuple):
+    """What the encoder says to a split."""
+
+    values: np.ndarray
+    """[N + 1, U, D] float32, a file; U windows (their mean state), or words that are tagged (their first piece's)."""
+    units: np.ndarray
+    """[M, P] int64: which of them belong to an example (one; one a choice); -1 for none. Of tags [U, 1]."""
+    labels: np.ndarray
+    """[M] int32, [M, C] float32; of tags [U]."""
+    owners: np.ndarray
+    """[U] int64: the example of each."""
+
+
+def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False) -> dict[str, Any]:
+    """Trains a head on each layer of an encoder that stays as it is.
+
+    A head is that of the task without the pooler (none to several hidden layers, as `config.head` says): it reads the
+    mean of a text's states, since the [CLS] of lower layers has not looked around yet; of tags each word's first
+    state. States are scaled to deviation 1 for each layer.
+
+    Args:
+      config: the recipe; of `optim` and `run` only `run.seed` and `run.devices` count.
+      run: the work directory: probe.json, summary.json, layers.svg; while it lasts, the states.
+      init: where the encoder comes from, as for `finetune`.
+      overwrite: start anew where the directory holds a probe.
+
+    Returns:
+      What `summary.json` holds: the task's metrics for each layer under `layers`, and of the best one.
+
+    Raises:
+      UserError: all that `finetune` refuses, a task that asks for spans, a directory of something else.
+    """
+    check_finetune(config)
+    folder = pathlib.Path(run)
+    with adoption.open_weights(init) as given:
+        setup = prepare(config, given, init)
+        if setup.start.config.head.kind == "span":
+            raise UserError("finetune: --probe layers has no states small enough for spans; probe another task")
+        _open(folder, setup, overwrite)
+        if (folder / "summary.json").is_file():
+            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        train, valid = (_states(folder, split, setup) for split in (setup.train, setup.valid))
+        summary = _summary(setup, _scores(setup, train, valid))
+    with new_file(folder / "layers.svg", overwrite=True) as fresh:
+        fresh.write_bytes(picture(summary))
+    workdir.write_json(folder / "summary.json", summary)
+    shutil.rmtree(folder / "states")
+    return summary
+
+
+def picture(summary: dict[str, Any]) -> bytes:
+    """The task's first metric over the layers as SVG."""
+    values = [row[summary["metric"]] for row in summary["layers"]]
+    share = summary.get("majority_share") if summary["metric"] == "accuracy" else None
+    levels = [Level("commonest label", share)] if share is not None else []
+    return task_plots.layers(values, f"{summary['task']}: {summary['metric'].replace('_', ' ')}", levels)
+
+
+def _open(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
+    """A work directory of this very probe, new or begun."""
+    stated = files.to_json(setup.start.config)
+    held = folder / STATE
+    if folder.is_dir() and any(folder.iterdir()):
+        if not held.is_file():
+            raise UserError(f"finetune: {folder} holds something else than a probe; name another --workdir")
+        if overwrite:
+            shutil.rmtree(folder)
+        elif held.read_text(encoding="utf-8") != stated:
+            raise UserError(f"finetune: {folder} holds another probe; pass --overwrite, or name another --workdir")
+    (folder / "states").mkdir(parents=True, exist_ok=True)
+    with new_file(held, overwrite=True) as fresh:
+        fresh.write_text(stated, encoding="utf-8")
+
+
+# --- What the encoder says -------------------------------------------------------------------------------------------
+
+
+def _states(folder: pathlib.Path, split: task_splits.Split, setup: Setup) -> States:
+    """Of a split, from the file of an earlier start if there is one."""
+    encoded, head = split.encoded, setup.start.config.head
+    windows = np.diff(encoded.firsts)
+    if head.kind == "tag":
+        places = np.flatnonzero(encoded.words >= 0)
+        owners = np.searchsorted(encoded.offsets, places, side="right") - 1
+        units, labels = np.arange(len(places))[:, None], encoded.labels[places]
+    else:
+        owners = np.repeat(np.arange(len(windows)), windows)
+        across = np.arange(windows.max())
+        units = np.where(across < windows[:, None], encoded.firsts[:-1, None] + across, -1)
+        labels = encoded.labels
+    path = folder / "states" / f"{split.name}.npy"
+    if not path.is_file():
+        model = setup.start.config.model
+        with new_file(path, overwrite=True) as fresh:
+            shape = (model.num_layers + 1, len(owners), model.hidden_size)
+            file = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.float32, shape=shape)
+            for at, values in _computed(split, setup):
+                file[:, at] = values
+            file.flush()
+    return States(np.load(path, mmap_mode="r"), units, labels, owners)
+
+
+def _computed(split: task_splits.Split, setup: Setup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers [n] of units, and their states [N + 1, n, D]."""
+    config, encoded = setup.start.config, split.encoded
+    model = Encoder(config.model, setup.model.compute)
+    padded = parameters.pad_vocabulary(setup.start.params, config.model)
+    params = jax.device_put({name: part for name, part in padded.items() if name in embed.ENCODER})
+    tagging = config.head.kind == "tag"
+
+    @jax.jit
+    def forward(params: Any, rows: dict[str, jax.Array]) -> jax.Array:
+        inputs = (rows[name] for name in ("tokens", "segments", "positions", "token_types"))
+        every: Any = model.apply({"params": params}, *inputs, method="hidden_states")
+        states = jnp.stack(every)
+        if tagging:
+            return states.astype(jnp.float32)
+        return jax.vmap(pooling.mean_of_windows, (0, None, None))(states, rows["segments"], rows["cls"].shape[1])
+
+    pad = setup.start.tokenizer.pad_id
+    first_words = np.cumsum(encoded.words >= 0) - (encoded.words >= 0) if tagging else encoded.words
+    pack = config.data.pack
+    for layout in evaluation_batches(encoded, setup.shape.length, pack, 1, config.head, pad, 2048):
+        rows = {name: layout.batch[name] for name in ("tokens", "segments", "positions", "token_types", "cls")}
+        found = np.asarray(jax.device_get(forward(params, rows)))
+        places = np.argwhere(layout.windows >= 0)
+        if not tagging:
+            yield layout.windows[places[:, 0], places[:, 1]], found[:, places[:, 0], places[:, 1]]
+            continue
+        for row, column in places.tolist():
+            begin, end = encoded.offsets[layout.windows[row, column] :][:2]
+            words = np.flatnonzero(encoded.words[begin:end] >= 0)
+            yield first_words[begin + words], found[:, row, layout.batch["cls"][row, column] + words]
+
+
+# --- Heads -----------------------------------------------------------------------------------------------------------
+
+
+def _scores(setup: Setup, train: States, valid: States) -> list[dict[str, float]]:
+    """The task's metrics on the validation split, layer by layer."""
+    config, head = setup.start.config, setup.start.config.head
+    module = TaskHead(config.model, head)
+
+    def apply(params: Any, states: jax.Array, keys: jax.Array | None) -> Any:
+        return module.apply({"params": params}, states, keys)
+
+    def init(key: jax.Array) -> Any:
+        return module.init(key, jnp.zeros((1, 1, config.model.hidden_size)), None)["params"]
+
+    scale, count = _scale(train), len(train.units)
+    batch = min(BATCH, count)
+    epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS * batch // count))
+    orders = (packing.generator(config.run.seed, epoch).permutation(count) for epoch in range(epochs))
+    steps = epochs * (count // batch)
+    chosen = (order[first : first + batch] for order in orders for first in range(0, count - batch + 1, batch))
+    batches = (batch_of(train, numbers, head) for numbers in chosen)
+    rate = optax.linear_schedule(RATE, 0.0, steps)
+    layers = config.model.num_layers + 1
+    params = layer_probe.fit(init, apply, head, layers, batches, scale, rate, config.run.seed)
+    answers = layer_probe.make_answers(apply, scale)
+    logits = np.concatenate([np.asarray(answers(params, jnp.asarray(part))) for part in _evaluated(valid)], axis=1)
+    return [_score(setup, valid, each) for each in logits[:, : len(valid.units)]]
+
+
+def _scale(states: States) -> layer_probe.Scale:
+    """Mean and deviation over units, layer by layer, so that no more than one layer is in memory."""
+    means = np.stack([layer.mean(0, dtype=np.float64) for layer in states.values])
+    deviations = np.stack([layer.std(0, dtype=np.float64) for layer in states.values])
+    shaped = (value.astype(np.float32)[:, None, None] for value in (means, deviations + 1e-6))
+    return layer_probe.Scale(*shaped)
+
+
+def batch_of(states: States, numbers: np.ndarray, head: Head) -> layer_probe.Batch:
+    """What examples (or words that are tagged) teach, as `train.probe.Batch`."""
+    units, labels = states.units[numbers], states.labels[numbers]
+    batch = {"states": _gathered(states.values, units)}
+    if head.kind == "choose":
+        right = (np.arange(units.shape[1]) == labels[:, None]).astype(np.int32)
+        return batch | {"choices": (units >= 0).astype(np.int32), "labels": right, "weights": right.astype(np.float32)}
+    if labels.dtype == np.float32:
+        return batch | {"labels": labels[:, None], "weights": np.ones((len(numbers), 1), np.float32)}
+    known = labels != UNLABELLED
+    return batch | {"labels": np.where(known, labels, 0)[:, None], "weights": known.astype(np.float32)[:, None]}
+
+
+def _gathered(values: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """[N + 1, B, P, D]; 0 where there is no unit."""
+    flat = np.maximum(units, 0).ravel()
+    found = np.stack([layer[flat] for layer in values]).reshape(len(values), *units.shape, -1)
+    return found * (units >= 0)[..., None]
+
+
+def _evaluated(states: States) -> Iterator[np.ndarray]:
+    """The states of all examples in batches of one shape; the last is filled up with the first example."""
+    for first in range(0, len(states.units), 4 * BATCH):
+        numbers = np.arange(first, first + 4 * BATCH)
+        yield _gathered(states.values, states.units[np.where(numbers < len(states.units), numbers, 0)])
+
+
+def _score(setup: Setup, valid: States, logits: np.ndarray) -> dict[str, float]:
+    """Of one layer: logits [M, P, C], of tags [U, 1, C]."""
+    head, examples = setup.start.config.head, setup.valid.examples
+    if head.kind == "tag":
+        ends = np.searchsorted(valid.owners, np.arange(1, len(examples)))
+        outputs = np.split(logits[:, 0], ends)
+    elif head.kind == "choose":
+        outputs = [each[own >= 0, 0] for each, own in zip(logits, valid.units)]
+    else:
+        outputs = list(logits[:, 0])
+    return task_metrics.score(setup.task, examples, predictions(head, outputs, examples))
+
+
+def _summary(setup: Setup, scores: list[dict[str, float]]) -> dict[str, Any]:
+    metric = setup.task.metrics[0]
+    best = int(np.argmax([row[metric] for row in scores]))
+    return {
+        "task": setup.task.name,
+        "metric": metric,
+        "probe": "layers",
+        "best_layer": best,
+        **scores[best],
+        "layers": [{"layer": layer, **row} for layer, row in enumerate(scores)],
+        **setup.notes,
+        "seed": setup.start.config.run.seed,
+        "init": setup.start.config.init,
+        "compute": setup.model.compute,
+        "head": dataclasses.asdict(setup.start.config.head),
+    }

@@ -1,0 +1,128 @@
+"""Several fine-tuning runs as one: the same recipe with other seeds, or a grid of rates and batches.
+
+Each run has a folder of its own, and one that has ended is read, not repeated: the same command goes on where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.finetuning.finetune import finetune
+from bertlite_jax.jobs.runs import workdir
+
+RATES = (5e-5, 4e-5, 3e-5, 2e-5)
+BATCHES = (16, 32)
+"""BERT's grid for GLUE: google-research/bert:README.md, and Devlin et al. 2018 (arXiv 1810.04805), section A.3."""
+
+
+def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite: bool = False) -> dict[str, Any]:
+    """The same recipe with several seeds, from `run.seed` on, in `seed-<n>/`.
+
+    Returns:
+      Median, least and greatest of each figure of the task, and the folder of the best run by the first one; also in
+      `summary.json` of the work directory. What `finetune` returns where a signal stopped it.
+    """
+    _refuse_single_run(run)
+    metric = task_splits.task_of(config.data).metrics[0]
+    found: dict[str, dict[str, Any]] = {}
+    for seed in range(config.run.seed, config.run.seed + seeds):
+        place = str(pathlib.Path(run) / f"seed-{seed}")
+        print(f"finetune: seed {seed} in {place}")
+        one = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+        found[place] = finetune(one, place, init, overwrite)
+        if "stopped" in found[place]:
+            return found[place]
+    runs = list(found.values())
+    summary: dict[str, Any] = {"task": runs[0]["task"], "metric": metric, "seeds": seeds}
+    for name in _scores(config, runs[0]):
+        values = [figures[name] for figures in runs]
+        summary |= {name: float(np.median(values)), f"{name}_min": min(values), f"{name}_max": max(values)}
+    speeds = [figures["examples_per_second"] for figures in runs if figures["examples_per_second"]]
+    summary["examples_per_second"] = float(np.median(speeds)) if speeds else None
+    summary["best_run"] = max(found, key=lambda place: found[place][metric])
+    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    return summary
+
+
+def finetune_sweep(
+    config: Finetune,
+    run: str,
+    init: str,
+    rates: Sequence[float] = RATES,
+    batches: Sequence[int] = BATCHES,
+    seeds: int = 1,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """The recipe at each learning rate and batch, in `lr-<rate>-batch-<examples>/`; with several seeds by their median.
+
+    A point that diverges has no figures, and the sweep goes on.
+
+    Returns:
+      `points` (rate, batch, folder, figures each), and of the best point by the task's first metric `best_rate`,
+      `best_batch`, `best_run` and its figures; also in `summary.json` of the work directory.
+
+    Raises:
+      UserError: an empty grid, and all that `finetune` refuses.
+      Diverged: all points did.
+    """
+    _refuse_single_run(run)
+    if not rates or not batches:
+        raise UserError("finetune: the sweep has no points; give it learning rates and batches")
+    metric = task_splits.task_of(config.data).metrics[0]
+    points: list[dict[str, Any]] = []
+    for rate, batch in [(rate, batch) for batch in batches for rate in rates]:
+        place = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
+        print(f"finetune: learning rate {rate:g}, batch {batch} in {place}")
+        one = dataclasses.replace(
+            config,
+            optim=dataclasses.replace(config.optim, learning_rate=rate),
+            data=dataclasses.replace(config.data, batch_examples=batch),
+        )
+        point = {"learning_rate": rate, "batch_examples": batch, "folder": place}
+        try:
+            if seeds > 1:
+                figures = finetune_seeds(one, place, init, seeds, overwrite)
+            else:
+                figures = finetune(one, place, init, overwrite)
+        except Diverged as error:
+            print(error)
+            points.append(point | {"diverged": str(error)})
+            continue
+        if "stopped" in figures:
+            return figures
+        points.append(point | {name: figures[name] for name in (*_scores(config, figures), "examples_per_second")})
+    there = [point for point in points if metric in point]
+    if not there:
+        raise Diverged("finetune: every point of the sweep diverged; try lower learning rates")
+    best = max(there, key=lambda point: point[metric])
+    summary = {
+        "task": task_splits.task_of(config.data).name,
+        "metric": metric,
+        **{name: best[name] for name in _scores(config, best)},
+        "best_rate": best["learning_rate"],
+        "best_batch": best["batch_examples"],
+        "best_run": best["folder"],
+        "points": points,
+    }
+    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    return summary
+
+
+def _scores(config: Finetune, figures: dict[str, Any]) -> list[str]:
+    """Names of the task's scores among a run's figures, those of further validation splits included."""
+    metrics = task_splits.task_of(config.data).metrics
+    return [name for name in figures if any(name == m or name.endswith(f"_{m}") for m in metrics)]
+
+
+def _refuse_single_run(run: str) -> None:
+    if (pathlib.Path(run) / workdir.CONFIG).is_file():
+        raise UserError(f"finetune: {run} holds a single run; several runs want a --workdir of their own")

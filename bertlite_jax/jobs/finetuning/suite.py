@@ -1,0 +1,153 @@
+"""`bertlite finetune --task all-glue`: every task of a suite whose files are there, and published rows beside ours.
+
+Each task has a folder of its own under the work directory, and one that has ended is read, not repeated.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.data import tasks
+from bertlite_jax.data.scores import suites
+from bertlite_jax.data.tasks.task import find_files
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.finetuning.finetune import finetune
+from bertlite_jax.jobs.finetuning.seeds_and_sweeps import finetune_seeds
+from bertlite_jax.jobs.runs import workdir
+
+SUITES = {"all-glue": "glue", "all-superglue": "superglue"}
+
+FROM_MNLI = ("rte", "mrpc", "stsb")
+"""These start from the suite's own model for MNLI, where there is one: Lan et al. 2020, section 4.9."""
+
+_GLUE = ("mnli", "qnli", "qqp", "rte", "sst2", "mrpc", "cola", "stsb")
+_SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "superglue_rte", "wic", "wsc")
+PUBLISHED: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {
+    "glue": {
+        name: dict(zip(_GLUE, ((value,) for value in row)))
+        for name, row in {
+            "BERT-large": (86.6, 92.3, 91.3, 70.4, 93.2, 88.0, 60.6, 90.0),
+            "RoBERTa-large": (90.2, 94.7, 92.2, 86.6, 96.4, 90.9, 68.0, 92.4),
+            "ALBERT-xxlarge 1M": (90.4, 95.2, 92.0, 88.1, 96.8, 90.2, 68.7, 92.7),
+            "ALBERT-xxlarge 1.5M": (90.8, 95.3, 92.2, 89.2, 96.9, 90.9, 71.4, 93.0),
+        }.items()
+    },
+    "superglue": {
+        "BERT-large": dict(
+            zip(_SUPERGLUE, ((77.4,), (75.7, 83.6), (70.6,), (70.0, 24.0), (72.0, 71.3), (71.6,), (69.5,), (64.3,)))
+        )
+    },
+}
+"""In percent. GLUE: validation sets, medians of five runs, Lan et al. 2020 (arXiv 1909.11942), table 9; Matthews'
+correlation for CoLA, Pearson's for STS-B, else accuracy, MNLI matched. SuperGLUE: test sets, all metrics of a task,
+Wang et al. 2019 (arXiv 1905.00537), table 3."""
+
+
+def shown_metrics(suite: str, task: str) -> tuple[str, ...]:
+    """Names of the figures that the published rows have for a task."""
+    if suite == "superglue":
+        return tasks.TASKS[task].metrics
+    return ({"cola": "mcc", "stsb": "pearson"}.get(task, "accuracy"),)
+
+
+def finetune_suite(
+    name: str,
+    recipe_of: Callable[[str], Finetune],
+    run: str,
+    init: str,
+    seeds: int = 1,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Trains the suite's tasks one after the other, MNLI first, since others start from it.
+
+    A task whose files are missing is named and left out; the suite's average then is, too.
+
+    Args:
+      name: all-glue or all-superglue.
+      recipe_of: task -> its recipe, with `data.task` and `data.folder` set.
+      run: work directory; `<task>/` of each run in it.
+      init: the encoder.
+      seeds: for each task, as `finetune_seeds`.
+      overwrite: start all anew.
+
+    Returns:
+      `tasks` (task -> its summary), `left_out` (task -> why), `average` on the validation sets or None, and `table`:
+      a row for ours and for each published model; also in `summary.json`. What `finetune` returns where a signal
+      stopped it.
+
+    Raises:
+      UserError: no task has files, and all that `finetune` refuses but missing files.
+    """
+    suite = SUITES[name]
+    wanted = [task for task, entry in tasks.TASKS.items() if entry.suite == suite and "train" in entry.splits]
+    found: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    for task in sorted(wanted, key=lambda task: task != "mnli"):
+        recipe, place = recipe_of(task), str(pathlib.Path(run) / task)
+        if reason := _missing_files(task, recipe.data.folder):
+            print(f"finetune: {task} is left out: {reason}")
+            left_out[task] = reason
+            continue
+        start = found["mnli"].get("best_run", str(pathlib.Path(run) / "mnli")) if _goes_on(task, found) else init
+        print(f"finetune: {task} in {place}, from {start}")
+        if seeds > 1:
+            found[task] = finetune_seeds(recipe, place, start, seeds, overwrite)
+        else:
+            found[task] = finetune(recipe, place, start, overwrite)
+        if "stopped" in found[task]:
+            return found[task]
+    if not found:
+        raise UserError(f"finetune: --data has no task of {suite}: {'; '.join(left_out.values())}")
+    summary = {
+        "suite": suite,
+        "tasks": found,
+        "left_out": left_out,
+        "average": _average(suite, found),
+        "table": table(suite, found),
+    }
+    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    return summary
+
+
+def _goes_on(task: str, found: Mapping[str, Any]) -> bool:
+    return task in FROM_MNLI and "mnli" in found
+
+
+def _missing_files(task: str, folder: str) -> str:
+    """Why a task cannot be trained here; empty where it can."""
+    entry = tasks.TASKS[task]
+    try:
+        for split in ("train", next(name for name in entry.splits if name.startswith("validation"))):
+            find_files(entry, folder, split)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def _average(suite: str, found: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """By the suite's rule, in percent; None where a task is missing."""
+    scores = {task: {m: figures[m] for m in tasks.TASKS[task].metrics} for task, figures in found.items()}
+    mismatched = found.get("mnli", {}).get("validation_mismatched_accuracy")
+    if mismatched is not None:
+        scores[suites.MISMATCHED] = {"accuracy": mismatched}
+    try:
+        return 100 * suites.suite_average(suite, scores)
+    except UserError:
+        return None
+
+
+def table(suite: str, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of percents as text, ours first: a column for each task that is ours or published; two metrics as a/b."""
+    order = [*(_GLUE if suite == "glue" else _SUPERGLUE)]
+    order += [task for task in found if task not in order]
+    ours = {
+        task: tuple(100 * figures[metric] for metric in shown_metrics(suite, task)) for task, figures in found.items()
+    }
+    rows = {"this run": ours} | PUBLISHED[suite]
+    return [
+        {"model": model} | {task: "/".join(f"{v:.1f}" for v in row[task]) if task in row else "" for task in order}
+        for model, row in rows.items()
+    ]

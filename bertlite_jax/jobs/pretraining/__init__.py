@@ -1,0 +1,1 @@
+"""Pretraining, and what its runs are asked."""

@@ -1,0 +1,52 @@
+"""`bertlite report RUN`: writes RUN/report.html from what the run left in its work directory."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from bertlite_jax.config import files
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.jobs.reports import tasks
+from bertlite_jax.report.run import html, metrics
+
+
+def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
+    """Makes the report of a run of pretraining or fine-tuning, finished or not, or of several of the latter.
+
+    `config.json` and `metrics.jsonl` have to be there; `summary.json`, `samples.json`, `environment.json`,
+    `inference.json` and the corpora are shown where they are found. For fine-tuning see `report_tasks`.
+
+    Returns:
+      the path of `report.html`, a single file that needs nothing beside it.
+
+    Raises:
+      UserError: the folder is no work directory, a file in it is broken, or matplotlib is not installed.
+    """
+    workdir = pathlib.Path(workdir)
+    if tasks.holds_tasks(workdir):
+        return _write(workdir, tasks.render(workdir))
+    config: Pretrain = files.read_json(workdir / "config.json")
+    corpora = {folder: tasks.read(pathlib.Path(folder) / "corpus.json", None) for folder in config.data.corpus}
+    run = html.Run(
+        name=workdir.resolve().name,
+        config=config,
+        lines=metrics.read_lines(workdir / "metrics.jsonl"),
+        summary=tasks.read(workdir / "summary.json", {}),
+        corpora=corpora,
+        samples=tasks.read(workdir / "samples.json", []),
+        environment=tasks.read(workdir / "environment.json", {}),
+        inference=tasks.read(workdir / "inference.json", {}),
+    )
+    return _write(workdir, html.render(run))
+
+
+def _write(workdir: pathlib.Path, page: str) -> pathlib.Path:
+    path = workdir / "report.html"
+    unfinished = workdir / f".report.html.{os.getpid()}"
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,226 @@
+"""Questions about texts, from a file to answers: a tiny model learns to find who is named, and that nobody is."""
+
+import dataclasses
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from toy_task import FILLER, MODEL, recipe, write_encoder
+
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.int8 import convert
+from bertlite_jax.convert.onnx.float32 import float32
+from bertlite_jax.convert.onnx.model import build_onnx
+from bertlite_jax.data.scores import squad_metrics
+from bertlite_jax.data.scores.answers import Answer, Prediction
+from bertlite_jax.data.tasks import questions
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import span_predict, task_splits
+from bertlite_jax.jobs.answering.predict import predict
+from bertlite_jax.jobs.answering.predict_split import predict_split
+from bertlite_jax.jobs.finetuning.finetune import finetune
+from bertlite_jax.jobs.finetuning.setup import prepare
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+NAMES = ("the queen", "a rabbit")
+
+
+def paragraphs(count: int, seed: int) -> list[dict]:
+    """One question each. Texts of 4 to 24 words, so that the long ones take several windows; a third names nobody."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(count):
+        words, answers = list(rng.choice(FILLER, rng.integers(4, 25))), []
+        if rng.integers(3):
+            place, name = int(rng.integers(len(words) + 1)), NAMES[int(rng.integers(2))]
+            answers = [{"text": name, "answer_start": len(" ".join(words[:place])) + (place > 0)}]
+            words.insert(place, name)
+        qa = {"id": f"q{number}", "question": "Who was it?", "answers": answers, "is_impossible": not answers}
+        made.append({"context": " ".join(words), "qas": [qa]})
+    return made
+
+
+@pytest.fixture(scope="module")
+def squad(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("squad")
+    for name, count, seed in (("train", 160, 0), ("dev", 37, 1)):
+        content = {"version": "v2.0", "data": [{"title": "x", "paragraphs": paragraphs(count, seed)}]}
+        (folder / f"{name}-v2.0.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(prepared, tmp_path_factory) -> str:
+    """An ALBERT, which transformers has a class for."""
+    model = dataclasses.replace(MODEL, share="all")
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "encoder", prepared.tokenizer, model)
+
+
+def trained_run(span: str, squad: pathlib.Path, encoder: str, folder: pathlib.Path) -> pathlib.Path:
+    finetune(recipe_for(squad, span), str(folder / span), encoder)
+    return folder / span
+
+
+@pytest.fixture(scope="module")
+def independent(squad, encoder, tmp_path_factory) -> pathlib.Path:
+    return trained_run("independent", squad, encoder, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="module")
+def conditioned(squad, encoder, tmp_path_factory) -> pathlib.Path:
+    return trained_run("conditioned", squad, encoder, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(params=["independent", "conditioned"])
+def trained(request) -> pathlib.Path:
+    return request.getfixturevalue(request.param)
+
+
+def recipe_for(squad: pathlib.Path, span: str, pack: bool = True) -> Finetune:
+    groups = {"adapt": {"dropout": 0.0}, "head": {"span": span, "dropout": 0.0}}
+    config = recipe(str(squad), "squad2", rate=5e-3, batch=32, run={"steps": 80, "eval_every": 80}, **groups)
+    data = dataclasses.replace(config.data, window_step=12, question_length=8, pack=pack)
+    return dataclasses.replace(config, data=data)
+
+
+def summary_of(run: pathlib.Path) -> dict:
+    return json.loads((run / "summary.json").read_text())
+
+
+def predicted(run, inputs: pathlib.Path, **options) -> list[dict]:
+    out = io.StringIO()
+    predict(str(run), str(inputs), out, **options)
+    return [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_it_finds_what_is_asked_for_and_that_it_is_not_there(trained):
+    summary = summary_of(trained)
+    assert summary["validation_questions"] == 37 < summary["validation_examples"]  # Windows.
+    assert summary["answer_exact"] > 0.8
+    assert summary["answerable_f1"] > 0.7 and summary["unanswerable_exact"] > 0.7
+
+
+def test_the_score_of_the_best_threshold_stands_apart(trained):
+    summary = summary_of(trained)
+    assert summary["best_f1"] >= summary["answer_f1"] - 1e-9
+    assert np.isfinite(summary["best_f1_threshold"])
+
+
+def test_the_official_file_has_the_official_score(trained, squad):
+    texts = json.loads((trained / "predictions.json").read_text())
+    examples = list(questions.read([str(squad / "dev-v2.0.json")]))
+    assert squad_metrics.score(examples, texts)["f1"] == pytest.approx(100 * summary_of(trained)["answer_f1"])
+
+
+def test_the_tables_hold_every_question_once(trained):
+    summary = summary_of(trained)
+    for table in ("by_answer_length", "by_question_word"):
+        assert sum(row["questions"] for row in summary[table].values()) == 37
+    assert summary["by_question_word"].keys() == {"who"}
+    assert summary["by_answer_length"].keys() == {"none", "1"}  # Articles do not count.
+
+
+def test_answers_come_with_their_characters(trained, squad, tmp_path):
+    asked = [(part["context"], part["qas"][0]) for part in paragraphs(37, 1)]
+    lines = tmp_path / "asked.jsonl"
+    lines.write_text("".join(json.dumps({"question": qa["question"], "context": c}) + "\n" for c, qa in asked))
+    found = predicted(trained, lines, n_best=3)
+    right = json.loads((trained / "predictions.json").read_text())
+    assert [line["id"] for line in found] == [str(number) for number in range(1, 38)]
+    assert [line["answer"] for line in found] == [right[qa["id"]] for _, qa in asked]
+    for line, (context, _) in zip(found, asked):
+        for answer in [line, *line["answers"]]:
+            if answer["answer"]:
+                assert context[answer["start"] : answer["end"]] == answer["answer"]
+        assert 1 <= len(line["answers"]) <= 3
+        scores = [answer["score"] for answer in line["answers"]]
+        assert scores == sorted(scores, reverse=True)
+        assert 0 <= line["no_answer_probability"] <= 1
+
+
+@pytest.mark.parametrize("span", ["independent", "conditioned"])
+def test_the_threshold_decides_whether_there_is_an_answer(span):
+    """Two answers, of scores 2 and 1, and no answer with a score of 2.5 or a logit of 0.5."""
+    head = Head(kind="span", labels=(), span=span, no_answer=True)
+    found = Prediction("q", (Answer("a b", 3, 6, 2.0, 0.7), Answer("b", 5, 6, 1.0, 0.3)), 0.5)
+    given = span_predict.readable(found, head, 2, null_threshold=0.6)
+    assert (given["answer"], given["start"], given["end"]) == ("a b", 3, 6)
+    refused = span_predict.readable(found, head, 2, null_threshold=0.4)
+    assert (refused["answer"], refused["start"], refused["score"]) == ("", None, None)
+    assert [answer["answer"] for answer in refused["answers"]] == ["a b", "b"]
+    scores = np.exp([2.0, 1.0, 2.5])
+    share = scores[2] / scores.sum() if span == "independent" else 1 / (1 + np.exp(-0.5))
+    assert refused["no_answer_probability"] == pytest.approx(share, abs=1e-6)
+    assert "no_answer_score" not in span_predict.readable(found, head, 1, null_threshold=None)
+
+
+def test_a_text_without_a_character_has_no_answer_and_is_json():
+    nothing = Prediction("q", (), float("inf"))
+    line = span_predict.readable(nothing, Head(kind="span", labels=(), no_answer=True), 3, null_threshold=0.0)
+    assert json.loads(json.dumps(line, allow_nan=False)) | {"answer": "", "answers": []} == line
+
+
+def test_a_split_is_answered_and_scored(independent, squad, tmp_path):
+    official = tmp_path / "answers.json"
+    scores = predict_split(
+        str(independent), "squad2", str(squad), "validation", io.StringIO(), predictions=str(official)
+    )
+    summary = summary_of(independent)
+    assert {name: summary[name] for name in scores} == pytest.approx(scores, abs=1e-4)
+    assert json.loads(official.read_text()) == json.loads((independent / "predictions.json").read_text())
+
+
+def test_windows_of_other_questions_in_the_row_do_not_matter(trained, squad):
+    loaded = sources.load(trained)
+    setup = prepare(recipe_for(squad, loaded.head.span, pack=False), loaded, str(trained))
+    pad_id = setup.start.tokenizer.pad_id
+    evaluate = task_splits.open_evaluation(setup.task, setup.start.config, setup.model, setup.mesh, 32, pad_id)
+    figures = evaluate(loaded.params, setup.valid)
+    summary = summary_of(trained)
+    assert {name: summary[name] for name in figures} == pytest.approx(figures, abs=1e-4)
+
+
+def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squad, tmp_path):
+    loaded = sources.load(trained)
+    if loaded.head.conditioned:
+        for write in (
+            lambda: to_hf(loaded, tmp_path / "hf"),
+            lambda: build_onnx(loaded, float32(loaded)),
+            lambda: convert.int8(loaded, tmp_path / "int8", []),
+        ):
+            with pytest.raises(UserError, match="head.span = conditioned"):
+                write()
+        return
+    to_hf(loaded, tmp_path / "hf")
+    back = sources.load(tmp_path / "hf")
+    assert back.head.kind == "span"
+    np.testing.assert_array_equal(back.params["head"]["output"]["kernel"], loaded.params["head"]["output"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (b'{"question": "a"}', "1: one of the fields 'context' and 'pair'"),
+        (b'{"question": "a", "context": 3}', "1: 'context' should be a str"),
+        (b'{"question": "a", "context": "b", "extra": 1}', "1: unknown field 'extra'"),
+        (b'{"question": ', "1: not JSON"),
+        (b"\xff", "1: invalid UTF-8"),
+        (b'{"id": 1, "text": "a", "pair": "b"}\n{"id": 1, "text": "a", "pair": "b"}', "2: the id '1' came before"),
+    ],
+)
+def test_a_line_that_is_no_question_is_refused_with_its_number(line, message):
+    with pytest.raises(UserError, match=message):
+        list(span_predict.read_questions(line.splitlines(keepends=True), "asked"))
+
+
+def test_options_for_answers_are_refused_elsewhere(encoder):
+    with pytest.raises(UserError, match="gives none"):
+        predict(encoder, "-", io.StringIO(), n_best=3)
+    with pytest.raises(UserError, match="answers no questions"):
+        predict_split(encoder, "squad2", "nowhere", "validation", io.StringIO())

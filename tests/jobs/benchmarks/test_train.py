@@ -1,0 +1,108 @@
+"""The benchmark of training, on a model that is small enough for a test."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+from rich.console import Console
+
+from bertlite_jax.config import presets
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
+from bertlite_jax.jobs.benchmarks import machine, train
+from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.report.cost import breakdown
+
+
+@pytest.fixture
+def small(monkeypatch) -> None:
+    """ALBERT-base is a model of 2 layers of 64."""
+    model = dataclasses.replace(
+        presets.ALBERT_BASE, hidden_size=64, num_layers=2, num_heads=2, ffn_size=128, vocab_size=300
+    )
+    monkeypatch.setattr(presets, "ALBERT_BASE", model)
+
+
+@pytest.mark.parametrize("chosen", ["float32", "cpu_bfloat16"])
+def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_path, monkeypatch):
+    """Ours in float32 and what a machine chooses besides, the peer in two precisions; every loss is near log V."""
+    pytest.importorskip("torch", reason="the peer needs torch and transformers")
+    pytest.importorskip("transformers", reason="the peer needs torch and transformers")
+    monkeypatch.setattr(choose_precision, "resolve", lambda setting, platform: chosen)
+    out = tmp_path / "figures.json"
+    figures = train.bench_train(
+        peer=True,
+        text=(prepared.text,),
+        tokenizer=prepared.tokenizer,
+        lengths=(64,),
+        batch_tokens=512,
+        rounds=1,
+        steps=1,
+        out=str(out),
+    )
+    ours = [f for f in figures if "PyTorch" not in f["name"]]
+    theirs = [f for f in figures if "PyTorch" in f["name"]]
+    assert [f["precision"] for f in ours] == list(dict.fromkeys((f"auto ({chosen})", "float32")))[: len(ours)]
+    assert len(ours) == (1 if chosen == "float32" else 2) and len(theirs) == 2
+    assert {figure["length"] for figure in figures} == {64}
+    assert min(f["fill"] for f in ours) > max(f["fill"] for f in theirs)
+    for figure in figures:
+        assert figure["real_tokens_per_second"] == pytest.approx(figure["fill"] * figure["slots_per_second"], rel=1e-3)
+        assert 5 < figure["loss"] < 8  # log 300 + log 2 = 6.4 for weights that know nothing.
+    assert json.loads(out.read_text())["figures"] == figures
+    for figure in ours:
+        check_parts({part["name"]: part for part in figure["parts"]})
+
+
+def test_both_sides_can_be_held_to_a_lesser_host(monkeypatch):
+    """In the environment of the processes that compute; what this CPU lacks cannot be had."""
+    own = "--xla_cpu_copy_insertion_use_region_analysis=true"
+    monkeypatch.setenv("XLA_FLAGS", own)
+    monkeypatch.setattr(cpu, "actual_flags", lambda: frozenset({"avx2", "avx512f"}))
+    assert machine.lesser_environment("avx2") == {
+        "BERTLITE_CPU_FLAGS": "avx2",
+        "XLA_FLAGS": f"{own} --xla_cpu_max_isa=AVX2 --xla_cpu_experimental_ynn_fusion_type=",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+    }
+    monkeypatch.setattr(cpu, "actual_flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(UserError, match="--as avx512: this CPU has no avx512f"):
+        train.bench_train(as_host="avx512")
+
+
+@pytest.mark.skipif("avx2" not in cpu.actual_flags(), reason="this CPU has no AVX2")
+def test_a_lesser_host_is_a_process_of_its_own():
+    before = dict(os.environ)
+    assert machine.run_as("avx2", cpu.fast_flags) == ["avx2"]
+    assert machine.run_as("avx2", os.getenv, "ONEDNN_MAX_CPU_ISA") == "AVX2"
+    with pytest.raises(UserError, match="--lengths needs at least one number"):
+        machine.run_as("avx2", train.bench_train, lengths=())
+    assert os.environ == before
+
+
+def check_parts(parts: dict[str, dict]) -> None:
+    """The model and the step name their parts, else all would be the rest: every FLOP is a product's or attention's."""
+    assert list(parts) == list(breakdown.PARTS)
+    assert all(part["seconds"] > 0 and part["bytes"] > 0 for name, part in parts.items() if name != breakdown.HOST)
+    assert [name for name, part in parts.items() if part["flops"]] == [breakdown.PRODUCTS, "attention"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lengths": (100,)}, "length 100 must divide batch_tokens = 2048"),
+        ({"lengths": (0,)}, "length 0 must divide batch_tokens = 2048"),
+        ({"lengths": ()}, "--lengths needs at least one number"),
+        ({"out": "nowhere/figures.json"}, "--out nowhere/figures.json: its folder does not exist"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is(options, says):
+    with pytest.raises(UserError, match=says):
+        train.bench_train(**options)
+
+
+def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(prepared, tmp_path):
+    model = dataclasses.replace(presets.ALBERT_BASE, vocab_size=200)
+    with pytest.raises(UserError, match="has 300 pieces, and the model room for 200"):
+        train.build_configs((prepared.text,), prepared.tokenizer, (64,), 128, model, tmp_path, Console(quiet=True))

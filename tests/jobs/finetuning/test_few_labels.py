@@ -1,0 +1,197 @@
+"""Each option of `learn` in a whole run: it learns, is kept as a plain task model, and goes on where it stopped."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
+
+from bertlite_jax.config.few_labels import Learn
+from bertlite_jax.config.finetune import Examples, Finetune, Finetuned, TuneRun
+from bertlite_jax.convert import sources
+from bertlite_jax.data.examples import batches
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs
+from bertlite_jax.jobs.finetuning.finetune import finetune
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> str:
+    return write_sst2(tmp_path_factory.mktemp("glue"), train=32)
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    path.write_text("".join(text + "\n" for text, _ in sentences(40, 5)))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def teacher(encoder, toy, tmp_path_factory) -> str:
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    finetune(recipe(toy, run={"steps": 12}), str(run), encoder)
+    return str(run)
+
+
+def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Finetune:
+    groups.setdefault("run", {}).setdefault("steps", steps)
+    return dataclasses.replace(recipe(toy, **groups), learn=learn)
+
+
+@pytest.mark.parametrize(
+    ("learn", "groups"),
+    [
+        pytest.param(Learn(loss="gce"), {}, marks=pytest.mark.slow),
+        pytest.param(Learn(loss="peer"), {}, marks=pytest.mark.slow),
+        pytest.param(Learn(fgm=1.0), {}, marks=pytest.mark.slow),
+        pytest.param(Learn(mix="pooled"), {}, marks=pytest.mark.slow),
+        (Learn(mix="hidden", mix_layer=1), {"data": {"pack": False}}),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else value.loss + value.mix + str(value.fgm),
+)
+def test_what_needs_no_more_than_labels_learns(encoder, toy, tmp_path, learn: Learn, groups: dict):
+    summary = finetune(learning_with(toy, learn, 10, **groups), str(tmp_path / "run"), encoder)
+    losses = losses_of(tmp_path / "run")
+    assert np.isfinite(losses).all() and len(set(losses)) == 10
+    assert 0 <= summary["accuracy"] <= 1
+    plain = finetune(recipe(toy, run={"steps": 1}, **groups), str(tmp_path / "plain"), encoder)
+    assert plain["parameters"] == summary["parameters"]
+    assert losses_of(tmp_path / "plain")[0] != losses[0]
+
+
+def test_uda_reads_texts_and_their_augmentations(encoder, toy, texts, tmp_path):
+    learn = Learn(unlabelled=texts, consistency=1.0, confidence=0.0, unlabelled_batch=16, augment="edits")
+    finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
+    parts = [line["consistency_loss"] for line in lines_of(tmp_path / "run") if "consistency_loss" in line]
+    assert len(parts) == 4 and all(part > 0 for part in parts)
+
+
+def test_a_teachers_logits_are_computed_once_and_taught(encoder, toy, texts, teacher, tmp_path, capsys):
+    learn = Learn(teacher=teacher, teacher_weight=1.0, unlabelled=texts, unlabelled_batch=16)
+    config = learning_with(toy, learn, 40)
+    finetune(config, str(tmp_path / "run"), encoder)
+    files = sorted((tmp_path / "run" / "learning").glob("teacher-*.npy"))
+    assert sorted(np.load(path).shape for path in files) == [(32, 2), (40, 2)]
+    losses = [line["label_loss"] for line in lines_of(tmp_path / "run") if "label_loss" in line]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+    assert capsys.readouterr().out.count("teaches") == 2
+    finetune(config, str(tmp_path / "run"), encoder)
+    assert "teaches" not in capsys.readouterr().out
+
+
+def test_a_teacher_of_other_labels_is_refused(encoder, prepared, toy, tmp_path):
+    from bertlite_jax.config.model import Head
+
+    other = write_encoder(tmp_path / "other", prepared.tokenizer, head=Head(labels=("x", "y")))
+    with pytest.raises(UserError, match="has the labels x, y; the task has"):
+        finetune(learning_with(toy, Learn(teacher=other)), str(tmp_path / "run"), encoder)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, texts, tmp_path):
+    """32 examples are 2 steps an epoch, 40 texts 3; stopped after 5 of 8 steps, by a copy that was to make no more."""
+    learn = Learn(temporal=5.0, temporal_ramp=0.0, unlabelled=texts, unlabelled_batch=16)
+    config = learning_with(toy, learn, 8, run={"steps": 8, "checkpoint_every": 1, "keep_last": 8, "eval_every": 8})
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finetune(config, str(whole), encoder)
+    parts = [line["ensemble_loss"] for line in lines_of(whole) if "ensemble_loss" in line]
+    assert parts[0] == parts[1] == parts[2] == 0  # the metrics of step 2 come while step 3 is under way
+    assert all(part > 0 for part in parts[3:])
+    finetune(config, str(broken), encoder)
+    import shutil
+
+    for step in (6, 7, 8):
+        shutil.rmtree(broken / "checkpoints" / str(step))
+    (broken / "summary.json").unlink()
+    finetune(config, str(broken), encoder)
+    assert losses_of(broken) == losses_of(whole)
+    assert sorted(path.name for path in (broken / "learning").iterdir())[-1] == "averages-8.npz"
+
+
+def test_averages_are_those_of_the_epochs_before():
+    """Two examples, one step an epoch, decay 1/2: by hand."""
+    held = few_label_batches.Averages(2, 1, 1, 0.5)
+    batch = np.array([1, 0])
+    said = {1: [[0.2], [0.4]], 2: [[0.6], [0.8]]}  # of example 1, then of example 0
+    for number in (1, 2, 3, 4):
+        target, known = held.at(number, batch)
+        if number in (1, 2):
+            assert not known
+        if number == 3:  # of step 1 alone
+            np.testing.assert_allclose(target, [[0.4], [0.2]], rtol=1e-6)
+        if number == 4:  # (0.5 * 0.5 * first + 0.5 * second) / (1 - 0.25)
+            np.testing.assert_allclose(target, [[(0.1 + 0.4) / 0.75], [(0.05 + 0.3) / 0.75]], rtol=1e-6)
+        held.note(number, np.array(said.get(number, [[0.0], [0.0]]), np.float32))
+
+
+@pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_domains_train_and_a_plain_task_model_is_kept(encoder, toy, texts, tmp_path, layers: int):
+    other = write_sst2(tmp_path / "other", train=16)
+    learn = Learn(domains=(other, texts), domain_weight=0.5, private_layers=layers)
+    summary = finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
+    assert summary["train_examples"] == 32 + 16 + 40
+    parts = [line["domain_loss"] for line in lines_of(tmp_path / "run") if "domain_loss" in line]
+    assert all(0 < part < 10 for part in parts)
+    kept = sources.load(str(tmp_path / "run"))
+    plain = finetune(recipe(toy, run={"steps": 1}), str(tmp_path / "plain"), encoder)
+    assert "domains" not in kept.params
+    assert sum(leaf.size for leaf in _leaves(kept.params)) == plain["parameters"] < summary["parameters"]
+
+
+def test_every_batch_of_unlabelled_texts_has_the_planned_shape(prepared, tmp_path):
+    """Many short texts and a few long ones, dealt anew in each of ten epochs, for several seeds."""
+    rng = np.random.default_rng(0)
+    texts = tmp_path / "texts.txt"
+    words = np.minimum(rng.geometric(0.15, 200), 30)
+    texts.write_text("".join(" ".join(["queen"] * int(count)) + "\n" for count in words))
+    tokenizer, learn = (
+        load_tokenizer(prepared.tokenizer),
+        Learn(unlabelled=str(texts), unlabelled_batch=24, temporal=1),
+    )
+    for seed in range(6):
+        config = Finetuned(data=Examples(length=32), learn=learn, run=TuneRun(seed=seed))
+        extra = few_label_inputs.read_unlabelled(config, tokenizer, 90, 1)
+        for epoch in range(10):
+            dealt = batches.deal(extra.unlabelled.sizes, 24, seed + few_label_inputs.UNLABELLED_ORDER, epoch)
+            for index in range(len(dealt)):
+                batches.batch_at(extra.unlabelled, dealt, index, extra.shape, config.head, True, 0)
+
+
+def test_private_encoders_start_as_the_lowest_layers():
+    shared = {"layers": {"up": np.arange(12.0).reshape(4, 3)}, "pooler": {"bias": np.ones(2)}}
+    drawn = {"private": {"layers": {"up": np.zeros((2, 1, 3))}, "pooler": {"bias": np.zeros((2, 2))}}}
+    found = few_label_inputs.start_private({**shared, "domains": drawn}, Learn(domains=("x",), private_layers=1))
+    np.testing.assert_array_equal(found["domains"]["private"]["layers"]["up"], [[[0, 1, 2]], [[0, 1, 2]]])
+    assert found["domains"]["private"]["pooler"]["bias"].all()
+
+
+def _leaves(tree):
+    import jax
+
+    return jax.tree.leaves(tree)
+
+
+@pytest.mark.parametrize(
+    ("learn", "said"),
+    [
+        (Learn(mix="hidden"), "pass --data.no-pack"),
+        (Learn(mix="pooled", temporal=1.0), "learn.mix does not go with"),
+        (Learn(consistency=1.0), "wants text without labels"),
+        (Learn(gce_q=0.5), "learn.gce_q has no effect with learn.loss = cross_entropy; set gce"),
+        (Learn(mix="pooled", mix_layer=2), "learn.mix_layer has no effect with learn.mix = pooled; set hidden"),
+        (Learn(loss="gce", gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
+        (Learn(private_layers=1), "learn.private_layers wants domains"),
+        (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "where learn.mix = pooled; set both"),
+        (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),
+    ],
+)
+def test_what_cannot_work_is_said_in_one_line(encoder, toy, tmp_path, learn: Learn, said: str):
+    with pytest.raises(UserError, match=said):
+        finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
+    assert not pathlib.Path(tmp_path / "run").exists()

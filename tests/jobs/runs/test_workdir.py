@@ -1,0 +1,333 @@
+"""A work directory is made, gone on with, refused or cleared; nothing that is not a run's is ever touched."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+
+import pytest
+
+from bertlite_jax.config.files import read_json
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.runs import workdir
+
+CONFIG = Pretrain(
+    model=Model(num_layers=2),
+    data=Data(corpus=("a", "b"), weights=(1.0, 2.0)),
+    run=Run(steps=5000, checkpoint_every=50),
+)
+HERE = {
+    "packages": {"jax": "0.10.2", "numpy": "2.3.0"},
+    "python": "3.11.7",
+    "cores": 2,
+    "devices": ["cpu: cpu"],
+    "cpu": "A CPU",
+}
+
+
+def changed(group: str, **values) -> Pretrain:
+    return dataclasses.replace(CONFIG, **{group: dataclasses.replace(getattr(CONFIG, group), **values)})
+
+
+def contents(folder: pathlib.Path) -> dict[str, str]:
+    """{file: SHA-256}, to see that nothing was written."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def refused(folder, config=CONFIG, overwrite=False) -> str:
+    """The line that the user reads. What lies in the folder is the same afterwards."""
+    before = contents(folder)
+    with pytest.raises(UserError) as error:
+        workdir.open_workdir(folder, config, overwrite, HERE, pytest.fail)
+    assert contents(folder) == before
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.fixture
+def a_run(tmp_path) -> pathlib.Path:
+    """A directory with all that a run writes, and one file that somebody put beside it."""
+    folder = tmp_path / "runs" / "base"
+    assert workdir.open_workdir(folder, CONFIG, False, HERE, pytest.fail) is False
+    for name in (
+        "checkpoints/50/params/x",
+        "metrics.jsonl",
+        "summary.json",
+        "report.html",
+        "tensorboard/e",
+        "notes.txt",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}\n")
+    return folder
+
+
+# --- Make and go on --------------------------------------------------------------------------------------------------
+
+
+def test_a_new_directory_holds_the_config_and_the_environment(tmp_path):
+    assert workdir.open_workdir(tmp_path / "a/b", CONFIG, False, HERE, pytest.fail) is False
+    assert read_json(tmp_path / "a/b/config.json") == CONFIG
+    assert json.loads((tmp_path / "a/b/environment.json").read_text()) == HERE
+    assert sorted(os.listdir(tmp_path / "a/b")) == ["config.json", "environment.json"]
+
+
+def test_an_empty_directory_is_as_good_as_none(tmp_path):
+    assert workdir.open_workdir(tmp_path, CONFIG, False, HERE, pytest.fail) is False
+
+
+def test_the_same_config_goes_on(a_run):
+    before = contents(a_run)
+    assert workdir.open_workdir(a_run, CONFIG, False, HERE, pytest.fail) is True
+    assert contents(a_run) == before
+
+
+def test_a_directory_killed_while_it_was_made_is_made_again(tmp_path):
+    """Between the two files, and within the first."""
+    workdir.open_workdir(tmp_path, CONFIG, False, HERE, pytest.fail)
+    (tmp_path / "environment.json").unlink()
+    assert workdir.open_workdir(tmp_path, CONFIG, False, HERE, pytest.fail) is True
+    assert (tmp_path / "environment.json").is_file()
+    os.rename(tmp_path / "config.json", tmp_path / ".config.json.tmp")
+    (tmp_path / "environment.json").unlink()
+    assert workdir.open_workdir(tmp_path, CONFIG, False, HERE, pytest.fail) is False
+
+
+def test_what_does_not_change_the_weights_may_change(a_run):
+    run = dict(devices=1, log_every=7, eval_every=3, checkpoint_every=11, keep_last=9, keep_every=100)
+    new = changed("run", **run, tensorboard=False, profile_steps="10:15")
+    new = dataclasses.replace(new, data=dataclasses.replace(new.data, read_threads=5))
+    assert workdir.open_workdir(a_run, new, False, HERE, pytest.fail) is True
+    assert read_json(a_run / "config.json") == new
+    assert (a_run / "checkpoints/50/params/x").exists()
+
+
+# --- Refuse ----------------------------------------------------------------------------------------------------------
+
+
+def test_another_config_is_refused_with_the_fields_that_differ(a_run):
+    new = dataclasses.replace(changed("optim", learning_rate=0.5, name="adamw"), run=changed("run", log_every=1).run)
+    line = refused(a_run, new)
+    assert line.startswith(f"workdir: {a_run} holds a run with another config (")
+    assert "optim.name: lamb -> adamw" in line
+    assert f"optim.learning_rate: {Optim().learning_rate} -> 0.5" in line
+    assert "log_every" not in line
+    assert "--overwrite" in line
+
+
+@pytest.mark.parametrize(
+    ("group", "values"),
+    [
+        ("model", {"num_layers": 3}),
+        ("data", {"weights": (2.0, 1.0)}),
+        ("data", {"batch_rows": 8}),
+        ("mask", {"rate": 0.3}),
+        ("optim", {"micro_batches": 2}),
+        ("run", {"seed": 1}),
+    ],
+)
+def test_all_that_changes_the_weights_is_refused(a_run, group, values):
+    assert f"{group}.{next(iter(values))}: " in refused(a_run, changed(group, **values))
+
+
+@pytest.mark.parametrize("steps", [10_000, 4_000])
+def test_other_steps_are_refused_because_the_schedule_depends_on_them(a_run, steps):
+    line = refused(a_run, changed("run", steps=steps))
+    assert f"run.steps: 5000 -> {steps}" in line and "schedule depends on run.steps" in line and "--init" in line
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_somebody_elses_directory_is_refused_even_with_overwrite(tmp_path, overwrite):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "checkpoints").mkdir()
+    line = refused(tmp_path, overwrite=overwrite)
+    assert "not empty (checkpoints, thesis.tex)" in line
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("text", ['{"architectures": ["AlbertModel"], "hidden_size": 768}', "[1, 2]", "no json", "{}"])
+def test_another_programs_config_is_refused_even_with_overwrite(tmp_path, text, overwrite):
+    """A Hugging Face model folder has a config.json and a tokenizer too."""
+    (tmp_path / "config.json").write_text(text)
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "tokenizer/spiece.model").write_text("theirs")
+    assert str(tmp_path) in refused(tmp_path, overwrite=overwrite)
+
+
+def test_a_file_is_refused(tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(UserError, match="is a file; name a directory"):
+        workdir.open_workdir(tmp_path / "run", CONFIG, True, HERE)
+
+
+def test_a_directory_that_cannot_be_written_is_one_line(tmp_path):
+    """A file stands where the parent should be."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+        workdir.open_workdir(tmp_path / "file" / "run", CONFIG, False, HERE)
+
+
+# --- Overwrite -------------------------------------------------------------------------------------------------------
+
+
+def test_overwrite_clears_what_a_run_writes_and_nothing_else(a_run):
+    new = changed("optim", learning_rate=0.5)
+    assert workdir.open_workdir(a_run, new, True, HERE, pytest.fail) is False
+    assert sorted(os.listdir(a_run)) == ["config.json", "environment.json", "notes.txt"]
+    assert read_json(a_run / "config.json") == new
+
+
+def test_overwrite_of_nothing_is_an_ordinary_start(tmp_path):
+    assert workdir.open_workdir(tmp_path / "new", CONFIG, True, HERE, pytest.fail) is False
+
+
+def test_overwrite_does_not_follow_links(a_run, tmp_path):
+    """Checkpoints on another disk: the link goes, what it points to stays."""
+    elsewhere = tmp_path / "elsewhere"
+    os.rename(a_run / "checkpoints", elsewhere)
+    os.symlink(elsewhere, a_run / "checkpoints")
+    workdir.open_workdir(a_run, CONFIG, True, HERE, pytest.fail)
+    assert not (a_run / "checkpoints").exists() and (elsewhere / "50/params/x").exists()
+
+
+# --- Environment -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"cores": 1}, "cores: 2 -> 1"),
+        ({"packages": {"jax": "0.11.0", "numpy": "2.3.0"}}, "jax: 0.10.2 -> 0.11.0"),
+        ({"devices": ["cpu: cpu"] * 8}, "devices: 1 x cpu: cpu -> 8 x cpu: cpu"),
+        ({"cpu": "Another CPU"}, "cpu: A CPU -> Another CPU"),
+    ],
+)
+def test_another_machine_goes_on_but_says_that_bits_may_differ(a_run, change, says):
+    lines = []
+    assert workdir.open_workdir(a_run, CONFIG, False, HERE | change, lines.append) is True
+    assert len(lines) == 1 and says in lines[0] and "bit for bit" in lines[0]
+    assert json.loads((a_run / "environment.json").read_text()) == HERE | change
+
+
+def test_a_corpus_that_was_built_anew_is_refused(tmp_path):
+    """The run would go on with other batches, and nobody would know."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "corpus.json").write_text('{"tokens": 1000}')
+    first = HERE | {"corpora": workdir.environment([str(corpus)])["corpora"]}
+    run = tmp_path / "run"
+    assert workdir.open_workdir(run, CONFIG, False, first, pytest.fail) is False
+    assert workdir.open_workdir(run, CONFIG, False, first, pytest.fail) is True
+    (corpus / "corpus.json").write_text('{"tokens": 1001}')
+    second = HERE | {"corpora": workdir.environment([str(corpus)])["corpora"]}
+    before = contents(run)
+    with pytest.raises(UserError, match=f"begun with other data than what now lies in {corpus}"):
+        workdir.open_workdir(run, CONFIG, False, second, pytest.fail)
+    assert contents(run) == before
+    assert workdir.open_workdir(run, CONFIG, True, second, pytest.fail) is False
+
+
+def test_the_environment_is_the_real_one():
+    import jax
+    import numpy
+    import orbax.checkpoint
+
+    here = workdir.environment()
+    assert here["packages"]["jax"] == jax.__version__
+    assert here["packages"]["numpy"] == numpy.__version__
+    assert here["packages"]["orbax-checkpoint"] == orbax.checkpoint.__version__
+    assert set(here["packages"]) == {"jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"}
+    assert here["cores"] == len(os.sched_getaffinity(0))
+    assert len(here["devices"]) == jax.device_count()
+    assert here["cpu"]
+    json.dumps(here)
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def line(step: int, **values) -> str:
+    return json.dumps({"step": step, **values})
+
+
+def truncated(folder, text: str, step: int) -> str:
+    path = folder / "metrics.jsonl"
+    path.write_text(text)
+    workdir.truncate_metrics(path, step)
+    return path.read_text()
+
+
+def test_metrics_after_the_restored_step_are_dropped(tmp_path):
+    """Evaluations have lines of their own beside those of training, with the same step."""
+    kept = [line(10, loss=2.0), line(20, loss=1.0), line(20, valid_mlm_loss=3.0)]
+    gone = [line(30, loss=0.5), line(30, valid_mlm_loss=2.0)]
+    assert truncated(tmp_path, "\n".join(kept + gone) + "\n", 20) == "\n".join(kept) + "\n"
+    assert os.listdir(tmp_path) == ["metrics.jsonl"]
+
+
+def test_a_line_that_was_cut_off_is_dropped_wherever_it_was_cut(tmp_path):
+    """But if only its line break is missing it is whole."""
+    first, last = line(10, loss=2.0), line(20, loss=1.25)
+    for end in range(len(last)):
+        assert truncated(tmp_path, f"{first}\n{last[:end]}", 20) == f"{first}\n"
+    assert truncated(tmp_path, f"{first}\n{last}", 20) == f"{first}\n{last}\n"
+    assert truncated(tmp_path, f"{first}\n{last}", 10) == f"{first}\n"
+
+
+def test_starting_at_zero_leaves_no_line(tmp_path):
+    assert truncated(tmp_path, line(10) + "\n" + line(20) + "\n", 0) == ""
+
+
+def test_no_metrics_is_no_error(tmp_path):
+    workdir.truncate_metrics(tmp_path / "metrics.jsonl", 10)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad", ["{", "3", '{"loss": 1}', "\0\0"])
+def test_a_broken_line_in_the_middle_is_named(tmp_path, bad):
+    with pytest.raises(UserError, match="metrics.jsonl:2: not a JSON object with a step"):
+        truncated(tmp_path, f"{line(1)}\n{bad}\n{line(2)}\n", 10)
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    workdir.write_json(path, {"loss": 1.5})
+    assert json.loads(path.read_text()) == {"loss": 1.5}
+    with pytest.raises(ValueError):
+        workdir.write_json(path, {"loss": float("nan")})
+
+    def stop(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(OSError, match="no space left"):
+        workdir.write_json(path, {"loss": 2.5})
+    assert json.loads(path.read_text()) == {"loss": 1.5}
+
+
+def test_the_tokenizer_is_copied_once_and_compared_on_a_resume(tmp_path):
+    source, run = tmp_path / "tokenizer-30k", tmp_path / "run"
+    source.mkdir(), run.mkdir()
+    (source / "spiece.model").write_bytes(b"model")
+    (source / "bertlite_tokenizer.json").write_text("{}")
+    assert workdir.copy_tokenizer(source, run) == run / "tokenizer"
+    assert contents(run / "tokenizer") == contents(source)
+    assert workdir.copy_tokenizer(source, run) == run / "tokenizer"
+    (source / "spiece.model").write_bytes(b"madel")
+    with pytest.raises(UserError, match="tokenizer/spiece.model is not the same as .*tokenizer-30k/spiece.model"):
+        workdir.copy_tokenizer(source, run)
+    assert (run / "tokenizer/spiece.model").read_bytes() == b"model"
+
+
+def test_a_copy_that_was_killed_is_made_again(tmp_path):
+    source, run = tmp_path / "t", tmp_path / "run"
+    source.mkdir()
+    (source / "vocab.txt").write_text("a\nb\n")
+    (run / ".tokenizer.tmp").mkdir(parents=True)
+    (run / ".tokenizer.tmp/vocab.txt").write_text("a")
+    workdir.copy_tokenizer(source, run)
+    assert os.listdir(run) == ["tokenizer"] and contents(run / "tokenizer") == contents(source)
