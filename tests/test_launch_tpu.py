@@ -37,7 +37,8 @@ mkdir -p env/bin; cp "$CLOUD/bertlite" env/bin/; touch env/bin/python; chmod +x 
 
 JOB = r"""#!/usr/bin/env bash
 echo "$*" >> "$CLOUD/runs"
-run=$(( ($(wc -l < "$CLOUD/runs") + 1) / 2 ))  # Both workers run at the same time.
+run=$(( ($(wc -l < "$CLOUD/runs") + 1) / 2 ))
+until (( $(wc -l < "$CLOUD/runs") >= 2 * run )); do sleep 0.02; done  # Like a real job, it waits for the other worker.
 """
 
 
@@ -56,13 +57,14 @@ class Cloud:
         (folder / "bertlite_jax-0.1.0-py3-none-any.whl").touch()
         (folder / "base.py").write_text("config = None\n")
 
+        self.env = os.environ | {"CLOUD": str(folder), "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+
     def start(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.Popen[str]:
         """The script, with what it needs and the given options."""
         command = [str(SCRIPT), "--name", "mine", "--zone", "us-west4-a", "--accelerator-type", "v5litepod-16"]
         command += ["--wheel", "bertlite_jax-0.1.0-py3-none-any.whl", "--poll-seconds", "0", *options]
-        env = os.environ | {"CLOUD": str(self.folder), "PATH": f"{self.folder}/bin:{os.environ['PATH']}"}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, "--", "base.py", *job], cwd=self.folder, env=env, text=True, **pipes)
+        return subprocess.Popen([*command, "--", "base.py", *job], cwd=self.folder, env=self.env, text=True, **pipes)
 
     def launch(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.CompletedProcess:
         """The script run to its end."""
@@ -70,8 +72,19 @@ class Cloud:
             out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    def paste(self, commands: str) -> None:
+        """Gives commands to a shell, as a person would."""
+        subprocess.run(["bash", "-c", commands], cwd=self.folder, env=self.env, capture_output=True, timeout=60)
+
     def lines(self, name: str) -> list[str]:
         return (self.folder / name).read_text().splitlines() if (self.folder / name).exists() else []
+
+    def wait_for(self, pattern: str, count: int) -> None:
+        """Until that many files are there."""
+        end = time.monotonic() + 60
+        while len(found := list(self.folder.glob(pattern))) < count:
+            assert time.monotonic() < end, f"only {found} in a minute"
+            time.sleep(0.02)
 
     def verbs(self) -> list[str]:
         """What changed something, in order."""
@@ -134,6 +147,16 @@ def test_what_is_left_of_a_dead_job_is_stopped_first(cloud):
     assert len(there.lines("runs")) == 4
 
 
+def test_a_job_that_ends_while_it_is_looked_at_is_not_lost(cloud):
+    """The job ends after the look has found no exit code, and before it has asked whether the process lives."""
+    there = cloud('until [[ -f "$CLOUD/asked" ]]; do sleep 0.02; done')
+    ends = 'touch "$CLOUD/asked"; for i in {1..500}; do builtin kill "$@" || return; sleep 0.02; done'
+    there.env["BASH_FUNC_kill%%"] = f"() {{ {ends}; }}"
+    done = there.launch("--max-crashes", "0")
+    assert done.returncode == 0, done.stdout
+    assert len(there.lines("runs")) == 2
+
+
 def test_a_config_that_the_job_refuses_is_not_tried_again(cloud):
     there = cloud('echo "config: model.num_heads = 10 does not divide"; exit 2')
     done = there.launch()
@@ -143,13 +166,20 @@ def test_a_config_that_the_job_refuses_is_not_tried_again(cloud):
 
 
 def test_started_again_the_script_goes_on_watching_what_is_there(cloud):
-    there = cloud("sleep 3")
+    there = cloud('until [[ -f "$CLOUD/enough" ]]; do sleep 0.02; done')
     with there.start() as first:
-        while len(there.lines("runs")) < 2:
-            time.sleep(0.05)
+        there.wait_for("worker?/bertlite/pid", 2)
         first.terminate()
-    done = there.launch()
-    assert done.returncode == 0, done.stderr
+    there.wait_for("worker?/bertlite/pid", 2)
+    with there.start() as second:
+        assert "mine is ACTIVE" in second.stdout.readline()
+        looks = len(there.lines("calls"))
+        while len(there.lines("calls")) < looks + 4:
+            time.sleep(0.02)
+        (there.folder / "enough").touch()
+        out, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
+    assert "the job is done" in out
     assert there.verbs() == ["create", "scp", "delete"]
     assert len(there.lines("runs")) == 2
 
@@ -211,11 +241,12 @@ def test_a_dry_run_prints_every_command_and_gives_none(cloud):
 
 
 def test_what_a_dry_run_prints_can_be_pasted(cloud):
-    """The printed commands, given to the shell, do what the script does."""
+    """The printed commands, given to the shell, do what the script does; the machines go when the job has ended."""
     there = cloud("exit 0")
-    printed = there.launch("--dry-run").stdout
-    env = os.environ | {"CLOUD": str(there.folder), "PATH": f"{there.folder}/bin:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-c", printed], cwd=there.folder, env=env, capture_output=True, timeout=60)
+    first, after, then = there.launch("--dry-run").stdout.partition("# after a preemption")
+    there.paste(first)
+    there.wait_for("worker?/bertlite/exit_code", 2)
+    there.paste(after + then)
     assert there.verbs() == ["create", "scp", "delete", "delete"]
     assert len(there.lines("runs")) == 2
 

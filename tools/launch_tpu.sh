@@ -180,12 +180,13 @@ kill -KILL -- -$(cat pid)
 END
 }
 
-look_commands() {
+look_commands() { # The exit code is looked for once more when the process is gone: it may have ended in between.
   cat <<'END'
 cd ~/bertlite
-if [ -f exit_code ]; then
-  if grep -q "stopped by a signal after step" log; then echo job=stopped; else echo job=ended:$(cat exit_code); fi
-elif [ -f pid ] && kill -0 $(cat pid) 2>/dev/null; then echo job=running; else echo job=lost; fi
+if [ ! -s exit_code ] && [ -f pid ] && kill -0 $(cat pid) 2>/dev/null; then echo job=running
+elif [ ! -s exit_code ]; then echo job=lost
+elif grep -q "stopped by a signal after step" log; then echo job=stopped
+else echo job=ended:$(cat exit_code); fi
 END
 }
 
