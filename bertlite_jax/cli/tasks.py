@@ -40,7 +40,7 @@ class Options:
     """Learning rates of the sweep."""
     sweep_batches: tuple[int, ...] = (16, 32)
     """Examples in a batch of the sweep."""
-    layer_probe: Literal["none", "layers"] = "none"
+    probe: Literal["none", "layers"] = "none"
     """layers: leave the encoder as it is, and train a head on the states of each of its layers, to see what it knows
     where."""
     overwrite: bool = False

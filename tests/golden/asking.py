@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 import tokenizers
 
-from bertlite_jax import cli
+from bertlite_jax.cli.main import main
 from bertlite_jax.config import Data
-from bertlite_jax.data import batches, source
+from bertlite_jax.data.rows import batches, source
 
 HERE = pathlib.Path(__file__).resolve().parent
 CORPUS = ("corpus", "text.txt", "--length", "64", "--validation-fraction", "0.1", "--language", "en", "--workers", "1")
@@ -26,7 +26,7 @@ def bertlite(*arguments: str) -> str:
     """Runs a command in this process, which has to succeed. Returns what it printed."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        code = cli.main(arguments)
+        code = main(arguments)
     assert code == 0, f"bertlite {' '.join(arguments)} left with {code}"
     return printed.getvalue()
 

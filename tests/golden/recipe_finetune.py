@@ -1,7 +1,6 @@
 """The fine-tuning run of `make.py`: which of two animals a sentence names, without dropout and in float32."""
 
-from bertlite_jax.config import Head, Optim
-from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config import Adapt, Examples, Finetune, Head, Optim, TuneRun
 
 config = Finetune(
     data=Examples(length=64, batch_examples=16, row_length=128),
