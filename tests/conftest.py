@@ -48,8 +48,8 @@ class Prepared:
     """A tokenizer of 300 pieces and a corpus of windows for rows of 64, made of a bundled novel."""
 
     tokenizer: str
-    statistics: str
-    documents: str
+    corpus: str
+    text: str
 
 
 @pytest.fixture(scope="session")
