@@ -63,6 +63,24 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     return Prepared(made.folder, str(folder / "corpus"), novel)
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory) -> pathlib.Path:
+    """Where compiled programs are kept, for the other process of `pytest -n 2` too."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if base.name.startswith("popen-") else base) / "compiled"
+    place.mkdir(exist_ok=True)
+    return place
+
+
+@pytest.fixture(scope="module")
+def compiled_once(compiled):
+    """Programs that this module compiles are kept, and those of other such modules are found."""
+    from compiling import compile_once
+
+    with compile_once(compiled):
+        yield
+
+
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     """Object storage in this process, in the place of gcsfs: empty, with a cache folder of the test's own.

@@ -1,14 +1,11 @@
 """A task that a tiny encoder learns in seconds, in SST-2's files, and the encoder."""
 
-import contextlib
 import json
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
 from bertlite_jax.config import Head, Model, Optim
 from bertlite_jax.config_finetune import Adapt, Examples, Finetune, TuneRun
@@ -95,24 +92,6 @@ def recipe(place: str, task: str = "sst2", rate: float = 2e-3, batch: int = 16, 
     }
     kinds = {"data": Examples, "adapt": Adapt, "head": Head, "optim": Optim, "run": TuneRun}
     return Finetune(**{name: kind(**values[name] | groups.get(name, {})) for name, kind in kinds.items()})
-
-
-@contextlib.contextmanager
-def compile_once(folder: pathlib.Path) -> Iterator[None]:
-    """Runs of the same shapes share what XLA compiled for the first of them."""
-    settings = {
-        "jax_enable_compilation_cache": True,
-        "jax_compilation_cache_dir": str(folder),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def lines_of(run: pathlib.Path) -> list[dict]:
