@@ -55,9 +55,9 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
     rows = config.data.batch_rows
     placed = [sharding.put_batch(batches.batch_at(opened, step, rows, *here), mesh) for step in range(BATCHES)]
     compiled = parts.step.lower(held, placed[0]).compile()
-    program = compiled.as_text()
-    collectives = hlo_cost.cost(program).collectives
-    waits = trace.waiting_operations(program) if mesh.size > 1 else set()  # Alone there is nobody to wait for.
+    alone = mesh.size == 1  # There is nobody to reduce with, or to wait for.
+    program = "" if alone else compiled.as_text()
+    collectives = () if alone else hlo_cost.cost(program).collectives
 
     def turn() -> tuple[float, float, float]:
         """Seconds, real tokens, last loss."""
@@ -82,12 +82,13 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
         "parameters": state.count_parameters(parts.layout.shapes),
         "compute": compute,
         "collectives": [dataclasses.asdict(each) for each in collectives],
-        "waiting_share": _waiting_share(turn, waits, len(mesh.local_devices)),
+        "waiting_share": 0.0 if alone else _waiting_share(turn, program, len(mesh.local_devices)),
     }
 
 
-def _waiting_share(turn: Callable[[], tuple[float, float, float]], operations: set[str], devices: int) -> float:
+def _waiting_share(turn: Callable[[], tuple[float, float, float]], program: str, devices: int) -> float:
     """The mean over `devices` of each process."""
+    operations = trace.waiting_operations(program)
     with tempfile.TemporaryDirectory() as folder:
         with trace.profiling(folder):
             seconds, _, _ = turn()

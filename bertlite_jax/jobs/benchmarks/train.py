@@ -187,7 +187,7 @@ def _fill(rows: list[dict[str, np.ndarray]], name: str) -> float:
     return float(np.mean([np.mean(batch[name] > 0) for batch in rows]))
 
 
-def _padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
+def padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
     """One window a row, masked as the peer's users mask: 15 % of the real tokens, labels -100 elsewhere."""
     data = dataclasses.replace(config.data, pack=False)
     opened = source.open_source(data, "train", 0)
@@ -203,7 +203,7 @@ def _padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
             "attention_mask": batch["segments"] > 0,
             "token_type_ids": batch["token_types"],
             "labels": np.where(hidden, batch["tokens"], -100),
-            "sentence_order_label": batch["pair_labels"][:, 0],
+            train_peer.label_of_pairs(config.model): batch["pair_labels"][:, 0],
         }
         made.append({name: value.astype(np.int64) for name, value in values.items()})
     return made
@@ -275,7 +275,7 @@ def _theirs(
     configs: list[Pretrain], stack: contextlib.ExitStack, console: Console
 ) -> tuple[list[Contender], dict[str, Any]]:
     console.print("bench: starting PyTorch")
-    rows = {config.data.length: _padded(config) for config in configs}
+    rows = {config.data.length: padded(config) for config in configs}
     run, about = stack.enter_context(train_peer.start(configs[0].model, rows))
     made = []
     for config in configs:

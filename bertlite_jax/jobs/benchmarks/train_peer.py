@@ -4,12 +4,13 @@ padding. It lives in a process of its own, so that neither library's threads or 
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import importlib.util
 import multiprocessing
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,12 +18,14 @@ from typing import Any
 import numpy as np
 
 from bertlite_jax.config.model import Model
+from bertlite_jax.convert.huggingface.config import choose_family, to_config
 from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.pretraining.step import SPECIAL_IDS
 
 INSTALL = "pip install torch transformers"
 Batches = dict[int, list[dict[str, np.ndarray]]]
 """By length: batches of input_ids, attention_mask, token_type_ids, labels (-100 where nothing is predicted), each
-[B, L], and sentence_order_label [B]; int64."""
+[B, L], and the labels of pairs [B], as `label_of_pairs` names them; int64."""
 Run = Callable[[int, str, int], tuple[float, float, float]]
 """(length, float32 or bfloat16, steps) -> wall seconds, CPU seconds, the last loss."""
 
@@ -60,7 +63,7 @@ def _serve(connection: Connection, model: Model, batches: Batches) -> None:
         warnings.simplefilter("ignore")
         import torch
 
-        train = _trainer(model)
+        train = make_trainer(model)
         connection.send(
             {
                 "torch": torch.__version__,
@@ -73,39 +76,54 @@ def _serve(connection: Connection, model: Model, batches: Batches) -> None:
             length, precision, steps = request
             wall, cpu = time.perf_counter(), time.process_time()
             losses = [train(batches[length][step % len(batches[length])], precision) for step in range(steps)]
-            connection.send((time.perf_counter() - wall, time.process_time() - cpu, losses[-1]))
+            loss = float(losses[-1])
+            connection.send((time.perf_counter() - wall, time.process_time() - cpu, loss))
 
 
-def _trainer(model: Model) -> Any:
-    """`train(batch, precision) -> loss`: one AdamW update of a fresh AlbertForPreTraining of the model's shape."""
+def make_trainer(model: Model, device: str = "cpu", compiled: bool = False) -> Callable[[Mapping[str, Any], str], Any]:
+    """Gives an AdamW update of a fresh network of the model's shape, without dropout, with SDPA for attention.
+
+    Args:
+      model: the shape; transformers' AlbertForPreTraining or BertForPreTraining has it.
+      device: as PyTorch calls it, cpu or cuda.
+      compiled: the forward and backward pass through `torch.compile`.
+
+    Returns:
+      `train(batch, precision)`, whose loss stays on the device, so that nothing waits for it. A batch holds arrays,
+      or tensors that lie on the device already.
+    """
     import torch
-    from transformers import AlbertConfig, AlbertForPreTraining
+    import transformers
 
     torch.manual_seed(0)
-    network = AlbertForPreTraining(
-        AlbertConfig(
-            vocab_size=model.vocab_size,
-            embedding_size=model.embed_size,
-            hidden_size=model.hidden_size,
-            num_hidden_layers=model.num_layers,
-            num_attention_heads=model.num_heads,
-            intermediate_size=model.ffn_size,
-            max_position_embeddings=model.max_positions,
-            hidden_act="gelu_new",
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            classifier_dropout_prob=0.0,
-        )
-    ).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.01)
+    network: Any = transformers.AutoModelForPreTraining.from_config(_config(model), attn_implementation="sdpa")
+    network = network.to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.01, fused=device != "cpu")
+    forward = torch.compile(network) if compiled else network
 
-    def train(batch: dict[str, np.ndarray], precision: str) -> float:
-        tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            loss = network(**tensors).loss
+    def train(batch: Mapping[str, Any], precision: str) -> Any:
+        tensors = {name: torch.as_tensor(array, device=device) for name, array in batch.items()}
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = forward(**tensors).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach())
+        return loss.detach()
 
     return train
+
+
+def _config(model: Model) -> Any:
+    """transformers' config of the shape, without dropout."""
+    import transformers
+
+    plain = dataclasses.replace(model, hidden_dropout=0.0, attention_dropout=0.0)
+    family = choose_family(plain)
+    values: dict[str, Any] = to_config(plain, family, SPECIAL_IDS, "sop")
+    values["classifier_dropout_prob"] = 0.0
+    return transformers.AutoConfig.for_model(**values)
+
+
+def label_of_pairs(model: Model) -> str:
+    """What the class of the model's shape calls the labels of its pair head."""
+    return "sentence_order_label" if choose_family(model) == "albert" else "next_sentence_label"
