@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
+from jax.typing import DTypeLike
 
 from bertlite_jax.model.ops import precision
 from bertlite_jax.model.ops.elementwise import activation, activation_backward, activation_plain
@@ -175,12 +176,12 @@ _activated = jax.custom_vjp(_activated_plain, nondiff_argnums=(0,))
 _activated.defvjp(_activated_forward, _activated_backward)
 
 
-def _product(left: Array, right: Array, out: type, axes: tuple[int, int] = (1, 0)) -> Array:
+def _product(left: Array, right: Array, out: DTypeLike, axes: tuple[int, int] = (1, 0)) -> Array:
     """Contracts one axis of each matrix; the result has dtype `out`."""
     return jax.lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=out)
 
 
-def _sum_dtype(compute: Compute) -> type:
+def _sum_dtype(compute: Compute) -> DTypeLike:
     """Result of a product that is stored as bfloat16: on CPUs float32 is fast; elsewhere bfloat16 saves a pass."""
     return jnp.float32 if compute == "cpu_bfloat16" else jnp.bfloat16
 
