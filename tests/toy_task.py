@@ -12,7 +12,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert.weights.folder import Weights, save_weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
-from bertlite_jax.jobs.answering import outputs
+from bertlite_jax.jobs.finetuning.start import draw_params
 from bertlite_jax.model.task_heads import TaskModel
 
 MODEL = Model(
@@ -72,7 +72,7 @@ def write_jsonl(path: pathlib.Path, rows: list[dict]) -> str:
 def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MODEL, head: Head | None = None) -> str:
     """Random weights as a folder of our own: an encoder with a pooler, or a task model."""
     of_head = head or Head(labels=("a", "b"))
-    params: Any = jax.device_get(jax.jit(lambda: outputs.init_params(TaskModel(model, of_head), jax.random.key(7)))())
+    params: Any = jax.device_get(jax.jit(lambda: draw_params(TaskModel(model, of_head), jax.random.key(7)))())
     if head is None:
         del params["head"]
     reader = load_tokenizer(tokenizer) if tokenizer else None

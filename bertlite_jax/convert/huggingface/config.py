@@ -233,7 +233,7 @@ _DEFAULTS: dict[Family, dict[str, Any]] = {
 
 def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
     """The family and the shape that a `config.json` states. `pooler` and `pair_classes` are off: the tensors
-    and `hf_heads.read_head` tell which heads there are.
+    and `heads.read_head` tell which heads there are.
 
     Raises:
       UserError: another model type, or a setting that our model does not have.

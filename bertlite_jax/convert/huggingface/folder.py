@@ -57,7 +57,7 @@ def to_hf(
     Args:
       weights: what to write, pretrained or with a task head. Without a tokenizer none is written.
       out: folder; must not exist or be empty unless `overwrite`. It appears complete or not at all.
-      family: whose classes; None chooses (`hf_config.choose_family`).
+      family: whose classes; None chooses (`config.choose_family`).
       overwrite: replace an earlier export.
       sentence_transformers: write the encoder without its pretraining heads, and the files with which
         `SentenceTransformer(out)` gives the vectors that `weights.sentence` describes: without it, the mean of the

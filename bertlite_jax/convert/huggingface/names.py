@@ -222,7 +222,7 @@ def to_theirs(flat: Flat, family: Family, model: Model, head: Head | None = None
     Args:
       flat: parameters by flat name, the vocabulary padded or trimmed; pretraining heads may be missing as a whole.
       family: whose names.
-      model: the shape; its layers must be such as the family holds (`hf_config.check_family`).
+      model: the shape; its layers must be such as the family holds (`config.check_family`).
       head: of a task model.
 
     Raises:

@@ -49,7 +49,7 @@ def ranges(
         leaves out as much at both ends together as `percentile` says; entropy
         clips where the histogram reduced to 8 bits loses the least information.
       percentile: in percent.
-      output: as for `onnx_model.build`.
+      output: as for `build_onnx`.
     """
     what = measuring_text.scored(weights, output)
     seen: dict[str, str] = {}

@@ -80,7 +80,7 @@ def int8(
 ) -> dict[str, Any]:
     """Quantises, measures, and writes the folder `out` if the metric holds.
 
-    The folder has what `onnx_folder.describe` writes, `onnx/model.onnx`, `onnx/model_quantized.onnx`, the container
+    The folder has what `folder.describe` writes, `onnx/model.onnx`, `onnx/model_quantized.onnx`, the container
     (`model.int8.safetensors`) and the figures (`onnx/quantization.json`).
 
     Args:
@@ -98,7 +98,7 @@ def int8(
       method: how ranges are found for `static`.
       rows: windows of text, half for each purpose.
       length: tokens of a window at most.
-      output: as for `onnx_model.build`, and what is measured: of states and sentence vectors the mean cosine with
+      output: as for `build_onnx`, and what is measured: of states and sentence vectors the mean cosine with
         float32.
       overwrite: replace an earlier result.
 

@@ -42,7 +42,7 @@ class Scored(NamedTuple):
     """What a file answers, and so what is measured of it.
 
     Attributes:
-      output: as `onnx_model.choose_output` gives it; auto is the answer of `head`.
+      output: as `choose_output` gives it; auto is the answer of `head`.
       head: the one in the file; None for all outputs but auto, whatever head the weights have.
       sentence: how the vectors of the output `sentence` are made.
     """
@@ -253,7 +253,7 @@ def _kept(found: Mapping[str, np.ndarray], batch: Batch, what: Scored) -> tuple[
 
 
 def sentence_vectors(states: np.ndarray, mask: np.ndarray, how: Sentence) -> np.ndarray:
-    """Vectors [B, D] of hidden states [B, L, D] and a mask [B, L], as `onnx_heads.sentence` makes them."""
+    """Vectors [B, D] of hidden states [B, L, D] and a mask [B, L], as `heads.sentence` makes them."""
     vectors = states[:, 0]
     if how.pooling == "mean":
         kept = mask[..., None].astype(states.dtype)

@@ -56,7 +56,7 @@ def write(
       max_mb: budget, in millions of bytes.
       min_agreement: share of equal answers, of vectors their mean cosine, below which nothing is written.
       bits, leave_out: as for `quantize.quantize`.
-      output: as for `onnx_model.build`.
+      output: as for `build_onnx`.
       rows, length: windows of text and their tokens at most.
       overwrite: replace an earlier file.
 

@@ -38,7 +38,7 @@ def fit(weights: Weights, container: Container, batches: Sequence[Batch], output
       weights: what `container` was made of.
       container: quantised by `quantize.quantize`.
       batches: of text.
-      output: as for `onnx_model.build`; kernels that it does not use stay as they are.
+      output: as for `build_onnx`; kernels that it does not use stay as they are.
     """
     flat = quantized.unstack(parameters.flatten(weights.params))
     chosen = dict(container.integers)

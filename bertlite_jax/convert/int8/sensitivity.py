@@ -30,7 +30,7 @@ class Loss(NamedTuple):
 
     Attributes:
       part: as `leave_out` takes it: `layers.3`, `layers.ffn.down`, `pooler`, `embeddings.word`.
-      divergence: `held_out.loss`: nats, mean over what is answered; of vectors and amounts 1 - cosine.
+      divergence: `measuring_text.loss`: nats, mean over what is answered; of vectors and amounts 1 - cosine.
       metric: accuracy with that part quantised, or agreement with float32 without labels.
     """
 
@@ -91,7 +91,7 @@ def by_part(
       container: the same weights quantised.
       batches: best all of one shape, since each shape is compiled; with `labels` where there are any.
       among: parts to try; None: `parts`.
-      output: as for `onnx_model.build`; what is scored.
+      output: as for `build_onnx`; what is scored.
     """
     what = measuring_text.scored(weights, output)
     flat = quantized.unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model))

@@ -37,7 +37,7 @@ def write(weights: Weights, out: os.PathLike[str] | str, *, overwrite: bool = Fa
       weights: what to write. Without a tokenizer none is written, and the card says so.
       out: must not exist or be empty unless `overwrite`. It appears complete or not at all.
       overwrite: replace an earlier export.
-      output: as for `onnx_model.build`.
+      output: as for `build_onnx`.
 
     Raises:
       UserError: no such head, a tokenizer of another vocabulary, too large for a file, or `out` is in the way.

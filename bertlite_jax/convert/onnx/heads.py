@@ -66,7 +66,7 @@ def fill_mask(draft: Draft, hidden: str) -> None:
 
 
 def task(draft: Draft, hidden: str, head: Head) -> None:
-    """The outputs that a head of its kind has (`onnx_model.build`), raw logits in every case."""
+    """The outputs that a head of its kind has (`build_onnx`), raw logits in every case."""
     graph = draft.graph
     x = _pooled(draft, hidden, head) if head.pooled else hidden
     for number in range(len(head.hidden)):

@@ -4,7 +4,7 @@ Hidden states are matrices [M, D] of all tokens, so that each dense layer is one
 replaces some patterns of nodes by its own operators when it loads a file. On CPUs its Gelu and its FusedMatMul (a
 product with the scale in it) are faster than the nodes that they replace. Its SkipLayerNormalization, BiasGelu and
 FastGelu are slower (BERT-base, one row of 128 tokens, all layers: 11.8 ms for 2.2, 10.2 for 3.2), and are not found in
-what is written here: the first two want three axes and a bias apart, for the last see `onnx_heads.activation`.
+what is written here: the first two want three axes and a bias apart, for the last see `heads.activation`.
 
 Letters: B rows, L tokens, M = B L, E embedding, D hidden, H heads, K width of a head, V vocabulary.
 Sources: model/encoder.py, which this repeats; microsoft/onnxruntime:onnxruntime/core/optimizer (gelu_fusion.cc,
@@ -53,7 +53,7 @@ def build_onnx(weights: Weights, arithmetic: Arithmetic, output: Output = "auto"
 
     Args:
       weights: parameters, shape and head.
-      arithmetic: of the products with weights, such as `onnx_float.float32(weights)`.
+      arithmetic: of the products with weights, such as `float32.float32(weights)`.
       output: auto is the task head's answer where there is one, else fill-mask, else states.
 
     Raises:

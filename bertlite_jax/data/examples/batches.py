@@ -106,7 +106,7 @@ def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epo
 
     Args:
       encoded: the training split.
-      batch_examples, pack, row_length: as of `config_finetune.Examples`; no row is shorter than the longest example.
+      batch_examples, pack, row_length: as of `config.Examples`; no row is shorter than the longest example.
       epochs: begun epochs of the run.
       seed: of the order.
 

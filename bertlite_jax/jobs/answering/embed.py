@@ -23,7 +23,8 @@ from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import predict, vector_files
+from bertlite_jax.jobs.answering import vector_files
+from bertlite_jax.jobs.answering.text_lines import open_lines, read_examples
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
@@ -108,9 +109,9 @@ def embed(
         encode, width, length = open_encoder(loaded, run, pool, layers, normalize, length, compute)
         assert loaded.tokenizer is not None
         opened = vector_files.opened(out, pool == "tokens", width, loaded.tokenizer.pieces, overwrite)
-        with predict.open_lines(inputs, "embed") as lines, opened as write:
+        with open_lines(inputs, "embed") as lines, opened as write:
             where = "standard input" if inputs == "-" else inputs
-            for chunk in _chunks(predict.read_examples(lines, TEXTS, where), batch):
+            for chunk in _chunks(read_examples(lines, TEXTS, where), batch):
                 found, counts = encode(chunk)
                 write(found.ids, found.values, found.tokens)
                 totals = {name: totals.get(name, 0) + counts[name] for name in counts}
@@ -206,7 +207,7 @@ def make_forward(
     normalize: bool,
     compute: Literal["auto", "float32", "bfloat16"],
 ) -> Callable[[dict[str, np.ndarray]], jax.Array]:
-    """Rows as of `task_batches.Layout` -> [R, P, D], or [R, L, D] of tokens, float32."""
+    """Rows as of `batches.Layout` -> [R, P, D], or [R, L, D] of tokens, float32."""
     # What the encoder was trained with may not work here, as cuDNN's attention does not on a CPU.
     shape = dataclasses.replace(loaded.model, attention="auto")
     model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend()))

@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
-import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Sequence
+from typing import Any, TextIO
 
-import jax
 import numpy as np
 
-from bertlite_jax.config import files
-from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights.folder import Weights
-from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import span_predict
-from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of, probabilities
+from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.answering.outputs import predictions as predicted
-from bertlite_jax.model.ops import choose_precision
-from bertlite_jax.model.task_heads import TaskModel
-from bertlite_jax.train import sharding
-
-
-class Answering(NamedTuple):
-    """An opened task model."""
-
-    head: Head
-    length: int
-    """Tokens of a text at most, specials included."""
-    answer: Callable[[Sequence[Example]], tuple[list[np.ndarray], dict[str, int]]]
-    """Examples in; the logits of each out (`outputs_of`), and `features.Encoded.counts`."""
+from bertlite_jax.jobs.answering.outputs import probabilities
+from bertlite_jax.jobs.answering.text_lines import open_lines, read_examples
 
 
 def predict(
@@ -104,182 +87,6 @@ def _predict(
         file=sys.stderr,
     )
     return totals
-
-
-def open_task_model(run: str, loaded: Weights) -> Answering:
-    """A model with a task head, ready to answer.
-
-    Args:
-      run: work directory of a fine-tuning run, whose texts are as long as in training, or another folder that
-        `adoption.open_weights` reads (as long as it has positions, 512 at most).
-      loaded: what stands there.
-
-    Raises:
-      UserError: no task model, one for spans, or no tokenizer.
-    """
-    head, tokenizer = loaded.head, loaded.tokenizer
-    if head is None or head.kind == "span":
-        kind = (
-            "answers questions (`span_predict.open_model`)"
-            if head
-            else "has no task head; make one with bertlite finetune"
-        )
-        raise UserError(f"predict: {run} {kind}")
-    if tokenizer is None:
-        raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
-    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
-    model, length = TaskModel(loaded.model, head, compute), _length(pathlib.Path(run), loaded.model.max_positions)
-    mesh = sharding.make_mesh(1)
-    forward = make_forward(model, mesh)
-    params = jax.device_put(loaded.params, sharding.replicated(mesh))
-
-    pairs = _pairs_learnt(pathlib.Path(run)) if head.kind == "classify" else None
-
-    def answer(examples: Sequence[Example]) -> tuple[list[np.ndarray], dict[str, int]]:
-        if pairs is not None:
-            _check_pairs(examples, pairs, run)
-        encoded = features.encode(examples, tokenizer, head, length, run)
-        row = max(batches.round_up(length), 128)
-        layouts = batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
-        return outputs_of(forward, params, encoded, layouts, head, mesh), encoded.counts
-
-    return Answering(head, length, answer)
-
-
-def _length(run: pathlib.Path, positions: int) -> int:
-    if (run / "best").is_dir():
-        return files.read_json(run / "config.json", Finetuned).data.length
-    return min(positions, 512)
-
-
-def _pairs_learnt(run: pathlib.Path) -> bool | None:
-    """Whether a fine-tuning run was shown pairs of texts, or single texts; None: both, or it is not known."""
-    summary = run / "summary.json"
-    told = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-    if "train_pairs" not in told or 0 < told["train_pairs"] < told["train_examples"]:
-        return None
-    return told["train_pairs"] > 0
-
-
-def _check_pairs(examples: Sequence[Example], learnt: bool, run: str) -> None:
-    for example in examples:
-        at = f"predict: example {example.id}: {run} was trained on"
-        if learnt and example.pair is None:
-            raise UserError(f"{at} pairs; give its second text as 'pair'")
-        if not learnt and example.pair is not None:
-            raise UserError(f"{at} single texts; leave out 'pair'")
-
-
-# --- Lines in ----------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
-    """The lines of a file, or of standard input for `-`. `job` begins the message where the file cannot be read."""
-    if inputs == "-":
-        yield sys.stdin.buffer
-        return
-    if inputs.lower().endswith((".csv", ".tsv")):
-        raise UserError(
-            f"{job}: {inputs} is a table, and each of its lines would be a text, the header too; give one text a line, "
-            'or JSON objects such as {"text": ..}'
-        )
-    try:
-        stream = open(inputs, "rb")  # noqa: SIM115 - closed below; only opening it is the user's mistake.
-    except OSError as error:
-        raise UserError(f"{job}: {inputs} cannot be read: {error.strerror}") from error
-    with stream:
-        yield stream
-
-
-def read_examples(lines: Iterable[bytes], head: Head, where: str) -> Iterator[Example]:
-    """An example for each line.
-
-    The first line that is not blank decides: if it begins with `{`, all lines are JSON objects, else plain texts. A
-    blank line is an empty text among texts, and nothing among objects.
-
-    Raises:
-      UserError: with the number of the line: not UTF-8, no JSON object, an object among texts, a field of the wrong
-        kind or unknown.
-    """
-    objects: bool | None = None
-    blank: list[int] = []
-    for number, raw in enumerate(lines, start=1):
-        at = f"{where}:{number}"
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"predict: {at}: invalid UTF-8 (byte 0x{raw[error.start]:02x})") from error
-        if objects is None and not line.strip():
-            blank.append(number)
-            continue
-        if objects is None:
-            objects = line.lstrip().startswith("{")
-            for earlier in [] if objects else blank:
-                yield _of_text("", head, earlier, f"{where}:{earlier}")
-        if not objects:
-            yield _of_text(line, head, number, at)
-        elif line.strip():
-            yield _of_object(line, head, number, at)
-    for earlier in blank if objects is None else []:
-        yield _of_text("", head, earlier, f"{where}:{earlier}")
-
-
-def _of_text(line: str, head: Head, number: int, at: str) -> Example:
-    if line.lstrip().startswith("{") and _is_object(line):
-        raise UserError(f"predict: {at}: a JSON object among plain texts; the first line decides what all lines are")
-    if head.kind == "choose":
-        raise UserError(f'predict: {at}: this model chooses, so each line is an object {{"text": .., "choices": [..]}}')
-    if head.kind == "tag":
-        return Example(str(number), line, words=tuple(line.split()) or ("",))
-    return Example(str(number), line.strip())
-
-
-def _is_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-_FIELDS = {"classify": ("text", "pair"), "choose": ("text", "choices"), "tag": ("words", "text")}
-_IGNORED = ("id", "label")
-
-
-def _of_object(line: str, head: Head, number: int, at: str) -> Example:
-    try:
-        values = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"predict: {at}: not JSON: {error}; one object a line is expected") from error
-    known = _FIELDS[head.kind]
-    if not isinstance(values, dict):
-        raise UserError(f"predict: {at}: a JSON object is expected, not {type(values).__name__}")
-    if unknown := [name for name in values if name not in known + _IGNORED]:
-        raise UserError(f"predict: {at}: unknown field {unknown[0]!r}; known: {', '.join(known + _IGNORED)}")
-    text = _typed(values, "text", str, at, needed="words" not in values) or ""
-    name = str(values.get("id", number))
-    if head.kind == "tag":
-        words = _strings(values, "words", at) if "words" in values else tuple(text.split())
-        return Example(name, text, words=words or ("",))
-    if head.kind == "choose":
-        return Example(name, text, choices=_strings(values, "choices", at))
-    return Example(name, text.strip(), _typed(values, "pair", str, at, needed=False))
-
-
-def _typed(values: Mapping[str, Any], name: str, kind: type, at: str, needed: bool) -> Any:
-    value = values.get(name)
-    if value is None and not needed:
-        return None
-    if not isinstance(value, kind):
-        raise UserError(f"predict: {at}: {name!r} should be a {kind.__name__}, and is {type(value).__name__}")
-    return value
-
-
-def _strings(values: Mapping[str, Any], name: str, at: str) -> tuple[str, ...]:
-    found = _typed(values, name, list, at, needed=True)
-    if not all(isinstance(each, str) for each in found):
-        raise UserError(f"predict: {at}: {name!r} should be a list of strings")
-    return tuple(found)
 
 
 # --- Answers out -------------------------------------------------------------------------------------------------

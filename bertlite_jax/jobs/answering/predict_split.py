@@ -16,8 +16,9 @@ from bertlite_jax.data.scores import submission, task_metrics
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs.answering import span_predict, task_splits
+from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.answering.outputs import predictions as predicted
-from bertlite_jax.jobs.answering.predict import open_task_model, readable
+from bertlite_jax.jobs.answering.predict import readable
 
 
 def predict_split(

@@ -17,8 +17,10 @@ from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import outputs
-from bertlite_jax.jobs.finetuning.setup import Batches, Setup, make_optimizer_and_step, prepare
+from bertlite_jax.jobs.finetuning.batches import Batches
+from bertlite_jax.jobs.finetuning.prepare import make_optimizer_and_step, prepare
+from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.jobs.finetuning.start import draw_params
 from bertlite_jax.train import sharding, warm_start
 from bertlite_jax.train.state import TrainState
 
@@ -43,7 +45,7 @@ def optim_in_steps(setup: Setup) -> Optim:
 def start(setup: Setup) -> Any:
     """Parameters before the first update: the encoder as it was given, the head drawn with the run's seed."""
     config = setup.start.config
-    fresh = jax.jit(functools.partial(outputs.init_params, setup.model))(jax.random.key(config.run.seed))
+    fresh = jax.jit(functools.partial(draw_params, setup.model))(jax.random.key(config.run.seed))
     return warm_start.merge(fresh, parameters.pad_vocabulary(setup.start.params, config.model), config.init)[0]
 
 

@@ -138,7 +138,7 @@ def filled(encoded: Encoded, batches: list[np.ndarray]) -> float:
 
 
 def load(lesson: Lesson, threads: int) -> Answer:
-    """What `inference_peer.start` loads.
+    """What `runtime_process.start` loads.
 
     Returns:
       `answer(request)`: {LEARN: [K] numbers} makes one update and gives its loss, [1]; {ANSWER: [K] numbers} gives the

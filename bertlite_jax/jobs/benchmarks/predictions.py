@@ -32,6 +32,7 @@ from bertlite_jax.jobs.answering.task_splits import Split
 from bertlite_jax.jobs.benchmarks import finetune_peer, runtime_process
 from bertlite_jax.jobs.benchmarks.finetune import answers_of
 from bertlite_jax.jobs.benchmarks.finetune_peer import Lesson
+from bertlite_jax.jobs.finetuning.examples import open_splits
 from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -61,7 +62,7 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
     task = task_splits.task_of(files)
     if model.head is None or model.tokenizer is None or model.head.kind != "classify":
         raise UserError(f"bench: {run} is no run of a task that classifies texts or pairs")
-    valid = task_splits.open_splits(task, _without_training(files), model.head, model.tokenizer)[1]
+    valid = open_splits(task, _without_training(files), model.head, model.tokenizer)[1]
     theirs = their_logits(model, valid)
     found: dict[str, Any] = {
         "task": task.name,

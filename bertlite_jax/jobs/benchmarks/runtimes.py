@@ -169,7 +169,7 @@ def _onnx(kind: str, runtime: Callable[..., Answer]) -> Callable[..., tuple[path
 
 
 def _output(source: Weights) -> Any:
-    """What `onnx_model.build` calls the task."""
+    """What `build_onnx` calls the task."""
     task = task_of(source)
     return task if task in ("fill-mask", "states") else "auto"
 

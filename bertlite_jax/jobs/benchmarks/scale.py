@@ -1,7 +1,7 @@
 """`bertlite bench scale`: how training speed changes with the number of devices, of one process or of several.
 
 Strong scaling divides one batch among more devices; weak scaling gives every device as many rows. Each number of
-devices is timed by a program of its own (`scale_turns.py`). A host's CPU can pretend to be several devices, or several
+devices is timed by a program of its own (`scale_worker.py`). A host's CPU can pretend to be several devices, or several
 processes that talk over loopback: they share its cores, so this shows what splitting costs and no gain in speed.
 """
 
@@ -64,7 +64,7 @@ def bench_scale(
 
     Returns:
       {"machine", "settings", "notes", "figures": [{"spread", "scaling", "devices", "speed_up", "efficiency",
-      "reduced_bytes", .. and what `scale_turns.time_steps` returns}]}. `speed_up` is real tokens a second over those of
+      "reduced_bytes", .. and what `scale_worker.time_steps` returns}]}. `speed_up` is real tokens a second over that of
       one device with the same `spread` and `scaling`, and `efficiency` that over the number of devices.
 
     Raises:
@@ -120,7 +120,7 @@ def _check(counts: tuple[int, ...], spread: tuple[str, ...], rows: int, length: 
 # --- The programs ----------------------------------------------------------------------------------------------------
 
 _Answer = tuple[str, int, dict[str, Any]]
-"""Spread, number of devices, and what `scale_turns.main` wrote."""
+"""Spread, number of devices, and what `scale_worker.main` wrote."""
 
 
 def _time_all(
@@ -160,7 +160,7 @@ def _time_all(
 
 
 def _ask(asked: dict[str, Any], processes: int) -> dict[str, Any]:
-    """Runs `scale_turns` in so many processes.
+    """Runs `scale_worker` in so many processes.
 
     Raises:
       UserError: as they say.

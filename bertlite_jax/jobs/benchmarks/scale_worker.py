@@ -1,6 +1,6 @@
 """Some training steps on some devices, timed: one contender of `bertlite bench scale`, in processes of its own.
 
-How many devices there are, and in how many processes, is settled when JAX starts. So `bench_scale.py` starts this
+How many devices there are, and in how many processes, is settled when JAX starts. So `scale.py` starts this
 program anew for each number. What was asked for comes in as JSON; the first process writes what was found as JSON.
 """
 

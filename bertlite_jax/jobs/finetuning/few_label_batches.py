@@ -5,25 +5,22 @@ Letters: R rows, P windows a row, M examples, C labels, S slots for a batch's pr
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import pathlib
-from collections import deque
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetuned
-from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption
 from bertlite_jax.data.examples import batches
-from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.answering import predict, task_splits
+from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import few_label_inputs
+from bertlite_jax.jobs.finetuning.prediction_averages import Averages
+from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.jobs.finetuning.teacher import teacher_logits
 from bertlite_jax.train.few_labels import consistency
 from bertlite_jax.train.few_labels.loss import UNLABELLED
 
@@ -33,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 class Additions:
     """For one run; holds the averages of predictions, and remembers them in files beside the checkpoints."""
 
-    def __init__(self, setup: Any, run: pathlib.Path):
+    def __init__(self, setup: Setup, run: pathlib.Path):
         config: Finetuned = setup.start.config
         self.setup, self.learn, self.extra = setup, config.learn, setup.extra
         self.folder = few_label_inputs.folder_of(run)
@@ -138,8 +135,8 @@ class Additions:
                 average.take({k.removeprefix(prefix): held[k] for k in held.files if k.startswith(prefix)})
 
 
-def slots_of(setup: Any) -> tuple[int, int]:
-    """S of labelled and of unlabelled batches: what `task_batches.deal` deals at most."""
+def slots_of(setup: Setup) -> tuple[int, int]:
+    """S of labelled and of unlabelled batches: what `batches.deal` deals at most."""
     learn: Learn = setup.start.config.learn
     if not learn.temporal:
         return 0, 0
@@ -148,105 +145,3 @@ def slots_of(setup: Any) -> tuple[int, int]:
         return labelled, 0
     count = len(setup.extra.texts)
     return labelled, -(-count // batches.batches_in_epoch(count, min(learn.unlabelled_batch, count)))
-
-
-# --- Averages of predictions -----------------------------------------------------------------------------------------
-
-
-class Averages:
-    """The average over epochs of what was predicted for each example, and what came since.
-
-    A step's targets know of the steps up to the last but one, as the metrics of the last one may still be on their way;
-    so they do not depend on when metrics are read, nor on where a run was stopped.
-    """
-
-    def __init__(self, examples: int, outputs: int, per_epoch: int, decay: float):
-        self.per_epoch, self.decay, self.epochs = per_epoch, decay, 0
-        self.ensemble = np.zeros((examples, outputs), np.float32)
-        self.epoch = np.zeros((examples, outputs), np.float32)
-        self.batches: dict[int, np.ndarray] = {}
-        self.noted: deque[tuple[int, np.ndarray, np.ndarray]] = deque()
-
-    def at(self, number: int, batch: np.ndarray) -> tuple[np.ndarray, bool]:
-        """Targets [M, C] for step `number`, which learns from the examples `batch`, and whether there are any yet."""
-        while self.noted and self.noted[0][0] <= number - 2:
-            step, examples, said = self.noted.popleft()
-            self.epoch[examples[examples >= 0]] = said[: len(examples)][examples >= 0]
-            if step % self.per_epoch == 0:
-                self.ensemble = consistency.accumulate(self.ensemble, self.epoch, self.decay)
-                self.epochs += 1
-        self.batches[number] = np.array(batch)
-        if not self.epochs:
-            return self.ensemble, False
-        return consistency.targets(self.ensemble, self.decay, self.epochs), True
-
-    def note(self, number: int, said: np.ndarray) -> None:
-        """Predictions [S, C] of step `number`."""
-        self.noted.append((number, self.batches.pop(number), said))
-
-    def arrays(self) -> Arrays:
-        """All of it, for a file."""
-        return {
-            "ensemble": self.ensemble,
-            "epoch": self.epoch,
-            "epochs": np.array(self.epochs, np.int64),
-            "steps": np.array([step for step, _, _ in self.noted], np.int64),
-            **{f"batch_{step}": batch for step, batch, _ in self.noted},
-            **{f"said_{step}": said for step, _, said in self.noted},
-        }
-
-    def take(self, held: Arrays) -> None:
-        """The reverse of `arrays`."""
-        self.ensemble, self.epoch, self.epochs = held["ensemble"], held["epoch"], int(held["epochs"])
-        self.noted = deque((int(s), held[f"batch_{s}"], held[f"said_{s}"]) for s in held["steps"])
-
-
-# --- A teacher -------------------------------------------------------------------------------------------------------
-
-
-def check_teacher(teacher: str, head: Head) -> None:
-    """Raises UserError for a teacher of other labels; without a teacher there is nothing to check."""
-    if not teacher:
-        return
-    with adoption.open_weights(teacher) as loaded:
-        known = loaded.head
-    if known is None or known.kind != head.kind or sorted(known.labels) != sorted(head.labels):
-        raise UserError(
-            f"finetune: learn.teacher = {teacher} has the labels "
-            f"{', '.join(known.labels) if known else 'of no classifier'}; the task has {', '.join(head.labels)}"
-        )
-
-
-def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder: pathlib.Path) -> np.ndarray:
-    """[M, C] float32: computed once, and kept in the run's folder under a hash of the texts and the teacher's files."""
-    given = list(examples)
-    path = folder / f"teacher-{_digest(teacher, given)}.npy"
-    if path.is_file():
-        return np.load(path)
-    with adoption.open_weights(teacher) as loaded:
-        model = predict.open_task_model(teacher, loaded)
-    print(f"finetune: {teacher} teaches: its logits for {len(given):,} texts go to {path}")
-    outputs: list[np.ndarray] = []
-    for chunk in _chunks(given, 512):
-        outputs += model.answer(chunk)[0]
-    order = [model.head.labels.index(label) for label in head.labels]
-    logits = np.stack(outputs)[:, order].astype(np.float32)
-    with whole_files.new_file(path, overwrite=True) as temporary, open(temporary, "wb") as out:
-        np.save(out, logits)
-    return logits
-
-
-def _digest(teacher: str, examples: list[Example]) -> str:
-    """Of all texts, and of the names, sizes and times of the teacher's weights."""
-    digest = hashlib.sha256(str(pathlib.Path(teacher).absolute()).encode())
-    for path in sorted(pathlib.Path(teacher).rglob("*.safetensors")):
-        digest.update(f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}\0".encode())
-    for example in examples:
-        digest.update(f"{example.text}\0{example.pair}\0".encode())
-    return digest.hexdigest()[:16]
-
-
-def _chunks(examples: list[Example], size: int) -> Iterator[list[Example]]:
-    stream = iter(examples)
-    while chunk := list(itertools.islice(stream, size)):
-        yield chunk

@@ -9,7 +9,7 @@ import dataclasses
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,10 @@ from bertlite_jax.data.examples import augment, batches, features, joining
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import predict, task_splits
+from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.answering.text_lines import read_examples
+from bertlite_jax.jobs.finetuning.examples import in_words
+from bertlite_jax.jobs.finetuning.setup import Extra
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train.few_labels import domains
@@ -32,19 +35,6 @@ UNLABELLED_ORDER = 1
 """Added to the seed for the order of unlabelled texts: where their batches are planned, and where they are dealt."""
 DOMAINS = "domains"
 """Where the parameters lie that a run has and a kept model has not."""
-
-
-class Extra(NamedTuple):
-    """Read before the first step."""
-
-    domain: np.ndarray | None = None
-    """[M] int32, the domain of each training example."""
-    texts: Sequence[Example] = ()
-    """Without labels."""
-    unlabelled: features.Encoded | None = None
-    """The same, as windows: each text, and beside it its augmentation where one is wanted."""
-    shape: batches.Shape | None = None
-    """Of their batches."""
 
 
 def check(config: Finetuned) -> None:
@@ -86,7 +76,7 @@ def join_domains(
         encoded = joining.behind(encoded, more)
         labelled = more.counts["examples"] - more.counts["unlabelled"]
         said = f"{more.counts['examples']:,} examples, {labelled:,} with a label"
-        print(f"finetune: domain {number}: {place}: " + "; ".join(filter(None, (said, task_splits.in_words(noted)))))
+        print(f"finetune: domain {number}: {place}: " + "; ".join(filter(None, (said, in_words(noted)))))
     return train._replace(encoded=encoded), np.concatenate(owners)
 
 
@@ -108,7 +98,7 @@ def read_texts(path: str, head: Head) -> list[Example]:
     """One text a line, or JSON objects; labels are not read."""
     try:
         with open(path, "rb") as lines:
-            found = list(predict.read_examples(lines, head, path))
+            found = list(read_examples(lines, head, path))
     except OSError as error:
         raise UserError(f"finetune: {path} cannot be read: {error.strerror}") from error
     if not found:

@@ -24,9 +24,9 @@ from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weig
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import few_label_inputs
-from bertlite_jax.jobs.finetuning.setup import (
-    Batches,
-    Setup,
+from bertlite_jax.jobs.finetuning.batches import Batches
+from bertlite_jax.jobs.finetuning.examples import open_evaluation, other_validation_splits
+from bertlite_jax.jobs.finetuning.prepare import (
     announcement,
     digests,
     init_params,
@@ -34,6 +34,7 @@ from bertlite_jax.jobs.finetuning.setup import (
     make_optimizer_and_step,
     prepare,
 )
+from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.runs import signals, workdir
 from bertlite_jax.report.run import metrics
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
@@ -54,7 +55,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
       config: the recipe, with the task and its folder.
       run: the work directory: config.json, metrics.jsonl, checkpoints/, best/, tokenizer/, summary.json.
       init: where the encoder comes from: a run, a folder of `transformers`, one of `convert.py from-hf`, or another
-        task's model (`task_model.take_over` says what of it is taken).
+        task's model (`outputs.take_over` says what of it is taken).
       overwrite: start anew where the directory holds a run.
 
     Returns:
@@ -82,7 +83,7 @@ def _train(setup: Setup, folder: pathlib.Path, resumed: bool, clock: metrics.Clo
     optimizer, step_fn = make_optimizer_and_step(setup)
     layout = layout_of(setup)
     held = state.init_state(init_params(setup), optimizer, setup.start.config.run.seed, layout)
-    evaluate = task_splits.open_evaluation(
+    evaluate = open_evaluation(
         setup.task, setup.start.config, setup.model, setup.mesh, setup.shape.length, setup.start.tokenizer.pad_id
     )
     print(announcement(setup, held.params))
@@ -249,7 +250,7 @@ def _summary(
 ) -> dict[str, Any]:
     config = setup.start.config
     best = load_weights(folder / BEST).params
-    others = task_splits.other_validation_splits(setup.task, config.data, config.head, setup.start.tokenizer)
+    others = other_validation_splits(setup.task, config.data, config.head, setup.start.tokenizer)
     measured = bool(meta["seconds"] and meta["examples"])
     return {
         "task": setup.task.name,

@@ -31,7 +31,8 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs.answering import embed, task_splits
 from bertlite_jax.jobs.answering.outputs import predictions
-from bertlite_jax.jobs.finetuning.setup import Setup, prepare
+from bertlite_jax.jobs.finetuning.prepare import prepare
+from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder

@@ -27,6 +27,7 @@ from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining import fill_mask
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
+from bertlite_jax.jobs.pretraining.loss_guard import Guard
 from bertlite_jax.jobs.pretraining.step import compile_beside, make_stages
 from bertlite_jax.jobs.runs import signals, workdir
 from bertlite_jax.model.ops import attention, choose_precision, precision, products
@@ -103,7 +104,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
-    guard = signals.Guard(config.run, rows, folder / "checkpoints", meta["loss_mean"])
+    guard = Guard(config.run, rows, folder / "checkpoints", meta["loss_mean"])
     devices = 1 if _device_kind(mesh) == "cpu" else mesh.size  # A CPU's peak is the whole host's.
     pace = Pace(peak, devices, meta)
     trace = _profiler(config, folder)

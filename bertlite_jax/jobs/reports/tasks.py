@@ -17,7 +17,8 @@ from bertlite_jax.convert import sources
 from bertlite_jax.data.scores import squad_metrics, thresholds
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import predict, span_answers, span_predict, task_splits
+from bertlite_jax.jobs.answering import span_answers, span_predict, task_splits
+from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.answering.outputs import probabilities
 from bertlite_jax.report.run import metrics
 from bertlite_jax.report.tasks import figures, page
@@ -98,7 +99,7 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     examples = list(itertools.islice(stream, config.data.validation_examples or None))
     if config.head.kind == "span":
         return _of_spans(workdir, examples)
-    model = predict.open_task_model(str(workdir), sources.load(workdir))
+    model = open_task_model(str(workdir), sources.load(workdir))
     outputs: list[np.ndarray] = []
     for first in range(0, len(examples), _CHUNK):
         outputs += model.answer(examples[first : first + _CHUNK])[0]
@@ -106,7 +107,7 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
 
 
 def judge(head: Head, examples: Sequence[Example], outputs: Sequence[np.ndarray]) -> Answers:
-    """What logits as of `task_model.outputs_of` amount to, against the labels of the examples."""
+    """What logits as of `outputs.outputs_of` amount to, against the labels of the examples."""
     shares = [probabilities(head, logits) for logits in outputs]
     if head.kind == "tag":
         return _of_tags(head, examples, shares)

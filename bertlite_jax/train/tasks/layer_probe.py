@@ -19,7 +19,7 @@ from bertlite_jax.train.step import row_keys
 from bertlite_jax.train.tasks import task_loss
 
 Batch = dict[str, np.ndarray]
-"""states [N + 1, B, P, D] float32; labels and weights [B, P] or [B, P, C], choices [B, P], as `task_batches.Layout`."""
+"""states [N + 1, B, P, D] float32; labels and weights [B, P] or [B, P, C], choices [B, P], as `batches.Layout`."""
 Apply = Callable[[Any, Array, Array | None], Array]
 """Of one head: (parameters, states [B, P, D], dropout keys [B] or None) -> logits [B, P, C]."""
 

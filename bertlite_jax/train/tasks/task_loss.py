@@ -61,7 +61,7 @@ def sum_of(head: Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
     Args:
       head: what the logits mean.
       logits: [B, P, C], or [B, L, C] for tags.
-      rows: `labels` and `weights` as of `data.task_batches.Layout`.
+      rows: `labels` and `weights` as of `data/examples/batches.Layout`.
     """
     labels, weights = rows["labels"], rows["weights"]
     if head.kind == "choose":

@@ -20,11 +20,12 @@ from bertlite_jax.data.scores import squad_metrics
 from bertlite_jax.data.scores.answers import Answer, Prediction
 from bertlite_jax.data.tasks import questions
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import span_predict, task_splits
+from bertlite_jax.jobs.answering import span_predict
 from bertlite_jax.jobs.answering.predict import predict
 from bertlite_jax.jobs.answering.predict_split import predict_split
+from bertlite_jax.jobs.finetuning.examples import open_evaluation
 from bertlite_jax.jobs.finetuning.finetune import finetune
-from bertlite_jax.jobs.finetuning.setup import prepare
+from bertlite_jax.jobs.finetuning.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -180,7 +181,7 @@ def test_windows_of_other_questions_in_the_row_do_not_matter(trained, squad):
     loaded = sources.load(trained)
     setup = prepare(recipe_for(squad, loaded.head.span, pack=False), loaded, str(trained))
     pad_id = setup.start.tokenizer.pad_id
-    evaluate = task_splits.open_evaluation(setup.task, setup.start.config, setup.model, setup.mesh, 32, pad_id)
+    evaluate = open_evaluation(setup.task, setup.start.config, setup.model, setup.mesh, 32, pad_id)
     figures = evaluate(loaded.params, setup.valid)
     summary = summary_of(trained)
     assert {name: summary[name] for name in figures} == pytest.approx(figures, abs=1e-4)

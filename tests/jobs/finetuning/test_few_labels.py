@@ -13,8 +13,9 @@ from bertlite_jax.convert import sources
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs
+from bertlite_jax.jobs.finetuning import few_label_inputs
 from bertlite_jax.jobs.finetuning.finetune import finetune
+from bertlite_jax.jobs.finetuning.prediction_averages import Averages
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -116,7 +117,7 @@ def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, text
 
 def test_averages_are_those_of_the_epochs_before():
     """Two examples, one step an epoch, decay 1/2: by hand."""
-    held = few_label_batches.Averages(2, 1, 1, 0.5)
+    held = Averages(2, 1, 1, 0.5)
     batch = np.array([1, 0])
     said = {1: [[0.2], [0.4]], 2: [[0.6], [0.8]]}  # of example 1, then of example 0
     for number in (1, 2, 3, 4):

@@ -23,8 +23,9 @@ from bertlite_jax.convert.weights.folder import load_weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import outputs, task_splits
+from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning.finetune import finetune
+from bertlite_jax.jobs.finetuning.start import take_over
 from bertlite_jax.train import checkpoint
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -204,7 +205,7 @@ def test_the_tail_average_is_the_mean_of_the_last_updates(encoder, toy, tmp_path
 
 def test_of_another_tasks_model_the_encoder_and_the_pooler_are_taken(trained: pathlib.Path, toy):
     given = sources.load(trained)
-    taken = outputs.take_over(recipe(toy), Head(labels=("yes", "no", "neither")), str(trained))
+    taken = take_over(recipe(toy), Head(labels=("yes", "no", "neither")), str(trained))
     assert "head" not in taken.params
     for part in ("embeddings", "layers", "pooler"):
         same(taken.params[part], given.params[part])
@@ -215,11 +216,11 @@ def test_a_kept_heads_outputs_follow_the_order_of_the_labels(prepared, tmp_path,
     place = write_encoder(tmp_path / "mnli", prepared.tokenizer, head=three)
     config = recipe(toy, adapt={"keep_head": True})
     other = Head(labels=("neutral", "contradiction", "entailment"))
-    taken = outputs.take_over(config, other, place).params["head"]["output"]
+    taken = take_over(config, other, place).params["head"]["output"]
     given = sources.load(place).params["head"]["output"]
     np.testing.assert_array_equal(taken["kernel"], given["kernel"][:, [2, 0, 1]])
     with pytest.raises(UserError, match="knows the labels contradiction, entailment, neutral, the task yes, no"):
-        outputs.take_over(config, Head(labels=("yes", "no")), place)
+        take_over(config, Head(labels=("yes", "no")), place)
 
 
 def test_a_trained_model_goes_on_from_its_scores_with_its_head(trained: pathlib.Path, toy, tmp_path):

@@ -14,7 +14,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights.folder import load_weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.finetuning import layer_probe
-from bertlite_jax.jobs.finetuning.setup import prepare
+from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.train.tasks.layer_probe import fit, make_answers

@@ -1,0 +1,127 @@
+"""Examples to train on and to judge by, counted and described."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
+from bertlite_jax.data import tasks
+from bertlite_jax.data.examples import batches, features, span_features
+from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import span_answers
+from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of, predictions
+from bertlite_jax.jobs.answering.task_splits import Evaluate, Split, examples_of
+from bertlite_jax.model.task_heads import TaskModel
+
+
+def open_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> tuple[Split, Split]:
+    """The training split and the one that decides which model is best."""
+    noted: Counter[str] = Counter()
+    stream = itertools.islice(examples_of(task, data, "train", noted), data.train_examples or None)
+    if head.kind == "span":
+        encoded = span_features.encode(stream, tokenizer, data, training=True, where=f"{task.name} train").encoded
+    else:
+        encoded = features.encode(stream, tokenizer, head, data.length, f"{task.name} train")
+    decisive = next((name for name in task.splits if name.startswith("validation")), "validation")
+    return Split("train", encoded, [], noted=noted), _held_out(task, decisive, data, head, tokenizer)
+
+
+def other_validation_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> dict[str, Split]:
+    """Further splits with labels, such as MNLI's mismatched one; those whose files are missing are named and left."""
+    found = {}
+    for name in [name for name in task.splits if name.startswith("validation")][1:]:
+        try:
+            found[name] = _held_out(task, name, data, head, tokenizer)
+        except UserError as error:
+            print(f"finetune: {name} is not scored: {error}")
+    return found
+
+
+def _held_out(task: tasks.Task, name: str, data: Examples, head: Head, tokenizer: Tokenizer) -> Split:
+    noted: Counter[str] = Counter()
+    examples = list(itertools.islice(examples_of(task, data, name, noted), data.validation_examples or None))
+    where = f"{task.name} {name}"
+    if head.kind == "span":
+        asked = span_features.encode(examples, tokenizer, data, training=False, where=where)
+        return Split(name, asked.encoded, examples, asked, noted)
+    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples, noted=noted)
+
+
+def check_training(encoded: features.Encoded, head: Head) -> None:
+    """Raises UserError where nothing can be learnt."""
+    if encoded.counts["unlabelled"]:
+        raise UserError(f"finetune: {encoded.counts['unlabelled']} training examples have no label; leave them out")
+    if head.kind == "classify" and head.problem == "single_label" and len(np.unique(encoded.labels)) < 2:
+        only = head.labels[int(encoded.labels[0])]
+        raise UserError(f"finetune: all training examples have the label {only}; there is nothing to tell apart")
+
+
+def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
+    """Counts for `summary.json`; says in a line each what a user should know of the data."""
+    counts = {f"{split.name}_{name}": n for split in (train, valid) for name, n in split.encoded.counts.items()}
+    for split in (train, valid):
+        counts |= {f"{split.name}_{name}": number for name, number in split.noted.items() if name not in _ALWAYS}
+        if said := in_words(split.noted):
+            print(f"finetune: {split.name}: {said}")
+        for name, text in _WORTH_A_LINE.items():
+            if number := split.encoded.counts.get(name):
+                print(f"finetune: {split.name}: {text.format(number=number)}")
+    if head.kind in ("choose", "span") or head.problem != "single_label":
+        return counts
+    seen, there = (np.unique(split.encoded.labels[split.encoded.labels >= 0]) for split in (train, valid))
+    unseen = [head.labels[int(label)] for label in np.setdiff1d(there, seen)]
+    if unseen:
+        print(f"finetune: {valid.name} has labels that no training example has: {', '.join(unseen)}")
+    shares = np.bincount(valid.encoded.labels[valid.encoded.labels >= 0])
+    majority = {"majority_share": float(shares.max() / shares.sum())} if shares.size else {}
+    return counts | {"labels_never_trained": unseen} | majority
+
+
+def in_words(noted: Mapping[str, int]) -> str:
+    """What `tasks.read` left out or found odd, for a line of output; empty where there was nothing."""
+    said = [f"{number:,} {name.replace('_', ' ')}" for name, number in noted.items() if number and name not in _ALWAYS]
+    return f"{', '.join(said)} (docs/tasks.md says what is done with them)" if said else ""
+
+
+_ALWAYS = ("examples", "unlabelled", "empty_text")
+"""Counts of `tasks.read` that `features.encode` has too."""
+
+
+_WORTH_A_LINE = {
+    "truncated": "{number:,} examples were longer than data.length and lost their end",
+    "empty_texts": "{number:,} texts are empty; they are examples like the others",
+    "nothing_to_learn": "{number:,} questions have an answer that is not in their text; nothing is learnt from them",
+    "words_cut_off": "{number:,} words stand behind data.length; they are not learnt from, and answered with O",
+}
+
+
+def open_evaluation(
+    task: tasks.Task, config: Finetuned, model: TaskModel, mesh: jax.sharding.Mesh, length: int, pad_id: int
+) -> Evaluate:
+    """Returns the function that scores parameters on a split by the task's own metrics."""
+    forward, head = make_forward(model, mesh), config.head
+
+    def evaluate(params: Any, split: Split, folder: pathlib.Path | None = None) -> dict[str, Any]:
+        layouts = batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
+        if split.questions:
+            found = span_answers.outputs_of(forward, params, split.questions, layouts, mesh)
+            answers = span_answers.predictions_of(split.questions, found, config.data.answer_length)
+            texts = span_answers.texts_of(answers, head)
+            if folder:
+                span_answers.write_official(folder / "predictions.json", texts)
+                return span_answers.breakdown(split.examples, texts)
+            return span_answers.figures(task, split.examples, answers, texts, head)
+        outputs = outputs_of(forward, params, split.encoded, layouts, head, mesh)
+        return task_metrics.score(task, split.examples, predictions(head, outputs, split.examples))
+
+    return evaluate

@@ -1,0 +1,118 @@
+"""Settles task, encoder, examples, shapes and optimiser before a fine-tuning run writes anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.data.examples import batches
+from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs
+from bertlite_jax.jobs.finetuning.examples import check_training, describe, open_splits
+from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.jobs.finetuning.start import draw_params, take_over
+from bertlite_jax.jobs.finetuning.teacher import check_teacher
+from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.model.task_heads import TaskModel
+from bertlite_jax.train import averaging, optim, schedules, sharding, state
+from bertlite_jax.train.few_labels import loss
+from bertlite_jax.train.step import Loss, make_step
+from bertlite_jax.train.tasks import layer_rates, span_loss
+
+
+def prepare(config: Finetune, given: Weights, init: str) -> Setup:
+    """Checks everything, reads the examples, settles the shapes. Writes nothing."""
+    mesh = sharding.make_mesh(config.run.devices)
+    task = task_splits.task_of(config.data)
+    start = take_over(config, task.head, init, given)
+    full, head, run = start.config, start.config.head, config.run
+    compute = choose_precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
+    train, valid = open_splits(task, config.data, head, start.tokenizer)
+    check_training(train.encoded, head)
+    few_label_inputs.check(full)
+    check_teacher(full.learn.teacher, head)
+    train, domain = few_label_inputs.join_domains(full, task, train, start.tokenizer)
+
+    batch = config.data.batch_examples
+    per_epoch = batches.batches_in_epoch(train.encoded.counts["examples"], batch)
+    steps = run.steps or max(1, round(run.epochs * per_epoch))
+    epochs = -(-steps // per_epoch)
+    shape = batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
+    unit = mesh.size * config.optim.micro_batches
+    shape = shape._replace(rows=-(-shape.rows // unit) * unit)
+    slots = per_epoch * shape.rows * shape.length
+    notes = describe(train, valid, head) | {"real_share": train.encoded.counts["tokens"] / slots}
+    model = TaskModel(full.model, head, compute)
+    extra = few_label_inputs.read_unlabelled(full, start.tokenizer, steps, unit)._replace(domain=domain)
+    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra)
+
+
+def digests(setup: Setup) -> dict[str, str]:
+    """Of everything that a run learns from or is judged by: a run that goes on with other examples is another run."""
+    data, learn = setup.start.config.data, setup.start.config.learn
+    found = {f"{data.folder} ({split.name})": split.encoded.digest() for split in (setup.train, setup.valid)}
+    return found | ({learn.unlabelled: setup.extra.unlabelled.digest()} if setup.extra.unlabelled else {})
+
+
+def init_params(setup: Setup) -> Callable[[jax.Array], Any]:
+    """Draws the parameters of the model, and of what only training needs."""
+    draw = functools.partial(draw_params, setup.model)
+    return few_label_inputs.with_domains(draw, setup.start.config, setup.model.compute)
+
+
+def announcement(setup: Setup, params: Any) -> str:
+    batch, shape, encoded = setup.start.config.data.batch_examples, setup.shape, setup.train.encoded
+    kind = setup.mesh.devices.flat[0].device_kind
+    return (
+        f"finetune: {setup.task.name} from {setup.start.config.init}: {state.count_parameters(params):,} parameters, "
+        f"{setup.mesh.size} x {kind}, products in {setup.model.compute}\n"
+        f"finetune: {setup.steps:,} steps of {batch} of {encoded.counts['examples']:,} examples (an epoch is "
+        f"{setup.per_epoch:,}) in {shape.rows} rows of {shape.length} tokens, {setup.notes['real_share']:.0%} of them "
+        "real"
+    )
+
+
+def layout_of(setup: Setup) -> sharding.Layout:
+    """Every device holds all parameters."""
+    return sharding.layout(jax.eval_shape(init_params(setup), jax.random.key(0)), setup.mesh)
+
+
+def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
+    """The optimiser, with what the recipe puts behind it, and one update as one jitted call."""
+    config, steps = setup.start.config, setup.steps
+    shapes = jax.eval_shape(init_params(setup), jax.random.key(0))
+    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
+    settled = dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
+    batch = config.data.batch_examples
+    parts = [optim.make_optimizer(settled, steps, batch, shapes)]
+    if config.adapt.layer_decay != 1.0 or config.adapt.freeze_layers:
+        parts.append(layer_rates.scale_by_depth(config.adapt, config.model.num_layers, shapes))
+    if config.run.average != "none":
+        parts.append(averaging.average(config.run, steps))
+    optimizer = optax.chain(*parts)
+    step_fn = make_step(
+        prepare=loss.make_prepare(),
+        loss=_loss(setup),
+        optimizer=optimizer,
+        learning_rate=schedules.schedule(settled, steps, batch),
+        layout=layout_of(setup),
+        micro_batches=config.optim.micro_batches,
+        seed=config.run.seed,
+        unroll=config.model.unroll,
+    )
+    return optimizer, step_fn
+
+
+def _loss(setup: Setup) -> Loss:
+    apply, config = setup.model.apply, setup.start.config
+    if config.head.kind == "span":
+        return span_loss.make_loss(apply, config.head, config.model)
+    private, slots = few_label_inputs.private_of(setup.model, config.learn), few_label_batches.slots_of(setup)
+    return loss.make_loss(apply, config.head, config.model, config.learn, slots, private)
