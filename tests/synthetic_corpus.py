@@ -9,9 +9,9 @@ import warnings
 
 import numpy as np
 
+from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.corpus.boundaries import pair_span
 
-SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 PERIOD = 5
 
 

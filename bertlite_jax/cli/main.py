@@ -18,11 +18,11 @@ from tyro.conf import Positional, UseAppendAction, arg
 from bertlite_jax.cli import compile, tasks
 from bertlite_jax.cli.recipe import check_places, config_file
 from bertlite_jax.cli.tables import print_figures
+from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import Diverged, UserError, fields_close_to
 from bertlite_jax.host import memory
 
-PairTask = Literal["sop", "nsp", "three_way", "none"]
 _Text = Annotated[Positional[tuple[str, ...]], arg(metavar="TEXT [TEXT ...]")]
 _Run = Annotated[Positional[str], arg(metavar="RUN")]
 

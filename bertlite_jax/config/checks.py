@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.config.pretrain import Pretrain, depth_stages, predictions_per_row, profile_window
 from bertlite_jax.errors import UserError
 
@@ -96,7 +97,7 @@ def check_pairs(config: Pretrain) -> None:
             f"config: data.pair_task = {task} needs model.token_types = 2 (it is {config.model.token_types}); "
             "or set --data.pair-task none"
         )
-    wanted = 3 if task == "three_way" else 2
+    wanted = pair_classes(task)
     if config.model.pair_classes != wanted:
         raise UserError(
             f"config: data.pair_task = {task} needs model.pair_classes = {wanted} (it is {config.model.pair_classes})"

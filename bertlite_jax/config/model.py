@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+"""Ids by role in ALBERT's vocabulary, which ours follow: those of a model that has no tokenizer beside it."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:

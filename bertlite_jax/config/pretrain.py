@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from bertlite_jax.config.model import Model
+from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.errors import UserError
 
 
@@ -30,7 +31,7 @@ class Data:
     buckets: tuple[int, ...] = ()
     """Shorter rows for shorter windows, where they are not packed: `128 256`. Each step has rows of one length, and as
     many slots as `batch_rows` rows of `length`."""
-    pair_task: Literal["sop", "nsp", "three_way", "none"] = "sop"
+    pair_task: PairTask = "sop"
     """Sentence-order prediction (ALBERT), next-sentence prediction (BERT), next/previous/random (StructBERT), none."""
     single_segment: Literal["drop", "split", "reference"] = "drop"
     """A window that cannot be cut into a pair at a fitting place: no pair loss for it; cut it at any word; or take a

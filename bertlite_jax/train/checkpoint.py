@@ -89,7 +89,7 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     return Checkpoints(path, keep_last, keep_every, manager, worker)
 
 
-def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[str, Any], force: bool = False) -> None:
+def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[str, Any]) -> None:
     """Starts writing a checkpoint and returns once the arrays are copied, so that they may be donated at once.
 
     Args:
@@ -98,7 +98,6 @@ def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[
       params: tree of arrays.
       opt: tree of arrays, optax states included.
       meta: whatever JSON can hold.
-      force: write even where Orbax's own policy would skip the step.
 
     Raises:
       RuntimeError: Orbax declined, because a checkpoint of this or a later step exists. It only returns False.
@@ -107,7 +106,7 @@ def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[
     seal(checkpoints)
     trees = {"params": ocp.args.StandardSave(params), "opt": ocp.args.StandardSave(opt)}
     items = ocp.args.Composite(**trees, meta=ocp.args.JsonSave(meta))
-    saved = checkpoints.manager.save(step, args=items, force=force)
+    saved = checkpoints.manager.save(step, args=items)
     if not saved:
         there = checkpoints.manager.latest_step()
         raise RuntimeError(f"checkpoint: step {step} was not saved; {checkpoints.folder} already has step {there}")

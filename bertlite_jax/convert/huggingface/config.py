@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pair_tasks import PAIR_LABELS
 from bertlite_jax.convert.huggingface import heads
 from bertlite_jax.convert.huggingface.names import Family
 from bertlite_jax.convert.weights.config_values import check_kinds
@@ -17,13 +18,6 @@ _ACTIVATIONS_READ = {theirs: ours for ours, theirs in ACTIVATIONS.items()} | {
     "gelu_pytorch_tanh": "gelu_tanh",
     "gelu_python": "gelu_erf",
 }
-
-PAIR_LABELS = {
-    "sop": {"0": "in_order", "1": "swapped"},
-    "nsp": {"0": "next", "1": "random"},
-    "three_way": {"0": "next", "1": "previous", "2": "random"},
-}
-"""What the classes of the pair head mean, by pair task."""
 
 _DISTILBERT_EPSILON = 1e-12
 
@@ -166,8 +160,8 @@ def _shape_settings(model: Model, family: Family, special_ids: dict[str, int], p
     if model.pair_classes:
         config["pair_task"] = pair_task
     if model.pair_classes not in (0, 2):
-        labels = PAIR_LABELS.get(pair_task, {})
-        names = {str(i): labels.get(str(i), f"LABEL_{i}") for i in range(model.pair_classes)}
+        labels = PAIR_LABELS.get(pair_task, ())
+        names = {str(i): labels[i] if i < len(labels) else f"LABEL_{i}" for i in range(model.pair_classes)}
         config |= {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
     if family == "albert":
         config |= {

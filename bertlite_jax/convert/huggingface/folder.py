@@ -11,10 +11,10 @@ from typing import Any
 import safetensors.numpy
 
 from bertlite_jax.config import checks
-from bertlite_jax.config.model import Model
+from bertlite_jax.config.model import SPECIAL_IDS, Model
+from bertlite_jax.config.pair_tasks import PAIR_LABELS
 from bertlite_jax.convert.huggingface import heads, model_card, names
 from bertlite_jax.convert.huggingface.config import (
-    PAIR_LABELS,
     architecture_of,
     check_family,
     choose_family,
@@ -32,7 +32,6 @@ from bertlite_jax.host.whole_files import new_folder, write_json
 
 WEIGHTS = "model.safetensors"
 _LOG = logging.getLogger(__name__)
-_DEFAULT_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 
 Path = os.PathLike[str] | str
 
@@ -86,7 +85,7 @@ def to_hf(
         weights = _encoder_only(weights)
     tensors, weights, notes = _their_tensors(weights, family)
     model, head, mlm = weights.model, weights.head, "mlm" in weights.params
-    special_ids = special_token_ids(tokenizer) if tokenizer else _DEFAULT_IDS
+    special_ids = special_token_ids(tokenizer) if tokenizer else SPECIAL_IDS
     with new_folder(out, overwrite, WEIGHTS) as folder:
         safetensors.numpy.save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
         config = to_config(model, family, special_ids, weights.pair_task, head, mlm)

@@ -9,6 +9,7 @@ from typing import Any
 
 import bertlite_jax
 from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.pair_tasks import PAIR_LABELS, PAIR_NAMES
 from bertlite_jax.convert.huggingface.config import architecture_of
 from bertlite_jax.convert.huggingface.names import Family
 from bertlite_jax.convert.weights import parameters
@@ -188,13 +189,10 @@ def _shape_rows(weights: Weights, model: Model) -> list[tuple[str, str]]:
 
 
 def _objective(pair_task: str) -> str:
-    tasks = {
-        "sop": "sentence-order prediction (0: in order, 1: swapped)",
-        "nsp": "next-sentence prediction (0: next, 1: random)",
-        "three_way": "next, previous or random sentence (0, 1, 2)",
-    }
-    pair = tasks.get(pair_task)
-    return f"Objectives: masked language model{f' and {pair}' if pair else ''}.\n"
+    if pair_task not in PAIR_LABELS:
+        return "Objectives: masked language model.\n"
+    labels = ", ".join(f"{number}: {label.replace('_', ' ')}" for number, label in enumerate(PAIR_LABELS[pair_task]))
+    return f"Objectives: masked language model, and the pair task {PAIR_NAMES[pair_task]} ({labels}).\n"
 
 
 def _figures(title: str, known: tuple[tuple[str, str], ...], facts: dict[str, Any], text: str) -> str:

@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 import bertlite_jax
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import SPECIAL_IDS, Head, Model
 from bertlite_jax.convert.huggingface import model_card
 from bertlite_jax.convert.huggingface.config import choose_family, to_config
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
@@ -27,7 +27,6 @@ QUANTIZED = "onnx/model_quantized.onnx"
 """Where transformers.js, optimum and sentence-transformers look inside a folder."""
 
 _LOG = logging.getLogger(__name__)
-_DEFAULT_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 
 
 def write(weights: Weights, out: os.PathLike[str] | str, *, overwrite: bool = False, output: Output = "auto") -> int:
@@ -92,7 +91,7 @@ def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
     output = choose_output(weights, output)
     head = weights.head if output == "auto" else None
     model = dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0)
-    ids = special_token_ids(weights.tokenizer) if weights.tokenizer else _DEFAULT_IDS
+    ids = special_token_ids(weights.tokenizer) if weights.tokenizer else SPECIAL_IDS
     kind = weights.tokenizer.kind if weights.tokenizer else None
     try:
         family = choose_family(model, kind, head)

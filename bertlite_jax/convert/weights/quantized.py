@@ -350,8 +350,3 @@ def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:
         if integers.dtype != np.int8 or scale.shape != channels:
             wrong.append((f"{name}.scale", scale.shape, channels))
     parameters.raise_problems(where, sorted(wanted - tensors.keys()), sorted(tensors.keys() - wanted), wrong)
-
-
-def dequantize(path: os.PathLike[str] | str) -> dict[str, Any]:
-    """Nested f32 parameters from a file that `save` wrote; the shape is `load(path).model`."""
-    return restore(load(path))

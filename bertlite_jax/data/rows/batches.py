@@ -12,6 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.data.corpus.boundaries import Windows, window_keys
 from bertlite_jax.data.corpus.records import read_windows
 from bertlite_jax.data.rows.pairs import Pairs, Rules, edge_rule_accuracy, make_pairs, pair_edges
@@ -199,7 +200,7 @@ def pair_statistics(source: Source, batches: int = 20, kinds: np.ndarray | None 
         edges.append(found[0])
         labels.append(found[1])
     labels = np.concatenate(labels)
-    shares = np.bincount(labels, minlength=3 if source.data.pair_task == "three_way" else 2) / max(1, len(labels))
+    shares = np.bincount(labels, minlength=pair_classes(source.data.pair_task)) / max(1, len(labels))
     known = bool(kinds.any()) and len(labels) > 1
     return {
         "windows": windows,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.data.corpus.boundaries import (
     INSIDE,
     SENTENCE,
@@ -31,9 +32,6 @@ from bertlite_jax.data.corpus.boundaries import (
 
 CUT, LABEL, TRIM, DONOR = 1, 2, 3, 16
 """Purposes of the draws; DONOR and those behind it belong to the tries."""
-
-LABELS = {"sop": 2, "nsp": 2, "three_way": 3}
-"""Labels of each pair task; the last one means a random B, except for sop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +100,8 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
     cut, single = _cut(windows, bounds, start, stop, rests, keys, rules)
     weights = (cut > 0).astype(np.int32)
     cut = np.where(cut > 0, cut, stop)
-    labels = draw(keys, LABEL, LABELS[rules.task])
-    random = (labels == LABELS[rules.task] - 1) & (rules.task != "sop")
+    labels = draw(keys, LABEL, pair_classes(rules.task))
+    random = (labels == pair_classes(rules.task) - 1) & (rules.task != "sop")
     if rules.single_segment == "reference":
         labels, random = np.where(single, 1 if rules.task != "three_way" else 2, labels), random | single
     labels, random = (labels * weights).astype(np.int32), random & (weights > 0)

@@ -78,24 +78,6 @@ def score(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[s
     return scores | _gaps(examples, predictions)
 
 
-def score_v1(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, float]:
-    """`f1`, `exact_match` and `total` as the script of SQuAD 1.1 has them.
-
-    It differs from `score` only where a gold answer or an answer is nothing but articles and punctuation: no F1 for
-    words that are not there.
-    """
-    _check(examples)
-    pairs = []
-    for example in examples:
-        answer = predictions.get(example.id)
-        golds = [text for text, _ in example.answers] if answer is not None else []
-        with_words = [gold for gold in golds if normalize_answer(gold)] if normalize_answer(answer or "") else []
-        best_f1 = max((f1(gold, answer or "") for gold in with_words), default=0.0)
-        pairs.append((max((exact(gold, answer or "") for gold in golds), default=0.0), best_f1))
-    means = _means(pairs)
-    return {"f1": means["f1"], "exact_match": means["exact"], "total": means["total"]} | _gaps(examples, predictions)
-
-
 def _check(examples: Sequence[Example]) -> None:
     if not examples:
         raise UserError("questions: there are no questions to score")

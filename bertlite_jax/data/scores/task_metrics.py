@@ -46,7 +46,7 @@ def score(task: Task, examples: Examples, predictions: Predictions) -> dict[str,
         raise UserError(f"task: {task.name}: no example to score")
     if bare := next((example for example in examples if example.label is None), None):
         raise UserError(f"task: {task.name}: example {bare.id} has no label; only labelled splits can be scored")
-    return {name: float(_METRICS[name](task, examples, predictions)) for name in task.metrics}
+    return {name: float(METRICS[name](task, examples, predictions)) for name in task.metrics}
 
 
 def decided(prediction: Any) -> int:
@@ -290,7 +290,7 @@ def _scipy() -> Any:
     return scipy.stats
 
 
-_METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric] = {
     "accuracy": _accuracy,
     "mcc": _mcc,
     "f1": _f1,
@@ -313,6 +313,3 @@ _METRICS: dict[str, Metric] = {
     "chinese_f1": _answers("f1", chinese=True),
     "chinese_exact": _answers("exact", chinese=True),
 }
-
-NAMES = frozenset(_METRICS)
-"""What may stand in `Task.metrics`."""

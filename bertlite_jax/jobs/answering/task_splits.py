@@ -14,7 +14,6 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import features, span_features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError, fields_close_to
-from bertlite_jax.jobs.finetuning.examples import in_words
 
 
 class Split(NamedTuple):
@@ -107,3 +106,21 @@ def is_held_out(example: Example, fraction: float) -> bool:
     texts = (example.text, example.pair or "", *example.choices, *example.words)
     digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
     return int.from_bytes(digest) < fraction * 2**64
+
+
+def in_words(noted: Mapping[str, int]) -> str:
+    """What `tasks.read` left out or found odd, for a line of output; empty where there was nothing."""
+    said = [f"{number:,} {name.replace('_', ' ')}" for name, number in noted.items() if number and name not in _ALWAYS]
+    return f"{', '.join(said)} (docs/tasks.md says what is done with them)" if said else ""
+
+
+_ALWAYS = ("examples", "unlabelled", "empty_text")
+"""Counts of `tasks.read` that `features.encode` has too."""
+
+
+_WORTH_A_LINE = {
+    "truncated": "{number:,} examples were longer than data.length and lost their end",
+    "empty_texts": "{number:,} texts are empty; they are examples like the others",
+    "nothing_to_learn": "{number:,} questions have an answer that is not in their text; nothing is learnt from them",
+    "words_cut_off": "{number:,} words stand behind data.length; they are not learnt from, and answered with O",
+}

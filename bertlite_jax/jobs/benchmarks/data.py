@@ -6,12 +6,13 @@ Real tokens are the slots that belong to a window (`segments > 0`), [CLS] and [S
 from __future__ import annotations
 
 import time
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data.corpus import folder
 from bertlite_jax.data.rows import batches, packing, source
@@ -26,7 +27,7 @@ def bench_data(
     length: int | None = None,
     batch_rows: int = 256,
     steps: int = 50,
-    pair_task: Literal["sop", "nsp", "three_way", "none"] = "sop",
+    pair_task: PairTask = "sop",
     windows_per_row: int = 8,
     pack: bool = True,
     step_seconds: float | None = None,

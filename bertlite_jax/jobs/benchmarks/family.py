@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config import presets
-from bertlite_jax.config.model import Model
+from bertlite_jax.config.model import SPECIAL_IDS, Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError, fields_close_to
@@ -214,7 +214,7 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
     """The fastest of several updates; the step of `bertlite pretrain`, compiled."""
     import jax
 
-    from bertlite_jax.jobs.pretraining.step import SPECIAL_IDS, make_pretraining
+    from bertlite_jax.jobs.pretraining.step import make_pretraining
     from bertlite_jax.model.ops import choose_precision
     from bertlite_jax.train import sharding, state
 

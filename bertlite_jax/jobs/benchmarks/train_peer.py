@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from bertlite_jax.config.model import Model
+from bertlite_jax.config.model import SPECIAL_IDS, Model
 from bertlite_jax.convert.huggingface.config import choose_family, to_config
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.step import SPECIAL_IDS
 
 INSTALL = "pip install torch transformers"
 Batches = dict[int, list[dict[str, np.ndarray]]]

@@ -18,9 +18,10 @@ import jax
 from jax.experimental import topologies
 
 from bertlite_jax.config import files
+from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.step import SPECIAL_IDS, lowered, make_pretraining
+from bertlite_jax.jobs.pretraining.step import lowered, make_pretraining
 from bertlite_jax.model.ops import attention, choose_precision
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import sharding

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import pathlib
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import span_answers
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of, predictions
-from bertlite_jax.jobs.answering.task_splits import Evaluate, Split, examples_of
+from bertlite_jax.jobs.answering.task_splits import _ALWAYS, _WORTH_A_LINE, Evaluate, Split, examples_of, in_words
 from bertlite_jax.model.task_heads import TaskModel
 
 
@@ -85,24 +84,6 @@ def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
     shares = np.bincount(valid.encoded.labels[valid.encoded.labels >= 0])
     majority = {"majority_share": float(shares.max() / shares.sum())} if shares.size else {}
     return counts | {"labels_never_trained": unseen} | majority
-
-
-def in_words(noted: Mapping[str, int]) -> str:
-    """What `tasks.read` left out or found odd, for a line of output; empty where there was nothing."""
-    said = [f"{number:,} {name.replace('_', ' ')}" for name, number in noted.items() if number and name not in _ALWAYS]
-    return f"{', '.join(said)} (docs/tasks.md says what is done with them)" if said else ""
-
-
-_ALWAYS = ("examples", "unlabelled", "empty_text")
-"""Counts of `tasks.read` that `features.encode` has too."""
-
-
-_WORTH_A_LINE = {
-    "truncated": "{number:,} examples were longer than data.length and lost their end",
-    "empty_texts": "{number:,} texts are empty; they are examples like the others",
-    "nothing_to_learn": "{number:,} questions have an answer that is not in their text; nothing is learnt from them",
-    "words_cut_off": "{number:,} words stand behind data.length; they are not learnt from, and answered with O",
-}
 
 
 def open_evaluation(

@@ -24,8 +24,8 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.answering.task_splits import in_words
 from bertlite_jax.jobs.answering.text_lines import read_examples
-from bertlite_jax.jobs.finetuning.examples import in_words
 from bertlite_jax.jobs.finetuning.setup import Extra
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel

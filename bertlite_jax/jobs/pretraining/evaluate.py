@@ -6,13 +6,14 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from bertlite_jax.config import files
+from bertlite_jax.config.pair_tasks import PairTask, pair_classes
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.data.corpus.folder import read_meta
@@ -23,8 +24,6 @@ from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.train import sharding
 from bertlite_jax.train.pretraining import objective
-
-PAIR_CLASSES = {"sop": 2, "nsp": 2, "three_way": 3, "none": 0}
 
 Evaluate = Callable[[Any], dict[str, float]]
 """Parameters in, `valid_*` figures out."""
@@ -54,7 +53,7 @@ def open_evaluation(
     counts = np.zeros(config.model.vocab_size, np.float32)  # In int32 a frequent piece of a large corpus would wrap.
     seen = source.unigram_counts(trained_on)
     counts[: len(seen)] = seen
-    classes = PAIR_CLASSES[config.data.pair_task]
+    classes = pair_classes(config.data.pair_task)
     sums = objective.make_evaluation(apply, config.model, held_out.special_ids, classes)
     sums_of = jax.jit(sums, out_shardings=sharding.replicated(mesh))
     rows = evaluation_batch_rows(config, sharding.row_parts(mesh))
@@ -144,7 +143,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
 def evaluate(
     run: str,
     corpus: tuple[str, ...] = (),
-    pair_task: Literal["sop", "nsp", "three_way", "none"] | None = None,
+    pair_task: PairTask | None = None,
     rows: int = 0,
 ) -> dict[str, float]:
     """Scores the newest checkpoint of a run.
@@ -167,7 +166,7 @@ def evaluate(
     )
     data = dataclasses.replace(data, length=_row_length(data, config.model.max_positions))
     classes = config.model.pair_classes
-    if pair_task and PAIR_CLASSES[pair_task] not in (0, classes):
+    if pair_task and pair_classes(pair_task) not in (0, classes):
         raise UserError(f"evaluate: {run} has a pair head of {classes} classes; {pair_task} cannot be scored with it")
     config = dataclasses.replace(config, data=data, run=dataclasses.replace(config.run, eval_rows=rows))
     trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)

@@ -23,9 +23,6 @@ from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.state import TrainState
 from bertlite_jax.train.step import Batch, make_step
 
-SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
-"""Stand in for a tokenizer's where a step is only compiled or timed: which numbers they are changes nothing there."""
-
 
 class Pretraining(NamedTuple):
     """What a step is made of; nothing is compiled and nothing lies on a device yet."""

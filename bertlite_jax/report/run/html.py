@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.pair_tasks import PAIR_NAMES
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.report import plots
 from bertlite_jax.report.benchmarks import inference
@@ -169,8 +170,7 @@ def _bar(share: float) -> str:
 
 def _curves(run: Run) -> str:
     accuracy = [{k: 100 * v if isinstance(v, float) else v for k, v in line.items()} for line in run.lines]
-    pair_names = {"sop": "sentence order", "nsp": "next sentence", "three_way": "next, previous or random sentence"}
-    pair = pair_names.get(run.config.data.pair_task, "pair")
+    pair = PAIR_NAMES.get(run.config.data.pair_task, "pair")
     figures = [
         curve_figure(run.lines, "Masked language model: loss", "nats a prediction", wide=True,
                      note="Training predictions follow the training scheme, validation has [MASK] at every position.",

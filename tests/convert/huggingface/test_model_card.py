@@ -36,7 +36,7 @@ def test_the_model_card_states_the_figures_of_the_run(tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     head, _, body = card.removeprefix("---\n").partition("---\n")
     assert "library_name: transformers" in head and "pipeline_tag: fill-mask" in head
-    assert "| updates | 1,200 |" in body and "0.4321" in body and "sentence-order" in body
+    assert "| updates | 1,200 |" in body and "0.4321" in body and "sentence order (0: in order, 1: swapped)" in body
     assert "sentence-pair accuracy" not in body
 
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.data.corpus.boundaries import Windows, draw, pair_span, window_keys
 from bertlite_jax.data.rows import pairs
 
@@ -160,7 +161,7 @@ def test_a_random_part_comes_from_another_document_and_is_hardly_shorter(task):
     described = [window for document in range(1, 9) for window in long_windows(document, 50, document)]
     windows = windows_from(described)
     made = make(windows, task, others=described)
-    random = pairs.LABELS[task] - 1
+    random = pair_classes(task) - 1
     whole = np.diff(windows.offsets)
     assert made.weights.all()
     for w in range(len(described)):

@@ -36,9 +36,6 @@ def test_systems_of_the_leaderboard_get_what_the_official_script_gives_them(syst
     examples = list(questions.read([str(shared / "squad" / f"{system[:8]}.json")]))
     predictions = json.loads((folder / f"{system}.json").read_text())
     assert squad_metrics.score(examples, predictions) == expected
-    if system.startswith("dev-v1.1"):
-        old = squad_metrics.score_v1(examples, predictions)
-        assert (old["exact_match"], old["f1"]) == (expected["exact"], expected["f1"])
 
 
 @pytest.mark.parametrize(
@@ -77,14 +74,12 @@ def test_questions_without_an_answer_want_silence():
     assert (scores["NoAns_exact"], scores["NoAns_f1"], scores["NoAns_total"]) == (50.0, 50.0, 2)
 
 
-def test_answers_of_articles_alone_are_no_answers_in_2_0_and_have_no_f1_in_1_1():
-    """The two scripts differ here; the expected values are worked out from their text."""
+def test_answers_of_articles_alone_are_no_answers():
+    """As the script of SQuAD 2.0 has it; that of 1.1 gives them no F1. The values are worked out from its text."""
     examples = [gold("a", "The"), gold("b", "cat")]
     predictions = {"a": "the", "b": "a"}
     new = squad_metrics.score(examples, predictions)
     assert (new["exact"], new["f1"]) == (50.0, 50.0)
-    old = squad_metrics.score_v1(examples, predictions)
-    assert (old["exact_match"], old["f1"]) == (50.0, 0.0)
 
 
 def test_what_was_not_answered_counts_as_wrong_and_is_told():
@@ -92,8 +87,6 @@ def test_what_was_not_answered_counts_as_wrong_and_is_told():
     scores = squad_metrics.score(examples, {"a": "cat", "z": "dog"})
     assert (scores["exact"], scores["missing"], scores["unknown"]) == (50.0, 1, 1)
     assert scores["NoAns_exact"] == 0.0
-    old = squad_metrics.score_v1(examples, {"b": "x"})
-    assert (old["exact_match"], old["missing"]) == (0.0, 1)
 
 
 def test_no_questions_and_questions_without_labels_have_no_score():
