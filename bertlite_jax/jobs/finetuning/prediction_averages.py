@@ -6,7 +6,6 @@ from collections import deque
 
 import numpy as np
 
-from bertlite_jax.jobs.finetuning.few_label_batches import Arrays
 from bertlite_jax.train.few_labels import consistency
 
 
@@ -41,7 +40,7 @@ class Averages:
         """Predictions [S, C] of step `number`."""
         self.noted.append((number, self.batches.pop(number), said))
 
-    def arrays(self) -> Arrays:
+    def arrays(self) -> dict[str, np.ndarray]:
         """All of it, for a file."""
         return {
             "ensemble": self.ensemble,
@@ -52,7 +51,7 @@ class Averages:
             **{f"said_{step}": said for step, _, said in self.noted},
         }
 
-    def take(self, held: Arrays) -> None:
+    def take(self, held: dict[str, np.ndarray]) -> None:
         """The reverse of `arrays`."""
         self.ensemble, self.epoch, self.epochs = held["ensemble"], held["epoch"], int(held["epochs"])
         self.noted = deque((int(s), held[f"batch_{s}"], held[f"said_{s}"]) for s in held["steps"])
