@@ -27,7 +27,7 @@ from bertlite_jax.jobs.benchmarks import scale_worker
 from bertlite_jax.jobs.benchmarks.train import padded
 from bertlite_jax.jobs.benchmarks.train_peer import make_trainer
 from bertlite_jax.jobs.pretraining.step import make_pretraining
-from bertlite_jax.model.ops import attention, precision
+from bertlite_jax.model.ops import attention, choose_precision
 from bertlite_jax.report.cost import flops
 from bertlite_jax.train import sharding, state
 
@@ -47,7 +47,7 @@ def describe_device(asked: dict[str, Any]) -> dict[str, Any]:
         "device_kind": device.device_kind,
         "devices": jax.local_device_count(),
         "bytes_limit": (device.memory_stats() or {}).get("bytes_limit"),
-        "compute": precision.resolve("auto", device.platform),
+        "compute": choose_precision.resolve("auto", device.platform),
         "versions": {name: importlib.metadata.version(name) for name in ("jax", "jaxlib", "flax", "numpy")},
     }
 
@@ -70,7 +70,7 @@ def train(asked: dict[str, Any]) -> dict[str, Any]:
     config = _config(asked)
     mesh = sharding.make_mesh(1)
     device = mesh.devices.flat[0]
-    compute = precision.resolve(config.model.compute, device.platform)
+    compute = choose_precision.resolve(config.model.compute, device.platform)
     attention.choose_for(config.model, config.data.length, device.platform, compute)  # Refuses what does not work.
     of_step, peak = flops.train_flops_per_step(config), peak_of(device.device_kind, compute)
     steps = steps_of_turn(asked["turn_seconds"], of_step, peak)
