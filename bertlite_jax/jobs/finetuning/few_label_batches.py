@@ -73,11 +73,12 @@ class Additions:
 
     def _unlabelled(self, number: int) -> Arrays:
         extra, config = self.extra, self.setup.start.config
-        encoded, windows = extra.unlabelled, 2 if self.learn.augments else 1
+        encoded, shape, windows = extra.unlabelled, extra.shape, 2 if self.learn.augments else 1
+        assert encoded is not None and shape is not None  # `of` asks for them only where they were read.
         batch = self._unlabelled_batch()
         epoch, index = divmod(number - 1, batches.batches_in_epoch(len(extra.texts), batch))
         dealt = batches.deal(encoded.sizes, batch, config.run.seed + few_label_inputs.UNLABELLED_ORDER, epoch)
-        layout = batches.batch_at(encoded, dealt, index, extra.shape, config.head, True, self.pad_id)
+        layout = batches.batch_at(encoded, dealt, index, shape, config.head, True, self.pad_id)
         there = layout.windows >= 0
         original = there & (layout.windows % windows == 0)
         found = {name: array for name, array in layout.batch.items() if name != "labels"}
