@@ -16,9 +16,10 @@ test-all: $(VENV)/installed-dev lint
 
 # What depends on a CPU's instruction sets, as each kind of x86 host: the package believes in these, and XLA's own loops
 # use no others. The library that XLA gives large products to asks the CPU itself.
-HOST_TESTS := tests/model tests/convert/int8/test_convert.py tests/convert/weights/test_quantized.py tests/convert/onnx/test_integer.py \
-  tests/jobs/benchmarks/test_train.py tests/jobs/benchmarks/test_infer.py tests/jobs/benchmarks/test_finetune.py \
-  tests/jobs/benchmarks/test_family.py tests/jobs/test_quickstart.py
+HOST_TESTS := tests/golden tests/host/test_cpu.py tests/model tests/convert/int8/test_convert.py \
+  tests/convert/weights/test_quantized.py tests/convert/onnx/test_integer.py tests/jobs/benchmarks/test_train.py \
+  tests/jobs/benchmarks/test_infer.py tests/jobs/benchmarks/test_finetune.py tests/jobs/benchmarks/test_family.py \
+  tests/jobs/test_quickstart.py
 HOST_PYTEST := $(BIN)/pytest -n 2 --dist loadfile -q -m "not slow" $(HOST_TESTS)
 AVX512 := avx2 avx512f avx512_vnni avx512_bf16
 

@@ -28,7 +28,7 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-LONGEST = ("test_several_processes.py", "test_pretrain.py", "test_step.py", "test_readme.py", "test_learning.py")
+LONGEST = ("test_several_processes.py", "test_pretrain.py", "test_step.py", "test_readme.py", "test_few_labels.py")
 """Files that take a process for minutes. They come first, so that the processes of pytest -n end about together."""
 
 
