@@ -69,7 +69,11 @@ class Cloud:
     def launch(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.CompletedProcess:
         """The script run to its end."""
         with self.start(*options, job=job) as process:
-            out, err = process.communicate(timeout=60)
+            try:
+                out, err = process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def paste(self, commands: str) -> None:
@@ -145,6 +149,23 @@ def test_what_is_left_of_a_dead_job_is_stopped_first(cloud):
     done = there.launch()
     assert done.returncode == 0, done.stderr
     assert len(there.lines("runs")) == 4
+
+
+def test_a_job_that_has_ended_is_started_again_though_its_shell_is_still_there(cloud):
+    """For a moment after it has written its exit code. A worker that takes it for running keeps the others waiting."""
+    there = cloud("exit 0")
+    with subprocess.Popen(["sleep", "60"]) as shell:
+        for worker in ("worker0", "worker1"):
+            place = there.folder / worker / "bertlite"
+            place.mkdir(parents=True)
+            (place / "pid").write_text(f"{shell.pid}\n")
+            (place / "exit_code").write_text("0\n")
+            (place / "log").write_text("pretrain: stopped by a signal after step 7, which is saved\n")
+        (there.folder / "state").write_text("ACTIVE\n")
+        done = there.launch()
+        shell.kill()
+    assert done.returncode == 0, done.stderr
+    assert len(there.lines("runs")) == 2
 
 
 def test_a_job_that_ends_while_it_is_looked_at_is_not_lost(cloud):

@@ -156,12 +156,12 @@ install_commands() {
   return 0
 }
 
-start_commands() {
+start_commands() { # With an exit code the job has ended, though its shell may be there for another moment.
   local words=("${job[@]:1}") line
   line="env/bin/bertlite pretrain ${job[0]##*/} --run.distributed $(quoted "${words[@]}")"
   cat <<END
 cd ~/bertlite
-if [ -f pid ] && kill -0 \$(cat pid) 2>/dev/null; then exit 0; fi
+if [ ! -s exit_code ] && [ -f pid ] && kill -0 \$(cat pid) 2>/dev/null; then exit 0; fi
 rm -f exit_code; [ ! -f log ] || mv log log.before
 cat > job.sh <<'JOB'
 $line
