@@ -10,6 +10,7 @@ import pytest
 from bertlite_jax.config.model import Model
 from bertlite_jax.model import encoder
 from bertlite_jax.model.encoder import Encoder
+from bertlite_jax.model.ops.elementwise import layer_norm
 
 SMALL = Model(
     vocab_size=50, embed_size=8, hidden_size=16, num_layers=4, num_heads=2, ffn_size=32, max_positions=16, init_std=0.2
@@ -59,7 +60,7 @@ def loop(params, model: Model, row: dict[str, np.ndarray]) -> jax.Array:
             own[part] = jax.tree.map(lambda leaf, i=index: leaf[i], stacked)
         x = encoder.block(own, x, attend, None, model, "float32")
     if model.norm == "pre":
-        x = encoder.dense.layer_norm(x, params["final_norm"], model.norm_epsilon)
+        x = layer_norm(x, params["final_norm"], model.norm_epsilon)
     return x
 
 

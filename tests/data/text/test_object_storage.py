@@ -145,7 +145,7 @@ def test_without_the_library_for_a_bucket_the_install_line_is_given(monkeypatch,
 )
 def test_a_job_makes_no_folder_named_gs(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main.main(command) == 2
+    assert main(command) == 2
     said = capsys.readouterr().err
     assert "lies in object storage" in said and said.count("\n") == 1 and "gs://mine/" in said
     assert not list(tmp_path.iterdir())

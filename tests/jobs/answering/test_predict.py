@@ -185,13 +185,13 @@ def test_a_split_with_labels_is_scored_as_training_scored_it(trained, toy):
 
 def test_the_servers_file_has_a_header_and_every_index_once(trained, toy, tmp_path, capsys):
     command = ["predict", str(trained), "--task", "sst2", "--data", toy, "--submission", str(tmp_path / "sent")]
-    assert main.main(command) == 0
+    assert main(command) == 0
     lines = (tmp_path / "sent/SST-2.tsv").read_text().splitlines()
     assert lines[0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines[1:]] == [str(number) for number in range(7)]
     known = [str(label) for _, label in sentences(7, seed=2)]
     assert np.mean([line.split("\t")[1] == label for line, label in zip(lines[1:], known)]) > 0.8
-    assert main.main(command) == 2 and "exists; name another" in capsys.readouterr().err
+    assert main(command) == 2 and "exists; name another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_choices_are_learnt_scored_and_written_for_the_server(encoder, tmp_path,
     config = recipe(str(tmp_path), "copa", rate=3e-3, batch=8, run={"steps": 40, "eval_every": 40})
     assert finetune(config, str(tmp_path / "run"), encoder)["accuracy"] > 0.8
     command = ["predict", str(tmp_path / "run"), "--task", "copa", "--data", str(tmp_path)]
-    assert main.main([*command, "--submission", str(tmp_path / "sent")]) == 0
+    assert main([*command, "--submission", str(tmp_path / "sent")]) == 0
     sent = [json.loads(line) for line in (tmp_path / "sent/COPA.jsonl").read_text().splitlines()]
     assert [row["idx"] for row in sent] == list(range(9))
     assert np.mean([row["label"] == rows[row["idx"]]["label"] for row in sent]) > 0.8

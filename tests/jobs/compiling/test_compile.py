@@ -129,7 +129,7 @@ def test_the_compiler_says_what_a_batch_needs_that_does_not_fit(library):
 def test_a_missing_compiler_is_one_line_with_the_command(monkeypatch, capsys):
     monkeypatch.delenv("TPU_LIBRARY_PATH", raising=False)
     monkeypatch.setattr(compile.importlib.util, "find_spec", lambda name: None)
-    assert main.main(["compile", str(ROOT / "configs/albert_base.py"), "--topology", "v5e-16"]) == 2
+    assert main(["compile", str(ROOT / "configs/albert_base.py"), "--topology", "v5e-16"]) == 2
     said = capsys.readouterr().err
     assert said == 'compile: the TPU compiler is not installed; pip install "bertlite_jax[tpu]"\n'
 

@@ -125,7 +125,7 @@ def test_packed_rows_learn_what_rows_of_one_example_learn(encoder, toy, tmp_path
 def start(config, encoder: str, run: pathlib.Path) -> subprocess.Popen:
     """The command, in a process of its own, on one device and with a compilation cache that the starts share."""
     file = run.parent / "config.py"
-    modules = ("config", "config_finetune", "config_learn")
+    modules = ("config",)
     imports = "".join(f"from bertlite_jax.{module} import *\n" for module in modules)
     file.write_text(f"{imports}config = {config!r}\n")
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(run.parent / "cache")}

@@ -137,8 +137,7 @@ def probed(place):
     """The command, as people run it."""
     recipe = place / "recipe.py"
     recipe.write_text(
-        "from bertlite_jax.config import Optim\n"
-        "from bertlite_jax.config_finetune import *\n"
+        "from bertlite_jax.config import *\n"
         "config = Finetune(data=Examples(length=32, batch_examples=16), adapt=Adapt(compute='float32'),\n"
         "                  run=TuneRun(devices=1), optim=Optim(name='adamw', learning_rate=1e-3, warmup_steps=0))\n"
     )

@@ -67,7 +67,7 @@ def test_the_command_sweeps_over_berts_grid(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(seeds_and_sweeps, "finetune_sweep", sweep)
     monkeypatch.chdir(ROOT)
     command = "finetune configs/finetune_glue.py --task mrpc --data D --init I --workdir W --sweep --seeds 3"
-    assert main.main(command.split()) == 0
+    assert main(command.split()) == 0
     assert asked == [("mrpc", "W", "I", (5e-5, 4e-5, 3e-5, 2e-5), (16, 32), 3, False)]
     assert "points of the sweep" in capsys.readouterr().out
 

@@ -108,5 +108,5 @@ def test_a_folder_without_any_task_of_the_suite_is_refused(encoder, tmp_path):
 )
 def test_what_a_suite_cannot_be_is_said_in_one_line(arguments, message, tmp_path, capsys):
     places = ["--data", str(tmp_path), "--init", "x", "--workdir", str(tmp_path / "run")]
-    assert main.main(["finetune", "configs/finetune_glue.py", *arguments, *places]) == 2
+    assert main(["finetune", "configs/finetune_glue.py", *arguments, *places]) == 2
     assert message in capsys.readouterr().err
