@@ -23,7 +23,30 @@ MODEL = Model(
 )
 
 
-WORDS = "the lamp on desk had been lit since five and nobody knew why it was so very dark in that old house".split()
+WORDS = [
+    "the",
+    "lamp",
+    "on",
+    "desk",
+    "had",
+    "been",
+    "lit",
+    "since",
+    "five",
+    "and",
+    "nobody",
+    "knew",
+    "why",
+    "it",
+    "was",
+    "so",
+    "very",
+    "dark",
+    "in",
+    "that",
+    "old",
+    "house",
+]
 
 
 def write_text(folder: pathlib.Path) -> str:

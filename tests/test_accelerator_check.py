@@ -111,7 +111,7 @@ def run(tool, tmp_path, monkeypatch):
         return (
             code,
             found,
-            [line for line in lines if line.startswith("| ") and "bert_" in line or "transformers |" in line],
+            [line for line in lines if (line.startswith("| ") and "bert_" in line) or "transformers |" in line],
         )
 
     return call
@@ -137,7 +137,8 @@ def test_every_shape_length_attention_and_peer_has_a_row(run):
             ("transformers, torch.compile", "SDPA"),
         )
     }
-    assert code == 0 and len(found["figures"]) == len(wanted) == 24
+    assert code == 0
+    assert len(found["figures"]) == len(wanted) == 24
     assert {(f["preset"], f["length"], f["who"], f["attention"]) for f in found["figures"]} == wanted
     assert len(lines) == 24
     # 1,234.5 rows/s, 600,000 tokens/s, 51.2 % and 64 GiB are what the device pretends.
@@ -183,7 +184,9 @@ def test_losses_are_compared_with_the_cpus_in_every_precision(run):
         "bfloat16": pytest.approx(0.03),
     }
     on_cpu, on_device = (request for request in device.requests if request["kind"] == "losses")
-    assert on_cpu["on_cpu"] and not on_device["on_cpu"] and on_cpu["config"] == on_device["config"]
+    assert on_cpu["on_cpu"]
+    assert not on_device["on_cpu"]
+    assert on_cpu["config"] == on_device["config"]
 
 
 def test_the_largest_difference_is_named_with_its_step(tool):
@@ -199,15 +202,17 @@ def test_a_batch_that_does_not_fit_is_halved(run):
         return FIGURES if request["config"]["data"]["batch_rows"] <= 32 else OUT_OF_MEMORY
 
     _, _, lines = run(Device(fits_32, takes=0), "--presets", "albert_base", "--lengths", "512")
-    assert cells(lines[0])[5] == "32" and cells(lines[0])[-1] == "128, 64 rows: out of memory"
+    assert cells(lines[0])[5] == "32"
+    assert cells(lines[0])[-1] == "128, 64 rows: out of memory"
 
 
 def test_a_contender_for_which_memory_never_suffices_is_a_row(run):
     def all_but_xxlarge(request: dict) -> dict:
         return OUT_OF_MEMORY if request["config"]["model"]["hidden_size"] == 4096 else FIGURES
 
-    code, found, lines = run(Device(all_but_xxlarge, takes=0))
-    assert code == 0 and len(lines) == 24
+    code, _found, lines = run(Device(all_but_xxlarge, takes=0))
+    assert code == 0
+    assert len(lines) == 24
     assert {cells(line)[-1] for line in lines if "xxlarge" in line} == {"out of memory with 1 row"}
     assert {cells(line)[-1] for line in lines if "xxlarge" not in line} == {""}
 
@@ -215,7 +220,8 @@ def test_a_contender_for_which_memory_never_suffices_is_a_row(run):
 def test_what_does_not_fit_into_the_time_is_left_out_and_said(run):
     """Of 60 s each run takes 25: two fit, the third is ended after 10, and nothing else is begun."""
     code, found, lines = run(Device(takes=25), "--minutes", "1")
-    assert code == 0 and len(lines) == 24
+    assert code == 0
+    assert len(lines) == 24
     statuses = [f["status"] for f in found["figures"]]
     assert statuses == ["measured", "measured", "out of time", *21 * ["left out"]]
     assert found["parity"]["status"] == "left out"
@@ -234,7 +240,8 @@ def test_without_torch_there_is_a_reason(run, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found_before(name))
     code, found, _ = run(Device())
     peers = [f for f in found["figures"] if "transformers" in f["who"]]
-    assert code == 0 and len(peers) == 12
+    assert code == 0
+    assert len(peers) == 12
     assert {(f["status"], f["reason"]) for f in peers} == {("skipped", "no torch installed")}
 
 
@@ -247,7 +254,9 @@ def test_a_torch_that_does_not_see_the_accelerator_is_a_reason(run):
 def test_a_contender_that_fails_is_a_row_with_its_traceback_and_the_others_go_on(run, capsys):
     failed = {"status": "failed", "reason": "ValueError: a | b", "traceback": "Traceback ...\nValueError: a | b"}
     code, found, lines = run(Device(lambda request: failed if request["kind"] == "peer" else FIGURES))
-    assert code == 1 and len(lines) == 24 and found["figures"][0]["status"] == "measured"
+    assert code == 1
+    assert len(lines) == 24
+    assert found["figures"][0]["status"] == "measured"
     assert cells(lines[-1])[-1] == "failed: ValueError: a / b"
     assert "Traceback" in capsys.readouterr().err
 
@@ -301,7 +310,8 @@ def test_a_process_that_takes_too_long_is_ended(tool):
 
 def test_a_process_that_fails_leaves_its_traceback(tool):
     found = tool.ask_process({"kind": "nothing like that", "on_cpu": True}, 120)
-    assert found["status"] == "failed" and found["reason"] == "KeyError: 'nothing like that'"
+    assert found["status"] == "failed"
+    assert found["reason"] == "KeyError: 'nothing like that'"
     assert "Traceback" in found["traceback"]
 
 
@@ -315,7 +325,8 @@ def test_transformers_train_the_same_shape(turns, prepared, preset):
     config = dataclasses.asdict(Pretrain(model=model, data=data))
     asked = {"device": "cpu", "precision": "float32", "compiled": False, "device_kind": "cpu", "turn_seconds": 0}
     found = turns.answer({"kind": "peer", "config": config, **asked})
-    assert found["status"] == "measured" and found["mfu"] is None
+    assert found["status"] == "measured"
+    assert found["mfu"] is None
     assert 5 < found["loss"] < 8  # log 300 + log 2 = 6.4.
     assert found["rows_per_second"] * found["seconds_per_step"] == pytest.approx(2)
 
@@ -357,4 +368,5 @@ def test_the_script_finds_its_parts_from_anywhere(tmp_path):
     shown = subprocess.run(
         [TOOLS / "accelerator_check.sh", "--help"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
     )
-    assert shown.stdout.startswith("usage: accelerator_check.sh") and "--batch-tokens" in shown.stdout
+    assert shown.stdout.startswith("usage: accelerator_check.sh")
+    assert "--batch-tokens" in shown.stdout

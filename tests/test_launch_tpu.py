@@ -104,7 +104,8 @@ def test_the_job_runs_on_all_workers_and_the_machines_are_deleted(cloud):
     there = cloud('echo "summary 0.5"; exit 0')
     done = there.launch("--bucket", "gs://mine", job=("--workdir", "bucket/run", "--data.corpus", "gs://mine/it's a"))
     assert done.returncode == 0, done.stderr
-    assert "the job is done" in done.stdout and "summary 0.5" in done.stdout
+    assert "the job is done" in done.stdout
+    assert "summary 0.5" in done.stdout
     # "$*" shows the words as one, so the quotes are gone.
     words = "pretrain base.py --run.distributed --workdir bucket/run --data.corpus gs://mine/it's a"
     assert there.lines("runs") == [words, words]
@@ -123,7 +124,8 @@ def test_after_a_preemption_the_machines_are_made_anew_and_the_same_command_runs
     assert done.returncode == 0, done.stderr
     assert "preempted" in done.stdout
     assert there.verbs() == ["create", "scp", "delete", "create", "scp", "delete"]
-    assert len(there.lines("runs")) == 4 and len(set(there.lines("runs"))) == 1
+    assert len(there.lines("runs")) == 4
+    assert len(set(there.lines("runs"))) == 1
     assert all("--spot" in line for line in there.lines("calls") if line.startswith("create"))
 
 
@@ -139,7 +141,8 @@ def test_a_job_that_dies_is_started_again_a_few_times(cloud):
     there = cloud('echo "run $run dies"; exit 1')
     done = there.launch("--max-crashes", "2")
     assert done.returncode == 1
-    assert len(there.lines("runs")) == 6 and "run 3 dies" in done.stdout
+    assert len(there.lines("runs")) == 6
+    assert "run 3 dies" in done.stdout
     assert there.verbs() == ["create", "scp", "delete"]
 
 
@@ -182,7 +185,8 @@ def test_a_config_that_the_job_refuses_is_not_tried_again(cloud):
     there = cloud('echo "config: model.num_heads = 10 does not divide"; exit 2')
     done = there.launch()
     assert done.returncode == 2
-    assert len(there.lines("runs")) == 2 and "does not divide" in done.stdout
+    assert len(there.lines("runs")) == 2
+    assert "does not divide" in done.stdout
     assert there.verbs()[-1] == "delete"
 
 
@@ -210,14 +214,16 @@ def test_machines_that_let_nobody_in_at_first_are_waited_for(cloud):
     (there.folder / "closed").write_text("no\n" * 6)
     done = there.launch("--max-crashes", "0")
     assert done.returncode == 0, done.stderr
-    assert "not all workers answer" in done.stdout and there.verbs() == ["create", "scp", "delete"]
+    assert "not all workers answer" in done.stdout
+    assert there.verbs() == ["create", "scp", "delete"]
 
 
 def test_a_cloud_that_cannot_be_asked_is_not_asked_for_machines(cloud):
     there = cloud("exit 0")
     (there.folder / "broken").write_text("ERROR: (gcloud) You do not currently have an active account selected.\n")
     done = there.launch()
-    assert done.returncode == 1 and "active account" in done.stderr
+    assert done.returncode == 1
+    assert "active account" in done.stderr
     assert there.verbs() == []
 
 
@@ -225,14 +231,16 @@ def test_machines_that_cannot_be_had_end_the_run(cloud):
     there = cloud("exit 0")
     (there.folder / "state").write_text("FAILED\n")
     done = there.launch()
-    assert done.returncode == 1 and "could not be provided" in done.stderr
+    assert done.returncode == 1
+    assert "could not be provided" in done.stderr
 
 
 def test_several_slices_are_one_queued_resource_of_several_nodes(cloud):
     there = cloud("exit 0")
     assert there.launch("--slices", "2").returncode == 0
     created = next(line for line in there.lines("calls") if line.startswith("create"))
-    assert "--node-count=2 --node-prefix=mine" in created and "--node-id" not in created
+    assert "--node-count=2 --node-prefix=mine" in created
+    assert "--node-id" not in created
     assert all("--node=all --worker=all" in line for line in there.lines("calls") if line.startswith("scp"))
 
 
@@ -240,7 +248,8 @@ def test_a_dry_run_prints_every_command_and_gives_none(cloud):
     there = cloud("exit 0")
     done = there.launch("--dry-run", "--bucket", "mine", "--spot")
     assert done.returncode == 0
-    assert not there.lines("calls") and not there.lines("runs")
+    assert not there.lines("calls")
+    assert not there.lines("runs")
     printed = [
         line.split()[4] for line in done.stdout.splitlines() if line.startswith("gcloud compute tpus queued-resources")
     ]
@@ -288,7 +297,9 @@ def test_a_bad_option_is_one_line_and_exit_code_2(cloud, options, says):
     there = cloud("exit 0")
     done = there.launch(*options)
     assert done.returncode == 2
-    assert done.stderr.startswith("launch_tpu: ") and done.stderr.count("\n") == 1 and says in done.stderr
+    assert done.stderr.startswith("launch_tpu: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
     assert not there.lines("calls")
 
 
@@ -306,7 +317,9 @@ def test_a_bad_option_is_one_line_and_exit_code_2(cloud, options, says):
 )
 def test_what_is_missing_is_named(arguments, says):
     done = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True)
-    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_script_is_clean_bash():

@@ -72,7 +72,9 @@ def test_a_slice_without_a_price_has_no_cost(run):
 )
 def test_a_mistake_is_one_line(run, options, says):
     code, _, said = run(*options)
-    assert code == 2 and says in said and said.count("\n") == 1
+    assert code == 2
+    assert says in said
+    assert said.count("\n") == 1
 
 
 def test_the_projects_own_table_can_be_read(run):

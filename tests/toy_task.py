@@ -30,7 +30,28 @@ MODEL = Model(
     init_std=0.1,
     compute="float32",
 )
-FILLER = "she said that it was not the time to go on and so they went down again by the door".split()
+FILLER = [
+    "she",
+    "said",
+    "that",
+    "it",
+    "was",
+    "not",
+    "the",
+    "time",
+    "to",
+    "go",
+    "on",
+    "and",
+    "so",
+    "they",
+    "went",
+    "down",
+    "again",
+    "by",
+    "the",
+    "door",
+]
 
 
 def sentences(count: int, seed: int) -> list[tuple[str, int]]:

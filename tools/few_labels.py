@@ -63,7 +63,7 @@ def drawn(rows: list[Row], count: int) -> list[Row]:
     shuffled = [rows[i] for i in order]
     halves = [[row for row in shuffled if row["label"] == label][: count // 2] for label in (0, 1)]
     taken = {id(row) for half in halves for row in half}
-    mixed = [row for pair in zip(*halves) for row in pair]
+    mixed = [row for pair in zip(*halves, strict=True) for row in pair]
     return mixed + [row for row in shuffled if id(row) not in taken]
 
 

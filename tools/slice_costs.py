@@ -33,7 +33,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
     lines = [[cell.strip() for cell in line.strip("| \n").split(" | ")] for line in text.splitlines() if "|" in line]
     for place, names in enumerate(lines):
         if names[:2] == ["model", "slice"] and "tokens a second at most" in names:
-            return [dict(zip(names, cells)) for cells in lines[place + 2 :] if len(cells) == len(names)]
+            return [dict(zip(names, cells, strict=True)) for cells in lines[place + 2 :] if len(cells) == len(names)]
     raise UserError("slice_costs: no table of `bertlite compile --table` in this page")
 
 

@@ -172,7 +172,6 @@ def embed(
       compute: Precision of the products; auto takes what is fast on this machine.
       overwrite: Replace the file.
     """
-
     from bertlite_jax.jobs.answering.embed import embed as write_vectors
 
     write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)

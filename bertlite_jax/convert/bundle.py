@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import os
 import pathlib
@@ -184,7 +185,7 @@ def _examples(weights: Weights, kind: str) -> list[dict[str, Any]]:
         assert weights.tokenizer is not None
         mask = special_pieces(weights.tokenizer)["mask"]
         return [{"text": re.sub(r"(\S+)([.!])$", rf"{mask}\2", text)} for text in _SENTENCES]
-    pairs = [{"text": a, "pair": b} for a, b in zip(_SENTENCES, _SENTENCES[1:])]
+    pairs = [{"text": a, "pair": b} for a, b in itertools.pairwise(_SENTENCES)]
     return [{"text": text} for text in _SENTENCES] + (pairs if weights.model.token_types > 1 and kind != "tag" else [])
 
 

@@ -204,7 +204,10 @@ def init_attention(key: Array, config: Model, stack: int) -> dict:
     """Stacked query, key, value and output: kernels [stack, D, D], biases [stack, D]."""
     names = ("query", "key", "value", "output")
     width = config.hidden_size
-    return {n: _init_linear(k, stack, width, width, config.init_std) for n, k in zip(names, jax.random.split(key, 4))}
+    return {
+        n: _init_linear(k, stack, width, width, config.init_std)
+        for n, k in zip(names, jax.random.split(key, 4), strict=True)
+    }
 
 
 def init_ffn(key: Array, config: Model, stack: int) -> dict:

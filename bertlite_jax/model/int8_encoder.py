@@ -47,7 +47,7 @@ def quantize_rows(x: Array, zero: Array | float) -> tuple[Array, Array]:
 
 
 def product(x: Array, site: Params) -> Array:
-    """x [..., In] float32 times the site's kernel [In, Out] plus its bias: [..., Out] float32.
+    """X [..., In] float32 times the site's kernel [In, Out] plus its bias: [..., Out] float32.
 
     A float site with `rounded` (0 or 1, and `zero`) computes what an integer one would, in f32: one compiled program
     then serves every choice of what is quantised.
@@ -78,7 +78,7 @@ def rows(table: Params, ids: Array) -> Array:
 
 
 def decode(x: Array, table: Params, bias: Array) -> Array:
-    """x [..., E] times the transposed word table plus bias [V]: [..., V]."""
+    """X [..., E] times the transposed word table plus bias [V]: [..., V]."""
     if "embedding_scale" not in table:
         return product(
             x, {k: v for k, v in table.items() if k != "embedding"} | {"kernel": table["embedding"].T, "bias": bias}

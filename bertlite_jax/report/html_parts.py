@@ -91,7 +91,7 @@ def table(rows: Sequence[Sequence[str]], head: Sequence[str] = (), numbers: Sequ
 
     def line(row: Sequence[str], tag: str) -> str:
         kinds = [' class="number"' if i in numbers else "" for i in range(len(row))]
-        cells = [f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for cell, kind in zip(row, kinds)]
+        cells = [f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for cell, kind in zip(row, kinds, strict=True)]
         return f"<tr>{''.join(cells)}</tr>"
 
     top = f"<thead>{line(head, 'th')}</thead>" if head else ""

@@ -167,7 +167,7 @@ def _seal_and_prune(checkpoints: Checkpoints, step: int) -> None:
 
 def _write_sums(folder: pathlib.Path) -> None:
     files = _files(folder)
-    text = "".join(f"{digest}  {name}\n" for name, digest in zip(files, _digests(folder, files)))
+    text = "".join(f"{digest}  {name}\n" for name, digest in zip(files, _digests(folder, files), strict=True))
     temporary = folder.parent / f"{folder.name}.{SUMS}.tmp"
     with open(temporary, "w", encoding="utf-8") as stream:
         stream.write(text)
@@ -246,7 +246,7 @@ def _problem(folder: pathlib.Path) -> str | None:
             return f"{lost[0]} is missing"
         if added := sorted(set(files) - listed.keys()):
             return f"{added[0]} is not listed in {SUMS}"
-        for name, digest in zip(files, _digests(folder, files)):
+        for name, digest in zip(files, _digests(folder, files), strict=True):
             if listed[name] != digest:
                 return f"{name}: SHA-256 differs"
     except OSError as error:  # A bad disk: the file is as good as lost.

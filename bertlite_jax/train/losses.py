@@ -40,7 +40,7 @@ def pair(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Ar
 
 
 def _cross_entropy(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """logits [..., C], labels [...], weights [...]; all arithmetic in float32.
+    """Logits [..., C], labels [...], weights [...]; all arithmetic in float32.
 
     All leading axes become one, as the product had it that made the logits: on a TPU another shape is another copy.
     """

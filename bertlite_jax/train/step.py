@@ -59,7 +59,6 @@ def make_step(
       A jitted function. It donates its state. Metrics are float32 scalars on the device: `loss`, `grad_norm`,
       `learning_rate`, and the global sums and weights by their names.
     """
-
     by_part = sharding.places(layout.moments, layout.mesh)
 
     def gradients(held: tuple[Any, Array], batch: Batch) -> tuple[Any, dict[str, Array]]:

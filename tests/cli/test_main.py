@@ -64,7 +64,9 @@ def test_a_broken_config_file_is_named(content, message, tmp_path, capsys):
     path.write_text(f"from bertlite_jax.config import *\n{content}\n")
     assert main(["pretrain", str(path), "--workdir", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert message in error and str(path) in error and error.count("\n") == 1
+    assert message in error
+    assert str(path) in error
+    assert error.count("\n") == 1
 
 
 def test_a_missing_config_file_is_named(tmp_path, capsys):
@@ -76,8 +78,10 @@ def test_a_user_error_in_the_real_process_is_one_line_and_code_2(tmp_path):
     """No traceback, nothing on standard output, nothing written."""
     command = [sys.executable, "-m", "bertlite_jax", "evaluate", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.count("\n") == 1 and "does not exist" in done.stderr
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert "does not exist" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -89,7 +93,8 @@ def test_the_tokenizer_takes_the_options_that_its_errors_name(tmp_path, capsys):
     assert main(command) == 2
     assert "pass --on-bad-text replace" in capsys.readouterr().err
     command += ["--on-bad-text", "replace"]
-    assert main(command) == 0 and main(command) == 2
+    assert main(command) == 0
+    assert main(command) == 2
     assert "pass --overwrite" in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
 
@@ -115,7 +120,8 @@ def test_what_is_no_mistake_of_ours_ends_in_one_line(error, code, line, monkeypa
 def test_bench_lists_its_benchmarks(flag, capsys):
     assert main(["bench", flag]) == 0
     shown = capsys.readouterr().out
-    assert "data" in shown and "train" in shown
+    assert "data" in shown
+    assert "train" in shown
 
 
 @pytest.mark.parametrize(
@@ -129,4 +135,5 @@ def test_bench_lists_its_benchmarks(flag, capsys):
 def test_numbers_and_folders_that_make_no_sense_are_refused(arguments, message, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith(message) and error.count("\n") == 1
+    assert error.startswith(message)
+    assert error.count("\n") == 1

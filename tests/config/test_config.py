@@ -81,7 +81,8 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob(
 def test_impossible_combinations_are_named_with_what_would_be_right(config: Pretrain, message: str):
     with pytest.raises(UserError) as refused:
         checks.check_pretrain(config)
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_batch_must_divide_among_devices_and_micro_batches():
@@ -128,7 +129,8 @@ def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, text, messa
     path.write_text(text)
     with pytest.raises(UserError) as refused:
         files.load_file(str(path))
-    assert f"config: {path}{message}" in str(refused.value) and "\n" not in str(refused.value)
+    assert f"config: {path}{message}" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_unknown_fields_in_a_stored_config_are_named(tmp_path):

@@ -59,7 +59,8 @@ def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_pa
     imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
     assert imported.notes == []
     read = load_weights(tmp_path / "ours")
-    assert read.model == loaded.model and read.tokenizer.special_ids == made.special_ids
+    assert read.model == loaded.model
+    assert read.tokenizer.special_ids == made.special_ids
     for text in [*TEXT[:3], "Älter, 3,000 or 12,5 — THE [MASK] end."]:
         np.testing.assert_array_equal(read.tokenizer.encode(text), made.encode(text))
         np.testing.assert_array_equal(imported.weights.tokenizer.encode(text), made.encode(text))
@@ -75,12 +76,12 @@ def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name,
     back = adoption.adopt(tmp_path / "hf", tmp_path / "back")
     assert back.special_ids == made.special_ids
     lines = (shared / "pretrain" / "enwiki_valid.txt").read_text(encoding="utf-8").splitlines()[:500]
-    for line, (ours, _), (theirs, _) in zip(lines, made.encode_lines(lines), back.encode_lines(lines)):
+    for line, (ours, _), (theirs, _) in zip(lines, made.encode_lines(lines), back.encode_lines(lines), strict=True):
         np.testing.assert_array_equal(theirs, ours, err_msg=line)
 
 
 @pytest.mark.parametrize(
-    "stated,lower,keeps",
+    ("stated", "lower", "keeps"),
     [
         ({}, True, False),
         ({"do_lower_case": False}, False, True),
@@ -99,9 +100,11 @@ def test_case_and_accents_are_as_tokenizer_config_states_them(stated, lower, kee
 
 def test_without_a_tokenizer_the_weights_come_in_alone_and_a_note_says_what_needs_one(bare, tmp_path):
     imported = adoption.import_hf(bare, tmp_path / "ours")
-    assert imported.weights.tokenizer is None and not (tmp_path / "ours" / "tokenizer").exists()
+    assert imported.weights.tokenizer is None
+    assert not (tmp_path / "ours" / "tokenizer").exists()
     (note,) = imported.notes
-    assert "has no tokenizer" in note and "bundles, sentence embeddings" in note
+    assert "has no tokenizer" in note
+    assert "bundles, sentence embeddings" in note
     assert load_weights(tmp_path / "ours").model.vocab_size == len(PIECES)
 
 
@@ -112,12 +115,13 @@ def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
     assert named.weights.tokenizer.hash == ours.weights.tokenizer.hash
     write_vocabulary(bare, PIECES[:20])
     alone = adoption.import_hf(bare, tmp_path / "alone", tokenizer="none")
-    assert alone.weights.tokenizer is None and "left out" in alone.notes[0]
+    assert alone.weights.tokenizer is None
+    assert "left out" in alone.notes[0]
 
 
 def test_a_tokenizer_that_cannot_be_taken_over_is_refused_with_the_way_out(bare, tmp_path):
     (bare / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}))
-    with pytest.raises(UserError, match="is WordLevel; can be: .*; --tokenizer none takes the weights alone"):
+    with pytest.raises(UserError, match=r"is WordLevel; can be: .*; --tokenizer none takes the weights alone"):
         adoption.import_hf(bare, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
@@ -125,7 +129,7 @@ def test_a_tokenizer_that_cannot_be_taken_over_is_refused_with_the_way_out(bare,
 # --- Sizes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rows,zero", [(40, False), (48, False), (64, False), (37, True), (41, True)])
+@pytest.mark.parametrize(("rows", "zero"), [(40, False), (48, False), (64, False), (37, True), (41, True)])
 def test_padded_rows_are_dropped_with_a_note(rows, zero, tmp_path):
     """35 pieces: rounded up to a multiple of 8, 16 and 64; or any number of rows of zeros."""
     assert len(PIECES) == 35
@@ -136,7 +140,8 @@ def test_padded_rows_are_dropped_with_a_note(rows, zero, tmp_path):
         loaded.params["embeddings"]["word"]["embedding"][35:] = 0
         loaded.params["mlm"]["bias"][35:] = 0
     fitted, notes = adoption.fit_vocabulary(loaded, tokenizer, "folder")
-    assert fitted.model.vocab_size == 35 and fitted.tokenizer is tokenizer
+    assert fitted.model.vocab_size == 35
+    assert fitted.tokenizer is tokenizer
     assert f"{rows} rows for 35 pieces; the {rows - 35} beyond them" in notes[0]
     assert ("all zero" in notes[0]) == zero
     before, after = parameters.flatten(loaded.params), parameters.flatten(fitted.params)
@@ -158,7 +163,9 @@ def test_a_table_of_the_tokenizers_size_stays_as_it_is(tmp_path):
     tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "tokenizer")
     loaded = small(35)
     fitted, notes = adoption.fit_vocabulary(loaded, tokenizer, "folder")
-    assert fitted.params is loaded.params and fitted.model == loaded.model and notes == []
+    assert fitted.params is loaded.params
+    assert fitted.model == loaded.model
+    assert notes == []
 
 
 # --- Checkpoints of TensorFlow ---------------------------------------------------------------------------------------
@@ -190,7 +197,8 @@ def test_the_vocabulary_beside_a_checkpoint_comes_with_it(name, checkpoint, tmp_
     imported = adoption.import_tf(checkpoint, tmp_path / "ours")
     assert imported.weights.tokenizer.vocab_size == 35
     read = load_weights(tmp_path / "ours")
-    assert read.model.activation == "gelu_erf" and read.tokenizer.vocab_size == 35
+    assert read.model.activation == "gelu_erf"
+    assert read.tokenizer.vocab_size == 35
 
 
 def test_of_several_unknown_vocabularies_none_is_guessed(checkpoint, tmp_path):

@@ -51,8 +51,11 @@ def refused(command, source, tmp_path, capsys):
         before = sorted(path.name for path in tmp_path.iterdir())
         assert command(["from-hf", str(source), str(tmp_path / "out"), *options]) == 2
         printed = capsys.readouterr()
-        assert sorted(path.name for path in tmp_path.iterdir()) == before and "out" not in before
-        assert printed.out == "" and printed.err.endswith("\n") and printed.err.count("\n") == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+        assert "out" not in before
+        assert printed.out == ""
+        assert printed.err.endswith("\n")
+        assert printed.err.count("\n") == 1
         assert printed.err.startswith(("convert: ", "tokenizer: ", "config: "))
         return printed.err
 
@@ -89,12 +92,13 @@ def test_a_pickle_with_code_in_it(source, refused, tmp_path):
     (source / "model.safetensors").unlink()
     torch.save({"weight": torch.ones(2), "code": Payload(tmp_path / "owned")}, source / "pytorch_model.bin")
     line = refused()
-    assert "pytorch_model.bin holds more than tensors" in line and "Nothing of it was run" in line
+    assert "pytorch_model.bin holds more than tensors" in line
+    assert "Nothing of it was run" in line
     assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize(
-    "change,named",
+    ("change", "named"),
     [
         ({"hidden_size": 16, "num_attention_heads": 4}, "albert.pooler.weight is (8, 8), wanted (16, 16)"),
         ({"vocab_size": 32}, "albert.embeddings.word_embeddings.weight is (31, 4), wanted (32, 4)"),
@@ -170,8 +174,10 @@ def test_a_full_disk(limit, source, tmp_path):
         text=True,
         env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
     )
-    assert done.returncode == 2 and done.stdout == ""
-    assert "cannot be written: File too large" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "cannot be written: File too large" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "tmp"]
     assert list((tmp_path / "tmp").iterdir()) == []
 

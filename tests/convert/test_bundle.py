@@ -92,9 +92,11 @@ def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind
     if kind == "span":
         assert found["answer"] == item["pair"][found["start"] : found["end"]]
     if kind == "choose":
-        assert found["answer"] == int(np.argmax(found["scores"])) and len(found["scores"]) == 3
+        assert found["answer"] == int(np.argmax(found["scores"]))
+        assert len(found["scores"]) == 3
     if kind == "fill_mask":
-        assert len(found["answer"]) == 1 and len(found["top"][0]) == 5
+        assert len(found["answer"]) == 1
+        assert len(found["top"][0]) == 5
     if kind in ("classify", "labels", "regress"):
         assert list(found["scores"]) == list(HEADS[kind].labels)
 
@@ -133,7 +135,8 @@ def test_the_check_names_a_damaged_file(tagger, tmp_path, name):
     content[len(content) // 2] ^= 1
     (tmp_path / "copy" / name).write_bytes(content)
     checked = predict(tmp_path / "copy", "--check")
-    assert checked.returncode == 1 and f"{name} is damaged" in checked.stderr
+    assert checked.returncode == 1
+    assert f"{name} is damaged" in checked.stderr
 
 
 def test_the_check_names_another_answer(tagger, tmp_path):
@@ -142,7 +145,9 @@ def test_the_check_names_another_answer(tagger, tmp_path):
     about["check"][0]["int8"]["answer"] = [["place", "Atlantis"]]
     (tmp_path / "copy" / "bundle.json").write_text(json.dumps(about))
     checked = predict(tmp_path / "copy", "--check")
-    assert checked.returncode == 1 and "int8 weights" in checked.stderr and "Atlantis" in checked.stderr
+    assert checked.returncode == 1
+    assert "int8 weights" in checked.stderr
+    assert "Atlantis" in checked.stderr
 
 
 def test_own_examples_are_stored(prepared, tmp_path):
@@ -152,7 +157,7 @@ def test_own_examples_are_stored(prepared, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kind, example, message",
+    ("kind", "example", "message"),
     [
         ("classify", {"text": "a", "choices": ["x"]}, "cannot have"),
         ("classify", {"text": "a", "pair": 5}, "pair = 5 should be a text"),
@@ -183,14 +188,17 @@ def test_files_of_examples_name_the_wrong_line(tmp_path):
 @pytest.mark.parametrize("words", [[], ["--bogus"], ["a", "b", "c"], ["--file"]])
 def test_what_the_script_does_not_understand_shows_how_it_is_used(tagger, words):
     done = predict(tagger, *words)
-    assert done.returncode == 1 and "python predict.py --check" in done.stderr and not done.stdout
+    assert done.returncode == 1
+    assert "python predict.py --check" in done.stderr
+    assert not done.stdout
 
 
 def test_the_check_names_a_missing_file(tagger, tmp_path):
     shutil.copytree(tagger, tmp_path / "copy")
     (tmp_path / "copy" / "tokenizer.json").unlink()
     checked = predict(tmp_path / "copy", "--check")
-    assert checked.returncode == 1 and checked.stderr.strip() == "tokenizer.json is missing"
+    assert checked.returncode == 1
+    assert checked.stderr.strip() == "tokenizer.json is missing"
 
 
 def test_a_bundle_needs_a_tokenizer_and_leaves_nothing_without(prepared, tmp_path):
@@ -204,7 +212,8 @@ def test_the_files_are_the_script_the_models_and_what_tells_of_them(tagger):
     files = {path.relative_to(tagger).as_posix() for path in tagger.rglob("*") if path.is_file()}
     assert files == {"README.md", "bundle.json", "predict.py", "tokenizer.json", *bundle.MODELS.values()}
     script = (tagger / "predict.py").read_text()
-    assert "bertlite_jax" not in script and script.count("def answer(") == 1
+    assert "bertlite_jax" not in script
+    assert script.count("def answer(") == 1
 
 
 @pytest.mark.slow

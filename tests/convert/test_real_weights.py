@@ -112,7 +112,7 @@ def test_sentence_embeddings_are_those_of_transformers(folder, ids, embeddings):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
-    for row, ours in zip(ids, embeddings):
+    for row, ours in zip(ids, embeddings, strict=True):
         with torch.no_grad():
             mean = theirs(input_ids=torch.tensor([row])).last_hidden_state[0].mean(0)
         np.testing.assert_allclose(ours, (mean / mean.norm()).numpy(), atol=1e-4, rtol=0)

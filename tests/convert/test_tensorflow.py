@@ -176,11 +176,12 @@ def test_the_config_becomes_our_shape():
     assert (model.num_layers, model.num_heads, model.share, model.share_groups) == (N, 2, "all", 2)
     assert (model.hidden_dropout, model.attention_dropout, model.max_positions, model.token_types) == (0.1, 0.2, P, 2)
     assert (model.norm_epsilon, model.pooler, model.pair_classes) == (1e-12, True, 2)
-    assert read("albert", released("albert")).pair_task == "sop" and read("bert", released("bert")).pair_task == "nsp"
+    assert read("albert", released("albert")).pair_task == "sop"
+    assert read("bert", released("bert")).pair_task == "nsp"
 
 
 @pytest.mark.parametrize(
-    "family,wanted,found",
+    ("family", "wanted", "found"),
     [("albert", "auto", "gelu_tanh"), ("bert", "auto", "gelu_erf"), ("bert", "gelu_tanh", "gelu_tanh")],
 )
 def test_gelu_is_the_form_that_the_weights_were_trained_with(family, wanted, found):
@@ -200,7 +201,8 @@ def test_equal_widths_have_no_projection():
         shape = tuple(D if size == E else size for size in variables[name].shape)
         variables[name] = draw.normal(size=shape).astype(np.float32)
     weights = read("albert", variables, embedding_size=D)
-    assert "projection" not in weights.params and weights.model.embed_size == D
+    assert "projection" not in weights.params
+    assert weights.model.embed_size == D
 
 
 def test_names_of_tf_hub_and_the_slots_of_other_optimisers_are_understood():
@@ -216,7 +218,9 @@ def test_a_checkpoint_without_heads_gives_an_encoder():
     variables = {name: value for name, value in released("bert").items() if name.startswith("bert/")}
     weights = read("bert", variables)
     assert {"mlm", "pair"} & weights.params.keys() == set()
-    assert weights.model.pooler and weights.model.pair_classes == 0 and weights.pair_task == "none"
+    assert weights.model.pooler
+    assert weights.model.pair_classes == 0
+    assert weights.pair_task == "none"
 
 
 def test_everything_that_does_not_fit_is_listed_in_one_error():
@@ -226,8 +230,11 @@ def test_everything_that_does_not_fit_is_listed_in_one_error():
     variables["bert/encoder/transformer/group_2/inner_group_0/LayerNorm/beta"] = np.zeros(D, np.float32)
     variables["bert/pooler/dense/kernel"] = np.zeros((D, D + 1), np.float32)
     line = refusal("albert", variables)
-    assert "missing: " in line and "unknown: " in line and "wrong shape: " in line
-    assert "group_1/inner_group_0/LayerNorm_1/gamma" in line and "cls/predictions/output_bias" in line
+    assert "missing: " in line
+    assert "unknown: " in line
+    assert "wrong shape: " in line
+    assert "group_1/inner_group_0/LayerNorm_1/gamma" in line
+    assert "cls/predictions/output_bias" in line
     assert "group_2/inner_group_0/LayerNorm/beta" in line
     assert f"bert/pooler/dense/kernel is {(D, D + 1)}, wanted {(D, D)}" in line
 
@@ -239,7 +246,7 @@ def test_a_config_of_another_model_is_refused():
 
 
 @pytest.mark.parametrize(
-    "change,message",
+    ("change", "message"),
     [
         ({"inner_group_num": 2}, "config.json: inner_group_num is 2"),
         ({"ln_type": "preln"}, "ln_type is preln"),
@@ -278,7 +285,7 @@ def test_a_checkpoint_is_named_by_its_prefix_or_any_of_its_files(ending, two_che
 
 def test_of_several_checkpoints_the_state_file_names_the_newest(two_checkpoints):
     """TensorFlow writes the path that the checkpoint had where it was trained."""
-    with pytest.raises(UserError, match="several checkpoints: model.ckpt-10000, model.ckpt-5000; name one"):
+    with pytest.raises(UserError, match=r"several checkpoints: model.ckpt-10000, model.ckpt-5000; name one"):
         tensorflow.checkpoint_prefix(two_checkpoints)
     (two_checkpoints / "checkpoint").write_text(
         'model_checkpoint_path: "/gone/run/model.ckpt-10000"\nall_model_checkpoint_paths: "model.ckpt-5000"\n'
@@ -289,10 +296,10 @@ def test_of_several_checkpoints_the_state_file_names_the_newest(two_checkpoints)
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match="has no TensorFlow checkpoint"):
         tensorflow.checkpoint_prefix(tmp_path)
-    with pytest.raises(UserError, match="nothing.index does not exist"):
+    with pytest.raises(UserError, match=r"nothing.index does not exist"):
         tensorflow.checkpoint_prefix(tmp_path / "nothing")
     (tmp_path / "model.ckpt.index").touch()
-    with pytest.raises(UserError, match="neither of albert_config.json and bert_config.json; pass --config"):
+    with pytest.raises(UserError, match=r"neither of albert_config.json and bert_config.json; pass --config"):
         tensorflow.from_tf(tmp_path)
 
 
@@ -368,6 +375,6 @@ def test_damaged_files_are_one_line(tf, damage, tmp_path):
         shutil.move(data, tmp_path / "elsewhere")
     else:
         path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(UserError, match="model.ckpt is damaged or incomplete: ") as caught:
+    with pytest.raises(UserError, match=r"model.ckpt is damaged or incomplete: ") as caught:
         tensorflow.from_tf(tmp_path)
     assert "\n" not in str(caught.value)

@@ -73,7 +73,28 @@ def write_task(table: pathlib.Path, asked: pathlib.Path) -> None:
 
 def sentences(count: int, seed: int) -> list[tuple[str, str]]:
     """Three to nine words, among them the queen or the rabbit."""
-    filler = "she said that it was not the time to go on and so they went down again by the door".split()
+    filler = [
+        "she",
+        "said",
+        "that",
+        "it",
+        "was",
+        "not",
+        "the",
+        "time",
+        "to",
+        "go",
+        "on",
+        "and",
+        "so",
+        "they",
+        "went",
+        "down",
+        "again",
+        "by",
+        "the",
+        "door",
+    ]
     rng = np.random.default_rng(seed)
     made = []
     for _ in range(count):

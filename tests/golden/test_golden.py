@@ -58,7 +58,7 @@ def assert_answers(found: list[dict], path: pathlib.Path, tolerance: float) -> N
     expected = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert [each["label"] for each in found] == [each["label"] for each in expected]
     assert {each["label"] for each in expected} == {"queen", "rabbit"}
-    for ours, theirs in zip(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
         assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=tolerance)
 
 

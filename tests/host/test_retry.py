@@ -76,7 +76,7 @@ def test_the_waits_double(monkeypatch):
     with pytest.raises(OSError):
         retry.patiently(Failing(*(OSError(5, "no") for _ in range(6))), "a.npy")
     # Each has up to one millisecond of chance on top.
-    assert [int(1000 * wait + 1e-6) // base for wait, base in zip(waits, (1, 2, 4, 8, 16))] in [
+    assert [int(1000 * wait + 1e-6) // base for wait, base in zip(waits, (1, 2, 4, 8, 16), strict=True)] in [
         [1, 1, 1, 1, 1],
         [2, 1, 1, 1, 1],
     ]

@@ -35,7 +35,7 @@ def test_parents_are_made(make, tmp_path):
 @pytest.mark.parametrize("make", [make_folder, make_file])
 def test_a_place_below_a_file_is_refused(make, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="convert: .*/file/out cannot be written: (File exists|Not a directory)"):
+    with pytest.raises(UserError, match=r"convert: .*/file/out cannot be written: (File exists|Not a directory)"):
         make(tmp_path / "file" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -48,7 +48,7 @@ def test_what_fails_half_way_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("umask,mode", [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
 def test_files_have_the_permissions_that_the_user_gives_new_files(umask, mode, tmp_path):
     """The writer of safetensors makes them for the owner alone, and a server of another user could not read them."""
     former = os.umask(umask)
@@ -112,7 +112,8 @@ def test_a_limit_on_the_size_of_files_is_named_whoever_writes(tmp_path):
     first, second, left = done.stdout.splitlines()
     assert first.startswith(f"convert: {tmp_path}/a cannot be written: File too large")
     assert second.startswith(f"convert: {tmp_path}/b cannot be written: File too large")
-    assert left == "[]" and not done.stderr
+    assert left == "[]"
+    assert not done.stderr
 
 
 def test_a_full_disk_is_named_whoever_writes(tmp_path):
@@ -125,11 +126,12 @@ def test_a_full_disk_is_named_whoever_writes(tmp_path):
     first, second, left = done.stdout.splitlines()
     assert first.startswith(f"convert: {tmp_path}/a cannot be written: No space left on device")
     assert second.startswith(f"convert: {tmp_path}/b cannot be written: No space left on device")
-    assert left == "[]" and not done.stderr
+    assert left == "[]"
+    assert not done.stderr
 
 
 def test_a_full_disk_is_seen_through_a_copied_folder(tmp_path):
-    """copytree gathers what went wrong and raises an error of its own, without a number."""
+    """Copytree gathers what went wrong and raises an error of its own, without a number."""
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "large").write_bytes(bytes(8192))
     program = (
@@ -153,9 +155,8 @@ def test_a_permission_is_the_outputs_only_inside_the_output(tmp_path):
     with pytest.raises(UserError, match="out cannot be written: Permission denied"):
         with whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
             raise PermissionError(errno.EACCES, "Permission denied", str(folder / "mark"))
-    with pytest.raises(PermissionError):
-        with whole_files.new_folder(tmp_path / "out", False, "mark"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
+    with pytest.raises(PermissionError), whole_files.new_folder(tmp_path / "out", False, "mark"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -52,7 +52,8 @@ def finished(tmp_path_factory) -> pathlib.Path:
 def test_summary_holds_what_is_promised(finished: pathlib.Path):
     summary = json.loads((finished / "summary.json").read_text())
     assert set(SUMMARY) <= summary.keys()
-    assert summary["steps"] == 20 and summary["parameters"] == 365_418
+    assert summary["steps"] == 20
+    assert summary["parameters"] == 365_418
 
 
 def test_the_export_is_compared_with_pytorch(finished: pathlib.Path):
@@ -84,4 +85,5 @@ def test_the_recipe_fits_the_checks_and_the_plateau_page():
     config = quickstart.recipe(pathlib.Path("data"), seed=1)
     checks.check_pretrain(config)
     assert (config.model.num_layers, config.model.hidden_size, config.model.vocab_size) == (2, 128, 1000)
-    assert config.model.position_init == "sinusoidal" and config.run.seed == 1
+    assert config.model.position_init == "sinusoidal"
+    assert config.run.seed == 1

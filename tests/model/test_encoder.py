@@ -45,7 +45,9 @@ def perturbed(params, seed: int = 1):
     """Biases and norms away from 0 and 1, so that a wrong one shows."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return jax.tree.unflatten(tree, [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys)])
+    return jax.tree.unflatten(
+        tree, [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    )
 
 
 def loop(params, model: Model, row: dict[str, np.ndarray]) -> jax.Array:
@@ -179,14 +181,16 @@ def test_weights_start_as_tensorflow_truncates_them():
     assert np.abs(table).max() <= 0.04
     assert abs(table.std() - 0.02 * 0.8796) < 1e-4
     kernel = np.asarray(params["layers"]["ffn"]["up"]["kernel"])
-    assert np.abs(kernel).max() <= 0.04 and kernel.std() > 0.015
+    assert np.abs(kernel).max() <= 0.04
+    assert kernel.std() > 0.015
     assert not np.asarray(params["layers"]["attention"]["query"]["bias"]).any()
     assert (np.asarray(params["embeddings"]["norm"]["scale"]) == 1).all()
 
 
 def test_unshared_layers_start_from_different_weights():
     kernel = np.asarray(init(dataclasses.replace(SMALL, share="none"))["layers"]["ffn"]["up"]["kernel"])
-    assert kernel.shape[0] == 4 and np.abs(kernel[0] - kernel[1]).max() > 0.1
+    assert kernel.shape[0] == 4
+    assert np.abs(kernel[0] - kernel[1]).max() > 0.1
 
 
 def test_sinusoidal_positions_start_as_sines_of_twice_the_deviation():

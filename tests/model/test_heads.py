@@ -58,7 +58,8 @@ def test_masked_lm_is_dense_activation_norm_and_the_embedding_table():
     """Written out in numpy for one predicted position."""
     params = init(SMALL)
     logits, _ = forward(SMALL, params)
-    assert logits.shape == (2, 3, 50) and logits.dtype == jnp.float32
+    assert logits.shape == (2, 3, 50)
+    assert logits.dtype == jnp.float32
     h = last_states(params)[1, 11]
     x = h @ np.asarray(params["mlm"]["dense"]["kernel"])
     x = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
@@ -78,7 +79,9 @@ def test_table_learns_from_both_ends():
     params = init(SMALL)
     grads = jax.jit(jax.grad(lambda p: PretrainingModel(SMALL).apply({"params": p}, **INPUTS)[0][0, 0, 49]))(params)
     table = np.abs(np.asarray(grads["embeddings"]["word"]["embedding"])).sum(1)
-    assert table[49] > 0 and table[IDS[0]].min() > 0 and table[1] == 0
+    assert table[49] > 0
+    assert table[IDS[0]].min() > 0
+    assert table[1] == 0
 
 
 def test_padded_vocabulary_is_never_predicted_and_never_learns():
@@ -102,7 +105,8 @@ def test_padded_vocabulary_is_never_predicted_and_never_learns():
 def test_without_pair_head_there_are_no_pair_logits():
     model = dataclasses.replace(SMALL, token_types=0, pooler=False, pair_classes=0)
     params = init(model)
-    assert "token_type" not in params["embeddings"] and "pooler" not in params
+    assert "token_type" not in params["embeddings"]
+    assert "pooler" not in params
     assert forward(model, params)[1] is None
 
 
@@ -114,4 +118,5 @@ def test_full_length_logits_are_never_built():
         jax.jit(lambda p: jax.grad(lambda q: model.apply({"params": q}, **INPUTS)[0].sum())(p)).lower(params).as_text()
     )
     assert "2x3x997" in text or "6x997" in text
-    assert "2x12x997" not in text and "24x997" not in text
+    assert "2x12x997" not in text
+    assert "24x997" not in text

@@ -156,5 +156,5 @@ def test_no_logit_is_a_nan_where_a_row_is_empty(made):
 
 
 def test_a_conditioned_head_has_no_further_layers():
-    with pytest.raises(UserError, match="head.hidden"):
+    with pytest.raises(UserError, match=r"head.hidden"):
         check_head(dataclasses.replace(HEAD, hidden=(4,)), MODEL)

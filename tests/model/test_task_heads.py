@@ -84,7 +84,7 @@ def test_dropout_draws_anew_for_each_key_and_none_without(case):
 
 
 @pytest.mark.parametrize(
-    "head, model, message",
+    ("head", "model", "message"),
     [
         (Head(labels=()), SMALL, "head.labels is empty"),
         (Head(labels=("a", "a")), SMALL, "a name twice"),

@@ -56,8 +56,9 @@ def like(tree, sharding=None):
 
 def assert_same_bits(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)):
-        assert a.dtype == b.dtype and a.shape == b.shape
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert a.dtype == b.dtype
+        assert a.shape == b.shape
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
@@ -249,7 +250,7 @@ def test_saving_a_step_again_raises(tmp_path):
     """Orbax returns False and saves nothing."""
     checkpoints = checkpoint.open_checkpoints(tmp_path / "c", 3, 0)
     checkpoint.save(checkpoints, 5, params_at(5), opt_at(5), {})
-    with pytest.raises(RuntimeError, match="step 4 was not saved.*already has step 5"):
+    with pytest.raises(RuntimeError, match=r"step 4 was not saved.*already has step 5"):
         checkpoint.save(checkpoints, 4, params_at(4), opt_at(4), {})
     checkpoint.finish(checkpoints)
 
@@ -278,7 +279,8 @@ def test_any_damage_to_any_file_is_detected(tmp_path, one_step):
             assert checkpoint.verified_steps(folder) == [], (name, content)
             (folder / name).write_bytes(good)
             tried += 1
-    assert checkpoint.verified_steps(folder) == [7] and tried > 50
+    assert checkpoint.verified_steps(folder) == [7]
+    assert tried > 50
 
 
 def test_the_sums_themselves_cannot_be_damaged_unseen(tmp_path, one_step):
@@ -332,8 +334,10 @@ def test_a_damaged_newest_is_named_and_the_run_goes_on_from_the_one_before(tmp_p
     damage(kind, folder / "30")
     lines = []
     assert checkpoint.newest_good(folder, lines.append) == 20
-    assert len(lines) == 1 and "\n" not in lines[0]
-    assert lines[0].startswith(f"checkpoint: {folder}/30 is damaged (") and lines[0].endswith("going on from 20")
+    assert len(lines) == 1
+    assert "\n" not in lines[0]
+    assert lines[0].startswith(f"checkpoint: {folder}/30 is damaged (")
+    assert lines[0].endswith("going on from 20")
     assert re.search(says, lines[0])
     assert (folder / "30.damaged").is_dir()
     assert_holds(folder, 20)
@@ -371,7 +375,8 @@ def test_reading_weights_renames_nothing(tmp_path):
     flip_a_bit(array_file(folder / "20"), 5)
     lines = []
     params, meta = checkpoint.restore_params(folder, log=lines.append)
-    assert meta == {"step": 10} and lines[0].endswith("using 10")
+    assert meta == {"step": 10}
+    assert lines[0].endswith("using 10")
     assert_same_bits(params, params_at(10))
     assert sorted(entry.name for entry in folder.iterdir()) == ["10", "20"]
 
@@ -422,7 +427,8 @@ def test_all_damaged_is_refused_and_lists_them(tmp_path):
 def test_a_checkpoint_that_is_not_there_is_one_line(one_step, call, says):
     with pytest.raises(UserError, match=says) as e:
         call(one_step)
-    assert str(e.value).startswith("checkpoint: ") and "\n" not in str(e.value)
+    assert str(e.value).startswith("checkpoint: ")
+    assert "\n" not in str(e.value)
 
 
 def test_a_damaged_checkpoint_is_never_restored(tmp_path, capfd):
@@ -452,7 +458,7 @@ def test_other_shapes_dtypes_and_names_are_refused(one_step):
     refused(lambda p: p | {"embeddings": {"word": {"embedding": short}}}, rf"{there}, but float32 \[64, 8\]")
     refused(lambda p: {k: v for k, v in p.items() if k != "embeddings"}, f"{there}, but absent")
     refused(lambda p: p | {"pooler": short}, r"params/pooler is absent in the file, but float32 \[64, 8\]")
-    with pytest.raises(UserError, match="opt/.* is absent in the file"):
+    with pytest.raises(UserError, match=r"opt/.* is absent in the file"):
         checkpoint.restore(one_step, 7, like(params_at(7)), like(optax.adam(1e-3).init(params_at(7))))
 
 
@@ -519,12 +525,14 @@ def test_kill_at_any_moment_and_go_on(tmp_path):
         if moment != "random":
             first = before[-1] if before else 0
             assert good[-1] == (first + 3 if moment == "prune" else first + 2)
-    assert good[-1] > before[-1] and len(good) <= 3
+    assert good[-1] > before[-1]
+    assert len(good) <= 3
     lines = []
     step = checkpoint.newest_good(folder, lines.append)
     params, meta = checkpoint.restore_params(folder, step)
     expected = np.random.default_rng(step).normal(size=(4, 50_000)).astype(np.float32)
-    assert meta == {"step": step} and params["w"].tobytes() == expected.tobytes()
+    assert meta == {"step": step}
+    assert params["w"].tobytes() == expected.tobytes()
     # What the killed processes left behind is gone once a checkpoint is saved again.
     write(folder, [step + 1])
     names = {entry.name for entry in folder.iterdir()}

@@ -84,7 +84,8 @@ def test_padded_vocabulary_changes_nothing(blocked):
     padded = np.concatenate([logits, np.full((2, 4, 6), blocked, np.float32)], axis=-1)
     np.testing.assert_allclose(masked_lm(padded, labels, weights), masked_lm(logits, labels, weights))
     gradient = np.asarray(gradient_of(padded, labels, weights))
-    assert np.all(gradient[..., 10:] == 0) and np.all(np.isfinite(gradient))
+    assert np.all(gradient[..., 10:] == 0)
+    assert np.all(np.isfinite(gradient))
 
 
 def test_huge_logits_do_not_overflow():

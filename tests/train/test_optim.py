@@ -115,7 +115,7 @@ def test_a_bias_gets_neither_decay_nor_trust_ratio(name):
 
 
 def test_adamw_is_the_release_one_over_several_steps():
-    """m and v without correction, epsilon outside the root, decay inside the update: a loop in float64."""
+    """M and v without correction, epsilon outside the root, decay inside the update: a loop in float64."""
     optim = constant(1e-2, name="adamw", clip_norm=0.0, weight_decay=0.1)
     params = {"kernel": jnp.asarray(KERNEL)}
     result = several_steps(make_optimizer(optim, 100, 32, params), params)["kernel"]
@@ -273,7 +273,7 @@ def test_small_gradients_pass_unchanged(factor):
 
 
 def test_clipping_comes_first_and_can_be_switched_off():
-    """v after one step is 0.001 g^2, where g = 30 is 1 after clipping."""
+    """V after one step is 0.001 g^2, where g = 30 is 1 after clipping."""
     params, gradients = {"kernel": jnp.ones((1, 1))}, {"kernel": jnp.full((1, 1), 30.0)}
     for clip_norm, expected in ((1.0, 1e-3), (0.0, 0.9)):
         optimiser = make_optimizer(constant(0.1, clip_norm=clip_norm), 100, 32, params)
@@ -304,7 +304,8 @@ def test_padded_rows_of_the_vocabulary_stay_zero(name):
     table = jnp.asarray(np.pad(np.random.default_rng(0).normal(size=(5, 4)), ((0, 3), (0, 0))), jnp.float32)
     gradient = jnp.asarray(np.pad(np.random.default_rng(1).normal(size=(5, 4)), ((0, 3), (0, 0))), jnp.float32)
     after = one_step(constant(0.1, name=name), {"embedding": table}, {"embedding": gradient})["embedding"]
-    assert np.all(np.asarray(after)[5:] == 0) and np.all(np.asarray(after)[:5] != np.asarray(table)[:5])
+    assert np.all(np.asarray(after)[5:] == 0)
+    assert np.all(np.asarray(after)[:5] != np.asarray(table)[:5])
 
 
 def test_moments_are_float32_and_shaped_like_the_parameters():

@@ -47,7 +47,7 @@ def run(body: str, folder: pathlib.Path, count: int = 3) -> list[tuple[int, str]
         for index in range(count)
     ]
     found = [process.communicate(timeout=60)[1] for process in started]
-    return [(process.returncode, error) for process, error in zip(started, found)]
+    return [(process.returncode, error) for process, error in zip(started, found, strict=True)]
 
 
 WAIT_FOR_ALL = "multihost_utils.sync_global_devices('the next step')"
@@ -74,7 +74,9 @@ def test_a_bug_in_the_first_process_is_told_before_it_ends(tmp_path):
         [][1]
     {WAIT_FOR_ALL}"""
     first, second, third = run(body, tmp_path)
-    assert first[0] == 1 and "Traceback" in first[1] and "IndexError" in first[1]
+    assert first[0] == 1
+    assert "Traceback" in first[1]
+    assert "IndexError" in first[1]
     assert second == third == (1, "process 0 of 3 failed: IndexError: list index out of range\n")
 
 
@@ -105,7 +107,8 @@ def test_without_the_first_process_jax_ends_the_others(tmp_path):
     _, *others = run(body, tmp_path)
     assert time.time() - float((tmp_path / "killed").read_text()) < 30
     for code, error in others:
-        assert code != 0 and "the JAX distributed service detected fatal errors" in error
+        assert code != 0
+        assert "the JAX distributed service detected fatal errors" in error
 
 
 def test_all_leave_together(tmp_path):

@@ -28,7 +28,7 @@ PAPER = Optim(schedule="reference", learning_rate=1.76e-3, warmup_steps=3125)
     ],
 )
 def test_reference_schedule_has_the_release_values(step, rate):
-    """init * s / W below W, init * (1 - min(s, T) / T) from there: the rate drops where the warm-up ends."""
+    """Init * s / W below W, init * (1 - min(s, T) / T) from there: the rate drops where the warm-up ends."""
     curve = schedules.schedule(PAPER, 125_000, 4096)
     assert float(curve(step)) == pytest.approx(rate, rel=3e-7)  # 1.759437e-3 is rounded to seven digits
     assert float(jax.jit(curve)(jnp.int32(step))) == pytest.approx(rate, rel=3e-7)

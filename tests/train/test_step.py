@@ -206,9 +206,9 @@ def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor:
 
 
 def test_a_mesh_that_does_not_divide_is_refused():
-    with pytest.raises(UserError, match="config: run.fsdp = 3 times run.tensor = 1 must divide 8 devices"):
+    with pytest.raises(UserError, match=r"config: run.fsdp = 3 times run.tensor = 1 must divide 8 devices"):
         sharding.make_mesh(0, 3, 1)
-    with pytest.raises(UserError, match="config: run.tensor = 3 must divide the 8 devices of a process"):
+    with pytest.raises(UserError, match=r"config: run.tensor = 3 must divide the 8 devices of a process"):
         sharding.make_mesh(0, 1, 3)
 
 
@@ -226,7 +226,8 @@ class Elsewhere:
 @pytest.mark.parametrize(("fsdp", "tensor"), [(1, 1), (2, 1), (8, 1), (1, 2), (2, 2), (1, 4)])
 def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
     """Two slices of two processes with four devices each, given in another order: only `data` spans both slices, and a
-    group along `model` lies in one process."""
+    group along `model` lies in one process.
+    """
     devices = [Elsewhere(number, number // 4, number // 8) for number in range(16)]
     mesh = sharding.mesh_over(devices[::2] + devices[1::2], fsdp, tensor)
     placed = mesh.devices.reshape(-1, fsdp, tensor)
@@ -235,7 +236,7 @@ def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
     assert [group[0, 0].slice_index for group in placed] == sorted(group[0, 0].slice_index for group in placed)
     assert all(len({device.slice_index for device in group.flat}) == 1 for group in placed)
     assert all(len({device.process_index for device in along}) == 1 for group in placed for along in group)
-    with pytest.raises(UserError, match="config: run.tensor = 8 must divide the 4 devices of a process"):
+    with pytest.raises(UserError, match=r"config: run.tensor = 8 must divide the 4 devices of a process"):
         sharding.mesh_over(devices, 1, 8)
 
 

@@ -36,7 +36,7 @@ def predict(model, item):
     feed = {i.name: np.array([getattr(row, FIELDS[i.name]) for row in rows]) for i in session.get_inputs()}
     if "choices" in item:  # [choices, length] becomes [1, choices, length].
         feed = {name: ids[None] for name, ids in feed.items()}
-    outputs = {o.name: value[0] for o, value in zip(session.get_outputs(), session.run(None, feed))}
+    outputs = {o.name: value[0] for o, value in zip(session.get_outputs(), session.run(None, feed), strict=True)}
     return answer(item, rows[0], outputs, tokenizer, ABOUT)
 
 
@@ -58,7 +58,7 @@ if __name__ == "__main__":
     given = [word for word in sys.argv[1:] if word != "--float32"]
     if given == ["--check"]:
         sys.exit("\n".join(check()) or print("All files and answers are as they were."))
-    asked = [dict(zip(("text", "pair"), given))]
+    asked = [dict(zip(("text", "pair"), given, strict=False))]
     if given[:1] == ["--file"] and len(given) == 2:
         asked = [json.loads(line) for line in open(given[1], encoding="utf-8-sig") if line.strip()]
     elif len(given) not in (1, 2) or given[0].startswith("--"):

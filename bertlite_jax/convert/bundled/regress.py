@@ -3,5 +3,5 @@
 
 def answer(item, row, outputs, tokenizer, about):
     """{"answer": what the numbers mean, "score": the first number, "scores": {name: number}}."""
-    scores = dict(zip(about["labels"], map(float, outputs["logits"])))
+    scores = dict(zip(about["labels"], map(float, outputs["logits"]), strict=True))
     return {"answer": list(scores), "score": float(outputs["logits"][0]), "scores": scores}

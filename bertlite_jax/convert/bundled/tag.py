@@ -7,7 +7,7 @@ def answer(item, row, outputs, tokenizer, about):
     """{"answer": [[label, text], ...], "score": the mean probability, "spans": [[first character, end], ...]}."""
     odds = np.exp(outputs["logits"] - outputs["logits"].max(-1, keepdims=True))
     shares, spans, before = odds.max(-1) / odds.sum(-1), [], None
-    for (start, end), word, best in zip(row.offsets, row.word_ids, odds.argmax(-1)):
+    for (start, end), word, best in zip(row.offsets, row.word_ids, odds.argmax(-1), strict=True):
         label = about["labels"][best]
         if word is not None and word == before and spans and spans[-1][3] == word:
             spans[-1][2:] = [end, word]

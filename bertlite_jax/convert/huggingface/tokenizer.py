@@ -29,7 +29,7 @@ def special_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
 def special_pieces(tokenizer: Tokenizer) -> dict[str, str]:
     """Pieces by role, such as `[CLS]`."""
     ids = special_token_ids(tokenizer)
-    return dict(zip(ids, tokenizer.pieces(list(ids.values()))))
+    return dict(zip(ids, tokenizer.pieces(list(ids.values())), strict=True))
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: pathlib.Path, max_length: int, token_types: int) -> None:

@@ -74,7 +74,7 @@ def _examples(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 raise UserError(
                     f"convert: {where}: {len(cells)} columns; {len(columns)} as in the header would be right"
                 )
-            yield where, dict(zip(columns, cells))
+            yield where, dict(zip(columns, cells, strict=True))
 
 
 def _lines(path: pathlib.Path) -> list[str]:

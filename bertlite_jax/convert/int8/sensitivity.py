@@ -166,7 +166,7 @@ def by_depth(weights: Weights, container: Container, batches: Sequence[Batch], o
         args = [jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids")]
         theirs = _states_and_answers(exact, container.model, what, *args)
         ours = _states_and_answers(coarse, container.model, what, *args)
-        for layer, ((x, x_top), (y, y_top)) in enumerate(zip(theirs, ours)):
+        for layer, ((x, x_top), (y, y_top)) in enumerate(zip(theirs, ours, strict=True)):
             cosines[layer].append(measuring_text.cosines(*(_compared(each, batch, what) for each in (x, y))))
             if x_top is not None and y_top is not None:
                 equal = np.asarray(x_top) == np.asarray(y_top)
@@ -174,7 +174,7 @@ def by_depth(weights: Weights, container: Container, batches: Sequence[Batch], o
                 per_token = what.head is None or what.head.kind == "tag"
                 same[layer].append(equal[batch["attention_mask"] > 0] if per_token else equal.reshape(-1))
     rows = []
-    for layer, (found, equal) in enumerate(zip(cosines, same)):
+    for layer, (found, equal) in enumerate(zip(cosines, same, strict=True)):
         values = np.concatenate(found)
         top1 = float(np.concatenate(equal).mean()) if equal else None
         rows.append(Depth(layer, float(values.mean()), float(values.min()), top1))

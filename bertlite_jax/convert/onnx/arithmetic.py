@@ -80,7 +80,7 @@ def stored(draft: Draft, site: Site, leaf: str) -> str:
 
 
 def dense(draft: Draft, x: str, site: Site) -> str:
-    """x [M, In] times the site's kernel plus its bias, in the draft's arithmetic."""
+    """X [M, In] times the site's kernel plus its bias, in the draft's arithmetic."""
     return draft.arithmetic.dense(draft.graph, x, site)
 
 

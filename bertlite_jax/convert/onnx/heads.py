@@ -82,7 +82,7 @@ def task(draft: Draft, hidden: str, head: Head) -> None:
         add_output(graph, node(graph, "Reshape", x, shape, name="choices"), "logits", ["batch", "choices"])
     else:
         x = spread(draft, x, head.outputs)
-        for part, name in zip(nodes(graph, "Split", x, outputs=2, name="span", axis=-1), ("start", "end")):
+        for part, name in zip(nodes(graph, "Split", x, outputs=2, name="span", axis=-1), ("start", "end"), strict=True):
             value = node(graph, "Squeeze", part, constant(graph, [-1], np.int64), name=f"span.{name}")
             add_output(graph, value, f"{name}_logits", ["batch", "sequence"])
 

@@ -62,7 +62,7 @@ def run_session(session: onnxruntime.InferenceSession, batch: Mapping[str, Any])
     """Outputs by name. Entries of `batch` that the model does not read are left out; ids of any integer dtype."""
     wanted = [each.name for each in session.get_inputs()]
     values = session.run(None, {name: np.asarray(batch[name], np.int64) for name in wanted})
-    return {each.name: np.asarray(value) for each, value in zip(session.get_outputs(), values)}
+    return {each.name: np.asarray(value) for each, value in zip(session.get_outputs(), values, strict=True)}
 
 
 def fused(source: Source) -> dict[str, int]:

@@ -85,7 +85,7 @@ def encode_documents(tokenizer: Tokenizer, recipe: Recipe, documents: list[Docum
     # One call for all of them: what a call costs is shared by thousands of sentences.
     encoded = iter(tokenizer.encode_lines([sentence for lines in sentences for sentence in lines]))
     stored = windows.token_type(tokenizer.vocab_size)
-    for document, lines in zip(documents, sentences):
+    for document, lines in zip(documents, sentences, strict=True):
         part = found[document.split]
         part.counts["documents"] += 1
         part.counts["paragraphs"] += len(document.paragraphs)

@@ -109,7 +109,7 @@ def _raw_records(records: Records, numbers: np.ndarray) -> list[bytes]:
     for shard in np.unique(shards).tolist():
         where = np.flatnonzero(shards == shard)
         found = _read(records, shard, (numbers[where] - records.starts[shard]).tolist())
-        for index, record in zip(where.tolist(), found):
+        for index, record in zip(where.tolist(), found, strict=True):
             raw[index] = record
     return raw
 
@@ -241,5 +241,5 @@ def _column(joined: bytes, field: tuple[np.ndarray, np.ndarray], kind: str) -> t
     at, size = field
     width = np.dtype(kind).itemsize
     _check(size % width == 0)
-    values = b"".join([joined[a:b] for a, b in zip(at.tolist(), (at + size).tolist())])
+    values = b"".join([joined[a:b] for a, b in zip(at.tolist(), (at + size).tolist(), strict=True)])
     return np.frombuffer(values, kind), np.concatenate([[0], np.cumsum(size // width)])

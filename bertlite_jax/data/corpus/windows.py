@@ -7,6 +7,7 @@ neither TFDS nor protobuf.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -160,7 +161,7 @@ def document_windows(
     low = np.searchsorted(boundaries, cuts[:-1], side="left").tolist()
     high = np.searchsorted(boundaries, cuts[1:], side="right").tolist()
     records, lengths = [], []
-    for window, (start, stop) in enumerate(zip(cuts[:-1], cuts[1:])):
+    for window, (start, stop) in enumerate(itertools.pairwise(cuts)):
         n, starts = stop - start, word_starts[start:stop]
         ends = boundaries[low[window] : high[window]] - start
         opens, closes = ends.size > 0 and ends[0] == 0, ends.size > 0 and ends[-1] == n

@@ -61,7 +61,7 @@ def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
         places = np.searchsorted(cumulated, random.random(len(words)) * (cumulated[-1] if len(cumulated) else 0))
         return joint.join(
             vocabulary[min(int(place), len(vocabulary) - 1)] if new else word
-            for word, new, place in zip(words, replaced, places)
+            for word, new, place in zip(words, replaced, places, strict=True)
         )
 
     return augment
@@ -95,6 +95,6 @@ def make_edits(rate: float, seed: int) -> Augment:
             words[i], words[j] = words[j], words[i]
         kept = random.random(len(words)) >= rate / 2
         kept[random.integers(len(words))] |= not kept.any()
-        return joint.join(word for word, stays in zip(words, kept) if stays)
+        return joint.join(word for word, stays in zip(words, kept, strict=True) if stays)
 
     return augment

@@ -105,7 +105,7 @@ class _Builder:
         pieces = [ids for ids, _ in self.tokenizer.encode_lines(lines)]
         tagging = self.head.kind == "tag"
         sizes, windows = [], []
-        for example, at in zip(chunk, owners):
+        for example, at in zip(chunk, owners, strict=True):
             made = [self._tagged(example, pieces[at])] if tagging else self._texts(example, pieces[at])
             for ids, types, words in made:
                 self.arrays["tokens"].append(ids)

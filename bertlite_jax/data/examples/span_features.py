@@ -66,7 +66,7 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
         windows = passages.windows(passage, data.length, data.window_step)
         targets = [_target(passage, window, example) for window in windows]
         counts["nothing_to_learn"] += example.label is not None and None in targets
-        for window, target in zip(windows, targets):
+        for window, target in zip(windows, targets, strict=True):
             if training and target is None:
                 continue
             tokens, types = passages.row(passage, window, tokenizer)

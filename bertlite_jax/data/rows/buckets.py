@@ -43,7 +43,7 @@ def open_buckets(source: Source) -> Buckets:
     for length in (*source.data.buckets, source.data.length):
         rows = source.data.batch_rows * (source.data.length // length)
         part = source if not source.data.buckets else _between(source, above, length, rows)
-        if rows_per_epoch(part) >= rows or length == source.data.length and (rows_per_epoch(part) or not found):
+        if rows_per_epoch(part) >= rows or (length == source.data.length and (rows_per_epoch(part) or not found)):
             found.append(part)
             above = length
     steps = (max(1, round(rows_per_epoch(part) / part.data.batch_rows)) for part in found)

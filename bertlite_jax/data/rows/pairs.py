@@ -186,7 +186,8 @@ def _longest_part(
     donors: Windows, kinds: np.ndarray, limit: np.ndarray, first: np.ndarray, last: np.ndarray, shown: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The longest part of each window of at most `limit` tokens, between boundaries of `kinds`, whose outer tokens show
-    `first` and `last`: (start [W], length [W], 0 where there is none)."""
+    `first` and `last`: (start [W], length [W], 0 where there is none).
+    """
     bounds = find_boundaries(donors, kinds)
     starts, stops = only_between(bounds, shown, after=first), only_between(bounds, shown, before=last)
     owner = np.searchsorted(starts.bases, starts.places, side="right") - 1

@@ -104,7 +104,8 @@ def open_source(
     if weights and len(weights) != len(opened):
         raise UserError(f"corpus: data.weights has {len(weights)} numbers for {len(opened)} corpora")
     corpora = tuple(
-        dataclasses.replace(corpus, rows_per_epoch=rows) for corpus, rows in zip(opened, _row_shares(opened, weights))
+        dataclasses.replace(corpus, rows_per_epoch=rows)
+        for corpus, rows in zip(opened, _row_shares(opened, weights), strict=True)
     )
     return Source(
         data=data,
@@ -135,7 +136,10 @@ def _row_shares(corpora: list[Corpus], weights: tuple[float, ...]) -> list[int]:
         return [corpus.packing.rows for corpus in corpora]
     windows = sum(len(corpus.lengths) for corpus in corpora)
     wanted = [windows * weight / sum(weights) for weight in weights]
-    return [max(1, round(share * corpus.packing.rows / len(corpus.lengths))) for share, corpus in zip(wanted, corpora)]
+    return [
+        max(1, round(share * corpus.packing.rows / len(corpus.lengths)))
+        for share, corpus in zip(wanted, corpora, strict=True)
+    ]
 
 
 def _open_corpus(folder: str, data: Data, split: str) -> Corpus:

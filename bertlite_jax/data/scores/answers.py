@@ -161,7 +161,7 @@ def from_sums(
         for span in sum_spans(window, start, end, longest, 4 * count)
     ]
     answers = best_answers(passage, spans, count)
-    none = min(float(start[0]) + float(end[0]) for start, end in zip(starts, ends))
+    none = min(float(start[0]) + float(end[0]) for start, end in zip(starts, ends, strict=True))
     return Prediction(passage.id, answers, none - answers[0].score if answers else math.inf)
 
 
@@ -197,7 +197,7 @@ def best_answers(passage: Passage, spans: Iterable[Span], count: int) -> tuple[A
         if len(found) == count:
             break
     weights = _softmax([span.score for span in found.values()])
-    return tuple(_answer(passage, span, weight) for span, weight in zip(found.values(), weights))
+    return tuple(_answer(passage, span, weight) for span, weight in zip(found.values(), weights, strict=True))
 
 
 def _answer(passage: Passage, span: Span, probability: float) -> Answer:
@@ -236,4 +236,4 @@ def with_null(prediction: Prediction) -> tuple[Answer, ...]:
     none = Answer("", 0, 0, prediction.null + prediction.answers[0].score, 0.0)
     listed = sorted([*prediction.answers, none], key=lambda answer: -answer.score)
     weights = _softmax([answer.score for answer in listed])
-    return tuple(answer._replace(probability=weight) for answer, weight in zip(listed, weights))
+    return tuple(answer._replace(probability=weight) for answer, weight in zip(listed, weights, strict=True))

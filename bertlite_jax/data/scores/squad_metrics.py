@@ -73,7 +73,7 @@ def score(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[s
     has = [bool(example.answers) for example in examples]
     scores = _means(pairs)
     for name, wanted in (("HasAns", True), ("NoAns", False)):
-        part = [pair for pair, answerable in zip(pairs, has) if answerable == wanted]
+        part = [pair for pair, answerable in zip(pairs, has, strict=True) if answerable == wanted]
         scores |= {f"{name}_{key}": value for key, value in _means(part).items()} if part else {}
     return scores | _gaps(examples, predictions)
 

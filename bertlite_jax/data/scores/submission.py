@@ -42,7 +42,7 @@ def submission(task: Task, examples: Sequence[Example], predictions: Sequence[An
     if len(examples) != len(predictions):
         raise ValueError(f"{len(predictions)} predictions for {len(examples)} examples")
     if task.suite == "glue":
-        rows = (f"{e.id}\t{_written(task, p)}" for e, p in zip(examples, predictions))
+        rows = (f"{e.id}\t{_written(task, p)}" for e, p in zip(examples, predictions, strict=True))
         return "\n".join(("index\tprediction", *rows)) + "\n"
     if task.suite != "superglue":
         raise UserError(f"task: {task.name} is of neither GLUE nor SuperGLUE: no server takes its predictions")
@@ -51,7 +51,7 @@ def submission(task: Task, examples: Sequence[Example], predictions: Sequence[An
     elif task.name == "record":
         objects = _record(examples, predictions)
     else:
-        objects = [{"idx": int(e.id), "label": _written(task, p)} for e, p in zip(examples, predictions)]
+        objects = [{"idx": int(e.id), "label": _written(task, p)} for e, p in zip(examples, predictions, strict=True)]
     return "".join(json.dumps(found, ensure_ascii=False) + "\n" for found in objects)
 
 
@@ -66,7 +66,7 @@ def _written(task: Task, prediction: Any) -> str | int:
 
 def _multirc(examples: Sequence[Example], predictions: Sequence[Any]) -> list[dict[str, Any]]:
     passages: dict[int, dict[int, list[dict[str, int]]]] = {}
-    for example, prediction in zip(examples, predictions):
+    for example, prediction in zip(examples, predictions, strict=True):
         passage, question, answer = map(int, example.id.split("-"))
         answers = passages.setdefault(passage, {}).setdefault(question, [])
         answers.append({"idx": answer, "label": decided(prediction)})
@@ -78,6 +78,6 @@ def _multirc(examples: Sequence[Example], predictions: Sequence[Any]) -> list[di
 
 def _record(examples: Sequence[Example], predictions: Sequence[Any]) -> list[dict[str, Any]]:
     queries: dict[str, list[tuple[Example, Any]]] = {}
-    for example, prediction in zip(examples, predictions):
+    for example, prediction in zip(examples, predictions, strict=True):
         queries.setdefault(example.group, []).append((example, prediction))
     return [{"idx": int(name.split("-")[1]), "label": best_entity(rows)} for name, rows in queries.items()]

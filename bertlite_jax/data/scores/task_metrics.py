@@ -64,7 +64,7 @@ def _indices(examples: Examples, predictions: Predictions) -> tuple[np.ndarray, 
 def _accuracy(task: Task, examples: Examples, predictions: Predictions) -> float:
     """Of examples; of words where they are tagged."""
     if task.head.kind == "tag":
-        pairs = [(g, p) for e, tags in zip(examples, predictions) for g, p in _paired(e, tags)]
+        pairs = [(g, p) for e, tags in zip(examples, predictions, strict=True) for g, p in _paired(e, tags)]
         return _ratio(sum(int(g) == int(p) for g, p in pairs), len(pairs))
     gold, answers = _indices(examples, predictions)
     return float(np.mean(gold == answers))
@@ -108,7 +108,7 @@ def _averaged_f1(task: Task, examples: Examples, predictions: Predictions, avera
 
 def _exact(task: Task, examples: Examples, predictions: Predictions) -> float:
     """Share of the examples all of whose labels are right."""
-    return float(np.mean([tuple(map(int, p)) == e.label for e, p in zip(examples, predictions)]))
+    return float(np.mean([tuple(map(int, p)) == e.label for e, p in zip(examples, predictions, strict=True)]))
 
 
 # --- Numbers -------------------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _correlation(name: str, examples: Examples, predictions: Predictions) -> flo
 
 def _groups(examples: Examples, predictions: Predictions) -> Iterable[list[tuple[Example, Any]]]:
     groups: dict[str, list[tuple[Example, Any]]] = {}
-    for pair in zip(examples, predictions):
+    for pair in zip(examples, predictions, strict=True):
         groups.setdefault(pair[0].group, []).append(pair)
     return groups.values()
 
@@ -219,13 +219,13 @@ def _paired(example: Example, tags: Sequence[int]) -> list[tuple[int, int]]:
     gold = example.label
     if not isinstance(gold, tuple) or len(gold) != len(tags):
         raise ValueError(f"example {example.id}: {len(tags)} tags for {len(example.words)} words")
-    return list(zip(gold, tags))
+    return list(zip(gold, tags, strict=True))
 
 
 def _span_counts(task: Task, examples: Examples, predictions: Predictions) -> tuple[int, int, int]:
     """Spans that are right, predicted, in the data."""
     right = predicted = known = 0
-    for example, tags in zip(examples, predictions):
+    for example, tags in zip(examples, predictions, strict=True):
         pairs = _paired(example, tags)
         gold = set(spans([task.head.labels[g] for g, _ in pairs]))
         answers = set(spans([task.head.labels[int(p)] for _, p in pairs]))
@@ -255,7 +255,7 @@ def _answers(name: str, chinese: bool = False) -> Metric:
     """Of the official scorers; a prediction is the text of the answer, empty for none."""
 
     def measured(task: Task, examples: Examples, predictions: Predictions) -> float:
-        given = {example.id: answer for example, answer in zip(examples, predictions)}
+        given = {example.id: answer for example, answer in zip(examples, predictions, strict=True)}
         scorer = squad_metrics.score_chinese if chinese else squad_metrics.score
         return scorer(examples, given)[name] / 100
 

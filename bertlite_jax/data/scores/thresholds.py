@@ -77,7 +77,7 @@ def written(rows: Sequence[dict[str, float | None]]) -> str:
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
     widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
     lines = [names, *cells]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines)
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
 
 
 def _cell(name: str, value: float | None) -> str:

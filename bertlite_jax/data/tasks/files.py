@@ -117,7 +117,7 @@ def _tsv(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple[in
             if not headless:
                 continue
         if len(fields) == len(names):
-            yield number, dict(zip(names, fields))
+            yield number, dict(zip(names, fields, strict=True))
         elif columns.wrong_fields == "leave_out":
             counts["wrong_fields"] += 1
         else:
@@ -147,7 +147,7 @@ def _csv(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
         elif len(fields) != len(names):
             raise _wrong_fields(f"{path}:{first}", fields, names)
         else:
-            yield first, dict(zip(names, fields))
+            yield first, dict(zip(names, fields, strict=True))
 
 
 def _header(fields: list[str], where: str) -> list[str]:

@@ -204,7 +204,7 @@ def _given(raw: _Raw) -> list[tuple[str, int | None]]:
         texts, starts = _items(answers, "text", where), _items(answers, "answer_start", where)
         if len(texts) != len(starts):
             raise UserError(f"questions: {where}: {len(texts)} answer texts and {len(starts)} offsets")
-        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
+        answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(answers, list):
         raise UserError(f"questions: {where}: answers is {type(answers).__name__} and must be a list")
     given = []

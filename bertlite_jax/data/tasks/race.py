@@ -111,7 +111,7 @@ def _level(name: str) -> dict[str, Files]:
 
 def _both() -> dict[str, Files]:
     middle, high = _level("middle"), _level("high")
-    return {split: tuple(m + h for m, h in zip(middle[split], high[split])) for split in middle}
+    return {split: tuple(m + h for m, h in zip(middle[split], high[split], strict=True)) for split in middle}
 
 
 def _task(name: str, splits: dict[str, Files], rows: tuple[int, int, int]) -> Task:
@@ -122,7 +122,7 @@ def _task(name: str, splits: dict[str, Files], rows: tuple[int, int, int]) -> Ta
         layout=passages,
         splits=splits,
         folders=("RACE", "race"),
-        rows=dict(zip(("train", "validation", "test"), rows)),
+        rows=dict(zip(("train", "validation", "test"), rows, strict=True)),
     )
 
 

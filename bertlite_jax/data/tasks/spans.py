@@ -39,7 +39,7 @@ def _squad(name: str, version: str, rows: tuple[int, int], no_answer: bool) -> T
             "validation": ((f"dev-{version}.json",), *_VALIDATION),
         },
         folders=("squad", "SQuAD"),
-        rows=dict(zip(("train", "validation"), rows)),
+        rows=dict(zip(("train", "validation"), rows, strict=True)),
     )
 
 

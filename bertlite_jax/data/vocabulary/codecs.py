@@ -179,7 +179,7 @@ def wordpiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Codec:
             return ids, [0], [len(word)]
         widths = [len(names[i]) - 2 * (n > 0) for n, i in enumerate(ids)]
         ends = list(itertools.accumulate(widths))
-        return ids, [end - width for end, width in zip(ends, widths)], ends
+        return ids, [end - width for end, width in zip(ends, widths, strict=True)], ends
 
     decoder = tokenizers.decoders.WordPiece(prefix="##", cleanup=True)
     return Codec(
@@ -211,7 +211,7 @@ def _word_spans(folded: tuple[str, list[int], list[int]], spans_of: Callable[[st
     for word in _WORD.finditer(text):
         word_ids, word_starts_, word_ends = spans_of(word.group())
         ids += word_ids
-        for start, end in zip(word_starts_, word_ends):
+        for start, end in zip(word_starts_, word_ends, strict=True):
             first = text_starts[min(word.start() + start, word.end() - 1)]
             starts.append(first)
             ends.append(text_ends[word.start() + end - 1] if end > start else first)

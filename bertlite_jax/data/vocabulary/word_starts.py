@@ -57,7 +57,7 @@ def is_unspaced(character: str) -> bool:
     return unicodedata.name(character, "").startswith(_UNSPACED)
 
 
-def load_jieba():  # noqa: ANN201 - jieba has no types
+def load_jieba():
     """The module jieba with its dictionary loaded, silent.
 
     Raises:

@@ -71,7 +71,7 @@ def predictions(head: Head, outputs: Sequence[np.ndarray], examples: Sequence[Ex
         other = head.labels.index("O") if "O" in head.labels else 0
         lengths = [len(example.words) for example in examples]
         tags = [tuple(int(tag) for tag in logits.argmax(-1)) for logits in outputs]
-        return [found + (other,) * (length - len(found)) for found, length in zip(tags, lengths)]
+        return [found + (other,) * (length - len(found)) for found, length in zip(tags, lengths, strict=True)]
     if head.kind == "choose" or head.problem == "single_label":
         return [probabilities(head, logits) for logits in outputs]
     if head.problem == "multi_label":

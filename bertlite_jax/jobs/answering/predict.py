@@ -74,7 +74,7 @@ def _predict(
         examples = read_examples(lines, model.head, where)
         while chunk := list(itertools.islice(examples, batch)):
             outputs, counts = model.answer(chunk)
-            for example, logits in zip(chunk, outputs):
+            for example, logits in zip(chunk, outputs, strict=True):
                 out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
             out.flush()
             totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
@@ -106,9 +106,9 @@ def readable(head: Head, example: Example, logits: np.ndarray) -> dict[str, Any]
     if head.kind == "choose":
         return answer | {"choice": int(shares.argmax()), "probabilities": _rounded(shares)}
     if head.problem == "regression":
-        values = dict(zip(head.labels, _rounded(shares)))
+        values = dict(zip(head.labels, _rounded(shares), strict=True))
         return answer | ({"value": values[head.labels[0]]} if len(values) == 1 else {"values": values})
-    named = dict(zip(head.labels, _rounded(shares)))
+    named = dict(zip(head.labels, _rounded(shares), strict=True))
     if head.problem == "multi_label":
         return answer | {"labels": [name for name, share in named.items() if share > 0.5], "probabilities": named}
     best = head.labels[int(logits.argmax())]

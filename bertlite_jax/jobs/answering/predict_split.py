@@ -73,7 +73,7 @@ def predict_split(
         file=sys.stderr,
     )
     if place is None:
-        for example, logits in zip(examples, outputs):
+        for example, logits in zip(examples, outputs, strict=True):
             out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
     else:
         with new_file(place, overwrite=False) as temporary:

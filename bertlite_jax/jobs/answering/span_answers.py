@@ -64,11 +64,11 @@ def predictions_of(questions: Questions, found: Sequence[Found], longest: int, c
       count: answers at most.
     """
     predictions, at = [], 0
-    for passage, windows in zip(questions.passages, questions.windows):
+    for passage, windows in zip(questions.passages, questions.windows, strict=True):
         own = found[at : at + len(windows)]
         at += len(windows)
         build: Any = answers.from_beams if isinstance(own[0][0], Beam) else answers.from_sums
-        first, second = zip(*own)
+        first, second = zip(*own, strict=True)
         predictions.append(build(passage, windows, first, second, longest, count))
     return predictions
 

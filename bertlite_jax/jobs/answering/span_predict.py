@@ -149,7 +149,8 @@ def open_model(loaded: Weights, run: str) -> Answering:
       UserError: no tokenizer.
     """
     head, tokenizer = loaded.head, loaded.tokenizer
-    assert head is not None and head.kind == "span"
+    assert head is not None
+    assert head.kind == "span"
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
     compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())

@@ -79,7 +79,8 @@ def examples_of(
     task: tasks.Task, data: Examples, split: str, counts: MutableMapping[str, int] | None = None
 ) -> Iterator[Example]:
     """A stream. A file of your own without a validation file beside it gives both splits (`is_held_out`); what is odd
-    in it counts for the training split. `counts` is added to as by `tasks.read`."""
+    in it counts for the training split. `counts` is added to as by `tasks.read`.
+    """
     if not data.task and "validation" not in task.splits:
         wanted = split != "train"
         stream = tasks.read(task, data.folder, "train", None if wanted else counts)

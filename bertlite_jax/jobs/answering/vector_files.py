@@ -74,7 +74,7 @@ def _json_writer(file: IO[str], per_token: bool, pieces: Pieces) -> Write:
     """`{"id", "vector"}`, or `{"id", "tokens", "vectors"}`, a line."""
 
     def write(ids: Sequence[str], values: Sequence[np.ndarray], tokens: Sequence[np.ndarray]) -> None:
-        for name, vectors, own in zip(ids, values, tokens):
+        for name, vectors, own in zip(ids, values, tokens, strict=True):
             if per_token:
                 line = {"id": name, "tokens": pieces(own), "vectors": [_numbers(each) for each in vectors]}
             else:

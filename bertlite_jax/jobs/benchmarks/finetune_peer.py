@@ -119,7 +119,7 @@ def padded(encoded: Encoded, numbers: np.ndarray, pad_id: int) -> Batch:
         name: np.full((len(numbers), int(sizes.max())), filler, np.int64)
         for name, filler in (("input_ids", pad_id), ("attention_mask", 0), ("token_type_ids", 0))
     }
-    for row, (number, size) in enumerate(zip(numbers.tolist(), sizes.tolist())):
+    for row, (number, size) in enumerate(zip(numbers.tolist(), sizes.tolist(), strict=True)):
         start = int(encoded.offsets[encoded.firsts[number]])
         batch["input_ids"][row, :size] = encoded.tokens[start : start + size]
         batch["token_type_ids"][row, :size] = encoded.types[start : start + size]

@@ -307,7 +307,7 @@ def agreement(right: list[Timed], other: list[Timed], task: str) -> dict[str, An
       (texts, or tokens for tags and masked words, or ends of spans) whose largest logit stands at the same place, None
       for states and single numbers; `rows_compared`.
     """
-    pairs = [pair for a, b in zip(right, other) for pair in zip(a.answers, b.answers)]
+    pairs = [pair for a, b in zip(right, other, strict=True) for pair in zip(a.answers, b.answers, strict=True)]
     same, rows, furthest = [], 0, 0.0
     for wanted, given in pairs:
         if wanted.shape != given.shape:

@@ -86,7 +86,8 @@ def _without_training(data: Examples) -> Examples:
 
 def our_logits(model: Weights, valid: Split, compute: precision.Compute, data: Examples) -> np.ndarray:
     """[M, C] float32, computed as an evaluation computes them."""
-    assert model.head and model.tokenizer
+    assert model.head
+    assert model.tokenizer
     mesh = sharding.make_mesh(1)
     forward = outputs.make_forward(TaskModel(model.model, model.head, compute), mesh)
     length = max(batches.round_up(data.length), data.row_length)

@@ -232,7 +232,7 @@ def load_onnxruntime(path: str, task: Task, threads: int) -> Answer:
 
     def answer(batch: Batch) -> np.ndarray:
         given = session.run(outputs, {name: value for name, value in batch.items() if name in inputs})
-        return _answer_of(task, dict(zip(outputs, given)))
+        return _answer_of(task, dict(zip(outputs, given, strict=True)))
 
     return answer
 

@@ -113,7 +113,7 @@ def make_trainer(model: Model, device: str = "cpu", compiled: bool = False) -> C
 
 
 def _config(model: Model) -> Any:
-    """transformers' config of the shape, without dropout."""
+    """Transformers' config of the shape, without dropout."""
     import transformers
 
     plain = dataclasses.replace(model, hidden_dropout=0.0, attention_dropout=0.0)

@@ -74,7 +74,8 @@ class Additions:
     def _unlabelled(self, number: int) -> Arrays:
         extra, config = self.extra, self.setup.start.config
         encoded, shape, windows = extra.unlabelled, extra.shape, 2 if self.learn.augments else 1
-        assert encoded is not None and shape is not None  # `of` asks for them only where they were read.
+        assert encoded is not None
+        assert shape is not None
         batch = self._unlabelled_batch()
         epoch, index = divmod(number - 1, batches.batches_in_epoch(len(extra.texts), batch))
         dealt = batches.deal(encoded.sizes, batch, config.run.seed + few_label_inputs.UNLABELLED_ORDER, epoch)

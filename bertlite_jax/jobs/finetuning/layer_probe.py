@@ -255,7 +255,7 @@ def _score(setup: Setup, valid: States, logits: np.ndarray) -> dict[str, float]:
         ends = np.searchsorted(valid.owners, np.arange(1, len(examples)))
         outputs = np.split(logits[:, 0], ends)
     elif head.kind == "choose":
-        outputs = [each[own >= 0, 0] for each, own in zip(logits, valid.units)]
+        outputs = [each[own >= 0, 0] for each, own in zip(logits, valid.units, strict=True)]
     else:
         outputs = list(logits[:, 0])
     return task_metrics.score(setup.task, examples, predictions(head, outputs, examples))

@@ -27,7 +27,7 @@ _GLUE = ("mnli", "qnli", "qqp", "rte", "sst2", "mrpc", "cola", "stsb")
 _SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "superglue_rte", "wic", "wsc")
 PUBLISHED: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {
     "glue": {
-        name: dict(zip(_GLUE, ((value,) for value in row)))
+        name: dict(zip(_GLUE, ((value,) for value in row), strict=True))
         for name, row in {
             "BERT-large": (86.6, 92.3, 91.3, 70.4, 93.2, 88.0, 60.6, 90.0),
             "RoBERTa-large": (90.2, 94.7, 92.2, 86.6, 96.4, 90.9, 68.0, 92.4),
@@ -37,7 +37,11 @@ PUBLISHED: dict[str, dict[str, dict[str, tuple[float, ...]]]] = {
     },
     "superglue": {
         "BERT-large": dict(
-            zip(_SUPERGLUE, ((77.4,), (75.7, 83.6), (70.6,), (70.0, 24.0), (72.0, 71.3), (71.6,), (69.5,), (64.3,)))
+            zip(
+                _SUPERGLUE,
+                ((77.4,), (75.7, 83.6), (70.6,), (70.0, 24.0), (72.0, 71.3), (71.6,), (69.5,), (64.3,)),
+                strict=True,
+            )
         )
     },
 }

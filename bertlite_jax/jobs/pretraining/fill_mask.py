@@ -78,14 +78,15 @@ def guess(trained: Trained, texts: list[np.ndarray], top: int) -> list[list[list
     shares = np.array(jax.nn.softmax(logits[..., : trained.config.model.vocab_size]))
     shares[..., list(tokenizer.special_ids)] = 0.0
     return [
-        [_likeliest(tokenizer, each, top) for each in of_text[: len(places)]] for of_text, places in zip(shares, masked)
+        [_likeliest(tokenizer, each, top) for each in of_text[: len(places)]]
+        for of_text, places in zip(shares, masked, strict=True)
     ]
 
 
 def _likeliest(tokenizer: Tokenizer, shares: np.ndarray, top: int) -> list[Guess]:
     """Of probabilities [V]."""
     order = np.argsort(-shares, kind="stable")[:top]
-    return list(zip(tokenizer.pieces(order), map(float, shares[order])))
+    return list(zip(tokenizer.pieces(order), map(float, shares[order]), strict=True))
 
 
 def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list[dict[str, Any]]:
@@ -111,7 +112,7 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
         truth = trained.tokenizer.pieces(ids[place : place + 1])[0]
         found.append({"text": f"{before} [MASK] {after}".strip(), "truth": truth})
     guesses = guess(trained, windows, top) if windows else []
-    return [sample | {"predictions": predictions} for sample, (predictions,) in zip(found, guesses)]
+    return [sample | {"predictions": predictions} for sample, (predictions,) in zip(found, guesses, strict=True)]
 
 
 def bare(piece: str) -> str:

@@ -50,5 +50,5 @@ def _windows_in(corpus: source.Source, rows: np.ndarray) -> str:
     """Corpus numbers and window numbers in some global rows, the first few."""
     which, windows, _ = source.windows_of(corpus, rows)
     of_windows = np.repeat(which, windows.shape[1])
-    named = [f"{int(c)}:{int(w)}" for c, w in zip(of_windows, np.ravel(windows)) if w >= 0]
+    named = [f"{int(c)}:{int(w)}" for c, w in zip(of_windows, np.ravel(windows), strict=True) if w >= 0]
     return ", ".join(named[:8]) + (f", ... ({len(named)} in all)" if len(named) > 8 else "")

@@ -122,7 +122,7 @@ def _of_labels(head: Head, examples: Sequence[Example], shares: Sequence[np.ndar
     gold, said = np.array([example.label for example in examples], int), np.array([int(s.argmax()) for s in shares])
     sure = np.array([float(each.max()) for each in shares])
     shown = []
-    for example, each, right, answer in zip(examples, shares, gold.tolist(), said.tolist()):
+    for example, each, right, answer in zip(examples, shares, gold.tolist(), said.tolist(), strict=True):
         names = example.choices if head.kind == "choose" else head.labels
         loss = figures.cross_entropy(each, right)
         shown.append(Shown(_text(example), names[right], names[answer], float(each[answer]), loss))
@@ -138,7 +138,7 @@ def _of_several(head: Head, examples: Sequence[Example], shares: Sequence[np.nda
     said = scores > 0.5
     shown = [
         Shown(_text(example), _names(head, gold), _names(head, answer), None, figures.binary_cross_entropy(s, gold))
-        for example, gold, answer, s in zip(examples, wanted, said, scores)
+        for example, gold, answer, s in zip(examples, wanted, said, scores, strict=True)
     ]
     groups = {}
     for place, label in enumerate(head.labels):
@@ -153,13 +153,13 @@ def _of_several(head: Head, examples: Sequence[Example], shares: Sequence[np.nda
 
 
 def _names(head: Head, chosen: np.ndarray) -> str:
-    return ", ".join(label for label, there in zip(head.labels, chosen) if there)
+    return ", ".join(label for label, there in zip(head.labels, chosen, strict=True) if there)
 
 
 def _of_numbers(examples: Sequence[Example], found: Sequence[np.ndarray]) -> Answers:
     """Of several numbers the first is drawn; all of them count in the loss."""
     shown, pairs = [], []
-    for example, numbers in zip(examples, found):
+    for example, numbers in zip(examples, found, strict=True):
         gold = np.atleast_1d(np.array(example.label, float))
         wanted, given = (", ".join(f"{value:.3g}" for value in values) for values in (gold, numbers))
         shown.append(Shown(_text(example), wanted, given, None, float(np.mean((gold - numbers) ** 2))))
@@ -170,7 +170,7 @@ def _of_numbers(examples: Sequence[Example], found: Sequence[np.ndarray]) -> Ans
 def _of_tags(head: Head, examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Answers:
     """Words that did not fit are left out; so are words without a label."""
     shown, gold, said, sure = [], [], [], []
-    for example, each in zip(examples, shares):
+    for example, each in zip(examples, shares, strict=True):
         labels = example.label if isinstance(example.label, tuple) else ()
         known = [(place, label) for place, label in enumerate(labels[: len(each)]) if label >= 0]
         losses = [figures.cross_entropy(each[place], label) for place, label in known]
@@ -193,7 +193,7 @@ def _of_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
         predictions += model.answer(examples[first : first + _CHUNK], 20)[0]
     texts = span_answers.texts_of(predictions, model.head)
     shown, sure, right = [], [], []
-    for example, prediction in zip(examples, predictions):
+    for example, prediction in zip(examples, predictions, strict=True):
         answer = texts[example.id]
         exact, f1 = squad_metrics.score_one(example, answer)
         likely = prediction.answers[0].probability if prediction.answers and answer else 0.0

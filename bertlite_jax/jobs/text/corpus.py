@@ -125,7 +125,7 @@ def build_corpus(
             "vocab_size": vocabulary.vocab_size,
             "length": length,
             "seed": seed,
-            "special_ids": dict(zip(("pad", "unk", "cls", "sep", "mask"), vocabulary.special_ids)),
+            "special_ids": dict(zip(("pad", "unk", "cls", "sep", "mask"), vocabulary.special_ids, strict=True)),
             "settings": {
                 "validation_fraction": validation_fraction,
                 "short_fraction": short_fraction,

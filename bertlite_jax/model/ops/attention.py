@@ -188,7 +188,7 @@ def _split_by_compiler() -> bool:
 
 
 def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:
-    """einsum in the precision of the mode; `cpu_bfloat16` computes in float32: XLA's library takes no such product."""
+    """Einsum in the precision of the mode; `cpu_bfloat16` computes in float32: XLA's library takes no such product."""
     kind = jnp.bfloat16 if compute == "bfloat16" else jnp.float32
     return jnp.einsum(spec, left.astype(kind), right.astype(kind))
 

@@ -61,7 +61,7 @@ def attention(qkv: Array, segments: Array, heads: int, seeds: Array | None, rate
 
 
 def _plain(heads: int, rate: float, qkv: Array, segments: Array, seeds: Array) -> Array:
-    """segments [B, 1, L]; seeds [2 B H] int32, anything where the rate is 0."""
+    """Segments [B, 1, L]; seeds [2 B H] int32, anything where the rate is 0."""
     kernel = functools.partial(_forward_kernel, heads=heads, head_size=qkv.shape[2] // 3 // heads, rate=rate)
     return _call(kernel, heads, (qkv, qkv, qkv), (0, 1, 2), segments, seeds, results=1, products=2)
 
@@ -218,7 +218,7 @@ def _product(left: Array, right: Array, axes: tuple[int, int]) -> Array:
 
 
 def _only(x: Array, head: int, head_size: int, scale: float = 1.0) -> Array:
-    """x [C, W] times `scale`, and 0 in the columns of other heads."""
+    """X [C, W] times `scale`, and 0 in the columns of other heads."""
     if head_size == x.shape[1]:
         return x if scale == 1.0 else (x.astype(jnp.float32) * scale).astype(x.dtype)
     own = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) // head_size == head

@@ -60,7 +60,7 @@ def kept(bits: Array, rate: float) -> Array:
 
 
 def _masked(rate: float, x: Array, seeds: Array) -> Array:
-    """x [B, ...] times 0 or 1 / (1 - rate)."""
+    """X [B, ...] times 0 or 1 / (1 - rate)."""
     places = jnp.arange(int(np.prod(x.shape[1:])), dtype=jnp.uint32).reshape(x.shape[1:])
     keep = keeps(seeds.reshape(-1, *[1] * (x.ndim - 1), 2), places, rate)
     return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)

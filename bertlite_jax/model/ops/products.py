@@ -57,7 +57,7 @@ def matmul(x: Array, kernel: Array, compute: Compute) -> Array:
 
 @jax.named_scope("dense")
 def dense(x: Array, params: Mapping[str, Array], compute: Compute) -> Array:
-    """x [..., In] times kernel [In, Out] plus bias [Out], in `activation_dtype(compute)`."""
+    """X [..., In] times kernel [In, Out] plus bias [Out], in `activation_dtype(compute)`."""
     rows = x.reshape(-1, x.shape[-1])
     if _multiplies_bfloat16(rows, params["kernel"], compute):
         y = _affine(compute, rows.astype(jnp.bfloat16), params["kernel"], params["bias"])
@@ -107,7 +107,7 @@ def qkv(x: Array, params: Mapping[str, Mapping[str, Array]], compute: Compute) -
 
 
 def _mixed_plain(compute: Compute, x: Array, kernel: Array) -> Array:
-    """x [M, In] bfloat16 times kernel [In, Out] float32, rounded to bfloat16; float32."""
+    """X [M, In] bfloat16 times kernel [In, Out] float32, rounded to bfloat16; float32."""
     return _mixed_forward(compute, x, kernel)[0]
 
 

@@ -11,7 +11,7 @@ Array = jax.Array
 
 
 def store_bits(x: Array) -> Array:
-    """x as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
+    """X as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
 
     On a TPU it would be a second copy beside the one that the next operation reads.
     """
@@ -26,7 +26,7 @@ def load_bits(x: Array) -> Array:
 
 
 def round_bits(x: Array, kind: jnp.dtype) -> Array:
-    """x float32 in `kind`, rounded to the nearest.
+    """X float32 in `kind`, rounded to the nearest.
 
     On a CPU bfloat16 is rounded by integer arithmetic, ties away from zero. XLA's own conversion also takes care of
     NaNs with any payload, and holds up the loop that it is fused into; those that arithmetic makes stay NaNs here, too.

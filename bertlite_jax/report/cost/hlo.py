@@ -64,7 +64,7 @@ class Shape:
             return self.logical_bytes
         order = [int(axis) for axis in self.layout.split(":")[0].split(",")]
         padded = list(self.dims)
-        for axis, step in zip(order, reversed([int(part) for part in tile[1].split(",")])):
+        for axis, step in zip(order, reversed([int(part) for part in tile[1].split(",")]), strict=False):
             padded[axis] = -(-padded[axis] // step) * step
         return math.prod(padded) * ITEM_BITS.get(self.kind, 0) // 8
 

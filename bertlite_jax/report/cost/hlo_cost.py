@@ -28,8 +28,19 @@ COLLECTIVES = (
 BETWEEN_SLICES = "send between slices"
 """What a device hands to its host for the data-centre network; the sum comes back."""
 _FREE = frozenset(
-    "parameter constant tuple get-tuple-element bitcast after-all opt-barrier partition-id replica-id domain "
-    "add-dependency".split()
+    [
+        "parameter",
+        "constant",
+        "tuple",
+        "get-tuple-element",
+        "bitcast",
+        "after-all",
+        "opt-barrier",
+        "partition-id",
+        "replica-id",
+        "domain",
+        "add-dependency",
+    ]
 )
 _STARTS = ("call-start", "async-start")
 _CALLS = ("call", *_STARTS)
@@ -307,7 +318,7 @@ def _fusion_bytes(module: Module, line: Instruction, sources: list[Instruction])
             whole = _viewed(module, inner, inner.root) is parameter
             total += sum(shape.bytes for shape in parameter.shapes) if whole else _read(module, inner, parameter)
     results = [inner.instructions[name] for name in inner.root.operands] if inner.root.operation == "tuple" else []
-    for result, shape in zip(results or [inner.root], line.shapes):
+    for result, shape in zip(results or [inner.root], line.shapes, strict=True):
         if shape.space == 0:
             total += _written(module, inner, result, shape)
     return total

@@ -89,7 +89,7 @@ def operation_seconds(folder: str | os.PathLike[str], operations: Collection[str
         over = sorted(marks.get(name, []))
         if len(over) != len(found):
             over = [0.0] * len(found)
-        spans += [(start, max(end, mark), name) for (start, end), mark in zip(sorted(found), over)]
+        spans += [(start, max(end, mark), name) for (start, end), mark in zip(sorted(found), over, strict=True)]
     return {name: nanoseconds / 1e9 for name, nanoseconds in shared_out(spans).items()}
 
 

@@ -63,10 +63,11 @@ def confusion(gold: np.ndarray, said: np.ndarray, labels: int) -> np.ndarray:
 
 def by_label(matrix: np.ndarray) -> list[tuple[int, float | None, float | None, float]]:
     """For each label how often it is there, precision (None where it is never said), recall (None where it is never
-    there) and F1 = 2 TP / (there + said), 0 where it is neither."""
+    there) and F1 = 2 TP / (there + said), 0 where it is neither.
+    """
     hits, there, said = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     rows = []
-    for hit, wanted, given in zip(hits.tolist(), there.tolist(), said.tolist()):
+    for hit, wanted, given in zip(hits.tolist(), there.tolist(), said.tolist(), strict=True):
         precision, recall = (hit / given if given else None), (hit / wanted if wanted else None)
         rows.append((wanted, precision, recall, 2 * hit / (wanted + given) if wanted + given else 0.0))
     return rows

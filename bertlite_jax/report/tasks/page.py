@@ -214,7 +214,7 @@ def _by_label(answers: Answers, labels: Sequence[str]) -> str:
     counts = confusion(answers.gold, answers.said, len(labels))
     rows = [
         (label, f"{there:,}", percent(precision), percent(recall), percent(f1))
-        for label, (there, precision, recall, f1) in zip(labels, by_label(counts))
+        for label, (there, precision, recall, f1) in zip(labels, by_label(counts), strict=True)
     ]
     parts = [f"<h3>By label</h3>{table(rows, ('label', 'there', 'precision', 'recall', 'F1'), range(1, 5))}"]
     wrong = [(labels[gold], labels[said], f"{count:,}") for gold, said, count in most_confused(counts)]

@@ -13,7 +13,7 @@ from jax import Array
 
 
 def worst_shift(loss: Callable[[Array], Array], segments: Array, width: int, windows: int, size: float) -> Array:
-    """size g / |g| for each window: where its loss grows fastest, to first order.
+    """Size g / |g| for each window: where its loss grows fastest, to first order.
 
     g is the gradient by the window's word vectors, |g| its norm over all of them; so a text is moved by `size`,
     whatever else is in its row, its batch, or on its device. No gradient runs through the shift.

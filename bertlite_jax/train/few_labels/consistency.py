@@ -104,7 +104,7 @@ def squared(logits: Array, targets: Array) -> Array:
 
 
 def accumulate(ensemble: np.ndarray, epoch: np.ndarray, decay: float) -> np.ndarray:
-    """decay Z + (1 - decay) z: the average of predictions after an epoch, [N, C].
+    """Decay Z + (1 - decay) z: the average of predictions after an epoch, [N, C].
 
     Source: Laine and Aila 2017 (arXiv 1610.02242), algorithm 2.
     """

@@ -42,7 +42,7 @@ def init(key: Array, width: int, domains: int, labels: int) -> dict[str, Any]:
 
 
 def reverse(x: Array, strength: Array) -> Array:
-    """x itself, whose gradient is multiplied by -strength.
+    """X itself, whose gradient is multiplied by -strength.
 
     Source: Ganin et al. 2016 (arXiv 1505.07818), equations 13 and 14.
     """

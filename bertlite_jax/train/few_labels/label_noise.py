@@ -51,7 +51,7 @@ def generalised_cross_entropy(right: Array, q: float) -> Array:
 
 
 def symmetric_cross_entropy(right: Array, alpha: float, beta: float, log_zero: float) -> Array:
-    """alpha (-log p_y) + beta (-A)(1 - p_y): cross-entropy, and the same with label and prediction exchanged.
+    """Alpha (-log p_y) + beta (-A)(1 - p_y): cross-entropy, and the same with label and prediction exchanged.
 
     The exchanged one is -sum_k p_k log(y_k), where the logarithm of the labels' zeros is set to A < 0.
 

@@ -39,7 +39,7 @@ def shares(key: Array, alpha: float, count: int) -> Array:
 
 
 def mix(x: Array, partner: Array, share: Array) -> Array:
-    """share x + (1 - share) x[partner].
+    """Share x + (1 - share) x[partner].
 
     Args:
       x: [N, ...].

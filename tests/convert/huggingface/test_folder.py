@@ -224,7 +224,7 @@ def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_
         )
     real = batch["segments"] == 1
     assert len(ours) == len(outputs.hidden_states) == 3
-    for mine, state in zip(ours, outputs.hidden_states):
+    for mine, state in zip(ours, outputs.hidden_states, strict=True):
         np.testing.assert_allclose(np.asarray(mine)[real], state.numpy()[real], atol=1e-4, rtol=0)
 
 
@@ -267,7 +267,7 @@ def test_the_weights_say_that_they_are_pytorchs_and_leave_tied_tensors_out(tmp_p
     to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop"), tmp_path / "out")
     with safetensors.safe_open(tmp_path / "out" / "model.safetensors", framework="numpy") as file:
         assert file.metadata() == {"format": "pt"}
-        assert not any("decoder" in name for name in file.keys())
+        assert not any("decoder" in name for name in file)
 
 
 def test_what_no_class_holds_is_refused_in_one_line():
@@ -288,7 +288,7 @@ RELU = Head("classify", ("a", "b"), activation="relu")
 
 
 @pytest.mark.parametrize(
-    "message,model,head,family",
+    ("message", "model", "head", "family"),
     [
         (r"head.hidden = \(8,\): BertForSequenceClassification", UNSHARED, Head(hidden=(8,)), None),
         ("BertForSequenceClassification pools with tanh and this head with relu", UNSHARED, RELU, None),
@@ -305,7 +305,8 @@ def test_a_head_that_no_class_holds_is_refused_by_name(message, model, head, fam
     weights = Weights(random_params(model, head=head), model, head)
     with pytest.raises(UserError, match=message) as caught:
         to_hf(weights, tmp_path / "out", family=family)
-    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("share", ["attention", "ffn"])
@@ -319,7 +320,8 @@ def test_layers_that_share_a_part_are_written_unshared_and_it_is_said(share, hea
         assert to_hf(Weights(params, model, head, pair_task="nsp"), tmp_path / "out") == "bert"
     assert f"the layers share their {share}" in caplog.text
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"The layers share their {share}" in card and "| layer sharing | none |" in card
+    assert f"The layers share their {share}" in card
+    assert "| layer sharing | none |" in card
     back = from_hf(tmp_path / "out")
     assert (back.model, back.head) == (dataclasses.replace(model, share="none", share_groups=1), head)
     batch = padded_batch(model, lambda text: [5 + ord(letter) % 200 for letter in text[:20]])
@@ -414,7 +416,7 @@ def test_a_config_that_disagrees_with_the_weights_is_refused(exported):
 
 
 @pytest.mark.parametrize(
-    "change,message",
+    ("change", "message"),
     [
         ({"model_type": "roberta"}, "model_type is roberta"),
         ({"hidden_act": "swish"}, "activation swish"),
@@ -459,7 +461,7 @@ def test_a_pooler_and_pretraining_heads_that_the_class_does_not_read_are_left_ou
 
 
 @pytest.mark.parametrize(
-    "change,message",
+    ("change", "message"),
     [
         ({"architectures": None}, "architectures in config.json is missing; it should be one of BertForSequence"),
         ({"architectures": ["BertForMaskedLM"]}, "have a task head .classifier.weight. and architectures"),
@@ -483,10 +485,10 @@ def test_a_config_that_disagrees_with_the_head_is_one_clear_line(tagger, change,
 def test_a_truncated_or_missing_file_is_one_clear_line(exported):
     whole = (exported / "model.safetensors").read_bytes()
     (exported / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="model.safetensors is damaged"):
+    with pytest.raises(UserError, match=r"model.safetensors is damaged"):
         from_hf(exported)
     (exported / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="has neither model.safetensors nor"):
+    with pytest.raises(UserError, match=r"has neither model.safetensors nor"):
         from_hf(exported)
     (exported / "config.json").write_text("{")
     with pytest.raises(UserError, match=r"config.json:1: not JSON"):

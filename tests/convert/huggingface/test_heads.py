@@ -281,7 +281,7 @@ def assert_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], real
 # --- The matrix ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family,head_name", MATRIX)
+@pytest.mark.parametrize(("family", "head_name"), MATRIX)
 def test_transformers_computes_what_we_exported(family, head_name, tmp_path):
     """Logits, pooled and all hidden states on a padded batch of pairs; the same head and bits come back."""
     model, head = case(family, head_name)
@@ -301,14 +301,14 @@ def test_transformers_computes_what_we_exported(family, head_name, tmp_path):
         np.testing.assert_array_equal(read[path], value)
 
 
-@pytest.mark.parametrize("family,head_name", MATRIX)
+@pytest.mark.parametrize(("family", "head_name"), MATRIX)
 def test_we_compute_what_transformers_saved(family, head_name, tmp_path):
     """The other direction; and exported again, every tensor has the bytes that it had."""
     theirs = their_model(family, head_name)
     theirs.save_pretrained(tmp_path / "theirs")
     weights = from_hf(tmp_path / "theirs")
     model, head = case(family, head_name)
-    untold = family != "distilbert" and head_name == "span" or (family, head_name) == ("distilbert", "tag")
+    untold = (family != "distilbert" and head_name == "span") or (family, head_name) == ("distilbert", "tag")
     if head and untold:
         head = dataclasses.replace(head, dropout=0.0)  # What the class does, or its `dropout`, which is 0 here.
     assert (weights.model, weights.head) == (model, head)
@@ -321,7 +321,7 @@ def test_we_compute_what_transformers_saved(family, head_name, tmp_path):
     assert all(after[name].tobytes() == value.tobytes() for name, value in before.items())
 
 
-@pytest.mark.parametrize("family,head_name", [step if step[0] == "albert" else slow(*step) for step in STEPS])
+@pytest.mark.parametrize(("family", "head_name"), [step if step[0] == "albert" else slow(*step) for step in STEPS])
 def test_one_step_has_the_gradients_that_transformers_has(family, head_name, tmp_path):
     """Of the class's own loss, for every parameter, by the name table; dropout off."""
     model, head = case(family, head_name)
@@ -359,7 +359,8 @@ def compared_gradients(ours: parameters.Flat, theirs: Any, family: str, model: M
     seen = set()
     for entry in names.entries(kind, model, head):
         if entry.ours not in ours:
-            assert entry.ours == "embeddings/token_type/embedding" and model.token_types == 0
+            assert entry.ours == "embeddings/token_type/embedding"
+            assert model.token_types == 0
             continue
         seen.add(entry.ours)
         mine = ours[entry.ours] if entry.index is None else ours[entry.ours][entry.index]
@@ -376,7 +377,8 @@ def compared_gradients(ours: parameters.Flat, theirs: Any, family: str, model: M
 
 @pytest.mark.parametrize("layers", [1, 3])
 @pytest.mark.parametrize(
-    "family,count", [("distilbert", lambda n: 10 + 16 * n), ("bert", lambda n: 12 + 16 * n), ("albert", lambda n: 30)]
+    ("family", "count"),
+    [("distilbert", lambda n: 10 + 16 * n), ("bert", lambda n: 12 + 16 * n), ("albert", lambda n: 30)],
 )
 def test_a_masked_lm_has_as_many_tensors_as_its_state_dictionary(family, count, layers):
     """10 + 16 N, 12 + 16 N and, with one group, 30, the repetitions of tied tensors included."""
@@ -396,4 +398,5 @@ def test_a_masked_lm_has_as_many_tensors_as_its_state_dictionary(family, count, 
     model = dataclasses.replace(MODELS[family], num_layers=layers, pooler=False, pair_classes=0)
     ours = {entry.theirs for entry in names.entries(family, model)}
     tied = {copy for copy, _ in names.TIED[family]}
-    assert not ours & tied and ours | tied == found
+    assert not ours & tied
+    assert ours | tied == found

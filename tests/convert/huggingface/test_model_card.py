@@ -35,8 +35,11 @@ def test_the_model_card_states_the_figures_of_the_run(tmp_path):
     folder.to_hf(Weights(random_params(SHARED), SHARED, pair_task="sop", facts=facts), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     head, _, body = card.removeprefix("---\n").partition("---\n")
-    assert "library_name: transformers" in head and "pipeline_tag: fill-mask" in head
-    assert "| updates | 1,200 |" in body and "0.4321" in body and "sentence order (0: in order, 1: swapped)" in body
+    assert "library_name: transformers" in head
+    assert "pipeline_tag: fill-mask" in head
+    assert "| updates | 1,200 |" in body
+    assert "0.4321" in body
+    assert "sentence order (0: in order, 1: swapped)" in body
     assert "sentence-pair accuracy" not in body
 
 
@@ -62,7 +65,8 @@ def test_the_example_of_the_model_card_runs(name, tmp_path, capsys):
     weights = Weights(random_params(model, head), model, head, small, "nsp", facts)
     folder.to_hf(weights, tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert f"pipeline_tag: {pipeline}\n" in card and 'license: "apache-2.0"\n' in card
+    assert f"pipeline_tag: {pipeline}\n" in card
+    assert 'license: "apache-2.0"\n' in card
     example = card.partition("```python\n")[2].partition("```")[0].replace("FOLDER", str(tmp_path / "out"))
     found: dict = {}
     exec(example, found)
@@ -79,4 +83,6 @@ def test_the_example_of_the_model_card_runs(name, tmp_path, capsys):
 def test_the_model_card_claims_no_training_and_no_license_that_it_does_not_know(tmp_path):
     folder.to_hf(Weights(random_params(SHARED), SHARED), tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "license" not in card and "## Training" not in card and "rained with" not in card
+    assert "license" not in card
+    assert "## Training" not in card
+    assert "rained with" not in card

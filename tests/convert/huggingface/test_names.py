@@ -47,13 +47,14 @@ def test_every_parameter_has_one_name_and_every_name_one_parameter(case):
     entries = names.entries(family, model)
     theirs = [entry.theirs for entry in entries]
     ours = [(entry.ours, entry.index) for entry in entries]
-    assert len(set(theirs)) == len(theirs) and len(set(ours)) == len(ours)
+    assert len(set(theirs)) == len(theirs)
+    assert len(set(ours)) == len(ours)
     assert {path for path, _ in ours} == set(names.family_shapes(family, model))
     assert {entry.ours.rsplit("/", 1)[0] for entry in entries} <= {row[0] for row in names.TABLES[family]}
 
 
 @pytest.mark.parametrize(
-    "family,model,count",
+    ("family", "model", "count"),
     [
         ("distilbert", DISTILBERT, 10 + 16 * 4 - 1),
         ("bert", dataclasses.replace(BERT, pooler=False, pair_classes=0), 12 + 16 * 4 - 2),
@@ -61,8 +62,9 @@ def test_every_parameter_has_one_name_and_every_name_one_parameter(case):
     ],
 )
 def test_as_many_tensors_as_the_state_dictionary_of_a_masked_lm_less_the_tied_ones(family, model, count):
-    """transformers 5.23: DistilBertForMaskedLM has 10 + 16 N, BertForMaskedLM 12 + 16 N, AlbertForMaskedLM 30 tensors,
-    counting the repetitions of tied ones (the decoder's weight, and its bias in the latter two)."""
+    """Transformers 5.23: DistilBertForMaskedLM has 10 + 16 N, BertForMaskedLM 12 + 16 N, AlbertForMaskedLM 30 tensors,
+    counting the repetitions of tied ones (the decoder's weight, and its bias in the latter two).
+    """
     assert len(names.entries(family, model)) == count
 
 
@@ -140,10 +142,11 @@ def test_a_task_head_is_never_missing_as_a_whole():
 
 
 def test_what_a_task_class_does_not_read_is_dropped_by_name():
-    model, head = task_case("bert", "tag")
+    _model, head = task_case("bert", "tag")
     full = names.to_theirs(random_flat(BERT), "bert", BERT)
     kept, dropped = names.drop_unread(full | {"classifier.weight": np.zeros(1), "extra": np.zeros(1)}, "bert", head)
-    assert set(dropped) == {name for name in full if name.startswith(("cls.", "bert.pooler."))} and len(dropped) == 9
+    assert set(dropped) == {name for name in full if name.startswith(("cls.", "bert.pooler."))}
+    assert len(dropped) == 9
     assert {"classifier.weight", "extra", "bert.embeddings.LayerNorm.weight"} <= kept.keys()
     pooled = names.drop_unread(full, "bert", HEADS["classify"])[1]
     assert not any("pooler" in name for name in pooled)
@@ -200,7 +203,8 @@ def test_all_that_does_not_fit_is_listed_in_one_line():
     with pytest.raises(UserError) as caught:
         names.to_ours(tensors, "bert", model, "FOLDER")
     text = str(caught.value)
-    assert text.startswith("convert: FOLDER:") and "\n" not in text
+    assert text.startswith("convert: FOLDER:")
+    assert "\n" not in text
     for name in ("bert.embeddings.LayerNorm.weight", "cls.predictions.transform.dense.bias", "bert.extra.weight"):
         assert name in text
     assert "bert.pooler.dense.weight is (12, 13), wanted (12, 12)" in text

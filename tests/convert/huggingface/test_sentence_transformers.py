@@ -90,7 +90,7 @@ def test_sentence_transformers_gives_the_mean_of_our_hidden_states(case, tokeniz
     vectors = theirs.encode(TEXTS, batch_size=len(TEXTS))
     assert theirs.max_seq_length == weights.model.max_positions
     assert vectors.shape == (len(TEXTS), 16)
-    for text, vector in zip(TEXTS, vectors):
+    for text, vector in zip(TEXTS, vectors, strict=True):
         np.testing.assert_allclose(vector, mean_states(weights, text), atol=1e-4, rtol=0)
 
 
@@ -120,9 +120,12 @@ def test_the_files_are_in_the_layout_that_old_versions_read_as_well(tokenizer, t
     assert pooling["word_embedding_dimension"] == 16
     assert [name for name, chosen in pooling.items() if chosen is True] == ["pooling_mode_mean_tokens"]
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "library_name: sentence-transformers" in card and "pipeline_tag: sentence-similarity" in card
+    assert "library_name: sentence-transformers" in card
+    assert "pipeline_tag: sentence-similarity" in card
     back = from_hf(tmp_path / "out")
-    assert "mlm" not in back.params and back.model.pooler and back.model.pair_classes == 0
+    assert "mlm" not in back.params
+    assert back.model.pooler
+    assert back.model.pair_classes == 0
 
 
 def test_a_model_with_a_task_head_or_without_a_tokenizer_gives_no_sentence_vectors(tokenizer, tmp_path):
@@ -193,7 +196,7 @@ def test_the_vectors_are_those_of_the_source_in_both_exports(case, tokenizer, tm
     session = open_session(tmp_path / "onnx" / MODEL)
     transformers = pytest.importorskip("transformers")
     reader = transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx")
-    for text, vector in zip(TEXTS, expected):
+    for text, vector in zip(TEXTS, expected, strict=True):
         batch = {k: np.asarray(v, np.int64) for k, v in reader([text], truncation=True).items()}
         found = run_session(session, batch)["sentence_embedding"][0]
         np.testing.assert_allclose(found, vector, atol=1e-5, rtol=0)
@@ -204,7 +207,7 @@ def test_vectors_that_no_export_can_hold_are_refused_with_the_reason(tokenizer, 
     notes = adoption.import_hf(folder, tmp_path / "ours").notes
     assert any("pooling max" in note for note in notes)
     loaded = load_weights(tmp_path / "ours")
-    with pytest.raises(UserError, match="pooling max.*to-hf without the option"):
+    with pytest.raises(UserError, match=r"pooling max.*to-hf without the option"):
         to_hf(loaded, tmp_path / "again", sentence_transformers=True)
     assert not (tmp_path / "again").exists()
     to_hf(loaded, tmp_path / "again")
@@ -216,7 +219,8 @@ def test_a_further_layer_of_the_source_is_named(tokenizer, tmp_path):
     modules.insert(2, {"idx": 2, "name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"})
     (folder / "modules.json").write_text(json.dumps(modules))
     found = read_sentence(folder)
-    assert found is not None and "Transformer, Pooling, Dense, Normalize" in found.unheld
+    assert found is not None
+    assert "Transformer, Pooling, Dense, Normalize" in found.unheld
 
 
 def test_prompts_are_left_out_and_named(tokenizer, tmp_path):

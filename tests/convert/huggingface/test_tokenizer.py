@@ -98,9 +98,11 @@ def test_special_ids_lengths_and_padding_are_the_models(exported):
     ours, theirs, _ = exported
     found = [getattr(theirs, f"{role}_token_id") for role in ("pad", "unk", "cls", "sep", "mask")]
     assert found == list(ours.special_ids)
-    assert theirs.model_max_length == 48 and len(theirs) == ours.vocab_size
+    assert theirs.model_max_length == 48
+    assert len(theirs) == ours.vocab_size
     batch = theirs([TEXT[0], TEXT[4]], padding=True)
-    assert batch["input_ids"][1][-1] == ours.pad_id and batch["attention_mask"][1][-1] == 0
+    assert batch["input_ids"][1][-1] == ours.pad_id
+    assert batch["attention_mask"][1][-1] == 0
 
 
 def test_the_config_has_the_special_ids_of_the_tokenizer(tmp_path):
@@ -114,13 +116,13 @@ def test_the_config_has_the_special_ids_of_the_tokenizer(tmp_path):
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(tmp_path):
     ours = train_tokenizer(TEXT * 3, tmp_path / "tokenizer", 100)
-    with pytest.raises(UserError, match="has 100 pieces and model.vocab_size is 101"):
+    with pytest.raises(UserError, match=r"has 100 pieces and model.vocab_size is 101"):
         export(ours, tmp_path / "out", vocab_size=101)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    "vocabulary,texts,model",
+    ("vocabulary", "texts", "model"),
     [
         ("albert_spiece.model", "pretrain/enwiki_valid.txt", {}),
         ("albert_spiece.model", "pretrain/zhwiki_valid.txt", {}),
@@ -135,5 +137,5 @@ def test_released_vocabularies_agree_on_real_lines(vocabulary, texts, model, sha
     theirs = transformers.AutoTokenizer.from_pretrained(export(ours, tmp_path / "out", **model))
     lines = [line for line in (shared / texts).read_text(encoding="utf-8").split("\n") if line.strip()][:1500]
     found = theirs(lines, add_special_tokens=False, truncation=False)["input_ids"]
-    for line, ids, (wanted, _) in zip(lines, found, ours.encode_lines(lines)):
+    for line, ids, (wanted, _) in zip(lines, found, ours.encode_lines(lines), strict=True):
         assert ids == wanted.tolist(), line

@@ -49,7 +49,9 @@ def refusal(folder: pathlib.Path) -> str:
     with pytest.raises(UserError) as caught:
         read_tensors(folder)
     line = str(caught.value)
-    assert line.startswith("convert: ") and "\n" not in line and str(folder) in line
+    assert line.startswith("convert: ")
+    assert "\n" not in line
+    assert str(folder) in line
     return line
 
 

@@ -91,7 +91,7 @@ def test_labelled_examples_measure_accuracy(tmp_path):
     session = open_session(tmp_path / "out" / folder.MODEL)
     batches = measuring_text.labelled(weights, str(data), 8, 16)
     answers = np.concatenate([run_session(session, batch)["logits"].argmax(-1) for batch in batches])
-    for example, answer in zip(examples, answers):
+    for example, answer in zip(examples, answers, strict=True):
         example["label"] = ("no", "yes")[answer]
     data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
     figures = convert.int8(
@@ -124,7 +124,7 @@ def test_quantising_all_parts_is_quantising_the_model(tmp_path):
     everything = sensitivity._simulated(flat, rounded, container, None)
     for path in container.integers:
         part = sensitivity._simulated(flat, rounded, container, path.rsplit("/", 1)[0])
-        for params, other in zip((everything,), (part,)):
+        for params, other in zip((everything,), (part,), strict=True):
             merged = parameters.flatten(params) | {
                 at: value for at, value in parameters.flatten(other).items() if at.startswith(path.rsplit("/", 1)[0])
             }
@@ -159,11 +159,12 @@ def test_vectors_are_measured_by_their_cosine_whatever_the_head(head, output, tm
         if output == "sentence":
             vectors[file] = np.concatenate([each["sentence_embedding"] for each in found])
         else:
-            pairs = zip(found, batches)
+            pairs = zip(found, batches, strict=True)
             vectors[file] = np.concatenate([f["last_hidden_state"][b["attention_mask"] > 0] for f, b in pairs])
     x, y = vectors.values()
     cosine = (x * y).sum(-1) / np.linalg.norm(x, axis=-1) / np.linalg.norm(y, axis=-1)
-    assert figures["metric"] == "cosine with float32" and figures["output"] == output
+    assert figures["metric"] == "cosine with float32"
+    assert figures["output"] == output
     assert figures["after"] == figures["cosine"] == pytest.approx(cosine.mean(), abs=1e-6)
     assert figures["lowest_cosine"] == pytest.approx(cosine.min(), abs=1e-6)
     assert (figures["answers"], figures["top1_agreement"]) == (len(x), None)
@@ -171,7 +172,8 @@ def test_vectors_are_measured_by_their_cosine_whatever_the_head(head, output, tm
     # The last layer's row is of the first batch's vectors, computed by JAX.
     first = 8 if output == "sentence" else int(batches[0]["attention_mask"].sum())
     assert figures["by_depth"][2]["cosine"] == pytest.approx(cosine[:first].mean(), abs=2e-3)
-    assert "same answer" not in convert.report(figures) and "lowest 0." in convert.report(figures)
+    assert "same answer" not in convert.report(figures)
+    assert "lowest 0." in convert.report(figures)
 
 
 def test_parts_that_the_file_does_not_hold_are_not_tried(tmp_path):
@@ -213,7 +215,8 @@ def test_every_example_is_scored_once_also_those_of_the_last_part_of_a_batch(tmp
     batches = measuring_text.labelled(weights, str(tmp_path / "data.jsonl"), 8, 16)
     assert [len(batch["input_ids"]) for batch in batches] == [8, 3]
     found = measuring_text.outcome(lambda batch: {"logits": np.zeros((len(batch["input_ids"]), 2))}, batches, LABELS)
-    assert found.labels is not None and len(found.logits) == 11
+    assert found.labels is not None
+    assert len(found.logits) == 11
     assert [("no", "yes")[label] for label in found.labels] == labels
 
 
@@ -277,14 +280,14 @@ def test_a_place_that_is_taken_is_refused_before_the_work(tmp_path, monkeypatch)
     with pytest.raises(UserError, match="out exists; pass --overwrite"):
         convert.int8(weights, tmp_path / "out", ["text"])
     (tmp_path / "notes.ort").touch()
-    with pytest.raises(UserError, match="notes.ort exists; pass --overwrite"):
+    with pytest.raises(UserError, match=r"notes.ort exists; pass --overwrite"):
         ort_format.write(weights, tmp_path / "notes.ort", ["text"])
 
 
 def test_files_without_text_are_told_once_and_not_by_the_reader(tmp_path, caplog):
     weights = trained_like(tmp_path, MODEL)
     (tmp_path / "empty.txt").touch()
-    with pytest.raises(UserError, match="empty.txt: too little text to measure with: 0 windows"):
+    with pytest.raises(UserError, match=r"empty.txt: too little text to measure with: 0 windows"):
         convert.int8(weights, tmp_path / "out", [str(tmp_path / "empty.txt")])
     assert not caplog.records
     measuring_text.windows(weights, [str(tmp_path / "empty.txt"), write_text(tmp_path)], 8, 16)
@@ -299,9 +302,12 @@ def test_the_card_names_the_quantised_file_and_what_it_costs_and_its_code_answer
     figures = convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=16, length=16)
     card = (tmp_path / "out" / "README.md").read_text()
     for name in (folder.QUANTIZED, folder.MODEL, quantized.FILE, convert.SIDECAR):
-        assert f"| `{name}` |" in card and (tmp_path / "out" / name).is_file()
-    assert f"{figures['int8_bytes'] / 1e6:.2f} MB" in card and f"{figures['after']:.4f}" in card
-    assert "one scale for each token" in card and "| products of integers | 15 of 15 |" in card
+        assert f"| `{name}` |" in card
+        assert (tmp_path / "out" / name).is_file()
+    assert f"{figures['int8_bytes'] / 1e6:.2f} MB" in card
+    assert f"{figures['after']:.4f}" in card
+    assert "one scale for each token" in card
+    assert "| products of integers | 15 of 15 |" in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert folder.QUANTIZED in code
     monkeypatch.chdir(tmp_path / "out")

@@ -54,7 +54,9 @@ def test_what_is_wrong_is_one_line_with_file_and_line(content, line, said, tmp_p
     with pytest.raises(UserError) as raised:
         read_labelled(path, HEAD)
     message = str(raised.value)
-    assert message.startswith(f"convert: {path}:{line}: ") and said in message and "\n" not in message
+    assert message.startswith(f"convert: {path}:{line}: ")
+    assert said in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
@@ -73,11 +75,12 @@ def test_what_is_wrong_in_a_tsv_is_one_line_with_file_and_line(content, line, sa
     with pytest.raises(UserError) as raised:
         read_labelled(path, HEAD)
     message = str(raised.value)
-    assert message.startswith(f"convert: {path}:{line}: ") and said in message
+    assert message.startswith(f"convert: {path}:{line}: ")
+    assert said in message
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path):
-    with pytest.raises(UserError, match="nothing.jsonl does not exist; --data takes"):
+    with pytest.raises(UserError, match=r"nothing.jsonl does not exist; --data takes"):
         read_labelled(str(tmp_path / "nothing.jsonl"), HEAD)
     with pytest.raises(UserError, match="cannot be read: Is a directory; --data takes a file"):
         read_labelled(str(tmp_path), HEAD)

@@ -31,7 +31,8 @@ def test_what_is_too_large_is_refused_with_what_would_fit(tmp_path):
 def test_bert_base_is_told_fewer_layers_or_a_preset():
     """BERT-base has 109 MB in bytes; its embeddings alone 23.8 MB, so no depth fits 15 MB but ALBERT does."""
     told = ort_format.what_fits(presets.BERT_BASE, LABELS, 15e6)
-    assert "layers" not in told and "the preset" in told
+    assert "layers" not in told
+    assert "the preset" in told
     told = ort_format.what_fits(presets.BERT_BASE, LABELS, 60e6)
     # 23.8 MB of embeddings, 0.6 MB of pooler, and 7.1 MB a layer: (60 - 24.5) / 7.1 = 5.
     assert "4 layers" in told or "5 layers" in told
@@ -45,7 +46,7 @@ def test_the_estimate_of_albert_base_is_its_size():
 
 def test_another_suffix_is_refused(tmp_path):
     weights = trained_like(tmp_path, MODEL, Head())
-    with pytest.raises(UserError, match="should end in .ort"):
+    with pytest.raises(UserError, match=r"should end in .ort"):
         ort_format.write(weights, tmp_path / "m.onnx", ["text"])
 
 
@@ -69,7 +70,7 @@ def test_options_out_of_their_range_are_named_before_anything_is_read(options, s
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):
     weights = trained_like(tmp_path, MODEL, Head())
     (tmp_path / "m.ort").mkdir()
-    with pytest.raises(UserError, match="m.ort is a folder and is not replaced; name a file"):
+    with pytest.raises(UserError, match=r"m.ort is a folder and is not replaced; name a file"):
         ort_format.write(weights, tmp_path / "m.ort", ["text"], overwrite=True)
 
 

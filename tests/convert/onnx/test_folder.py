@@ -91,7 +91,7 @@ def test_without_a_tokenizer_the_card_and_the_log_say_so(tmp_path: pathlib.Path,
 
 def test_a_tokenizer_of_another_vocabulary_is_refused(weights: Weights, tmp_path: pathlib.Path):
     other = dataclasses.replace(drawn(), tokenizer=weights.tokenizer)
-    with pytest.raises(UserError, match="300 pieces and model.vocab_size is 45"):
+    with pytest.raises(UserError, match=r"300 pieces and model.vocab_size is 45"):
         folder.write(other, tmp_path / "out")
     assert not any(tmp_path.iterdir())
 

@@ -21,7 +21,7 @@ from bertlite_jax.errors import UserError
 
 
 def product() -> Graph:
-    """y = x W + 0.5 for x [batch, 3] and W [3, 4]."""
+    """Y = x W + 0.5 for x [batch, 3] and W [3, 4]."""
     graph = Graph()
     x = add_input(graph, "x", ["batch", 3], FLOAT)
     y = node(graph, "MatMul", x, tensor(graph, "w", np.ones((3, 4), np.float32)), name="up")

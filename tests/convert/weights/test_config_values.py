@@ -14,7 +14,7 @@ def test_values_of_the_usual_kind_pass(values):
 
 
 @pytest.mark.parametrize(
-    "change,said",
+    ("change", "said"),
     [
         ({"layers": "12"}, "layers is '12'; a value such as 12 is wanted"),
         ({"layers": 12.0}, "layers is 12.0"),

@@ -106,7 +106,8 @@ def test_zeros_and_denormal_numbers_come_back_finite():
     values = np.zeros((3, 4), np.float32)
     values[1] = 1e-42
     integers, scale = quantized.quantize_tensor(values, -1, 7)
-    assert (scale > 0).all() and np.isfinite(scale).all()
+    assert (scale > 0).all()
+    assert np.isfinite(scale).all()
     assert not integers[[0, 2]].any()
 
 
@@ -187,7 +188,8 @@ def test_parts_that_are_left_out_stay_float():
         np.testing.assert_array_equal(
             container.floats[f"layers/{group}/ffn/up/kernel"], weights.params["layers"]["ffn"]["up"]["kernel"][group]
         )
-    assert "pooler/kernel" in container.floats and "pair/kernel" in container.integers
+    assert "pooler/kernel" in container.floats
+    assert "pair/kernel" in container.integers
 
 
 def test_one_layer_or_one_product_of_it_can_be_left_out(tmp_path):

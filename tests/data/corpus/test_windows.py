@@ -1,5 +1,6 @@
 """Windows: consecutive text, never too long, cut where words start, described by their bytes."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -56,15 +57,15 @@ def test_the_windows_are_the_document(document, cutting, number):
     assert np.array_equal(np.concatenate([window["tokens"] for window in found]), tokens)
     assert np.array_equal(np.concatenate([window["word_starts"] for window in found]), starts)
     offsets = np.cumsum([0, *(len(window["tokens"]) for window in found)])
-    ends = [window["sentence_ends"].astype(int) + offset for window, offset in zip(found, offsets)]
+    ends = [window["sentence_ends"].astype(int) + offset for window, offset in zip(found, offsets, strict=True)]
     # A boundary between two windows stands in both of them.
     assert set(np.concatenate(ends)) == set(boundaries)
-    for window, place in zip(ends, offsets):
+    for window, place in zip(ends, offsets, strict=True):
         assert (np.diff(window) > 0).all()
         assert (place in window) == (place in boundaries)
     assert {int(window["document"]) for window in found} == {number}
     spans = [pair_span(len(w["tokens"]), w["word_starts"], w["sentence_ends"]) for w in found]
-    expected = [(len(w["tokens"]), stop - start) for w, (start, stop) in zip(found, spans)]
+    expected = [(len(w["tokens"]), stop - start) for w, (start, stop) in zip(found, spans, strict=True)]
     assert lengths == expected
 
 
@@ -74,12 +75,15 @@ def test_windows_fit_and_are_cut_where_words_start(document, cutting, number):
     """Only a word that is longer than a window is cut inside."""
     _, starts, boundaries = document
     cuts = windows.cut_document(cutting, number, starts, boundaries)
-    assert cuts[0] == 0 and cuts[-1] == len(starts)
+    assert cuts[0] == 0
+    assert cuts[-1] == len(starts)
     sizes = np.diff(cuts)
-    assert sizes.min() >= 1 and sizes.max() <= cutting.length - 3
-    for start, stop in zip(cuts[:-2], cuts[1:-1]):
+    assert sizes.min() >= 1
+    assert sizes.max() <= cutting.length - 3
+    for start, stop in itertools.pairwise(cuts):
         if not starts[stop]:
-            assert stop - start == cutting.length - 3 and not starts[start + 1 : stop + 1].any()
+            assert stop - start == cutting.length - 3
+            assert not starts[start + 1 : stop + 1].any()
         if cutting.whole_sentences and stop not in boundaries:
             # No sentence that begins or goes on here would have fitted.
             assert not ((boundaries > start) & (boundaries <= start + cutting.length - 3)).any()
@@ -114,7 +118,8 @@ def test_whole_sentences_stay_whole():
 def test_a_tenth_of_the_windows_aims_at_a_random_shorter_length():
     cutting = Cutting(length=128, short_fraction=0.1, seed=3)
     aims = np.array([windows.aim(cutting, number // 40, number % 40) for number in range(40_000)])
-    assert aims.min() == 2 and aims.max() == 125
+    assert aims.min() == 2
+    assert aims.max() == 125
     # Binomial: 4 standard deviations of the share are 0.006. One of the 124 lengths is the full one.
     assert (aims < 125).mean() == pytest.approx(0.1 * 123 / 124, abs=0.006)
     # randint(2, 125), both ends included: mean 63.5, standard deviation 35.8, about 4,000 draws.
@@ -144,4 +149,5 @@ def test_a_large_vocabulary_is_stored_in_four_bytes():
     tokens = np.array([70_000, 1], windows.token_type(100_000))
     boundaries = np.array([0, 2])
     records, _ = windows.document_windows(Cutting(), 0, tokens, np.ones(2, bool), boundaries, Counter())
-    assert tokens.tobytes() in records[0] and len(tokens.tobytes()) == 8
+    assert tokens.tobytes() in records[0]
+    assert len(tokens.tobytes()) == 8

@@ -18,17 +18,21 @@ def test_chances_follow_the_formula_and_sum_to_the_share():
     wanted = little / little.sum() * 0.3 * 4
     found = augment.replacement_chances(words, idf, 0.3)
     np.testing.assert_allclose(found, wanted)
-    assert found.sum() == pytest.approx(1.2) and found[3] == 0
+    assert found.sum() == pytest.approx(1.2)
+    assert found[3] == 0
     np.testing.assert_allclose(augment.replacement_chances(["a", "b"], {"a": 1.0, "b": 1.0}, 0.3), [0.3, 0.3])
 
 
 def test_words_that_say_most_stay_and_the_same_number_gives_the_same_text():
     change = augment.make_tfidf(TEXTS, 0.3, seed=0)
     found = [change(text, number) for number, text in enumerate(TEXTS)]
-    for text, changed in zip(TEXTS, found):
+    for text, changed in zip(TEXTS, found, strict=True):
         before, after = text.split(), changed.split()
-        assert len(before) == len(after) and after[7] == before[7]  # the word that only a quarter has
-    changed = np.mean([a != b for x, y in zip(TEXTS, found) for a, b in zip(x.split(), y.split())])
+        assert len(before) == len(after)
+        assert after[7] == before[7]
+    changed = np.mean(
+        [a != b for x, y in zip(TEXTS, found, strict=True) for a, b in zip(x.split(), y.split(), strict=True)]
+    )
     assert 0.15 < changed < 0.35  # some are replaced by themselves
     assert found == [augment.make_tfidf(TEXTS, 0.3, seed=0)(text, number) for number, text in enumerate(TEXTS)]
     assert found != [augment.make_tfidf(TEXTS, 0.3, seed=1)(text, number) for number, text in enumerate(TEXTS)]
@@ -41,7 +45,8 @@ def test_edits_move_and_leave_out_and_add_nothing():
     assert all(not Counter(words) - Counter(text.split()) for words in found)
     assert abs(np.mean([len(words) for words in found]) - 16) < 0.5  # 20 (1 - 0.4 / 2)
     assert np.mean([words != sorted(words, key=lambda word: int(word[1:])) for words in found]) > 0.7
-    assert change("alone", 3) == "alone" and change("", 0) == ""
+    assert change("alone", 3) == "alone"
+    assert change("", 0) == ""
     assert all(augment.make_edits(1.0, seed=0)("a b", number) for number in range(50))
 
 
@@ -50,7 +55,8 @@ def test_chinese_is_changed_by_characters():
     assert augment.words_of(texts[0]) == (list(texts[0]), "")
     assert augment.words_of("two words") == (["two", "words"], " ")
     changed = augment.make_tfidf(texts, 0.5, seed=0)(texts[0], 0)
-    assert len(changed) == len(texts[0]) and " " not in changed
+    assert len(changed) == len(texts[0])
+    assert " " not in changed
 
 
 def test_texts_without_words_are_left_as_they_are():

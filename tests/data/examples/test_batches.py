@@ -38,7 +38,8 @@ def test_an_epoch_holds_every_example_once_in_batches_of_one_size(examples: int,
     assert len(dealt) == batches.batches_in_epoch(examples, batch) == -(-examples // batch)
     assert sorted(dealt[dealt >= 0].tolist()) == list(range(examples))
     filled = (dealt >= 0).sum(axis=1)
-    assert filled.max() <= batch and filled.max() - filled.min() <= 1
+    assert filled.max() <= batch
+    assert filled.max() - filled.min() <= 1
 
 
 def test_epochs_and_seeds_differ_and_repeat():
@@ -84,7 +85,8 @@ def test_packed_batches_are_nearly_without_padding():
     slots = shape.rows * shape.length * batches.batches_in_epoch(3200, 32)
     assert split.counts["tokens"] / slots > 0.85
     padded = batches.plan(split, 32, False, 0, 1, seed=0)
-    assert padded.rows == 32 and padded.windows == 1
+    assert padded.rows == 32
+    assert padded.windows == 1
     assert split.counts["tokens"] / (padded.rows * padded.length * 100) < 0.35
 
 

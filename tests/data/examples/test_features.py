@@ -27,7 +27,7 @@ def letters(tmp_path_factory) -> Tokenizer:
 def windows(letters, examples, head, length=16):
     """The pieces and types of every window, and the whole."""
     made = features.encode(examples, letters, head, length, "train")
-    bounds = list(zip(made.offsets, made.offsets[1:]))
+    bounds = list(zip(made.offsets, made.offsets[1:], strict=True))
     return [(" ".join(letters.pieces(made.tokens[a:b])), made.types[a:b].tolist()) for a, b in bounds], made
 
 

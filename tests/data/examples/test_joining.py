@@ -21,7 +21,7 @@ def encoded(windows: list[list[int]], labels: list[int]) -> Encoded:
 
 
 def windows_of(found: Encoded) -> list[list[int]]:
-    return [found.tokens[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:])]
+    return [found.tokens[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=True)]
 
 
 A, B = encoded([[1, 2], [3]], [0, 1]), encoded([[4, 5, 6], [7, 8]], [-1, -1])
@@ -30,7 +30,8 @@ A, B = encoded([[1, 2], [3]], [0, 1]), encoded([[4, 5, 6], [7, 8]], [-1, -1])
 def test_behind_each_other():
     found = joining.behind(A, B)
     assert windows_of(found) == [[1, 2], [3], [4, 5, 6], [7, 8]]
-    assert found.labels.tolist() == [0, 1, -1, -1] and found.firsts.tolist() == [0, 1, 2, 3, 4]
+    assert found.labels.tolist() == [0, 1, -1, -1]
+    assert found.firsts.tolist() == [0, 1, 2, 3, 4]
     assert found.counts == {"examples": 4, "tokens": 8, "unlabelled": 2}
 
 
@@ -38,5 +39,6 @@ def test_beside_each_other():
     found = joining.beside(A, B)
     assert windows_of(found) == [[1, 2], [4, 5, 6], [3], [7, 8]]
     assert found.types.tolist() == (found.tokens % 2).tolist()
-    assert found.sizes.tolist() == [5, 3] and found.labels.tolist() == [0, 1]
+    assert found.sizes.tolist() == [5, 3]
+    assert found.labels.tolist() == [0, 1]
     assert found.counts == {"examples": 2, "tokens": 8, "unlabelled": 0}

@@ -32,7 +32,7 @@ def test_windows_lie_one_behind_the_other_with_their_targets(reader):
     made = span_features.encode(ASKED, reader, DATA, training=False, where="dev")
     encoded, at = made.encoded, 0
     assert [passage.id for passage in made.passages] == [example.id for example in ASKED]
-    for example, passage, windows in zip(ASKED, made.passages, made.windows):
+    for example, passage, windows in zip(ASKED, made.passages, made.windows, strict=True):
         for window in windows:
             here = slice(encoded.offsets[at], encoded.offsets[at + 1])
             tokens, types = passages.row(passage, window, reader)
@@ -53,7 +53,8 @@ def test_nothing_is_learnt_from_an_answer_without_a_place(reader):
     made = span_features.encode(ASKED[:3], reader, DATA, training=True, where="train")
     whole = span_features.encode([ASKED[0], ASKED[2]], reader, DATA, training=True, where="train")
     np.testing.assert_array_equal(made.encoded.tokens, whole.encoded.tokens)
-    assert made.encoded.counts["nothing_to_learn"] == 1 and made.encoded.counts["questions"] == 3
+    assert made.encoded.counts["nothing_to_learn"] == 1
+    assert made.encoded.counts["questions"] == 3
     assert not made.passages  # A training set of a hundred thousand contexts is not kept.
 
 

@@ -48,7 +48,9 @@ def segments_of(batch: dict[str, np.ndarray]) -> list[tuple[list[int], list[int]
         for segment in range(1, batch["segments"][row].max() + 1):
             here = batch["segments"][row] == segment
             tokens, types = batch["tokens"][row][here], batch["token_types"][row][here]
-            assert tokens[0] == CLS and tokens[-1] == SEP and types[0] == 0
+            assert tokens[0] == CLS
+            assert tokens[-1] == SEP
+            assert types[0] == 0
             a = tokens[types == 0][1:]
             assert a[-1] == SEP
             found.append((a[:-1].tolist(), tokens[types == 1][:-1].tolist()))
@@ -79,14 +81,17 @@ def test_a_batch_has_the_shapes_and_the_layout_of_the_contract(corpus, task):
     for row in range(ROWS):
         segments = batch["segments"][row]
         used = int((segments > 0).sum())
-        assert not segments[used:].any() and (np.diff(segments[:used]) >= 0).all()
+        assert not segments[used:].any()
+        assert (np.diff(segments[:used]) >= 0).all()
         opens = np.flatnonzero(np.diff(segments[:used], prepend=0) > 0)
         assert (np.diff(np.append(opens, used)) >= 3).all()
         assert batch["cls"][row, : len(opens)].tolist() == opens.tolist()
-        assert not batch["cls"][row, len(opens) :].any() and not batch["pair_weights"][row, len(opens) :].any()
+        assert not batch["cls"][row, len(opens) :].any()
+        assert not batch["pair_weights"][row, len(opens) :].any()
         for start, stop in itertools.pairwise([*opens.tolist(), used]):
             assert batch["positions"][row, start:stop].tolist() == list(range(stop - start))
-            assert batch["tokens"][row, start] == CLS and batch["tokens"][row, stop - 1] == SEP
+            assert batch["tokens"][row, start] == CLS
+            assert batch["tokens"][row, stop - 1] == SEP
             paired = batch["token_types"][row, start:stop].any()
             assert (batch["tokens"][row, start:stop] == SEP).sum() == (2 if paired else 1)
 
@@ -101,7 +106,8 @@ def test_word_starts_are_those_of_the_corpus(corpus):
 
 def test_without_packing_each_row_holds_one_window(corpus):
     batch = batches.batch_at(opened(corpus, pack=False), 0, ROWS)
-    assert batch["cls"].shape == (ROWS, 1) and batch["segments"].max(axis=1).tolist() == [1] * ROWS
+    assert batch["cls"].shape == (ROWS, 1)
+    assert batch["segments"].max(axis=1).tolist() == [1] * ROWS
 
 
 # --- Purity ----------------------------------------------------------------------------------------------------------
@@ -112,7 +118,7 @@ def test_a_batch_is_a_function_of_seed_and_step(corpus, task):
     one, other = opened(corpus, pair_task=task), opened(corpus, pair_task=task)
     forwards = [batches.batch_at(one, step, ROWS) for step in (0, 1, 40, 90)]
     backwards = [batches.batch_at(other, step, ROWS) for step in (90, 40, 1, 0)]
-    assert all(same(a, b) for a, b in zip(forwards, reversed(backwards)))
+    assert all(same(a, b) for a, b in zip(forwards, reversed(backwards), strict=True))
     assert not same(forwards[0], forwards[1])
     assert not same(forwards[0], batches.batch_at(opened(corpus, seed=1, pair_task=task), 0, ROWS))
 
@@ -177,7 +183,8 @@ def test_with_pairs_an_epoch_holds_every_token_once_and_swaps_keep_them(corpus):
     batch = batches.rows_at(opened_source, rows)
     _, windows, _ = source.windows_of(opened_source, rows)
     labels = [
-        (int(label), int(window)) for label, window in zip(batch["pair_labels"][windows >= 0], windows[windows >= 0])
+        (int(label), int(window))
+        for label, window in zip(batch["pair_labels"][windows >= 0], windows[windows >= 0], strict=True)
     ]
     stretches: dict[int, list[list[int]]] = {}
     for (a, b), (label, window) in zip(segments_of(batch), labels, strict=True):
@@ -192,7 +199,8 @@ def test_with_pairs_an_epoch_holds_every_token_once_and_swaps_keep_them(corpus):
 def test_epochs_differ_in_order_and_in_cuts_but_not_in_their_number_of_rows(corpus):
     opened_source = opened(corpus)
     first, second_epoch = epoch(opened_source, 0), epoch(opened_source, 1)
-    assert first != second_epoch and len(first) == len(second_epoch)
+    assert first != second_epoch
+    assert len(first) == len(second_epoch)
     assert len(set(map(str, first)) & set(map(str, second_epoch))) < len(first) / 2
 
 
@@ -205,7 +213,8 @@ def test_rows_are_filled(corpus):
 def test_labels_are_balanced_and_the_share_is_reported(corpus):
     for task, classes in (("sop", 2), ("nsp", 2), ("three_way", 3)):
         found = batches.pair_statistics(opened(corpus, pair_task=task, batch_rows=128), 8)
-        assert found["pairs"] > 700 and found["weight_zero_share"] < 0.05
+        assert found["pairs"] > 700
+        assert found["weight_zero_share"] < 0.05
         # Five standard deviations of a share of at least 700 pairs are 0.09.
         assert all(abs(share - 1 / classes) < 0.09 for share in found["label_shares"].values())
 
@@ -233,7 +242,8 @@ def test_weights_are_the_shares_of_windows_and_no_window_is_left_out(corpus, sec
     assert abs(share - 0.25) < 0.01
     assert abs(counts[0][1] / total - 1) < 0.02
     # Of the large corpus 6 epochs take 6 * total / 4 windows, more than it has, so each was seen.
-    assert 6 * total / 4 > len(corpus[1]) + 200 and large <= seen
+    assert 6 * total / 4 > len(corpus[1]) + 200
+    assert large <= seen
 
 
 # --- Evaluation ------------------------------------------------------------------------------------------------------
@@ -243,10 +253,13 @@ def test_an_evaluation_reads_each_window_once_and_pads_the_last_batch(corpus):
     held_out = opened(corpus, split="validation", pair_task="none")
     found = list(batches.evaluation_rows(held_out, 0, 20))
     total = source.rows_per_epoch(held_out)
-    assert {len(batch["rows"]) for batch in found} == {20} and total % 20
+    assert {len(batch["rows"]) for batch in found} == {20}
+    assert total % 20
     assert np.concatenate([batch["rows"] for batch in found])[:total].tolist() == list(range(total))
     empty = {name: value[total % 20 :] for name, value in found[-1].items()}
-    assert not empty["segments"].any() and not empty["pair_weights"].any() and not empty["tokens"].any()
+    assert not empty["segments"].any()
+    assert not empty["pair_weights"].any()
+    assert not empty["tokens"].any()
     expected = synthetic_corpus.windows_of_documents(LENGTH, 6, 1000)
     assert sorted(a for batch in found for a, _ in segments_of(batch)) == sorted(w["tokens"].tolist() for w in expected)
 
@@ -256,7 +269,8 @@ def test_an_evaluation_does_not_depend_on_batch_size_or_processes(corpus):
     large = list(batches.evaluation_rows(held_out, 20, 32))
     small = list(batches.evaluation_rows(held_out, 20, 8))
     halves = [list(batches.evaluation_rows(held_out, 20, 8, i, 2)) for i in range(2)]
-    assert len(large) == 1 and len(small) == 3
+    assert len(large) == 1
+    assert len(small) == 3
     for name in large[0]:
         assert np.array_equal(np.concatenate([batch[name] for batch in small])[:20], large[0][name][:20])
         for step, batch in enumerate(small):
@@ -313,7 +327,8 @@ def test_a_corpus_that_does_not_fit_is_refused_in_one_line(corpus, tmp_path, cha
     folder = altered(corpus, tmp_path, change)
     with pytest.raises(UserError, match=says) as raised:
         opened((folder,))
-    assert "\n" not in str(raised.value) and folder in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert folder in str(raised.value)
 
 
 def test_a_window_of_another_length_than_on_file_is_named(corpus, tmp_path):
@@ -401,7 +416,8 @@ def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, voc
     data = Data(corpus=(str(tmp_path / "corpus"),), tokenizer=str(tmp_path / "tokenizer"), length=length)
     opened_source = source.open_source(data, "train", 0)
     found = batches.pair_statistics(opened_source, 60 if length == 128 else 30)
-    assert found["pairs"] > 7_500 and found["weight_zero_share"] < 0.12
+    assert found["pairs"] > 7_500
+    assert found["weight_zero_share"] < 0.12
     assert abs(found["label_shares"]["1"] - 0.5) < 0.03
     assert found["edge_rule_accuracy"] <= 0.55
     rows = batches.rows_at(opened_source, np.arange(source.rows_per_epoch(opened_source)))

@@ -36,20 +36,23 @@ def test_a_window_stands_in_the_shortest_rows_that_hold_it(folder):
         batch = buckets.batch_at(rows, step)
         used = (batch["segments"] > 0).sum(axis=1)
         length = batch["tokens"].shape[1]
-        assert (used <= length).all() and batch["segments"].max() == 1
+        assert (used <= length).all()
+        assert batch["segments"].max() == 1
         assert (used > {16: 0, 32: 16, 64: 32}[length]).all()
 
 
 def test_passes_hold_every_unit_as_often(folder):
     """Rounding gives an epoch a few rows more or less than there are; a length's own rows follow each other all the
-    same, so that after n whole passes each unit was there n times."""
+    same, so that after n whole passes each unit was there n times.
+    """
     rows = opened(folder)
     whole = source.open_source(Data(corpus=(folder,), length=LENGTH, pack=False), "train", 0)
     for part in rows.sources:
         count = source.rows_per_epoch(part)
         _, units, _ = source.units_of(part, np.arange(3 * count))
         found, times = np.unique(units, return_counts=True)
-        assert (times == 3).all() and len(found) == count
+        assert (times == 3).all()
+        assert len(found) == count
         slots = whole.corpora[0].slots[found]
         assert slots.max() <= part.data.length
     assert sum(source.rows_per_epoch(part) for part in rows.sources) == len(whole.corpora[0].slots)
@@ -70,7 +73,8 @@ def test_epochs_are_shuffled_anew(folder):
     length_of = lambda step: buckets.find(rows, step)[0].data.length  # noqa: E731
     first = [length_of(step) for step in range(rows.steps_per_epoch)]
     second = [length_of(rows.steps_per_epoch + step) for step in range(rows.steps_per_epoch)]
-    assert first != second and sorted(first) == sorted(second)
+    assert first != second
+    assert sorted(first) == sorted(second)
 
 
 def test_a_length_that_fills_no_batch_is_joined_with_the_next(folder):

@@ -82,7 +82,8 @@ def test_passes_shuffle_windows_of_one_length_among_themselves():
 
 def test_another_seed_gives_another_order_of_rows():
     first, second = packing.order_rows(100, 0, 0), packing.order_rows(100, 1, 0)
-    assert np.array_equal(np.sort(first), np.arange(100)) and np.array_equal(np.sort(second), np.arange(100))
+    assert np.array_equal(np.sort(first), np.arange(100))
+    assert np.array_equal(np.sort(second), np.arange(100))
     assert not np.array_equal(first, second)
 
 

@@ -14,10 +14,10 @@ NOTHING = np.zeros(1000, np.int64)
 
 def windows_from(described: list[tuple[list[int], list[int], list[int], int]]) -> Windows:
     """(tokens, word starts, sentence ends, document) of each window."""
-    tokens, starts, ends, documents = zip(*described)
+    tokens, starts, ends, documents = zip(*described, strict=True)
     return Windows(
         tokens=np.concatenate([np.asarray(t, np.int32) for t in tokens]),
-        word_starts=np.concatenate([np.isin(np.arange(len(t)), s) for t, s in zip(tokens, starts)]),
+        word_starts=np.concatenate([np.isin(np.arange(len(t)), s) for t, s in zip(tokens, starts, strict=True)]),
         offsets=np.cumsum([0, *map(len, tokens)]),
         ends=np.asarray([end for of_one in ends for end in of_one], np.int64),
         end_offsets=np.cumsum([0, *map(len, ends)]),
@@ -83,7 +83,8 @@ def test_spans_lie_in_the_window_and_moved_edges_at_word_starts_in_mid_sentence(
     assert 0 <= start < stop <= n
     for edge, moved in ((start, start > 0), (stop, stop < n)):
         if moved:
-            assert starts[edge] and edge not in ends
+            assert starts[edge]
+            assert edge not in ends
 
 
 # --- Draws -----------------------------------------------------------------------------------------------------------
@@ -119,7 +120,8 @@ def test_whole_sentences_are_cut_between_sentences_and_half_of_them_swapped():
         a, b = map(tuple, parts(made, w))
         assert ((a, b) in in_order) if made.labels[w] == 0 else ((b, a) in in_order)
     assert {parts(made, w)[0][-1] for w in range(400) if made.labels[w] == 0} == {12, 21}
-    assert 150 < made.labels.sum() < 250 and made.weights.all()
+    assert 150 < made.labels.sum() < 250
+    assert made.weights.all()
 
 
 def test_mid_sentence_windows_are_cut_in_mid_sentence():
@@ -135,15 +137,21 @@ def test_windows_without_a_fitting_cut_follow_the_option():
     other = (list(range(50, 70)), list(range(20)), [0, 5, 10, 15, 20], 1)
     windows = windows_from([one_sentence] * 50)
     dropped = make(windows, "sop", "drop")
-    assert not dropped.weights.any() and parts(dropped, 0) == (list(range(10, 16)), [])
+    assert not dropped.weights.any()
+    assert parts(dropped, 0) == (list(range(10, 16)), [])
     split = make(windows, "sop", "split")
-    assert split.weights.all() and set(split.labels) == {0, 1}
+    assert split.weights.all()
+    assert set(split.labels) == {0, 1}
     assert {len(parts(split, w)[split.labels[w]]) for w in range(50)} == {2, 4}
     reference = make(windows, "sop", "reference", others=[other])
-    assert reference.weights.all() and (reference.labels == 1).all()
+    assert reference.weights.all()
+    assert (reference.labels == 1).all()
     for w in range(50):
         a, b = parts(reference, w)
-        assert a[0] == 10 and len(a) in (2, 4) and min(b) >= 50 and len(a) + len(b) <= 6
+        assert a[0] == 10
+        assert len(a) in (2, 4)
+        assert min(b) >= 50
+        assert len(a) + len(b) <= 6
 
 
 def long_windows(document: int, count: int, seed: int) -> list[tuple]:
@@ -243,4 +251,5 @@ def test_edges_are_read_from_the_right_places_of_a_batch():
         "pair_labels": np.asarray([[1, 0, 0, 0]]),
     }
     edges, labels = pairs.pair_edges(batch, np.arange(100))
-    assert edges.tolist() == [[10, 11, 20, 22], [40, 40, 50, 50]] and labels.tolist() == [1, 0]
+    assert edges.tolist() == [[10, 11, 20, 22], [40, 40, 50, 50]]
+    assert labels.tolist() == [1, 0]

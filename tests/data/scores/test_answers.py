@@ -224,8 +224,10 @@ def test_pieces_of_one_character_give_that_character():
 def test_a_context_without_text_is_answered_by_nothing():
     passage = made("", [])
     found = answers.from_sums(passage, [one_window(passage)], [np.zeros(5)], [np.zeros(5)])
-    assert found.answers == () and found.null == math.inf
-    assert answers.chosen(found) == "" and answers.chosen(found, 0.0) == ""
+    assert found.answers == ()
+    assert found.null == math.inf
+    assert answers.chosen(found) == ""
+    assert answers.chosen(found, 0.0) == ""
     assert [(a.text, a.probability) for a in answers.with_null(found)] == [("", 1.0)]
 
 
@@ -254,11 +256,11 @@ def test_logits_that_point_at_the_gold_spans_give_the_gold_answers(shared, tmp_p
     uncased = adopt_vocabulary(shared / "vocab" / "bert_uncased_vocab.txt", tmp_path / "t")
     examples = list(questions.read([str(shared / "squad" / "dev-v2.0.json")]))[::3]
     given = {}
-    for example, passage in zip(examples, passages.passages(examples, uncased)):
+    for example, passage in zip(examples, passages.passages(examples, uncased), strict=True):
         cut = passages.windows(passage, 128, 48)
         rows = [len(passages.row(passage, window, uncased)[0]) for window in cut]
         targets = [passages.target(passage, window, example.answers) for window in cut]
-        pairs = [(n, target) for n, target in zip(rows, targets) if target is not None]
+        pairs = [(n, target) for n, target in zip(rows, targets, strict=True) if target is not None]
         starts = [logits(n, **{f"i{target[0]}": 10.0}) for n, target in pairs]
         ends = [logits(n, **{f"i{target[1]}": 10.0}) for n, target in pairs]
         given[example.id] = answers.chosen(answers.from_sums(passage, cut, starts, ends, longest=60), 0.0)

@@ -192,7 +192,8 @@ def test_the_scores_of_cmrc_2018():
     predictions = {"DEV_0_QUERY_0": "任天堂。", "DEV_0_QUERY_1": "年"}
     scores = squad_metrics.score_chinese(examples, predictions)
     # The second: one unit of two, and nothing too much: 2 * 1 * 0.5 / 1.5.
-    assert scores["exact"] == 50.0 and scores["f1"] == pytest.approx(100 * (1 + 2 / 3) / 2)
+    assert scores["exact"] == 50.0
+    assert scores["f1"] == pytest.approx(100 * (1 + 2 / 3) / 2)
     assert scores["average"] == pytest.approx((50.0 + scores["f1"]) / 2)
     assert squad_metrics.score_chinese(examples, {"DEV_0_QUERY_0": "村雨城"})["missing"] == 1
     with pytest.raises(UserError, match="question x has no answer"):

@@ -142,7 +142,7 @@ def test_record_wants_to_know_how_likely_each_entity_is():
 
 
 @pytest.mark.parametrize(
-    "tags, spans",
+    ("tags", "spans"),
     [
         ("B-A I-A O B-A", [("A", 0, 1), ("A", 3, 3)]),
         ("B-A B-A I-A", [("A", 0, 0), ("A", 1, 2)]),
@@ -250,7 +250,9 @@ def named(rows: dict[str, tuple[float, ...]]) -> dict[str, dict[str, float]]:
     return {name: dict(zip(tasks[name].metrics, values, strict=True)) for name, values in rows.items()}
 
 
-@pytest.mark.parametrize("suite, rows, average", [("glue", BERT_LARGE_GLUE, 80.5), ("superglue", BERT_SUPERGLUE, 69.0)])
+@pytest.mark.parametrize(
+    ("suite", "rows", "average"), [("glue", BERT_LARGE_GLUE, 80.5), ("superglue", BERT_SUPERGLUE, 69.0)]
+)
 def test_the_average_of_a_suite_is_that_of_its_leaderboard(suite, rows, average):
     assert round(suites.suite_average(suite, named(rows)), 1) == average
     first = next(iter(rows))

@@ -17,7 +17,8 @@ def test_the_likeliest_label_is_the_answer_where_it_is_sure_enough():
     assert (some["precision"], some["recall"], some["coverage"]) == pytest.approx((2 / 3, 2 / 5, 3 / 5))
     # F1 of label 0: 1 right, 1 said, 2 there: 2/3; of label 1: 1 right, 2 said, 3 there: 2/5.
     assert some["f1_macro"] == pytest.approx((2 / 3 + 2 / 5) / 2)
-    assert none["precision"] is None and none["recall"] == none["coverage"] == 0
+    assert none["precision"] is None
+    assert none["recall"] == none["coverage"] == 0
 
 
 def test_one_label_against_the_others():
@@ -49,5 +50,5 @@ def test_a_table_is_read_by_people():
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="not .M, C. and .M."):
+    with pytest.raises(ValueError, match=r"not .M, C. and .M."):
         thresholds.table(SHARES, LABELS[:3])

@@ -75,7 +75,7 @@ def test_a_stray_quote_in_a_tsv_file_is_a_character(tmp_path):
 
 def test_a_stray_quote_in_a_csv_file_is_refused(tmp_path):
     path = put(tmp_path, "own.csv", "text,label", '"a "bad" one",x', "b,y")
-    with pytest.raises(UserError, match="own.csv:2: .*a quote inside a quoted field is written twice"):
+    with pytest.raises(UserError, match=r"own.csv:2: .*a quote inside a quoted field is written twice"):
         tasks.task_of_file(path)
     path = put(tmp_path, "own.csv", "text,label", "a,x", '"never closed,x', "b,y")
     with pytest.raises(UserError, match=r"own.csv:3: .*\(read up to line 4\)"):
@@ -97,7 +97,7 @@ def test_missing_columns_and_wrong_numbers_of_fields_are_refused(tmp_path):
     rte(tmp_path, tsv("index", "label", "label"), "0\ta\tb")
     assert refusal("rte", tmp_path) == f"task: {path}:1: two columns are called 'label'"
     csv = put(tmp_path, "own.csv", "text,label", "a,x", "b,y,z")
-    with pytest.raises(UserError, match="own.csv:3: 3 fields, and the header has 2: text, label"):
+    with pytest.raises(UserError, match=r"own.csv:3: 3 fields, and the header has 2: text, label"):
         tasks.task_of_file(csv)
 
 

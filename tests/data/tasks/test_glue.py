@@ -115,7 +115,7 @@ def test_labels_stand_in_the_order_of_alberts_scripts():
 
 
 @pytest.mark.parametrize(
-    "name, folder, columns, label",
+    ("name", "folder", "columns", "label"),
     [
         ("qnli", "QNLI", ("question", "sentence"), "entailment"),
         ("rte", "RTE", ("sentence1", "sentence2"), "not_entailment"),

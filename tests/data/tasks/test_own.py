@@ -16,7 +16,7 @@ def refused(*files: str, **settings) -> str:
 
 
 @pytest.mark.parametrize(
-    "name, lines",
+    ("name", "lines"),
     [
         ("own.csv", ["text,label", '"Good, ""very"" good",yes', "Bad,no"]),
         ("own.tsv", ["text\tlabel", 'Good, "very" good\tyes', "Bad\tno"]),

@@ -1,5 +1,6 @@
 """Files of questions, and questions as windows of tokens."""
 
+import itertools
 import json
 import pathlib
 
@@ -62,7 +63,8 @@ def test_the_first_layout_of_cmrc_2018_is_read(tmp_path):
     notes = questions.Notes()
     (example,) = questions.read([str(path)], notes)
     assert example.answers == (("1889年", 3), ("1889年开放", 3))
-    assert notes.counts["placed_answers"] == 2 and not notes.lines
+    assert notes.counts["placed_answers"] == 2
+    assert not notes.lines
 
 
 def test_a_question_a_line_is_read_in_both_forms_of_answers(tmp_path):
@@ -84,7 +86,8 @@ def test_the_shared_squad_files_have_the_stated_counts(shared):
     for name, total, without in (("dev-v1.1", 1490, 0), ("dev-v2.0", 2842, 1367), ("train-v2.0", 6307, 3288)):
         notes = questions.Notes()
         assert len(list(questions.read([str(shared / "squad" / f"{name}.json")], notes))) == total
-        assert notes.counts["without_answer"] == without and notes.lines == []
+        assert notes.counts["without_answer"] == without
+        assert notes.lines == []
 
 
 # --- What is wrong in them ---------------------------------------------------------------------------------------
@@ -98,7 +101,9 @@ def test_a_wrong_offset_is_moved_to_the_nearest_place_and_told(tmp_path):
     # "In" stands at 0 and 26; 13 is in the middle, where the first one is taken.
     assert [example.answers[0][1] for example in examples] == [26, 0, 0, 26, 0]
     assert notes.counts["moved_answers"] == 5
-    assert path in notes.lines[0] and "(q0)" in notes.lines[0] and "at 26 and not at 20" in notes.lines[0]
+    assert path in notes.lines[0]
+    assert "(q0)" in notes.lines[0]
+    assert "at 26 and not at 20" in notes.lines[0]
 
 
 def test_an_answer_that_its_context_lacks_is_kept_without_a_place_and_told(tmp_path):
@@ -106,7 +111,8 @@ def test_an_answer_that_its_context_lacks_is_kept_without_a_place_and_told(tmp_p
     path = squad(tmp_path, question("lost", answers=[("1999", 3), ("", 0), ("1889", 3)]))
     (example,) = questions.read([path], notes)
     assert example.answers == (("1999", -1), ("", -1), ("1889", 3))
-    assert notes.counts["missing_answers"] == 2 and notes.counts["answers"] == 3
+    assert notes.counts["missing_answers"] == 2
+    assert notes.counts["answers"] == 3
     assert all(path in line and "(lost)" in line for line in notes.lines)
 
 
@@ -115,15 +121,18 @@ def test_empty_questions_and_contexts_are_kept_and_told(tmp_path):
     first = squad(tmp_path, question("a", "  "), name="1.json")
     second = squad(tmp_path, question("b", answers=()), context="", name="2.json")
     assert len(list(questions.read([first, second], notes))) == 2
-    assert notes.counts["empty_questions"] == 1 and notes.counts["empty_contexts"] == 1
-    assert "(a)" in notes.lines[0] and "(b)" in notes.lines[1]
+    assert notes.counts["empty_questions"] == 1
+    assert notes.counts["empty_contexts"] == 1
+    assert "(a)" in notes.lines[0]
+    assert "(b)" in notes.lines[1]
 
 
 def test_only_the_first_hundred_things_are_told_and_all_counted(tmp_path):
     notes = questions.Notes()
     path = squad(tmp_path, *[question(str(n), answers=[("no", 0)]) for n in range(150)])
     assert len(list(questions.read([path], notes))) == 150
-    assert notes.counts["missing_answers"] == 150 and len(notes.lines) == 100
+    assert notes.counts["missing_answers"] == 150
+    assert len(notes.lines) == 100
 
 
 def test_an_id_may_stand_once_in_all_files_of_a_split(tmp_path):
@@ -150,7 +159,8 @@ def test_a_file_of_another_layout_is_refused_with_the_place(content, message, tm
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         list(questions.read([str(path)]))
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +177,9 @@ def test_a_file_of_another_layout_is_refused_with_the_place(content, message, tm
 )
 def test_a_question_that_makes_no_sense_is_refused_with_its_id(changes, message, tmp_path):
     shown = refusal(squad(tmp_path, question("q77") | changes))
-    assert message in shown and "(q77)" in shown and "dev.json" in shown
+    assert message in shown
+    assert "(q77)" in shown
+    assert "dev.json" in shown
 
 
 def test_a_broken_line_is_refused_with_its_number(tmp_path):
@@ -235,7 +247,8 @@ def test_chinese_answers_come_back(chinese):
     made = passage_of(chinese, context, "何時？")
     for answer in ("１８８９", "開放", "324", "ＡＢＣ公司"):
         span = passages.token_span(made, answer, context.index(answer))
-        assert span is not None and made.text(*span) == answer
+        assert span is not None
+        assert made.text(*span) == answer
 
 
 def test_byte_level_tokens_give_answers_back(tmp_path):
@@ -244,13 +257,15 @@ def test_byte_level_tokens_give_answers_back(tmp_path):
     for context, answer in TRAPS:
         made = passage_of(bpe, context)
         span = passages.token_span(made, answer, context.index(answer))
-        assert span is not None and made.text(*span) == answer
+        assert span is not None
+        assert made.text(*span) == answer
 
 
 def test_an_answer_inside_a_token_gives_the_whole_token(uncased):
     made = passage_of(uncased, "rising seas")
     span = passages.token_span(made, "ris", 0)
-    assert span is not None and made.text(*span) == "rising"
+    assert span is not None
+    assert made.text(*span) == "rising"
 
 
 @pytest.mark.parametrize(("text", "start"), [("1889", -1), ("  ", 2), ("\x00", 4)])
@@ -262,7 +277,8 @@ def test_an_answer_without_a_token_has_no_span(text, start, uncased):
 def test_spaces_around_an_answer_belong_to_no_token(uncased):
     made = passage_of(uncased, "in 1889 the")
     span = passages.token_span(made, " 1889 ", 2)
-    assert span is not None and made.text(*span) == "1889"
+    assert span is not None
+    assert made.text(*span) == "1889"
 
 
 @pytest.mark.parametrize("kind", ["albert", "uncased"])
@@ -271,7 +287,7 @@ def test_gold_answers_survive_the_tokens_on_real_files(kind, name, request, shar
     """All but those that begin or end inside a token; those come back longer, never shorter."""
     examples = list(questions.read([str(shared / "squad" / f"{name}.json")]))
     same = total = 0
-    for example, made in zip(examples, passages.passages(examples, request.getfixturevalue(kind))):
+    for example, made in zip(examples, passages.passages(examples, request.getfixturevalue(kind)), strict=True):
         for text, start in example.answers:
             span = passages.token_span(made, text, start)
             back = made.text(*span) if span else ""
@@ -299,8 +315,9 @@ def test_each_token_is_judged_in_the_window_with_most_context(length, step, unca
     made = passage_of(uncased, "one two three four five six seven eight nine ten " * 8, "who was it?")
     cut = passages.windows(made, length, step)
     total = len(made.ids)
-    assert cut[0].first == 0 and cut[-1].stop == total == 80
-    assert all(after.first <= before.stop for before, after in zip(cut, cut[1:]))
+    assert cut[0].first == 0
+    assert cut[-1].stop == total == 80
+    assert all(after.first <= before.stop for before, after in itertools.pairwise(cut))
     bounds = [(window.first, window.stop) for window in cut]
     owners = np.zeros((len(cut), total), int)
     for number, window in enumerate(cut):
@@ -323,7 +340,8 @@ def test_windows_of_the_paper_step_by_their_stride(uncased):
 
 def test_a_long_question_keeps_its_first_tokens_and_says_how_many_went(uncased):
     made = passage_of(uncased, "one", "who " * 100, max_question=10)
-    assert len(made.question) == 10 and made.dropped == 90
+    assert len(made.question) == 10
+    assert made.dropped == 90
 
 
 def test_a_question_that_leaves_no_room_is_refused(uncased):
@@ -347,7 +365,8 @@ def test_nothing_in_it_still_makes_one_window(text, context, uncased):
 def test_a_context_of_100_000_characters_is_all_in_its_windows(uncased):
     made = passage_of(uncased, "abc def, " * 11_200)
     cut = passages.windows(made, 384, 128)
-    assert len(made.context) > 100_000 and sum(int(window.best.sum()) for window in cut) == len(made.ids)
+    assert len(made.context) > 100_000
+    assert sum(int(window.best.sum()) for window in cut) == len(made.ids)
 
 
 def test_an_example_without_a_context_is_refused(uncased):
@@ -374,9 +393,10 @@ def test_official_exact_match_of_gold_spans_is_above_99_4(albert, shared):
     """What a perfect model can reach: the best over the gold answers of each question, through tokens and back."""
     examples = list(questions.read([str(shared / "squad" / "dev-v1.1.json")]))
     found = {}
-    for example, made in zip(examples, passages.passages(examples, albert)):
+    for example, made in zip(examples, passages.passages(examples, albert), strict=True):
         spans = [passages.token_span(made, text, start) for text, start in example.answers]
         texts = [made.text(*span) for span in spans if span]
         found[example.id] = max(texts, key=lambda text: squad_metrics.score_one(example, text))
     scores = squad_metrics.score(examples, found)
-    assert scores["exact"] > 99.4 and scores["f1"] > 99.7
+    assert scores["exact"] > 99.4
+    assert scores["f1"] > 99.7

@@ -37,9 +37,9 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("folder, name", COUNTS)
+@pytest.mark.parametrize(("folder", "name"), COUNTS)
 def test_every_example_of_a_real_task_is_read(shared, folder, name):
-    for split, number in zip(("train", "validation", "test"), COUNTS[folder, name]):
+    for split, number in zip(("train", "validation", "test"), COUNTS[folder, name], strict=False):
         if number is None:
             continue
         found = counted(name, shared / folder, split)
@@ -55,7 +55,7 @@ def test_two_of_three_sentences_of_cola_and_of_mrpc_are_good(shared):
 
 
 @pytest.mark.parametrize(
-    "name, folder, copies",
+    ("name", "folder", "copies"),
     [
         ("mnli", "MNLI", {"train": "train.tsv", "dev_matched": "dev_matched.tsv"}),
         ("qqp", "QQP", {"train": "train.tsv", "dev": "dev.tsv"}),

@@ -24,7 +24,7 @@ def test_cb_has_three_labels(tmp_path):
     assert (example.text, example.pair, label_of("cb", example)) == ("P", "H", "neutral")
 
 
-@pytest.mark.parametrize("question, word", [("cause", "because"), ("effect", "so")])
+@pytest.mark.parametrize(("question", "word"), [("cause", "because"), ("effect", "so")])
 def test_copa_joins_premise_and_choice_by_the_word_that_its_question_asks_for(tmp_path, question, word):
     row = {"premise": "The lamp fell.", "choice1": "It broke.", "choice2": "The cat jumped.", "question": question}
     put(tmp_path, "COPA/train.jsonl", row | {"label": 1, "idx": 0})
@@ -136,7 +136,7 @@ def wsc(text: str, pronoun: str, index: int, noun: str = "Mark", label: object =
 
 
 @pytest.mark.parametrize(
-    "text, pronoun, index, marked",
+    ("text", "pronoun", "index", "marked"),
     [
         ("Mark told Pete that he saw how he ran.", "he", 4, "Mark told Pete that *he* saw how he ran."),
         ("Mark told Pete that he saw how he ran.", "he", 7, "Mark told Pete that he saw how *he* ran."),

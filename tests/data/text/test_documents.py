@@ -48,7 +48,7 @@ def refusal(path: str, **options) -> str:
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
-@pytest.mark.parametrize("name, content", [("a.txt", PLAIN), ("no_suffix", PLAIN), ("a.jsonl", JSON_LINES)])
+@pytest.mark.parametrize(("name", "content"), [("a.txt", PLAIN), ("no_suffix", PLAIN), ("a.jsonl", JSON_LINES)])
 def test_every_format_gives_the_same_documents(tmp_path, name, content, packing):
     path = write(tmp_path / (name + packing), content)
     documents, counts = read(path)
@@ -197,7 +197,7 @@ def test_missing_and_empty_inputs(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "line, reason",
+    ("line", "reason"),
     [
         ('{"text": "a"', "not JSON: Expecting ',' delimiter"),
         ('["a"]', "a JSON object is expected, with the text in the field 'text'"),
@@ -238,7 +238,7 @@ def test_sentences_end_where_people_say_they_do():
 
 
 @pytest.mark.parametrize(
-    "line, language",
+    ("line", "language"),
     [
         ("Plain text.", "en"),
         ("Élan vital.", "en"),
@@ -302,7 +302,7 @@ print(total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 
 
 @pytest.mark.parametrize(
-    "name, megabytes",
+    ("name", "megabytes"),
     [
         ("a.txt", 60),
         pytest.param("a.txt.zst", 160, marks=pytest.mark.slow),

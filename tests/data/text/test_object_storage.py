@@ -107,7 +107,7 @@ def test_a_copy_that_was_cut_off_is_not_left_behind(bucket, prepared, monkeypatc
 
 
 def test_what_is_not_there_or_does_not_fit_is_said_in_one_line(bucket, prepared, monkeypatch):
-    with pytest.raises(UserError, match="gs://mine/nothing has no bertlite_tokenizer.json"):
+    with pytest.raises(UserError, match=r"gs://mine/nothing has no bertlite_tokenizer.json"):
         load_tokenizer("gs://mine/nothing")
     place = data(prepared, bucket)
     monkeypatch.setattr(object_storage.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10}))
@@ -147,7 +147,9 @@ def test_a_job_makes_no_folder_named_gs(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(command) == 2
     said = capsys.readouterr().err
-    assert "lies in object storage" in said and said.count("\n") == 1 and "gs://mine/" in said
+    assert "lies in object storage" in said
+    assert said.count("\n") == 1
+    assert "gs://mine/" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -172,7 +174,7 @@ def test_paths_and_texts_are_not_taken_for_buckets():
 
 
 def test_what_a_bucket_says_of_rights_is_one_line(bucket, monkeypatch):
-    """gcsfs has errors of its own kind for that, and the package is not needed here."""
+    """Gcsfs has errors of its own kind for that, and the package is not needed here."""
 
     def refuse(self, path, *arguments, **options):
         raise type("HttpError", (Exception,), {"__module__": "gcsfs.retry"})("Anonymous caller may not\nread this")

@@ -83,7 +83,8 @@ def trained(tmp_path_factory) -> dict[str, Tokenizer]:
 
 def transformers_albert(model: bytes, **settings):
     """ALBERT's fast tokenizer as transformers' `AlbertConverter` makes it of a .model: pieces that end in digit and
-    comma lose 100."""
+    comma lose 100.
+    """
     proto = sentencepiece_model_pb2.ModelProto.FromString(model)
     scores = [(p.piece, p.score - 100 * bool(re.search(r"\d,$", p.piece))) for p in proto.pieces]
     charsmap = proto.normalizer_spec.precompiled_charsmap
@@ -101,7 +102,7 @@ def ours(tokenizer: Tokenizer, lines: list[str]) -> list[list[int]]:
 def spans(tokenizer: Tokenizer, text: str) -> list[tuple[str, str]]:
     """Each piece beside the text that it stands for."""
     ids, starts, ends = tokenizer.encode_with_offsets(text)
-    return [(piece, text[start:end]) for piece, start, end in zip(tokenizer.pieces(ids), starts, ends)]
+    return [(piece, text[start:end]) for piece, start, end in zip(tokenizer.pieces(ids), starts, ends, strict=True)]
 
 
 # --- The same ids as Hugging Face --------------------------------------------------------------------------------
@@ -138,7 +139,7 @@ def test_every_character_below_3000_hex_is_treated_as_in_transformers(kind, requ
     )
     lines = [f"x{chr(code)}yes {chr(code)}" for code in range(1, 0x3000)]
     mine, other = ours(request.getfixturevalue(kind), lines), theirs(reference, lines)
-    assert [hex(code) for code, (a, b) in enumerate(zip(mine, other), start=1) if a != b] == []
+    assert [hex(code) for code, (a, b) in enumerate(zip(mine, other, strict=True), start=1) if a != b] == []
 
 
 @pytest.mark.parametrize("settings", [{"keep_accents": True}, {"lower": False, "keep_accents": True}, {}])
@@ -259,7 +260,8 @@ def test_a_line_always_begins_with_a_word_start(trained, tmp_path):
     tokenizer = adopt_vocabulary(tmp_path, tmp_path / "t")
     ids, starts = tokenizer.encode_lines(["wife wife"])[0]
     assert not tokenizer.pieces(ids)[0].startswith("Ġ")
-    assert starts[0] and not tokenizer.word_starts(ids)[0]
+    assert starts[0]
+    assert not tokenizer.word_starts(ids)[0]
 
 
 @pytest.fixture
@@ -273,7 +275,7 @@ def test_jieba_says_where_chinese_words_start(chinese_words):
     """我 | 来到 | 北京 | 清华大学: the example of jieba's own README. English words keep their pieces together."""
     ids, starts = chinese_words.encode_lines(["我来到北京清华大学 unaffable 3.14"])[0]
     pieces = chinese_words.pieces(ids)
-    words = ["".join(pieces[a:b]).replace("##", "") for a, b in zip(*bounds(starts))]
+    words = ["".join(pieces[a:b]).replace("##", "") for a, b in zip(*bounds(starts), strict=True)]
     assert words == ["我", "来到", "北京", "清华大学", "unaffable", "3", ".", "14"]
     assert chinese_words.settings["word_segmenter"] == "jieba"
 
@@ -319,7 +321,9 @@ def test_wordpiece_offsets_point_into_the_original_text(uncased):
         ("x", "x"),
     ]
     ids, starts, ends = uncased.encode_with_offsets("unaffable")
-    assert len(ids) > 1 and starts[0] == 0 and ends[-1] == 9
+    assert len(ids) > 1
+    assert starts[0] == 0
+    assert ends[-1] == 9
     assert starts[1:].tolist() == ends[:-1].tolist()
 
 
@@ -327,10 +331,12 @@ def test_wordpiece_offsets_point_into_the_original_text(uncased):
 def test_offsets_come_with_the_same_ids_and_never_go_back(kind, request, english):
     tokenizer = request.getfixturevalue("trained")["bpe"] if kind == "bpe" else request.getfixturevalue(kind)
     lines = english[::5]
-    for line, (expected, _) in zip(lines, tokenizer.encode_lines(lines)):
+    for line, (expected, _) in zip(lines, tokenizer.encode_lines(lines), strict=True):
         ids, starts, ends = tokenizer.encode_with_offsets(line)
         assert ids.tolist() == expected.tolist()
-        assert (starts <= ends).all() and (np.diff(starts) >= 0).all() and (np.diff(ends) >= 0).all()
+        assert (starts <= ends).all()
+        assert (np.diff(starts) >= 0).all()
+        assert (np.diff(ends) >= 0).all()
         assert ends.max(initial=0) <= len(line)
 
 
@@ -410,7 +416,7 @@ def test_what_goes_wrong_while_reading_the_text_comes_through(kind, tmp_path):
         yield from ENGLISH
         raise UserError("text: notes.txt:1204: invalid UTF-8 (byte 0xff)")
 
-    with pytest.raises(UserError, match="notes.txt:1204"):
+    with pytest.raises(UserError, match=r"notes.txt:1204"):
         train_tokenizer(lines(), tmp_path / "t", 1000, kind=kind)
     assert list(tmp_path.iterdir()) == []
 
@@ -444,7 +450,8 @@ def test_a_killed_training_leaves_nothing_that_passes_for_a_tokenizer(tmp_path):
     )
     command = [sys.executable, "-c", script, str(tmp_path / "t")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None and process.stdout.readline() == "written\n"
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
         process.send_signal(signal.SIGKILL)
     with pytest.raises(UserError, match="does not exist"):
         load_tokenizer(tmp_path / "t")
@@ -474,7 +481,8 @@ def test_settings_are_saved_and_decide_the_ids_and_the_hash(shared, tmp_path):
     assert plain.encode("Paris").tolist() == plain.encode("paris").tolist()
     assert cased.encode("Paris").tolist() != cased.encode("paris").tolist()
     again = load_tokenizer(tmp_path / "cased")
-    assert again.settings["lower"] is False and again.encode("Paris").tolist() == cased.encode("Paris").tolist()
+    assert again.settings["lower"] is False
+    assert again.encode("Paris").tolist() == cased.encode("Paris").tolist()
     assert plain.hash != cased.hash == again.hash
 
 
@@ -514,7 +522,8 @@ def test_a_damaged_folder_is_refused_in_one_line(message, tmp_path):
     DAMAGES[message](tmp_path / "t")
     with pytest.raises(UserError, match=message) as caught:
         load_tokenizer(tmp_path / "t")
-    assert "\n" not in str(caught.value) and str(tmp_path / "t") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path / "t") in str(caught.value)
 
 
 # --- What others made ------------------------------------------------------------------------------------------------
@@ -525,8 +534,10 @@ def test_an_albert_folder_of_transformers_keeps_its_ids(shared, english, tmp_pat
     reference.save_pretrained(tmp_path / "hf")
     assert not (tmp_path / "hf" / "spiece.model").exists()
     tokenizer = adopt_vocabulary(tmp_path / "hf", tmp_path / "t")
-    assert tokenizer.special_ids == (0, 1, 2, 3, 4) and tokenizer.vocab_size == 30_000
-    assert tokenizer.settings["lower"] and not tokenizer.settings["keep_accents"]
+    assert tokenizer.special_ids == (0, 1, 2, 3, 4)
+    assert tokenizer.vocab_size == 30_000
+    assert tokenizer.settings["lower"]
+    assert not tokenizer.settings["keep_accents"]
     assert ours(tokenizer, english[::4]) == theirs(reference, english[::4])
 
 
@@ -535,7 +546,8 @@ def test_a_bert_folder_of_transformers_keeps_its_ids(shared, english, tmp_path):
     reference = transformers.BertTokenizerFast(vocab=str(vocab), do_lower_case=False)
     reference.save_pretrained(tmp_path / "hf")
     tokenizer = adopt_vocabulary(tmp_path / "hf", tmp_path / "t")
-    assert tokenizer.settings["lower"] is False and tokenizer.settings["keep_accents"] is True
+    assert tokenizer.settings["lower"] is False
+    assert tokenizer.settings["keep_accents"] is True
     assert ours(tokenizer, english[::4]) == theirs(reference, english[::4])
 
 
@@ -575,7 +587,7 @@ def test_a_foreign_file_that_cannot_be_taken_over_is_refused_in_one_line(name, c
 def test_a_missing_file_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         adopt_vocabulary(tmp_path / "none.model", tmp_path / "t")
-    with pytest.raises(UserError, match="holds no tokenizer.json"):
+    with pytest.raises(UserError, match=r"holds no tokenizer.json"):
         adopt_vocabulary(tmp_path, tmp_path / "t")
 
 

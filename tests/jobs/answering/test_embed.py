@@ -13,7 +13,28 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import embed, vector_files
 from bertlite_jax.model import pooling
 
-WORDS = "the cat sat on a mat and dog ran over big green hill while old fish slept in cold water".split()
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "dog",
+    "ran",
+    "over",
+    "big",
+    "green",
+    "hill",
+    "while",
+    "old",
+    "fish",
+    "slept",
+    "in",
+    "cold",
+    "water",
+]
 LAYERS = 3
 
 
@@ -142,7 +163,7 @@ def test_a_bad_line_leaves_no_file(bert, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options,message",
+    ("options", "message"),
     [
         ({"out": "v.txt"}, "should end in .npy or .jsonl"),
         ({"layers": "4"}, "0 \\(the embeddings\\) to 3, not 4"),
@@ -183,7 +204,7 @@ def test_a_vector_of_zeros_has_no_direction():
 
 
 @pytest.mark.parametrize(
-    "text,numbers,mean",
+    ("text", "numbers", "mean"),
     [("last", (12,), False), ("0,6", (0, 6), False), ("-4,-1", (9, 12), False), ("mean:-2,-1", (11, 12), True)],
 )
 def test_layers_are_counted_from_both_ends(text, numbers, mean):

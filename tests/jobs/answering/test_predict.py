@@ -49,7 +49,7 @@ def test_texts_get_the_label_that_was_learnt_with_its_probability(trained, tmp_p
     known = sentences(40, seed=9)
     found = answers(trained, [text for text, _ in known], tmp_path)
     assert [row["id"] for row in found] == [str(number) for number in range(1, 41)]
-    assert np.mean([row["label"] == str(label) for row, (_, label) in zip(found, known)]) > 0.9
+    assert np.mean([row["label"] == str(label) for row, (_, label) in zip(found, known, strict=True)]) > 0.9
     for row in found:
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert row["probability"] == max(row["probabilities"].values()) == row["probabilities"][row["label"]]
@@ -62,7 +62,7 @@ def test_neither_batches_nor_neighbours_nor_the_form_change_an_answer(trained, t
     objects = answers(trained, [json.dumps({"text": text, "label": "?"}) for text in texts], tmp_path)
     for rows in (by_twos, objects):
         assert [row["label"] for row in rows] == [row["label"] for row in together]
-        for row, other in zip(rows, together):
+        for row, other in zip(rows, together, strict=True):
             assert row["probability"] == pytest.approx(other["probability"], abs=2e-6)
 
 
@@ -71,7 +71,8 @@ def test_blank_lines_before_the_first_text_or_object(trained, tmp_path):
     texts = answers(trained, ["", "the queen"], tmp_path)
     assert [row["id"] for row in texts] == ["1", "2"]
     objects = answers(trained, ["", '{"text": "the queen"}'], tmp_path)
-    assert [row["id"] for row in objects] == ["2"] and objects[0]["probability"] == texts[1]["probability"]
+    assert [row["id"] for row in objects] == ["2"]
+    assert objects[0]["probability"] == texts[1]["probability"]
     assert [row["id"] for row in answers(trained, ["", " "], tmp_path)] == ["1", "2"]
 
 
@@ -157,13 +158,17 @@ def test_a_number_is_given_as_it_is():
 
 def test_a_choice_is_counted_from_zero():
     found = predict.readable(
-        Head(kind="choose"), Example("1", "x", choices=("a", "b")), np.zeros(2, np.float32) + [0, 1]
+        Head(kind="choose"), Example("1", "x", choices=("a", "b")), [*np.zeros(2, np.float32), 0, 1]
     )
-    assert found["choice"] == 1 and found["probabilities"] == pytest.approx([0.268941, 0.731059])  # 1 / (1 + e)
+    assert found["choice"] == 1
+    assert found["probabilities"] == pytest.approx([0.268941, 0.731059])
 
 
 def test_spans_join_what_belongs_together_as_conlleval_counts_it():
-    words, tags = "the New York Times of Paris France".split(), ["O", "B-ORG", "I-ORG", "I-ORG", "O", "B-LOC", "B-LOC"]
+    words, tags = (
+        ["the", "New", "York", "Times", "of", "Paris", "France"],
+        ["O", "B-ORG", "I-ORG", "I-ORG", "O", "B-LOC", "B-LOC"],
+    )
     assert predict.spans(words, tags) == [
         {"label": "ORG", "start": 1, "end": 4, "text": "New York Times"},
         {"label": "LOC", "start": 5, "end": 6, "text": "Paris"},
@@ -190,8 +195,9 @@ def test_the_servers_file_has_a_header_and_every_index_once(trained, toy, tmp_pa
     assert lines[0] == "index\tprediction"
     assert [line.split("\t")[0] for line in lines[1:]] == [str(number) for number in range(7)]
     known = [str(label) for _, label in sentences(7, seed=2)]
-    assert np.mean([line.split("\t")[1] == label for line, label in zip(lines[1:], known)]) > 0.8
-    assert main(command) == 2 and "exists; name another" in capsys.readouterr().err
+    assert np.mean([line.split("\t")[1] == label for line, label in zip(lines[1:], known, strict=True)]) > 0.8
+    assert main(command) == 2
+    assert "exists; name another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -221,7 +227,8 @@ def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path):
     summary = finetune(config, str(run), encoder)
     assert summary["span_f1"] > 0.9
     (found,) = answers(run, ["and the queen said so"], tmp_path)
-    assert found["words"] == "and the queen said so".split() and len(found["tags"]) == 5
+    assert found["words"] == ["and", "the", "queen", "said", "so"]
+    assert len(found["tags"]) == 5
     assert found["spans"] == [{"label": "Actor", "start": 2, "end": 3, "text": "queen"}]
 
 
@@ -230,7 +237,7 @@ def test_choices_are_learnt_scored_and_written_for_the_server(encoder, tmp_path,
     texts = sentences(60, seed=5)
     queens, rabbits = ([text for text, label in texts if label == wanted] for wanted in (1, 0))
     rows = []
-    for number, (queen, rabbit) in enumerate(zip(queens, rabbits)):
+    for number, (queen, rabbit) in enumerate(zip(queens, rabbits, strict=True)):
         first, second = (queen, rabbit) if number % 2 else (rabbit, queen)
         row = {"premise": "so it went", "question": "effect", "choice1": first, "choice2": second}
         rows.append(row | {"label": int(number % 2 == 0), "idx": number})

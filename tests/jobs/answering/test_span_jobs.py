@@ -104,7 +104,8 @@ def test_it_finds_what_is_asked_for_and_that_it_is_not_there(trained):
     summary = summary_of(trained)
     assert summary["validation_questions"] == 37 < summary["validation_examples"]  # Windows.
     assert summary["answer_exact"] > 0.8
-    assert summary["answerable_f1"] > 0.7 and summary["unanswerable_exact"] > 0.7
+    assert summary["answerable_f1"] > 0.7
+    assert summary["unanswerable_exact"] > 0.7
 
 
 def test_the_score_of_the_best_threshold_stands_apart(trained):
@@ -135,7 +136,7 @@ def test_answers_come_with_their_characters(trained, squad, tmp_path):
     right = json.loads((trained / "predictions.json").read_text())
     assert [line["id"] for line in found] == [str(number) for number in range(1, 38)]
     assert [line["answer"] for line in found] == [right[qa["id"]] for _, qa in asked]
-    for line, (context, _) in zip(found, asked):
+    for line, (context, _) in zip(found, asked, strict=True):
         for answer in [line, *line["answers"]]:
             if answer["answer"]:
                 assert context[answer["start"] : answer["end"]] == answer["answer"]
@@ -195,7 +196,7 @@ def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squa
             lambda: build_onnx(loaded, float32(loaded)),
             lambda: convert.int8(loaded, tmp_path / "int8", []),
         ):
-            with pytest.raises(UserError, match="head.span = conditioned"):
+            with pytest.raises(UserError, match=r"head.span = conditioned"):
                 write()
         return
     to_hf(loaded, tmp_path / "hf")
@@ -205,7 +206,7 @@ def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squa
 
 
 @pytest.mark.parametrize(
-    "line, message",
+    ("line", "message"),
     [
         (b'{"question": "a"}', "1: one of the fields 'context' and 'pair'"),
         (b'{"question": "a", "context": 3}', "1: 'context' should be a str"),

@@ -44,7 +44,8 @@ def test_the_family_has_its_published_sizes(capsys):
         assert row["float32_bytes"] == 4 * row["parameters"]
         assert 0.25 < row["int8_bytes"] / row["float32_bytes"] < 0.265  # a byte each, and scales
         assert row["optimiser_bytes"] == 2 * row["exchanged_bytes"]
-        assert row["answer_seconds"] is None and row["step_seconds"] is None
+        assert row["answer_seconds"] is None
+        assert row["step_seconds"] is None
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
 
 
@@ -52,7 +53,8 @@ def test_albert_is_smaller_and_not_faster_and_the_distilled_are_faster():
     made = rows()
     albert, distilled, bort = (made[name]["ratios"] for name in ("albert_base", "distilbert", "bort"))
     assert albert["parameters"] == pytest.approx(109_482_240 / 11_683_584)
-    assert albert["exchanged_bytes"] > 9 and albert["step_bytes"] > 1.2
+    assert albert["exchanged_bytes"] > 9
+    assert albert["step_bytes"] > 1.2
     assert albert["flops"] == pytest.approx(1, abs=0.01)
     assert distilled["flops"] == pytest.approx(2, rel=0.01)  # 6 of 12 layers
     assert bort["flops"] > 3
@@ -93,7 +95,9 @@ def test_answers_are_timed_where_that_is_asked_for(monkeypatch, tmp_path):
     made = family.bench_family(measure=True, length=16, batch_rows=2, threads=1, only=("bert_tiny",), out=str(out))
     assert [row["name"] for row in made] == ["bert_tiny", "bert_base"]
     tiny, base = made
-    assert 0 < tiny["answer_seconds"] < 5 and 0 < base["answer_seconds"] < 5 and tiny["step_seconds"] is None
+    assert 0 < tiny["answer_seconds"] < 5
+    assert 0 < base["answer_seconds"] < 5
+    assert tiny["step_seconds"] is None
     assert tiny["ratios"]["answer_seconds"] == pytest.approx(base["answer_seconds"] / tiny["answer_seconds"])
     assert json.loads(out.read_text())["rows"] == made
 
@@ -102,7 +106,8 @@ def test_training_steps_are_timed_where_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(presets, "BERT_BASE", dataclasses.replace(TINY, num_layers=1))
     monkeypatch.setattr(choose_precision, "resolve", lambda setting, platform: "float32")  # A trial takes seconds.
     (base,) = family.bench_family(train=True, length=16, batch_rows=2, only=("bert_base",))
-    assert 0 < base["step_seconds"] < 5 and base["answer_seconds"] is None
+    assert 0 < base["step_seconds"] < 5
+    assert base["answer_seconds"] is None
 
 
 def test_what_does_not_fit_into_the_time_is_left_out():
@@ -110,7 +115,8 @@ def test_what_does_not_fit_into_the_time_is_left_out():
     made = {name: {"flops": 1.0, "float32_bytes": 1, "answer_seconds": None} for name in shapes}
     console = Console(record=True, quiet=False, width=100)
     family._measure(shapes, made, "answer_seconds", lambda model: 0.5, 1e-9, console)
-    assert made["bert_base"]["answer_seconds"] == 0.5 and made["bert_large"]["answer_seconds"] is None
+    assert made["bert_base"]["answer_seconds"] == 0.5
+    assert made["bert_large"]["answer_seconds"] is None
     assert "bert_large is not timed" in console.export_text()
 
 
@@ -136,15 +142,19 @@ def test_random_rows_look_like_those_of_a_corpus(prepared):
         name: (value.shape, value.dtype) for name, value in real.items()
     }
     for name in ("tokens", "segments", "positions", "token_types", "cls"):
-        assert drawn[name].min() >= 0 and drawn[name].max() < 200
+        assert drawn[name].min() >= 0
+        assert drawn[name].max() < 200
 
 
 def test_random_weights_are_a_classifier_of_that_shape():
     """DistilBERT's classes pool with a ReLU, the others with tanh; every shape gets a pooler."""
     distilled = sample_rows.random_weights(dataclasses.replace(presets.DISTILBERT, vocab_size=100))
-    assert distilled.head.activation == "relu" and distilled.model.pooler and not distilled.model.pair_classes
+    assert distilled.head.activation == "relu"
+    assert distilled.model.pooler
+    assert not distilled.model.pair_classes
     plain = sample_rows.random_weights(TINY)
-    assert plain.head.activation == "tanh" and plain.head.outputs == 2
+    assert plain.head.activation == "tanh"
+    assert plain.head.outputs == 2
     parameters.check_shapes(parameters.flatten(plain.params), plain.model, "test", plain.head)
 
 

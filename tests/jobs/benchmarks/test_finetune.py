@@ -63,9 +63,12 @@ def test_the_table_is_in_the_summary(measured):
     assert (ours["name"], theirs["name"], theirs["precision"]) == ("bertlite_jax", "transformers", "float32")
     assert theirs["ratio"] == pytest.approx(ours["examples_per_second"] / theirs["examples_per_second"])
     assert ours["ratio"] == ours["ratio_median"] == 1.0
-    assert 0 < theirs["filled"] < 1 and 0 < ours["filled"] <= 1
-    assert "examples/s" in shown and "seed 0" in shown
-    assert f"{theirs['ratio']:.2f}x" in shown and f"{summary['scores']['transformers']['accuracy']:.4f}" in shown
+    assert 0 < theirs["filled"] < 1
+    assert 0 < ours["filled"] <= 1
+    assert "examples/s" in shown
+    assert "seed 0" in shown
+    assert f"{theirs['ratio']:.2f}x" in shown
+    assert f"{summary['scores']['transformers']['accuracy']:.4f}" in shown
 
 
 def test_both_sides_are_scored_by_their_best_evaluation(measured):
@@ -75,16 +78,21 @@ def test_both_sides_are_scored_by_their_best_evaluation(measured):
     for side, name in files.items():
         (run,) = summary["scores"][side]["seeds"]
         stored = json.loads((folder / name).read_text())
-        assert run["accuracy"] == stored["accuracy"] and run["best_step"] == stored["best_step"]
-        assert run["best_step"] in (8, 12) and 0 < run["accuracy"] <= 1
+        assert run["accuracy"] == stored["accuracy"]
+        assert run["best_step"] == stored["best_step"]
+        assert run["best_step"] in (8, 12)
+        assert 0 < run["accuracy"] <= 1
     losses = json.loads((folder / files["transformers"]).read_text())["losses"]
-    assert len(losses) == 12 and np.isfinite(losses).all()
+    assert len(losses) == 12
+    assert np.isfinite(losses).all()
 
 
 def test_seeds_are_summed_up_by_their_median():
     runs = [{"f1": f1, "best_step": 1, "compute": "cpu_bfloat16", "examples_per_second": 9.0} for f1 in (0.5, 0.9, 0.8)]
     found = finetune.medians({"bertlite_jax": runs}, ("f1",))["bertlite_jax"]
-    assert found["f1"] == 0.8 and found["precision"] == "cpu_bfloat16" and len(found["seeds"]) == 3
+    assert found["f1"] == 0.8
+    assert found["precision"] == "cpu_bfloat16"
+    assert len(found["seeds"]) == 3
 
 
 def test_what_was_trained_is_not_trained_again(files, measured, tmp_path, monkeypatch):
@@ -122,7 +130,8 @@ def test_an_export_gives_the_same_predictions(measured, tmp_path):
     run = measured[0] / "bertlite_jax" / "seed-0"
     out = tmp_path / "figures.json"
     found = predictions.bench_predictions(str(run), out=str(out))
-    assert found["examples"] == 29 and found["float32"]["different"] == []
+    assert found["examples"] == 29
+    assert found["float32"]["different"] == []
     assert found["float32"]["largest_difference"] < 1e-4
     stored = json.loads((run / "summary.json").read_text())["accuracy"]
     assert found["transformers"]["accuracy"] == found["float32"]["figures"]["accuracy"] == stored
@@ -158,7 +167,8 @@ def test_the_first_turn_is_not_counted_and_sides_alternate():
     order = []
     sides = [Contender(name, "float32", 1.0, 1, lambda name=name: order.append(name) or 1.0) for name in "ab"]
     finetune_ours.race(sides, 2, lambda line: None)
-    assert "".join(order) == "ababab" and sides[0].seconds == [1.0, 1.0]
+    assert "".join(order) == "ababab"
+    assert sides[0].seconds == [1.0, 1.0]
 
 
 def test_batches_of_a_turn_are_as_long_as_those_of_an_epoch():

@@ -97,7 +97,8 @@ def test_a_batch_is_padded_to_its_longest_example():
     assert batch["input_ids"].tolist() == [[14, 15], [13, 7]]
     assert batch["attention_mask"].tolist() == [[1, 1], [1, 0]]
     assert batch["token_type_ids"].tolist() == [[0, 1], [0, 0]]
-    assert batch["labels"].tolist() == [1, 1] and batch["labels"].dtype == np.int64
+    assert batch["labels"].tolist() == [1, 1]
+    assert batch["labels"].dtype == np.int64
 
 
 def test_numbers_stay_numbers():
@@ -124,7 +125,7 @@ def test_an_epoch_of_the_trainer_holds_every_example_once():
 def test_a_missing_torch_is_a_line_with_its_command(monkeypatch):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found(name))
-    with pytest.raises(UserError, match="bench: finetune needs torch.*pip install torch transformers"):
+    with pytest.raises(UserError, match=r"bench: finetune needs torch.*pip install torch transformers"):
         finetune_peer.check_installed()
 
 

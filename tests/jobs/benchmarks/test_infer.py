@@ -78,7 +78,8 @@ def test_figures_fit_each_other(monkeypatch, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "random weights" in shown
     assert max(map(len, shown.splitlines())) <= 100
-    assert "https:" not in (page := (tmp_path / "page.html").read_text()) and "<img" in page
+    assert "https:" not in (page := (tmp_path / "page.html").read_text())
+    assert "<img" in page
 
 
 def test_a_contender_that_answers_otherwise_is_found(monkeypatch):
@@ -108,7 +109,10 @@ def test_states_have_no_first_place():
 def test_who_is_hopeless_gets_no_turns(monkeypatch):
     figures = bench(monkeypatch, contender("slow", pretended.load_slow, 10), batch=(1,))
     right, slow = figures["shapes"][0]["figures"]
-    assert slow["dropped"] and slow["calls"] == infer.TRIALS and not right["dropped"] and right["calls"] > infer.ROWS
+    assert slow["dropped"]
+    assert slow["calls"] == infer.TRIALS
+    assert not right["dropped"]
+    assert right["calls"] > infer.ROWS
 
 
 def test_where_memory_is_short_each_is_alone(monkeypatch):
@@ -132,9 +136,9 @@ def test_figures_of_a_run_are_stored_with_it_and_shown_in_its_report(monkeypatch
     assert not figures["random_weights"]
     assert json.loads((tmp_path / "inference.json").read_text()) == figures
     page = report(tmp_path).read_text(encoding="utf-8")
-    assert (
-        "Answers on this machine" in page and "batch 1 x 16 tokens, 1 thread" in page and "Random weights" not in page
-    )
+    assert "Answers on this machine" in page
+    assert "batch 1 x 16 tokens, 1 thread" in page
+    assert "Random weights" not in page
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------
@@ -146,21 +150,23 @@ def ended(pid):
 
 def test_a_process_has_the_cores_that_it_is_given_and_ends_with_the_context():
     with runtime_process.start("cores", pretended.load_cores, 1) as process:
-        assert process.pid != os.getpid() and not ended(process.pid)
+        assert process.pid != os.getpid()
+        assert not ended(process.pid)
         assert process.run([{}], keep=True).answers[0].tolist() == [1, 1]
         assert len(process.run([{}, {}], seconds=0.0).seconds) == 2
-    assert ended(process.pid) and not multiprocessing.active_children()
+    assert ended(process.pid)
+    assert not multiprocessing.active_children()
 
 
 def test_no_process_outlives_a_failure(monkeypatch):
     """The failure comes while another contender is loaded and waits."""
-    with pytest.raises(RuntimeError, match="broken failed:(?s:.)*ZeroDivisionError: of this test"):
+    with pytest.raises(RuntimeError, match=r"broken failed:(?s:.)*ZeroDivisionError: of this test"):
         bench(monkeypatch, contender("broken", pretended.load_broken, 10))
     assert not multiprocessing.active_children()
 
 
 def test_a_contender_that_refuses_says_why(monkeypatch):
-    with pytest.raises(UserError, match="^convert: there is no such model$"):
+    with pytest.raises(UserError, match=r"^convert: there is no such model$"):
         bench(monkeypatch, contender("refused", pretended.load_refused, 10))
 
 
@@ -176,7 +182,8 @@ def test_long_answers_are_thinned_to_the_same_tokens():
     huge = np.zeros((1, 100, 100_000), np.int8)
     huge[0, :, 0] = np.arange(100)
     kept = runtime_process._thinned(huge)
-    assert kept[0, :, 0].tolist() == [0, 25, 50, 75] and kept.size <= runtime_process.MOST_ANSWERED
+    assert kept[0, :, 0].tolist() == [0, 25, 50, 75]
+    assert kept.size <= runtime_process.MOST_ANSWERED
 
 
 # --- What is asked ---------------------------------------------------------------------------------------------------
@@ -186,18 +193,21 @@ def test_a_missing_package_is_a_line_with_its_command(monkeypatch):
     absent = dataclasses.replace(RIGHT, name="absent", packages=("os", "no_such_package_of_ours"))
     monkeypatch.setattr(runtimes, "ALL", (RIGHT, absent))
     chosen, skipped = runtimes.choose()
-    assert chosen == [RIGHT] and skipped == ["absent is left out: pip install no_such_package_of_ours"]
+    assert chosen == [RIGHT]
+    assert skipped == ["absent is left out: pip install no_such_package_of_ours"]
 
 
 def test_one_arithmetic_is_not_timed_twice():
     chosen, skipped = runtimes.choose(("jax-f32", "jax-auto"), auto_is_float32=True)
-    assert [who.name for who in chosen] == ["jax-f32"] and "jax-auto is left out" in skipped[0]
+    assert [who.name for who in chosen] == ["jax-f32"]
+    assert "jax-auto is left out" in skipped[0]
 
 
 def test_the_stock_tool_cannot_take_a_tied_decoder():
     """onnxruntime/quantization/onnx_model.py, replace_gemm_with_matmul: "assume B is not used by any other node"."""
     chosen, skipped = runtimes.choose((runtimes.STOCK, "jax-f32"), task="fill-mask")
-    assert [who.name for who in chosen] == ["jax-f32"] and "transposes the table" in skipped[0]
+    assert [who.name for who in chosen] == ["jax-f32"]
+    assert "transposes the table" in skipped[0]
 
 
 @pytest.mark.parametrize(
@@ -225,8 +235,10 @@ def test_a_folder_and_a_preset_are_one_too_many():
 def test_rows_are_text_without_padding(prepared):
     weights = dataclasses.replace(sample_rows.random_weights(TINY), tokenizer=load_tokenizer(prepared.tokenizer))
     rows = sample_rows.make_rows(weights, 16, 5)
-    assert rows.shape == (5, 16) and rows.dtype == np.int64
-    assert set(rows[:, 0]) == {weights.tokenizer.cls_id} and set(rows[:, -1]) == {weights.tokenizer.sep_id}
+    assert rows.shape == (5, 16)
+    assert rows.dtype == np.int64
+    assert set(rows[:, 0]) == {weights.tokenizer.cls_id}
+    assert set(rows[:, -1]) == {weights.tokenizer.sep_id}
     assert not np.isin(rows[:, 1:-1], weights.tokenizer.special_ids).all()
     assert "[PAD]" not in weights.tokenizer.pieces(rows.ravel())
 

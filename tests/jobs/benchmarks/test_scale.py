@@ -42,9 +42,11 @@ def test_speed_up_is_over_one_device_of_the_same_scaling():
     found = scale._figures(ANSWERS, rows=2, strong_rows=4)
     shown = {(each["spread"], each["scaling"], each["devices"]): each for each in found}
     assert len(found) == len(shown) == 8
-    assert shown["devices", "strong", 2]["speed_up"] == 1.5 and shown["devices", "strong", 2]["efficiency"] == 0.75
+    assert shown["devices", "strong", 2]["speed_up"] == 1.5
+    assert shown["devices", "strong", 2]["efficiency"] == 0.75
     assert shown["devices", "weak", 2]["speed_up"] == 1.875
-    assert shown["processes", "strong", 2]["speed_up"] == 0.5 and shown["processes", "strong", 1]["speed_up"] == 1
+    assert shown["processes", "strong", 2]["speed_up"] == 0.5
+    assert shown["processes", "strong", 1]["speed_up"] == 1
     assert shown["devices", "strong", 1]["reduced_bytes"] == 0
     assert shown["devices", "strong", 2]["reduced_bytes"] == 4 * shown["devices", "strong", 2]["parameters"]
 
@@ -114,7 +116,8 @@ def test_devices_and_processes_are_timed_and_their_sums_counted(prepared, tmp_pa
         out=str(out),
         plot=str(plot),
     )
-    assert json.loads(out.read_text()) == found and plot.read_bytes().startswith(b"\x89PNG")
+    assert json.loads(out.read_text()) == found
+    assert plot.read_bytes().startswith(b"\x89PNG")
     assert "speed-up" in capsys.readouterr().out
     assert [(each["spread"], each["scaling"], each["devices"], each["rows"]) for each in found["figures"]] == [
         (spread, scaling, devices, rows)
@@ -125,10 +128,12 @@ def test_devices_and_processes_are_timed_and_their_sums_counted(prepared, tmp_pa
         state_bytes = 4 * each["parameters"]
         few = 4 * 32
         if each["devices"] == 1:
-            assert each["reduced_bytes"] == 0 and each["waiting_share"] == 0
+            assert each["reduced_bytes"] == 0
+            assert each["waiting_share"] == 0
         else:
             assert state_bytes <= each["reduced_bytes"] <= state_bytes + few
             assert 0 < each["waiting_share"] < 1
         tokens = each["seconds_per_step"] * each["real_tokens_per_second"]
-        assert 0 < tokens <= each["rows"] * 64 and tokens == pytest.approx(each["fill"] * each["rows"] * 64)
+        assert 0 < tokens <= each["rows"] * 64
+        assert tokens == pytest.approx(each["fill"] * each["rows"] * 64)
         assert 5 < each["loss"] < 8  # log 300 + log 2 = 6.4 for weights that know nothing.

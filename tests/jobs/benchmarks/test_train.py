@@ -44,7 +44,8 @@ def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_pa
     ours = [f for f in figures if "PyTorch" not in f["name"]]
     theirs = [f for f in figures if "PyTorch" in f["name"]]
     assert [f["precision"] for f in ours] == list(dict.fromkeys((f"auto ({chosen})", "float32")))[: len(ours)]
-    assert len(ours) == (1 if chosen == "float32" else 2) and len(theirs) == 2
+    assert len(ours) == (1 if chosen == "float32" else 2)
+    assert len(theirs) == 2
     assert {figure["length"] for figure in figures} == {64}
     assert min(f["fill"] for f in ours) > max(f["fill"] for f in theirs)
     for figure in figures:

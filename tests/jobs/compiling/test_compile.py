@@ -103,15 +103,17 @@ def test_two_slices_gather_what_fsdp_has_split_within_each(library, tmp_path):
     """The links between slices carry gradients alone; and as many operations are listed as were asked for."""
     config = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, fsdp=4))
     result = compile.attempt(config, topology.parse("v5e-4", 2), library, 16, heaviest=30)
-    assert result["fits"] and len(result["heaviest"]) == 30
+    assert result["fits"]
+    assert len(result["heaviest"]) == 30
     gathered = [part for part in result["collectives"] if part["kind"] == "all-gather"]
-    assert gathered and all(part["group"] == 4 for part in gathered)
+    assert gathered
+    assert all(part["group"] == 4 for part in gathered)
 
 
 @pytest.mark.slow
 def test_a_group_along_tensor_lies_in_one_host(library):
     split = dataclasses.replace(CONFIG.run, tensor=8)
-    with pytest.raises(UserError, match="run.tensor = 8 must divide the 4 devices of a process"):
+    with pytest.raises(UserError, match=r"run.tensor = 8 must divide the 4 devices of a process"):
         compile.attempt(dataclasses.replace(CONFIG, run=split), topology.parse("v5e-16"), library, 16)
 
 
@@ -136,7 +138,7 @@ def test_a_missing_compiler_is_one_line_with_the_command(monkeypatch, capsys):
 
 def test_a_named_compiler_that_is_not_there_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("TPU_LIBRARY_PATH", str(tmp_path / "libtpu.so"))
-    with pytest.raises(UserError, match="TPU_LIBRARY_PATH = .* does not exist"):
+    with pytest.raises(UserError, match=r"TPU_LIBRARY_PATH = .* does not exist"):
         compile.find_library()
 
 
@@ -221,7 +223,7 @@ def test_devices_that_cannot_be_split_so_are_one_line(monkeypatch):
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(compile.subprocess, "run", refuses)
-    with pytest.raises(UserError, match="config: run.tensor = 8 must divide the 4"):
+    with pytest.raises(UserError, match=r"config: run.tensor = 8 must divide the 4"):
         compile.attempt(CONFIG, topology.parse("v5e-16"), "libtpu.so", 16)
 
 
@@ -299,7 +301,9 @@ def test_the_table_has_a_line_a_slice_and_keeps_the_text_around_it(pretended, tm
     (tmp_path / "scale.md").write_text(f"# Before\n\n{marks}\n\nAfter.\n")
     lines = make_table(tmp_path, "v5e-16", "v4-512", "2 x v5e-16")
     text = (tmp_path / "scale.md").read_text()
-    assert text.startswith("# Before\n") and text.endswith("After.\n") and "old" not in text
+    assert text.startswith("# Before\n")
+    assert text.endswith("After.\n")
+    assert "old" not in text
     assert [line.split(" | ")[1] for line in lines] == [
         "v5e-16 = `v5e:4x4`",
         "v4-512 = `v4:4x8x8`",

@@ -58,7 +58,8 @@ def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Fin
 def test_what_needs_no_more_than_labels_learns(encoder, toy, tmp_path, learn: Learn, groups: dict):
     summary = finetune(learning_with(toy, learn, 10, **groups), str(tmp_path / "run"), encoder)
     losses = losses_of(tmp_path / "run")
-    assert np.isfinite(losses).all() and len(set(losses)) == 10
+    assert np.isfinite(losses).all()
+    assert len(set(losses)) == 10
     assert 0 <= summary["accuracy"] <= 1
     plain = finetune(recipe(toy, run={"steps": 1}, **groups), str(tmp_path / "plain"), encoder)
     assert plain["parameters"] == summary["parameters"]
@@ -69,7 +70,8 @@ def test_uda_reads_texts_and_their_augmentations(encoder, toy, texts, tmp_path):
     learn = Learn(unlabelled=texts, consistency=1.0, confidence=0.0, unlabelled_batch=16, augment="edits")
     finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
     parts = [line["consistency_loss"] for line in lines_of(tmp_path / "run") if "consistency_loss" in line]
-    assert len(parts) == 4 and all(part > 0 for part in parts)
+    assert len(parts) == 4
+    assert all(part > 0 for part in parts)
 
 
 def test_a_teachers_logits_are_computed_once_and_taught(encoder, toy, texts, teacher, tmp_path, capsys):

@@ -120,7 +120,8 @@ def test_a_pair_head_can_be_scored_on_another_task(trained: pathlib.Path):
 def test_fill_mask_guesses_pieces_with_probabilities(trained: pathlib.Path):
     (first, second) = fill_mask(str(trained), "the [MASK] said alice [MASK]", top=3)
     assert len(first) == len(second) == 3
-    assert all(0 < share <= 1 for _, share in first) and first[0][1] >= first[1][1]
+    assert all(0 < share <= 1 for _, share in first)
+    assert first[0][1] >= first[1][1]
     with pytest.raises(UserError, match=r"no \[MASK\]"):
         fill_mask(str(trained), "nothing is missing")
 
@@ -131,8 +132,8 @@ def test_texts_of_different_lengths_are_guessed_together_as_alone(trained: pathl
     alone = [found for text in texts for found in guess(model, [text], 300)]
     together = guess(model, texts, 300)
     assert [len(found) for found in together] == [2, 1]
-    for ours, wanted in zip(together, alone):
-        for guesses, right in zip(ours, wanted):
+    for ours, wanted in zip(together, alone, strict=True):
+        for guesses, right in zip(ours, wanted, strict=True):
             assert dict(guesses) == pytest.approx(dict(right), rel=1e-4)
 
 
@@ -150,7 +151,7 @@ def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_pat
     """Four steps on one device, four with everything split over eight, four on two: the losses of one device."""
     parts: list[dict] = [{"steps": 12}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}, {"devices": 2}]
     folder = tmp_path / "run"
-    for stop, run in zip((4, 8, 12), parts):
+    for stop, run in zip((4, 8, 12), parts, strict=True):
         wanted_at = contextlib.nullcontext(lambda step, stop=stop: step == stop)
         monkeypatch.setattr(signals, "stop_signals", lambda wanted_at=wanted_at: wanted_at)
         pretrain.pretrain(small(prepared, **run), str(folder))
@@ -297,7 +298,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(prepared, 
     content[len(content) // 2] ^= 1
     victim.write_bytes(content)
     output, _ = start(prepared, run).communicate(timeout=300)
-    assert f"{newest} is damaged" in output and "going on from step" in output
+    assert f"{newest} is damaged" in output
+    assert "going on from step" in output
     same_run(run, uninterrupted)
 
 
@@ -376,7 +378,8 @@ def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_written(prepared
         config = dataclasses.replace(config, **{group: dataclasses.replace(getattr(config, group), **fields)})
     with pytest.raises(UserError) as refused:
         pretrain.pretrain(config, str(tmp_path / "run"))
-    assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -398,7 +401,8 @@ def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, train
         assert (loss == found[step]) == (step <= 4), step
     made = {line["step"]: line["total_flops"] for line in metrics_of(tmp_path / "run") if "total_flops" in line}
     a_step = {model.num_layers: made_a_step(small(prepared), model) for model in (once, MODEL)}
-    assert made[4] == 4 * a_step[1] and made[12] == 4 * a_step[1] + 8 * a_step[2]
+    assert made[4] == 4 * a_step[1]
+    assert made[12] == 4 * a_step[1] + 8 * a_step[2]
 
 
 def test_rows_of_two_lengths_train_and_go_on_as_if_nothing_had_happened(prepared, tmp_path, capsys):
@@ -417,7 +421,8 @@ def test_rows_of_two_lengths_train_and_go_on_as_if_nothing_had_happened(prepared
     for step in (8, 12):
         shutil.rmtree(run / "checkpoints" / str(step))
     pretrain.pretrain(config, str(run))
-    assert losses_of(run) == wanted and len(wanted) == 12
+    assert losses_of(run) == wanted
+    assert len(wanted) == 12
 
 
 def made_a_step(config: Pretrain, model: Model) -> float:
@@ -436,7 +441,8 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
         optim=dataclasses.replace(config.optim, warmup_steps=1),
     )
     summary = pretrain.pretrain(config, str(tmp_path / "run"))
-    assert "valid_pair_accuracy" not in summary and np.isfinite(summary["valid_mlm_loss"])
+    assert "valid_pair_accuracy" not in summary
+    assert np.isfinite(summary["valid_mlm_loss"])
 
 
 def test_profile_steps_writes_a_trace(prepared, tmp_path):

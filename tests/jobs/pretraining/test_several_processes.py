@@ -136,7 +136,8 @@ def test_one_process_and_two_compute_the_same_losses(prepared):
     program = STEPS.format(config=config(prepared, devices=0))
     started = [start_python([["-c", program]] * count, 4 // count) for count in (1, 2)]
     losses = [json.loads(out) for processes in started for out, _ in ended(processes, [0] * len(processes))]
-    assert len(losses) == 3 and len(losses[0]) == 5
+    assert len(losses) == 3
+    assert len(losses[0]) == 5
     for found in losses[1:]:
         np.testing.assert_allclose(found, losses[0], atol=1e-5)
 
@@ -149,12 +150,14 @@ def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     wait_for(3, run, processes)
     processes[1].send_signal(signal.SIGTERM)
     (spoken, _), (silent, _) = ended(processes, [0, 0])
-    assert "stopped by a signal after step" in spoken and silent == ""
+    assert "stopped by a signal after step" in spoken
+    assert silent == ""
     step = int(spoken.split("after step ")[1].split(",")[0])
     assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 40
 
     (spoken, _), (silent, _) = ended(start(config(prepared, devices=0), run), [0, 0])
-    assert f"going on from step {step}" in spoken and silent == ""
+    assert f"going on from step {step}" in spoken
+    assert silent == ""
     assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
     assert json.loads((run / "summary.json").read_text())["steps"] == 40
 
@@ -177,10 +180,12 @@ def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prep
         assert said[number][1].count("\n") == 1
     before = {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
     step = checkpoint.verified_steps(run / "checkpoints")[-1]
-    assert step in (10, 20, 30) and step < max(before)
+    assert step in (10, 20, 30)
+    assert step < max(before)
 
     (spoken, _), *others = ended(start(config(prepared, devices=0), run, count=4, devices=1), [0] * 4)
-    assert f"going on from step {step}" in spoken and others == [("", "")] * 3
+    assert f"going on from step {step}" in spoken
+    assert others == [("", "")] * 3
     assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
     after = {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}
     assert before == {number: after[number] for number in before}
@@ -197,7 +202,9 @@ def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
     file.write_bytes(content)
     processes = start(config(prepared, devices=0), tmp_path / "two", of_last=("--data.corpus", str(copy)))
     (_, told), (_, own) = ended(processes, [2, 2])
-    assert own.startswith(f"corpus: {file}: cannot be read") and "the file is damaged" in own and own.count("\n") == 1
+    assert own.startswith(f"corpus: {file}: cannot be read")
+    assert "the file is damaged" in own
+    assert own.count("\n") == 1
     assert told == f"process 1 of 2 failed: {own}"
 
 
@@ -210,7 +217,8 @@ def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     pretrain.pretrain(longer, str(tmp_path / "one"), init=str(tmp_path / "given"))
     processes = start(longer, tmp_path / "two", "--init", str(tmp_path / "given"))
     (spoken, _), _ = ended(processes, [0, 0])
-    assert "rows 0 to 63 from" in spoken and ", 2 x cpu," in spoken
+    assert "rows 0 to 63 from" in spoken
+    assert ", 2 x cpu," in spoken
     ours, wanted = ([line["loss"] for line in lines_of(tmp_path / run) if "loss" in line] for run in ("two", "one"))
     np.testing.assert_allclose(ours, wanted, atol=1e-5)
 

@@ -29,8 +29,11 @@ def test_a_running_run_has_a_report(workdir):
     path = report(workdir)
     assert path == workdir / "report.html"
     text = path.read_text(encoding="utf-8")
-    assert "my run" in text and "4,321" in text and "77" in text
-    assert "Not finished: step 20" in text and "Not found on this machine" in text
+    assert "my run" in text
+    assert "4,321" in text
+    assert "77" in text
+    assert "Not finished: step 20" in text
+    assert "Not found on this machine" in text
 
 
 def test_a_finished_run_shows_its_summary_samples_and_environment(workdir):
@@ -71,7 +74,9 @@ def test_a_run_that_has_not_begun_is_refused(workdir):
         report(workdir)
 
 
-@pytest.mark.parametrize("text,message", [("{", r"summary\.json:1: not JSON"), ("[]", "should hold one JSON object")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", r"summary\.json:1: not JSON"), ("[]", "should hold one JSON object")]
+)
 def test_a_broken_file_is_named(workdir, text, message):
     (workdir / "summary.json").write_text(text)
     with pytest.raises(UserError, match=message):

@@ -34,7 +34,8 @@ def test_choices_have_no_confusions_but_are_sure_or_not():
     examples = [Example("1", "why?", choices=("so", "thus", "hence"), label=2)]
     found = tasks.judge(Head(kind="choose", labels=()), examples, [np.array([0.0, LN3, 0.0])])
     assert (found.examples[0].gold, found.examples[0].answer) == ("hence", "thus")
-    assert found.sure.tolist() == pytest.approx([0.6]) and found.right.tolist() == [False]
+    assert found.sure.tolist() == pytest.approx([0.6])
+    assert found.right.tolist() == [False]
     assert not len(found.gold)
 
 
@@ -44,7 +45,8 @@ def test_each_of_several_labels_is_right_or_wrong():
     found = tasks.judge(head, [Example("1", "x", label=(1, 1))], [np.array([LN3, -LN3])])
     assert (found.examples[0].gold, found.examples[0].answer) == ("sad, long", "sad")
     assert found.examples[0].loss == pytest.approx((np.log(4 / 3) + np.log(4)) / 2)
-    assert found.sure.tolist() == pytest.approx([0.75, 0.75]) and found.right.tolist() == [True, False]
+    assert found.sure.tolist() == pytest.approx([0.75, 0.75])
+    assert found.right.tolist() == [True, False]
     groups = found.groups["by_label"]
     assert groups["sad"] == {"there": 1, "precision": 100.0, "recall": 100.0, "F1": 100.0}
     assert groups["long"] == {"there": 1, "recall": 0.0, "F1": 0.0}
@@ -62,7 +64,8 @@ def test_of_tags_only_words_with_a_label_that_fit_count():
     head = Head(kind="tag", labels=("O", "B-x"))
     example = Example("1", "", words=("to", "be", "in", "York"), label=(0, -1, 1, 1))
     found = tasks.judge(head, [example], [np.array([[LN3, 0.0]] * 3)])
-    assert found.gold.tolist() == [0, 1] and found.said.tolist() == [0, 0]
+    assert found.gold.tolist() == [0, 1]
+    assert found.said.tolist() == [0, 0]
     assert (found.examples[0].gold, found.examples[0].answer) == ("in B-x", "in O")
     assert found.examples[0].loss == pytest.approx((np.log(4 / 3) + np.log(4)) / 2)
 
@@ -79,7 +82,9 @@ def a_run(folder, data: str = "gone", **summary):
 def test_a_run_whose_data_is_elsewhere_has_a_report(tmp_path):
     a_run(tmp_path / "run", accuracy=0.625)
     text = report(tmp_path / "run").read_text(encoding="utf-8")
-    assert "Fine-tuning: run" in text and "0.6250" in text and "No answers to look at: task: gone" in text
+    assert "Fine-tuning: run" in text
+    assert "0.6250" in text
+    assert "No answers to look at: task: gone" in text
 
 
 def test_a_sweep_of_seeds_leads_to_its_best_run(tmp_path):
@@ -91,4 +96,6 @@ def test_a_sweep_of_seeds_leads_to_its_best_run(tmp_path):
     top = {"task": "sst2", "metric": "accuracy", "points": [], "best_run": "elsewhere/sweep/lr-2"}
     (tmp_path / "sweep" / "summary.json").write_text(json.dumps(top))
     text = report(tmp_path / "sweep").read_text(encoding="utf-8")
-    assert "2 points of a sweep" in text and "The best run: seed-0" in text and "0.9000" in text
+    assert "2 points of a sweep" in text
+    assert "The best run: seed-0" in text
+    assert "0.9000" in text

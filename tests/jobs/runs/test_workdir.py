@@ -137,7 +137,9 @@ def test_all_that_changes_the_weights_is_refused(a_run, group, values):
 @pytest.mark.parametrize("steps", [10_000, 4_000])
 def test_other_steps_are_refused_because_the_schedule_depends_on_them(a_run, steps):
     line = refused(a_run, changed("run", steps=steps))
-    assert f"run.steps: 5000 -> {steps}" in line and "schedule depends on run.steps" in line and "--init" in line
+    assert f"run.steps: 5000 -> {steps}" in line
+    assert "schedule depends on run.steps" in line
+    assert "--init" in line
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -191,7 +193,8 @@ def test_overwrite_does_not_follow_links(a_run, tmp_path):
     os.rename(a_run / "checkpoints", elsewhere)
     os.symlink(elsewhere, a_run / "checkpoints")
     workdir.open_workdir(a_run, CONFIG, True, HERE, pytest.fail)
-    assert not (a_run / "checkpoints").exists() and (elsewhere / "50/params/x").exists()
+    assert not (a_run / "checkpoints").exists()
+    assert (elsewhere / "50/params/x").exists()
 
 
 # --- Environment -----------------------------------------------------------------------------------------------------
@@ -209,7 +212,9 @@ def test_overwrite_does_not_follow_links(a_run, tmp_path):
 def test_another_machine_goes_on_but_says_that_bits_may_differ(a_run, change, says):
     lines = []
     assert workdir.open_workdir(a_run, CONFIG, False, HERE | change, lines.append) is True
-    assert len(lines) == 1 and says in lines[0] and "bit for bit" in lines[0]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert "bit for bit" in lines[0]
     assert json.loads((a_run / "environment.json").read_text()) == HERE | change
 
 
@@ -289,7 +294,7 @@ def test_no_metrics_is_no_error(tmp_path):
 
 @pytest.mark.parametrize("bad", ["{", "3", '{"loss": 1}', "\0\0"])
 def test_a_broken_line_in_the_middle_is_named(tmp_path, bad):
-    with pytest.raises(UserError, match="metrics.jsonl:2: not a JSON object with a step"):
+    with pytest.raises(UserError, match=r"metrics.jsonl:2: not a JSON object with a step"):
         truncated(tmp_path, f"{line(1)}\n{bad}\n{line(2)}\n", 10)
 
 
@@ -318,7 +323,7 @@ def test_the_tokenizer_is_copied_once_and_compared_on_a_resume(tmp_path):
     assert contents(run / "tokenizer") == contents(source)
     assert workdir.copy_tokenizer(source, run) == run / "tokenizer"
     (source / "spiece.model").write_bytes(b"madel")
-    with pytest.raises(UserError, match="tokenizer/spiece.model is not the same as .*tokenizer-30k/spiece.model"):
+    with pytest.raises(UserError, match=r"tokenizer/spiece.model is not the same as .*tokenizer-30k/spiece.model"):
         workdir.copy_tokenizer(source, run)
     assert (run / "tokenizer/spiece.model").read_bytes() == b"model"
 
@@ -330,4 +335,5 @@ def test_a_copy_that_was_killed_is_made_again(tmp_path):
     (run / ".tokenizer.tmp").mkdir(parents=True)
     (run / ".tokenizer.tmp/vocab.txt").write_text("a")
     workdir.copy_tokenizer(source, run)
-    assert os.listdir(run) == ["tokenizer"] and contents(run / "tokenizer") == contents(source)
+    assert os.listdir(run) == ["tokenizer"]
+    assert contents(run / "tokenizer") == contents(source)

@@ -109,7 +109,7 @@ def test_tfds_opens_it_and_the_windows_are_the_text(built, text_file, vocabulary
         assert len(found) == meta["splits"][split]["windows"]
         lengths = np.load(f"{folder}/{split}.lengths.npy")
         unigram = np.zeros(vocabulary.vocab_size, np.int64)
-        for record, (n, _) in zip(found, lengths):
+        for record, (n, _) in zip(found, lengths, strict=True):
             tokens = np.frombuffer(record["tokens"], "<u2")
             assert len(tokens) == n <= 61
             np.add.at(unigram, tokens, 1)
@@ -123,9 +123,11 @@ def test_tfds_opens_it_and_the_windows_are_the_text(built, text_file, vocabulary
         assert np.array_equal(tokens, np.concatenate([ids for ids, _ in encoded]))
         bits = [np.frombuffer(record["word_starts"], np.uint8) for record in found]
         sizes = [len(record["tokens"]) // 2 for record in found]
-        starts = [np.unpackbits(b, count=n, bitorder="little") for b, n in zip(bits, sizes)]
+        starts = [np.unpackbits(b, count=n, bitorder="little") for b, n in zip(bits, sizes, strict=True)]
         assert np.array_equal(np.concatenate(starts), np.concatenate([starts for _, starts in encoded]))
-        ends = [np.frombuffer(r["sentence_ends"], "<u2") + o for r, o in zip(found, np.cumsum([0, *sizes]))]
+        ends = [
+            np.frombuffer(r["sentence_ends"], "<u2") + o for r, o in zip(found, np.cumsum([0, *sizes]), strict=True)
+        ]
         assert set(np.concatenate(ends)) == {0, *np.cumsum([len(ids) for ids, _ in encoded])}
 
 
@@ -139,7 +141,8 @@ def test_the_statistics_add_up(built, text_file, vocabulary):
     assert sum(statistics[f"edges_{kind}"] for kind in ("SS", "SM", "MS", "MM")) == statistics["windows"]
     assert statistics["mean_length"] == pytest.approx(statistics["tokens"] / statistics["windows"])
     assert statistics["fill_one_a_row"] == pytest.approx((statistics["mean_length"] + 3) / 64)
-    assert 0 < statistics["pair_share"] <= 1 and statistics["unknown_rate"] == 0
+    assert 0 < statistics["pair_share"] <= 1
+    assert statistics["unknown_rate"] == 0
     assert statistics["sentences"] == pathlib.Path(text_file).read_text().count(".")
     assert meta["tokenizer_hash"] == vocabulary.hash
     assert meta["special_ids"] == {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
@@ -408,7 +411,7 @@ def wait_for(condition, seconds: float = 60) -> None:
 
 
 def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_file, vocabulary, built):
-    """kill -9 while records are being written: the workers end too, and the next build sweeps up."""
+    """Kill -9 while records are being written: the workers end too, and the next build sweeps up."""
     (tmp_path / "build.py").write_text(BUILD)
     large, out = tmp_path / "large.txt", tmp_path / "out"
     large.write_text("\n\n".join(f"x{n} {d}" for n in range(200) for d in some_text(50)))
@@ -459,11 +462,14 @@ def test_ctrl_c_while_the_workers_start_ends_in_one_line_and_leaves_nothing(tmp_
 def test_a_build_leaves_a_live_one_alone(tmp_path):
     place = tmp_path / "out"
     with scratch_folder(place) as first, scratch_folder(place) as second:
-        assert first.exists() and second.exists() and first != second
-    assert not first.exists() and not second.exists()
+        assert first.exists()
+        assert second.exists()
+        assert first != second
+    assert not first.exists()
+    assert not second.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_refused_in_one_line(text_file, vocabulary, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="corpus: .*file/out cannot be written: File exists; name another place$"):
+    with pytest.raises(UserError, match=r"corpus: .*file/out cannot be written: File exists; name another place$"):
         build_corpus([text_file], vocabulary.folder, str(tmp_path / "file" / "out"), length=64, workers=1)

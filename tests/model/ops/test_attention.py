@@ -68,7 +68,8 @@ def test_large_scores_stay_finite(way):
     """Scores of thousands in a foreign window must not push the own window's weights to 0 / 0."""
     q, k, v = (jnp.where((SEGMENTS == 2)[..., None, None], 300 * x, x) for x in drawn())
     value, slopes = jax.value_and_grad(lambda q: jnp.sum(attend(q, k, v, SEGMENTS)))(q)
-    assert np.isfinite(value) and np.isfinite(slopes).all()
+    assert np.isfinite(value)
+    assert np.isfinite(slopes).all()
 
 
 @pytest.mark.parametrize("compute", MODES)
@@ -84,7 +85,7 @@ def test_chunks_give_the_gradients_of_the_whole(monkeypatch, compute, heads_in_a
         value = lambda *qkv: jnp.sum(weight * attend(*qkv, SEGMENTS, compute).astype(jnp.float32))  # noqa: E731
         return jax.jit(jax.grad(value, (0, 1, 2)))(*drawn())
 
-    for got, wanted in zip(slopes(compute, "chunked"), slopes("float32", "einsum")):
+    for got, wanted in zip(slopes(compute, "chunked"), slopes("float32", "einsum"), strict=True):
         np.testing.assert_allclose(got, wanted, atol=5 * TOLERANCE[compute])
 
 
@@ -146,7 +147,7 @@ def test_chunks_drop_what_the_whole_drops(monkeypatch, compute, heads_in_a_chunk
         value, slopes = jax.jit(jax.value_and_grad(value, (0, 1, 2)))(*drawn())
         return value / 10, *slopes
 
-    for got, wanted in zip(both(compute, "chunked"), both("float32", "einsum")):
+    for got, wanted in zip(both(compute, "chunked"), both("float32", "einsum"), strict=True):
         np.testing.assert_allclose(got, wanted, atol=8 * TOLERANCE[compute])
 
 
@@ -174,7 +175,7 @@ def test_the_implementation_follows_platform_and_precision(impl, platform, compu
 
 
 def test_cudnn_without_a_gpu_is_a_mistake_of_the_user():
-    with pytest.raises(UserError, match="model.attention = cudnn needs a GPU"):
+    with pytest.raises(UserError, match=r"model.attention = cudnn needs a GPU"):
         attention.choose("cudnn", "cpu", "float32", False)
 
 
@@ -201,7 +202,7 @@ def test_the_kernel_for_tpus_is_chosen_by_shape(impl, platform, compute, joined,
     ("platform", "compute", "length"), [("cpu", "cpu_bfloat16", 512), ("tpu", "float32", 512), ("tpu", "bfloat16", 500)]
 )
 def test_the_kernel_for_tpus_elsewhere_is_a_mistake_of_the_user(platform, compute, length):
-    with pytest.raises(UserError, match="model.attention = pallas needs a TPU"):
+    with pytest.raises(UserError, match=r"model.attention = pallas needs a TPU"):
         attention.choose("pallas", platform, compute, False, (length, 12, 64))
 
 
@@ -235,7 +236,8 @@ def test_what_xla_splits_over_devices_has_no_kernel():
             lambda *x: attend(x[0], segments=x[1], mask=None), in_specs=P("data"), out_specs=P("data")
         )
         by_hand = str(jax.make_jaxpr(split)(qkv, segments))
-    assert "pallas_call" not in whole and "pallas_call" in by_hand
+    assert "pallas_call" not in whole
+    assert "pallas_call" in by_hand
 
 
 def test_what_is_compiled_for_a_tpu_is_written_for_it_and_not_for_this_cpu():
@@ -249,4 +251,5 @@ def test_what_is_compiled_for_a_tpu_is_written_for_it_and_not_for_this_cpu():
         written = str(jax.make_jaxpr(functools.partial(attend, segments=segments))(*inputs))
     assert precision.target_platform() == "cpu"
     here = str(jax.make_jaxpr(functools.partial(attend, segments=segments))(*inputs))
-    assert "custom_vjp" not in written and "custom_vjp" in here
+    assert "custom_vjp" not in written
+    assert "custom_vjp" in here

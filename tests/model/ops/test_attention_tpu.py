@@ -57,7 +57,7 @@ def test_the_kernel_gives_the_values_and_gradients_of_plain_attention(monkeypatc
         )
         got = value_and_gradient(kernel, qkv, weight)
     wanted = value_and_gradient(functools.partial(plain, heads=heads, keys=keys, rate=rate), qkv, weight)
-    for ours, theirs in zip(got, wanted):
+    for ours, theirs in zip(got, wanted, strict=True):
         for part in range(ours.shape[2] // width):  # Queries, keys and values apart: none hides behind another.
             a, b = (x[..., part * width : (part + 1) * width] for x in (ours, theirs))
             assert np.linalg.norm(a - b) < 0.006 * np.linalg.norm(b)

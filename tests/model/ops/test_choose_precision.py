@@ -81,7 +81,8 @@ def test_it_says_what_was_chosen_and_why(flags, outcome, level, says, tried, mon
 def test_a_trial_on_this_cpu_gives_right_results():
     """Also where the operands have to be widened: only the time tells the machines apart."""
     outcome = choose_precision.trial()
-    assert outcome.failure == "" and outcome.speed_up > 0
+    assert outcome.failure == ""
+    assert outcome.speed_up > 0
 
 
 def test_wrong_results_are_refused(monkeypatch):
@@ -91,15 +92,18 @@ def test_wrong_results_are_refused(monkeypatch):
 
 def test_a_trial_is_kept_with_the_programs(tried, kept_programs):
     first = tried(Trial(speed_up=2.5))
-    assert choose_precision.kept_trial() == Trial(speed_up=2.5) and len(first) == 1
+    assert choose_precision.kept_trial() == Trial(speed_up=2.5)
+    assert len(first) == 1
     (path,) = kept_programs.iterdir()
     assert path.name == f"precision_trial_jax{jax.__version__}.json"
     second = tried(Trial(speed_up=0.1))
-    assert choose_precision.kept_trial() == Trial(speed_up=2.5) and not second
+    assert choose_precision.kept_trial() == Trial(speed_up=2.5)
+    assert not second
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_where_nothing_can_be_kept_it_is_tried_again(tried, kept_programs):
     kept_programs.chmod(0o500)
-    assert tried(Trial(speed_up=2.5)) == [] and choose_precision.kept_trial() == Trial(speed_up=2.5)
+    assert tried(Trial(speed_up=2.5)) == []
+    assert choose_precision.kept_trial() == Trial(speed_up=2.5)
     assert not list(kept_programs.iterdir())

@@ -35,7 +35,8 @@ def test_a_product_and_its_gradients_are_those_of_matrices(compute):
     y, pull = jax.vjp(lambda x, kernel: products.matmul(x, kernel, compute), x, kernel)
     dx, dkernel = pull(up)
     rows, ups = np.reshape(x, (32, 64)), np.reshape(up, (32, 128))
-    assert y.shape == (2, 16, 128) and y.dtype == jnp.float32
+    assert y.shape == (2, 16, 128)
+    assert y.dtype == jnp.float32
     assert off(y, rows.reshape(2, 16, 64) @ np.asarray(kernel)) < TOLERANCE[compute]
     assert off(dx, np.asarray(up) @ np.asarray(kernel).T) < TOLERANCE[compute]
     assert off(dkernel, rows.T @ ups) < TOLERANCE[compute]
@@ -72,7 +73,7 @@ def test_queries_keys_and_values_are_three_products_at_once():
     names = ("query", "key", "value")
     params = {n: {"kernel": normal(8, 8, seed=i), "bias": normal(8, seed=9 + i)} for i, n in enumerate(names)}
     x = normal(2, 5, 8, seed=20)
-    for name, got in zip(names, np.split(products.qkv(x, params, "float32"), 3, axis=-1)):
+    for name, got in zip(names, np.split(products.qkv(x, params, "float32"), 3, axis=-1), strict=True):
         np.testing.assert_allclose(got, x @ params[name]["kernel"] + params[name]["bias"], rtol=1e-5, atol=1e-5)
 
 
@@ -177,7 +178,7 @@ def test_an_activation_that_is_computed_again_gives_the_gradients_of_one_that_is
         loss = lambda x, params: jnp.sum(weight * way(x.astype(jnp.bfloat16), params).astype(jnp.float32))  # noqa: E731
         return jax.tree.leaves(jax.jit(jax.value_and_grad(loss, (0, 1)))(x, params))
 
-    for again, kept in zip(slopes(ways["again"]), slopes(ways["kept"])):
+    for again, kept in zip(slopes(ways["again"]), slopes(ways["kept"]), strict=True):
         np.testing.assert_allclose(again, kept, rtol=2e-2, atol=2e-2)
     sizes = {name: sum(leaf.size for leaf in jax.tree.leaves(jax.vjp(way, x, params)[1])) for name, way in ways.items()}
     assert sizes["kept"] - sizes["again"] >= x.size

@@ -37,10 +37,14 @@ FIGURES = {
 
 def test_the_page_needs_nothing_beside_it():
     page = Reader(inference.render(FIGURES))
-    assert all(link.startswith("data:") for link in page.links) and "script" not in page.tags
-    assert len(page.pictures) == 1 and "batch 8 x 128 tokens, 1 thread" in page.pictures[0]["alt"]
-    assert "my <run>" in page.text and "A CPU, 2 cores (avx2)" in page.text
-    assert "openvino is left out" in page.text and "Random weights" not in page.text
+    assert all(link.startswith("data:") for link in page.links)
+    assert "script" not in page.tags
+    assert len(page.pictures) == 1
+    assert "batch 8 x 128 tokens, 1 thread" in page.pictures[0]["alt"]
+    assert "my <run>" in page.text
+    assert "A CPU, 2 cores (avx2)" in page.text
+    assert "openvino is left out" in page.text
+    assert "Random weights" not in page.text
 
 
 def test_nothing_measured_is_no_section():
@@ -80,4 +84,5 @@ def test_tables_fit_a_terminal_of_100_columns():
     console = Console(width=100, record=True, file=io.StringIO())
     inference.print_tables(FIGURES, console)
     lines = console.export_text().splitlines()
-    assert max(map(len, lines)) <= 100 and any("onnx-int8-static" in line and "not finite" in line for line in lines)
+    assert max(map(len, lines)) <= 100
+    assert any("onnx-int8-static" in line and "not finite" in line for line in lines)

@@ -54,13 +54,13 @@ PARTS = [
 ]
 
 
-@pytest.mark.parametrize("part,base,large,xlarge,xxlarge", PARTS)
+@pytest.mark.parametrize(("part", "base", "large", "xlarge", "xxlarge"), PARTS)
 def test_each_part_of_the_four_alberts_has_the_published_size(part, base, large, xlarge, xxlarge):
     counts = [flops.parameters(model)[part] for model in ALBERT.values()]
     assert counts == [base, large, xlarge, xxlarge]
 
 
-@pytest.mark.parametrize("part,sizes", [
+@pytest.mark.parametrize(("part", "sizes"), [
     ("shared block", (7_087_872, 12_596_224, 50_358_272, 201_379_840)),
     ("AlbertModel", (11_683_584, 17_683_968, 58_724_864, 222_595_584)),
     ("MLM only, no pooler", (11_221_680, 16_795_824, 54_821_040, 206_368_944)),
@@ -77,7 +77,7 @@ def test_the_sums_of_parts_have_the_published_size(part, sizes):
         assert sums[part] == expected
 
 
-@pytest.mark.parametrize("model,expected", [
+@pytest.mark.parametrize(("model", "expected"), [
     (Model(vocab_size=21_128, hidden_size=312, num_layers=4, ffn_size=1248), 4_080_520),  # albert_zh tiny
     (Model(vocab_size=21_128, hidden_size=384, num_layers=6, ffn_size=1536), 4_742_272),  # albert_zh small
     (Model(vocab_size=21_128), 10_547_968),  # albert_zh base
@@ -97,7 +97,7 @@ def test_bert_with_its_pretraining_heads_has_the_published_size():
     assert flops.parameters(BERT_LARGE)["total"] == 336_226_108
 
 
-@pytest.mark.parametrize("embed,share,expected", [
+@pytest.mark.parametrize(("embed", "share", "expected"), [
     (768, "all", 31_114_752), (768, "attention", 83_095_296), (768, "ffn", 57_134_592), (768, "none", 109_081_344),
     (128, "all", 11_683_584), (128, "attention", 63_664_128), (128, "ffn", 37_703_424), (128, "none", 89_650_176),
 ])  # fmt: skip
@@ -106,7 +106,7 @@ def test_the_sharing_ablation_has_the_published_sizes(embed, share, expected):
     assert with_pooler(Model(embed_size=embed, share=share)) == expected
 
 
-@pytest.mark.parametrize("embed,share,millions", [(64, "all", 9.68), (64, "none", 87.65), (256, "all", 15.69),
+@pytest.mark.parametrize(("embed", "share", "millions"), [(64, "all", 9.68), (64, "none", 87.65), (256, "all", 15.69),
                                                   (256, "none", 93.65)])  # fmt: skip
 def test_the_embedding_ablation_has_the_published_sizes(embed, share, millions):
     assert round(with_pooler(Model(embed_size=embed, share=share)) / 1e6, 2) == millions
@@ -155,13 +155,13 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("model,length,predictions,gigaflops", ROWS)
+@pytest.mark.parametrize(("model", "length", "predictions", "gigaflops"), ROWS)
 def test_training_one_row_costs_the_tabled_gigaflops(model, length, predictions, gigaflops):
     cost = 3 * flops.forward_flops_per_row(model, length, predictions, 0) / 1e9
     assert cost == pytest.approx(gigaflops, abs=0.5 if gigaflops > 1100 else 0.05)
 
 
-@pytest.mark.parametrize("model,length,predictions,factor", [
+@pytest.mark.parametrize(("model", "length", "predictions", "factor"), [
     (BASE, 512, 77, 1.04), (BERT_BASE, 512, 77, 1.21), (DISTILBERT, 512, 77, 1.40), (BORT, 512, 77, 2.27),
 ])  # fmt: skip
 def test_a_head_over_all_slots_costs_the_tabled_factor(model, length, predictions, factor):
@@ -169,7 +169,7 @@ def test_a_head_over_all_slots_costs_the_tabled_factor(model, length, prediction
     assert flops.forward_flops_per_row(model, length, length, 0) / gathered == pytest.approx(factor, abs=0.005)
 
 
-@pytest.mark.parametrize("model,at_512,at_128", [(BASE, 189, 176), (LARGE, 655, 618), (XLARGE, 2517, 2443),
+@pytest.mark.parametrize(("model", "at_512", "at_128"), [(BASE, 189, 176), (LARGE, 655, 618), (XLARGE, 2517, 2443),
                                                  (XXLARGE, 4934, 4860)])  # fmt: skip
 def test_forward_cost_per_token_is_that_of_the_albert_reference(model, at_512, at_128):
     """Forward MFLOP a token with 20 predictions, as in the reference's budget."""
@@ -231,7 +231,7 @@ def test_the_formula_counts_what_xla_counts_in_the_same_products():
 # --- Peaks and MFU -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind,teraflops", [
+@pytest.mark.parametrize(("kind", "teraflops"), [
     ("NVIDIA A100-SXM4-80GB", 312), ("NVIDIA H100 80GB HBM3", 989), ("NVIDIA H200", 989),
     ("TPU v4", 275), ("TPU v5 lite", 197), ("TPU v5e", 197), ("TPU v5", 459), ("TPU v5p", 459),
     ("TPU v6 lite", 918), ("TPU v6e", 918),
@@ -241,7 +241,7 @@ def test_published_bfloat16_peaks(kind, teraflops):
     assert flops.peak_origin(kind) == "published"
 
 
-@pytest.mark.parametrize("kind,chip_teraflops", [("TPU v3", 123), ("TPU7x", 2307)])
+@pytest.mark.parametrize(("kind", "chip_teraflops"), [("TPU v3", 123), ("TPU7x", 2307)])
 def test_chips_that_show_two_devices_give_each_half(kind, chip_teraflops):
     assert flops.peak_flops(kind, "bfloat16") == chip_teraflops * 1e12 / 2
 
@@ -267,7 +267,8 @@ def test_a_cpu_is_measured_quickly_and_named_so():
     start = time.perf_counter()
     peak = flops.peak_flops("cpu", "float32")
     assert time.perf_counter() - start < 2  # 0.25 s on a quiet machine
-    assert peak is not None and 1e8 < peak < 1e15
+    assert peak is not None
+    assert 1e8 < peak < 1e15
     assert flops.peak_origin("cpu") == "measured"
 
 

@@ -29,7 +29,8 @@ def test_instructions_have_names_operands_and_attributes():
     both = main.instructions["both"]
     assert (both.operation, both.operands, both.called) == ("fusion", ("x",), ("fused",))
     assert [shape.kind for shape in both.shapes] == ["f32", "s32"]
-    assert main.root.name == "out" and main.root.attribute("index") == "0"
+    assert main.root.name == "out"
+    assert main.root.attribute("index") == "0"
     assert main.parameters[0].name == "x"
     assert fused.instructions["c"].argument == "3"
     assert fused.instructions["y"].source == "jit(f)/add"

@@ -46,7 +46,7 @@ ENTRY %main (p: f32[8]) -> f32[8] {
 
 
 def test_time_is_shared_out_among_what_runs_at_a_time():
-    """a alone for 2, a and b for 2, b alone for 1, nothing for 5, then a twice at once beside b."""
+    """A alone for 2, a and b for 2, b alone for 1, nothing for 5, then a twice at once beside b."""
     spans = [(0, 4, "a"), (2, 5, "b"), (10, 13, "a"), (10, 13, "a"), (10, 13, "b")]
     assert trace.shared_out(spans) == {"a": 2 + 1 + 2, "b": 1 + 1 + 1}
     assert trace.shared_out([]) == {}

@@ -42,9 +42,11 @@ def picture_texts(reader: Reader) -> list[str]:
 def test_it_needs_no_other_file_and_runs_no_script():
     text = html.render(RUN)
     reader = Reader(text)
-    assert reader.links and all(link.startswith("data:image/svg+xml;base64,") for link in reader.links)
+    assert reader.links
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in reader.links)
     assert not {"script", "link", "iframe"} & reader.tags
-    assert "url(" not in text and "@import" not in text
+    assert "url(" not in text
+    assert "@import" not in text
 
 
 def test_the_headline_gives_each_figure_beside_what_needs_no_model():
@@ -52,7 +54,8 @@ def test_the_headline_gives_each_figure_beside_what_needs_no_model():
     for figure, baseline in (("5.100", "6.200"), ("12.3 %", "5.0 %"), ("61.0 %", "52.0 %")):
         assert text.index(figure) < text.index(baseline)
     assert "1,060" in text  # the median of 1,010 to 1,100, the upper of the two in the middle
-    assert "12:03" in text and "11,813,810" in text
+    assert "12:03" in text
+    assert "11,813,810" in text
 
 
 def test_every_asked_curve_is_drawn_as_well_formed_svg_and_described():
@@ -118,7 +121,8 @@ def test_a_corpus_that_is_elsewhere_is_said_to_be_missing():
     found = {"splits": {"train": {"windows": 1234}, "validation": {"windows": 56}}, "statistics": {"edge_rule": 0.51}}
     run = html.Run(name="x", config=CONFIG, lines=TRAIN, corpora={"here": found, "there": None})
     text = Reader(html.render(run)).text
-    assert "windows1,23456" in text and "edge_rule0.51" in text
+    assert "windows1,23456" in text
+    assert "edge_rule0.51" in text
     assert "thereNot found on this machine." in text
 
 
@@ -126,7 +130,8 @@ def test_samples_mark_the_gap_and_the_right_guess():
     sample = {"text": "the [MASK] sat", "truth": "cat", "predictions": [["cat", 0.5], ["dog", 0.25]]}
     text = html.render(html.Run(name="x", config=CONFIG, lines=TRAIN, samples=[sample]))
     assert "the <mark>[MASK]</mark> sat" in text
-    assert "<b>cat</b> ✓" in text and "<b>dog</b>" not in text
+    assert "<b>cat</b> ✓" in text
+    assert "<b>dog</b>" not in text
     assert 'style="width:25.0%"' in text
 
 
@@ -137,7 +142,7 @@ def test_a_missing_matplotlib_is_one_line_with_the_command(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value,text", [
+@pytest.mark.parametrize(("value", "text"), [
     (None, "–"), (True, "yes"), (1234567, "1,234,567"), (1.76e-3, "0.00176"), (1e-12, "1e-12"), (5.1234567, "5.123"),
     (12345.678, "12,345.7"), (("a", 2), "a, 2"), (float("nan"), "nan"), ((), "–"),
 ])  # fmt: skip

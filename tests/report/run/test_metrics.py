@@ -141,7 +141,7 @@ def test_the_last_step_alone_is_hundred_percent():
     assert "(100 %)" in metrics.progress_line(1000, 1000, {})
 
 
-@pytest.mark.parametrize("seconds,text", [
+@pytest.mark.parametrize(("seconds", "text"), [
     (0, "0:00"), (59.6, "1:00"), (723, "12:03"), (4323, "1:12:03"), (2 * 86_400 + 4323, "2 d 01:12:03"),
 ])  # fmt: skip
 def test_times_read_like_a_clock(seconds, text):

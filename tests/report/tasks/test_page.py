@@ -53,7 +53,8 @@ def test_the_commonest_mistakes_come_first_and_right_answers_are_none():
 
 def test_calibration_error_is_the_weighted_distance_of_sure_and_right():
     """Bin (0.5, 0.6]: 2 answers, sure 0.55, 1 right. Bin (0.9, 1]: 2 answers, sure 0.95, 2 right.
-    (2 |0.5 - 0.55| + 2 |1 - 0.95|) / 4 = 0.05."""
+    (2 |0.5 - 0.55| + 2 |1 - 0.95|) / 4 = 0.05.
+    """
     bins = figures.calibration(np.array([0.52, 0.58, 0.91, 0.99]), np.array([1, 0, 1, 1]))
     assert [(each.low, each.count, each.right) for each in bins] == [(0.5, 2, 0.5), (0.9, 2, 1.0)]
     assert figures.expected_calibration_error(bins) == pytest.approx(0.05)
@@ -126,8 +127,10 @@ def test_numbers_and_groups_have_their_own_parts():
     groups = {"by_question_word": {"who": {"questions": 12, "exact": 50.0, "f1": 66.666}}}
     text = page.render(a_run(answers=Answers(numbers=np.array([[1.0, 2.0], [4.0, 4.0]]), groups=groups)))
     assert "Mean distance 0.5, root of the mean square 0.707." in text  # (1 + 0) / 2; sqrt((1 + 0) / 2)
-    assert "By question word" in text and "66.7" in text
-    assert "Confusions" not in text and "Calibration" not in text
+    assert "By question word" in text
+    assert "66.7" in text
+    assert "Confusions" not in text
+    assert "Calibration" not in text
 
 
 def test_several_seeds_show_their_spread_and_the_best():
@@ -142,13 +145,17 @@ def test_a_probe_shows_each_layer():
     rows = [{"layer": layer, "accuracy": value} for layer, value in enumerate((0.5, 0.875, 0.75))]
     summary = {"task": "sst2", "metric": "accuracy", "accuracy": 0.875, "best_layer": 1, "layers": rows, "init": "base"}
     text = page.render_probe("p", summary | {"majority_share": 0.5})
-    assert "Layer 1" in text and "0.8750" in text and text.count("<img") == 1
+    assert "Layer 1" in text
+    assert "0.8750" in text
+    assert text.count("<img") == 1
 
 
 def test_long_examples_lose_their_middle():
     run = a_run(answers=Answers([Shown("a" * 5000 + "z", "good", "bad", None, 1.0)]))
     text = page.render(run)
-    assert "a" * 400 + " … " in text and "a" * 700 not in text and "z</p>" in text
+    assert "a" * 400 + " … " in text
+    assert "a" * 700 not in text
+    assert "z</p>" in text
 
 
 def test_pictures_are_svg_and_the_same_each_time():
@@ -161,7 +168,8 @@ def test_pictures_are_svg_and_the_same_each_time():
         lambda: task_plots.layers([0.5, 0.25], "accuracy", [plots.Level("commonest label", 0.5)]),
     ]
     for draw in made:
-        assert draw().startswith(b"<?xml") and draw() == draw()
+        assert draw().startswith(b"<?xml")
+        assert draw() == draw()
 
 
 def test_a_missing_matplotlib_is_one_line(monkeypatch):

@@ -18,13 +18,15 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 
 def kl(q: np.ndarray, p: np.ndarray) -> float:
-    return float(sum(a * math.log(a / b) for a, b in zip(q, p)))
+    return float(sum(a * math.log(a / b) for a, b in zip(q, p, strict=True)))
 
 
 def test_divergence_is_kl_of_the_sharpened_original_where_it_is_sure():
     original, changed = (2 * RNG.normal(size=(12, 3)).astype(np.float32) for _ in range(2))
     found = jax.jit(lambda a, b: consistency.divergence(a, b, 0.4, 0.7))(original, changed)
-    wanted = [kl(softmax(a / 0.4), softmax(b)) * (softmax(a).max() >= 0.7) for a, b in zip(original, changed)]
+    wanted = [
+        kl(softmax(a / 0.4), softmax(b)) * (softmax(a).max() >= 0.7) for a, b in zip(original, changed, strict=True)
+    ]
     assert 0 < sum(value == 0 for value in wanted) < 12
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
@@ -70,12 +72,12 @@ def test_the_average_of_equal_predictions_is_that_prediction_from_the_first_epoc
 
 def test_squared_difference_is_of_probabilities():
     z, target = RNG.normal(size=(5, 3)).astype(np.float32), RNG.dirichlet(np.ones(3), 5).astype(np.float32)
-    wanted = [np.mean((softmax(a) - b) ** 2) for a, b in zip(z, target)]
+    wanted = [np.mean((softmax(a) - b) ** 2) for a, b in zip(z, target, strict=True)]
     np.testing.assert_allclose(jax.jit(consistency.squared)(z, target), wanted, rtol=1e-5)
 
 
 def test_distillation_is_kl_at_a_temperature_and_zero_for_equal_logits():
     z, teacher = (RNG.normal(size=(5, 3)).astype(np.float32) for _ in range(2))
-    wanted = [4 * kl(softmax(t / 2), softmax(s / 2)) for s, t in zip(z, teacher)]
+    wanted = [4 * kl(softmax(t / 2), softmax(s / 2)) for s, t in zip(z, teacher, strict=True)]
     np.testing.assert_allclose(jax.jit(consistency.distilled)(z, teacher, 2.0), wanted, rtol=1e-4)
     np.testing.assert_allclose(consistency.distilled(z, z + 1, 2.0), np.zeros(5), atol=1e-6)

@@ -54,7 +54,8 @@ BY_HAND = {f.__name__: f for f in (gce, sce, bootstrap_soft, bootstrap_hard, foc
 def test_each_loss_is_its_formula(name: str):
     found = jax.jit(lambda z: label_noise.each(Learn(loss=name), z, LABELS))(LOGITS)
     wanted = [
-        [BY_HAND[name](softmax(z.astype(np.float64)), int(y)) for z, y in zip(*row)] for row in zip(LOGITS, LABELS)
+        [BY_HAND[name](softmax(z.astype(np.float64)), int(y)) for z, y in zip(*row, strict=True)]
+        for row in zip(LOGITS, LABELS, strict=True)
     ]
     np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)
 
@@ -73,13 +74,19 @@ def test_each_loss_has_cross_entropy_as_a_limit(name: str):
 def test_gce_at_one_is_half_the_absolute_error():
     """Sum over k of |p_k - y_k| is 2 (1 - p_y), so wrong labels pull no harder than right ones."""
     found = np.asarray(jax.jit(lambda z: label_noise.each(Learn(loss="gce", gce_q=1.0), z, LABELS))(LOGITS))
-    wanted = [[np.abs(softmax(z) - np.eye(3)[y]).sum() / 2 for z, y in zip(*row)] for row in zip(LOGITS, LABELS)]
+    wanted = [
+        [np.abs(softmax(z) - np.eye(3)[y]).sum() / 2 for z, y in zip(*row, strict=True)]
+        for row in zip(LOGITS, LABELS, strict=True)
+    ]
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_the_peer_term_is_cross_entropy_with_anothers_label():
     others = RNG.permutation(LABELS.ravel()).reshape(4, 5)
-    wanted = [[cross_entropy(softmax(z), int(y)) for z, y in zip(*row)] for row in zip(LOGITS, others)]
+    wanted = [
+        [cross_entropy(softmax(z), int(y)) for z, y in zip(*row, strict=True)]
+        for row in zip(LOGITS, others, strict=True)
+    ]
     np.testing.assert_allclose(jax.jit(label_noise.peer)(LOGITS, others), wanted, rtol=1e-5)
 
 

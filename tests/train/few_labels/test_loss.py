@@ -1,6 +1,7 @@
 """The loss of a recipe with `learn` against the parts that it is made of, example by example, and over devices."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -42,7 +43,7 @@ def rows_of(sizes: tuple[int, ...], rows: int = ROWS) -> dict[str, np.ndarray]:
     batch["tokens"] = RNG.integers(5, 40, shape).astype(np.int32)
     batch["rows"] = np.arange(rows, dtype=np.int32)
     starts = np.cumsum([0, *sizes])
-    for number, (start, stop) in enumerate(zip(starts, starts[1:])):
+    for number, (start, stop) in enumerate(itertools.pairwise(starts)):
         batch["segments"][:, start:stop] = number + 1
         batch["positions"][:, start:stop] = np.arange(stop - start)
     batch["cls"] = np.tile(starts[:-1], (rows, 1)).astype(np.int32)
@@ -210,7 +211,7 @@ def test_mixtext_mixes_any_two_texts_and_their_guessed_labels(params):
     for text in range(16, 30):
         p = softmax(share[text] * z[text] + (1 - share[text]) * z[partner[text]])
         q = share[text] * labels[text] + (1 - share[text]) * labels[partner[text]]
-        total += sum(b * np.log(b / a) for a, b in zip(p, q) if b > 0)
+        total += sum(b * np.log(b / a) for a, b in zip(p, q, strict=True) if b > 0)
     assert float(sums["mixture_loss"]) == pytest.approx(3.0 * total / 14, rel=1e-4)
 
 
@@ -325,7 +326,7 @@ def test_all_parts_at_once_do_not_depend_on_devices_or_micro_batches(params):
     arguments = {"slots": (16, 16), "private": private}
     wanted = stepped(full, batch, learn, 1, **arguments)
     found = stepped(full, batch, learn, 4, 2, **arguments)
-    for one, other in zip(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
         for name in ("loss", "grad_norm", "consistency_loss", "domain_loss", "predictions", "teacher_loss"):
             np.testing.assert_allclose(one[name], other[name], rtol=2e-4, atol=1e-6, err_msg=name)
 
@@ -333,7 +334,9 @@ def test_all_parts_at_once_do_not_depend_on_devices_or_micro_batches(params):
 @pytest.mark.slow
 def test_what_draws_partners_runs_on_devices_too(params):
     for found in stepped(params, SINGLE, Learn(mix="hidden", mix_layer=1), 4, 2):
-        assert np.isfinite(found["loss"]) and found["grad_norm"] > 0
+        assert np.isfinite(found["loss"])
+        assert found["grad_norm"] > 0
     guessing = Learn(mix="pooled", mix_guessed=1.0, unlabelled="x")
     for found in stepped(params, joined(PACKED, unlabelled()), guessing, 4, 2):
-        assert np.isfinite(found["loss"]) and found["mixture_loss"] > 0
+        assert np.isfinite(found["loss"])
+        assert found["mixture_loss"] > 0

@@ -32,7 +32,8 @@ def test_one_example_alone_is_its_own_partner_and_none_at_all_harms_nobody():
 def test_shares_are_the_larger_part_of_a_beta_draw():
     """E max(b, 1 - b) under Beta(1, 1), the uniform distribution, is 3/4."""
     found = np.asarray(jax.jit(mixing.shares, static_argnums=(1, 2))(jax.random.key(0), 1.0, 20_000))
-    assert found.min() >= 0.5 and found.max() <= 1.0
+    assert found.min() >= 0.5
+    assert found.max() <= 1.0
     assert abs(found.mean() - 0.75) < 0.005
 
 

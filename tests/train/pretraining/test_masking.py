@@ -93,7 +93,7 @@ def pack(rows, length=128, windows=8):
             for ids, starts, kind in pieces:
                 place = slice(at, at + len(ids))
                 at += len(ids)
-                for name, value in zip(names, (ids, number, kind, starts)):
+                for name, value in zip(names, (ids, number, kind, starts), strict=True):
                     batch[name][b, place] = value
         assert at <= length
     return batch | {"rows": np.arange(len(rows), dtype=np.int32), "cls": np.zeros((len(rows), windows), np.int32)}
@@ -284,7 +284,8 @@ def test_an_empty_row_has_no_predictions():
 
 def test_a_window_without_words_has_no_predictions():
     masked = mask(pack([[[([UNK], [1])]]]), Mask())
-    assert masked.weights.sum() == 0 and masked.inputs[0, :3].tolist() == [CLS, UNK, SEP]
+    assert masked.weights.sum() == 0
+    assert masked.inputs[0, :3].tolist() == [CLS, UNK, SEP]
 
 
 def test_words_of_two_pieces_leave_an_odd_budget_one_short():
@@ -325,7 +326,7 @@ def choice_by_hand_drawn(spans, priority, rate):
     """[CLS] a b c [SEP] d e f [SEP] with chosen span lengths and priorities for a to f."""
     batch = pack([[[([11, 12, 13], [1] * 3), ([14, 15, 16], [1] * 3)]]], LENGTH, WINDOWS)
     full = [np.zeros(LENGTH, int), np.ones(LENGTH, int)]
-    for values, given in zip(full, (priority, spans)):
+    for values, given in zip(full, (priority, spans), strict=True):
         values[[1, 2, 3, 5, 6, 7]] = given
     draws = masking.Draws(full[0].astype(np.uint32), full[1], np.zeros(LENGTH, np.float32), np.full(LENGTH, 5))
     columns = (batch[name][0] for name in ("tokens", "segments", "token_types", "word_starts"))
@@ -399,7 +400,8 @@ def test_random_pieces_are_uniform_over_the_ordinary_ones():
     draw = jax.jit(jax.vmap(lambda key: masking.draw(key, 1000, Mask(), 110, special)))
     substitutes = np.asarray(draw(jax.random.split(jax.random.key(0), 105)).substitute)
     counts = np.bincount(substitutes.ravel(), minlength=110)
-    assert counts[list(special)].sum() == 0 and len(counts) == 110
+    assert counts[list(special)].sum() == 0
+    assert len(counts) == 110
     ordinary = np.delete(counts, special)
     assert np.all(np.abs(ordinary - 1000) < 5 * np.sqrt(1000))
 
@@ -434,7 +436,7 @@ def test_fifteen_percent_are_predicted():
 
 def test_eighty_ten_ten_is_drawn_for_each_token():
     """About 4,900 predictions: within four standard deviations, and inside a word of several pieces independent."""
-    batch, masked = long_windows()
+    _batch, masked = long_windows()
     inputs = np.take_along_axis(masked.inputs, masked.positions, axis=1)
     used = masked.weights > 0
     replaced, kept = masked.replaced[used], (inputs == masked.labels)[used]
@@ -523,7 +525,7 @@ def threefry(key, count):
     """Threefry-2x32 with 20 rounds (Salmon et al. 2011, doi 10.1145/2063384.2063405), on arrays of 32-bit words."""
     with np.errstate(over="ignore"):
         keys = [*key, np.uint32(key[0] ^ key[1] ^ 0x1BD11BDA)]
-        x, y = (np.uint32(c) + np.uint32(k) for c, k in zip(count, keys))
+        x, y = (np.uint32(c) + np.uint32(k) for c, k in zip(count, keys, strict=True))
         for group in range(5):
             for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
                 x = x + y
