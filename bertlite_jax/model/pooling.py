@@ -8,18 +8,21 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Int
+
+from bertlite_jax.model.ops.arrays import Ids
 
 
-def mean_of_windows(states: Array, segments: Array, windows: int) -> Array:
-    """The mean of each window's states, those of the specials included, as sentence-transformers takes it.
+def mean_of_windows(states: Float[Array, "B L D"], segments: Int[Ids, "B L"], windows: int) -> Float[Array, "B P D"]:
+    """The mean of each window's states, special tokens included, as sentence-transformers takes it.
 
     Args:
-      states: [B, L, D], any float dtype.
-      segments: [B, L] int32, 1.. for the window a token belongs to, 0 for padding.
+      states: any float dtype.
+      segments: 1..P for the window a token belongs to, 0 for padding.
       windows: P.
 
     Returns:
-      [B, P, D] float32; 0 where there is no window.
+      Float32; 0 where there is no window.
 
     Source: Reimers and Gurevych 2019 (arXiv 1908.10084), section 3.
     """
@@ -28,6 +31,6 @@ def mean_of_windows(states: Array, segments: Array, windows: int) -> Array:
     return sums / jnp.maximum(jnp.sum(inside, axis=1), 1.0)[..., None]
 
 
-def unit_length(vectors: Array) -> Array:
-    """[..., D] divided by their length (L2); a vector of nothing but zeros stays as it is."""
+def unit_length(vectors: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+    """Vectors divided by their length (L2); a vector of zeros stays as it is."""
     return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -73,3 +73,10 @@ def test_the_gradient_has_the_mask_of_the_value(dtype):
     np.testing.assert_allclose(np.asarray(slope, np.float32), np.where(kept, 1 / 0.7, 0), rtol=1e-2)
     np.testing.assert_allclose(np.asarray(value, np.float32)[kept], np.asarray(x, np.float32)[kept] / 0.7, rtol=2e-2)
     assert 0.4 < kept.mean() < 0.95
+
+
+def test_dropout_keeps_the_mean_and_the_published_share():
+    keys = jax.random.split(jax.random.key(0), 100)
+    dropped = np.asarray(dropout.dropout(jnp.ones((100, 1000)), keys, 0.1))
+    assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.9)}
+    assert abs((dropped == 0).mean() - 0.1) < 3 * np.sqrt(0.09 / 1e5)

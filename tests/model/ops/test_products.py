@@ -97,6 +97,7 @@ def test_all_three_products_of_a_layer_reach_the_library():
     params = {"kernel": normal(128, 256, scale=0.1), "bias": normal(256)}
     value = lambda p, x: jnp.sum(jnp.square(products.dense(x, p, "cpu_bfloat16").astype(jnp.float32)))  # noqa: E731
     compiled = jax.jit(jax.grad(value, (0, 1))).lower(params, normal(64, 128)).compile().as_text()
+    assert compiled is not None
     computations = re.split(r"\n(?=%|ENTRY )", compiled)
     with_dot = [text for text in computations if " dot(" in text]
     assert sum(text.count(" dot(") for text in with_dot) == 3
