@@ -32,6 +32,9 @@ Attend = Callable[..., Array]
 Params = Mapping[str, Any]
 """Parameters by name, nested."""
 
+LayerFunction = Callable[[Params, Array, Params, Array], Array]
+"""A layer as a function of the parts it shares, the hidden states, its own parts and its dropout site."""
+
 
 # --- One layer, as a pure function of its parameters -------------------------------------------------------------
 
@@ -133,12 +136,12 @@ def init_norms(key: Key[Array, ""], config: Model, stack: int) -> dict[str, dict
 
 
 class Layers(nn.Module):
-    """N applications of the block, [B, L, D] -> [B, L, D].
+    """N applications of the block.
 
-    Parameters are held in stacks, [G, ...] where a group of layers shares the part and [N, ...] where each layer has
-    its own, so that one scan over groups with a scan over the group's layers inside covers every sharing mode; a
-    shared part is closed over by the inner scan. (`flax.linen.scan` treats the parameters as a whole and cannot share
-    one part of a block only.)
+    Parameters lie in stacks, [G, ...] where a group of layers shares the part and [N, ...] where each layer has its
+    own. One scan over groups, with a scan over the group's layers inside, covers every sharing mode: both walk along
+    the stacks of own parts; shared parts are broadcast to the layers of their group. The bodies of the scans are
+    modules without parameters.
     """
 
     config: Model
@@ -153,63 +156,97 @@ class Layers(nn.Module):
         collect: bool = False,
         span: tuple[int, int] | None = None,
     ) -> tuple[Float[Array, "B L D"], Float[Array, "N B L D"] | None]:
-        """Returns the last hidden states and, with `collect`, those after every layer, [N, B, L, D].
+        """The last hidden states and, with `collect`, those after every layer.
 
-        Of `span` (first, last) only the layers from `first` to before `last` are applied.
+        Args:
+          x: projected embeddings.
+          attend: attention inside the windows of these rows.
+          keys: one a row; None switches dropout off.
+          collect: whether the states after every layer are asked for.
+          span: (first, last): only the layers from `first` to before `last` are applied.
         """
         c = self.config
+        groups, depth = c.share_groups, c.num_layers // c.share_groups
         inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
         parts = {name: self.param(name, inits[name], c, stack) for name, stack in c.stack_sizes.items()}
-        return _apply_layers(parts, x, attend, keys, c, self.compute, collect, span)
+        shared = {name: parts[name] for name in c.shared_parts}
+        own = {name: part for name, part in parts.items() if name not in shared}
+        own = jax.tree.map(lambda leaf: leaf.reshape(groups, depth, *leaf.shape[1:]), own)
+        sites = FIRST_LAYER_SITE + jnp.arange(c.num_layers).reshape(groups, depth)
+        scan = _scan_over(_Group, groups, c, in_axes=(nn.broadcast, nn.broadcast, 0, 0, 0))
+        x, states = scan(c, self.compute, collect, span, name="group")(x, keys, attend, shared, own, sites)
+        return x, None if states is None else states.reshape(c.num_layers, *x.shape)
 
 
-def _apply_layers(
-    parts: dict,
-    x: Array,
-    attend: Attend,
-    keys: Array | None,
-    config: Model,
-    compute: Compute,
-    collect: bool,
-    span: tuple[int, int] | None,
-) -> tuple[Array, Array | None]:
-    groups, depth = config.share_groups, config.num_layers // config.share_groups
-    shared = {name: parts[name] for name in config.shared_parts}
-    own = {name: part for name, part in parts.items() if name not in shared}
-    own = jax.tree.map(lambda leaf: leaf.reshape(groups, depth, *leaf.shape[1:]), own)
-    numbers = FIRST_LAYER_SITE + jnp.arange(config.num_layers).reshape(groups, depth)
+class _Group(nn.Module):
+    """The layers of one group as the body of a scan."""
 
-    def layer(shared_part: dict, x: Array, own_part: dict, number: Array) -> Array:
-        return block({**shared_part, **own_part}, x, attend, keys_at(keys, number), config, compute)
+    config: Model
+    compute: Compute
+    collect: bool
+    span: tuple[int, int] | None
 
-    layer = _remat(layer, config)
-    if span is not None:
-        layer = _only(layer, FIRST_LAYER_SITE + span[0], FIRST_LAYER_SITE + span[1])
-
-    def group(x: Array, stacked: Any) -> tuple[Array, Array | None]:
-        shared_part, own_parts, group_numbers = stacked
-
-        def step(x: Array, stacked: Any) -> tuple[Array, Array | None]:
-            x = layer(shared_part, x, *stacked)
-            return x, x if collect else None
-
-        return jax.lax.scan(step, x, (own_parts, group_numbers), unroll=depth if config.unroll else 1)
-
-    x, states = jax.lax.scan(group, x, (shared, own, numbers), unroll=groups if config.unroll else 1)
-    return x, None if states is None else states.reshape(config.num_layers, *x.shape)
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        keys: Key[Array, " B"] | None,
+        attend: Attend,
+        shared: Params,
+        own: Params,
+        sites: Int[Array, " depth"],
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "depth B L D"] | None]:
+        in_axes = (nn.broadcast, nn.broadcast, nn.broadcast, 0, 0)
+        scan = _scan_over(_Layer, len(sites), self.config, in_axes)
+        layer = scan(self.config, self.compute, self.collect, self.span, name="layer")
+        return layer(x, keys, attend, shared, own, sites)
 
 
-def _only(layer: Any, first: int, last: int) -> Any:
-    """Applies a layer whose number is at least `first` and below `last`; the others cost nothing."""
+class _Layer(nn.Module):
+    """One layer as the body of a scan."""
 
-    def maybe(shared_part: dict, x: Array, own_part: dict, number: Array) -> Array:
-        inside = (number >= first) & (number < last)
-        return jax.lax.cond(inside, layer, lambda shared, x, own, number: x, shared_part, x, own_part, number)
+    config: Model
+    compute: Compute
+    collect: bool
+    span: tuple[int, int] | None
+
+    def __call__(
+        self,
+        x: Float[Array, "B L D"],
+        keys: Key[Array, " B"] | None,
+        attend: Attend,
+        shared: Params,
+        own: Params,
+        site: Int[Array, ""],
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"] | None]:
+        def layer(shared: Params, x: Array, own: Params, site: Array) -> Array:
+            return block({**shared, **own}, x, attend, keys_at(keys, site), self.config, self.compute)
+
+        layer = _remat(layer, self.config)
+        if self.span is not None:
+            layer = _only(layer, FIRST_LAYER_SITE + self.span[0], FIRST_LAYER_SITE + self.span[1])
+        x = layer(shared, x, own, site)
+        return x, x if self.collect else None
+
+
+def _scan_over(body: type[nn.Module], length: int, config: Model, in_axes: tuple[Any, ...]) -> Any:
+    """The module that applies a body, which has no parameters, `length` times."""
+    # The bodies have no variables that could change from one turn to the next, so nobody has to look for them.
+    unroll = length if config.unroll else 1
+    return nn.scan(body, in_axes=in_axes, length=length, unroll=unroll, check_constancy_invariants=False)
+
+
+def _only(layer: LayerFunction, first: int, last: int) -> LayerFunction:
+    """Applies a layer whose site is at least `first` and below `last`; the others cost nothing."""
+
+    def maybe(shared: Params, x: Array, own: Params, site: Array) -> Array:
+        inside = (site >= first) & (site < last)
+        return jax.lax.cond(inside, layer, lambda shared, x, own, site: x, shared, x, own, site)
 
     return maybe
 
 
-def _remat(layer: Any, config: Model) -> Any:
+def _remat(layer: LayerFunction, config: Model) -> LayerFunction:
     """Wraps a layer so that the backward pass computes again what `config.remat` names."""
     if config.remat == "none":
         return layer
