@@ -61,9 +61,10 @@ def product(x: Float32[Array, "*rows In"], site: Params) -> Float32[Array, "*row
     if kernel.dtype != jnp.int8:
         if "rounded" in site:
             integers, step = quantize_rows(x, site["zero"])
-            x = jnp.where(site["rounded"] > 0, (integers + (128 - site["zero"])) * step, x)
+            x = jnp.where(site["rounded"] > 0, (integers.astype(jnp.float32) + (128 - site["zero"])) * step, x)
         return products.dense(x, site, "float32")
-    return _scaled(x, kernel, site["zero"], site["sums"]) * site["kernel_scale"] + site["bias"]
+    scales, biases = (jax.lax.broadcast_to_rank(site[name], x.ndim) for name in ("kernel_scale", "bias"))
+    return _scaled(x, kernel, site["zero"], site["sums"]) * scales + biases
 
 
 def _scaled(
@@ -73,7 +74,7 @@ def _scaled(
     integers, step = quantize_rows(x, zero)
     sides = (((x.ndim - 1,), (0,)), ((), ()))
     total = jax.lax.dot_general(integers, kernel, sides, preferred_element_type=jnp.int32)
-    return (total + sums).astype(jnp.float32) * step
+    return (total + jax.lax.broadcast_to_rank(sums, x.ndim)).astype(jnp.float32) * step
 
 
 def rows(table: Params, ids: Int[Ids, "*places"]) -> Float32[Array, "*places E"]:
@@ -90,7 +91,8 @@ def decode(x: Float32[Array, "*rows E"], table: Params, bias: Float32[Array, " V
         others = {name: value for name, value in table.items() if name != "embedding"}
         return product(x, others | {"kernel": table["embedding"].T, "bias": bias})
     nothing = jnp.zeros(len(bias), jnp.int32)
-    return _scaled(x, table["embedding"].T, jnp.float32(128), nothing) * table["embedding_scale"] + bias
+    scales, biases = (jax.lax.broadcast_to_rank(vector, x.ndim) for vector in (table["embedding_scale"], bias))
+    return _scaled(x, table["embedding"].T, jnp.float32(128), nothing) * scales + biases
 
 
 # --- Encoder ---------------------------------------------------------------------------------------------------------

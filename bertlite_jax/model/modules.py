@@ -43,8 +43,8 @@ def sinusoid_init(std: float) -> Initializer:
     def init(key: Key[Array, ""], shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Float[Array, "rows width"]:
         del key
         rows, width = shape
-        rates = jnp.exp(-jnp.log(10_000.0) * jnp.arange(0, width, 2) / width)
-        angles = jnp.arange(rows)[:, None] * rates
+        rates = jnp.exp(-jnp.log(10_000.0) * jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+        angles = jnp.arange(rows, dtype=jnp.float32)[:, None] * rates[None]
         waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(rows, -1)
         return (2.0 * math.sqrt(2.0) * std * waves[:, :width]).astype(dtype)
 

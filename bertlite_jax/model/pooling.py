@@ -26,7 +26,7 @@ def mean_of_windows(states: Float[Array, "B L D"], segments: Int[Ids, "B L"], wi
 
     Source: Reimers and Gurevych 2019 (arXiv 1908.10084), section 3.
     """
-    inside = (segments[:, :, None] == 1 + jnp.arange(windows)).astype(jnp.float32)
+    inside = (segments[:, :, None] == 1 + jnp.arange(windows)[None, None]).astype(jnp.float32)
     sums = jnp.einsum("blp,bld->bpd", inside, states.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
     return sums / jnp.maximum(jnp.sum(inside, axis=1), 1.0)[..., None]
 

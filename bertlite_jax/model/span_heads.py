@@ -72,7 +72,7 @@ class _Joined(nn.Module):
         width = self.config.hidden_size
         kernel = self.param("kernel", matrix_init(self.config.init_std), (2 * width, width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        of_first = products.matmul(first, kernel[:width], "float32") + bias
+        of_first = products.matmul(first, kernel[:width], "float32") + bias[None, None]
         return of_first, products.matmul(second, kernel[width:], "float32")
 
 
@@ -187,5 +187,5 @@ def by_window(
     logits: Float32[Array, "B L"], segments: Int[Ids, "B L"], windows: int
 ) -> Float32[Array, "B {windows} L"]:
     """Each window's own logits, very negative elsewhere."""
-    own = segments[:, None, :] == jnp.arange(1, windows + 1)[:, None]
+    own = segments[:, None, :] == jnp.arange(1, windows + 1)[None, :, None]
     return jnp.where(own, logits[:, None, :], _NEVER)

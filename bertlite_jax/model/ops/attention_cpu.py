@@ -73,7 +73,7 @@ def _forward(
         weights = jnp.exp(scores - top)
         if seeds:
             total = jnp.sum(weights, axis=-1, keepdims=True)
-            weights = jnp.where(dropout.keeps(seeds[0][:, None, None], dropout.places(length), rate), weights, 0.0)
+            weights = jnp.where(dropout.keeps(seeds[0][:, None, None], dropout.places(length)[None], rate), weights, 0.0)
             mixed = _batched(round_bits(weights, kind), v, 1) / (1 - rate)
         else:
             # A column of ones sums the weights in the same product: they need not be read once more.
@@ -108,7 +108,7 @@ def _backward(rate: float, saved: tuple[Any, ...], dmixed: Float[Array, "B L H K
         weights_t = jnp.exp(scores_t)
         dweights_t, dropped_t = _batched(v, dmixed, 2), weights_t
         for each in seeds:
-            kept_t = dropout.keeps(each[:, None, None], dropout.places(L).T, rate)
+            kept_t = dropout.keeps(each[:, None, None], dropout.places(L).T[None], rate)
             dweights_t, dropped_t = (jnp.where(kept_t, x / (1 - rate), 0.0) for x in (dweights_t, weights_t))
         dscores_t = round_bits(weights_t * (dweights_t - dots[:, None]), kind)
         dv = _batched(round_bits(dropped_t, kind), dmixed, 1)

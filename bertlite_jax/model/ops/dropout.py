@@ -43,7 +43,7 @@ def seeds_of(keys: Key[Array, " B"]) -> UInt32[Array, "B 2"]:
 
 def seeds_of_heads(seeds: UInt32[Array, "B 2"], heads: int) -> UInt32[Array, "B {heads} 2"]:
     """Other seeds for each head."""
-    return hashed(seeds[:, None, None], jnp.arange(2 * heads, dtype=jnp.uint32).reshape(heads, 2))
+    return hashed(seeds[:, None, None], jnp.arange(2 * heads, dtype=jnp.uint32).reshape(1, heads, 2))
 
 
 def hashed(seeds: UInt32[Array, "*#places 2"], places: UInt32[Array, "*#places"]) -> UInt32[Array, "*#places"]:
@@ -76,7 +76,7 @@ def kept(bits: UInt32[Array, "*shape"], rate: float) -> Bool[Array, "*shape"]:
 
 def _masked(rate: float, x: Float[Array, " B *rest"], seeds: UInt32[Array, "B 2"]) -> Float[Array, " B *rest"]:
     """X times 0 or 1 / (1 - rate)."""
-    places = jnp.arange(int(np.prod(x.shape[1:])), dtype=jnp.uint32).reshape(x.shape[1:])
+    places = jnp.arange(int(np.prod(x.shape[1:])), dtype=jnp.uint32).reshape(1, *x.shape[1:])
     keep = keeps(seeds.reshape(-1, *[1] * (x.ndim - 1), 2), places, rate)
     return jnp.where(keep, x * (1 / (1 - rate)), 0).astype(x.dtype)
 

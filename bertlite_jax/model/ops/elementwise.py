@@ -83,7 +83,8 @@ def _norm_forward(
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide, axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True) + epsilon)
-    return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (store_bits(x), mean, inverse, scale)
+    scaled = (wide - mean) * inverse * jax.lax.broadcast_to_rank(scale, x.ndim)
+    return (scaled + jax.lax.broadcast_to_rank(bias, x.ndim)).astype(x.dtype), (store_bits(x), mean, inverse, scale)
 
 
 def _norm_backward(
@@ -93,7 +94,7 @@ def _norm_backward(
     x, mean, inverse, scale = load_bits(saved[0]), *saved[1:]
     dy = dy.astype(jnp.float32)
     normal = (x.astype(jnp.float32) - mean) * inverse
-    dnormal = dy * scale
+    dnormal = dy * jax.lax.broadcast_to_rank(scale, x.ndim)
     along = jnp.mean(dnormal, axis=-1, keepdims=True) + normal * jnp.mean(dnormal * normal, axis=-1, keepdims=True)
     rows = tuple(range(x.ndim - 1))
     return ((dnormal - along) * inverse).astype(x.dtype), jnp.sum(dy * normal, rows), jnp.sum(dy, rows)

@@ -66,7 +66,7 @@ def dense(
     if _multiplies_bfloat16(rows, params["kernel"], compute):
         y = _affine(compute, rows.astype(jnp.bfloat16), params["kernel"], params["bias"])
     else:
-        y = (rows.astype(jnp.float32) @ params["kernel"] + params["bias"]).astype(activation_dtype(compute))
+        y = (rows.astype(jnp.float32) @ params["kernel"] + params["bias"][None]).astype(activation_dtype(compute))
     return y.reshape(*x.shape[:-1], -1)
 
 
@@ -166,7 +166,7 @@ def _affine_forward(
     compute: Compute, x: BFloat16[Array, "M In"], kernel: Float32[Array, "In Out"], bias: Float32[Array, " Out"]
 ) -> tuple[BFloat16[Array, "M Out"], tuple[Array, Array]]:
     small = kernel.astype(jnp.bfloat16)
-    y = _product(x, small, _sum_dtype(compute)) + bias
+    y = _product(x, small, _sum_dtype(compute)).astype(jnp.float32) + bias[None]
     return y.astype(jnp.bfloat16), _saved(compute, x, small)
 
 
