@@ -15,6 +15,7 @@ from bertlite_jax.model.ops import attention, attention_cpu, precision
 MODES = ["float32", "cpu_bfloat16"]
 TOLERANCE = {"float32": 2e-5, "cpu_bfloat16": 2e-2}
 SEGMENTS = np.asarray([[1] * 5 + [2] * 7 + [0] * 4, [1] * 16, [1] * 2 + [2] * 3 + [3] * 11, [0] * 16])
+REAL = np.float32(SEGMENTS > 0)[..., None, None]
 
 
 def drawn(seed: int = 0, shape: tuple[int, ...] = (4, 16, 6, 8)) -> tuple[Array, Array, Array]:
@@ -81,7 +82,7 @@ def test_chunks_give_the_gradients_of_the_whole(monkeypatch, compute, heads_in_a
     """One head, half a row, a row, two rows and everything at a time, against autodiff through einsum."""
     chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
     assert np.prod(attention_cpu.chunk_shape(4, 6, 16)) == heads_in_a_chunk
-    weight = drawn(1)[0] * (SEGMENTS > 0)[..., None, None]
+    weight = drawn(1)[0] * REAL
 
     def slopes(compute, way):
         monkeypatch.setattr(attention, "choose", lambda *_: way)
@@ -141,7 +142,7 @@ def test_dropout_follows_the_row_key_and_keeps_the_mean():
 def test_chunks_drop_what_the_whole_drops(monkeypatch, compute, heads_in_a_chunk):
     """Values and gradients, against autodiff through einsum, which holds every mask at once."""
     chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
-    weight, keys = drawn(1)[0] * (SEGMENTS > 0)[..., None, None], jax.random.split(jax.random.key(0), 4)
+    weight, keys = drawn(1)[0] * REAL, jax.random.split(jax.random.key(0), 4)
 
     def both(compute, way):
         monkeypatch.setattr(attention, "choose", lambda *_: way)

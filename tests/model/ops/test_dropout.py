@@ -57,7 +57,7 @@ def test_heads_have_masks_of_their_own():
     seeds = dropout.seeds_of(jax.random.split(jax.random.key(0), 3))
     of_heads = np.asarray(dropout.seeds_of_heads(seeds, 12)).reshape(-1, 2)
     assert len(np.unique(of_heads, axis=0)) == 36
-    drawn = np.asarray(dropout.keeps(jnp.asarray(of_heads)[:, None], jnp.arange(4096, dtype=jnp.uint32), 0.5))
+    drawn = np.asarray(dropout.keeps(jnp.asarray(of_heads)[:, None], jnp.arange(4096, dtype=jnp.uint32)[None], 0.5))
     for distance in range(1, 36):
         assert agreement(np.roll(drawn, distance, axis=0), drawn) < 4.5
 
