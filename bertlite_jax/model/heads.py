@@ -53,8 +53,8 @@ class MaskedLM(nn.Module):
         """Logits of hidden states; those of the table's padding rows are very negative."""
         c = self.config
         x = self.norm(activation(self.dense(hidden), c.activation))
-        # [B K, V] until the end: the loss uses that shape too, and on a TPU another shape is another copy.
-        logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute).astype(jnp.float32) + self.bias[None]
+        # [B * K, V] until the end: the loss uses that shape too, and on a TPU another shape is another copy.
+        logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute) + self.bias[None]
         if c.padded_vocab > c.vocab_size:
             logits = jnp.where((jnp.arange(c.padded_vocab) < c.vocab_size)[None], logits, _NEVER)
         return logits.reshape(*hidden.shape[:-1], c.padded_vocab)

@@ -219,10 +219,10 @@ class _Layer(nn.Module):
         own: Params,
         site: Int[Array, ""],
     ) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"] | None]:
-        def layer(shared: Params, x: Array, own: Params, site: Array) -> Array:
+        def apply(shared: Params, x: Array, own: Params, site: Array) -> Array:
             return block({**shared, **own}, x, attend, keys_at(keys, site), self.config, self.compute)
 
-        layer = _remat(layer, self.config)
+        layer = _remat(apply, self.config)
         if self.span is not None:
             layer = _only(layer, FIRST_LAYER_SITE + self.span[0], FIRST_LAYER_SITE + self.span[1])
         x = layer(shared, x, own, site)
@@ -231,9 +231,10 @@ class _Layer(nn.Module):
 
 def _scan_over(body: type[nn.Module], length: int, config: Model, in_axes: tuple[Any, ...]) -> Any:
     """The module that applies a body, which has no parameters, `length` times."""
-    # The bodies have no variables that could change from one turn to the next, so nobody has to look for them.
+    scan: Any = nn.scan  # Its signature leaves no room for a tuple of axes.
     unroll = length if config.unroll else 1
-    return nn.scan(body, in_axes=in_axes, length=length, unroll=unroll, check_constancy_invariants=False)
+    # A body without variables has none that a turn could change: nobody needs to trace it twice to find that out.
+    return scan(body, in_axes=in_axes, length=length, unroll=unroll, check_constancy_invariants=False)
 
 
 def _only(layer: LayerFunction, first: int, last: int) -> LayerFunction:

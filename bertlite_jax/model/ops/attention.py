@@ -217,4 +217,5 @@ def _product(
 def _drop(weights: Float[Array, "B H L L"], seeds: UInt32[Array, "B 2"], rate: float) -> Float[Array, "B H L L"]:
     """Dropout with seeds of the rows, so that no split of the batch changes the draw."""
     of_heads = dropout.seeds_of_heads(seeds, weights.shape[1])[:, :, None, None]
-    return jnp.where(dropout.keeps(of_heads, dropout.places(weights.shape[-1])[None, None], rate), weights / (1 - rate), 0.0)
+    keeps = dropout.keeps(of_heads, dropout.places(weights.shape[-1])[None, None], rate)
+    return jnp.where(keeps, weights / (1 - rate), 0.0)

@@ -73,7 +73,8 @@ def _forward(
         weights = jnp.exp(scores - top)
         if seeds:
             total = jnp.sum(weights, axis=-1, keepdims=True)
-            weights = jnp.where(dropout.keeps(seeds[0][:, None, None], dropout.places(length)[None], rate), weights, 0.0)
+            keeps = dropout.keeps(seeds[0][:, None, None], dropout.places(length)[None], rate)
+            weights = jnp.where(keeps, weights, 0.0)
             mixed = _batched(round_bits(weights, kind), v, 1) / (1 - rate)
         else:
             # A column of ones sums the weights in the same product: they need not be read once more.

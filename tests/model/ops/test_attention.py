@@ -15,7 +15,7 @@ from bertlite_jax.model.ops import attention, attention_cpu, precision
 MODES = ["float32", "cpu_bfloat16"]
 TOLERANCE = {"float32": 2e-5, "cpu_bfloat16": 2e-2}
 SEGMENTS = np.asarray([[1] * 5 + [2] * 7 + [0] * 4, [1] * 16, [1] * 2 + [2] * 3 + [3] * 11, [0] * 16])
-REAL = np.float32(SEGMENTS > 0)[..., None, None]
+REAL = (SEGMENTS > 0)[..., None, None].astype(np.float32)
 
 
 def drawn(seed: int = 0, shape: tuple[int, ...] = (4, 16, 6, 8)) -> tuple[Array, Array, Array]:
