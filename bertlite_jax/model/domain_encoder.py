@@ -16,7 +16,7 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.layers import Layers, attend_in
 from bertlite_jax.model.modules import Linear, Norm
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.precision import Compute
 
 
@@ -42,8 +42,8 @@ class PrivateEncoder(nn.Module):
     def __call__(
         self,
         x: Float[Array, "B L D"],
-        segments: Int[Ids, "B L"],
-        cls: Int[Ids, "B P"],
+        segments: Int[AnyArray, "B L"],
+        cls: Int[AnyArray, "B P"],
         dropout_keys: Key[Array, " B"] | None,
     ) -> Float32[Array, "B P D"]:
         """The pooled states.

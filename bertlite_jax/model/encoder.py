@@ -17,7 +17,7 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.model.layers import Layers, attend_in
 from bertlite_jax.model.modules import Linear, Norm, Table, matrix_init, sinusoid_init
 from bertlite_jax.model.ops import dropout
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.precision import Compute, activation_dtype
 
 
@@ -39,9 +39,9 @@ class Embeddings(nn.Module):
 
     def __call__(
         self,
-        tokens: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
         keys: Key[Array, " B"] | None,
         shift: Float[Array, "B L E"] | None = None,
     ) -> Float[Array, "B L E"]:
@@ -71,9 +71,9 @@ class Encoder(nn.Module):
 
     def embed(
         self,
-        tokens: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
         keys: Key[Array, " B"] | None,
         shift: Float[Array, "B L E"] | None = None,
     ) -> Float[Array, "B L D"]:
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
     def apply_layers(
         self,
         x: Float[Array, "B L D"],
-        segments: Int[Ids, "B L"],
+        segments: Int[AnyArray, "B L"],
         keys: Key[Array, " B"] | None,
         first: int = 0,
         last: int | None = None,
@@ -100,10 +100,10 @@ class Encoder(nn.Module):
 
     def __call__(
         self,
-        tokens: Int[Ids, "B L"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
         dropout_keys: Key[Array, " B"] | None = None,
     ) -> Float[Array, "B L D"]:
         """Hidden states of the last layer, in `activation_dtype(compute)`.
@@ -119,10 +119,10 @@ class Encoder(nn.Module):
 
     def hidden_states(
         self,
-        tokens: Int[Ids, "B L"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
     ) -> list[Float[Array, "B L D"]]:
         """The projected embeddings and the states after each layer: N + 1 arrays."""
         x = self.embed(tokens, positions, token_types, None)

@@ -16,7 +16,7 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.modules import Linear, Norm
 from bertlite_jax.model.ops import products
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation
 from bertlite_jax.model.ops.precision import Compute
 
@@ -24,7 +24,7 @@ from bertlite_jax.model.ops.precision import Compute
 _NEVER = -1e9
 
 
-def gather_rows(hidden: Float[Array, "B L D"], positions: Int[Ids, "B K"]) -> Float[Array, "B K D"]:
+def gather_rows(hidden: Float[Array, "B L D"], positions: Int[AnyArray, "B K"]) -> Float[Array, "B K D"]:
     """Picks the hidden states that a head will read.
 
     Only these reach the vocabulary product, so that logits are [B, K, V] and never [B, L, V].
@@ -49,7 +49,7 @@ class MaskedLM(nn.Module):
         self.norm = Norm(c.norm_epsilon)
         self.bias = self.param("bias", nn.initializers.zeros, (c.padded_vocab,))
 
-    def __call__(self, hidden: Float[Array, "B K D"], table: Float32[Array, "V E"]) -> Float32[Array, "B K V"]:
+    def __call__(self, hidden: Float[Array, "B K D"], table: Float32[AnyArray, "V E"]) -> Float32[Array, "B K V"]:
         """Logits of hidden states; those of the table's padding rows are very negative."""
         c = self.config
         x = self.norm(activation(self.dense(hidden), c.activation))
@@ -83,12 +83,12 @@ class PretrainingModel(nn.Module):
 
     def __call__(
         self,
-        tokens: Int[Ids, "B L"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
-        cls: Int[Ids, "B P"],
-        predict_positions: Int[Ids, "B K"],
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        cls: Int[AnyArray, "B P"],
+        predict_positions: Int[AnyArray, "B K"],
         dropout_keys: Key[Array, " B"] | None = None,
     ) -> tuple[Float32[Array, "B K V"], Float32[Array, "B P C"] | None]:
         """Logits of the masked language model and of the pair head; None without a pair head.
@@ -106,22 +106,22 @@ class PretrainingModel(nn.Module):
         logits = self.mlm(gather_rows(hidden, predict_positions), self.encoder.embeddings.word.embedding)
         return logits, self._pair_logits(hidden, cls)
 
-    def _pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[Ids, "B P"]) -> Float32[Array, "B P C"] | None:
+    def _pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
         if not self.config.pooler:
             return None
         pooled = self.pooled(hidden, cls)
         return self.pair(pooled) if self.config.pair_classes else None
 
-    def pooled(self, hidden: Float[Array, "B L D"], cls: Int[Ids, "B P"]) -> Float32[Array, "B P D"]:
+    def pooled(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P D"]:
         """Dense and tanh on the hidden state of each [CLS]."""
         return jnp.tanh(self.pooler(gather_rows(hidden, cls).astype(jnp.float32)))
 
     def hidden_states(
         self,
-        tokens: Int[Ids, "B L"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
     ) -> list[Float[Array, "B L D"]]:
         """The projected embeddings and the states after each layer: N + 1 arrays."""
         return self.encoder.hidden_states(tokens, segments, positions, token_types)

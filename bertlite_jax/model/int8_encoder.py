@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float32, Int, Int8, Int32
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.model.ops import attention, products
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation, layer_norm
 
 SMALLEST_STEP = 1e-30
@@ -36,7 +36,7 @@ Params = Mapping[str, Any]
 
 
 def quantize_rows(
-    x: Float32[Array, "*rows In"], zero: Float32[Array, ""] | float
+    x: Float32[Array, "*rows In"], zero: Float32[AnyArray, ""] | float
 ) -> tuple[Int8[Array, "*rows In"], Float32[Array, "*rows 1"]]:
     """Each row as whole steps: unsigned 8-bit numbers less 128, and the size of a row's step.
 
@@ -68,7 +68,10 @@ def product(x: Float32[Array, "*rows In"], site: Params) -> Float32[Array, "*row
 
 
 def _scaled(
-    x: Float32[Array, "*rows In"], kernel: Int8[Array, "In Out"], zero: Float32[Array, ""], sums: Int32[Array, " Out"]
+    x: Float32[Array, "*rows In"],
+    kernel: Int8[AnyArray, "In Out"],
+    zero: Float32[AnyArray, ""],
+    sums: Int32[AnyArray, " Out"],
 ) -> Float32[Array, "*rows Out"]:
     """The integer product times the rows' steps; `sums` are (128 - zero) times the kernel's column sums."""
     integers, step = quantize_rows(x, zero)
@@ -77,7 +80,7 @@ def _scaled(
     return (total + jax.lax.broadcast_to_rank(sums, x.ndim)).astype(jnp.float32) * step
 
 
-def rows(table: Params, ids: Int[Ids, "*places"]) -> Float32[Array, "*places E"]:
+def rows(table: Params, ids: Int[AnyArray, "*places"]) -> Float32[Array, "*places E"]:
     """Rows of an embedding table."""
     found = jnp.take(table["embedding"], ids, axis=0, mode="clip").astype(jnp.float32)
     if "embedding_scale" not in table:
@@ -85,7 +88,7 @@ def rows(table: Params, ids: Int[Ids, "*places"]) -> Float32[Array, "*places E"]
     return found * jnp.take(table["embedding_scale"], ids, mode="clip")[..., None]
 
 
-def decode(x: Float32[Array, "*rows E"], table: Params, bias: Float32[Array, " V"]) -> Float32[Array, "*rows V"]:
+def decode(x: Float32[Array, "*rows E"], table: Params, bias: Float32[AnyArray, " V"]) -> Float32[Array, "*rows V"]:
     """X times the transposed word table plus bias."""
     if "embedding_scale" not in table:
         others = {name: value for name, value in table.items() if name != "embedding"}
@@ -101,10 +104,10 @@ def decode(x: Float32[Array, "*rows E"], table: Params, bias: Float32[Array, " V
 def hidden_states(
     params: Params,
     config: Model,
-    tokens: Int[Ids, "B L"],
-    segments: Int[Ids, "B L"],
-    positions: Int[Ids, "B L"],
-    token_types: Int[Ids, "B L"],
+    tokens: Int[AnyArray, "B L"],
+    segments: Int[AnyArray, "B L"],
+    positions: Int[AnyArray, "B L"],
+    token_types: Int[AnyArray, "B L"],
 ) -> list[Float32[Array, "B L D"]]:
     """The projected embeddings and the states after each layer; the arguments are those of `Encoder`."""
     tables = params["embeddings"]
@@ -129,7 +132,7 @@ def _parts(layers: Params, config: Model, layer: int) -> dict[str, Params]:
 
 
 def _block(
-    parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[Ids, "B L L"], config: Model
+    parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
     """One layer."""
     for name, apply in (("attention", _attention), ("ffn", _feed_forward)):
@@ -142,7 +145,7 @@ def _block(
 
 
 def _attention(
-    part: Params, x: Float32[Array, "B L D"], mask: Bool[Ids, "B L L"], config: Model
+    part: Params, x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
     heads = (*x.shape[:2], config.num_heads, config.head_size)
     q_BLHK, k_BLHK, v_BLHK = (product(x, part[name]).reshape(heads) for name in ("query", "key", "value"))
@@ -151,7 +154,7 @@ def _attention(
 
 
 def _feed_forward(
-    part: Params, x: Float32[Array, "B L D"], mask: Bool[Ids, "B L L"], config: Model
+    part: Params, x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
     del mask
     return product(activation(product(x, part["up"]), config.activation), part["down"])
@@ -189,9 +192,9 @@ def answer(
     params: Params,
     config: Model,
     head: Head | None,
-    input_ids: Int[Ids, "B L"],
-    attention_mask: Int[Ids, "B L"],
-    token_type_ids: Int[Ids, "B L"],
+    input_ids: Int[AnyArray, "B L"],
+    attention_mask: Int[AnyArray, "B L"],
+    token_type_ids: Int[AnyArray, "B L"],
 ) -> dict[str, Float32[Array, "*shape"]]:
     """What an ONNX file of the same model answers, by the same names.
 

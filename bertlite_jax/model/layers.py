@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Key
 from bertlite_jax.config.model import Model
 from bertlite_jax.model.modules import matrix_init
 from bertlite_jax.model.ops import attention, products
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import FIRST_LAYER_SITE, dropout, keys_at
 from bertlite_jax.model.ops.elementwise import layer_norm
 from bertlite_jax.model.ops.precision import Compute
@@ -39,7 +39,7 @@ LayerFunction = Callable[[Params, Array, Params, Array], Array]
 # --- One layer, as a pure function of its parameters -------------------------------------------------------------
 
 
-def attend_in(segments: Int[Ids, "B L"], config: Model, compute: Compute) -> Attend:
+def attend_in(segments: Int[AnyArray, "B L"], config: Model, compute: Compute) -> Attend:
     """Attention for rows with these segments; the mask is made once and used by all layers."""
     return functools.partial(
         attention.joined_attention,

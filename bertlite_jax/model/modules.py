@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Float, Int, Key
 
 from bertlite_jax.model.ops import products
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import layer_norm
 from bertlite_jax.model.ops.precision import Compute
 
@@ -80,7 +80,7 @@ class Norm(nn.Module):
 
 
 class Table(nn.Module):
-    """Rows that ids pick. Ids out of range take the last row; configs are checked so that there are none."""
+    """Rows that ids pick. AnyArray out of range take the last row; configs are checked so that there are none."""
 
     rows: int
     width: int
@@ -96,6 +96,6 @@ class Table(nn.Module):
 
         self.embedding = self.param("embedding", init, (self.rows, self.width))
 
-    def __call__(self, ids: Int[Ids, "*places"]) -> Float[Array, "*places {self.width}"]:
+    def __call__(self, ids: Int[AnyArray, "*places"]) -> Float[Array, "*places {self.width}"]:
         """The rows of these ids, float32."""
         return jnp.take(self.embedding, ids, axis=0, mode="clip")

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 
 
-def mean_of_windows(states: Float[Array, "B L D"], segments: Int[Ids, "B L"], windows: int) -> Float[Array, "B P D"]:
+def mean_of_windows(
+    states: Float[AnyArray, "B L D"], segments: Int[AnyArray, "B L"], windows: int
+) -> Float[Array, "B P D"]:
     """The mean of each window's states, special tokens included, as sentence-transformers takes it.
 
     Args:
@@ -31,6 +33,7 @@ def mean_of_windows(states: Float[Array, "B L D"], segments: Int[Ids, "B L"], wi
     return sums / jnp.maximum(jnp.sum(inside, axis=1), 1.0)[..., None]
 
 
-def unit_length(vectors: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+def unit_length(vectors: Float[AnyArray, "*rows D"]) -> Float[Array, "*rows D"]:
     """Vectors divided by their length (L2); a vector of zeros stays as it is."""
+    vectors = jnp.asarray(vectors)
     return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -20,7 +20,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.modules import Linear, Norm, matrix_init
 from bertlite_jax.model.ops import products
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import dropout
 
 START_TOP = 5
@@ -107,11 +107,11 @@ class ConditionedSpans(nn.Module):
     def __call__(
         self,
         hidden: Float[Array, "B L D"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
-        cls: Int[Ids, "B P"],
-        starts: Int[Ids, "B P"] | None,
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        cls: Int[AnyArray, "B P"],
+        starts: Int[AnyArray, "B P"] | None,
         dropout_keys: Key[Array, " B"] | None,
     ) -> SpanScores | SpanBeams:
         """Scores of starts and ends, and of "no answer".
@@ -145,7 +145,7 @@ class ConditionedSpans(nn.Module):
         self,
         hidden: Float32[Array, "B L D"],
         start: Float32[Array, "B P L"],
-        cls: Int[Ids, "B P"],
+        cls: Int[AnyArray, "B P"],
         dropout_keys: Key[Array, " B"] | None,
     ) -> Float32[Array, "B P"]:
         """From the state of [CLS] and the mean state of where the answer may start."""
@@ -157,8 +157,8 @@ class ConditionedSpans(nn.Module):
     def _ends(
         self,
         hidden: Float32[Array, "B L D"],
-        segments: Int[Ids, "B L"],
-        starts: Int[Ids, "B P S"],
+        segments: Int[AnyArray, "B L"],
+        starts: Int[AnyArray, "B P S"],
         allowed: Bool[Array, "B L"],
     ) -> list[Float32[Array, "B L"]]:
         """S times the logits of the ends, given each of a window's S starts, which are places in the row."""
@@ -175,7 +175,7 @@ class ConditionedSpans(nn.Module):
 
 
 def may_be_end(
-    segments: Int[Ids, "B L"], positions: Int[Ids, "B L"], token_types: Int[Ids, "B L"]
+    segments: Int[AnyArray, "B L"], positions: Int[AnyArray, "B L"], token_types: Int[AnyArray, "B L"]
 ) -> Bool[Array, "B L"]:
     """True for [CLS], which stands for "no answer", and for the text without its [SEP]."""
     following = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
@@ -184,7 +184,7 @@ def may_be_end(
 
 
 def by_window(
-    logits: Float32[Array, "B L"], segments: Int[Ids, "B L"], windows: int
+    logits: Float32[Array, "B L"], segments: Int[AnyArray, "B L"], windows: int
 ) -> Float32[Array, "B {windows} L"]:
     """Each window's own logits, very negative elsewhere."""
     own = segments[:, None, :] == jnp.arange(1, windows + 1)[None, :, None]

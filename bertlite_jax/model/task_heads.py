@@ -20,7 +20,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.modules import Linear
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import HEAD_SITE, dropout, keys_at
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.model.span_heads import ConditionedSpans, SpanBeams, SpanScores
@@ -62,13 +62,13 @@ class TaskModel(nn.Module):
 
     def __call__(
         self,
-        tokens: Int[Ids, "B L"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
-        cls: Int[Ids, "B P"],
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        cls: Int[AnyArray, "B P"],
         dropout_keys: Key[Array, " B"] | None = None,
-        starts: Int[Ids, "B P"] | None = None,
+        starts: Int[AnyArray, "B P"] | None = None,
     ) -> Float32[Array, "B N C"] | SpanScores | SpanBeams:
         """Logits.
 
@@ -95,9 +95,9 @@ class TaskModel(nn.Module):
 
     def embed(
         self,
-        tokens: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
         keys: Key[Array, " B"] | None,
         shift: Float[Array, "B L E"] | None = None,
     ) -> Float[Array, "B L D"]:
@@ -107,7 +107,7 @@ class TaskModel(nn.Module):
     def apply_layers(
         self,
         x: Float[Array, "B L D"],
-        segments: Int[Ids, "B L"],
+        segments: Int[AnyArray, "B L"],
         keys: Key[Array, " B"] | None,
         first: int = 0,
         last: int | None = None,
@@ -121,16 +121,16 @@ class TaskModel(nn.Module):
         """Logits of pooled states (N is P), or of hidden states (N is L) for `tag` and independent `span`."""
         return self.task(states, keys_at(dropout_keys, HEAD_SITE))
 
-    def pooled(self, hidden: Float[Array, "B L D"], cls: Int[Ids, "B P"]) -> Float32[Array, "B P D"]:
+    def pooled(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P D"]:
         """Dense and the head's activation on the state of each [CLS]."""
         return _activate(self.pooler(gather_rows(hidden, cls).astype(jnp.float32)), self.head)
 
     def hidden_states(
         self,
-        tokens: Int[Ids, "B L"],
-        segments: Int[Ids, "B L"],
-        positions: Int[Ids, "B L"],
-        token_types: Int[Ids, "B L"],
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
     ) -> list[Float[Array, "B L D"]]:
         """The projected embeddings and the states after each layer: N + 1 arrays."""
         return self.encoder.hidden_states(tokens, segments, positions, token_types)

@@ -9,5 +9,5 @@ from __future__ import annotations
 import numpy as np
 from jax import Array
 
-Ids = Array | np.ndarray
-"""Integers that describe rows (tokens, segments, positions, ...): batches come from the host."""
+AnyArray = Array | np.ndarray
+"""An array of the host too: batches and the parameters of a file come as numpy arrays."""

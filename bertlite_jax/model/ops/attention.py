@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Key, UInt32
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.ops import attention_cpu, attention_tpu, dropout, precision, products
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
 
@@ -27,7 +27,7 @@ FAR = attention_tpu.FAR
 """Added to the scores of positions outside the window."""
 
 
-def segment_mask(segments: Int[Ids, "B L"]) -> Bool[Ids, "B L L"]:
+def segment_mask(segments: Int[AnyArray, "B L"]) -> Bool[AnyArray, "B L L"]:
     """Which positions see each other: those of the same window, and padding among itself.
 
     Padding may look at padding because every row of the softmax needs something finite; nothing reads the result.
@@ -45,7 +45,7 @@ def attention(
     q_BLHK: Float[Array, "B L H K"],
     k_BLHK: Float[Array, "B L H K"],
     v_BLHK: Float[Array, "B L H K"],
-    mask: Bool[Ids, "B L L"],
+    mask: Bool[AnyArray, "B L L"],
     impl: Attention,
     compute: Compute,
     dropout_keys: Key[Array, " B"] | None = None,
@@ -136,8 +136,8 @@ def choose_for(model: Model, length: int, platform: str, compute: Compute) -> Ch
 def joined_attention(
     qkv: products.Joined,
     heads: int,
-    segments: Int[Ids, "B L"],
-    mask: Bool[Ids, "B L L"],
+    segments: Int[AnyArray, "B L"],
+    mask: Bool[AnyArray, "B L L"],
     impl: Attention,
     compute: Compute,
     dropout_keys: Key[Array, " B"] | None = None,
@@ -178,7 +178,7 @@ def joined_attention(
 def _apart(
     parts: Sequence[Float[Array, "B L D"]],
     heads: int,
-    mask: Bool[Ids, "B L L"],
+    mask: Bool[AnyArray, "B L L"],
     impl: Attention,
     compute: Compute,
     *dropping: Any,

@@ -22,7 +22,7 @@ from jax import Array
 from jaxtyping import BFloat16, Bool, Float, Float32, Int, UInt32
 
 from bertlite_jax.model.ops import dropout
-from bertlite_jax.model.ops.arrays import Ids
+from bertlite_jax.model.ops.arrays import AnyArray
 
 LANES = 128
 """Columns that a TPU works on at once."""
@@ -42,7 +42,7 @@ def fits(length: int, heads: int, head_size: int) -> bool:
 
 def attention(
     qkv: BFloat16[Array, "B L qkv"],
-    segments: Int[Ids, "B L"],
+    segments: Int[AnyArray, "B L"],
     heads: int,
     seeds: UInt32[Array, "B 2"] | None,
     rate: float,
@@ -66,8 +66,8 @@ def _plain(
     heads: int,
     rate: float,
     qkv: BFloat16[Array, "B L qkv"],
-    segments: Int[Ids, "B 1 L"],
-    seeds: Int[Ids, " seeds"],
+    segments: Int[AnyArray, "B 1 L"],
+    seeds: Int[AnyArray, " seeds"],
 ) -> BFloat16[Array, "B L D"]:
     """The seeds are 2 B H numbers, or anything where the rate is 0."""
     kernel = functools.partial(_forward_kernel, heads=heads, head_size=qkv.shape[2] // 3 // heads, rate=rate)
@@ -78,9 +78,9 @@ def _forward(
     heads: int,
     rate: float,
     qkv: BFloat16[Array, "B L qkv"],
-    segments: Int[Ids, "B 1 L"],
-    seeds: Int[Ids, " seeds"],
-) -> tuple[BFloat16[Array, "B L D"], tuple[Ids, ...]]:
+    segments: Int[AnyArray, "B 1 L"],
+    seeds: Int[AnyArray, " seeds"],
+) -> tuple[BFloat16[Array, "B L D"], tuple[AnyArray, ...]]:
     return _plain(heads, rate, qkv, segments, seeds), (qkv, segments, seeds)
 
 
@@ -102,8 +102,8 @@ def _call(
     heads: int,
     operands: tuple[BFloat16[Array, "B L _columns"], ...],
     parts: tuple[int, ...],
-    segments: Int[Ids, "B 1 L"],
-    seeds: Int[Ids, " seeds"],
+    segments: Int[AnyArray, "B 1 L"],
+    seeds: Int[AnyArray, " seeds"],
     results: int,
     products: int,
 ) -> BFloat16[Array, "B L _columns"]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Float32, Shaped
 
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
 
 
@@ -57,7 +58,7 @@ _activation.defvjp(_activation_forward, activation_backward)
 
 @jax.named_scope("norm")
 def layer_norm(
-    x: Float[Array, "*rows D"], params: Mapping[str, Float32[Array, " D"]], epsilon: float
+    x: Float[Array, "*rows D"], params: Mapping[str, Float32[AnyArray, " D"]], epsilon: float
 ) -> Float[Array, "*rows D"]:
     """Normalises the last axis in float32.
 
@@ -68,7 +69,7 @@ def layer_norm(
 
     Source: Ba et al. (arXiv 1607.06450).
     """
-    return _norm(epsilon, x, params["scale"], params["bias"])
+    return _norm(epsilon, x, jnp.asarray(params["scale"]), jnp.asarray(params["bias"]))
 
 
 def _norm_plain(

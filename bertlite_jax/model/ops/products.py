@@ -18,6 +18,7 @@ from jax.typing import DTypeLike
 from jaxtyping import BFloat16, Float, Float32, Shaped
 
 from bertlite_jax.model.ops import precision
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation, activation_backward, activation_plain
 from bertlite_jax.model.ops.precision import Compute, activation_dtype
 from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
@@ -39,7 +40,7 @@ def fits_cpu_bfloat16(rows: int, fan_in: int, fan_out: int) -> bool:
 
 @jax.named_scope("dense")
 def matmul(
-    x: Float[Array, "*rows In"], kernel: Float32[Array, "In Out"], compute: Compute
+    x: Float[Array, "*rows In"], kernel: Float32[AnyArray, "In Out"], compute: Compute
 ) -> Float32[Array, "*rows Out"]:
     """Product over the last axis of x, with all leading axes folded into one.
 
@@ -49,7 +50,7 @@ def matmul(
       compute: float32: everything in float32. bfloat16, cpu_bfloat16: operands in bfloat16, sums and the gradient of
         the kernel in float32. Products that are too small for `cpu_bfloat16` stay float32.
     """
-    rows = x.reshape(-1, x.shape[-1])
+    rows, kernel = x.reshape(-1, x.shape[-1]), jnp.asarray(kernel)
     if _multiplies_bfloat16(rows, kernel, compute):
         y = _mixed(compute, rows.astype(jnp.bfloat16), kernel)
     else:
@@ -59,20 +60,20 @@ def matmul(
 
 @jax.named_scope("dense")
 def dense(
-    x: Float[Array, "*rows In"], params: Mapping[str, Float32[Array, "*shape"]], compute: Compute
+    x: Float[Array, "*rows In"], params: Mapping[str, Float32[AnyArray, "*shape"]], compute: Compute
 ) -> Float[Array, "*rows Out"]:
     """X times `kernel` [In, Out] plus `bias` [Out], in `activation_dtype(compute)`."""
-    rows = x.reshape(-1, x.shape[-1])
-    if _multiplies_bfloat16(rows, params["kernel"], compute):
-        y = _affine(compute, rows.astype(jnp.bfloat16), params["kernel"], params["bias"])
+    rows, kernel, bias = x.reshape(-1, x.shape[-1]), jnp.asarray(params["kernel"]), jnp.asarray(params["bias"])
+    if _multiplies_bfloat16(rows, kernel, compute):
+        y = _affine(compute, rows.astype(jnp.bfloat16), kernel, bias)
     else:
-        y = (rows.astype(jnp.float32) @ params["kernel"] + params["bias"][None]).astype(activation_dtype(compute))
+        y = (rows.astype(jnp.float32) @ kernel + bias[None]).astype(activation_dtype(compute))
     return y.reshape(*x.shape[:-1], -1)
 
 
 @jax.named_scope("dense")
 def activated(
-    x: Float[Array, "*rows In"], kind: str, params: Mapping[str, Float32[Array, "*shape"]], compute: Compute
+    x: Float[Array, "*rows In"], kind: str, params: Mapping[str, Float32[AnyArray, "*shape"]], compute: Compute
 ) -> Float[Array, "*rows Out"]:
     """`dense` of `activation(x, kind)`.
 
@@ -82,12 +83,13 @@ def activated(
     if compute != "bfloat16" or precision.target_platform() != "tpu":
         return dense(activation(x, kind), params, compute)
     rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
-    return _activated(kind, rows, params["kernel"], params["bias"]).reshape(*x.shape[:-1], -1)
+    kernel, bias = jnp.asarray(params["kernel"]), jnp.asarray(params["bias"])
+    return _activated(kind, rows, kernel, bias).reshape(*x.shape[:-1], -1)
 
 
 @jax.named_scope("dense")
 def qkv(
-    x: Float[Array, "*rows D"], params: Mapping[str, Mapping[str, Float32[Array, "*shape"]]], compute: Compute
+    x: Float[Array, "*rows D"], params: Mapping[str, Mapping[str, Float32[AnyArray, "*shape"]]], compute: Compute
 ) -> Joined:
     """Queries, keys and values in one product; the three kernels stay separate parameters.
 
