@@ -5,6 +5,7 @@ Steps count from 0. All three curves start at 0: the first update only fills the
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -26,6 +27,18 @@ def scaled_learning_rate(optim: Optim, batch_rows: int) -> float:
     if not optim.reference_batch:
         return optim.learning_rate
     return optim.learning_rate * math.sqrt(batch_rows / optim.reference_batch)
+
+
+def with_warmup(optim: Optim, fraction: float, steps: int) -> Optim:
+    """The settings with their warm-up counted in updates, as fine-tuning carries them out.
+
+    Args:
+      optim: `warmup_steps` counts where it is not 0.
+      fraction: share of the updates that warm up where `warmup_steps` is 0.
+      steps: updates in the run; the warm-up takes fewer.
+    """
+    warmup = optim.warmup_steps or int(fraction * steps)
+    return dataclasses.replace(optim, warmup_steps=min(warmup, steps - 1))
 
 
 def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike], Array]:

@@ -11,6 +11,7 @@ import pytest
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run, predictions_per_row
+from bertlite_jax.data.rows.batches import empty_batch
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report.cost import hlo_cost
@@ -42,9 +43,9 @@ CONFIG = Pretrain(
 def batch_at(step: int) -> dict[str, np.ndarray]:
     """Rows with one to three windows of random lengths, so that mask counts and pairs differ from row to row."""
     rng = np.random.default_rng(step)
-    batch = {n: np.zeros((ROWS, LENGTH), np.int32) for n in ("tokens", "segments", "positions", "token_types")}
-    batch |= {n: np.zeros((ROWS, WINDOWS), np.int32) for n in ("cls", "pair_labels", "pair_weights")}
-    batch |= {"rows": np.arange(ROWS, dtype=np.int32), "word_starts": np.ones((ROWS, LENGTH), np.int32)}
+    batch = empty_batch(ROWS, LENGTH, WINDOWS)
+    batch["rows"][:] = np.arange(ROWS)
+    batch["word_starts"][:] = 1
     for row in range(ROWS):
         start = 0
         for window in range(rng.integers(1, WINDOWS + 1)):

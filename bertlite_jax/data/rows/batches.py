@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlite_jax.config.batch import BATCH, batch_shapes
 from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.data.corpus.boundaries import Windows, window_keys
 from bertlite_jax.data.corpus.records import read_windows
@@ -30,8 +31,7 @@ def batch_at(
       batch_rows: rows in the global batch; divisible by `process_count`.
 
     Returns:
-      int32 arrays: rows [B]; tokens, segments, positions, token_types, word_starts [B, L]; cls, pair_labels,
-      pair_weights [B, P]. `rows` are numbers in the global batch of the step.
+      The arrays of `config.batch.BATCH`.
 
     Raises:
       UserError: a record is damaged.
@@ -45,7 +45,7 @@ def batch_at(
 
 def rows_at(source: Source, numbers: np.ndarray) -> dict[str, np.ndarray]:
     """A batch without `rows`, of these rows of the endless sequence; a negative number gives an empty row."""
-    batch = _empty_batch(len(numbers), source.data.length, source.windows_per_row)
+    batch = empty_batch(len(numbers), source.data.length, source.data.window_slots)
     wanted = np.flatnonzero(numbers >= 0)
     corpora, units, passes = units_of(source, numbers[wanted])
     for index in np.unique(corpora).tolist():
@@ -57,12 +57,9 @@ def rows_at(source: Source, numbers: np.ndarray) -> dict[str, np.ndarray]:
     return batch
 
 
-def _empty_batch(rows: int, length: int, windows: int) -> dict[str, np.ndarray]:
-    wide = ("tokens", "segments", "positions", "token_types", "word_starts")
-    narrow = ("cls", "pair_labels", "pair_weights")
-    return {name: np.zeros((rows, length), np.int32) for name in wide} | {
-        name: np.zeros((rows, windows), np.int32) for name in narrow
-    }
+def empty_batch(rows: int, length: int, windows: int) -> dict[str, np.ndarray]:
+    """Rows of padding: every array of `config.batch.BATCH`, all 0, for B, L and P."""
+    return {name: np.zeros(shape, BATCH[name].dtype) for name, shape in batch_shapes(rows, length, windows).items()}
 
 
 def _read_pairs(source: Source, index: int, units: np.ndarray, passes: np.ndarray) -> Pairs:

@@ -66,11 +66,6 @@ class Source:
     """Orders of the last few passes and epochs; they only save time."""
     lock: Any = dataclasses.field(default_factory=threading.Lock, repr=False)
 
-    @property
-    def windows_per_row(self) -> int:
-        """P."""
-        return self.data.windows_per_row if self.data.pack else 1
-
 
 # --- Opening ---------------------------------------------------------------------------------------------------------
 
@@ -163,7 +158,7 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
     if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
         raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
     rests, slots = units_and_slots(lengths, data.pair_task != "none")
-    plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
+    plan = packing.plan_rows(slots, data.length, data.window_slots)
     return Corpus(folder, meta, records, lengths, rests, slots, plan, plan.rows)
 
 
@@ -231,7 +226,7 @@ def units_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarra
     ends = np.cumsum([corpus.rows_per_epoch for corpus in source.corpora])
     corpora = np.searchsorted(ends, places, side="right")
     passes = np.zeros_like(numbers)
-    units = np.full((len(numbers), source.windows_per_row), -1, np.int64)
+    units = np.full((len(numbers), source.data.window_slots), -1, np.int64)
     for index, corpus in enumerate(source.corpora):
         # Rows of this corpus form an endless sequence of their own: pass after pass over all its windows.
         mine = np.flatnonzero(corpora == index)

@@ -84,7 +84,7 @@ def bench_data(
 def _plan_seconds(opened: source.Source) -> float:
     """Planning the rows and one pass over them, without the cached orders."""
     corpus, began = opened.corpora[0], time.perf_counter()
-    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.windows_per_row)
+    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.data.window_slots)
     packing.order_units(corpus.slots, 0, 0, 0)
     packing.order_rows(plan.rows, 0, 0, 0)
     return time.perf_counter() - began

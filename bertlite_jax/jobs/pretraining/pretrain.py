@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from bertlite_jax.config import checks
-from bertlite_jax.config.pretrain import Pretrain, profile_window
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, buckets, pairs, source
@@ -320,7 +320,7 @@ def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], 
 
 def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
     """`trace(step)` before each step starts and ends the profiler; step 0 ends it in any case."""
-    first, last = profile_window(config.run.profile_steps) if processes.is_first() else (0, 0)
+    first, last = config.run.profile_steps if processes.is_first() else (0, 0)
     running: list[int] = []
 
     def trace(number: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import synthetic_corpus
 
+from bertlite_jax.config.batch import BATCH, batch_shapes
 from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.errors import UserError
@@ -68,12 +69,8 @@ def epoch(opened_source: source.Source, number: int = 0) -> list[tuple[list[int]
 @pytest.mark.parametrize("task", ["sop", "nsp", "three_way", "none"])
 def test_a_batch_has_the_shapes_and_the_layout_of_the_contract(corpus, task):
     batch = batches.batch_at(opened(corpus, pair_task=task), 3, ROWS)
-    assert {name: value.shape for name, value in batch.items()} == {
-        "rows": (ROWS,),
-        **dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (ROWS, LENGTH)),
-        **dict.fromkeys(("cls", "pair_labels", "pair_weights"), (ROWS, 8)),
-    }
-    assert all(value.dtype == np.int32 for value in batch.values())
+    assert {name: value.shape for name, value in batch.items()} == batch_shapes(ROWS, LENGTH, windows=8)
+    assert all(value.dtype == BATCH[name].dtype for name, value in batch.items())
     assert np.array_equal(batch["rows"], np.arange(ROWS))
     padding = batch["segments"] == 0
     for name in ("tokens", "positions", "token_types", "word_starts"):

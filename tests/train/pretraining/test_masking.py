@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.pretrain import Mask
+from bertlite_jax.data.rows.batches import empty_batch
 from bertlite_jax.train.pretraining import masking
 
 PAD, UNK, CLS, SEP, MASK = 0, 1, 2, 3, 4
@@ -83,7 +84,8 @@ def masked_by_hand(draws, tokens, chosen, config, mask_id):
 def pack(rows, length=128, windows=8):
     """A batch from rows of windows of (tokens, word starts) pairs: [CLS] A [SEP] B [SEP], or without B."""
     names = ("tokens", "segments", "token_types", "word_starts")
-    batch = {name: np.zeros((len(rows), length), np.int32) for name in names}
+    batch = empty_batch(len(rows), length, windows)
+    batch["rows"][:] = np.arange(len(rows))
     for b, row in enumerate(rows):
         at = 0
         for number, parts in enumerate(row, start=1):
@@ -96,7 +98,7 @@ def pack(rows, length=128, windows=8):
                 for name, value in zip(names, (ids, number, kind, starts), strict=True):
                     batch[name][b, place] = value
         assert at <= length
-    return batch | {"rows": np.arange(len(rows), dtype=np.int32), "cls": np.zeros((len(rows), windows), np.int32)}
+    return batch
 
 
 def windows_from(ids, starts, sizes, pairs=True):
