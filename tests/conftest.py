@@ -1,4 +1,4 @@
-"""What all tests share: where optional data lies, and JAX on eight pretended CPU devices."""
+"""What all tests share: where optional data lies, checked annotations, and JAX on eight pretended CPU devices."""
 
 import dataclasses
 import importlib.metadata
@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import pytest
+import type_checks
 
 # Before the first import of jax: tests of data parallelism need several devices.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -25,6 +26,7 @@ if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11
 os.environ["XLA_FLAGS"] = " ".join([*FAST_TO_COMPILE, os.environ.get("XLA_FLAGS", "")])
 # What one run of the tests compiles is not for the next one, nor for the home of whoever runs them.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+type_checks.install()
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
