@@ -3,7 +3,7 @@
 Rows are made in `data/rows/`, masked and learnt from in `train/pretraining/`, and imitated where a step is compiled or
 measured without a corpus; all of them take names and shapes from here.
 
-Letters: B rows, L tokens in a row, P windows that a row has room for.
+Letters: B rows, L tokens in a row, P windows that a row has room for, K predictions in a row.
 """
 
 from __future__ import annotations
@@ -38,3 +38,14 @@ def batch_shapes(rows: int, length: int, windows: int) -> dict[str, tuple[int, .
     """The shape of every array, for B, L and P."""
     sizes = {"B": rows, "L": length, "P": windows}
     return {name: tuple(sizes[axis] for axis in entry.axes.split()) for name, entry in BATCH.items()}
+
+
+def prediction_slots(rate: float, length: int, windows: int) -> int:
+    """K: slots for the predictions of a row of L tokens, ceil(rate x L) + P, since each of P windows rounds up.
+
+    Args:
+      rate: share of each window's real tokens that is predicted.
+      length: L.
+      windows: P.
+    """
+    return -int(-rate * length // 1) + windows

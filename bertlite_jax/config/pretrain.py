@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pair_tasks import PairTask
 
@@ -154,5 +155,5 @@ class Pretrain:
 
 
 def predictions_per_row(config: Pretrain) -> int:
-    """K: the static number of prediction slots in a row, ceil(rate x L) + P."""
-    return -int(-config.mask.rate * config.data.length // 1) + config.data.window_slots
+    """K: the static number of prediction slots in a row."""
+    return prediction_slots(config.mask.rate, config.data.length, config.data.window_slots)

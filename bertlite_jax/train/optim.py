@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Float, Int
 
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.train.schedules import schedule
@@ -38,8 +38,8 @@ EXEMPT = ("scale", "bias")
 class AdamState(NamedTuple):
     """What Adam remembers."""
 
-    count: Array
-    """int32 []: updates so far."""
+    count: Int[Array, ""]
+    """Updates so far."""
     mu: optax.Updates
     """First moments, as the parameters."""
     nu: optax.Updates
@@ -151,15 +151,16 @@ def scale_by_trust_ratio(mask: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def trust_ratio(param: Array, update: Array, stacked: bool) -> Array:
+def trust_ratio(param: Float[Array, "*S"], update: Float[Array, "*S"], stacked: bool) -> Float[Array, " ..."]:
     """|param| / |update|, 1 where either is 0.
 
     Args:
-      param, update: equal shapes; [S, ...] where stacked.
+      param: one parameter, or those of all layers stacked on axis 0.
+      update: what would be added to it.
       stacked: whether each index of axis 0 is a layer with a ratio of its own.
 
     Returns:
-      [S, 1, ...] where stacked, else all axes 1.
+      A shape that broadcasts to the parameter's: all axes 1, but for axis 0 where stacked.
     """
     axes = tuple(range(int(stacked), param.ndim))
     param_norm = jnp.sqrt(jnp.sum(jnp.square(param), axis=axes, keepdims=True))

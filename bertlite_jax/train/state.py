@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Int, Key
 
 from bertlite_jax.train import sharding
 
@@ -19,8 +19,8 @@ from bertlite_jax.train import sharding
 class TrainState:
     """Everything that a checkpoint holds."""
 
-    step: Array
-    """[] int32: updates made so far."""
+    step: Int[Array, ""]
+    """Updates made so far."""
     params: Any
     """Nested dict of float32 arrays."""
     opt: Any
@@ -28,7 +28,7 @@ class TrainState:
 
 
 def init_state(
-    init: Callable[[Array], Any], optimizer: optax.GradientTransformation, seed: int, layout: sharding.Layout
+    init: Callable[[Key[Array, ""]], Any], optimizer: optax.GradientTransformation, seed: int, layout: sharding.Layout
 ) -> TrainState:
     """Fresh weights and optimiser state, made on the devices that will hold them.
 
@@ -39,7 +39,7 @@ def init_state(
       layout: where the state lives.
     """
 
-    def make(key: Array) -> TrainState:
+    def make(key: Key[Array, ""]) -> TrainState:
         params = init(key)
         return TrainState(step=jnp.int32(0), params=params, opt=optimizer.init(params))
 
@@ -56,9 +56,9 @@ def places_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) 
 def shapes_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes, dtypes and places of a state, for restoring a checkpoint into and for compiling."""
     step: Any = jax.ShapeDtypeStruct((), jnp.int32)
-    held = TrainState(step=step, params=layout.shapes, opt=jax.eval_shape(optimizer.init, layout.shapes))
-    placed = places_of(layout, optimizer)
-    return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), held, placed)
+    shapes = TrainState(step=step, params=layout.shapes, opt=jax.eval_shape(optimizer.init, layout.shapes))
+    places = places_of(layout, optimizer)
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
 
 
 def count_parameters(params: Any) -> int:

@@ -191,7 +191,7 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
 
 
 @pytest.mark.parametrize(
-    ("fsdp", "tensor", "said", "parts"),
+    ("fsdp", "tensor", "axes", "parts"),
     [
         (1, 1, "data 8", 8),
         (8, 1, "fsdp 8", 8),
@@ -199,10 +199,10 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
         (1, 8, "data 1, model 8", 1),
     ],
 )
-def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, said: str, parts: int):
+def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, axes: str, parts: int):
     """Devices stay in order, so that a group along `model` lies in one process."""
     mesh = sharding.make_mesh(0, fsdp, tensor)
-    assert (sharding.said(mesh), sharding.row_parts(mesh)) == (said, parts)
+    assert (sharding.describe(mesh), sharding.row_parts(mesh)) == (axes, parts)
     assert [device.id for device in mesh.devices.flat] == list(range(8))
 
 
@@ -226,8 +226,9 @@ class Elsewhere:
 
 @pytest.mark.parametrize(("fsdp", "tensor"), [(1, 1), (2, 1), (8, 1), (1, 2), (2, 2), (1, 4)])
 def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
-    """Two slices of two processes with four devices each, given in another order: only `data` spans both slices, and a
-    group along `model` lies in one process.
+    """Only `data` spans both slices, and a group along `model` lies in one process.
+
+    There are two slices of two processes with four devices each, given in another order.
     """
     devices = [Elsewhere(number, number // 4, number // 8) for number in range(16)]
     mesh = sharding.mesh_over(devices[::2] + devices[1::2], fsdp, tensor)

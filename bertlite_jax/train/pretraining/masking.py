@@ -29,8 +29,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.pretrain import Mask
 
 PRIORITY_BITS = 15
@@ -40,16 +42,16 @@ PRIORITY_BITS = 15
 class Masked(NamedTuple):
     """A batch with its predictions."""
 
-    inputs: Array
-    """[B, L] int32: the tokens that the model sees."""
-    positions: Array
-    """[B, K] int32: what is predicted, ascending; 0 in unused slots."""
-    labels: Array
-    """[B, K] int32: the tokens that stood there; 0 in unused slots."""
-    weights: Array
-    """[B, K] float32: 1 for a prediction, 0 for an unused slot."""
-    replaced: Array
-    """[B, K] bool: whether the model sees [MASK] there."""
+    inputs: Int[Array, "B L"]
+    """The tokens that the model sees."""
+    positions: Int[Array, "B K"]
+    """What is predicted, ascending; 0 in unused slots."""
+    labels: Int[Array, "B K"]
+    """The tokens that stood there; 0 in unused slots."""
+    weights: Float[Array, "B K"]
+    """1 for a prediction, 0 for an unused slot."""
+    replaced: Bool[Array, "B K"]
+    """Whether the model sees [MASK] there."""
 
 
 class Draws(NamedTuple):
@@ -57,17 +59,17 @@ class Draws(NamedTuple):
 
     priority: Array
     """[L] uint32 below 2**PRIORITY_BITS: read at the first token of a span; low goes first, equals in text order."""
-    span_words: Array
-    """[L] int32 in 1..max_ngram: the j-th span of a run has the length that stands at the run's j-th word."""
-    share: Array
-    """[L] float32 in [0, 1): below `mask_share` [MASK], below `mask_share + random_share` a random piece."""
-    substitute: Array
-    """[L] int32: that random piece, never a special one."""
+    span_words: Int[Array, " L"]
+    """In 1..max_ngram: the j-th span of a run has the length that stands at the run's j-th word."""
+    share: Float[Array, " L"]
+    """In [0, 1): below `mask_share` [MASK], below `mask_share + random_share` a random piece."""
+    substitute: Int[Array, " L"]
+    """That random piece, never a special one."""
 
 
 def mask_batch(
-    key: Array,
-    batch: Mapping[str, Array],
+    key: Key[Array, ""],
+    batch: Mapping[str, ArrayLike],
     config: Mask,
     slots: int,
     vocab_size: int,
@@ -81,8 +83,8 @@ def mask_batch(
 
     Args:
       key: typed PRNG key into which the caller has folded the step.
-      batch: `rows` [B]; `tokens`, `segments`, `token_types`, `word_starts` [B, L] int32; `cls` [B, P], of which only
-        the width is used.
+      batch: `rows`, `tokens`, `segments`, `token_types` and `word_starts` of `config.batch.BATCH`, and `cls`, of which
+        only the width P is used.
       config: scheme, rate and shares.
       slots: K, at least ceil(rate * L) + P: no row can need more.
       vocab_size: V without padding rows. Random pieces lie below it.
@@ -92,8 +94,8 @@ def mask_batch(
     Raises:
       ValueError: too few slots.
     """
-    length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
-    needed = min(length, -int(-config.rate * length // 1) + windows)
+    length, windows = jnp.shape(batch["tokens"])[1], jnp.shape(batch["cls"])[1]
+    needed = min(length, prediction_slots(config.rate, length, windows))
     if slots < needed:
         raise ValueError(
             f"{slots} slots are too few for {windows} windows in {length} tokens at {config.rate}: {needed}"
@@ -109,7 +111,7 @@ def mask_batch(
 
 
 def mask_for_evaluation(
-    batch: Mapping[str, Array], rate: float, slots: int, mask_id: int, special_ids: tuple[int, ...], seed: int
+    batch: Mapping[str, ArrayLike], rate: float, slots: int, mask_id: int, special_ids: tuple[int, ...], seed: int
 ) -> Masked:
     """The one masking that losses are compared under: single tokens, every one of them replaced by [MASK].
 
@@ -120,6 +122,9 @@ def mask_for_evaluation(
       batch: as for `mask_batch`; `rows` are numbers in the evaluation set.
       rate: share of each window's real tokens.
       slots: K.
+      mask_id: the id of [MASK].
+      special_ids: never masked.
+      seed: of the choice.
     """
     config = Mask(scheme="token", rate=rate, mask_share=1.0, random_share=0.0)
     # No random piece is ever used, so any vocabulary with one ordinary piece will do.
@@ -127,7 +132,7 @@ def mask_for_evaluation(
     return mask_batch(jax.random.key(seed), batch, config, slots, vocab_size, special_ids, mask_id)
 
 
-def draw(key: Array, length: int, config: Mask, vocab_size: int, special_ids: tuple[int, ...]) -> Draws:
+def draw(key: Key[Array, ""], length: int, config: Mask, vocab_size: int, special_ids: tuple[int, ...]) -> Draws:
     """The randomness of one row of `length` tokens."""
     bits = jax.random.bits(key, (4, length))
     uniform = (bits[1:3] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
@@ -144,23 +149,25 @@ def draw(key: Array, length: int, config: Mask, vocab_size: int, special_ids: tu
 
 def choose(
     draws: Draws,
-    tokens: Array,
-    segments: Array,
-    token_types: Array,
-    word_starts: Array,
+    tokens: Int[Array, " L"],
+    segments: Int[Array, " L"],
+    token_types: Int[Array, " L"],
+    word_starts: Int[Array, " L"],
     config: Mask,
     windows: int,
     special_ids: tuple[int, ...],
-) -> Array:
-    """Rules 1 to 4 for one row.
+) -> Bool[Array, " L"]:
+    """Rules 1 to 4 for one row: which of its tokens are predicted.
 
     Args:
-      draws: [L] each.
-      tokens, segments, token_types, word_starts: [L] int32.
-      windows: P, how many windows a row can hold.
-
-    Returns:
-      [L] bool: what is predicted.
+      draws: of the row.
+      tokens: ids.
+      segments: 1 to P, 0 for padding.
+      token_types: 0 in A, 1 in B.
+      word_starts: 1 where a word begins.
+      config: scheme, rate and longest span.
+      windows: P, how many windows a row has room for.
+      special_ids: never masked, and the end of a word.
     """
     ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids), axis=1)
     joined = ordinary[1:] & ordinary[:-1] & (segments[1:] == segments[:-1]) & (token_types[1:] == token_types[:-1])
@@ -171,13 +178,13 @@ def choose(
     return _walk(draws.priority, ordinary, starts, span_starts, segments, config.rate, windows)
 
 
-def _last(marks: Array) -> Array:
-    """[L] bool -> [L] int32: for each place the nearest mark at or before it, 0 where there is none."""
+def _last(marks: Bool[Array, " L"]) -> Int[Array, " L"]:
+    """For each place the nearest mark at or before it, 0 where there is none."""
     return jax.lax.cummax(jnp.where(marks, jnp.arange(len(marks)), 0))
 
 
-def _tile(starts: Array, run_starts: Array, span_words: Array) -> Array:
-    """Rule 2: [L] bool, the words with which a span begins.
+def _tile(starts: Bool[Array, " L"], run_starts: Bool[Array, " L"], span_words: Int[Array, " L"]) -> Bool[Array, " L"]:
+    """Rule 2: the words with which a span begins.
 
     The spans of a run are laid end to end, so span j + 1 begins at the sum of the first j lengths. There are more
     lengths than the run has words for; a beginning beyond the run's end falls into a later run and is told apart by its
@@ -194,9 +201,15 @@ def _tile(starts: Array, run_starts: Array, span_words: Array) -> Array:
 
 
 def _walk(
-    priority: Array, ordinary: Array, starts: Array, span_starts: Array, segments: Array, rate: float, windows: int
-) -> Array:
-    """Rules 3 and 4: [L] bool. A word is known by its first token; sizes and budgets are counted in tokens."""
+    priority: UInt32[Array, " L"],
+    ordinary: Bool[Array, " L"],
+    starts: Bool[Array, " L"],
+    span_starts: Bool[Array, " L"],
+    segments: Int[Array, " L"],
+    rate: float,
+    windows: int,
+) -> Bool[Array, " L"]:
+    """Rules 3 and 4: what is predicted. A word is known by its first token; sizes and budgets are counted in tokens."""
     length = len(segments)
     place = jnp.arange(length)
     word_first = _last(starts)
@@ -244,13 +257,18 @@ def _walk(
     return ordinary & (place - word_first < allowed[word_first])
 
 
-def hide(draws: Draws, tokens: Array, chosen: Array, config: Mask, slots: int, mask_id: int) -> Masked:
+def hide(
+    draws: Draws, tokens: Int[Array, " L"], chosen: Bool[Array, " L"], config: Mask, slots: int, mask_id: int
+) -> Masked:
     """Rule 5 and the slots of one row.
 
     Args:
-      draws: [L] each.
-      tokens: [L] int32.
-      chosen: [L] bool, at most `slots` of them.
+      draws: of the row.
+      tokens: ids.
+      chosen: what is predicted, at most `slots` tokens.
+      config: shares of [MASK] and of random pieces.
+      slots: K.
+      mask_id: the id of [MASK].
 
     Returns:
       `Masked` without the batch axis.

@@ -30,8 +30,9 @@ WINDOWS = 12
 
 
 def split() -> Encoded:
-    """Windows of 9 to 14 tokens, of which the first 4 are [CLS], two of the question and [SEP]; some have no answer,
-    and two have nothing to learn.
+    """Windows of 9 to 14 tokens, of which the first 4 are [CLS], two of the question and [SEP].
+
+    Some have no answer, and two have nothing to learn.
     """
     rng = np.random.default_rng(0)
     sizes = rng.integers(9, 15, WINDOWS)
