@@ -15,7 +15,7 @@ from bertlite_jax.config.finetune import TuneRun
 class Averaged(NamedTuple):
     """State of `average`."""
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride] tuples have a method of this name
     """Updates so far."""
     mean: Any
     """The average, in the shape of the parameters."""

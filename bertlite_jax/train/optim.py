@@ -38,7 +38,7 @@ EXEMPT = ("scale", "bias")
 class AdamState(NamedTuple):
     """What Adam remembers."""
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride] tuples have a method of this name
     """Updates so far."""
     mu: optax.Updates
     """First moments, as the parameters."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,19 @@ Prepare = Callable[[Key[Array, ""], Batch], tuple[Batch, dict[str, Array]]]
 """(key of the step, rows) -> (what the loss reads, weights): draws the masks and counts what the loss divides by."""
 Loss = Callable[[Any, Batch, dict[str, Array], Key[Array, ""]], tuple[Float[Array, ""], dict[str, Array]]]
 """(params, rows, weights of the global batch, key of the step) -> (these rows' share of the loss, sums to report)."""
+
+
+@runtime_checkable
+class Step(Protocol):
+    """A jitted update, as `make_step` returns it."""
+
+    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, dict[str, Array]]:
+        """One update; the given state is donated. Metrics are float32 scalars on the device."""
+        ...
+
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        """The program for arguments, or shapes, like these."""
+        ...
 
 
 def step_key(seed: int, updates: Int[Array, ""]) -> Key[Array, ""]:
@@ -45,7 +58,7 @@ def make_step(
     micro_batches: int,
     seed: int,
     unroll: bool = False,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+) -> Step:
     """Compiles nothing yet; returns `step(state, batch) -> (state, metrics)`.
 
     Losses are sums over the global batch divided by global weights, whatever the number of devices or micro-batches:

@@ -59,6 +59,7 @@ def test_kill_at_any_moment_and_go_on(tmp_path):
     """
     folder = tmp_path / "checkpoints"
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    before, good = [], []
     for seed, moment in enumerate(["write", "seal", "random", "prune", "random", "random"]):
         before = checkpoint.verified_steps(folder)
         command = [sys.executable, "-W", "error", "-c", LOOP, str(folder), moment, str(seed)]
@@ -76,6 +77,7 @@ def test_kill_at_any_moment_and_go_on(tmp_path):
     assert len(good) <= 3
     lines = []
     step = checkpoint.newest_good(folder, lines.append)
+    assert step is not None
     params, meta = checkpoint.restore_params(folder, step)
     expected = np.random.default_rng(step).normal(size=(4, 50_000)).astype(np.float32)
     assert meta == {"step": step}

@@ -22,7 +22,7 @@ from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.state import TrainState
-from bertlite_jax.train.step import Batch, make_step
+from bertlite_jax.train.step import Batch, Step, make_step
 
 
 class Pretraining(NamedTuple):
@@ -34,8 +34,8 @@ class Pretraining(NamedTuple):
     layout: sharding.Layout
     """Of the parameters over the devices."""
     optimizer: optax.GradientTransformation
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-    """As `train.step.make_step` gives it."""
+    step: Step
+    """One update."""
 
 
 def make_pretraining(
@@ -90,8 +90,8 @@ def make_stages(
 ) -> Callable[[int], Stage]:
     """Gives what a step is made of for the number of a step; the same object for all steps of a stage.
 
-    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). Parameters and state are those of
-    any stage.
+    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). Any stage can go on with the
+    parameters and the state of another.
 
     Args:
       config: of the run.

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import math
 
 import jax
 import numpy as np
@@ -40,12 +41,12 @@ def test_fifteen_percent_are_predicted():
 def test_eighty_ten_ten_is_drawn_for_each_token():
     """About 4,900 predictions: within four standard deviations, and inside a word of several pieces independent."""
     _batch, masked = long_windows()
-    inputs = np.take_along_axis(masked.inputs, masked.positions, axis=1)
+    inputs = np.take_along_axis(np.asarray(masked.inputs), np.asarray(masked.positions), axis=1)
     used = masked.weights > 0
     replaced, kept = masked.replaced[used], (inputs == masked.labels)[used]
     assert np.array_equal(replaced, inputs[used] == MASK)
     for share, expected in ((replaced, 0.8), (kept, 0.1), (~replaced & ~kept, 0.1)):
-        assert share.mean() == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / used.sum()))
+        assert share.mean() == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / used.sum()))
     neighbours = used[:, 1:] & (np.diff(masked.positions, axis=1) == 1)
     both = (masked.replaced[:, 1:] & masked.replaced[:, :-1])[neighbours]
     assert both.mean() == pytest.approx(0.64, abs=4 * np.sqrt(0.64 * 0.36 / neighbours.sum()))

@@ -51,7 +51,7 @@ def test_evaluation_replaces_every_chosen_token_by_mask():
     masked = evaluation(batch)
     used = masked.weights > 0
     assert np.array_equal(masked.replaced, used)
-    assert np.all(np.take_along_axis(masked.inputs, masked.positions, axis=1)[used] == MASK)
+    assert np.all(np.take_along_axis(np.asarray(masked.inputs), np.asarray(masked.positions), axis=1)[used] == MASK)
     assert used.sum() == (masked.inputs != batch["tokens"]).sum()
 
 
@@ -77,7 +77,7 @@ def test_evaluation_masks_are_fixed_for_ever():
     zero = np.uint32(0)
     key = threefry((zero, np.uint32(3)), (zero, np.uint32(70_000)))
     first, second = threefry(key, (np.zeros(128, np.uint32), np.arange(128, dtype=np.uint32)))
-    priority = (first ^ second) >> np.uint32(17)
+    priority = np.asarray(first ^ second) >> np.uint32(17)
     ordinary = [place for place in range(100) if batch["tokens"][0, place] not in SPECIAL]
     expected = sorted(sorted(ordinary, key=lambda place: priority[place])[:15])
     assert places(evaluation(batch, seed=3), 0).tolist() == expected

@@ -1,6 +1,7 @@
 """The compiled masking equals a slow implementation of the same rule."""
 
 import functools
+from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
@@ -28,7 +29,7 @@ def assert_equals_the_slow_rule(batch, config, seed, vocab_size, special, mask_i
     for b in range(len(batch["tokens"])):
         draws = masking.Draws(*(np.asarray(values)[b] for values in every))
         columns = [batch[name][b].tolist() for name in ("tokens", "segments", "token_types", "word_starts")]
-        chosen = chosen_by_hand(draws, *columns, config, special)
+        chosen = chosen_by_hand(draws, *columns, config=config, special=special)
         inputs, positions, labels, replaced = masked_by_hand(draws, columns[0], chosen, config, mask_id)
         used = len(positions)
         assert masked.weights[b].tolist() == [1.0] * used + [0.0] * (masked.weights.shape[1] - used)
@@ -85,6 +86,13 @@ def test_chinese_text_is_masked_by_the_rule(chinese, config):
 # --- Any row, any draws ----------------------------------------------------------------------------------------------
 
 
+def draws_of(priority, span_words) -> masking.Draws:
+    """Draws of a row whose [MASK] and random pieces do not matter."""
+    arrays: Any = (np.array(priority, np.uint32), np.array(span_words, np.int32))
+    rest: Any = (np.zeros(LENGTH, np.float32), np.full(LENGTH, 5, np.int32))
+    return masking.Draws(*arrays, *rest)
+
+
 @st.composite
 def any_row(draw):
     """Windows of any shape: no specials, specials anywhere, no word start, parts that change at any place."""
@@ -94,14 +102,14 @@ def any_row(draw):
     types, starts = draw(small(st.integers(0, 1))), draw(small(st.integers(0, 1)))
     tokens = draw(small(st.one_of(st.integers(0, 4), st.integers(5, 30), st.integers(5, 30))))
     lengths, priority = draw(small(st.integers(1, 4))), draw(small(st.integers(0, 6)))
-    draws = masking.Draws(*(np.array(v) for v in (priority, lengths, [0.0] * LENGTH, [5] * LENGTH)))
-    return draws._replace(priority=draws.priority.astype(np.uint32)), tokens, segments, types, starts
+    draws = draws_of(priority, lengths)
+    return draws, tokens, segments, types, starts
 
 
 @functools.cache
 def choose(config):
     return jax.jit(
-        lambda draws, *columns: masking.choose(draws, *columns, config, WINDOWS, SPECIAL),
+        lambda draws, *columns: masking.choose(draws, *columns, config=config, windows=WINDOWS, special_ids=SPECIAL),
     )
 
 
@@ -114,7 +122,7 @@ def test_any_row_and_any_draws_are_masked_by_the_rule(config, row):
     """Many equal priorities, unbroken rows of specials, words longer than the budget."""
     draws, *columns = row
     chosen = choose(config)(draws, *(np.array(column, np.int32) for column in columns))
-    assert set(np.flatnonzero(chosen)) == chosen_by_hand(draws, *columns, config, SPECIAL)
+    assert set(np.flatnonzero(chosen)) == chosen_by_hand(draws, *columns, config=config, special=SPECIAL)
 
 
 # --- Spans -----------------------------------------------------------------------------------------------------------
@@ -126,7 +134,7 @@ def choice_by_hand_drawn(spans, priority, rate):
     full = [np.zeros(LENGTH, int), np.ones(LENGTH, int)]
     for values, given in zip(full, (priority, spans), strict=True):
         values[[1, 2, 3, 5, 6, 7]] = given
-    draws = masking.Draws(full[0].astype(np.uint32), full[1], np.zeros(LENGTH, np.float32), np.full(LENGTH, 5))
+    draws = draws_of(*full)
     columns = (batch[name][0] for name in ("tokens", "segments", "token_types", "word_starts"))
     return np.flatnonzero(choose(Mask(rate=rate))(draws, *columns)).tolist()
 

@@ -1,6 +1,7 @@
 """The loss of span heads against the formulas of google-research/albert's squad_utils, window by window in numpy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -101,7 +102,7 @@ def test_the_loss_is_the_mean_over_windows_with_a_target(name):
     head = HEADS[name]
     model, params = made(head)
     wanted = slow_loss(head, model, params)
-    batch = batch_of(head, pack=True)
+    batch = {name: jnp.asarray(array) for name, array in batch_of(head, pack=True).items()}
     _, weights = task_loss.make_prepare()(jax.random.key(0), batch)
     assert float(weights["weight"]) == len(wanted) == WINDOWS - 2
     loss = span_loss.make_loss(model.apply, head, MODEL)
