@@ -55,7 +55,7 @@ def _cross_entropy(
     logits = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)
     labels, weights = labels.reshape(-1), weights.reshape(-1).astype(jnp.float32)
     # A comparison instead of a gather: its gradient is element-wise, a gather's is a scatter into [..., C].
-    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
     label_logits = jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
     losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
     # Right means strictly above all others. It equals argmax but for exact ties, which count as wrong, and costs a

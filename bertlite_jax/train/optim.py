@@ -62,7 +62,7 @@ def make_optimizer(optim: Optim, steps: int, batch_rows: int, params: Any) -> op
       ValueError: a parameter has a name for which no rule says whether it is decayed.
     """
     mask = decay_mask(params)
-    adam = optax.scale_by_adam if optim.bias_correction else scale_by_adam_as_released
+    adam = scale_by_adam_corrected if optim.bias_correction else scale_by_adam_as_released
     parts = [clip_by_global_norm(optim.clip_norm)] if optim.clip_norm > 0 else []
     parts += [adam(optim.beta1, optim.beta2, optim.epsilon), optax.add_decayed_weights(optim.weight_decay, mask)]
     parts += [scale_by_trust_ratio(mask)] if optim.name == "lamb" else []
@@ -110,6 +110,21 @@ def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda g: g * factor, updates), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def scale_by_adam_corrected(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with bias correction; optax raises a float to the power of an integer there."""
+    return promoting(optax.scale_by_adam(b1, b2, eps))
+
+
+def promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same transformation under JAX's standard promotion of dtypes, whatever is set outside."""
+
+    def update(updates: optax.Updates, state: Any, params: optax.Params | None = None) -> tuple[optax.Updates, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(updates, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
 
 
 def scale_by_adam_as_released(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

@@ -14,6 +14,7 @@ from bertlite_jax.train.optim import (
     clip_by_global_norm,
     decay_mask,
     make_optimizer,
+    promoting,
     scale_by_adam_as_released,
     scale_by_trust_ratio,
     trust_ratio,
@@ -141,7 +142,7 @@ def kernels():
 def test_corrected_lamb_on_kernels_equals_optax():
     optim = constant(1e-2, name="lamb", bias_correction=True, clip_norm=0.0)
     ours = several_steps(make_optimizer(optim, 100, 32, kernels()), kernels())
-    theirs = several_steps(optax.lamb(1e-2, eps=1e-6, weight_decay=0.01), kernels())
+    theirs = several_steps(promoting(optax.lamb(1e-2, eps=1e-6, weight_decay=0.01)), kernels())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7), ours, theirs)
 
 
@@ -149,7 +150,7 @@ def test_corrected_adamw_equals_optax():
     params = contract_parameters()
     optim = constant(1e-2, name="adamw", bias_correction=True, clip_norm=1.0)
     ours = several_steps(make_optimizer(optim, 100, 32, params), params)
-    peer = optax.adamw(1e-2, eps=1e-6, weight_decay=0.01, mask=decay_mask)
+    peer = promoting(optax.adamw(1e-2, eps=1e-6, weight_decay=0.01, mask=decay_mask))
     theirs = several_steps(optax.chain(optax.clip_by_global_norm(1.0), peer), params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6), ours, theirs)
 
@@ -157,7 +158,7 @@ def test_corrected_adamw_equals_optax():
 def test_uncorrected_lamb_differs_from_optax():
     optim = constant(1e-2, name="lamb", clip_norm=0.0)
     ours = several_steps(make_optimizer(optim, 100, 32, kernels()), kernels())
-    theirs = several_steps(optax.lamb(1e-2, eps=1e-6, weight_decay=0.01), kernels())
+    theirs = several_steps(promoting(optax.lamb(1e-2, eps=1e-6, weight_decay=0.01)), kernels())
     assert np.abs(ours["up"]["kernel"] - theirs["up"]["kernel"]).max() > 1e-4
 
 

@@ -39,7 +39,7 @@ def worst_shift(
     """
     # Zeros computed from the rows vary over devices, as the rows do. The gradient of constant zeros would be a sum over
     # all devices.
-    zeros = jnp.zeros(width) * segments[..., None].astype(jnp.float32)
+    zeros = jnp.zeros((1, 1, width)) * segments[..., None].astype(jnp.float32)
     gradient = jax.grad(loss)(zeros)
     member = jax.nn.one_hot(segments - 1, windows)  # [B, L, P]; zeros at padding
     squares = jnp.einsum("bl,blp->bp", jnp.sum(jnp.square(gradient), axis=-1), member)

@@ -36,7 +36,8 @@ def divergence(
     original = jax.lax.stop_gradient(original)
     log_q = jax.nn.log_softmax(original / temperature)
     each = jnp.sum(jnp.exp(log_q) * (log_q - jax.nn.log_softmax(changed)), axis=-1)
-    return each * (jnp.max(jax.nn.softmax(original), axis=-1) >= least)
+    sure = jnp.max(jax.nn.softmax(original), axis=-1) >= least
+    return each * sure.astype(each.dtype)
 
 
 def guess_labels(logits: Float[Array, "N C"], changed: Num[Array, " N"], temperature: float) -> Float[Array, "N C"]:
@@ -57,7 +58,9 @@ def guess_labels(logits: Float[Array, "N C"], changed: Num[Array, " N"], tempera
     return jax.nn.softmax(jnp.log((own + other) / 2) / temperature)
 
 
-def released(right: Float[Array, "*N"], labels: int, progress: Float[Array, "*N"], schedule: str) -> Float[Array, "*N"]:
+def released(
+    right: Float[Array, "*N"], labels: int, progress: Float[Array, "*#N"], schedule: str
+) -> Float[Array, "*N"]:
     """Which labelled examples still teach: those whose label has at most the probability that the schedule allows.
 
     The threshold rises from 1 / C to 1 along the run, so that a few examples are not learnt by heart while the

@@ -113,4 +113,5 @@ def peer(logits: Float[Array, "*N C"], others: Int[Array, "*N"]) -> Float[Array,
 
 def _at(log_p: Float[Array, "*N C"], labels: Int[Array, "*N"]) -> Float[Array, "*N"]:
     """Log p_y, by a comparison in place of a gather, because its gradient is element-wise."""
-    return jnp.sum(jnp.where(labels[..., None] == jnp.arange(log_p.shape[-1]), log_p, 0.0), axis=-1)
+    classes = jnp.arange(log_p.shape[-1]).reshape((1,) * labels.ndim + (-1,))
+    return jnp.sum(jnp.where(labels[..., None] == classes, log_p, 0.0), axis=-1)

@@ -21,7 +21,7 @@ def partners(key: Key[Array, ""], real: Bool[Array, " N"]) -> Int[Array, " N"]:
       A random cycle through all real ones; with one alone, itself.
     """
     places = jnp.arange(real.shape[0])
-    order = jnp.argsort(jnp.where(real, jax.random.uniform(key, real.shape), 2.0 + places))
+    order = jnp.argsort(jnp.where(real, jax.random.uniform(key, real.shape), 2.0 + places.astype(jnp.float32)))
     count = jnp.maximum(jnp.sum(real), 1)
     following = order[jnp.where(places < count, (places + 1) % count, places)]
     return jnp.zeros_like(order).at[order].set(following).astype(jnp.int32)

@@ -16,6 +16,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.train.optim import promoting
 from bertlite_jax.train.step import row_keys
 from bertlite_jax.train.tasks import task_loss
 
@@ -62,7 +63,7 @@ def fit(
     """
     key = jax.random.key(seed)
     params = jax.tree.map(lambda leaf: jnp.stack([leaf] * layers), init(key))
-    optimizer = optax.adamw(rate, weight_decay=0.01)
+    optimizer = promoting(optax.adamw(rate, weight_decay=0.01))
     opt = optimizer.init(params)
 
     @jax.jit
