@@ -13,7 +13,7 @@ COEFFICIENTS = RNG.normal(size=(2, 6, 3))
 
 def loss(shift):
     """Something bent, whose slope at 0 differs from place to place."""
-    return jnp.sum(jnp.sin(shift * COEFFICIENTS + 0.3) * (SEGMENTS > 0)[..., None])
+    return jnp.sum(jnp.sin(shift * COEFFICIENTS + 0.3) * (SEGMENTS > 0)[..., None].astype(np.float32))
 
 
 def test_each_text_moves_by_the_same_length_along_its_own_gradient():
