@@ -64,8 +64,8 @@ def strength(progress: Float[Array, "*B"]) -> Float[Array, "*B"]:
 
 def tell_apart(params: Any, pooled: Float[Array, "B P D"]) -> Float[Array, "B P K"]:
     """Logits of the domains."""
-    hidden = jax.nn.relu(pooled @ params["hidden"]["kernel"] + params["hidden"]["bias"])
-    return hidden @ params["output"]["kernel"] + params["output"]["bias"]
+    hidden = jax.nn.relu(pooled @ params["hidden"]["kernel"] + params["hidden"]["bias"][None, None])
+    return hidden @ params["output"]["kernel"] + params["output"]["bias"][None, None]
 
 
 def private_states(

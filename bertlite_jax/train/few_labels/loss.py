@@ -238,7 +238,7 @@ def _unlabelled(
         flat = logits.reshape(-1, logits.shape[-1])
         # The original stands before its augmentation in the same row, so nothing crosses from row to row.
         each = consistency.divergence(jnp.roll(flat, 1, axis=0), flat, learn.sharpen, learn.confidence)
-        sure = jnp.sum(each * rows["changed"].ravel())
+        sure = jnp.sum(each * rows["changed"].ravel().astype(each.dtype))
         values["consistency_loss"] = learn.consistency * sure / jnp.maximum(weight, 1.0)
     if "teacher" in rows:
         taught = consistency.distilled(logits, rows["teacher"], learn.temperature)
@@ -278,7 +278,9 @@ def _guessed_mixtures(
     width, classes = vectors.shape[-1], logits.shape[-1]
     guesses = consistency.guess_labels(logits.reshape(-1, classes), rows["changed"].ravel(), learn.sharpen)
     labels = jax.nn.one_hot(given["labels"].ravel(), classes)
-    real = jnp.concatenate([given["weights"].ravel() > 0, (rows["weights"] + rows["changed"]).ravel() > 0])
+    real = jnp.concatenate(
+        [given["weights"].ravel() > 0, (rows["weights"] > 0).ravel() | (rows["changed"] > 0).ravel()]
+    )
     who, much = jax.random.split(jax.random.fold_in(key, GUESSES_KEY))
     partner, share = mixing.partners(who, real), mixing.shares(much, learn.mix_alpha, real.shape[0])
 
@@ -289,7 +291,7 @@ def _guessed_mixtures(
     log_p = jax.nn.log_softmax(apply({"params": params}, x, keys, method="answer")).reshape(-1, classes)
     target = mixed(labels, guesses)
     each = jnp.sum(jax.scipy.special.xlogy(target, target) - target * log_p, axis=-1)
-    return jnp.sum(each * real[labels.shape[0] :])
+    return jnp.sum(each * real[labels.shape[0] :].astype(each.dtype))
 
 
 def _with_ensemble(
@@ -314,4 +316,4 @@ def _domain_loss(learn: Learn, params: Any, pooled: Float[Array, "B P D"], rows:
     strength = learn.domain_weight * domains.strength(rows["progress"])
     logits = domains.tell_apart(params, domains.reverse(pooled, strength[:, None, None]))
     each = label_noise.each(Learn(), logits, jnp.maximum(rows["domain"], 0))
-    return jnp.sum(each * (rows["domain"] >= 0))
+    return jnp.sum(each * (rows["domain"] >= 0).astype(each.dtype))

@@ -139,11 +139,11 @@ def draw(key: Key[Array, ""], length: int, config: Mask, vocab_size: int, specia
     # p(n) = (1/n) / (1 + 1/2 + ... + 1/N): n is one more than the number of inner boundaries passed.
     chances = 1.0 / np.arange(1, config.max_ngram + 1)
     boundaries = (np.cumsum(chances) / np.sum(chances))[:-1].astype(np.float32)
-    span_words = 1 + jnp.sum(uniform[0][:, None] >= boundaries, axis=1, dtype=jnp.int32)
+    span_words = 1 + jnp.sum(uniform[0][:, None] >= boundaries[None], axis=1, dtype=jnp.int32)
     special = sorted({i for i in special_ids if i < vocab_size})
     substitute = (bits[3] % np.uint32(vocab_size - len(special))).astype(jnp.int32)
     for taken in special:  # the n-th ordinary piece is n plus the special ones at or before it
-        substitute += substitute >= taken
+        substitute += (substitute >= taken).astype(jnp.int32)
     return Draws(bits[0] >> (32 - PRIORITY_BITS), span_words, uniform[1], substitute)
 
 
@@ -169,7 +169,7 @@ def choose(
       windows: P, how many windows a row has room for.
       special_ids: never masked, and the end of a word.
     """
-    ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids), axis=1)
+    ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids, np.int32)[None], axis=1)
     joined = ordinary[1:] & ordinary[:-1] & (segments[1:] == segments[:-1]) & (token_types[1:] == token_types[:-1])
     run_starts = ordinary & ~jnp.concatenate([jnp.zeros(1, bool), joined])
     starts = ordinary if config.scheme == "token" else ordinary & (run_starts | (word_starts > 0))
@@ -217,7 +217,7 @@ def _walk(
 
     # round() is Python's, as in the release; a table keeps it exact.
     table = np.array([max(1, round(rate * n)) for n in range(length + 1)], np.int32)
-    members = segments == jnp.arange(1, windows + 1)[:, None]  # [P, L]
+    members = segments[None] == jnp.arange(1, windows + 1)[:, None]  # [P, L]
     budgets = jnp.asarray(table)[jnp.sum(members, axis=1)]  # [P]
 
     # One number a word sorts them into the walk: window, priority, place. Sorting single numbers is several times
@@ -231,10 +231,10 @@ def _walk(
     walk_place = (walk & np.uint32(2**place_bits - 1)).astype(jnp.int32)
     walk_window = (walk >> (place_bits + PRIORITY_BITS)).astype(jnp.int32)
     walk_sizes = jnp.where(walk_window < windows, sizes[walk_place], 0)
-    walk_members = walk_window == jnp.arange(windows)[:, None]  # [P, L]
+    walk_members = walk_window[None] == jnp.arange(windows)[:, None]  # [P, L]
 
     def left(taken: Array) -> Array:  # [L] bool in the order of the walk -> [P] tokens
-        return budgets - jnp.sum(jnp.where(walk_members & taken, walk_sizes, 0), axis=1)
+        return budgets - jnp.sum(jnp.where(walk_members & taken[None], walk_sizes[None], 0), axis=1)
 
     def fitting(taken: Array) -> Array:
         return ~taken & (walk_sizes > 0) & (walk_sizes <= left(taken)[walk_window])
@@ -242,7 +242,7 @@ def _walk(
     def take_next(taken: Array) -> Array:
         fits = fitting(taken)
         # A window in which nothing fits points at place 0: that is taken only if it fits, and then it is next anyway.
-        first = jnp.argmax(walk_members & fits, axis=1)
+        first = jnp.argmax(walk_members & fits[None], axis=1)
         return taken.at[first].max(fits[first])
 
     # As long as every word fits, the walk is a prefix. After that less than one word is left to give away.

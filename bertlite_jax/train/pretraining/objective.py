@@ -151,12 +151,13 @@ def make_evaluation(
             "mlm_weight": mlm_weight,
             "mlm_correct": mlm_correct,
             "unigram_sum": -jnp.sum(log_share[rows["labels"]] * rows["weights"]),
-            "majority_correct": jnp.sum((rows["labels"] == jnp.argmax(counts)) * rows["weights"]),
+            "majority_correct": jnp.sum((rows["labels"] == jnp.argmax(counts)).astype(jnp.float32) * rows["weights"]),
             "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),
         }
         if pair_classes and pair_logits is not None:
             pair_sum, pair_weight, pair_correct = losses.pair(pair_logits, rows["pair_labels"], rows["pair_weights"])
-            of_label = jax.nn.one_hot(rows["pair_labels"], pair_classes) * rows["pair_weights"][..., None]
+            paired = rows["pair_weights"][..., None].astype(jnp.float32)
+            of_label = jax.nn.one_hot(rows["pair_labels"], pair_classes) * paired
             totals |= {
                 "pair_sum": pair_sum,
                 "pair_weight": pair_weight,

@@ -76,7 +76,7 @@ def sum_of(head: Head, logits: Float[Array, "B places C"], rows: Batch) -> tuple
     if head.problem == "multi_label":
         each = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
         right = jnp.all((logits > 0) == (labels > 0.5), axis=-1)
-        return jnp.sum(each * weights), jnp.sum(right * weights)
+        return jnp.sum(each * weights), jnp.sum(right.astype(jnp.float32) * weights)
     each = jnp.mean(jnp.square(logits - labels), axis=-1)
     return jnp.sum(each * weights), jnp.float32(0) * jnp.sum(weights)
 
@@ -96,8 +96,9 @@ def choose(
     """
     same = (choices[:, :, None] == choices[:, None, :]) & (choices > 0)[:, None, :]  # [B, P, P]
     # An empty window sees itself, so that its sum, which has weight 0, is finite.
-    same = same | jnp.eye(choices.shape[1], dtype=bool)
+    same = same | jnp.eye(choices.shape[1], dtype=bool)[None]
     of_example = jnp.where(same, scores[:, None, :], -jnp.inf)
     each = jax.nn.logsumexp(of_example, axis=-1) - scores
     reached = jnp.sum(of_example >= scores[:, :, None], axis=-1)
-    return jnp.sum(each * right), jnp.sum((reached == 1) * right).astype(jnp.float32)
+    right = right.astype(jnp.float32)
+    return jnp.sum(each * right), jnp.sum((reached == 1).astype(jnp.float32) * right)

@@ -264,7 +264,7 @@ def with_domains(params, private_layers: int = 0) -> tuple[dict[str, Any], Priva
     apply: Any = None
     if private_layers:
         encoder = PrivateEncoder(narrowed(MODEL, private_layers))
-        x, ids = np.zeros((1, 8, 16), np.float32), np.zeros((1, 8), np.int32)
+        x, ids = jnp.zeros((1, 8, 16)), np.zeros((1, 8), np.int32)
         draw = jax.vmap(lambda key: encoder.init(key, x, ids, ids[:, :1], None)["params"])
         added["private"] = jax.jit(draw)(jax.random.split(jax.random.key(3), 2))
         added["private_output"] = {"kernel": jax.random.normal(jax.random.key(4), (16, 3))}

@@ -116,14 +116,13 @@ def test_a_window_is_right_where_start_and_end_are():
     start = np.array([[0, 0, 5, 0, 9, 0, 0, 0, 3, 3, 0, 0.0]])
     end = np.array([[0, 0, 0, 5, 0, 0, 7, 0, 0, 0, 0, 6.0]])
     rows = {
-        "segments": np.repeat([[1, 2, 3]], 4, axis=1),
-        "cls": np.array([[0, 4, 8, 0]]),
-        "labels": np.array([[[2, 3], [0, 1], [1, 3], [0, 0]]]),
-        "weights": np.array([[1, 1, 1, 0.0]]),
+        "segments": jnp.repeat(jnp.array([[1, 2, 3]]), 4, axis=1),
+        "cls": jnp.array([[0, 4, 8, 0]]),
+        "labels": jnp.array([[[2, 3], [0, 1], [1, 3], [0, 0]]]),
+        "weights": jnp.array([[1, 1, 1, 0.0]]),
     }
-    total, right = jax.jit(lambda found: span_loss.sum_of(HEADS["independent"], found, rows))(
-        np.stack([start, end], -1)
-    )
+    logits = np.stack([start, end], -1)
+    total, right = jax.jit(lambda logits: span_loss.sum_of(HEADS["independent"], logits, rows))(logits)
     assert float(right) == 1.0
     parts = [(start[0, 0:4], 2), (end[0, 0:4], 3), (start[0, 4:8], 0), (end[0, 4:8], 1)]
     parts += [(start[0, 8:], 1), (end[0, 8:], 3)]
