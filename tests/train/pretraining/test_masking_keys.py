@@ -59,7 +59,7 @@ def threefry(key, count):
     """Threefry-2x32 with 20 rounds (Salmon et al. 2011, doi 10.1145/2063384.2063405), on arrays of 32-bit words."""
     with np.errstate(over="ignore"):
         keys = [*key, np.uint32(key[0] ^ key[1] ^ 0x1BD11BDA)]
-        x, y = (np.uint32(c) + np.uint32(k) for c, k in zip(count, keys, strict=True))
+        x, y = (np.uint32(c) + np.uint32(k) for c, k in zip(count, keys[:2], strict=True))
         for group in range(5):
             for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
                 x = x + y
