@@ -58,7 +58,7 @@ def _check_profile(steps: tuple[int, ...]) -> None:
 
 
 def read_strings(values: dict[str, Any]) -> dict[str, Any]:
-    """Values of a stored config whose `run.depths` and `run.profile_steps` are strings, as 0.1.0 wrote them, as lists.
+    """Values of a stored config, with `run.depths` and `run.profile_steps` as lists where they are strings, the older form.
 
     `3:20000,6:50000` is [[3, 20000], [6, 50000]], `10:15` is [10, 15]; the empty strings are [] and [0, 0]. Everything
     else stays as it is.

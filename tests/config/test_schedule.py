@@ -1,4 +1,4 @@
-"""What changes at which step: asked by the step, given as numbers, and read from configs of earlier releases."""
+"""What changes at which step: asked by the step, given as numbers, and read from older configs."""
 
 import dataclasses
 import json
@@ -38,7 +38,7 @@ def stored(path, **run) -> Pretrain:
     return files.read_json(path)
 
 
-def test_configs_of_the_first_release_have_strings(tmp_path):
+def test_older_configs_have_strings(tmp_path):
     path = tmp_path / "config.json"
     assert stored(path, depths="3:100,6:300", profile_steps="10:15") == CONFIG
     assert stored(path, depths="", profile_steps="") == Pretrain()

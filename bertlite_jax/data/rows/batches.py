@@ -148,7 +148,7 @@ def _ranges(starts: Integer[np.ndarray, "*W"], lengths: Integer[np.ndarray, "*W"
 def feed(at: Callable[[int], Batch], first: int, last: int, threads: int) -> Iterator[Batch]:
     """The batches `at(step)` of the steps from `first` to `last` in order, prepared ahead by threads.
 
-    An error of a step is raised when its turn comes; do not go on after one, as the following step would come next.
+    An error of a step is raised when its turn comes; do not continue after one, as the following step would come next.
     """
     import grain  # Half a second, which a start spends while its first step is compiled.
 
