@@ -58,7 +58,7 @@ def _check_profile(steps: tuple[int, ...]) -> None:
 
 
 def read_strings(values: dict[str, Any]) -> dict[str, Any]:
-    """Values of a stored config, with `run.depths` and `run.profile_steps` as lists where they are strings, the older form.
+    """Values of a stored config; `run.depths` and `run.profile_steps` become lists where they are strings, as once.
 
     `3:20000,6:50000` is [[3, 20000], [6, 50000]], `10:15` is [10, 15]; the empty strings are [] and [0, 0]. Everything
     else stays as it is.
