@@ -3,6 +3,8 @@
 There is no iterator state. Steps count from 1; row i of step s is row number (s - 1) * batch_rows + i of an endless
 sequence. The sequence is made of virtual epochs with the same number of rows each, so a step is found without going
 through those before it.
+
+Letters: B rows, L tokens in a row, P windows a row at most, W windows, V vocabulary.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ has the same number of rows, whatever the seed.
 
 Source: histogram-packing, Krell et al. 2021 (arXiv 2107.02027), section 3; of its two orders the one that takes the
 fullest row that fits (longest-pack-first), with a limit on the windows of a row.
+
+Letters: N windows, P windows a row at most, R rows.
 """
 
 from __future__ import annotations

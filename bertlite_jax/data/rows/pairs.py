@@ -5,6 +5,8 @@ four edges: the two of A and the two of B. They are all of one kind, so no rule 
 a swapped pair from one in order. A pair is also cut at a place that looks like the outer edges: where the window opens
 with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`). A window without such a place
 gets no pair, unless the option `single_segment` says otherwise.
+
+Letters: W windows, T tokens of all of them, N windows of a corpus, V vocabulary.
 """
 
 from __future__ import annotations

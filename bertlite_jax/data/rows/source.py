@@ -6,6 +6,8 @@ weight says, in shuffled order; without weights it takes one pass of each.
 
 What is packed are *parts* of windows: the pair of every window, and the rest of those windows whose edges had to be
 trimmed for the pair (a segment without a pair, so that no text is lost and the gaps in the rows are filled).
+
+Letters: B rows, P windows a row at most, N windows of a corpus, V vocabulary.
 """
 
 from __future__ import annotations
