@@ -19,7 +19,7 @@ FAST_TO_COMPILE = [
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-# XLA does not start with a flag that it does not know, and jaxlib 0.11.1 has lost this one.
+# XLA does not start with a flag that it does not know, and jaxlib 0.11.1 dropped this one.
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     FAST_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 # Flags given from outside come last and win: `make test-hosts` caps the instruction sets so.
@@ -31,7 +31,7 @@ type_checks.install()
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 LONGEST = ("test_several_processes.py", "test_pretrain.py", "test_step.py", "test_readme.py", "test_few_labels.py")
-"""Files that take a process for minutes. They come first, so that the processes of pytest -n end about together."""
+"""Files that take minutes. They come first, so that the processes of `pytest -n` finish at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -102,15 +102,14 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
 
     class Bucket(MemoryFileSystem):
         protocol = ("gcs", "gs")
-        store: dict = {}
-        pseudo_dirs = [""]
 
-        def upload(self, folder: str, to: str) -> str:
+        def upload(self, folder: str, to: str) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # A shorthand.
             for path in pathlib.Path(folder).iterdir():
                 self.pipe_file(f"gs://{to}/{path.name}", path.read_bytes())
             return f"gs://{to}"
 
     made = Bucket()
+    made.store, made.pseudo_dirs = {}, [""]  # Its class would share them with all such file systems.
     object_storage._copy.cache_clear()
     monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
