@@ -24,7 +24,6 @@ import json
 import logging
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +33,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.train import processes
 
 ITEMS = ("params", "opt", "meta")
@@ -76,10 +76,7 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-        for left in path.glob("*.removing"):
-            shutil.rmtree(left)
-        for left in path.glob(f"*.{SUMS}.tmp"):
-            left.unlink()
+        whole_files.remove_leftovers(path)
     # Orbax clears its temporary folders in the background, and waits for that before the first save.
     # Old steps are removed below, after the seal. Orbax would remove them before it: with keep_last = 1, a kill
     # between the two would leave nothing that can be trusted.
@@ -159,21 +156,13 @@ def _seal_and_prune(checkpoints: Checkpoints, step: int) -> None:
     for old in sealed[: -checkpoints.keep_last]:
         if checkpoints.keep_every and old % checkpoints.keep_every == 0:
             continue
-        # Renamed first: a kill in between must not leave half a checkpoint under a step's name.
-        doomed = checkpoints.folder / f"{old}.removing"
-        os.rename(checkpoints.folder / str(old), doomed)
-        shutil.rmtree(doomed)
+        whole_files.remove_folder(checkpoints.folder / str(old))
 
 
 def _write_sums(folder: pathlib.Path) -> None:
     files = _files(folder)
     text = "".join(f"{digest}  {name}\n" for name, digest in zip(files, _digests(folder, files), strict=True))
-    temporary = folder.parent / f"{folder.name}.{SUMS}.tmp"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, folder / SUMS)
+    whole_files.write_text(folder / SUMS, text)
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -270,9 +259,10 @@ def _steps(folder: pathlib.Path) -> list[int]:
 
 
 def _files(folder: pathlib.Path) -> list[str]:
-    """Every file below a step's folder but the sums, as sorted relative names."""
+    """Every file below a step's folder as sorted relative names, without the sums and what becomes them."""
     paths = (path for path in folder.rglob("*") if not path.is_dir())
-    return sorted(name for path in paths if (name := path.relative_to(folder).as_posix()) != SUMS)
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in names if SUMS not in (name, whole_files.intended_name(name)))
 
 
 def _digests(folder: pathlib.Path, files: list[str]) -> list[str]:

@@ -19,7 +19,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from bertlite_jax.data.corpus import chunks, shards, splits
 from bertlite_jax.data.text.documents import OnBadText, read_documents
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 
 try:
     import apache_beam as beam  # pyright: ignore[reportMissingImports]
@@ -287,17 +287,16 @@ def _write_file(element: tuple[tuple[str, int], Iterable[Any]], plan: Plan) -> t
     """A record file and the lengths of its windows. Returns (split, number of the file, windows, bytes)."""
     (split, file), blocks = element
     final = pathlib.Path(shards.record_files(plan.folder, split).sharded_filepath(shard_index=file, num_shards=None))
-    mine = final.with_name(f"{uuid.uuid4().hex}.tmp")
-    writer = ArrayRecordWriter(os.fspath(mine), shards.WRITER_OPTIONS)
     all_lengths, size = [], 0
-    for _, records, lengths in sorted(blocks, key=lambda block: block[0]):
-        for record in records:
-            writer.write(record)
-            size += len(record)
-        all_lengths += lengths
-    writer.close()
-    os.replace(mine, final)
-    _write_bytes(_lengths_of(plan, split, file), np.array(all_lengths, "<u2").tobytes())
+    with whole_files.replacing(final) as unfinished:
+        writer = ArrayRecordWriter(os.fspath(unfinished), shards.WRITER_OPTIONS)
+        for _, records, lengths in sorted(blocks, key=lambda block: block[0]):
+            for record in records:
+                writer.write(record)
+                size += len(record)
+            all_lengths += lengths
+        writer.close()
+    whole_files.write_bytes(_lengths_of(plan, split, file), np.array(all_lengths, "<u2").tobytes())
     return split, file, len(all_lengths), size
 
 
@@ -305,18 +304,12 @@ def _lengths_of(plan: Plan, split: str, file: int) -> pathlib.Path:
     return pathlib.Path(plan.folder) / f"{split}.lengths-{file:05d}"
 
 
-def _write_bytes(path: pathlib.Path, content: bytes) -> None:
-    mine = path.with_name(f"{uuid.uuid4().hex}.tmp")
-    mine.write_bytes(content)
-    os.replace(mine, path)
-
-
 def _save(value: Any, plan: Plan, name: str) -> None:
-    _write_bytes(pathlib.Path(plan.folder) / f"{name}.result", json.dumps(value).encode())
+    whole_files.write_bytes(pathlib.Path(plan.folder) / f"{name}.result", json.dumps(value).encode())
 
 
 def _save_unigram(split: tuple[str, np.ndarray], plan: Plan) -> None:
-    _write_bytes(pathlib.Path(plan.folder) / f"{split[0]}.unigram", split[1].tobytes())
+    whole_files.write_bytes(pathlib.Path(plan.folder) / f"{split[0]}.unigram", split[1].tobytes())
 
 
 def _take(plan: Plan, name: str) -> Any:

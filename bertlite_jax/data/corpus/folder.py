@@ -15,6 +15,7 @@ from typing import Any
 
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import writing
 from bertlite_jax.host.retry import patiently
 
@@ -105,19 +106,8 @@ def _locked(folder: pathlib.Path) -> Iterator[bool]:
 
 
 def move_into_place(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """Renames a finished folder to `place`. A corpus that is there first gets the name of a dead build."""
+    """Renames a finished folder to `place`. A corpus that lies there first gets the name of a dead build."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)  # mkdtemp makes folders that only their owner can read
-    if place.exists():
-        old = folder.with_name(f"{folder.name}-old")
-        place.rename(old)
-        folder.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(place)
-
-
-def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes `values` as indented JSON."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    whole_files.put_folder(folder, place, replace=True)

@@ -15,13 +15,13 @@ import logging
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import platformdirs
 from etils import epath
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import in_object_storage
 from bertlite_jax.host.retry import first_line, patiently
 
@@ -102,13 +102,10 @@ def _fetch(remote: epath.Path, place: pathlib.Path) -> None:
             "bucket and give the mounted path, or set XDG_CACHE_HOME to a larger disk"
         )
     _log.info("data: copying %s (%s bytes) to %s", remote, f"{sum(sizes.values()):,}", place)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{place.name}.tmp-", dir=place.parent))
-    try:
+    with whole_files.folder_beside(place) as folder:
         for name, size in sizes.items():
             patiently(functools.partial(_fetch_file, remote / name, folder / name, size), remote / name)
-        folder.rename(place)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        whole_files.put_folder(folder, place)
 
 
 def _fetch_file(remote: epath.Path, local: pathlib.Path, size: int) -> None:

@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.vocabulary import adoption, codecs, training, word_starts
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import writing
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
@@ -220,15 +221,11 @@ def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) 
         "settings": vocabulary.settings,
         "specials": vocabulary.specials,
     }
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        folder = pathlib.Path(scratch) / "new"
-        folder.mkdir()
+    with whole_files.folder_beside(out) as folder:
         (folder / MODEL_FILES[vocabulary.kind]).write_bytes(vocabulary.model)
-        (folder / SETTINGS_FILE).write_text(json.dumps(saved, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        whole_files.write_json(folder / SETTINGS_FILE, saved)
         load_tokenizer(folder)
-        if overwrite and out.exists():
-            out.rename(pathlib.Path(scratch) / "old")
-        folder.rename(out)
+        whole_files.put_folder(folder, out, replace=overwrite)
     return load_tokenizer(out)
 
 
