@@ -21,7 +21,6 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
