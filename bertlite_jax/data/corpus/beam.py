@@ -1,4 +1,4 @@
-"""The corpus by Apache Beam, for text that outgrows a machine: the same bytes as data/corpus/statistics.py writes.
+"""The corpus by Apache Beam, for text that outgrows a machine: the same bytes as jobs/text/corpus.py writes.
 
 What the local route gets from reading in order, Beam gets from counting. A document's place is (file, number in the
 file). Of equal texts the one with the lowest place stays. Its number in the corpus is how many stay before it: those of
@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise UserError('corpus: --beam needs Apache Beam; pip install "bertlite_jax[beam]"') from error
 
-# An error of a worker comes back as an exception; Beam would say it before, with two tracebacks.
+# An error of a worker comes back as an exception; Beam would log it before, with two tracebacks.
 logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 CHUNK_DOCUMENTS = 256
@@ -49,7 +49,7 @@ Place = tuple[int, int]
 
 
 class Plan(NamedTuple):
-    """All that the windows depend on. Pickled into every worker."""
+    """All that the windows depend on. Every worker gets it pickled."""
 
     files: list[str]
     tokenizer_folder: str
@@ -62,6 +62,7 @@ class Plan(NamedTuple):
 
     @property
     def seed(self) -> int:
+        """Of all draws."""
         return self.recipe.cutting.seed
 
 
@@ -72,25 +73,25 @@ def write(plan: Plan, vocab_size: int, options: str, counts: Counter[str]) -> li
       plan: what is done.
       vocab_size: V.
       options: of Beam's runner.
-      counts: is added to (see `text.read_documents`).
+      counts: is added to (see `documents.read_documents`).
 
     Raises:
-      UserError: of a worker: bad text.
+      UserError: text cannot be read.
     """
     try:
         with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
             _build(pipeline, plan, vocab_size)
     except Exception as error:
-        if said := _said_by_user_error(error):
-            raise UserError(said) from error
+        if text := _text_of_user_error(error):
+            raise UserError(text) from error
         raise
-    counts.update(_take(plan, "counts"))
-    written, of_splits = _take(plan, "files"), dict(_take(plan, "split_counts"))
+    counts.update(_load(plan, "counts"))
+    written, of_splits = _load(plan, "files"), dict(_load(plan, "split_counts"))
     return [_gather(plan, name, vocab_size, written, of_splits) for name in splits.SPLITS]
 
 
-def _said_by_user_error(error: BaseException) -> str:
-    """Beam hands on an error of a worker with its step behind it, or as the text of a traceback."""
+def _text_of_user_error(error: BaseException) -> str:
+    """The text of a worker's UserError, or "". Beam appends its step, or passes on the text of a traceback."""
     whole = f"{type(error).__name__}: {error}"
     found = re.findall(r"UserError: (.*?)(?: \[while running|\n|$)", whole)
     return found[-1] if found else ""
@@ -127,21 +128,21 @@ def _build(pipeline: Any, plan: Plan, vocab_size: int) -> None:
 
 
 def _documents(pipeline: Any, plan: Plan) -> Any:
-    """Each text once: (place, digest, paragraphs). What was counted on the way is saved."""
+    """Each text once: (place, digest, paragraphs). Saves the counts."""
     read = (
         pipeline
         | "files" >> beam.Create(list(enumerate(plan.files)))
         | "spread" >> beam.Reshuffle()
         | "read" >> beam.FlatMap(_read, plan).with_outputs("counts", main="documents")
     )
-    kept = (
+    distinct = (
         read.documents
         | "by text" >> beam.GroupByKey()
         | "distinct" >> beam.FlatMap(_first).with_outputs("counts", main="documents")
     )
-    counts = (read.counts, kept.counts) | "both counts" >> beam.Flatten()
+    counts = (read.counts, distinct.counts) | "both counts" >> beam.Flatten()
     _ = counts | "all counts" >> beam.CombineGlobally(_sum) | "save counts" >> beam.Map(_save, plan, "counts")
-    return kept.documents
+    return distinct.documents
 
 
 def _head(numbered: Any, plan: Plan) -> Any:
@@ -225,12 +226,12 @@ def _number(chunk: tuple[Place, dict[str, Iterable[Any]]], of_files: dict[int, i
 
 def _head_splits(head: list[tuple[int, bytes, int]], plan: Plan) -> dict[int, str]:
     """The splits of the first documents, by number (`splits.assign_splits`)."""
-    digests, held = [], 0
+    digests, characters = [], 0
     for _, digest, size in sorted(head):
-        if held >= splits.HEAD_LIMIT and len(digests) >= 2:
+        if characters >= splits.HEAD_LIMIT and len(digests) >= 2:
             break
         digests.append(digest)
-        held += size
+        characters += size
     return dict(enumerate(splits.split_head(digests, plan.validation_fraction, plan.seed)))
 
 
@@ -279,8 +280,8 @@ def _with_file(met: tuple[tuple[str, int], dict[str, Iterable[Any]]]) -> Iterato
     yield (split, file), (block, records, lengths)
 
 
-# --- What is written -------------------------------------------------------------------------------------------------
-# Beam may run a step again, or twice at a time: every file gets its name when it is whole.
+# --- Files -----------------------------------------------------------------------------------------------------------
+# Beam may run a step again, or twice at the same time, so every file is written whole.
 
 
 def _write_file(element: tuple[tuple[str, int], Iterable[Any]], plan: Plan) -> tuple[str, int, int, int]:
@@ -312,7 +313,7 @@ def _save_unigram(split: tuple[str, np.ndarray], plan: Plan) -> None:
     whole_files.write_bytes(pathlib.Path(plan.folder) / f"{split[0]}.unigram", split[1].tobytes())
 
 
-def _take(plan: Plan, name: str) -> Any:
+def _load(plan: Plan, name: str) -> Any:
     path = pathlib.Path(plan.folder) / f"{name}.result"
     value = json.loads(path.read_bytes())
     path.unlink()
@@ -322,7 +323,7 @@ def _take(plan: Plan, name: str) -> Any:
 def _gather(
     plan: Plan, name: str, vocab_size: int, written: list[tuple[str, int, int, int]], counts: dict[str, dict[str, int]]
 ) -> shards.SplitFiles:
-    """The parts of a split put together."""
+    """Puts the parts of a split together."""
     files = shards.open_split(plan.folder, name, vocab_size)
     try:
         for _, file, windows, size in sorted(found for found in written if found[0] == name):

@@ -1,4 +1,4 @@
-"""The folder of a corpus: complete or not there at all."""
+"""The folder of a corpus, which is complete or absent."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ INDEX = "corpus.json"
 
 
 def on_disk(folder: str) -> pathlib.Path:
-    """The folder, or its copy where it lies in object storage (`staging.local_folder`)."""
+    """The folder, or its copy where it lies in object storage (`object_storage.local_folder`)."""
     return object_storage.local_folder(folder, INDEX)
 
 
 def read_meta(folder: str) -> dict[str, Any]:
-    """corpus.json of a complete corpus, with the content of build.json under `build` where that is kept.
+    """corpus.json of a complete corpus, with the content of build.json under `build` if there is one.
 
     Raises:
-      UserError: the folder is no corpus, has another format, or lacks (part of) a file.
+      UserError: the folder is not a corpus, has another format, or lacks (part of) a file.
     """
     path = on_disk(folder) / INDEX
     try:
         meta = json.loads(patiently(lambda: path.read_text(encoding="utf-8"), path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"corpus: {folder} is no finished corpus (no corpus.json); make one with `bertlite corpus`"
+            f"corpus: {folder} is not a finished corpus (no corpus.json); make one with `bertlite corpus`"
         ) from error
     except ValueError as error:
         raise UserError(f"corpus: {path}: damaged ({error}); build the corpus again") from error
@@ -61,7 +61,7 @@ def check_out(place: pathlib.Path, overwrite: bool) -> None:
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not (place / "corpus.json").is_file():
-        raise UserError(f"corpus: {place}: exists and is no corpus; give another folder")
+        raise UserError(f"corpus: {place}: exists and is not a corpus; give another folder")
     if not overwrite:
         raise UserError(f"corpus: {place}: exists; give another folder, or pass --overwrite to replace it")
 
@@ -70,7 +70,7 @@ def check_out(place: pathlib.Path, overwrite: bool) -> None:
 def scratch_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder beside `place`, removed at the end if it is still there; those of dead builds are removed first.
 
-    A live build holds a lock on its folder, which the system lets go when the process ends in whatever way.
+    A live build holds a lock on its folder, which the system releases when the process ends, however it ends.
     """
     with writing("corpus", place):
         place.parent.mkdir(parents=True, exist_ok=True)

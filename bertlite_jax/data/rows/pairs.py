@@ -24,7 +24,7 @@ from bertlite_jax.data.corpus.boundaries import (
     find_boundaries,
     last_boundary,
     only_between,
-    pair_spans,
+    bounds_of_pairs,
     pick_boundary,
 )
 
@@ -71,7 +71,7 @@ class Rules:
     """[N] integers, tokens of every window of that corpus."""
 
 
-def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, keys: np.ndarray, rules: Rules) -> Pairs:
+def make_pairs(windows: Windows, pair_lengths: np.ndarray, rests: np.ndarray, keys: np.ndarray, rules: Rules) -> Pairs:
     """Cuts windows into pairs, swaps them or replaces their B, all by draws from `keys`.
 
     Tasks with a random B first take up to three tokens off the end of every pair in mid-sentence, whatever its label:
@@ -80,7 +80,7 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
 
     Args:
       windows: W windows.
-      span_lengths: [W] integers, tokens of each window's pair span.
+      pair_lengths: [W] integers, tokens of each window's pair span.
       rests: [W] bool; take what the span leaves of the window, as one segment, and not the span.
       keys: [W] uint64 from `window_keys`.
       rules: see there.
@@ -92,7 +92,7 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
     if rules.task == "none":
         none, zeros = np.zeros_like(n), np.zeros(len(n), np.int32)
         return Pairs(windows.tokens, windows.word_starts, offsets, n, offsets, none, zeros, zeros)
-    start, stop, kind = pair_spans(windows, span_lengths, rests)
+    start, stop, kind = bounds_of_pairs(windows, pair_lengths, rests)
     bounds = find_boundaries(windows, kind)
     if rules.task != "sop":
         short = last_boundary(bounds, start, stop - draw(keys, TRIM, np.minimum(4, np.maximum(0, stop - start - 8))))

@@ -137,7 +137,7 @@ def test_only_the_first_hundred_things_are_told_and_all_counted(tmp_path):
 
 def test_an_id_may_stand_once_in_all_files_of_a_split(tmp_path):
     first, second = squad(tmp_path, question("a"), name="1.json"), squad(tmp_path, question("a"), name="2.json")
-    with pytest.raises(UserError, match=r"2\.json.*a second question with the id a, which .*1\.json has too"):
+    with pytest.raises(UserError, match=r"2\.json.*the id a occurs twice, first in .*1\.json"):
         list(questions.read([first, second]))
 
 
@@ -149,9 +149,9 @@ def test_an_id_may_stand_once_in_all_files_of_a_split(tmp_path):
         (b"[" * 100_000, "broken JSON"),
         (b"{}", "no field 'data'; it has none"),
         (b'{"data": {}}', "data is dict and must be a list"),
-        (b'{"data": [3]}', r"data\[0\]: int where an object with the field 'paragraphs' belongs"),
+        (b'{"data": [3]}', r"data\[0\]: int instead of an object with the field 'paragraphs'"),
         (b'{"data": [{"paragraphs": [{"qas": []}]}]}', "no field 'context'; it has 'qas'"),
-        (b'"text"', "str where an object"),
+        (b'"text"', "str instead of an object"),
     ],
 )
 def test_a_file_of_another_layout_is_refused_with_the_place(content, message, tmp_path):

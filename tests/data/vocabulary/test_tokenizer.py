@@ -384,7 +384,7 @@ def test_too_large_a_vocabulary_is_refused_with_the_largest_that_works(kind, tmp
 
 @pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece", "bpe"])
 def test_too_small_a_vocabulary_is_refused_with_the_smallest_that_has_room(kind, tmp_path):
-    with pytest.raises(UserError, match="the smallest that has is"):
+    with pytest.raises(UserError, match="the smallest that works is"):
         train_tokenizer(ENGLISH, tmp_path / "t", 20, kind=kind)
 
 
