@@ -1,20 +1,18 @@
-"""What `bertlite bench scale` found, as a table in the terminal and as a picture."""
+"""Results of `bertlite bench scale` as a table in the terminal and as a plot."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax.errors import UserError
 from bertlite_jax.report import plots
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 
 Figures = dict[str, Any]
-"""As `bench_scale` returns it."""
+"""As `jobs/benchmarks/scale.py` returns them."""
 _HEAD = (
     "devices",
     "rows",
@@ -35,7 +33,7 @@ _LOOKS = {
 
 
 def rows_of(found: Figures) -> list[tuple[str, ...]]:
-    """A table row for each figure, as text: spread, scaling, and what `_HEAD` names."""
+    """A row of text for each figure: spread, scaling, and the columns of `_HEAD`."""
     return [
         (
             each["spread"],
@@ -55,26 +53,26 @@ def rows_of(found: Figures) -> list[tuple[str, ...]]:
 
 
 def notes(found: Figures) -> list[str]:
-    """What was measured on what, what the columns mean, and what must not be read into them."""
+    """What was measured on which machine, what the columns mean, and what does not follow from them."""
     on, settings, first = found["machine"], found["settings"], found["figures"][0]
     most = max(each["devices"] for each in found["figures"])
     lines = [
         f"{settings['preset']}, {first['parameters']:,} parameters, rows of {settings['length']} tokens, AdamW, "
         f"products in {first['compute']}; {on['device_kind']}; {machine_line(on)}",
-        "strong: one batch divided among more devices; weak: as many rows for each. real/s: tokens without padding. "
-        "speed-up: over one device. efficiency: speed-up over devices. reduced: what a device contributes to "
-        "reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: share of the "
-        "devices' time from having an own part of a sum to having the sum, in more steps under the profiler; it holds "
-        "the wait for slower devices and the transfer.",
+        "strong: one batch divided among more devices; weak: the same number of rows for each device. real/s: tokens "
+        "without padding. speed-up: over one device. efficiency: speed-up over devices. reduced: bytes that a device "
+        "contributes to reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: "
+        "share of the devices' time between having their own part of a sum and having the sum, in extra steps under "
+        "the profiler; it includes the wait for slower devices and the transfer.",
     ]
     if on["platform"] == "cpu":
-        few = f", and {most} devices on {on['cores']} cores wait for their turn" if most > on["cores"] else ""
+        few = f", and {most} devices on {on['cores']} cores take turns" if most > on["cores"] else ""
         lines.append(
-            f"This shows overhead, not speed: all devices are the same {on['cores']} cores, which one device uses "
-            f"already{few}. The best speed-up here is about 1; what lacks is the cost of splitting."
+            f"This shows overhead, not speed: all devices share the same {on['cores']} cores, which one device already "
+            f"uses{few}. The best speed-up here is about 1; what is missing is the cost of splitting."
         )
     if on["load"] > on["cores"] / 2:
-        lines.append("Other programs kept this machine busy, in each row as they happened to: compare no speeds.")
+        lines.append("Other programs kept this machine busy, in each row to another extent: do not compare speeds.")
     return lines
 
 
@@ -95,20 +93,14 @@ def print_table(found: Figures, console: Console) -> None:
 
 
 def draw(found: Figures) -> bytes:
-    """Speed-up, and the share of time that is waited, over the number of devices, as PNG.
+    """Speed-up, and the share of time spent waiting, over the number of devices, as PNG.
 
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("bench: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
     counts = sorted({each["devices"] for each in found["figures"]})
     shared = found["machine"]["platform"] == "cpu"
-    with matplotlib.rc_context(plots.FONTS):
-        figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    with plots.drawing((9.6, 3.8), "png", job="bench") as (figure, file):
         left, right = figure.subplots(1, 2)
         ideal = [1 if shared else count for count in counts]
         label = f"about the best: {found['machine']['cores']} cores for all" if shared else "best possible"
@@ -134,6 +126,4 @@ def draw(found: Figures) -> bytes:
         where = "a CPU pretending to be several devices" if shared else found["machine"]["device_kind"]
         figure.suptitle(f"{settings['preset']}, rows of {settings['length']} tokens, {where}")
         figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=110)
     return file.getvalue()
