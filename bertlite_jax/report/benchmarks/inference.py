@@ -109,8 +109,8 @@ def notes(figures: Figures) -> list[str]:
         f"Latency is that of a call, on rows without padding. Speed and size are relative to {first}; speed and "
         "rows/s are those of the best call. MB is 10^6 bytes, MiB 2^20, of the file on disk. loaded and peak: the most "
         f"memory (MB) that the process used until the model was loaded, and in all. differs: largest difference from "
-        f"the answers of {first} ({figures['task']}) over {figures['contenders'][0]['rows_compared']} {rows}; same: share "
-        "of answers whose largest logit is at the same place.",
+        f"the answers of {first} ({figures['task']}) over {figures['contenders'][0]['rows_compared']} {rows}; same: "
+        "share of answers whose largest logit is at the same place.",
     ]
     if on["load"] > on["cores"] / 2:
         lines.append("Other programs kept this machine busy, which slows down several threads more than one.")

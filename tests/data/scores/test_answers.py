@@ -196,7 +196,7 @@ def test_a_beam_as_wide_as_the_row_gives_what_independent_ends_give():
 
 
 def test_a_text_is_listed_once_with_its_best_score():
-    """ "the" stands twice."""
+    """The word "the" occurs twice."""
     spans = [Span(1.0, 2, 2), Span(2.0, 6, 6), Span(0.5, 0, 0)]
     listed = answers.best_answers(made(), spans, 20)
     assert [(a.text, a.start, a.score) for a in listed] == [("the", 26, 2.0), ("Beyoncé", 0, 0.5)]

@@ -219,9 +219,14 @@ def test_an_inner_bucket_interrupts_the_outer_one():
 def test_time_before_an_exception_counts():
     now = Time()
     clock = metrics.Clock(now)
-    with pytest.raises(KeyError), clock.measure("checkpoint"):
-        now.seconds += 3
-        raise KeyError
+
+    def fail_after_three_seconds() -> None:
+        with clock.measure("checkpoint"):
+            now.seconds += 3
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_after_three_seconds()
     now.seconds += 1
     assert clock.seconds()["checkpoint"] == 3
     assert clock.seconds()["other"] == 1
