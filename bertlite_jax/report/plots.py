@@ -50,8 +50,8 @@ FONTS: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hash
 
 def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
     """Steps and values of the lines that have a number under `name`, in the order of steps."""
-    found = sorted((line["step"], float(line[name])) for line in lines if _is_number(line.get(name)))
-    return [step for step, _ in found], [value for _, value in found]
+    points = sorted((line["step"], float(line[name])) for line in lines if _is_number(line.get(name)))
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def thin_out(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[int], list[float]]:

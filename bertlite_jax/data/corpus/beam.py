@@ -93,8 +93,8 @@ def write(plan: Plan, vocab_size: int, options: str, counts: Counter[str]) -> li
 def _text_of_user_error(error: BaseException) -> str:
     """The text of a worker's UserError, or "". Beam appends its step, or passes on the text of a traceback."""
     whole = f"{type(error).__name__}: {error}"
-    found = re.findall(r"UserError: (.*?)(?: \[while running|\n|$)", whole)
-    return found[-1] if found else ""
+    texts = re.findall(r"UserError: (.*?)(?: \[while running|\n|$)", whole)
+    return texts[-1] if texts else ""
 
 
 # --- The pipeline ----------------------------------------------------------------------------------------------------
@@ -150,8 +150,8 @@ def _head(numbered: Any, plan: Plan) -> Any:
     count = splits.head_count(plan.validation_fraction)
     return (
         numbered
-        | "head" >> beam.Filter(lambda found: found[0] < count)
-        | "sizes of the head" >> beam.Map(lambda found: (found[0], found[1], sum(map(len, found[2]))))
+        | "head" >> beam.Filter(lambda document: document[0] < count)
+        | "sizes of the head" >> beam.Map(lambda document: (document[0], document[1], sum(map(len, document[2]))))
         | "whole head" >> beam.combiners.ToList()
         | "splits of the head" >> beam.Map(_head_splits, plan)
     )
@@ -193,7 +193,9 @@ def _first(equal: tuple[bytes, Iterable[tuple[Place, list[str]]]]) -> Iterator[A
 
 def _numbered(documents: Any) -> Any:
     """(place, digest, paragraphs) to (number, digest, paragraphs), where the number counts the places before it."""
-    by_chunk = documents | "by chunk" >> beam.Map(lambda found: ((found[0][0], found[0][1] // CHUNK_DOCUMENTS), found))
+    by_chunk = documents | "by chunk" >> beam.Map(
+        lambda document: ((document[0][0], document[0][1] // CHUNK_DOCUMENTS), document)
+    )
     sizes = by_chunk | "sizes of chunks" >> beam.combiners.Count.PerKey()
     by_file = sizes | "by file of the text" >> beam.Map(lambda chunk: (chunk[0][0], (chunk[0][1], chunk[1])))
     before = by_file | "chunks of a file" >> beam.GroupByKey() | "before a chunk" >> beam.FlatMap(_before_chunks)
@@ -220,7 +222,7 @@ def _number(chunk: tuple[Place, dict[str, Iterable[Any]]], of_files: dict[int, i
     (file, _), met = chunk
     (before,) = met["before"]
     before += sum(size for other, size in of_files.items() if other < file)
-    for number, (_, digest, paragraphs) in enumerate(sorted(met["documents"], key=lambda found: found[0]), before):
+    for number, (_, digest, paragraphs) in enumerate(sorted(met["documents"], key=lambda each: each[0]), before):
         yield number, digest, paragraphs
 
 
@@ -275,8 +277,8 @@ def _files_of_blocks(split: tuple[str, Iterable[tuple[int, int]]]) -> Iterator[t
 
 
 def _with_file(met: tuple[tuple[str, int], dict[str, Iterable[Any]]]) -> Iterator[Any]:
-    (split, block), found = met
-    (file,), ((records, lengths),) = found["file"], found["windows"]
+    (split, block), parts = met
+    (file,), ((records, lengths),) = parts["file"], parts["windows"]
     yield (split, file), (block, records, lengths)
 
 
@@ -326,7 +328,7 @@ def _gather(
     """Puts the parts of a split together."""
     files = shards.open_split(plan.folder, name, vocab_size)
     try:
-        for _, file, windows, size in sorted(found for found in written if found[0] == name):
+        for _, file, windows, size in sorted(entry for entry in written if entry[0] == name):
             part = _lengths_of(plan, name, file)
             with open(part, "rb") as lengths:
                 shutil.copyfileobj(lengths, files.lengths)

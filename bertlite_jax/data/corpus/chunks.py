@@ -77,16 +77,16 @@ def encode_documents(tokenizer: Tokenizer, recipe: Recipe, documents: list[Docum
     The counts are those of `document_windows`, and `documents`, `paragraphs`, `sentences`, `cut_sentences`, `tokens`,
     `unknown_tokens`.
     """
-    found: dict[str, Windowed] = {}
+    by_split: dict[str, Windowed] = {}
     sentences: list[list[str]] = []
     for document in documents:
-        counts = found.setdefault(document.split, Windowed()).counts
+        counts = by_split.setdefault(document.split, Windowed()).counts
         sentences.append(split_document(document.paragraphs, recipe.language, recipe.one_sentence_per_line, counts))
     # One call for all of them: what a call costs is shared by thousands of sentences.
     encoded = iter(tokenizer.encode_lines([sentence for lines in sentences for sentence in lines]))
     stored = windows.token_type(tokenizer.vocab_size)
     for document, lines in zip(documents, sentences, strict=True):
-        part = found[document.split]
+        part = by_split[document.split]
         part.counts["documents"] += 1
         part.counts["paragraphs"] += len(document.paragraphs)
         pieces = [next(encoded) for _ in lines]
@@ -105,7 +105,7 @@ def encode_documents(tokenizer: Tokenizer, recipe: Recipe, documents: list[Docum
         )
         part.records += records
         part.lengths += lengths
-    return found
+    return by_split
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------

@@ -44,8 +44,8 @@ def read_meta(folder: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"corpus: {path}: damaged ({error}); build the corpus again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        found = meta.get("format") if isinstance(meta, dict) else None
-        raise UserError(f"corpus: {path}: format {found}, but this version reads {FORMAT}; build the corpus again")
+        stated = meta.get("format") if isinstance(meta, dict) else None
+        raise UserError(f"corpus: {path}: format {stated}, but this version reads {FORMAT}; build the corpus again")
     for name, size in meta["sizes"].items():
         file = path.with_name(name)
         if not file.is_file():

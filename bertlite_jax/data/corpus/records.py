@@ -49,15 +49,15 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
       UserError: there are none, one is missing, or one cannot be opened.
     """
     pattern = re.compile(rf".*-{split}\.array_record-(\d+)(-of-(\d+))?")
-    found = {}
+    paths = {}
     for path in pathlib.Path(folder).iterdir():
         if match := pattern.fullmatch(path.name):
-            found[int(match[1])] = path
-    if not found:
+            paths[int(match[1])] = path
+    if not paths:
         raise UserError(f"corpus: {folder}: has no records of the split {split}; build it again with `bertlite corpus`")
-    if missing := set(range(max(found) + 1)) - set(found):
+    if missing := set(range(max(paths) + 1)) - set(paths):
         raise UserError(f"corpus: {folder}: record file {min(missing)} of the split {split} is missing; build it again")
-    files = tuple(str(found[index]) for index in sorted(found))
+    files = tuple(str(paths[index]) for index in sorted(paths))
     _allow_open_files(folder, len(files))
     readers = []
     for file in files:
@@ -108,8 +108,8 @@ def _raw_records(records: Records, numbers: np.ndarray) -> list[bytes]:
     raw: list[bytes] = [b""] * len(numbers)
     for shard in np.unique(shards).tolist():
         where = np.flatnonzero(shards == shard)
-        found = _read(records, shard, (numbers[where] - records.starts[shard]).tolist())
-        for index, record in zip(where.tolist(), found, strict=True):
+        of_shard = _read(records, shard, (numbers[where] - records.starts[shard]).tolist())
+        for index, record in zip(where.tolist(), of_shard, strict=True):
             raw[index] = record
     return raw
 

@@ -77,10 +77,10 @@ def _objects(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
     yield 1, json_object("\n".join(parts), f"{path}:1")
 
 
-def _options(found: object, where: str) -> tuple[str, ...]:
-    if not isinstance(found, list) or not all(isinstance(option, str) for option in found) or len(found) < 2:
+def _options(options: object, where: str) -> tuple[str, ...]:
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options) or len(options) < 2:
         raise UserError(f"task: {where}: the options are not a list of two or more strings")
-    return tuple(option.strip() for option in found)
+    return tuple(option.strip() for option in options)
 
 
 def _answers(passage: Record, split: str, where: str) -> tuple[str | None, ...]:

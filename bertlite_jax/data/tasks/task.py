@@ -82,9 +82,9 @@ def find_files(task: Task, folder: str, split: str) -> list[str]:
     places = [pathlib.Path(folder, name) for name in task.folders] + [pathlib.Path(folder)]
     for place in places:
         for patterns in task.splits[split]:
-            found = [_matches(place, pattern) for pattern in patterns]
-            if all(found):
-                return [str(path) for paths in found for path in paths]
+            matches = [_matches(place, pattern) for pattern in patterns]
+            if all(matches):
+                return [str(path) for paths in matches for path in paths]
     wanted = " or ".join(" + ".join(patterns) for patterns in task.splits[split])
     below = f" or a folder {task.folders[0]} in it" if task.folders else ""
     raise UserError(f"task: {folder}: no {split} file of {task.name}; {wanted} is expected in it{below}")

@@ -263,8 +263,8 @@ def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Coun
             known = ", ".join(map(str, list(record)[:10]))
             raise UserError(f"{where}: no field {text_field!r}; it has: {known}; pass --text-field NAME")
         if not isinstance(record[text_field], str | None):
-            found = type(record[text_field]).__name__
-            raise UserError(f"{where}: the field {text_field!r} holds {found}, not a string")
+            kind = type(record[text_field]).__name__
+            raise UserError(f"{where}: the field {text_field!r} holds {kind}, not a string")
         del line  # it may be large
         yield record.pop(text_field) or ""
 

@@ -66,7 +66,7 @@ def read(path: str, lower: bool | None, keep_accents: bool | None) -> Vocabulary
 
 def _specials(pieces: list[str], where: object) -> dict[str, str]:
     """The five special pieces. Names in a tokenizer_config.json beside the file are tried first."""
-    found = {}
+    specials = {}
     config_path = pathlib.Path(str(where)).with_name("tokenizer_config.json")
     config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
     for role, names in _NAMES.items():
@@ -75,8 +75,8 @@ def _specials(pieces: list[str], where: object) -> dict[str, str]:
         known = [name for name in (named, *names) if name in pieces]
         if not known:
             raise UserError(f"tokenizer: {where}: no piece for {role}; one of {', '.join(names)} is needed")
-        found[role] = known[0]
-    return found
+        specials[role] = known[0]
+    return specials
 
 
 def _has_capitals(pieces: list[str], specials: dict[str, str]) -> bool:

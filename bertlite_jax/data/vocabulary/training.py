@@ -233,9 +233,9 @@ def train_bpe(lines: Iterable[str], vocab_size: int, lower: bool, keep_accents: 
         show_progress=False,
     )
     tokenizer.train_from_iterator(lines, trainer)
-    found = tokenizer.get_vocab_size()
-    if found == smallest:
+    size = tokenizer.get_vocab_size()
+    if size == smallest:
         raise UserError("tokenizer: there is no text to learn a vocabulary from")
-    if found < vocab_size:
-        raise too_large_for_text(vocab_size, found)
+    if size < vocab_size:
+        raise too_large_for_text(vocab_size, size)
     return codecs.plain_bpe(codecs.bpe_json(tokenizer.to_str().encode("utf-8")))

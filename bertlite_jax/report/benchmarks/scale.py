@@ -32,7 +32,7 @@ _LOOKS = {
 }
 
 
-def rows_of(found: Figures) -> list[tuple[str, ...]]:
+def rows_of(results: Figures) -> list[tuple[str, ...]]:
     """A row of text for each figure: spread, scaling, and the columns of `_HEAD`."""
     return [
         (
@@ -48,14 +48,14 @@ def rows_of(found: Figures) -> list[tuple[str, ...]]:
             f"{each['reduced_bytes'] / (4 * each['parameters']):.4f}",
             f"{each['waiting_share']:.0%}",
         )
-        for each in found["figures"]
+        for each in results["figures"]
     ]
 
 
-def notes(found: Figures) -> list[str]:
+def notes(results: Figures) -> list[str]:
     """What was measured on which machine, what the columns mean, and what does not follow from them."""
-    on, settings, first = found["machine"], found["settings"], found["figures"][0]
-    most = max(each["devices"] for each in found["figures"])
+    on, settings, first = results["machine"], results["settings"], results["figures"][0]
+    most = max(each["devices"] for each in results["figures"])
     lines = [
         f"{settings['preset']}, {first['parameters']:,} parameters, rows of {settings['length']} tokens, AdamW, "
         f"products in {first['compute']}; {on['device_kind']}; {machine_line(on)}",
@@ -76,37 +76,37 @@ def notes(found: Figures) -> list[str]:
     return lines
 
 
-def print_table(found: Figures, console: Console) -> None:
+def print_table(results: Figures, console: Console) -> None:
     """One block for each spread and scaling, then the notes."""
     table = Table(
         title="Training speed by devices", box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title_justify="left"
     )
     for name in ("over", "scaling", *_HEAD):
         table.add_column(name, justify="right" if name in _HEAD else "left", no_wrap=True)
-    rows = rows_of(found)
+    rows = rows_of(results)
     for number, row in enumerate(rows):
         last = number + 1 == len(rows) or rows[number + 1][:2] != row[:2]
         table.add_row(*row, end_section=last)
     console.print(table)
-    for line in found["notes"]:
+    for line in results["notes"]:
         console.print(line, soft_wrap=True)
 
 
-def draw(found: Figures) -> bytes:
+def draw(results: Figures) -> bytes:
     """Speed-up, and the share of time spent waiting, over the number of devices, as PNG.
 
     Raises:
       UserError: matplotlib is not installed.
     """
-    counts = sorted({each["devices"] for each in found["figures"]})
-    shared = found["machine"]["platform"] == "cpu"
+    counts = sorted({each["devices"] for each in results["figures"]})
+    shared = results["machine"]["platform"] == "cpu"
     with plots.drawing((9.6, 3.8), "png", job="bench") as (figure, file):
         left, right = figure.subplots(1, 2)
         ideal = [1 if shared else count for count in counts]
-        label = f"about the best: {found['machine']['cores']} cores for all" if shared else "best possible"
+        label = f"about the best: {results['machine']['cores']} cores for all" if shared else "best possible"
         left.plot(counts, ideal, label=label, **plots.STYLES["level"])
         for (spread, scaling), look in _LOOKS.items():
-            line = [each for each in found["figures"] if (each["spread"], each["scaling"]) == (spread, scaling)]
+            line = [each for each in results["figures"] if (each["spread"], each["scaling"]) == (spread, scaling)]
             if line:
                 places = [each["devices"] for each in line]
                 left.plot(places, [each["speed_up"] for each in line], label=f"{scaling}, {spread}", **look)
@@ -122,8 +122,8 @@ def draw(found: Figures) -> bytes:
             axes.minorticks_off()
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        settings = found["settings"]
-        where = "a CPU pretending to be several devices" if shared else found["machine"]["device_kind"]
+        settings = results["settings"]
+        where = "a CPU pretending to be several devices" if shared else results["machine"]["device_kind"]
         figure.suptitle(f"{settings['preset']}, rows of {settings['length']} tokens, {where}")
         figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
     return file.getvalue()

@@ -97,7 +97,7 @@ def cost(text: str, heaviest: int = 0) -> Cost:
     module = hlo.parse(text)
     flops = moved = unknown_kernels = 0
     loops: set[str] = set()
-    found: dict[tuple[str, int], list[int]] = {}
+    collectives: dict[tuple[str, int], list[int]] = {}
     movers: dict[str, int] = {}
     operations: dict[tuple[int, int], int] = {}
     beside = _beside(module)
@@ -106,7 +106,7 @@ def cost(text: str, heaviest: int = 0) -> Cost:
         flops += times * of_line
         unknown_kernels += times * (line.operation == "custom-call" and _kernel_flops(line) == 0)
         for kind, group, size in _collectives_in(module, line):
-            entry = found.setdefault((kind, group), [0, 0])
+            entry = collectives.setdefault((kind, group), [0, 0])
             entry[0] += times
             entry[1] += times * size
         size = times * bytes_of(module, computation, line)
@@ -120,7 +120,7 @@ def cost(text: str, heaviest: int = 0) -> Cost:
     return Cost(
         flops=flops,
         hbm_bytes=moved,
-        collectives=tuple(Collective(*key, *values) for key, values in sorted(found.items())),
+        collectives=tuple(Collective(*key, *values) for key, values in sorted(collectives.items())),
         unknown_loops=len(loops),
         unknown_kernels=unknown_kernels,
         heaviest=tuple(sorted(movers.items(), key=lambda item: -item[1])[:heaviest]),

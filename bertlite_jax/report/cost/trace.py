@@ -59,7 +59,7 @@ def collective_seconds(folder: str | os.PathLike[str], operations: Collection[st
             # A CPU's devices share a plane.
             device = next((str(value) for name, value in event.stats if name == "device_ordinal"), "")
             spans.setdefault((plane, device), []).append((event.start_ns, event.end_ns))
-    return sum(covered(found) for found in spans.values()) / 1e9
+    return sum(covered(of_device) for of_device in spans.values()) / 1e9
 
 
 def operation_seconds(folder: str | os.PathLike[str], operations: Collection[str]) -> dict[str, float]:
@@ -85,11 +85,11 @@ def operation_seconds(folder: str | os.PathLike[str], operations: Collection[str
         elif event.name.removeprefix(_MARK) in operations:
             marks.setdefault(event.name.removeprefix(_MARK), []).append(event.end_ns)
     spans = []
-    for name, found in starts.items():
+    for name, runs in starts.items():
         over = sorted(marks.get(name, []))
-        if len(over) != len(found):
-            over = [0.0] * len(found)
-        spans += [(start, max(end, mark), name) for (start, end), mark in zip(sorted(found), over, strict=True)]
+        if len(over) != len(runs):
+            over = [0.0] * len(runs)
+        spans += [(start, max(end, mark), name) for (start, end), mark in zip(sorted(runs), over, strict=True)]
     return {name: nanoseconds / 1e9 for name, nanoseconds in shared_out(spans).items()}
 
 

@@ -105,7 +105,7 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"metrics: {path} does not exist; is its folder the work directory of a run that has begun?")
-    found = []
+    lines = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
         if not line.endswith("\n"):
             break
@@ -115,8 +115,8 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
             raise UserError(f"metrics: {path}:{number}: not JSON: {error.msg}; remove the line") from error
         if not isinstance(values, dict):
             raise UserError(f"metrics: {path}:{number}: not an object; remove the line")
-        found.append(values)
-    return found
+        lines.append(values)
+    return lines
 
 
 def _tag(name: str) -> str:

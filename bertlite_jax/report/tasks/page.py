@@ -201,8 +201,8 @@ def _pictures(answers: Answers, labels: Sequence[str]) -> str:
         note = f"Expected calibration error {error}; above each bar the number of answers."
         drawn.append(_picture(task_plots.reliability(bins), "Calibration", note))
     if len(answers.numbers):
-        wanted, found = answers.numbers.T
-        off = np.abs(wanted - found)
+        wanted, predicted = answers.numbers.T
+        off = np.abs(wanted - predicted)
         note = f"Mean distance {off.mean():.3g}, root of the mean square {np.sqrt((off**2).mean()):.3g}."
         drawn.append(_picture(task_plots.numbers(answers.numbers), "In the data and predicted", note))
     return f'<h2>Answers to the validation split</h2><div class="plots">{"".join(drawn)}</div>' if drawn else ""
