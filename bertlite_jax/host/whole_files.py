@@ -33,15 +33,18 @@ _PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes `value` as strict JSON in UTF-8, indented by 2.
 
+    Half a surrogate pair, as in a file name that is not UTF-8, becomes an escape.
+
     Raises:
       ValueError: `value` has a NaN or infinity, which JSON cannot say; use None.
     """
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Writes `text` in UTF-8; half a surrogate pair, as in a file name that is not UTF-8, as a JSON escape."""
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+    """Writes `text` in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

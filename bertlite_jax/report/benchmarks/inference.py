@@ -19,7 +19,7 @@ Figures = Mapping[str, Any]
 
 _ABOUT = ("who", "what", "MB", "MiB", "size", "loaded", "peak", "differs", "same")
 _SPEED = ("who", "best ms", "p50", "p95", "calls", "rows/s", "speed")
-_RANDOM = "Random weights: read speed and size only; a trained model's answers differ by other amounts."
+_RANDOM = "Random weights: speed and size only; a trained model's answers differ by other amounts."
 
 
 def render(figures: Figures) -> str:
