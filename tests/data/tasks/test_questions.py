@@ -98,7 +98,7 @@ def test_a_wrong_offset_is_moved_to_the_nearest_place_and_told(tmp_path):
     assert notes.counts["moved_answers"] == 5
     assert path in notes.lines[0]
     assert "(q0)" in notes.lines[0]
-    assert "at 26 and not at 20" in notes.lines[0]
+    assert "is at 26, not at 20" in notes.lines[0]
 
 
 def test_an_answer_that_its_context_lacks_is_kept_without_a_place_and_told(tmp_path):
