@@ -228,7 +228,7 @@ def write(found: Found, folder: pathlib.Path, budget: Budget) -> None:
     """accelerator_check.json and accelerator_check.md."""
     found["spent_seconds"] = budget.spent()
     whole_files.write_json(folder / "accelerator_check.json", found)
-    (folder / "accelerator_check.md").write_text(accelerator_table.table(found), encoding="utf-8")
+    whole_files.write_text(folder / "accelerator_check.md", accelerator_table.table(found))
 
 
 def main(arguments: list[str] | None = None, ask: Ask = ask_process) -> int:

@@ -99,7 +99,10 @@ def put_folder(folder: pathlib.Path, place: pathlib.Path, replace: bool = False)
     except OSError:
         os.rename(former, place)
         raise
-    shutil.rmtree(former, ignore_errors=True)
+    if former.is_symlink():
+        former.unlink()
+    else:
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def remove_folder(folder: pathlib.Path) -> None:

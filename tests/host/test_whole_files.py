@@ -241,6 +241,15 @@ def test_a_folder_is_put_where_nothing_or_an_earlier_one_lies(tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+    elsewhere = folder_of(tmp_path / "elsewhere", "first")
+    (tmp_path / "out").symlink_to(elsewhere)
+    whole_files.put_folder(folder_of(tmp_path / "new", "second"), tmp_path / "out", replace=True)
+    assert (tmp_path / "out" / "word").read_text() == "second"
+    assert (elsewhere / "word").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
+
+
 def test_the_earlier_folder_comes_back_where_the_new_one_cannot_be_renamed(tmp_path):
     out = folder_of(tmp_path / "out", "first")
     with pytest.raises(FileNotFoundError):
