@@ -23,11 +23,11 @@ from bertlite_jax.data.corpus.boundaries import (
     SENTENCE,
     Boundaries,
     Windows,
+    bounds_of_pairs,
     draw,
     find_boundaries,
     last_boundary,
     only_between,
-    bounds_of_pairs,
     pick_boundary,
 )
 
