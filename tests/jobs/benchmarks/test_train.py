@@ -105,5 +105,5 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(options, says):
 
 def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(prepared, tmp_path):
     model = dataclasses.replace(presets.ALBERT_BASE, vocab_size=200)
-    with pytest.raises(UserError, match="has 300 pieces, and the model room for 200"):
+    with pytest.raises(UserError, match="has 300 pieces, more than the model's 200"):
         train.build_configs((prepared.text,), prepared.tokenizer, (64,), 128, model, tmp_path, Console(quiet=True))
