@@ -171,11 +171,13 @@ def open_model(loaded: Weights, run: str) -> Answering:
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
 
     def answer(examples: Sequence[Example], count: int) -> tuple[list[Prediction], dict[str, int]]:
-        asked = span_features.encode(examples, tokenizer, data, training=False, where=run)
+        with_windows = span_features.encode(examples, tokenizer, data, training=False, where=run)
         row = batches.round_up(data.length)
-        layouts = batches.evaluation_batches(asked.encoded, row, True, 1, head, tokenizer.pad_id)
-        window_outputs = span_answers.outputs_of(forward, params, asked, layouts, mesh)
-        return span_answers.predictions_of(asked, window_outputs, data.answer_length, count), dict(asked.encoded.counts)
+        layouts = batches.evaluation_batches(with_windows.encoded, row, True, 1, head, tokenizer.pad_id)
+        window_outputs = span_answers.outputs_of(forward, params, with_windows, layouts, mesh)
+        return span_answers.predictions_of(with_windows, window_outputs, data.answer_length, count), dict(
+            with_windows.encoded.counts
+        )
 
     return Answering(head, answer)
 

@@ -168,9 +168,11 @@ def _run_worker(request: dict[str, Any], processes: int) -> dict[str, Any]:
       RuntimeError: a process failed in another way.
     """
     with tempfile.TemporaryDirectory() as folder:
-        asked, answer, errors = (pathlib.Path(folder, name) for name in ("request.json", "answer.json", "errors"))
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        command = [sys.executable, "-m", "bertlite_jax.jobs.benchmarks.scale_worker", str(asked), str(answer)]
+        request_file, answer, errors = (
+            pathlib.Path(folder, name) for name in ("request.json", "answer.json", "errors")
+        )
+        request_file.write_text(json.dumps(request), encoding="utf-8")
+        command = [sys.executable, "-m", "bertlite_jax.jobs.benchmarks.scale_worker", str(request_file), str(answer)]
         with open(errors, "w", encoding="utf-8") as stream:
             workers = [
                 subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stream)

@@ -223,9 +223,9 @@ def attempt(
         "heaviest": heaviest,
     }
     with tempfile.TemporaryDirectory() as folder:
-        asked, answer = pathlib.Path(folder, "request.json"), pathlib.Path(folder, "answer.json")
-        asked.write_text(json.dumps(request), encoding="utf-8")
-        command = [sys.executable, "-m", "bertlite_jax.jobs.compiling.compile_step", str(asked), str(answer)]
+        request_file, answer = pathlib.Path(folder, "request.json"), pathlib.Path(folder, "answer.json")
+        request_file.write_text(json.dumps(request), encoding="utf-8")
+        command = [sys.executable, "-m", "bertlite_jax.jobs.compiling.compile_step", str(request_file), str(answer)]
         compiler = subprocess.run(command, env=environment(library), capture_output=True, text=True)
         if compiler.returncode:
             raise RuntimeError(f"the TPU compiler ended with {compiler.returncode}:\n{compiler.stderr[-4000:]}")

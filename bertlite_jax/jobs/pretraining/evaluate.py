@@ -73,10 +73,10 @@ def open_evaluation(
 
 def evaluation_batch_rows(config: Pretrain, devices: int) -> int:
     """Rows in an evaluation batch: those of a micro-batch, or all rows of the evaluation if they are fewer."""
-    wanted = config.data.batch_rows // config.optim.micro_batches
+    rows = config.data.batch_rows // config.optim.micro_batches
     if config.run.eval_rows:
-        wanted = min(wanted, config.run.eval_rows)
-    return max(1, wanted // devices) * devices
+        rows = min(rows, config.run.eval_rows)
+    return max(1, rows // devices) * devices
 
 
 def figures(totals: Mapping[str, Any]) -> dict[str, float]:
