@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-import tiny
 
+from bertlite_jax.config.model import Model
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
@@ -18,7 +18,9 @@ from bertlite_jax.convert.weights.folder import Weights
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "tools" / "convert.py"
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
-MODEL = tiny.model(vocab_size=len(PIECES), embed_size=4, hidden_size=8, ffn_size=8)
+MODEL = Model(
+    vocab_size=len(PIECES), embed_size=4, hidden_size=8, num_layers=2, num_heads=2, ffn_size=8, max_positions=16
+)
 
 
 @pytest.fixture

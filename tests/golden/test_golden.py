@@ -41,8 +41,6 @@ def losses(run: pathlib.Path | str, after: int = 0) -> dict[str, float]:
 
 def convert(*arguments: str) -> None:
     spec = importlib.util.spec_from_file_location("convert_script", asking.HERE.parents[1] / "tools/convert.py")
-    assert spec
-    assert spec.loader
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.main([*arguments]) == 0
