@@ -178,7 +178,7 @@ def _deploy(run: pathlib.Path) -> dict[str, Any]:
 
 def _table(summary: dict[str, Any]) -> Table:
     below = summary["unigram_entropy"] - summary["valid_mlm_loss"]
-    table = Table("what", "value", "beside", title="validation chapters, [MASK] positions only")
+    table = Table("what", "value", "beside", title="held-out chapters, [MASK] positions only")
     rows = [
         ("MLM loss, nats", f"{summary['valid_mlm_loss']:.3f}", f"unigram entropy {summary['unigram_entropy']:.3f}"),
         ("below the unigram entropy, nats", f"{below:.3f}", "0 for a model that only counts pieces"),
@@ -205,7 +205,7 @@ def _table(summary: dict[str, Any]) -> Table:
         ("parameters", f"{summary['parameters']:,}", ""),
         ("real tokens", f"{summary['real_tokens']:,}", f"{summary['steps']:,} steps"),
         ("training, seconds", f"{summary['wall_seconds']:.0f}", f"products in {summary['compute']}"),
-        ("largest difference from PyTorch", _shown(summary["hf_max_abs_diff"]), "1e-4 at most"),
+        ("largest difference to PyTorch", _shown(summary["hf_max_abs_diff"]), "1e-4 at most"),
     ]
     for row in rows:
         table.add_row(*row)
