@@ -86,8 +86,8 @@ def bench_data(
 def _plan_seconds(opened: source.Source) -> float:
     """Seconds to plan the rows and one pass over them, without cached orders."""
     corpus, began = opened.corpora[0], time.perf_counter()
-    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.windows_per_row)
-    packing.order_units(corpus.slots, 0, 0, 0)
+    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.data.window_slots)
+    packing.order_windows(corpus.slots, 0, 0, 0)
     packing.order_rows(plan.rows, 0, 0, 0)
     return time.perf_counter() - began
 
@@ -96,7 +96,7 @@ def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, floa
     batches.batch_at(opened, 0, batch_rows)  # Plans the first pass.
     real, slots, windows = 0, 0, 0
     wall = cpu = 0.0
-    for step in range(steps):
+    for step in range(1, steps + 1):
         began, began_cpu = time.perf_counter(), time.process_time()
         batch = batches.batch_at(opened, step, batch_rows)
         wall += time.perf_counter() - began

@@ -26,6 +26,7 @@ from bertlite_jax.config import presets
 from bertlite_jax.config.model import SPECIAL_IDS, Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert.weights import parameters
+from bertlite_jax.data.rows import batches
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu
 from bertlite_jax.jobs.benchmarks import infer, machine, output, sample_rows

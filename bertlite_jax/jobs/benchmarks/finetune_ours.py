@@ -23,7 +23,7 @@ from bertlite_jax.jobs.finetuning.batches import Batches
 from bertlite_jax.jobs.finetuning.prepare import make_optimizer_and_step, prepare
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.finetuning.start import draw_params
-from bertlite_jax.train import sharding, warm_start
+from bertlite_jax.train import schedules, sharding, warm_start
 from bertlite_jax.train.state import TrainState
 
 # --- Our side --------------------------------------------------------------------------------------------------------

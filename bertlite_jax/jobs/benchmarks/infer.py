@@ -343,12 +343,12 @@ def _shape_figures(entries: list[Entry], shape: Shape) -> dict[str, Any]:
 
 def _store(figures: dict[str, Any], source: str, out: str, html: str, console: Console) -> None:
     if out:
-        workdir.write_json(out, figures)
+        whole_files.write_json(out, figures)
     if source and (pathlib.Path(source) / "checkpoints").is_dir():
-        workdir.write_json(pathlib.Path(source) / FILE, figures)
+        whole_files.write_json(pathlib.Path(source) / FILE, figures)
         console.print(f"bench: wrote {pathlib.Path(source) / FILE}; bertlite report {source} shows it", soft_wrap=True)
     if html:
-        pathlib.Path(html).write_text(inference.render(figures), encoding="utf-8")
+        whole_files.write_text(html, inference.render(figures))
         console.print(f"bench: wrote {html}", soft_wrap=True)
 
 

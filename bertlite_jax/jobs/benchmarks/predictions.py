@@ -29,7 +29,7 @@ from bertlite_jax.data.examples import batches
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import Task
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.answering import outputs, task_splits
 from bertlite_jax.jobs.answering.task_splits import Split
 from bertlite_jax.jobs.benchmarks import finetune_peer
@@ -37,7 +37,6 @@ from bertlite_jax.jobs.benchmarks.finetune import peer_logits
 from bertlite_jax.jobs.benchmarks.finetune_peer import PeerTask
 from bertlite_jax.jobs.benchmarks.runtimes import process
 from bertlite_jax.jobs.finetuning.examples import open_splits
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding

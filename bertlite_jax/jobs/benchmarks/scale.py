@@ -24,7 +24,6 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks import machine, output
 from bertlite_jax.jobs.benchmarks.sample_rows import known_preset
 from bertlite_jax.jobs.benchmarks.train import build_configs
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.report.benchmarks import scale
 
 Spread = Literal["devices", "processes"]

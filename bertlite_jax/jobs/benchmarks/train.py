@@ -36,7 +36,6 @@ from bertlite_jax.host import memory
 from bertlite_jax.jobs.benchmarks import machine, output, race, train_peer
 from bertlite_jax.jobs.benchmarks.sample_rows import TEXT
 from bertlite_jax.jobs.pretraining.step import make_pretraining
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.model.ops import choose_precision, precision
@@ -148,7 +147,7 @@ def bench_train(
     for figure in figures:
         training.print_parts(figure, console)
     if out:
-        workdir.write_json(out, {"machine": about, "settings": settings, "figures": figures})
+        whole_files.write_json(out, {"machine": about, "settings": settings, "figures": figures})
     return figures
 
 

@@ -22,6 +22,7 @@ from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weights
 from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import few_label_inputs
 from bertlite_jax.jobs.finetuning.batches import Batches

@@ -28,12 +28,12 @@ from bertlite_jax.data.examples.features import UNLABELLED
 from bertlite_jax.data.rows import packing
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs.answering import embed, task_splits
 from bertlite_jax.jobs.answering.outputs import predictions
 from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.task_heads import TaskHead

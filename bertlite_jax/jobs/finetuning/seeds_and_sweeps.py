@@ -14,6 +14,7 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.runs import workdir
@@ -112,7 +113,7 @@ def finetune_sweep(
         "best_run": best["folder"],
         "points": points,
     }
-    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
 

@@ -19,12 +19,13 @@ import jax
 import numpy as np
 
 from bertlite_jax.config import checks
-from bertlite_jax.config.pretrain import Pretrain, profile_window
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, buckets, pairs, source
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import fill_mask
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
@@ -62,7 +63,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
-    processes.check_alike(config)
+    processes.check_same_config(config)
     checks.check_counts(config)
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     checks.check_pretrain(config, sharding.row_parts(mesh))

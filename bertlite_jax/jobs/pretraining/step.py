@@ -13,15 +13,16 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Data, Pretrain, at_step
+from bertlite_jax.config import batch
+from bertlite_jax.config.pretrain import Data, Pretrain
+from bertlite_jax.config.schedule import at_step
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.state import TrainState
-from bertlite_jax.train.step import Batch, make_step
+from bertlite_jax.train.step import Batch, Step, make_step
 
 
 class Pretraining(NamedTuple):
