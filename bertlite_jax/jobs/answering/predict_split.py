@@ -79,7 +79,7 @@ def predict_split(
         for example, logits in zip(examples, all_logits, strict=True):
             out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
     else:
-        with new_file(path, overwrite=False) as unfinished:
+        with new_file(path, overwrite=False, job="predict") as unfinished:
             unfinished.write_text(submission.submission(task, examples, answers), encoding="utf-8")
         print(f"predict: wrote {path}", file=sys.stderr)
     if any(example.label is None for example in examples):

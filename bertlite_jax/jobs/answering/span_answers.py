@@ -114,5 +114,5 @@ def breakdown(examples: Sequence[Example], texts: Mapping[str, str]) -> dict[str
 
 def write_official(path: pathlib.Path, predictions: Mapping[str, str]) -> None:
     """Writes the file that the official scorers read, whole or not at all: an object of answers by id."""
-    with whole_files.new_file(path, overwrite=True) as unfinished:
+    with whole_files.new_file(path, overwrite=True, job="predict") as unfinished:
         unfinished.write_text(json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

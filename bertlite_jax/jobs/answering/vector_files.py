@@ -50,15 +50,18 @@ def opened(out: str, per_token: bool, width: int, pieces: Pieces, overwrite: boo
     if out == "-":
         yield _json_writer(sys.stdout, per_token, pieces)
     elif path.suffix == ".jsonl":
-        with new_file(path, overwrite) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        with new_file(path, overwrite, job="embed") as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yield _json_writer(file, per_token, pieces)
     elif not per_token:
-        with new_file(path, overwrite) as unfinished, _npy(unfinished, width) as add:
+        with new_file(path, overwrite, job="embed") as unfinished, _npy(unfinished, width) as add:
             yield lambda ids, values, tokens: add(np.stack(values))
     else:
         sizes: list[int] = []
         all_tokens: list[np.ndarray] = []
-        with new_file(path, overwrite) as unfinished, new_file(tokens_beside(path), overwrite) as beside:
+        with (
+            new_file(path, overwrite, job="embed") as unfinished,
+            new_file(tokens_beside(path), overwrite, job="embed") as beside,
+        ):
             with _npy(unfinished, width) as add:
 
                 def write(ids: Sequence[str], values: Sequence[np.ndarray], tokens: Sequence[np.ndarray]) -> None:

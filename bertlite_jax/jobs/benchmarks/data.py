@@ -93,7 +93,7 @@ def _plan_seconds(opened: source.Source) -> float:
 
 
 def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, float]:
-    batches.batch_at(opened, 0, batch_rows)  # Plans the first pass.
+    batches.batch_at(opened, 1, batch_rows)  # Plans the first pass.
     real, slots, windows = 0, 0, 0
     wall = cpu = 0.0
     for step in range(1, steps + 1):
@@ -116,7 +116,7 @@ def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, floa
 def _wait_share(opened: source.Source, batch_rows: int, steps: int, step_seconds: float, threads: int) -> float:
     """Share of its time that a loop waits for batches, if each step takes `step_seconds` besides."""
     steps = max(2, min(steps, int(20 / step_seconds)))
-    feed = batches.feed(lambda step: batches.batch_at(opened, step, batch_rows), 0, steps, threads)
+    feed = batches.feed(lambda step: batches.batch_at(opened, step, batch_rows), 1, steps, threads)
     next(feed)  # Every run waits for its first batch.
     waited, began = 0.0, time.perf_counter()
     for _ in range(steps - 1):

@@ -284,7 +284,7 @@ def peer_run(
     result = best | {"losses": losses, "examples_per_second": round(rate, 2)}
     result |= {"compute": precision, "settings": settings}
     result_file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(result_file, result)
+    whole_files.write_json(result_file, result)
     return result
 
 

@@ -39,9 +39,8 @@ def open_setup(recipe: Finetune, init: str) -> Setup:
 
 def optim_in_steps(setup: Setup) -> Optim:
     """The recipe's optimiser, with the warm-up steps that `finetune` uses."""
-    config, steps = setup.start.config, setup.steps
-    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
-    return dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
+    config = setup.start.config
+    return schedules.with_warmup(config.optim, config.run.warmup_fraction, setup.steps)
 
 
 def start_params(setup: Setup) -> Any:

@@ -22,13 +22,12 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.benchmarks import machine, output, sample_rows
 from bertlite_jax.jobs.benchmarks.race import Contender, drop_slow, race
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
 from bertlite_jax.jobs.benchmarks.runtimes.process import Batch, Load, Process
 from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, Task, task_of
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.report.benchmarks import inference
 
 ROWS = 16

@@ -80,7 +80,7 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
             model.head, ids, logits, theirs
         )
     if out:
-        workdir.write_json(out, result)
+        whole_files.write_json(out, result)
     _print(result)
     return result
 

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.benchmarks import machine, output
 from bertlite_jax.jobs.benchmarks.sample_rows import known_preset
 from bertlite_jax.jobs.benchmarks.train import build_configs
@@ -88,7 +89,7 @@ def bench_scale(
     result["notes"] = scale.notes(result) + skipped
     scale.print_table(result, console)
     if out:
-        workdir.write_json(out, result)
+        whole_files.write_json(out, result)
     if plot:
         pathlib.Path(plot).write_bytes(scale.draw(result))
     return result

@@ -54,7 +54,7 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
     process = (jax.process_index(), jax.process_count())
     rows = config.data.batch_rows
     device_batches = [
-        sharding.put_batch(batches.batch_at(opened, step, rows, *process), mesh) for step in range(BATCHES)
+        sharding.put_batch(batches.batch_at(opened, step, rows, *process), mesh) for step in range(1, BATCHES + 1)
     ]
     compiled = pretraining.step.lower(train_state, device_batches[0]).compile()
     one_device = mesh.size == 1  # It reduces with no other device, and waits for none.

@@ -32,7 +32,7 @@ from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import memory
+from bertlite_jax.host import memory, whole_files
 from bertlite_jax.jobs.benchmarks import machine, output, race, train_peer
 from bertlite_jax.jobs.benchmarks.sample_rows import TEXT
 from bertlite_jax.jobs.pretraining.step import make_pretraining
@@ -198,7 +198,7 @@ def padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
     generator = np.random.default_rng(0)
     specials = list(opened.special_ids.values())
     padded_batches = []
-    for step in range(BATCHES):
+    for step in range(1, BATCHES + 1):
         batch = batches.batch_at(opened, step, data.batch_rows)
         maskable = (batch["segments"] > 0) & ~np.isin(batch["tokens"], specials)
         masked = maskable & (generator.random(maskable.shape) < config.mask.rate)
@@ -220,7 +220,7 @@ def _ours(config: Pretrain, console: Console) -> list[Contender]:
     """This package, compiled: in float32 and, if that is something else, in what `auto` chooses."""
     auto = choose_precision.resolve("auto", jax.default_backend())
     opened = source.open_source(config.data, "train", 0)
-    batch_list = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(BATCHES)]
+    batch_list = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(1, BATCHES + 1)]
     contenders = []
     for compute in dict.fromkeys((auto, "float32")):
         console.print(f"bench: compiling, length {config.data.length}, {compute}")

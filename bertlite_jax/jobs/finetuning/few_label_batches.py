@@ -123,7 +123,7 @@ class Additions:
             return
         arrays = {f"{stream}|{k}": v for stream, average in self.averages.items() for k, v in average.arrays().items()}
         path = self.folder / f"averages-{number}.npz"
-        with whole_files.new_file(path, overwrite=True) as unfinished, open(unfinished, "wb") as out:
+        with whole_files.new_file(path, overwrite=True, job="finetune") as unfinished, open(unfinished, "wb") as out:
             np.savez(out, **arrays)
         written = sorted(self.folder.glob("averages-*.npz"), key=lambda path: int(path.stem.split("-")[1]))
         for old in written[: -1 - self.setup.start.config.run.keep_last]:

@@ -110,7 +110,7 @@ def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.C
         print(f"finetune: stopped by a signal after step {number}, which is saved; the same command resumes the run")
         return {"stopped": True, "steps": number}
     figures = _summary(setup, folder, train_state, meta, evaluate, clock)
-    workdir.write_json(summary, figures)
+    whole_files.write_json(summary, figures)
     return figures
 
 

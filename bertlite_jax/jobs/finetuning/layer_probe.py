@@ -95,9 +95,9 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
             return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         train, valid = (states_of(folder, split, setup) for split in (setup.train, setup.valid))
         summary = _summary(setup, _scores(setup, train, valid))
-    with new_file(folder / "layers.svg", overwrite=True) as unfinished:
+    with new_file(folder / "layers.svg", overwrite=True, job="finetune") as unfinished:
         unfinished.write_bytes(picture(summary))
-    workdir.write_json(folder / "summary.json", summary)
+    whole_files.write_json(folder / "summary.json", summary)
     shutil.rmtree(folder / "states")
     return summary
 
@@ -122,7 +122,7 @@ def _open_folder(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
         elif config_file.read_text(encoding="utf-8") != config:
             raise UserError(f"finetune: {folder} holds another probe; pass --overwrite, or name another --workdir")
     (folder / "states").mkdir(parents=True, exist_ok=True)
-    with new_file(config_file, overwrite=True) as unfinished:
+    with new_file(config_file, overwrite=True, job="finetune") as unfinished:
         unfinished.write_text(config, encoding="utf-8")
 
 
@@ -145,7 +145,7 @@ def states_of(folder: pathlib.Path, split: task_splits.Split, setup: Setup) -> S
     path = folder / "states" / f"{split.name}.npy"
     if not path.is_file():
         model = setup.start.config.model
-        with new_file(path, overwrite=True) as unfinished:
+        with new_file(path, overwrite=True, job="finetune") as unfinished:
             shape = (model.num_layers + 1, len(examples), model.hidden_size)
             file = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape)
             for items_of_batch, values in _compute(split, setup):

@@ -94,8 +94,7 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
     """The optimiser, with layer rates and averaging if the recipe has them, and the jitted step."""
     config, steps = setup.start.config, setup.steps
     shapes = jax.eval_shape(init_params(setup), jax.random.key(0))
-    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
-    schedule_optim = dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
+    schedule_optim = schedules.with_warmup(config.optim, config.run.warmup_fraction, steps)
     batch = config.data.batch_examples
     parts = [optim.make_optimizer(schedule_optim, steps, batch, shapes)]
     if config.adapt.layer_decay != 1.0 or config.adapt.freeze_layers:

@@ -49,7 +49,7 @@ def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite:
     speeds = [figures["examples_per_second"] for figures in runs if figures["examples_per_second"]]
     summary["examples_per_second"] = float(np.median(speeds)) if speeds else None
     summary["best_run"] = max(by_folder, key=lambda folder: by_folder[folder][metric])
-    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
 

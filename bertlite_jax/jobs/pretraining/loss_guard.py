@@ -36,7 +36,7 @@ class LossGuard:
         if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
             self.mean = loss if self.mean is None else 0.98 * self.mean + 0.02 * loss
             return
-        rows_source, rows = buckets.rows_of(self._row_buckets, number - 1)
+        rows_source, rows = buckets.rows_of(self._row_buckets, number)
         good = checkpoint.verified_steps(self._checkpoints)
         raise Diverged(
             f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"

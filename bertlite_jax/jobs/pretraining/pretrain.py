@@ -74,7 +74,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     attention.choose_for(config.model, config.data.length, platform, compute)
     row_buckets = buckets.open_buckets(rows_source)
     stage_at = make_stages(
-        config, lambda number: buckets.find(row_buckets, number - 1)[0].data, compute, mesh, rows_source.special_ids
+        config, lambda number: buckets.find(row_buckets, number)[0].data, compute, mesh, rows_source.special_ids
     )
     pretraining = stage_at(config.run.steps).pretraining
     evaluate = open_evaluation(config, pretraining.model.apply, mesh, rows_source, tokenizer)
@@ -139,7 +139,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         batch_of = functools.partial(
             buckets.batch_at, row_buckets, process_index=jax.process_index(), process_count=jax.process_count()
         )
-        feed = batches.feed(batch_of, start, config.run.steps, config.data.read_threads)
+        feed = batches.feed(batch_of, start + 1, config.run.steps, config.data.read_threads)
         compiled_configs = {stage_at(start + 1).config}
         for number in range(start + 1, config.run.steps + 1):
             trace(number)
@@ -200,9 +200,9 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     params = jax.device_get(sharding.whole(train_state.params, mesh))
     if not processes.is_first():
         return {}
-    workdir.write_json(folder / "summary.json", summary)
+    whole_files.write_json(folder / "summary.json", summary)
     trained = Trained(config, params, tokenizer, pretraining.model.apply)
-    workdir.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
+    whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
     return summary
 
 
@@ -262,7 +262,7 @@ def _describe_state(mesh: jax.sharding.Mesh, train_state: state.TrainState) -> s
     for name, tree in {"parameters": train_state.params, "optimiser state": train_state.opt}.items():
         total = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
         shares.append(f"{sharding.bytes_a_device(tree) / 2**20:,.1f} of {total / 2**20:,.1f} MiB of {name}")
-    return f"mesh {sharding.said(mesh)}; a device holds {' and '.join(shares)}"
+    return f"mesh {sharding.describe(mesh)}; a device holds {' and '.join(shares)}"
 
 
 def _describe_pairs(
@@ -342,7 +342,7 @@ def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], 
 
 def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
     """Returns `trace(step)`, called before each step, which starts and ends the profiler; `trace(0)` always ends it."""
-    first, last = profile_window(config.run.profile_steps) if processes.is_first() else (0, 0)
+    first, last = config.run.profile_steps if processes.is_first() else (0, 0)
     running = False
 
     def trace(number: int) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,8 +34,8 @@ class Pretraining(NamedTuple):
     layout: sharding.Layout
     """Of the parameters over the devices."""
     optimizer: optax.GradientTransformation
-    step: jax.stages.Wrapped
-    """`step(state, batch)` -> (state, metrics), jitted, as `train.step.make_step` returns it."""
+    step: Step
+    """As `train.step.make_step` returns it."""
 
 
 def make_pretraining(
@@ -70,7 +70,7 @@ def make_pretraining(
         seed=config.run.seed,
         unroll=config.model.unroll,
     )
-    return Pretraining(model, init_params, layout, optimizer, cast(jax.stages.Wrapped, step))
+    return Pretraining(model, init_params, layout, optimizer, step)
 
 
 class Stage(NamedTuple):
@@ -90,8 +90,8 @@ def make_stages(
 ) -> Callable[[int], Stage]:
     """Returns a function from a step's number to its stage; all steps of a stage share one object.
 
-    Stages differ in how often the shared layer is applied (`run.depths`) and in their rows (`data.buckets`). All stages
-    have the same parameters and state.
+    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). All stages have the same
+    parameters and state.
 
     Args:
       config: of the run.
@@ -102,11 +102,10 @@ def make_stages(
     """
 
     @functools.cache
-    def stage_of(model: Model, data: Data) -> Stage:
-        stage_config = dataclasses.replace(config, model=model, data=data)
+    def stage_of(stage_config: Pretrain) -> Stage:
         return Stage(stage_config, make_pretraining(stage_config, compute, mesh, special_ids, config.data.batch_rows))
 
-    return lambda step: stage_of(at_step(config, step).model, data_at(step))
+    return lambda step: stage_of(dataclasses.replace(at_step(config, step), data=data_at(step)))
 
 
 # --- Compiling ----------------------------------------------------------------------------------------------------
@@ -146,14 +145,14 @@ def lower(config: Pretrain, pretraining: Pretraining, mesh: jax.sharding.Mesh) -
 
 
 def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch as `data/rows/batches.py` makes it: [B], [B, L] and [B, P], sharded over the devices."""
-    rows, length = config.data.batch_rows, config.data.length
-    windows = config.data.windows_per_row if config.data.pack else 1
-    sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}
-    sizes |= dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (rows, length))
-    sizes |= dict.fromkeys(("cls", "pair_labels", "pair_weights"), (rows, windows))
+    """Shapes of the arrays of `config.batch.BATCH` in a step, sharded over the devices."""
+    data = config.data
     by_rows = sharding.by_rows(mesh)
-    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=by_rows) for name, shape in sizes.items()}
+    shapes = batch.batch_shapes(data.batch_rows, data.length, data.window_slots)
+    return {
+        name: jax.ShapeDtypeStruct(shape, np.dtype(batch.BATCH[name].dtype), sharding=by_rows)
+        for name, shape in shapes.items()
+    }
 
 
 def _init(model: PretrainingModel, key: jax.Array) -> Any:

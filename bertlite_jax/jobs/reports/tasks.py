@@ -133,7 +133,7 @@ def _judge_labels(head: Head, examples: Sequence[Example], probs: Sequence[np.nd
         loss = figures.cross_entropy(of_label, right)
         shown.append(Shown(_text(example), names[right], names[answer], float(of_label[answer]), loss))
     if head.kind == "choose":  # The number of a choice is no label.
-        return Answers(shown, sure=confidence, right=gold == predicted)
+        return Answers(shown, confidence=confidence, right=gold == predicted)
     table = thresholds.table(np.stack(probs), gold)
     return Answers(shown, gold, predicted, confidence, gold == predicted, thresholds=table)
 
@@ -155,7 +155,7 @@ def _judge_label_sets(head: Head, examples: Sequence[Example], probs: Sequence[n
         }
         groups[label] = {"there": support, **percents, "F1": 100 * f1}
     confidence = np.where(predicted, scores, 1 - scores).ravel()
-    return Answers(shown, sure=confidence, right=(gold == predicted).ravel(), groups={"by_label": groups})
+    return Answers(shown, confidence=confidence, right=(gold == predicted).ravel(), groups={"by_label": groups})
 
 
 def _names(head: Head, chosen: np.ndarray) -> str:
@@ -209,7 +209,7 @@ def _judge_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
             confidence.append(likely)
             right.append(bool(exact))
     groups = span_answers.breakdown(examples, texts)
-    return Answers(shown, sure=np.array(confidence), right=np.array(right, bool), groups=groups)
+    return Answers(shown, confidence=np.array(confidence), right=np.array(right, bool), groups=groups)
 
 
 def _text(example: Example) -> str:

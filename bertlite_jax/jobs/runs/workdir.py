@@ -165,12 +165,7 @@ def _clear(folder: pathlib.Path) -> None:
     for name in WRITTEN_BY_A_RUN:
         entry = folder / name
         if entry.is_dir() and not entry.is_symlink():
-            # Renamed first: a kill in between must not leave half a folder under its name.
-            renamed = _temporary(entry)
-            if renamed.exists():
-                shutil.rmtree(renamed)
-            os.rename(entry, renamed)
-            shutil.rmtree(renamed)
+            whole_files.remove_folder(entry)
         else:
             entry.unlink(missing_ok=True)
 
@@ -226,15 +221,6 @@ def _decisive(values: dict[str, Any]) -> dict[str, Any]:
 # --- Files ---------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes `value` as strict JSON, whole or not at all.
-
-    Raises:
-      ValueError: it contains a NaN or an infinity, which JSON does not have; use None.
-    """
-    _write_text(pathlib.Path(path), json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
 def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
     """Removes the lines that a resumed run will write again, and a last line that a kill cut off.
 
@@ -263,7 +249,7 @@ def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
             ) from error
         if line_step <= step:
             remaining.append(line + b"\n")
-    _write_bytes(file, b"".join(remaining))
+    whole_files.write_bytes(file, b"".join(remaining))
 
 
 def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> pathlib.Path:

@@ -115,7 +115,7 @@ with processes.joined(False):
     run = make_pretraining(config, "float32", mesh, corpus.special_ids)
     train_state = state.init_state(run.init_params, run.optimizer, 0, run.layout)
     losses, process = [], (jax.process_index(), jax.process_count())
-    for step in range(5):
+    for step in range(1, 6):
         batch = batches.batch_at(corpus, step, config.data.batch_rows, *process)
         assert len(batch["rows"]) == config.data.batch_rows // process[1]
         train_state, metrics = run.step(train_state, sharding.put_batch(batch, mesh))

@@ -298,22 +298,6 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path, bad):
         truncated(tmp_path, f"{line(1)}\n{bad}\n{line(2)}\n", 10)
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "summary.json"
-    workdir.write_json(path, {"loss": 1.5})
-    assert json.loads(path.read_text()) == {"loss": 1.5}
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        workdir.write_json(path, {"loss": float("nan")})
-
-    def stop(*_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "fsync", stop)
-    with pytest.raises(OSError, match="no space left"):
-        workdir.write_json(path, {"loss": 2.5})
-    assert json.loads(path.read_text()) == {"loss": 1.5}
-
-
 def test_the_tokenizer_is_copied_once_and_compared_on_a_resume(tmp_path):
     source, run = tmp_path / "tokenizer-30k", tmp_path / "run"
     source.mkdir()
