@@ -128,7 +128,7 @@ def _read_safetensors(path: pathlib.Path) -> Flat:
     _refuse_pointer(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            formats = {name: file.get_slice(name).get_dtype() for name in file}
+            formats = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
             unread = [f"{name} ({kind})" for name, kind in formats.items() if kind not in _READABLE]
             if unread:
                 raise UserError(
