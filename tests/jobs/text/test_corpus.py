@@ -77,7 +77,8 @@ def digests(folder: str) -> dict[str, str]:
 def records(folder: str, split: str) -> list[dict]:
     import tensorflow_datasets as tfds
 
-    return list(tfds.builder_from_directory(folder).as_data_source(split=split))
+    builder = tfds.builder_from_directory(folder)
+    return list(builder.as_data_source(split))  # pyright: ignore[reportCallIssue]  # Its decorator has no types.
 
 
 def split_of_documents(folder: str, text: list[str], vocabulary: Tokenizer) -> dict[str, str]:
