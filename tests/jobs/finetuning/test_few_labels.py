@@ -190,7 +190,7 @@ def _leaves(tree):
         (Learn(mix="pooled", mix_layer=2), "learn.mix_layer has no effect with learn.mix = pooled; set hidden"),
         (Learn(loss="gce", gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
         (Learn(private_layers=1), "learn.private_layers needs domains"),
-        (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "where learn.mix = pooled; set both"),
+        (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "needs learn.unlabelled and learn.mix = pooled; set both"),
         (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),
     ],
 )
