@@ -34,11 +34,10 @@ from bertlite_jax.config.text import CorpusOptions, TokenizerOptions
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import memory
+from bertlite_jax.host import memory, whole_files
 from bertlite_jax.jobs.benchmarks import machine, train_peer
 from bertlite_jax.jobs.benchmarks.infer import check_place
 from bertlite_jax.jobs.pretraining.step import make_pretraining
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.model.ops import choose_precision, precision
@@ -145,7 +144,7 @@ def bench_train(
     for figure in figures:
         training.print_parts(figure, console)
     if out:
-        workdir.write_json(out, {"machine": about, "settings": settings, "figures": figures})
+        whole_files.write_json(out, {"machine": about, "settings": settings, "figures": figures})
     return figures
 
 
@@ -195,7 +194,7 @@ def padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
     generator = np.random.default_rng(0)
     specials = list(opened.special_ids.values())
     made = []
-    for step in range(BATCHES):
+    for step in range(1, BATCHES + 1):
         batch = batches.batch_at(opened, step, data.batch_rows)
         may = (batch["segments"] > 0) & ~np.isin(batch["tokens"], specials)
         hidden = may & (generator.random(may.shape) < config.mask.rate)
@@ -217,7 +216,7 @@ def _ours(config: Pretrain, console: Console) -> list[Contender]:
     """This package, in float32 and in what `auto` chooses where that is something else; compiled."""
     auto = choose_precision.resolve("auto", jax.default_backend())
     opened = source.open_source(config.data, "train", 0)
-    rows = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(BATCHES)]
+    rows = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(1, BATCHES + 1)]
     made = []
     for compute in dict.fromkeys((auto, "float32")):
         console.print(f"bench: compiling, length {config.data.length}, {compute}")

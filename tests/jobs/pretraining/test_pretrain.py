@@ -364,7 +364,7 @@ def test_divergence_stops_with_step_rows_and_last_good_checkpoint(prepared, tmp_
         ({"mask": {"rate": 0.9}, "data": {"windows_per_row": 8}}, "predictions a row (K) exceed"),
         ({"data": {"batch_rows": 9}, "run": {"devices": 2}}, "data.batch_rows = 9 is not divisible by 2 devices"),
         ({"data": {"pair_task": "three_way"}}, "needs model.pair_classes = 3"),
-        ({"data": {"corpus": ("nowhere",)}}, "nowhere is no finished corpus"),
+        ({"data": {"corpus": ("nowhere",)}}, "nowhere is not a finished corpus"),
         ({"data": {"tokenizer": "nowhere"}}, "nowhere"),
         ({"data": {"tokenizer": ""}}, "data.tokenizer is empty; pass --data.tokenizer DIR"),
         ({"model": {"attention": "cudnn"}}, "model.attention = cudnn needs a GPU"),
@@ -396,7 +396,7 @@ def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, train
     """Up to step 4 the losses are those of a model of one layer; FLOPs count what was applied."""
     once = dataclasses.replace(MODEL, num_layers=1)
     pretrain.pretrain(dataclasses.replace(small(prepared, steps=5), model=once), str(tmp_path / "once"))
-    pretrain.pretrain(small(prepared, depths="1:4", log_every=1), str(tmp_path / "run"))
+    pretrain.pretrain(small(prepared, depths=((1, 4),), log_every=1), str(tmp_path / "run"))
     found = losses_of(tmp_path / "run")
     for step, loss in losses_of(tmp_path / "once").items():
         assert (loss == found[step]) == (step <= 4), step
@@ -447,7 +447,7 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
 
 
 def test_profile_steps_writes_a_trace(prepared, tmp_path):
-    pretrain.pretrain(small(prepared, steps=4, eval_every=0, profile_steps="2:4"), str(tmp_path / "run"))
+    pretrain.pretrain(small(prepared, steps=4, eval_every=0, profile_steps=(2, 4)), str(tmp_path / "run"))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
