@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.evaluate import evaluate, open_run
@@ -43,7 +44,7 @@ def test_a_pair_head_can_be_scored_on_another_task(trained: pathlib.Path):
 
 def test_another_corpus_is_scored_as_far_as_the_model_has_positions(prepared, tmp_path, trained):
     for length, name in ((48, "shorter"), (96, "longer")):
-        build_corpus([prepared.text], prepared.tokenizer, str(tmp_path / name), length=length, workers=1)
+        build_corpus([prepared.text], prepared.tokenizer, str(tmp_path / name), CorpusOptions(length=length), workers=1)
     assert evaluate(str(trained), corpus=(str(tmp_path / "shorter"),), rows=2)["valid_predictions"] > 0
     with pytest.raises(UserError, match="rows of 96 tokens; the model has 64 positions; build it with --length 64"):
         evaluate(str(trained), corpus=(str(tmp_path / "longer"),), rows=2)
