@@ -1,4 +1,4 @@
-"""tools/accelerator_check.py: in small on the CPU, and its plan against pretended devices."""
+"""tools/accelerator_check.py with tiny shapes on the CPU, and its plan for pretended devices."""
 
 import dataclasses
 import importlib.util
@@ -217,7 +217,7 @@ def test_a_contender_for_which_memory_never_suffices_is_a_row(run):
     assert {cells(line)[-1] for line in lines if "xxlarge" not in line} == {""}
 
 
-def test_what_does_not_fit_into_the_time_is_left_out_and_said(run):
+def test_what_does_not_fit_into_the_time_is_left_out_and_has_a_row(run):
     """Of 60 s each run takes 25: two fit, the third is ended after 10, and nothing else is begun."""
     code, found, lines = run(Device(takes=25), "--minutes", "1")
     assert code == 0
@@ -339,11 +339,11 @@ def test_transformers_network_has_our_parameters(turns):
         assert sum(p.numel() for p in network.parameters()) == flops.parameters(model)["total"]
 
 
-# --- All of it, in small ---------------------------------------------------------------------------------------------
+# --- All of it, with tiny shapes -------------------------------------------------------------------------------------
 
 
-def test_it_runs_in_small_where_there_is_no_accelerator(tool, turns, prepared, tmp_path, monkeypatch):
-    """In this process, for the sake of time, and without torch: both have tests of their own above."""
+def test_without_an_accelerator_it_runs_with_tiny_shapes(tool, turns, prepared, tmp_path, monkeypatch):
+    """In this process, to save time, and without torch: both have tests of their own above."""
     found_before = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found_before(name))
     small = dataclasses.replace(presets.ALBERT_TINY, hidden_size=64, num_layers=1, num_heads=2, ffn_size=128)
@@ -360,7 +360,7 @@ def test_it_runs_in_small_where_there_is_no_accelerator(tool, turns, prepared, t
     # The same machine twice, and the same bits.
     assert found["parity"]["runs"]["float32"]["largest"] == 0.0
     assert len(found["parity"]["cpu_losses"]) == 20
-    assert "No accelerator: in small on the CPU" in (tmp_path / "accelerator_check.md").read_text()
+    assert "No accelerator: tiny shapes on the CPU" in (tmp_path / "accelerator_check.md").read_text()
 
 
 def test_the_script_finds_its_parts_from_anywhere(tmp_path):

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -113,17 +114,17 @@ def test_a_vector_where_there_is_no_head(prepared, tmp_path):
 
 
 def test_spans_join_words_of_one_label_and_follow_the_first_piece():
-    """Known by hand: `B-` opens, `I-` goes on, another piece of a word is not asked."""
+    """Worked out by hand: `B-` opens a span, `I-` continues it, later pieces of a word do not count."""
     text = "to New York, Geneva"
 
-    class Row:
-        offsets = [(0, 0), (0, 2), (3, 6), (7, 9), (9, 11), (11, 12), (13, 19), (0, 0)]
-        word_ids = [None, 0, 1, 2, 2, 3, 4, None]
-
+    row = types.SimpleNamespace(
+        offsets=[(0, 0), (0, 2), (3, 6), (7, 9), (9, 11), (11, 12), (13, 19), (0, 0)],
+        word_ids=[None, 0, 1, 2, 2, 3, 4, None],
+    )
     best = [1, 0, 1, 2, 0, 0, 1, 1]
     logits = np.eye(3, dtype=np.float32)[best] * 9
     about = {"labels": ["O", "B-place", "I-place"]}
-    found = tag.answer({"text": text}, Row, {"logits": logits}, None, about)
+    found = tag.answer({"text": text}, row, {"logits": logits}, None, about)
     assert found["answer"] == [["place", "New York"], ["place", "Geneva"]]
     assert found["spans"] == [[3, 11], [13, 19]]
 
@@ -160,7 +161,7 @@ def test_own_examples_are_stored(prepared, tmp_path):
     ("kind", "example", "message"),
     [
         ("classify", {"text": "a", "choices": ["x"]}, "cannot have"),
-        ("classify", {"text": "a", "pair": 5}, "pair = 5 should be a text"),
+        ("classify", {"text": "a", "pair": 5}, "pair = 5 must be a text"),
         ("choose", {"text": "a"}, 'needs "choices"'),
         ("choose", {"text": "a", "choices": ["x", 5]}, "a list of texts"),
         ("span", {"text": "who?"}, "needs its context"),

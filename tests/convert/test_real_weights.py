@@ -96,7 +96,7 @@ def test_the_shape_is_the_published_one(imported):
     sizes = [leaf.size for leaf in jax.tree.leaves(imported.weights.params)]
     assert sum(sizes) == 22_713_216
     assert imported.notes == [
-        "not in the checkpoint: mlm, pair; a run that starts from here draws what it needs of them"
+        "not in the checkpoint: mlm, pair; a run that starts from here initialises those it needs"
     ]
 
 

@@ -252,7 +252,7 @@ def test_a_config_of_another_model_is_refused():
         ({"ln_type": "preln"}, "ln_type is preln"),
         ({"hidden_act": "tanh"}, "hidden_act is tanh"),
         ({"num_hidden_groups": 3}, "share_groups"),
-        ({"hidden_size": "8"}, "config.json: hidden_size is '8'; a value such as 4096 is wanted"),
+        ({"hidden_size": "8"}, "config.json: hidden_size is '8'; it should be a value such as 4096"),
         ({"vocab_size": None}, "config.json: vocab_size is None"),
     ],
 )
@@ -299,7 +299,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing.index does not exist"):
         tensorflow.checkpoint_prefix(tmp_path / "nothing")
     (tmp_path / "model.ckpt.index").touch()
-    with pytest.raises(UserError, match=r"neither of albert_config.json and bert_config.json; pass --config"):
+    with pytest.raises(UserError, match=r"neither albert_config.json nor bert_config.json; pass --config"):
         tensorflow.from_tf(tmp_path)
 
 

@@ -370,33 +370,3 @@ def compared_gradients(ours: parameters.Flat, theirs: Any, family: str, model: M
         allowed = 1e-3 * np.linalg.norm(other) + 1e-6 * largest
         assert np.linalg.norm(mine - other) <= allowed, entry.theirs
     return seen
-
-
-# --- Known answers ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize(
-    ("family", "count"),
-    [("distilbert", lambda n: 10 + 16 * n), ("bert", lambda n: 12 + 16 * n), ("albert", lambda n: 30)],
-)
-def test_a_masked_lm_has_as_many_tensors_as_its_state_dictionary(family, count, layers):
-    """10 + 16 N, 12 + 16 N and, with one group, 30, the repetitions of tied tensors included."""
-    transformers = pytest.importorskip("transformers", reason="needs torch and transformers")
-    kind = {"distilbert": transformers.DistilBertConfig, "bert": transformers.BertConfig}.get(
-        family, transformers.AlbertConfig
-    )
-    sizes = {"vocab_size": 61, "max_position_embeddings": 20}
-    if family == "distilbert":
-        config = kind(**sizes, dim=16, n_layers=layers, n_heads=2, hidden_dim=24)
-    else:
-        sizes |= {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24}
-        config = kind(**sizes)
-    theirs = getattr(transformers, f"{STEMS[family]}ForMaskedLM")(config)
-    found = set(theirs.state_dict())
-    assert len(found) == count(layers)
-    model = dataclasses.replace(MODELS[family], num_layers=layers, pooler=False, pair_classes=0)
-    ours = {entry.theirs for entry in names.entries(family, model)}
-    tied = {copy for copy, _ in names.TIED[family]}
-    assert not ours & tied
-    assert ours | tied == found

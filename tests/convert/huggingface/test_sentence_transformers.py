@@ -86,7 +86,8 @@ def test_sentence_transformers_gives_the_mean_of_our_hidden_states(case, tokeniz
     weights = random_weights(MODELS[case], tokenizer)
     to_hf(weights, tmp_path / "out", sentence_transformers=True)
     theirs, report = load_reported(tmp_path / "out", caplog)
-    assert "MISSING" not in report and "UNEXPECTED" not in report, report
+    assert "MISSING" not in report, report
+    assert "UNEXPECTED" not in report, report
     vectors = theirs.encode(TEXTS, batch_size=len(TEXTS))
     assert theirs.max_seq_length == weights.model.max_positions
     assert vectors.shape == (len(TEXTS), 16)

@@ -263,7 +263,7 @@ def test_a_misspelt_part_is_refused():
 def test_broken_weights_are_named():
     weights = weights_of(MODEL)
     weights.params["pooler"]["kernel"][0, 0] = np.nan
-    with pytest.raises(UserError, match="not finite: pooler/kernel"):
+    with pytest.raises(UserError, match="NaN or infinity in pooler/kernel"):
         quantized.quantize(weights)
 
 
