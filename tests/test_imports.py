@@ -33,7 +33,7 @@ MOST_FILES = 15
 # Heavy packages, and those that belong to one place.
 ONLY_IN = {
     "flax": ("model/", "train/sharding.py"),
-    "orbax": ("train/checkpoint.py",),
+    "orbax": ("train/checkpoint_arrays.py",),
     "torch": ("convert/huggingface/parity.py", "convert/huggingface/weight_files.py", "jobs/"),
     "transformers": ("convert/huggingface/parity.py", "jobs/"),
     "apache_beam": ("data/corpus/beam.py",),
@@ -160,3 +160,13 @@ def test_corpus_workers_need_no_jax():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.split() == ["False", "False"]
+
+
+def test_a_start_of_pretraining_imports_grain_orbax_and_pallas_later():
+    """They take half a second, which a start spends beside the compiler, or not at all."""
+    code = (
+        "import sys, bertlite_jax.jobs.pretraining.pretrain; "
+        "print([name for name in ('grain', 'orbax.checkpoint', 'jax.experimental.pallas') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ import optax
 import pytest
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.train import checkpoint
+from bertlite_jax.train import checkpoint, checkpoint_sums
 
 
 def params_at(step: int) -> dict:
@@ -181,7 +181,7 @@ def test_an_old_checkpoint_stays_until_the_next_is_sealed(tmp_path, monkeypatch)
     def stop(folder):
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoint, "_write_sums", stop)
+    monkeypatch.setattr(checkpoint_sums, "write_sums", stop)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path / "c", [2], keep_last=1)
     assert checkpoint.verified_steps(tmp_path / "c") == [1]
@@ -195,13 +195,13 @@ def test_an_old_checkpoint_stays_until_the_next_is_sealed(tmp_path, monkeypatch)
 
 def test_maybe_seal_never_waits(tmp_path, monkeypatch):
     """While the sums are computed, a call costs next to nothing; the seal is there in the end."""
-    real = checkpoint._write_sums
+    real = checkpoint_sums.write_sums
 
     def slow(folder):
         time.sleep(0.5)
         real(folder)
 
-    monkeypatch.setattr(checkpoint, "_write_sums", slow)
+    monkeypatch.setattr(checkpoint_sums, "write_sums", slow)
     checkpoints = checkpoint.open_checkpoints(tmp_path / "c", 1, 0)
     checkpoint.save(checkpoints, 1, params_at(1), opt_at(1), {})
     longest, deadline = 0.0, time.monotonic() + 30
@@ -219,7 +219,7 @@ def test_what_goes_wrong_in_the_background_is_raised_in_the_loop(tmp_path, monke
     def stop(folder):
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoint, "_write_sums", stop)
+    monkeypatch.setattr(checkpoint_sums, "write_sums", stop)
     checkpoints = checkpoint.open_checkpoints(tmp_path / "c", 1, 0)
     checkpoint.save(checkpoints, 1, params_at(1), opt_at(1), {})
     deadline = time.monotonic() + 30

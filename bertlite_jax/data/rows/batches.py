@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import grain
 import numpy as np
 
 from bertlite_jax.config.pair_tasks import pair_classes
@@ -147,6 +146,8 @@ def feed(
 
     An error of a step is raised when its turn comes; do not go on after one, as the following step would come next.
     """
+    import grain  # Half a second, which a start spends while its first step is compiled.
+
     made = grain.MapDataset.range(start, stop).map(lambda step: at(int(step)))
     return iter(made.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
 

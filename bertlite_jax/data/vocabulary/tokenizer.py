@@ -96,7 +96,7 @@ class Tokenizer:
         total = stops[-1] if stops else 0
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, total)
         starts = self._starts[flat]
-        bounds = list(zip([0, *stops], stops, strict=True))
+        bounds = list(itertools.pairwise([0, *stops]))
         starts[[first for first, stop in bounds if stop > first]] = True
         return [(flat[first:stop], starts[first:stop]) for first, stop in bounds]
 

@@ -18,8 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import pallas as pl
-from jax.experimental.pallas import tpu as pltpu
 
 from bertlite_jax.model.ops import dropout
 
@@ -98,6 +96,9 @@ def _call(
       results: so many arrays [B, L, D], side by side; a program writes them one after the other, in as many steps.
       products: between [L, L] and [L, K], for the estimate of the cost.
     """
+    from jax.experimental import pallas as pl  # Imported at first use: no other chip needs it.
+    from jax.experimental.pallas import tpu as pltpu
+
     B, L, D = *operands[0].shape[:2], operands[0].shape[2] // 3
     width = max(LANES, D // heads)
     blocks = D // width
@@ -167,6 +168,8 @@ def _backward_kernel(
 
     Scores lie transposed, keys by queries, so that only one of the five products has to transpose them.
     """
+    from jax.experimental import pallas as pl
+
     _, L, W = q_ref.shape
     part = pl.program_id(2)
 
@@ -234,6 +237,8 @@ def _keeps(
     seeds: Any, heads: int, head: int, rate: float, shape: tuple[int, int], chunk: slice, length: int, query_axis: int
 ) -> Array:
     """Which weights dropout keeps, for queries `chunk` of one head; the places are those of `attention.attention`."""
+    from jax.experimental import pallas as pl
+
     block = pl.program_id(1)
     number = pl.program_id(0) * heads + block * (heads // pl.num_programs(1)) + head
     query = jax.lax.broadcasted_iota(jnp.uint32, shape, query_axis) + jnp.uint32(chunk.start)

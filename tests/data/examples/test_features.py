@@ -1,5 +1,7 @@
 """Examples become windows that are cut by the rule of their task, and nothing is dropped without being counted."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def letters(tmp_path_factory) -> Tokenizer:
 def windows(letters, examples, head, length=16):
     """The pieces and types of every window, and the whole."""
     made = features.encode(examples, letters, head, length, "train")
-    bounds = list(zip(made.offsets, made.offsets[1:], strict=True))
+    bounds = list(itertools.pairwise(made.offsets))
     return [(" ".join(letters.pieces(made.tokens[a:b])), made.types[a:b].tolist()) for a, b in bounds], made
 
 

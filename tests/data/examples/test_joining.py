@@ -1,5 +1,7 @@
 """Two sets of examples as one."""
 
+import itertools
+
 import numpy as np
 
 from bertlite_jax.data.examples import joining
@@ -21,7 +23,7 @@ def encoded(windows: list[list[int]], labels: list[int]) -> Encoded:
 
 
 def windows_of(found: Encoded) -> list[list[int]]:
-    return [found.tokens[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=True)]
+    return [found.tokens[a:b].tolist() for a, b in itertools.pairwise(found.offsets)]
 
 
 A, B = encoded([[1, 2], [3]], [0, 1]), encoded([[4, 5, 6], [7, 8]], [-1, -1])

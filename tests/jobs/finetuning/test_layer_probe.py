@@ -1,6 +1,7 @@
 """Heads on frozen layers: each sees its layer's own states, and finds what is in them and nowhere else."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -97,7 +98,7 @@ def alone(setup, split) -> list[list[np.ndarray]]:
     params = {name: part for name, part in setup.start.params.items() if name not in ("pooler", "head")}
     forward = jax.jit(lambda rows: model.apply({"params": params}, *rows, method="hidden_states"))
     found, encoded = [], split.encoded
-    for begin, end in zip(encoded.offsets[:-1], encoded.offsets[1:], strict=True):
+    for begin, end in itertools.pairwise(encoded.offsets):
         rows = np.zeros((4, 1, 32), np.int32)
         rows[0, 0, : end - begin], rows[1, 0, : end - begin] = encoded.tokens[begin:end], 1
         rows[2, 0] = np.arange(32)

@@ -1,0 +1,101 @@
+"""Whether a step's folder is as it was written: `SHA256SUMS` beside its items, written once the step is committed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+
+ITEMS = ("params", "opt", "meta")
+"""What each checkpoint holds."""
+SUMS = "SHA256SUMS"
+"""The file that seals a step. It lists every other file of its folder; `sha256sum -c SHA256SUMS` reads it."""
+UNSEALED = f"no {SUMS}; the run was stopped before the write was finished"
+"""What is wrong with a step that has no such file."""
+
+
+def write_sums(step_folder: pathlib.Path) -> None:
+    """Seals a step: writes its sums beside the folder, then moves them in with one rename."""
+    files = _files(step_folder)
+    digests = _digests(step_folder, files)
+    text = "".join(f"{digest}  {name}\n" for name, digest in zip(files, digests, strict=True))
+    temporary = step_folder.parent / f"{step_folder.name}.{SUMS}.tmp"
+    with open(temporary, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, step_folder / SUMS)
+    descriptor = os.open(step_folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def is_sealed(step_folder: pathlib.Path) -> bool:
+    """Whether the sums are there; they are not compared."""
+    return (step_folder / SUMS).is_file()
+
+
+def damage(step_folder: pathlib.Path) -> str | None:
+    """What is wrong with a step's folder, in a few words; None for nothing. Reads every file of it."""
+    try:
+        files = _files(step_folder)
+        for item in ITEMS:
+            if not any(name.startswith(f"{item}/") for name in files):
+                return f"no {item}"
+        if not is_sealed(step_folder):
+            return UNSEALED
+        listed = _read_sums(step_folder / SUMS)
+        if lost := sorted(listed.keys() - set(files)):
+            return f"{lost[0]} is missing"
+        if added := sorted(set(files) - listed.keys()):
+            return f"{added[0]} is not listed in {SUMS}"
+        for name, digest in zip(files, _digests(step_folder, files), strict=True):
+            if listed[name] != digest:
+                return f"{name}: SHA-256 differs"
+    except OSError as error:  # A bad disk: the file is as good as lost.
+        return f"{error.filename or step_folder}: {error.strerror}"
+    return None
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """All folders that look like a step, ascending, damaged or not; [] where `folder` does not exist."""
+    if not folder.is_dir():
+        return []
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    return sorted(int(name) for name in names if name.isascii() and name.isdecimal() and str(int(name)) == name)
+
+
+def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[tuple[int, str]]]:
+    """The newest step without damage (None: there is none), and the newer ones with their damage, newest first."""
+    damaged = []
+    for step in reversed(steps_in(folder)):
+        found = damage(folder / str(step))
+        if found is None:
+            return step, damaged
+        damaged.append((step, found))
+    return None, damaged
+
+
+def _read_sums(path: pathlib.Path) -> dict[str, str]:
+    """{file: SHA-256}. A broken line gives a name that no file has, or leaves one out; `damage` finds either."""
+    lines = path.read_bytes().decode("utf-8", errors="backslashreplace").split("\n")
+    complete = lines[:-1]  # What follows the last line break is empty, or a line that was cut off.
+    return {name: digest for digest, _, name in (line.partition("  ") for line in complete)}
+
+
+def _files(step_folder: pathlib.Path) -> list[str]:
+    """Every file below a step's folder but the sums, as sorted relative names."""
+    paths = (path for path in step_folder.rglob("*") if not path.is_dir())
+    return sorted(name for path in paths if (name := path.relative_to(step_folder).as_posix()) != SUMS)
+
+
+def _digests(step_folder: pathlib.Path, files: list[str]) -> list[str]:
+    def digest(name: str) -> str:
+        with open(step_folder / name, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:  # Hashing releases the interpreter's lock.
+        return list(pool.map(digest, files))
