@@ -63,8 +63,14 @@ class Cloud:
         """The script, with what it needs and the given options."""
         command = [str(SCRIPT), "--name", "mine", "--zone", "us-west4-a", "--accelerator-type", "v5litepod-16"]
         command += ["--wheel", "bertlite_jax-0.1.0-py3-none-any.whl", "--poll-seconds", "0", *options]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, "--", "base.py", *job], cwd=self.folder, env=self.env, text=True, **pipes)
+        return subprocess.Popen(
+            [*command, "--", "base.py", *job],
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def launch(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.CompletedProcess:
         """The script run to its end."""

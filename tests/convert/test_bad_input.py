@@ -1,9 +1,9 @@
 """What users bring that is broken: one clear line, exit code 2, and nothing left where the output should be."""
 
-import importlib.util
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -37,10 +37,7 @@ def source(tmp_path) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def command():
     """The script's `main`."""
-    spec = importlib.util.spec_from_file_location("convert_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main
+    return runpy.run_path(str(SCRIPT))["main"]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import zipfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,7 @@ def embeddings(imported, ids) -> np.ndarray:
 
     @jax.jit
     def embed(params):
-        states = PretrainingModel(model, "float32").apply(
+        states: Any = PretrainingModel(model, "float32").apply(
             {"params": params}, tokens, mask, positions, np.zeros_like(tokens), method="hidden_states"
         )
         mean = (states[-1] * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)

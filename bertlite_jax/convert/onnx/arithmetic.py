@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from bertlite_jax.convert.onnx.graph import Graph, constant, node, tensor
 from bertlite_jax.convert.weights.parameters import Flat
 
 
-class Site(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Site:
     """One application of one stored dense layer.
 
     Attributes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,8 @@ Leaves = Mapping[str, Sequence[tuple[str, str, bool]]]
 """By kind of module: (our leaf, what follows the name of their module, whether theirs is transposed)."""
 
 
-class Entry(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Entry:
     """One tensor of theirs: the slice `index` of our parameter `ours` (the whole of it where `index` is None)."""
 
     ours: str

@@ -30,6 +30,7 @@ def test_keys_of_the_head_that_a_config_lacks_have_the_defaults_of_the_class(fam
         "bert": {"span": 0.0, "classify": 0.3, "choose": 0.3, "tag": 0.3},
         "distilbert": {"classify": 0.2, "choose": 0.2, "tag": 0.3, "span": 0.1},
     }
+    assert head is not None
     assert (head.kind, head.labels, head.problem) == (kind, labels, "single_label")
     assert head.dropout == dropouts[family].get(kind, 0.1)
 
@@ -38,6 +39,7 @@ def test_one_label_without_a_problem_is_a_regression():
     """BertForSequenceClassification.forward: num_labels == 1 means a regression."""
     values = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "score"}}
     head = heads.read_head(values, "bert", ["classifier.weight"], "test")
+    assert head is not None
     assert (head.problem, head.labels) == ("regression", ("score",))
     with pytest.raises(UserError, match="problem_type is ranking"):
         heads.read_head(values | {"problem_type": "ranking"}, "bert", ["classifier.weight"], "test")

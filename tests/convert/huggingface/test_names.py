@@ -23,7 +23,7 @@ ALBERT = Model(
 )
 BERT = dataclasses.replace(ALBERT, embed_size=12, share="none", share_groups=1)
 DISTILBERT = dataclasses.replace(BERT, token_types=0, pooler=False, pair_classes=0)
-CASES = {
+CASES: dict[str, tuple[names.Family, Model]] = {
     "albert": ("albert", ALBERT),
     "albert_equal_widths": ("albert", dataclasses.replace(ALBERT, embed_size=12)),
     "bert": ("bert", BERT),

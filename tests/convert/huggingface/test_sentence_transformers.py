@@ -68,8 +68,7 @@ def mean_states(weights: Weights, text: str) -> np.ndarray:
 
 def load_reported(folder: pathlib.Path, caplog) -> tuple[Any, str]:
     """The model, and what transformers says of tensors that are missing or that no module wants."""
-    import sentence_transformers
-
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
     caplog.clear()
     logger = logging.getLogger("transformers")
     logger.addHandler(caplog.handler)

@@ -1,6 +1,7 @@
 """Integers and scales are within half a step of the weights, and the file is the container."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -211,7 +212,8 @@ def test_tables_that_nothing_is_multiplied_with_have_all_eight_bits():
     word, position = "embeddings/word/embedding", "embeddings/position/embedding"
     pretrained = weights_of(MODEL)
     task = weights_of(dataclasses.replace(MODEL, pair_classes=0), Head())
-    for weights, bits in ((pretrained, 7), (task, 8)):
+    cases: tuple[tuple[Weights, Literal[7, 8]], ...] = ((pretrained, 7), (task, 8))
+    for weights, bits in cases:
         container = quantized.quantize(weights)
         flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
         np.testing.assert_array_equal(container.integers[word], quantized.quantize_tensor(flat[word], -1, bits)[0])
