@@ -55,15 +55,15 @@ def check():
 
 
 if __name__ == "__main__":
-    given = [word for word in sys.argv[1:] if word != "--float32"]
-    if given == ["--check"]:
+    words = [word for word in sys.argv[1:] if word != "--float32"]
+    if words == ["--check"]:
         sys.exit("\n".join(check()) or print("All files and answers are unchanged."))
-    asked = [dict(zip(("text", "pair"), given, strict=False))]
-    if given[:1] == ["--file"] and len(given) == 2:
-        lines = pathlib.Path(given[1]).read_text(encoding="utf-8-sig").split("\n")
-        asked = [json.loads(line) for line in lines if line.strip()]
-    elif len(given) not in (1, 2) or given[0].startswith("--"):
+    inputs = [dict(zip(("text", "pair"), words, strict=False))]
+    if words[:1] == ["--file"] and len(words) == 2:
+        lines = pathlib.Path(words[1]).read_text(encoding="utf-8-sig").split("\n")
+        inputs = [json.loads(line) for line in lines if line.strip()]
+    elif len(words) not in (1, 2) or words[0].startswith("--"):
         sys.exit(__doc__)
     loaded = load("float32" if "--float32" in sys.argv else "int8")
-    for one in asked:
+    for one in inputs:
         print(json.dumps(predict(loaded, one), ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
