@@ -39,7 +39,7 @@ def load(path: os.PathLike[str] | str) -> Weights:
         return from_hf(folder)
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
-        f"config.json), nor one that convert.py wrote (no {FILE}, no {quantized.FILE})"
+        f"config.json), nor one that bertlite convert wrote (no {FILE}, no {quantized.FILE})"
     )
 
 

@@ -15,8 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 import bertlite_jax
+from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config.text import CorpusOptions, TokenizerOptions
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface import parity
 from bertlite_jax.convert.huggingface.folder import to_hf
@@ -95,12 +97,14 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     _head(console, "1/6", "tokenizer", f"bertlite tokenizer {TEXT} --out {data}/tokenizer --vocab-size {VOCAB_SIZE}")
     if not (data / "tokenizer").is_dir():
         data.mkdir(parents=True, exist_ok=True)
-        make_tokenizer([str(TEXT)], str(data / "tokenizer"), vocab_size=VOCAB_SIZE, language="en")
+        make_tokenizer([str(TEXT)], str(data / "tokenizer"), TokenizerOptions(vocab_size=VOCAB_SIZE, language="en"))
     _head(
         console, "2/6", "corpus", f"bertlite corpus {TEXT} --tokenizer {data}/tokenizer --out {data}/corpus --length 32"
     )
     if not (data / "corpus").is_dir():
-        build_corpus([str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), length=LENGTH, language="en")
+        build_corpus(
+            [str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), CorpusOptions(length=LENGTH, language="en")
+        )
 
     # --- Corpus to model --------------------------------------------------------------------------------------------
     _head(
@@ -116,10 +120,10 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
         return summary
 
     # --- Model to files ---------------------------------------------------------------------------------------------
-    _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
+    _head(console, "4/6", "export to Hugging Face / PyTorch", f"bertlite convert to-hf {run} {run}/hf")
     to_hf(sources.load(run), run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config)
-    command = f"python tools/convert.py int8 {run} {run}/onnx --calibrate {TEXT}"
+    command = f"bertlite convert int8 {run} {run}/onnx --calibrate {TEXT}"
     _head(console, "5/6", "ONNX in float32 and INT8, timed", command)
     summary |= _deploy(run)
     workdir.write_json(run / "summary.json", summary)
@@ -160,7 +164,9 @@ def _first_windows(held_out: source.Source, rows: int) -> np.ndarray:
 
 def _deploy(run: pathlib.Path) -> dict[str, Any]:
     """Writes float32 and 8-bit ONNX, refused if the 8-bit model falls behind, and times both beside the others."""
-    figures = convert.int8(sources.load(run), run / "onnx", [str(TEXT)], rows=INT8_ROWS, length=LENGTH, overwrite=True)
+    figures = convert.int8(
+        sources.load(run), run / "onnx", [str(TEXT)], Int8Options(rows=INT8_ROWS, length=LENGTH), overwrite=True
+    )
     print(convert.report(figures))
     runtimes = bench_infer(str(run), batch=(1,), threads=(1,), rounds=2, only=RUNTIMES)
     (shape,) = runtimes["shapes"]
@@ -229,7 +235,7 @@ def _next_commands(run: pathlib.Path, data: pathlib.Path, page: pathlib.Path) ->
         f"\nOpen {page} in a browser for curves, figures and samples. Then try:\n"
         f'  bertlite fill-mask {run} "she looked at the [MASK] ."\n'
         f"  bertlite evaluate {run} --pair-task nsp\n"
-        f"  python tools/convert.py bundle {run} my-bundle\n"
+        f"  bertlite convert bundle {run} my-bundle\n"
         f"  bertlite corpus YOUR_TEXT --tokenizer {data}/tokenizer --out my-corpus --length 128\n"
         f"  bertlite pretrain configs/albert_tiny.py --help"
     )

@@ -23,7 +23,7 @@ LOST = {"pretrained": 30, "finetuned": 40}
 metrics.jsonl has the losses that have to come again."""
 
 BERTLITE = (sys.executable, "-m", "bertlite_jax")
-CONVERT = (sys.executable, str(ROOT / "tools/convert.py"))
+CONVERT = (*BERTLITE, "convert")
 TOKENIZER = ("tokenizer", "text.txt", "--vocab-size", "300", "--language", "en")
 PRETRAIN = ("pretrain", str(asking.HERE / "recipe_pretrain.py"))
 FINETUNE = ("finetune", str(asking.HERE / "recipe_finetune.py"), "--data", "task.csv", "--init", "pretrained")

@@ -88,8 +88,8 @@ def test_dropout_draws_anew_for_each_key_and_none_without(case):
     [
         (Head(labels=()), SMALL, "head.labels is empty"),
         (Head(labels=("a", "a")), SMALL, "a name twice"),
-        (Head(kind="tag"), SMALL, "wants model.pooler = False"),
-        (Head(), WITHOUT_POOLER, "wants model.pooler = True"),
+        (Head(kind="tag"), SMALL, "needs model.pooler = False"),
+        (Head(), WITHOUT_POOLER, "needs model.pooler = True"),
         (Head(hidden=(0,)), SMALL, "positive widths"),
         (Head(), dataclasses.replace(SMALL, pair_classes=2), "model.pair_classes = 0"),
     ],

@@ -1,4 +1,4 @@
-"""Checks of `convert.py int8` and `ort` before any work: options, sources and parts left out."""
+"""Checks of `bertlite convert int8` and `ort` before any work: options, sources and parts left out."""
 
 from __future__ import annotations
 

@@ -126,8 +126,8 @@ def _check_agreement(same: float, least: float, answers: int, scored: measuring_
     else:
         measured = f"{same:.4f} of {answers} answers are the same as in float32"
     raise UserError(
-        f"convert: ort: {measured}, less than --min-agreement {least:g}; nothing was written. convert.py int8 names "
-        "the layers to leave out"
+        f"convert: ort: {measured}, less than --min-agreement {least:g}; nothing was written. bertlite convert int8 "
+        "names the layers to leave out"
     )
 
 

@@ -328,7 +328,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     except safetensors.SafetensorError as error:
         raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error
     if _KEY not in metadata or json.loads(metadata[_KEY]).get("format") != _FORMAT:
-        raise UserError(f"convert: the format of {path} is not {_FORMAT}, which convert.py int8 writes")
+        raise UserError(f"convert: the format of {path} is not {_FORMAT}, which bertlite convert int8 writes")
     manifest = json.loads(metadata[_KEY])
     model = files.from_dict(Model, manifest["model"], str(path))
     checks.check_model(model)

@@ -30,6 +30,7 @@ import bertlite_jax
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.config.text import CorpusOptions, TokenizerOptions
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
@@ -165,7 +166,7 @@ def build_configs(
     if not tokenizer:
         console.print(f"bench: a tokenizer of {VOCAB_SIZE:,} pieces from {', '.join(inputs)}", soft_wrap=True)
         tokenizer = str(scratch / "tokenizer")
-        make_tokenizer(inputs, tokenizer, vocab_size=VOCAB_SIZE)
+        make_tokenizer(inputs, tokenizer, TokenizerOptions(vocab_size=VOCAB_SIZE))
     pieces = load_tokenizer(tokenizer).vocab_size
     if pieces > model.vocab_size:
         raise UserError(
@@ -176,7 +177,7 @@ def build_configs(
     for length in lengths:
         folder = str(scratch / f"corpus{length}")
         with contextlib.redirect_stdout(io.StringIO()):
-            build_corpus(inputs, tokenizer, folder, length=length, workers=1)
+            build_corpus(inputs, tokenizer, folder, CorpusOptions(length=length), workers=1)
         data = Data(corpus=(folder,), tokenizer=tokenizer, length=length, batch_rows=batch_tokens // length)
         adamw = Optim(name="adamw", learning_rate=1e-4, warmup_steps=0)
         made.append(Pretrain(model=model, data=data, optim=adamw, run=Run(steps=1_000_000)))

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Any
 
-from bertlite_jax.config import checks
+from bertlite_jax.config import checks, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.compiling import batch_search, topology
@@ -79,6 +79,7 @@ def compile_for(
 def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pretrain:
     """The config, if a run could start with it; with `round_batch` its batch is made to divide first."""
     checks.check_counts(config)
+    config = sizes.published_sizes(config)
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)

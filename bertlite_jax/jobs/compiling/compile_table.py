@@ -14,7 +14,7 @@ import json
 import pathlib
 from typing import Any
 
-from bertlite_jax.config import files
+from bertlite_jax.config import files, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.compiling import batch_search, compile, topology
@@ -92,7 +92,7 @@ def _config(path: str, length: int) -> Pretrain:
     if not isinstance(config, Pretrain):
         raise UserError(f"config: {path}: config is a {type(config).__name__}, compile wants a Pretrain")
     data, optim = dataclasses.replace(config.data, length=length), dataclasses.replace(config.optim, micro_batches=1)
-    return dataclasses.replace(config, data=data, optim=optim)
+    return sizes.published_sizes(dataclasses.replace(config, data=data, optim=optim))
 
 
 def _key(config: Pretrain, place: Topology) -> str:

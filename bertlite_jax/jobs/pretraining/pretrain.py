@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import checks
+from bertlite_jax.config import checks, sizes
 from bertlite_jax.config.pretrain import Pretrain, profile_window
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
@@ -67,6 +67,9 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
+    config = sizes.resolve_sizes(config, tokenizer.vocab_size)
+    checks.check_pretrain(config, sharding.row_parts(mesh))  # Again, now with the sizes that the recipe left open.
+    processes.check_alike(config)
     corpus = source.open_source(config.data, "train", config.run.seed, tokenizer)
     platform = mesh.devices.flat[0].platform
     compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
@@ -212,10 +215,10 @@ def _load_tokenizer(config: Pretrain) -> Tokenizer:
             "config: data.tokenizer is empty; pass --data.tokenizer DIR, a folder that `bertlite tokenizer` made"
         )
     tokenizer = load_tokenizer(config.data.tokenizer)
-    if tokenizer.vocab_size != config.model.vocab_size:
+    if config.model.vocab_size not in (0, tokenizer.vocab_size):
         raise UserError(
             f"config: model.vocab_size = {config.model.vocab_size}, but {config.data.tokenizer} has "
-            f"{tokenizer.vocab_size} pieces; pass --model.vocab-size {tokenizer.vocab_size}"
+            f"{tokenizer.vocab_size} pieces; pass --model.vocab-size {tokenizer.vocab_size}, or 0 for as many as it has"
         )
     return tokenizer
 

@@ -397,6 +397,7 @@ def test_tfds_reads_the_same_windows(corpus):
 @pytest.mark.parametrize("vocabulary", ["bert_cased_vocab.txt", "albert_spiece.model"])
 def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, vocabulary, length):
     """Two megabytes of Wikipedia. The rule is the best table of the four edges' punctuation, capitals and digits."""
+    from bertlite_jax.config.text import CorpusOptions
     from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
     from bertlite_jax.jobs.text.corpus import build_corpus
 
@@ -410,7 +411,7 @@ def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, voc
             [str(tmp_path / "text.txt")],
             str(tmp_path / "tokenizer"),
             str(tmp_path / "corpus"),
-            length=length,
+            CorpusOptions(length=length),
             workers=1,
         )
     data = Data(corpus=(str(tmp_path / "corpus"),), tokenizer=str(tmp_path / "tokenizer"), length=length)

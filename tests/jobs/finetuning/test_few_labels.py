@@ -185,11 +185,11 @@ def _leaves(tree):
     [
         (Learn(mix="hidden"), "pass --data.no-pack"),
         (Learn(mix="pooled", temporal=1.0), "learn.mix does not go with"),
-        (Learn(consistency=1.0), "wants text without labels"),
+        (Learn(consistency=1.0), "needs text without labels"),
         (Learn(gce_q=0.5), "learn.gce_q has no effect with learn.loss = cross_entropy; set gce"),
         (Learn(mix="pooled", mix_layer=2), "learn.mix_layer has no effect with learn.mix = pooled; set hidden"),
         (Learn(loss="gce", gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
-        (Learn(private_layers=1), "learn.private_layers wants domains"),
+        (Learn(private_layers=1), "learn.private_layers needs domains"),
         (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "where learn.mix = pooled; set both"),
         (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),
     ],

@@ -317,7 +317,7 @@ def test_an_encoder_without_a_tokenizer_is_refused(tmp_path, toy):
 
 def test_shared_layers_have_no_rates_of_their_own(prepared, tmp_path, toy):
     albert = write_encoder(tmp_path / "albert", prepared.tokenizer, dataclasses.replace(MODEL, share="all"))
-    with pytest.raises(UserError, match="want layers of their own"):
+    with pytest.raises(UserError, match="need layers that share no parameters"):
         finetune(recipe(toy, adapt={"layer_decay": 0.9}), str(tmp_path / "run"), albert)
 
 

@@ -103,8 +103,8 @@ def test_a_folder_without_any_task_of_the_suite_is_refused(encoder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "all-gleu"], "is no suite; did you mean all-glue"),
-        (["--task", "all-glue", "--sweep"], "goes without --sweep and --probe"),
+        (["--task", "all-gleu"], "is not a suite; did you mean all-glue"),
+        (["--task", "all-glue", "--sweep"], "cannot be combined with --sweep or --probe"),
     ],
 )
 def test_what_a_suite_cannot_be_is_said_in_one_line(arguments, message, tmp_path, capsys):

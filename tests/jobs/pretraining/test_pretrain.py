@@ -20,6 +20,7 @@ import pytest
 from bertlite_jax.config import files
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.corpus import records
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import retry
@@ -310,7 +311,7 @@ def checkpoint_is_sealed(run: pathlib.Path, at_least: int) -> bool:
 
 def test_another_corpus_is_scored_as_far_as_the_model_has_positions(prepared, tmp_path, trained):
     for length, name in ((48, "shorter"), (96, "longer")):
-        build_corpus([prepared.text], prepared.tokenizer, str(tmp_path / name), length=length, workers=1)
+        build_corpus([prepared.text], prepared.tokenizer, str(tmp_path / name), CorpusOptions(length=length), workers=1)
     assert evaluate(str(trained), corpus=(str(tmp_path / "shorter"),), rows=2)["valid_predictions"] > 0
     with pytest.raises(UserError, match="rows of 96 tokens and the model 64 positions; build it with --length 64"):
         evaluate(str(trained), corpus=(str(tmp_path / "longer"),), rows=2)
