@@ -1,4 +1,4 @@
-"""The plan of the package as rules: who may import whom, no circles, folders that one can overlook."""
+"""The plan of the package as rules: which imports are allowed, no circles, folders of few files."""
 
 import ast
 import graphlib
@@ -147,7 +147,7 @@ def test_heavy_packages_stay_in_their_place(name: str):
 
 
 def test_of_the_host_only_the_cache_of_programs_knows_jax():
-    """Workers that build a corpus are started by the dozen; none may wait for JAX."""
+    """A corpus is built by dozens of workers, and none of them may wait for JAX."""
     using = [name for name, path in FILES.items() if name.startswith("host.") and "jax" in imported(path)]
     assert using == ["host.program_cache"]
 

@@ -1,4 +1,4 @@
-"""Foreign weights come in with their own tokenizer, whose size decides the vocabulary; what cannot fit is refused."""
+"""Foreign weights are imported with their own tokenizer, which decides the size of the vocabulary, or refused."""
 
 import dataclasses
 import json
@@ -74,7 +74,7 @@ def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_pa
 
 @pytest.mark.parametrize("name", ["albert_spiece.model", "bert_cased_vocab.txt", "bert_uncased_vocab.txt"])
 def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name, shared, tmp_path):
-    """Written for AutoTokenizer and taken over again, on the lines of an encyclopedia."""
+    """Written for AutoTokenizer and adopted again; compared on lines of an encyclopedia."""
     made = adoption.adopt(shared / "vocab" / name, tmp_path / "made")
     assert made.vocab_size == {"albert": 30_000, "bert_cased": 28_996, "bert_uncased": 30_522}[name.rsplit("_", 1)[0]]
     (tmp_path / "hf").mkdir()
@@ -97,14 +97,14 @@ def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name,
     ],
 )
 def test_case_and_accents_are_as_tokenizer_config_states_them(stated, lower, keeps, bare, tmp_path):
-    """As transformers' BertTokenizer: accents go where text is lower-cased, unless strip_accents says otherwise."""
+    """As in transformers' BertTokenizer: lower-casing strips accents, unless strip_accents says otherwise."""
     write_vocabulary(bare, PIECES)
     (bare / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **stated}))
     settings = tokenizer_of(adoption.import_hf(bare, tmp_path / "ours").weights).settings
     assert (settings["lower"], settings["keep_accents"]) == (lower, keeps)
 
 
-def test_without_a_tokenizer_the_weights_come_in_alone_and_a_note_says_what_needs_one(bare, tmp_path):
+def test_without_a_tokenizer_only_the_weights_are_imported_and_a_note_says_what_needs_one(bare, tmp_path):
     imported = adoption.import_hf(bare, tmp_path / "ours")
     assert imported.weights.tokenizer is None
     assert not (tmp_path / "ours" / "tokenizer").exists()
@@ -125,7 +125,7 @@ def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
     assert "left out" in alone.notes[0]
 
 
-def test_a_tokenizer_that_cannot_be_taken_over_is_refused_with_the_way_out(bare, tmp_path):
+def test_a_tokenizer_that_cannot_be_adopted_is_refused_with_the_way_out(bare, tmp_path):
     (bare / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}))
     with pytest.raises(UserError, match=r"is WordLevel; can be: .*; --tokenizer none imports the weights alone"):
         adoption.import_hf(bare, tmp_path / "ours")

@@ -1,4 +1,4 @@
-"""A bundle answers wherever it lies, without this package and without a network, and knows when it is damaged."""
+"""A bundle answers in any folder, without this package and without a network, and detects damage to itself."""
 
 import dataclasses
 import json
@@ -187,7 +187,7 @@ def test_files_of_examples_name_the_wrong_line(tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["--bogus"], ["a", "b", "c"], ["--file"]])
-def test_what_the_script_does_not_understand_shows_how_it_is_used(tagger, words):
+def test_arguments_that_the_script_does_not_understand_show_its_usage(tagger, words):
     done = predict(tagger, *words)
     assert done.returncode == 1
     assert "python predict.py --check" in done.stderr
@@ -209,7 +209,7 @@ def test_a_bundle_needs_a_tokenizer_and_leaves_nothing_without(prepared, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_are_the_script_the_models_and_what_tells_of_them(tagger):
+def test_the_files_are_the_script_the_models_and_their_description(tagger):
     files = {path.relative_to(tagger).as_posix() for path in tagger.rglob("*") if path.is_file()}
     assert files == {"README.md", "bundle.json", "predict.py", "tokenizer.json", *bundle.MODELS.values()}
     script = (tagger / "predict.py").read_text()

@@ -1,4 +1,4 @@
-"""Trained weights of somebody else: all-MiniLM-L6-v2, a BERT of 6 layers, from the package that carries them.
+"""Trained weights of others: all-MiniLM-L6-v2, a BERT of 6 layers, from the package that contains them.
 
 Read by `import_hf`, its sentence embeddings must be those of transformers and of sentence-transformers.
 """
@@ -72,7 +72,7 @@ def ids(imported) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def embeddings(imported, ids) -> np.ndarray:
-    """Ours, of one padded batch: mean over the mask, unit length, f32 [sentences, 384]."""
+    """Our vectors of one padded batch: mean over the mask, unit length, f32 [sentences, 384]."""
     model = imported.weights.model
     length = max(map(len, ids))
     mask = np.array([[1] * len(row) + [0] * (length - len(row)) for row in ids], np.int32)
@@ -109,7 +109,7 @@ def test_our_tokenizer_gives_the_ids_of_autotokenizer(folder, ids):
 
 
 def test_sentence_embeddings_are_those_of_transformers(folder, ids, embeddings):
-    """One sentence at a time there, without padding, in a padded batch here: within 1e-4."""
+    """Theirs are computed one sentence at a time without padding, ours in a padded batch; they agree to 1e-4."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
@@ -127,7 +127,7 @@ def test_sentence_embeddings_are_those_of_sentence_transformers(folder, embeddin
 
 
 def test_paraphrases_are_nearer_than_other_sentences(embeddings):
-    """What the model is for: cosine of unit vectors."""
+    """Similarity is the purpose of this model: the cosine of unit vectors."""
     near = [float(embeddings[a] @ embeddings[b]) for a, b in PARAPHRASES]
     far = [float(embeddings[a] @ embeddings[b]) for a, b in UNRELATED]
     assert min(near) > max(far), (near, far)

@@ -74,10 +74,7 @@ def write(
         raise UserError(f"convert: --max-mb {max_mb} must be a number above 0")
     checks.check_range("--min-agreement", min_agreement, 0, 1)
     checks.check_options(bits, rows, length)
-    if out.suffix != SUFFIX:
-        raise UserError(f"convert: ort: {out} must end in {SUFFIX}: ONNX Runtime recognises the format by it")
-    if out.is_dir():
-        raise UserError(f"convert: ort: {out} is a folder and is not replaced; name a file")
+    _check_file(out)
     scored = checks.check_source(weights, output)
     # The output is reserved before the minutes of work, so that they cannot be in vain.
     with new_file(out, overwrite) as temporary:
@@ -106,6 +103,14 @@ def write(
         "answers": len(candidate.logits),
         **convert.similarity(candidate, reference, scored),
     }
+
+
+def _check_file(out: pathlib.Path) -> None:
+    """Raises UserError for a name that ONNX Runtime would misread, or a folder."""
+    if out.suffix != SUFFIX:
+        raise UserError(f"convert: ort: {out} must end in {SUFFIX}: ONNX Runtime recognises the format by it")
+    if out.is_dir():
+        raise UserError(f"convert: ort: {out} is a folder and is not replaced; name a file")
 
 
 def _read_back(

@@ -56,7 +56,7 @@ PROBLEMS = {
     "regression": "regression",
 }
 MATRIX = [(family, head) for family in MODELS for head in HEADS]
-# The problems of a classifier differ in the loss alone: two families are enough for those.
+# The problems of a classifier differ only in the loss, so two families are enough for them.
 STEPS = [(family, head) for family, head in MATRIX if family in ("albert", "distilbert") or head not in PROBLEMS]
 STEPS += [("bert", "classify"), ("bort", "classify")]
 
@@ -83,7 +83,7 @@ def class_name(family: str, head_name: str) -> str:
 
 
 def random_params(model: Model, head: Head | None, seed: int) -> dict[str, Any]:
-    """Far from the initialisation, so that every bias, norm and activation matters."""
+    """Parameters far from the initialisation, so that every bias, norm and activation matters."""
     rng = np.random.default_rng(seed)
     flat = {
         path: (rng.normal(size=shape) * 0.2 + path.endswith("scale")).astype(np.float32)
@@ -103,7 +103,7 @@ def padded_batch(model: Model, lengths: tuple[int, ...] = (12, 9, 7, 10)) -> dic
 
 
 def targets(model: Model, head_name: str, real: np.ndarray) -> dict[str, np.ndarray]:
-    """What the loss compares with, by the argument's name in the class. -100 does not count."""
+    """The targets of the loss, by the names of the class's arguments. -100 does not count."""
     rng = np.random.default_rng(2)
     head = HEADS[head_name]
     if head is None:
@@ -128,7 +128,7 @@ def targets(model: Model, head_name: str, real: np.ndarray) -> dict[str, np.ndar
 
 
 def applied(weights: Weights, batch: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
-    """The model, its inputs but for `cls`, and what a pretraining model wants besides."""
+    """The model, its inputs without `cls`, and the further inputs of a pretraining model."""
     flax: Any = TaskModel(weights.model, weights.head) if weights.head else PretrainingModel(weights.model)
     inputs = [batch[name] for name in ("tokens", "segments", "positions", "token_types")]
     return flax, inputs, () if weights.head else (batch["positions"],)
@@ -172,7 +172,7 @@ def loss(logits: tuple, wanted: dict[str, np.ndarray], head_name: str):
 
 def our_outputs(weights: Weights, head_name: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     flax, inputs, _ = applied(weights, batch)
-    # Each of these programs runs once: its operations, which all of them share, compile faster than the whole.
+    # Each program runs once. Single operations, which all of them share, compile faster than whole programs.
     with jax.disable_jit():
         logits = forward(weights.params, weights, batch)
         tree = {"params": weights.params}
@@ -264,7 +264,7 @@ def their_model(family: str, head_name: str) -> Any:
         for name, value in theirs.named_parameters():
             value.copy_(torch.randn_like(value) * 0.2 + ("norm" in name.lower() and name.endswith("weight")))
             if "token_type" in name and model.token_types == 0:
-                # Ours has no table, theirs always has: one row of zeros is none.
+                # Ours has no table and theirs always has one; a row of zeros has no effect.
                 value.zero_()
     return theirs.eval()
 
@@ -323,12 +323,12 @@ def test_we_compute_what_transformers_saved(family, head_name, tmp_path):
 
 @pytest.mark.parametrize(("family", "head_name"), [step if step[0] == "albert" else slow(*step) for step in STEPS])
 def test_one_step_has_the_gradients_that_transformers_has(family, head_name, tmp_path):
-    """Of the class's own loss, for every parameter, by the name table; dropout off."""
+    """The gradients of the class's own loss for every parameter, by the name table, without dropout."""
     model, head = case(family, head_name)
     weights = Weights(random_params(model, head, seed=4), model, head)
     to_hf(weights, tmp_path / "out")
     theirs = load_theirs(tmp_path / "out", class_name(family, head_name))
-    # The class's loss of spans reads logits at padding, where the two need not agree: rows without padding there.
+    # The class's loss of spans reads logits at padding, where the two may differ, so its rows have no padding.
     batch = padded_batch(model, (L,) * B) if head_name == "span" else padded_batch(model)
     wanted = targets(model, head_name, batch["segments"])
     their_loss = backward(theirs, head_name, batch, wanted)

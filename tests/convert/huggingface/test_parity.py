@@ -76,7 +76,7 @@ def our_outputs(params: dict, model: Model, batch: dict[str, np.ndarray]) -> dic
         return logits, pair, hidden, pooled
 
     names = ("tokens", "segments", "positions", "token_types")
-    # Each program runs once: its operations, which all of them share, compile faster than the whole.
+    # Each program runs once. Single operations, which all of them share, compile faster than whole programs.
     with jax.disable_jit():
         logits, pair, hidden, pooled = outputs(params, *(batch[name] for name in names))
     named = {"mlm": np.asarray(logits)[..., : model.vocab_size]}

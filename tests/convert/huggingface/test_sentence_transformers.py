@@ -67,7 +67,7 @@ def mean_states(weights: Weights, text: str) -> np.ndarray:
 
 
 def load_reported(folder: pathlib.Path, caplog) -> tuple[Any, str]:
-    """The model, and what transformers says of tensors that are missing or that no module wants."""
+    """The model, and the report of transformers about missing and unexpected tensors."""
     sentence_transformers = pytest.importorskip("sentence_transformers", reason="needs sentence-transformers")
     caplog.clear()
     logger = logging.getLogger("transformers")
@@ -146,7 +146,7 @@ def rewrite(path: pathlib.Path, **values: Any) -> None:
 
 
 def source(tokenizer, folder: pathlib.Path, pooling: str, normalize: bool, longest: int, newer: bool) -> pathlib.Path:
-    """A folder as others write it: with another pooling, without unit length, cut to few tokens."""
+    """A folder as others write it: another pooling, no unit length, few tokens."""
     to_hf(random_weights(BERT, tokenizer), folder, sentence_transformers=True)
     modules = json.loads((folder / "modules.json").read_text())
     if not normalize:

@@ -1,4 +1,4 @@
-"""Every layout of weights that `save_pretrained` has written gives the same arrays; what is no weights is one line."""
+"""Every layout of weights that `save_pretrained` has ever written gives the same arrays; other files give one line."""
 
 import json
 import os
@@ -111,7 +111,7 @@ def test_shards_may_be_links_as_in_a_cache_of_downloads(tmp_path):
 
 
 class Payload:
-    """Unpickled as the instruction to make a folder."""
+    """An object whose unpickling makes a folder."""
 
     def __init__(self, mark: pathlib.Path):
         self.mark = mark
@@ -160,7 +160,7 @@ def test_a_truncated_file_is_named(layout, kept, tmp_path):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_damaged_pickle_is_one_line_or_gives_tensors(seed, tmp_path):
-    """Random bytes at random places, in the format that keeps its pickle bare."""
+    """Random bytes at random places, in the format whose pickle is not inside a zip file."""
     torch = pytest.importorskip("torch")
     path = tmp_path / "pytorch_model.bin"
     torch.save({f"w{i}": torch.zeros(4) for i in range(3)}, path, _use_new_zipfile_serialization=False)
@@ -224,7 +224,7 @@ def test_an_index_of_something_else_is_refused(content, tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, ml_dtypes.float8_e4m3fn])
 def test_quantised_tensors_are_refused_by_name(dtype, tmp_path):
-    """Their scales stand elsewhere: the bare numbers would be taken for weights."""
+    """Their scales are in other tensors, so the bare numbers would be mistaken for weights."""
     torch = pytest.importorskip("torch")
     import safetensors.torch
 

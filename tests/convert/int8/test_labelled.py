@@ -1,4 +1,4 @@
-"""Labelled examples: what is read, and the line that says where a file is wrong and what would be right."""
+"""Labelled examples: what is read, and errors that name the line and what would be right."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A file within its budget that ONNX Runtime loads, and that answers as the float32 model does."""
+"""A file within its budget that ONNX Runtime loads, with the answers of the float32 model."""
 
 import pytest
 from int8_examples import MODEL, trained_like, write_text
@@ -39,7 +39,7 @@ def test_for_bert_base_fewer_layers_or_a_preset_are_suggested():
 
 
 def test_the_estimate_of_albert_base_is_its_size():
-    """11.7 million parameters; measured 12.1 MB (compress.md, section 3.2, of a two-label classifier)."""
+    """11.7 million parameters; the file of a two-label classifier was measured to have 12.1 MB."""
     assert ort_format.estimate_bytes(presets.ALBERT_BASE, LABELS) == pytest.approx(12.1e6, rel=0.02)
     assert ort_format.estimate_bytes(presets.ALBERT_BASE, LABELS) < 15e6
 

@@ -1,4 +1,4 @@
-"""A folder with an ONNX model has what the tools that look into it need, and it is complete or absent."""
+"""A folder with an ONNX model has the files that other tools look for, and it is complete or absent."""
 
 import dataclasses
 import json

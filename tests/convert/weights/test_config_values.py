@@ -1,4 +1,4 @@
-"""A config with a value of another kind is refused by the name of its key, before arithmetic stumbles over it."""
+"""A config with a value of another type is refused with the name of its key, before arithmetic fails on it."""
 
 import pytest
 
