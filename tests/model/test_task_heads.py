@@ -87,7 +87,7 @@ def test_dropout_draws_anew_for_each_key_and_none_without(case):
     ("head", "model", "message"),
     [
         (Head(labels=()), SMALL, "head.labels is empty"),
-        (Head(labels=("a", "a")), SMALL, "a name twice"),
+        (Head(labels=("a", "a")), SMALL, "the same name twice"),
         (Head(kind="tag"), SMALL, "needs model.pooler = False"),
         (Head(), WITHOUT_POOLER, "needs model.pooler = True"),
         (Head(hidden=(0,)), SMALL, "positive widths"),

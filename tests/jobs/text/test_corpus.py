@@ -128,7 +128,8 @@ def test_tfds_opens_it_and_the_windows_are_the_text(built, text_file, vocabulary
         starts = [np.unpackbits(b, count=n, bitorder="little") for b, n in zip(bits, sizes, strict=True)]
         assert np.array_equal(np.concatenate(starts), np.concatenate([starts for _, starts in encoded]))
         ends = [
-            np.frombuffer(r["sentence_ends"], "<u2") + o for r, o in zip(found, np.cumsum([0, *sizes]), strict=True)
+            np.frombuffer(r["sentence_ends"], "<u2") + o
+            for r, o in zip(found, np.cumsum([0, *sizes[:-1]]), strict=True)
         ]
         assert set(np.concatenate(ends)) == {0, *np.cumsum([len(ids) for ids, _ in encoded])}
 
