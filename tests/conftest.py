@@ -1,4 +1,4 @@
-"""What all tests share: where optional data lies, and JAX on eight pretended CPU devices."""
+"""What all tests share: where optional data lies, checked annotations, and JAX on eight pretended CPU devices."""
 
 import dataclasses
 import importlib.metadata
@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import pytest
+import type_checks
 
 # Before the first import of jax: tests of data parallelism need several devices.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -18,18 +19,19 @@ FAST_TO_COMPILE = [
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_cpu_parallel_codegen_split_count=1",
 ]
-# XLA does not start with a flag that it does not know, and jaxlib 0.11.1 has lost this one.
+# XLA does not start with a flag that it does not know, and jaxlib 0.11.1 dropped this one.
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
     FAST_TO_COMPILE.append("--xla_cpu_use_fusion_emitters=false")
 # Flags given from outside come last and win: `make test-hosts` caps the instruction sets so.
 os.environ["XLA_FLAGS"] = " ".join([*FAST_TO_COMPILE, os.environ.get("XLA_FLAGS", "")])
 # What one run of the tests compiles is not for the next one, nor for the home of whoever runs them.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+type_checks.install()
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 LONGEST = ("test_several_processes.py", "test_pretrain.py", "test_step.py", "test_readme.py", "test_few_labels.py")
-"""Files that take a process for minutes. They come first, so that the processes of pytest -n end about together."""
+"""Files that take minutes. They come first, so that the processes of `pytest -n` finish at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -103,16 +105,15 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
 
     class Bucket(MemoryFileSystem):
         protocol = ("gcs", "gs")
-        store: dict = {}
-        pseudo_dirs = [""]
 
-        def upload(self, folder: str, to: str) -> str:
+        def upload(self, folder: str, to: str) -> str:  # pyright: ignore[reportIncompatibleMethodOverride]  # A shorthand.
             for path in pathlib.Path(folder).iterdir():
                 self.pipe_file(f"gs://{to}/{path.name}", path.read_bytes())
             return f"gs://{to}"
 
     made = Bucket()
-    object_storage._copy.cache_clear()
+    made.store, made.pseudo_dirs = {}, [""]  # Its class would share them with all such file systems.
+    object_storage.copied_folder.cache_clear()
     monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

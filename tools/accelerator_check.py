@@ -38,9 +38,8 @@ import accelerator_table
 
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.host.places import writing
-from bertlite_jax.jobs.runs import workdir
 
 TURNS = pathlib.Path(__file__).with_name("accelerator_turns.py")
 PARITY_ROWS, PARITY_STEPS = 4, 20
@@ -234,8 +233,8 @@ def check(options: argparse.Namespace, ask: Ask, now: Callable[[], float] = time
 def write(result: Result, folder: pathlib.Path, budget: Budget) -> None:
     """Writes accelerator_check.json and accelerator_check.md."""
     result["spent_seconds"] = budget.spent()
-    workdir.write_json(folder / "accelerator_check.json", result)
-    (folder / "accelerator_check.md").write_text(accelerator_table.table(result), encoding="utf-8")
+    whole_files.write_json(folder / "accelerator_check.json", result)
+    whole_files.write_text(folder / "accelerator_check.md", accelerator_table.table(result))
 
 
 def main(arguments: list[str] | None = None, ask: Ask = ask_process) -> int:

@@ -103,7 +103,7 @@ def train_losses(request: dict[str, Any]) -> dict[str, Any]:
     opened = source.open_source(config.data, "train", 0)
     on_device = [
         sharding.put_batch(batches.batch_at(opened, step, config.data.batch_rows), mesh)
-        for step in range(request["steps"])
+        for step in range(1, request["steps"] + 1)
     ]
     losses_by_mode = {}
     for name, compute, products in request["modes"]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pair_tasks import PairTask
-from bertlite_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Data:
     release."""
     read_threads: int = 2
     """Threads that prepare batches ahead."""
+
+    @property
+    def window_slots(self) -> int:
+        """P: the windows that a row has room for; 1 where windows are not packed."""
+        return self.windows_per_row if self.pack else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +107,10 @@ class Run:
     """Number of updates."""
     seed: int = 0
     """Seed of the weights, the order of the data, the masks and the dropout."""
-    depths: str = ""
-    """Train with fewer layers at first: 3:20000,6:50000 applies the shared layer 3 times up to step 20000, 6 times up
-    to step 50000, then model.num_layers times. Evaluation always uses all. Needs model.share = all and one group."""
+    depths: tuple[tuple[int, int], ...] = ()
+    """Train with fewer layers at first: pairs of layers and last step, so that 3 20000 6 50000 applies the shared layer
+    3 times up to step 20000, 6 times up to step 50000, then model.num_layers times. Evaluation always uses all. Needs
+    model.share = all and one group."""
     devices: int = 0
     """Number of devices to use in each process; 0: all. On a CPU, several devices divide the cores among them."""
     fsdp: int = 1
@@ -135,8 +141,8 @@ class Run:
     """Stop if the loss exceeds this multiple of its running mean. 0: stop only on NaN, which always stops a run."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
-    profile_steps: str = ""
-    """Write a profiler trace into the work directory: 10:15 traces the steps 10 to 14."""
+    profile_steps: tuple[int, int] = (0, 0)
+    """Write a profiler trace into the work directory: 10 15 traces the steps 10 to 14. 0 0: no trace."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,41 +160,5 @@ class Pretrain:
 
 
 def predictions_per_row(config: Pretrain) -> int:
-    """K: the fixed number of prediction slots in a row, ceil(rate x L) + P."""
-    windows = config.data.windows_per_row if config.data.pack else 1
-    return -int(-config.mask.rate * config.data.length // 1) + windows
-
-
-def depth_stages(text: str) -> list[tuple[int, int]]:
-    """`"3:100,6:300"` as [(3, 100), (6, 300)]: number of layers, and the last step that has it.
-
-    Raises:
-      UserError: the text has another form.
-    """
-    stages = []
-    for part in text.split(",") if text else []:
-        layers, _, last = part.strip().partition(":")
-        if not (layers.isdecimal() and last.isdecimal()):
-            raise UserError(f"config: run.depths = {text!r} should look like 3:20000,6:50000 (layers:last step)")
-        stages.append((int(layers), int(last)))
-    return stages
-
-
-def at_step(config: Pretrain, step: int) -> Pretrain:
-    """The config of one step (from 1 on): with the layers that `run.depths` applies there."""
-    layers = next((layers for layers, last in depth_stages(config.run.depths) if step <= last), config.model.num_layers)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=layers))
-
-
-def profile_window(text: str) -> tuple[int, int]:
-    """`"10:15"` as (10, 15); (0, 0) for the empty string.
-
-    Raises:
-      UserError: the text has another form.
-    """
-    if not text:
-        return 0, 0
-    first, _, last = text.partition(":")
-    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) < int(last)):
-        raise UserError(f"config: run.profile_steps = {text!r} should look like 10:15; steps count from 1")
-    return int(first), int(last)
+    """K: the static number of prediction slots in a row."""
+    return prediction_slots(config.mask.rate, config.data.length, config.data.window_slots)

@@ -1,1 +1,1 @@
-"""Ids become hidden states and logits. Flax lives here."""
+"""AnyArray become hidden states and logits. Flax lives here."""

@@ -1,6 +1,7 @@
 """Hidden states become logits: masked language model and sentence pair.
 
-Letters: B rows, L tokens, D hidden, E embedding, K predictions a row, P windows a row, V vocabulary, C pair classes.
+Letters: B rows, L tokens, D hidden, E embedding, K predictions in a row, P windows in a row, V rows of the embedding
+table (the vocabulary, padded), C pair classes.
 Source: google-research/albert:run_pretraining.py (`get_masked_lm_output`, `get_sentence_order_output`).
 """
 
@@ -9,10 +10,13 @@ from __future__ import annotations
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Float32, Int, Key
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.model.encoder import Encoder, Linear, Norm
+from bertlite_jax.model.encoder import Encoder
+from bertlite_jax.model.modules import Linear, Norm
 from bertlite_jax.model.ops import products
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation
 from bertlite_jax.model.ops.precision import Compute
 
@@ -20,40 +24,39 @@ from bertlite_jax.model.ops.precision import Compute
 _NEVER = -1e9
 
 
-def gather_rows(hidden: Array, positions: Array) -> Array:
+def gather_rows(hidden: Float[Array, "B L D"], positions: Int[AnyArray, "B K"]) -> Float[Array, "B K D"]:
     """Picks the hidden states that a head will read.
 
     Only these reach the vocabulary product, so that logits are [B, K, V] and never [B, L, V].
 
     Args:
-      hidden: [B, L, D], any float dtype.
-      positions: [B, K] int32; 0 where a row has fewer (their loss weight is 0).
-
-    Returns:
-      [B, K, D], dtype of `hidden`.
+      hidden: any float dtype, which the result has too.
+      positions: 0 where a row has fewer than K (their loss weight is 0).
     """
     return jnp.take_along_axis(hidden, positions[..., None], axis=1, mode="clip")
 
 
 class MaskedLM(nn.Module):
-    """Dense to E, activation, LayerNorm, and the product with the embedding table (tied): [B, K, D] -> [B, K, Vpad]."""
+    """Dense to E, activation, LayerNorm, and the product with the embedding table (tied)."""
 
     config: Model
     compute: Compute
 
-    def setup(self):
+    def setup(self) -> None:
+        """Makes the dense layer, the norm and the bias of the vocabulary."""
         c = self.config
         self.dense = Linear(c.embed_size, c.init_std, self.compute)
         self.norm = Norm(c.norm_epsilon)
         self.bias = self.param("bias", nn.initializers.zeros, (c.padded_vocab,))
 
-    def __call__(self, hidden: Array, table: Array) -> Array:
+    def __call__(self, hidden: Float[Array, "B K D"], table: Float32[AnyArray, "V E"]) -> Float32[Array, "B K V"]:
+        """Logits of hidden states; those of the table's padding rows are very negative."""
         c = self.config
         x = self.norm(activation(self.dense(hidden), c.activation))
-        # [B K, Vpad] to the end: the loss takes it so as well, and on a TPU another shape is another copy.
-        logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute).astype(jnp.float32) + self.bias
+        # [B * K, V] until the end: the loss uses that shape too, and on a TPU another shape is another copy.
+        logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute) + self.bias[None]
         if c.padded_vocab > c.vocab_size:
-            logits = jnp.where(jnp.arange(c.padded_vocab) < c.vocab_size, logits, _NEVER)
+            logits = jnp.where((jnp.arange(c.padded_vocab) < c.vocab_size)[None], logits, _NEVER)
         return logits.reshape(*hidden.shape[:-1], c.padded_vocab)
 
 
@@ -67,7 +70,8 @@ class PretrainingModel(nn.Module):
     config: Model
     compute: Compute = "float32"
 
-    def setup(self):
+    def setup(self) -> None:
+        """Makes the encoder and the heads."""
         c = self.config
         self.encoder = Encoder(c, self.compute)
         nn.share_scope(self, self.encoder)
@@ -79,38 +83,45 @@ class PretrainingModel(nn.Module):
 
     def __call__(
         self,
-        tokens: Array,
-        segments: Array,
-        positions: Array,
-        token_types: Array,
-        cls: Array,
-        predict_positions: Array,
-        dropout_keys: Array | None = None,
-    ) -> tuple[Array, Array | None]:
-        """Logits of both heads, float32.
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        cls: Int[AnyArray, "B P"],
+        predict_positions: Int[AnyArray, "B K"],
+        dropout_keys: Key[Array, " B"] | None = None,
+    ) -> tuple[Float32[Array, "B K V"], Float32[Array, "B P C"] | None]:
+        """Logits of the masked language model and of the pair head; None without a pair head.
 
         Args:
-          tokens, segments, positions, token_types, dropout_keys: as for `Encoder`.
-          cls: [B, P] int32, where each window's [CLS] stands; 0 where there is none.
-          predict_positions: [B, K] int32, the positions to predict; 0 in unused slots.
-
-        Returns:
-          Masked-LM logits [B, K, Vpad] and pair logits [B, P, C], or None without a pair head.
+          tokens: as for `Encoder`, like the next three and `dropout_keys`.
+          segments: number of the window.
+          positions: inside the window.
+          token_types: part of the pair.
+          cls: where each window's [CLS] stands; 0 where there is none.
+          predict_positions: the positions to predict; 0 in unused slots.
+          dropout_keys: one a row, or None.
         """
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
         logits = self.mlm(gather_rows(hidden, predict_positions), self.encoder.embeddings.word.embedding)
         return logits, self._pair_logits(hidden, cls)
 
-    def _pair_logits(self, hidden: Array, cls: Array) -> Array | None:
+    def _pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
         if not self.config.pooler:
             return None
         pooled = self.pooled(hidden, cls)
         return self.pair(pooled) if self.config.pair_classes else None
 
-    def pooled(self, hidden: Array, cls: Array) -> Array:
-        """Dense and tanh on the hidden state of each [CLS]: [B, L, D], [B, P] -> [B, P, D] float32."""
+    def pooled(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P D"]:
+        """Dense and tanh on the hidden state of each [CLS]."""
         return jnp.tanh(self.pooler(gather_rows(hidden, cls).astype(jnp.float32)))
 
-    def hidden_states(self, tokens: Array, segments: Array, positions: Array, token_types: Array) -> list[Array]:
-        """Projected embeddings and the output of every layer: N + 1 arrays [B, L, D]."""
+    def hidden_states(
+        self,
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+    ) -> list[Float[Array, "B L D"]]:
+        """The projected embeddings and the states after each layer: N + 1 arrays."""
         return self.encoder.hidden_states(tokens, segments, positions, token_types)

@@ -2,7 +2,7 @@
 
 Rows may hold several windows, each a question with a part of its text; every softmax here is over one window.
 
-Letters: B rows, L tokens, P windows a row, D hidden, S starts in the beam, E ends for each of them.
+Letters: B rows, L tokens, P windows in a row, D hidden, S starts in the beam, E ends for each of them.
 Source: google-research/albert, squad_utils.py (`create_v2_model`).
 """
 
@@ -14,44 +14,46 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float, Float32, Int, Int32, Key
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.model.encoder import Linear, Norm, matrix_init
 from bertlite_jax.model.heads import gather_rows
+from bertlite_jax.model.modules import Linear, Norm, matrix_init
 from bertlite_jax.model.ops import products
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import dropout
 
 START_TOP = 5
 END_TOP = 5
 
-# Logit of what cannot be an end of a span: as good as impossible, and finite, as a window may have no token at all.
+# Logit of what cannot end a span: as good as impossible, and finite, since a window may have no token at all.
 _NEVER = -1e30
 
 
 class SpanScores(NamedTuple):
     """What the loss reads; the ends are those given the right start."""
 
-    start: Array
-    """[B, L] logits, very negative where no span may start."""
-    end: Array
-    """[B, L] logits, very negative where no span may end."""
-    null: Array
-    """[B, P] logits, more for "no answer"."""
+    start: Float32[Array, "B L"]
+    """Logits, very negative where no span may start."""
+    end: Float32[Array, "B L"]
+    """Logits, very negative where no span may end."""
+    null: Float32[Array, "B P"]
+    """Logits of "no answer"."""
 
 
 class SpanBeams(NamedTuple):
     """What the head proposes for each window. Places count from the window's [CLS]; those outside mean nothing."""
 
-    starts: Array
-    """[B, P, S] int32."""
-    start_scores: Array
-    """[B, P, S] log-probabilities."""
-    ends: Array
-    """[B, P, S, E] int32."""
-    end_scores: Array
-    """[B, P, S, E] log-probabilities, given the start."""
-    null: Array
-    """[B, P] logits, more for "no answer"."""
+    starts: Int32[Array, "B P S"]
+    """Places."""
+    start_scores: Float32[Array, "B P S"]
+    """Log-probabilities."""
+    ends: Int32[Array, "B P S E"]
+    """Places."""
+    end_scores: Float32[Array, "B P S E"]
+    """Log-probabilities, given the start."""
+    null: Float32[Array, "B P"]
+    """Logits of "no answer"."""
 
 
 class _Joined(nn.Module):
@@ -63,34 +65,37 @@ class _Joined(nn.Module):
     config: Model
 
     @nn.compact
-    def __call__(self, first: Array, second: Array) -> tuple[Array, Array]:
-        """The two summands, [..., D] each, of states [..., D] each."""
+    def __call__(
+        self, first: Float32[Array, "B N D"], second: Float32[Array, "B M D"]
+    ) -> tuple[Float32[Array, "B N D"], Float32[Array, "B M D"]]:
+        """The two summands of states that stand first and second."""
         width = self.config.hidden_size
         kernel = self.param("kernel", matrix_init(self.config.init_std), (2 * width, width))
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        return products.matmul(first, kernel[:width], "float32") + bias, products.matmul(
-            second, kernel[width:], "float32"
-        )
+        of_first = products.matmul(first, kernel[:width], "float32") + bias[None, None]
+        return of_first, products.matmul(second, kernel[width:], "float32")
 
 
 class _WithoutBias(nn.Module):
-    """Dense to one logit without a bias: [..., D] -> [...]."""
+    """Dense to one logit without a bias."""
 
     init_std: float
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float32[Array, "*rows D"]) -> Float32[Array, "*rows"]:
+        """One logit for each state."""
         kernel = self.param("kernel", matrix_init(self.init_std), (x.shape[-1], 1))
         return products.matmul(x, kernel, "float32")[..., 0]
 
 
 class ConditionedSpans(nn.Module):
-    """Hidden states to `SpanScores` where the starts are given, else to `SpanBeams`."""
+    """Hidden states to `SpanScores` where the starts are given, otherwise to `SpanBeams`."""
 
     config: Model
     head: Head
 
-    def setup(self):
+    def setup(self) -> None:
+        """Makes one head for starts, one for ends and one for "no answer"."""
         std = self.config.init_std
         self.start = Linear(1, std, "float32")
         self.end_hidden = _Joined(self.config)
@@ -101,21 +106,24 @@ class ConditionedSpans(nn.Module):
 
     def __call__(
         self,
-        hidden: Array,
-        segments: Array,
-        positions: Array,
-        token_types: Array,
-        cls: Array,
-        starts: Array | None,
-        dropout_keys: Array | None,
+        hidden: Float[Array, "B L D"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        cls: Int[AnyArray, "B P"],
+        starts: Int[AnyArray, "B P"] | None,
+        dropout_keys: Key[Array, " B"] | None,
     ) -> SpanScores | SpanBeams:
-        """All logits float32.
+        """Scores of starts and ends, and of "no answer".
 
         Args:
-          hidden: [B, L, D].
-          segments, positions, token_types, cls: as for `TaskModel`; type 1 is the text and its [SEP].
-          starts: [B, P] int32, where the answer of each window starts, counted from its [CLS]; None for the beam.
-          dropout_keys: [B] keys, one a row; None switches dropout off.
+          hidden: states of the tokens.
+          segments: as for `TaskModel`, like the next three.
+          positions: inside the window.
+          token_types: 1 for the text and its [SEP].
+          cls: where each window's [CLS] stands.
+          starts: where the answer of each window starts, counted from its [CLS]; None for the beam.
+          dropout_keys: one a row; None switches dropout off.
         """
         hidden = hidden.astype(jnp.float32)
         allowed = may_be_end(segments, positions, token_types)
@@ -133,14 +141,27 @@ class ConditionedSpans(nn.Module):
         places = start_places - cls[..., None], end_places - cls[..., None, None]
         return SpanBeams(places[0], start_scores, places[1], end_scores, null)
 
-    def _null(self, hidden: Array, start: Array, cls: Array, dropout_keys: Array | None) -> Array:
-        """From the state of [CLS] and the mean state of where the answer may start: [B, P]."""
+    def _null(
+        self,
+        hidden: Float32[Array, "B L D"],
+        start: Float32[Array, "B P L"],
+        cls: Int[AnyArray, "B P"],
+        dropout_keys: Key[Array, " B"] | None,
+    ) -> Float32[Array, "B P"]:
+        """From the state of [CLS] and the mean state of where the answer may start."""
         expected = jnp.einsum("bpl,bld->bpd", jax.nn.softmax(start), hidden)
-        x = jnp.tanh(sum(self.answer_hidden(expected, gather_rows(hidden, cls))))
+        of_expected, of_cls = self.answer_hidden(expected, gather_rows(hidden, cls))
+        x = jnp.tanh(of_expected + of_cls)
         return self.answer(dropout(x, dropout_keys, self.head.dropout))
 
-    def _ends(self, hidden: Array, segments: Array, starts: Array, allowed: Array) -> list[Array]:
-        """Logits of the ends given each of S starts of a window, whose places in the row are [B, P, S]: S x [B, L]."""
+    def _ends(
+        self,
+        hidden: Float32[Array, "B L D"],
+        segments: Int[AnyArray, "B L"],
+        starts: Int[AnyArray, "B P S"],
+        allowed: Bool[Array, "B L"],
+    ) -> list[Float32[Array, "B L"]]:
+        """S times the logits of the ends, given each of a window's S starts, which are places in the row."""
         rows, windows, count = starts.shape
         given = gather_rows(hidden, starts.reshape(rows, -1))
         own, given = self.end_hidden(hidden, given)
@@ -153,14 +174,18 @@ class ConditionedSpans(nn.Module):
         return found
 
 
-def may_be_end(segments: Array, positions: Array, token_types: Array) -> Array:
-    """[B, L] bool: [CLS], which stands for "no answer", and the text without its [SEP]."""
+def may_be_end(
+    segments: Int[AnyArray, "B L"], positions: Int[AnyArray, "B L"], token_types: Int[AnyArray, "B L"]
+) -> Bool[Array, "B L"]:
+    """True for [CLS], which stands for "no answer", and for the text without its [SEP]."""
     following = jnp.pad(segments[:, 1:], ((0, 0), (0, 1)))
     in_text = (token_types == 1) & (segments == following)
-    return (segments > 0) & (in_text | (positions == 0))
+    return jnp.logical_and(segments > 0, in_text | (positions == 0))
 
 
-def by_window(logits: Array, segments: Array, windows: int) -> Array:
-    """Each window's own logits, very negative elsewhere: [B, L] -> [B, P, L]."""
-    own = segments[:, None, :] == jnp.arange(1, windows + 1)[:, None]
+def by_window(
+    logits: Float32[Array, "B L"], segments: Int[AnyArray, "B L"], windows: int
+) -> Float32[Array, "B {windows} L"]:
+    """Each window's own logits, very negative elsewhere."""
+    own = segments[:, None, :] == jnp.arange(1, windows + 1)[None, :, None]
     return jnp.where(own, logits[:, None, :], _NEVER)

@@ -21,11 +21,11 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.train import checkpoint_sums, processes
 
 Log = Callable[[str], None]
@@ -53,7 +53,7 @@ class Checkpoints:
 def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every: int) -> Checkpoints:
     """Opens `folder` for writing; makes it where it does not exist and clears what a killed run left behind.
 
-    Call `newest_good` first: a damaged step that is newer than the one to go on from would stop all later saves.
+    Call `newest_good` first: a damaged step that is newer than the one to resume from would stop all later saves.
 
     Args:
       folder: `checkpoints/` in a work directory.
@@ -65,10 +65,7 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-        for left in path.glob("*.removing"):
-            shutil.rmtree(left)
-        for left in path.glob(f"*.{checkpoint_sums.SUMS}.tmp"):
-            left.unlink()
+        whole_files.remove_leftovers(path)
     # Old steps are removed below, after the seal. Orbax would remove them before it: with keep_last = 1, a kill
     # between the two would leave nothing that can be trusted.
     manager = checkpoint_arrays.open_manager(path)
@@ -144,10 +141,7 @@ def _seal_and_prune(checkpoints: Checkpoints, step: int) -> None:
     for old in sealed[: -checkpoints.keep_last]:
         if checkpoints.keep_every and old % checkpoints.keep_every == 0:
             continue
-        # Renamed first: a kill in between must not leave half a checkpoint under a step's name.
-        doomed = checkpoints.folder / f"{old}.removing"
-        os.rename(checkpoints.folder / str(old), doomed)
-        shutil.rmtree(doomed)
+        whole_files.remove_folder(checkpoints.folder / str(old))
 
 
 # --- Verify ------------------------------------------------------------------------------------------------------
@@ -160,10 +154,10 @@ def verified_steps(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
-    """The step to go on from. Damaged newer ones are named in a line and renamed to `<step>.damaged`.
+    """The step to resume from. Each damaged newer one is named in a line and renamed to `<step>.damaged`.
 
-    They have to go out of the way, because Orbax saves nothing that is older than the newest folder.
-    With several processes the first one looks, and all get its answer.
+    They are renamed because Orbax saves nothing that is older than the newest folder. With several processes the first
+    one looks, and all get its answer.
 
     Args:
       folder: `checkpoints/` in a work directory; need not exist.
@@ -228,7 +222,7 @@ def restore(
 def restore_params(
     folder: str | os.PathLike[str], step: int | None = None, log: Log = print
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads parameters without a model definition: for export, evaluation and the like. Changes nothing on disk.
+    """Reads parameters without a model definition, as export and evaluation do. Changes nothing on disk.
 
     Args:
       folder: `checkpoints/` in a work directory.

@@ -32,11 +32,11 @@ def bertlite(*arguments: str) -> str:
 
 
 def rows(corpus: str, tokenizer: str) -> dict[str, np.ndarray]:
-    """Training batches of 8 rows at `STEPS` and all validation rows, as `train/0/tokens` [8, 64] and so on."""
+    """Training batches of 8 rows at `STEPS`, here counted from 0, and all validation rows, as `train/0/tokens` [8, 64]."""
     data = Data(corpus=(corpus,), tokenizer=tokenizer, length=64, batch_rows=8, windows_per_row=4)
     opened = source.open_source(data, "train", seed=0)
     held_out = source.open_source(data, "validation", seed=0)
-    found = {f"train/{step}": batches.batch_at(opened, step, data.batch_rows) for step in STEPS}
+    found = {f"train/{step}": batches.batch_at(opened, step + 1, data.batch_rows) for step in STEPS}
     found |= {f"validation/{number}": batch for number, batch in enumerate(batches.evaluation_rows(held_out, 0, 8))}
     return {f"{which}/{name}": array for which, batch in found.items() for name, array in batch.items()}
 
@@ -63,5 +63,4 @@ def runtime_logits(folder: str) -> np.ndarray:
     ids = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
     batch = {name: np.array([getattr(text, field) for text in texts], np.int64) for name, field in ids.items()}
     session = onnxruntime.InferenceSession(f"{folder}/onnx/model_quantized.onnx", providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, batch)
-    return logits
+    return np.asarray(session.run(None, batch)[0])

@@ -1,28 +1,20 @@
 """Answers read the states they should, and the parameters are those that the exports expect."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.checks import check_head
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
 
-SMALL = Model(
-    vocab_size=50,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    init_std=0.2,
-    pair_classes=0,
-)
+SMALL = tiny.model(init_std=0.2, pair_classes=0)
 WITHOUT_POOLER = dataclasses.replace(SMALL, pooler=False)
 CASES = {
     "classify": (SMALL, Head(labels=("bad", "good", "so-so"))),
@@ -109,7 +101,7 @@ def test_a_model_in_parts_is_the_whole_model(share: str, norm: str):
     params = jax.jit(lambda key: model.init(key, tokens, segments, positions, types, cls))(jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 2)
 
-    def in_parts(cut: int) -> jax.Array:
+    def in_parts(cut: int) -> Any:
         x = model.apply(params, tokens, positions, types, keys, method="embed")
         x = model.apply(params, x, segments, keys, 0, cut, method="apply_layers")
         x = model.apply(params, x, segments, keys, cut, method="apply_layers")

@@ -1,4 +1,4 @@
-"""The model, the optimiser and the step of a pretraining run: for the run itself, for the compiler, for benchmarks."""
+"""The model, the optimiser and the step of a pretraining run, shared by the run, `bertlite compile` and benchmarks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Data, Pretrain, at_step
+from bertlite_jax.config import batch
+from bertlite_jax.config.pretrain import Data, Pretrain
+from bertlite_jax.config.schedule import at_step
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.state import TrainState
-from bertlite_jax.train.step import Batch, make_step
+from bertlite_jax.train.step import Batch, Step, make_step
 
 
 class Pretraining(NamedTuple):
-    """What a step is made of; nothing is compiled and nothing lies on a device yet."""
+    """The parts of a step. Nothing is compiled and nothing lies on a device yet."""
 
     model: PretrainingModel
     init_params: Callable[[jax.Array], Any]
@@ -33,8 +34,8 @@ class Pretraining(NamedTuple):
     layout: sharding.Layout
     """Of the parameters over the devices."""
     optimizer: optax.GradientTransformation
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-    """As `train.step.make_step` gives it."""
+    step: Step
+    """As `train.step.make_step` returns it."""
 
 
 def make_pretraining(
@@ -44,14 +45,14 @@ def make_pretraining(
     special_ids: Mapping[str, int],
     scaled_for: int = 0,
 ) -> Pretraining:
-    """Puts together what a config describes.
+    """Builds the model, the optimiser and the step that a config describes.
 
     Args:
       config: of the run.
-      compute: the precision that `model.compute` comes to on the mesh's devices, or another one.
-      mesh: devices that share the rows; they need not be this machine's.
-      special_ids: of the tokenizer.
-      scaled_for: rows that the learning rate is scaled for; 0: those of a batch.
+      compute: precision of the products; usually what `model.compute` resolves to on the mesh's devices.
+      mesh: devices that share the rows. They need not exist on this machine.
+      special_ids: the tokenizer's special tokens, name to id.
+      scaled_for: batch rows that the learning rate is scaled for; 0: `data.batch_rows`.
     """
     batch_rows = scaled_for or config.data.batch_rows
     model = PretrainingModel(config.model, compute)
@@ -73,11 +74,11 @@ def make_pretraining(
 
 
 class Stage(NamedTuple):
-    """Steps that one program makes."""
+    """A range of steps that share one compiled program."""
 
     config: Pretrain
-    """With the layers, the length of rows and the rows of these steps."""
-    parts: Pretraining
+    """With the number of layers, the row length and the batch rows of these steps."""
+    pretraining: Pretraining
 
 
 def make_stages(
@@ -87,23 +88,24 @@ def make_stages(
     mesh: jax.sharding.Mesh,
     special_ids: Mapping[str, int],
 ) -> Callable[[int], Stage]:
-    """Gives what a step is made of for the number of a step; the same object for all steps of a stage.
+    """Returns a function from a step's number to its stage; all steps of a stage share one object.
 
-    Stages differ in how often the shared layer is applied (`run.depths`) and in their rows (`data.buckets`). Parameters
-    and state are those of any stage.
+    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). All stages have the same
+    parameters and state.
 
     Args:
       config: of the run.
-      data_at: the rows of a step, from 1 on.
-      compute, mesh, special_ids: as for `make_pretraining`.
+      data_at: step number, from 1, to its rows.
+      compute: as for `make_pretraining`.
+      mesh: as for `make_pretraining`.
+      special_ids: as for `make_pretraining`.
     """
 
     @functools.cache
-    def made(model: Model, data: Data) -> Stage:
-        of_stage = dataclasses.replace(config, model=model, data=data)
-        return Stage(of_stage, make_pretraining(of_stage, compute, mesh, special_ids, config.data.batch_rows))
+    def stage_of(stage_config: Pretrain) -> Stage:
+        return Stage(stage_config, make_pretraining(stage_config, compute, mesh, special_ids, config.data.batch_rows))
 
-    return lambda step: made(at_step(config, step).model, data_at(step))
+    return lambda step: stage_of(dataclasses.replace(at_step(config, step), data=data_at(step)))
 
 
 # --- Compiling ----------------------------------------------------------------------------------------------------
@@ -115,41 +117,42 @@ class Program(NamedTuple):
     step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     """As `Pretraining.step`, for this state and these rows only."""
     seconds: float
-    """That it took to compile, or to fetch from the cache."""
+    """Time to compile it, or to fetch it from the cache."""
     sent_bytes: int
-    """What one device contributes to sums, and receives by gathering, in a step."""
+    """Bytes that one device contributes to reductions, and receives by gathering, in a step."""
 
 
 def compile_beside(stage: Stage, mesh: jax.sharding.Mesh) -> concurrent.futures.Future[Program]:
-    """Starts to compile a step in a thread, since XLA needs no Python for most of it."""
+    """Starts compiling a step in a thread, since XLA needs no Python for most of it."""
 
-    def compiled() -> Program:
+    def compile_step() -> Program:
         before = time.perf_counter()
-        program = lowered(stage.config, stage.parts, mesh).compile()
+        program = lower(stage.config, stage.pretraining, mesh).compile()
         seconds = time.perf_counter() - before
-        sent = hlo_cost.cost(program.as_text()).collectives if mesh.size > 1 else ()
-        return Program(program, seconds, sum(each.bytes for each in sent))
+        collectives = hlo_cost.cost(program.as_text() or "").collectives if mesh.size > 1 else ()
+        return Program(program, seconds, sum(collective.bytes for collective in collectives))
 
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
-    future = pool.submit(compiled)
+    future = pool.submit(compile_step)
     pool.shutdown(wait=False)
     return future
 
 
-def lowered(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> Any:
-    """The step over shapes alone, for the mesh's devices, whatever this machine has."""
-    return parts.step.lower(state.shapes_of(parts.layout, parts.optimizer), batch_shapes(config, mesh))
+def lower(config: Pretrain, pretraining: Pretraining, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+    """Lowers the step from shapes alone, for the mesh's devices, which need not exist on this machine."""
+    shapes = state.shapes_of(pretraining.layout, pretraining.optimizer)
+    return pretraining.step.lower(shapes, batch_shapes(config, mesh))
 
 
 def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `data/rows/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
-    rows, length = config.data.batch_rows, config.data.length
-    windows = config.data.windows_per_row if config.data.pack else 1
-    sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}
-    sizes |= dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (rows, length))
-    sizes |= dict.fromkeys(("cls", "pair_labels", "pair_weights"), (rows, windows))
-    place = sharding.by_rows(mesh)
-    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=place) for name, shape in sizes.items()}
+    """Shapes of the arrays of `config.batch.BATCH` in a step, sharded over the devices."""
+    data = config.data
+    by_rows = sharding.by_rows(mesh)
+    shapes = batch.batch_shapes(data.batch_rows, data.length, data.window_slots)
+    return {
+        name: jax.ShapeDtypeStruct(shape, np.dtype(batch.BATCH[name].dtype), sharding=by_rows)
+        for name, shape in shapes.items()
+    }
 
 
 def _init(model: PretrainingModel, key: jax.Array) -> Any:

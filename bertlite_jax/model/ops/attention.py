@@ -1,6 +1,6 @@
 """Attention inside the windows of packed rows, and the choice of its implementation.
 
-Letters: B rows, L tokens in a row, D hidden, H heads, K width of a head.
+Letters: B rows, L tokens in a row (queries; M: keys), D hidden, H heads, K width of a head.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Bool, Float, Int, Key, UInt32
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.ops import attention_cpu, attention_tpu, dropout, precision, products
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
 
-Array = jax.Array
 Attention = Literal["auto", "xla", "cudnn", "pallas"]
 Chosen = Literal["cudnn", "pallas", "chunked", "einsum"]
 
@@ -25,43 +27,45 @@ FAR = attention_tpu.FAR
 """Added to the scores of positions outside the window."""
 
 
-def segment_mask(segments: Array) -> Array:
+def segment_mask(segments: Int[AnyArray, "B L"]) -> Bool[AnyArray, "B L L"]:
     """Which positions see each other: those of the same window, and padding among itself.
 
     Padding may look at padding because every row of the softmax needs something finite; nothing reads the result.
 
     Args:
-      segments: [B, L] int32, 1..P for windows, 0 for padding.
+      segments: 1..P for windows, 0 for padding.
 
     Returns:
-      [B, L, L] bool, symmetric.
+      True where two positions see each other; symmetric.
     """
     return segments[:, :, None] == segments[:, None, :]
 
 
 def attention(
-    q_BLHK: Array,
-    k_BLHK: Array,
-    v_BLHK: Array,
-    mask: Array,
+    q_BLHK: Float[Array, "B L H K"],
+    k_BLHK: Float[Array, "B L H K"],
+    v_BLHK: Float[Array, "B L H K"],
+    mask: Bool[AnyArray, "B L L"],
     impl: Attention,
     compute: Compute,
-    dropout_keys: Array | None = None,
+    dropout_keys: Key[Array, " B"] | None = None,
     dropout_rate: float = 0.0,
-) -> Array:
+) -> Float[Array, "B L H K"]:
     """Scaled dot-product attention within each window.
 
     Args:
-      q_BLHK, k_BLHK, v_BLHK: [B, L, H, K]; scores are divided by the square root of K here.
-      mask: [B, L, L] bool, what `segment_mask` made of the rows; rows of padding give something finite.
-      impl: `Model.attention`. Where heads are split by XLA's partitioner it is `xla` in any case: the partitioner
-        knows how to split a product, and no loop and no kernel.
-      compute: mode of the products; the softmax is float32 in all.
-      dropout_keys: [B] typed keys, one a row, or None for no dropout.
+      q_BLHK: queries; scores are divided by the square root of K here.
+      k_BLHK: keys.
+      v_BLHK: values.
+      mask: what `segment_mask` made of the rows; rows of padding give something finite.
+      impl: `Model.attention`. Where XLA's partitioner splits heads it is `xla` in any case: the partitioner can split
+        a product, but neither a loop nor a kernel.
+      compute: mode of the products; the softmax is float32 in every mode.
+      dropout_keys: one a row, or None for no dropout.
       dropout_rate: probability of dropping an attention weight.
 
     Returns:
-      [B, L, H, K] in `precision.activation_dtype(compute)`.
+      One state for each head, in `precision.activation_dtype(compute)`.
 
     Source: Vaswani et al. 2017 (arXiv 1706.03762), section 3.2.1.
     """
@@ -89,13 +93,17 @@ def choose(
     """The implementation for a config value, a platform and a shape.
 
     Args:
-      joined: (L, H, K) where queries, keys and values lie side by side, as `joined_attention` has them; else None.
+      impl: `Model.attention`.
+      platform: that the program will run on: cpu, gpu (or cuda) or tpu.
+      compute: mode of the products.
+      dropping: whether attention weights are dropped.
+      joined: (L, H, K) where queries, keys and values lie side by side, as `joined_attention` has them; None elsewhere.
 
     Returns:
-      cudnn: NVIDIA's fused kernels, which take bfloat16 and no keyed dropout; auto takes them where they fit.
-      pallas: one kernel each way for TPUs, which takes bfloat16; auto takes it where it fits.
-      chunked: scores in pieces that fit a CPU's cache, computed again in the backward pass.
-      einsum: all scores at once, for XLA to arrange; any platform.
+      `cudnn`: NVIDIA's fused kernels, which take bfloat16 and no keyed dropout; `auto` takes them where they fit.
+      `pallas`: one kernel each way for TPUs, which takes bfloat16; `auto` takes it where it fits.
+      `chunked`: scores in pieces that fit a CPU's cache, computed again in the backward pass.
+      `einsum`: all scores at once, for XLA to arrange; any platform.
 
     Raises:
       UserError: cudnn or pallas was asked for where it does not work.
@@ -128,27 +136,31 @@ def choose_for(model: Model, length: int, platform: str, compute: Compute) -> Ch
 def joined_attention(
     qkv: products.Joined,
     heads: int,
-    segments: Array,
-    mask: Array,
+    segments: Int[AnyArray, "B L"],
+    mask: Bool[AnyArray, "B L L"],
     impl: Attention,
     compute: Compute,
-    dropout_keys: Array | None = None,
+    dropout_keys: Key[Array, " B"] | None = None,
     dropout_rate: float = 0.0,
-) -> Array:
+) -> Float[Array, "B L D"]:
     """`attention` of queries, keys and values that lie side by side, as one product gives them.
 
     XLA cannot split a Pallas kernel over devices: where it splits the program itself, as in evaluation on several
     devices, einsum takes the kernel's place. A config that forces the kernel is checked where a run starts
-    (`choose_for`); the same model also meets other shapes and machines, in its initialisation for one.
+    (`choose_for`); the same model also meets other shapes and machines, for one in its initialisation.
 
     Args:
       qkv: [B, L, 3 D], or three arrays [B, L, D] where XLA splits heads over devices; those are multiplied by einsum.
       heads: H.
-      segments: [B, L] int32.
-      mask: [B, L, L] bool, what `segment_mask` makes of them; not computed where it is not used.
+      segments: 1..P for windows, 0 for padding.
+      mask: what `segment_mask` makes of them; not computed where it is not used.
+      impl: `Model.attention`.
+      compute: mode of the products.
+      dropout_keys: one a row, or None for no dropout.
+      dropout_rate: probability of dropping an attention weight.
 
     Returns:
-      [B, L, D] in `precision.activation_dtype(compute)`.
+      The heads' states side by side, in `precision.activation_dtype(compute)`.
     """
     if isinstance(qkv, tuple):
         return _apart(qkv, heads, mask, "xla", compute, dropout_keys, dropout_rate)
@@ -163,19 +175,26 @@ def joined_attention(
     return _apart(_thirds(qkv), heads, mask, impl, compute, dropout_keys, dropout_rate)
 
 
-def _apart(parts: Sequence[Array], heads: int, mask: Array, impl: Attention, compute: Compute, *dropping: Any) -> Array:
+def _apart(
+    parts: Sequence[Float[Array, "B L D"]],
+    heads: int,
+    mask: Bool[AnyArray, "B L L"],
+    impl: Attention,
+    compute: Compute,
+    *dropping: Any,
+) -> Float[Array, "B L D"]:
     B, L, D = parts[0].shape
     q_BLHK, k_BLHK, v_BLHK = (part.reshape(B, L, heads, D // heads) for part in parts)
     return attention(q_BLHK, k_BLHK, v_BLHK, mask, impl, compute, *dropping).reshape(B, L, D)
 
 
 @jax.custom_vjp
-def _thirds(qkv: Array) -> list[Array]:
-    """[B, L, 3 D] -> three times [B, L, D]; gradients are put side by side as bits, else a CPU would widen them."""
+def _thirds(qkv: Float[Array, "B L qkv"]) -> list[Float[Array, "B L D"]]:
+    """Three arrays of one; gradients are put side by side as bits, otherwise a CPU would widen them."""
     return jnp.split(qkv, 3, axis=-1)
 
 
-def _joined(_: None, slopes: list[Array]) -> tuple[Array]:
+def _joined(_: None, slopes: list[Float[Array, "B L D"]]) -> tuple[Float[Array, "B L qkv"]]:
     return (load_bits(jnp.concatenate([store_bits(x) for x in slopes], axis=-1)),)
 
 
@@ -187,13 +206,16 @@ def _split_by_compiler() -> bool:
     return jax.device_count() > 1 if jax.sharding.get_abstract_mesh().empty else precision.partitioned()
 
 
-def _product(spec: str, left: Array, right: Array, compute: Compute) -> Array:
+def _product(
+    spec: str, left: Float[Array, "_ _ _ _"], right: Float[Array, "_ _ _ _"], compute: Compute
+) -> Float[Array, "_ _ _ _"]:
     """Einsum in the precision of the mode; `cpu_bfloat16` computes in float32: XLA's library takes no such product."""
     kind = jnp.bfloat16 if compute == "bfloat16" else jnp.float32
     return jnp.einsum(spec, left.astype(kind), right.astype(kind))
 
 
-def _drop(weights: Array, seeds: Array, rate: float) -> Array:
-    """Dropout on weights [B, H, L, M] with seeds [B, 2], so that no split of the batch changes the draw."""
+def _drop(weights: Float[Array, "B H L L"], seeds: UInt32[Array, "B 2"], rate: float) -> Float[Array, "B H L L"]:
+    """Dropout with seeds of the rows, so that no split of the batch changes the draw."""
     of_heads = dropout.seeds_of_heads(seeds, weights.shape[1])[:, :, None, None]
-    return jnp.where(dropout.keeps(of_heads, dropout.places(weights.shape[-1]), rate), weights / (1 - rate), 0.0)
+    keeps = dropout.keeps(of_heads, dropout.places(weights.shape[-1])[None, None], rate)
+    return jnp.where(keeps, weights / (1 - rate), 0.0)

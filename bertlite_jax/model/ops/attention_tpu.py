@@ -18,17 +18,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import BFloat16, Bool, Float, Float32, Int, UInt32
 
 from bertlite_jax.model.ops import dropout
-
-Array = jax.Array
+from bertlite_jax.model.ops.arrays import AnyArray
 
 LANES = 128
 """Columns that a TPU works on at once."""
 LONGEST = 1024
 """Tokens of the longest row."""
 CHUNK_SCORES = 512 * 512
-"""So many scores of a head are worked on at a time: 1 MiB an array of them; v4 has 16 MiB of fast memory."""
+"""Scores of a head that are worked on at a time: an array of them takes 1 MiB; v4 has 16 MiB of fast memory."""
 FAR = -1e9
 """Score of positions outside the window."""
 
@@ -39,18 +40,21 @@ def fits(length: int, heads: int, head_size: int) -> bool:
     return whole and (heads * head_size) % LANES == 0 and length % LANES == 0 and length <= LONGEST
 
 
-def attention(qkv: Array, segments: Array, heads: int, seeds: Array | None, rate: float) -> Array:
+def attention(
+    qkv: BFloat16[Array, "B L qkv"],
+    segments: Int[AnyArray, "B L"],
+    heads: int,
+    seeds: UInt32[Array, "B 2"] | None,
+    rate: float,
+) -> BFloat16[Array, "B L D"]:
     """Scaled dot-product attention within windows.
 
     Args:
-      qkv: [B, L, 3 D] bfloat16: queries, keys and values, each head by head; `fits` must hold.
-      segments: [B, L] int32; a token sees those with its number.
+      qkv: queries, keys and values, 3 D columns, each head by head; `fits` must hold.
+      segments: a token sees those with its number.
       heads: H.
-      seeds: [B, 2] uint32 of the dropout masks, which are those of `attention.attention`; None for no dropout.
+      seeds: of the dropout masks, which are those of `attention.attention`; None for no dropout.
       rate: probability of dropping an attention weight.
-
-    Returns:
-      [B, L, D] bfloat16.
     """
     if seeds is None:
         return _attention(heads, 0.0, qkv, segments[:, None], segments[:1, 0])
@@ -58,17 +62,31 @@ def attention(qkv: Array, segments: Array, heads: int, seeds: Array | None, rate
     return _attention(heads, rate, qkv, segments[:, None], jax.lax.bitcast_convert_type(of_heads, jnp.int32))
 
 
-def _plain(heads: int, rate: float, qkv: Array, segments: Array, seeds: Array) -> Array:
-    """Segments [B, 1, L]; seeds [2 B H] int32, anything where the rate is 0."""
+def _plain(
+    heads: int,
+    rate: float,
+    qkv: BFloat16[Array, "B L qkv"],
+    segments: Int[AnyArray, "B 1 L"],
+    seeds: Int[AnyArray, " seeds"],
+) -> BFloat16[Array, "B L D"]:
+    """The seeds are 2 B H numbers, or anything where the rate is 0."""
     kernel = functools.partial(_forward_kernel, heads=heads, head_size=qkv.shape[2] // 3 // heads, rate=rate)
     return _call(kernel, heads, (qkv, qkv, qkv), (0, 1, 2), segments, seeds, results=1, products=2)
 
 
-def _forward(heads: int, rate: float, qkv: Array, segments: Array, seeds: Array) -> tuple[Array, tuple[Array, ...]]:
+def _forward(
+    heads: int,
+    rate: float,
+    qkv: BFloat16[Array, "B L qkv"],
+    segments: Int[AnyArray, "B 1 L"],
+    seeds: Int[AnyArray, " seeds"],
+) -> tuple[BFloat16[Array, "B L D"], tuple[AnyArray, ...]]:
     return _plain(heads, rate, qkv, segments, seeds), (qkv, segments, seeds)
 
 
-def _backward(heads: int, rate: float, saved: tuple[Array, ...], dmixed: Array) -> tuple[Array, None, None]:
+def _backward(
+    heads: int, rate: float, saved: tuple[Any, ...], dmixed: BFloat16[Array, "B L D"]
+) -> tuple[BFloat16[Array, "B L qkv"], None, None]:
     qkv, segments, seeds = saved
     kernel = functools.partial(_backward_kernel, heads=heads, head_size=qkv.shape[2] // 3 // heads, rate=rate)
     operands = (qkv, qkv, qkv, dmixed)
@@ -82,18 +100,23 @@ _attention.defvjp(_forward, _backward)
 def _call(
     kernel: Any,
     heads: int,
-    operands: tuple[Array, ...],
+    operands: tuple[BFloat16[Array, "B L _columns"], ...],
     parts: tuple[int, ...],
-    segments: Array,
-    seeds: Array,
+    segments: Int[AnyArray, "B 1 L"],
+    seeds: Int[AnyArray, " seeds"],
     results: int,
     products: int,
-) -> Array:
-    """Runs a kernel over rows and groups of columns; [B, L, results D].
+) -> BFloat16[Array, "B L _columns"]:
+    """Runs a kernel over rows and groups of columns; its results lie side by side.
 
     Args:
+      kernel: gets the seeds, the segments of a row and its columns of the operands, and writes one result.
+      heads: H.
       operands: [B, L, n D] each; of the array at i a program gets its columns of the part `parts[i]`.
-      results: so many arrays [B, L, D], side by side; a program writes them one after the other, in as many steps.
+      parts: one for each operand.
+      segments: a token sees those with its number.
+      seeds: of the dropout masks.
+      results: arrays [B, L, D]; a program writes them one after the other, in as many steps.
       products: between [L, L] and [L, K], for the estimate of the cost.
     """
     from jax.experimental import pallas as pl  # Imported at first use: no other chip needs it.
@@ -198,8 +221,10 @@ def _backward_kernel(
         out[0] = later[part - 1].astype(out.dtype)
 
 
-def _through_softmax(scores: Array, dweights: Array, keeps: Array | None, rate: float) -> tuple[Array, Array]:
-    """The gradient of the scores, and the weights after dropout; all [keys, queries]."""
+def _through_softmax(
+    scores: Float32[Array, "L C"], dweights: Float32[Array, "L C"], keeps: Bool[Array, "L C"] | None, rate: float
+) -> tuple[Float32[Array, "L C"], Float32[Array, "L C"]]:
+    """The gradient of the scores, and the weights after dropout; keys by queries."""
     weights = jnp.exp(scores - jnp.max(scores, axis=0, keepdims=True))
     weights = weights / jnp.sum(weights, axis=0, keepdims=True)
     used = weights
@@ -215,27 +240,27 @@ def _chunks(length: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, length, size)]
 
 
-def _product(left: Array, right: Array, axes: tuple[int, int]) -> Array:
-    """Contracts one axis of each; float32."""
+def _product(left: Float[Array, "_ _"], right: Float[Array, "_ _"], axes: tuple[int, int]) -> Float32[Array, "_ _"]:
+    """Contracts one axis of each."""
     return jax.lax.dot_general(left, right, (((axes[0],), (axes[1],)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def _only(x: Array, head: int, head_size: int, scale: float = 1.0) -> Array:
-    """X [C, W] times `scale`, and 0 in the columns of other heads."""
+def _only(x: Float[Array, "C W"], head: int, head_size: int, scale: float = 1.0) -> Float[Array, "C W"]:
+    """X times `scale`, and 0 in the columns of other heads."""
     if head_size == x.shape[1]:
         return x if scale == 1.0 else (x.astype(jnp.float32) * scale).astype(x.dtype)
     own = jax.lax.broadcasted_iota(jnp.int32, x.shape, 1) // head_size == head
     return jnp.where(own, x.astype(jnp.float32) * scale, 0.0).astype(x.dtype)
 
 
-def _column(row: Array) -> Array:
-    """[1, L] -> [L, 1]; whole tiles are transposed, as a TPU can."""
+def _column(row: Int[Array, "1 L"]) -> Int[Array, "L 1"]:
+    """A row as a column; whole tiles are transposed, as a TPU can."""
     return jnp.broadcast_to(row, (LANES, row.shape[1])).T[:, :1]
 
 
 def _keeps(
     seeds: Any, heads: int, head: int, rate: float, shape: tuple[int, int], chunk: slice, length: int, query_axis: int
-) -> Array:
+) -> Bool[Array, "_ _"]:
     """Which weights dropout keeps, for queries `chunk` of one head; the places are those of `attention.attention`."""
     from jax.experimental import pallas as pl
 

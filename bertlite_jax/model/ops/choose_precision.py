@@ -1,7 +1,7 @@
 """Chooses the arithmetic of matrix products for this machine: by what its CPU has, and by a short timed trial.
 
 A CPU's flags say what it can multiply, not whether XLA's library makes use of it, so a layer with its gradients is
-compiled and timed in float32 and in `cpu_bfloat16`. The outcome is kept beside the compiled programs: a second start
+compiled and timed in float32 and in `cpu_bfloat16`. The outcome is stored beside the compiled programs: a second start
 need not try again, and a resumed run computes as before.
 """
 
@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import pathlib
-import tempfile
 import time
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.model.ops import attention, products
 from bertlite_jax.model.ops.elementwise import activation
 from bertlite_jax.model.ops.precision import Compute
@@ -33,7 +32,7 @@ LEAST_SPEED_UP = 1.1
 MOST_ERROR = 0.02
 """Relative distance of the trial's loss and gradients from those in float32: operands are rounded to 8 bits."""
 TURNS = 5
-"""Times that each mode runs, in turn; the fastest counts, since other programs can only slow one down."""
+"""Times that each mode runs, in turn. The fastest counts, since other programs can only slow one down."""
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +55,9 @@ def resolve(setting: Literal["auto", "float32", "bfloat16"], platform: str) -> C
       platform: `jax.devices()[0].platform`: cpu, gpu or tpu.
 
     Returns:
-      On a CPU `auto` is `cpu_bfloat16` where the CPU has one of `FLAGS` and a trial gives right results, sooner;
-      else `float32`. `bfloat16` asks for right results only, and falls back with a warning. Elsewhere both are
-      `bfloat16`.
+      On a CPU `auto` is `cpu_bfloat16` where the CPU has one of `FLAGS` and a trial gives right results faster, and
+      `float32` otherwise. `bfloat16` asks only for right results, and falls back with a warning. On other platforms
+      both are `bfloat16`.
     """
     if setting == "float32":
         return "float32"
@@ -69,7 +68,7 @@ def resolve(setting: Literal["auto", "float32", "bfloat16"], platform: str) -> C
         level = logging.WARNING if setting == "bfloat16" else logging.INFO
         log.log(level, "precision: products in float32; this CPU has none of %s", ", ".join(FLAGS))
         return "float32"
-    outcome = kept_trial()
+    outcome = load_or_run_trial()
     if outcome.failure:
         log.warning("precision: products in float32; a trial of bfloat16 (%s) failed: %s", flag, outcome.failure)
         return "float32"
@@ -88,23 +87,26 @@ def bfloat16_flag() -> str:
 
 
 @functools.cache
-def kept_trial() -> Trial:
-    """The outcome kept for this version of JAX beside its compiled programs; without one, a trial is run and kept."""
-    programs = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    if not programs or not jax.config.jax_enable_compilation_cache or not os.access(programs, os.W_OK):  # type: ignore[attr-defined]
+def load_or_run_trial() -> Trial:
+    """The outcome stored for this version of JAX beside its compiled programs; without a whole one, of a new trial."""
+    programs = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    caching = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
+    if not programs or not caching or not os.access(programs, os.W_OK):
         return trial()
     path = pathlib.Path(programs) / f"precision_trial_jax{jax.__version__}.json"
     if path.is_file():
-        return Trial(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return Trial(failure=str(stored["failure"]), speed_up=float(stored["speed_up"]))
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("precision: %s is damaged (%s: %s); timing anew", path, type(error).__name__, error)
     outcome = trial()
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=programs, delete=False) as file:
-        json.dump(dataclasses.asdict(outcome), file)
-    os.replace(file.name, path)  # Several processes may start at once.
+    whole_files.write_json(path, dataclasses.asdict(outcome))  # Several processes may start at once.
     return outcome
 
 
 def trial() -> Trial:
-    """Runs a small layer for its results, and a larger one for its time, both with gradients.
+    """Runs a small layer for its results and a larger one for its time, both with gradients.
 
     XLA refuses some products of this kind only when they run (`Unsupported element type for DotThunk::Execute`), so
     the small layer has each kind: dense layers, attention, the product with a transposed table.
@@ -147,7 +149,7 @@ def _small_layer(compute: Compute) -> np.ndarray:
 
 
 def _speed_up() -> float:
-    """Of a feed-forward product of BERT-base [1024, 768] x [768, 3072] with its gradients, 14.5 GFLOP."""
+    """Time in float32 over that in bfloat16, of BERT-base's product [1024, 768] x [768, 3072] with its gradients."""
     generator = np.random.default_rng(0)
     x = jnp.asarray(generator.normal(size=(1024, 768)), jnp.float32)
     params = {"kernel": jnp.asarray(generator.normal(size=(768, 3072)), jnp.float32), "bias": jnp.zeros(3072)}

@@ -11,15 +11,16 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Float32, Shaped
 
+from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
-
-Array = jax.Array
 
 
 @jax.named_scope("activation")
-def activation(x: Array, kind: str) -> Array:
-    """The activation named in `Model.activation`, element-wise, same dtype as x.
+def activation(x: Float[Array, "*shape"], kind: str) -> Float[Array, "*shape"]:
+    """The activation that `Model.activation` names, element-wise; the dtype of x stays.
 
     Source: Hendrycks and Gimpel (arXiv 1606.08415); tanh form: google-research/albert:modeling.py; erf form: Hugging
     Face BERT.
@@ -27,19 +28,23 @@ def activation(x: Array, kind: str) -> Array:
     return _activation(kind, x)
 
 
-def _activation_wide(kind: str, x: Array) -> Array:
+def _activation_wide(kind: str, x: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
     return jax.nn.relu(x) if kind == "relu" else jax.nn.gelu(x, approximate=kind == "gelu_tanh")
 
 
-def activation_plain(kind: str, x: Array) -> Array:
+def activation_plain(kind: str, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """`activation` as autodiff sees it, for those that write its gradient themselves."""
     return _activation_wide(kind, x.astype(jnp.float32)).astype(x.dtype)
 
 
-def _activation_forward(kind: str, x: Array) -> tuple[Array, Array]:
+def _activation_forward(kind: str, x: Float[Array, "*shape"]) -> tuple[Float[Array, "*shape"], Shaped[Array, "*shape"]]:
     return activation_plain(kind, x), store_bits(x)
 
 
-def activation_backward(kind: str, saved: Array, dy: Array) -> tuple[Array]:
+def activation_backward(
+    kind: str, saved: Shaped[Array, "*shape"], dy: Float[Array, "*shape"]
+) -> tuple[Float[Array, "*shape"]]:
+    """The gradient of `activation` for the bits of its input and the gradient of its result."""
     x = load_bits(saved)
     _, pull = jax.vjp(functools.partial(_activation_wide, kind), x.astype(jnp.float32))
     return (pull(dy.astype(jnp.float32))[0].astype(x.dtype),)
@@ -52,39 +57,45 @@ _activation.defvjp(_activation_forward, activation_backward)
 
 
 @jax.named_scope("norm")
-def layer_norm(x: Array, params: Mapping[str, Array], epsilon: float) -> Array:
+def layer_norm(
+    x: Float[Array, "*rows D"], params: Mapping[str, Float32[AnyArray, " D"]], epsilon: float
+) -> Float[Array, "*rows D"]:
     """Normalises the last axis in float32.
 
     Args:
-      x: [..., D], any float dtype.
-      params: {scale [D], bias [D]}.
+      x: any float dtype, which the result has too.
+      params: `scale` and `bias`.
       epsilon: added to the variance.
-
-    Returns:
-      [..., D], dtype of x.
 
     Source: Ba et al. (arXiv 1607.06450).
     """
-    return _norm(epsilon, x, params["scale"], params["bias"])
+    return _norm(epsilon, x, jnp.asarray(params["scale"]), jnp.asarray(params["bias"]))
 
 
-def _norm_plain(epsilon: float, x: Array, scale: Array, bias: Array) -> Array:
+def _norm_plain(
+    epsilon: float, x: Float[Array, "*rows D"], scale: Float32[Array, " D"], bias: Float32[Array, " D"]
+) -> Float[Array, "*rows D"]:
     return _norm_forward(epsilon, x, scale, bias)[0]
 
 
-def _norm_forward(epsilon: float, x: Array, scale: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
+def _norm_forward(
+    epsilon: float, x: Float[Array, "*rows D"], scale: Float32[Array, " D"], bias: Float32[Array, " D"]
+) -> tuple[Float[Array, "*rows D"], tuple[Array, ...]]:
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide, axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt(jnp.mean(jnp.square(wide - mean), axis=-1, keepdims=True) + epsilon)
-    return ((wide - mean) * inverse * scale + bias).astype(x.dtype), (store_bits(x), mean, inverse, scale)
+    scaled = (wide - mean) * inverse * jax.lax.broadcast_to_rank(scale, x.ndim)
+    return (scaled + jax.lax.broadcast_to_rank(bias, x.ndim)).astype(x.dtype), (store_bits(x), mean, inverse, scale)
 
 
-def _norm_backward(epsilon: float, saved: tuple[Array, ...], dy: Array) -> tuple[Array, Array, Array]:
+def _norm_backward(
+    epsilon: float, saved: tuple[Array, ...], dy: Float[Array, "*rows D"]
+) -> tuple[Float[Array, "*rows D"], Float32[Array, " D"], Float32[Array, " D"]]:
     del epsilon
     x, mean, inverse, scale = load_bits(saved[0]), *saved[1:]
     dy = dy.astype(jnp.float32)
     normal = (x.astype(jnp.float32) - mean) * inverse
-    dnormal = dy * scale
+    dnormal = dy * jax.lax.broadcast_to_rank(scale, x.ndim)
     along = jnp.mean(dnormal, axis=-1, keepdims=True) + normal * jnp.mean(dnormal * normal, axis=-1, keepdims=True)
     rows = tuple(range(x.ndim - 1))
     return ((dnormal - along) * inverse).astype(x.dtype), jnp.sum(dy * normal, rows), jnp.sum(dy, rows)

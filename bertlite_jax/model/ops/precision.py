@@ -1,8 +1,8 @@
-"""The arithmetic modes of matrix products, and what the program being traced will run on.
+"""The arithmetic modes of matrix products, and the platform that the program being traced will run on.
 
-Three modes. `float32` is plain. `bfloat16` is what TPUs and GPUs are built for. `cpu_bfloat16` is bfloat16 as CPUs
-multiply it, by AMX or AVX-512: XLA hands those products to its library only if operands are bfloat16, the result is
-float32 and the contracted axis is minor in memory, so `products.py` writes them that way. On other CPUs bfloat16 is
+There are three modes. `float32` is plain. `bfloat16` is what TPUs and GPUs are built for. `cpu_bfloat16` is bfloat16 as
+CPUs multiply it, by AMX or AVX-512: XLA hands those products to its library only if operands are bfloat16, the result
+is float32 and the contracted axis is minor in memory, so `products.py` writes them that way. On other CPUs bfloat16 is
 slower than float32; `choose_precision.py` finds out.
 """
 

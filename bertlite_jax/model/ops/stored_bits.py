@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Float32, Shaped
 
 from bertlite_jax.model.ops import precision
 
-Array = jax.Array
 
-
-def store_bits(x: Array) -> Array:
-    """X as it is kept for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
+def store_bits(x: Float[Array, "*shape"]) -> Shaped[Array, "*shape"]:
+    """X as it is stored for a later pass: bfloat16 as its bits, because XLA's CPU compiler widens what loops carry.
 
     On a TPU it would be a second copy beside the one that the next operation reads.
     """
@@ -20,16 +20,16 @@ def store_bits(x: Array) -> Array:
     return jax.lax.bitcast_convert_type(x, jnp.int16)
 
 
-def load_bits(x: Array) -> Array:
+def load_bits(x: Shaped[Array, "*shape"]) -> Float[Array, "*shape"]:
     """What `store_bits` was given."""
     return jax.lax.bitcast_convert_type(x, jnp.bfloat16) if x.dtype == jnp.int16 else x
 
 
-def round_bits(x: Array, kind: jnp.dtype) -> Array:
-    """X float32 in `kind`, rounded to the nearest.
+def round_bits(x: Float32[Array, "*shape"], kind: jnp.dtype) -> Float[Array, "*shape"]:
+    """X in `kind`, rounded to the nearest.
 
     On a CPU bfloat16 is rounded by integer arithmetic, ties away from zero. XLA's own conversion also takes care of
-    NaNs with any payload, and holds up the loop that it is fused into; those that arithmetic makes stay NaNs here, too.
+    NaNs with any payload, and slows down the loop that it is fused into; NaNs that arithmetic makes stay NaNs here too.
     Good for what one product reads next: loops that read the result several times would each compute x again.
     """
     if kind != jnp.bfloat16 or precision.target_platform() != "cpu":

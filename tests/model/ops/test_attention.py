@@ -1,11 +1,13 @@
 """Attention stays inside a window, is the same however it is computed, and drops by row."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.ops import attention, attention_cpu, precision
@@ -13,11 +15,13 @@ from bertlite_jax.model.ops import attention, attention_cpu, precision
 MODES = ["float32", "cpu_bfloat16"]
 TOLERANCE = {"float32": 2e-5, "cpu_bfloat16": 2e-2}
 SEGMENTS = np.asarray([[1] * 5 + [2] * 7 + [0] * 4, [1] * 16, [1] * 2 + [2] * 3 + [3] * 11, [0] * 16])
+REAL = (SEGMENTS > 0)[..., None, None].astype(np.float32)
 
 
-def drawn(seed: int = 0, shape: tuple[int, ...] = (4, 16, 6, 8)) -> list[jax.Array]:
+def drawn(seed: int = 0, shape: tuple[int, ...] = (4, 16, 6, 8)) -> tuple[Array, Array, Array]:
     generator = np.random.default_rng(seed)
-    return [jnp.asarray(generator.normal(size=shape), jnp.float32) for _ in range(3)]
+    q, k, v = (jnp.asarray(generator.normal(size=shape), jnp.float32) for _ in range(3))
+    return q, k, v
 
 
 def slow(q, k, v, segments: np.ndarray) -> np.ndarray:
@@ -33,7 +37,7 @@ def slow(q, k, v, segments: np.ndarray) -> np.ndarray:
     return out
 
 
-def attend(q, k, v, segments, compute="float32", **keywords) -> jax.Array:
+def attend(q: Array, k: Array, v: Array, segments: Any, compute: Any = "float32", **keywords: Any) -> Array:
     return attention.attention(q, k, v, attention.segment_mask(jnp.asarray(segments)), "xla", compute, **keywords)
 
 
@@ -59,9 +63,9 @@ def test_attention_is_softmax_within_the_window(way, compute):
 
 def test_another_window_changes_nothing_not_even_the_last_bit(way):
     q, k, v = drawn()
-    other = [jnp.where((SEGMENTS == 1)[..., None, None], x, 100 * x) for x in (q, k, v)]
+    q2, k2, v2 = (jnp.where((SEGMENTS == 1)[..., None, None], x, 100 * x) for x in (q, k, v))
     first = SEGMENTS == 1
-    np.testing.assert_array_equal(attend(q, k, v, SEGMENTS)[first], attend(*other, SEGMENTS)[first])
+    np.testing.assert_array_equal(attend(q, k, v, SEGMENTS)[first], attend(q2, k2, v2, SEGMENTS)[first])
 
 
 def test_large_scores_stay_finite(way):
@@ -78,11 +82,11 @@ def test_chunks_give_the_gradients_of_the_whole(monkeypatch, compute, heads_in_a
     """One head, half a row, a row, two rows and everything at a time, against autodiff through einsum."""
     chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
     assert np.prod(attention_cpu.chunk_shape(4, 6, 16)) == heads_in_a_chunk
-    weight = drawn(1)[0] * (SEGMENTS > 0)[..., None, None]
+    weight = drawn(1)[0] * REAL
 
     def slopes(compute, way):
         monkeypatch.setattr(attention, "choose", lambda *_: way)
-        value = lambda *qkv: jnp.sum(weight * attend(*qkv, SEGMENTS, compute).astype(jnp.float32))  # noqa: E731
+        value = lambda q, k, v: jnp.sum(weight * attend(q, k, v, SEGMENTS, compute).astype(jnp.float32))  # noqa: E731
         return jax.jit(jax.grad(value, (0, 1, 2)))(*drawn())
 
     for got, wanted in zip(slopes(compute, "chunked"), slopes("float32", "einsum"), strict=True):
@@ -138,7 +142,7 @@ def test_dropout_follows_the_row_key_and_keeps_the_mean():
 def test_chunks_drop_what_the_whole_drops(monkeypatch, compute, heads_in_a_chunk):
     """Values and gradients, against autodiff through einsum, which holds every mask at once."""
     chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
-    weight, keys = drawn(1)[0] * (SEGMENTS > 0)[..., None, None], jax.random.split(jax.random.key(0), 4)
+    weight, keys = drawn(1)[0] * REAL, jax.random.split(jax.random.key(0), 4)
 
     def both(compute, way):
         monkeypatch.setattr(attention, "choose", lambda *_: way)
@@ -209,12 +213,13 @@ def test_the_kernel_for_tpus_elsewhere_is_a_mistake_of_the_user(platform, comput
 def test_a_model_that_was_trained_with_the_kernel_runs_on_a_cpu():
     qkv = jnp.concatenate([x.reshape(4, 16, 48) for x in drawn()], axis=-1)
     segments = jnp.asarray(SEGMENTS)
-    attend = functools.partial(
-        attention.joined_attention, qkv, 6, segments, attention.segment_mask(segments), compute="float32"
-    )
-    np.testing.assert_array_equal(attend(impl="pallas"), attend(impl="auto"))
+
+    def joined(impl: attention.Attention) -> Array:
+        return attention.joined_attention(qkv, 6, segments, attention.segment_mask(segments), impl, "float32")
+
+    np.testing.assert_array_equal(joined("pallas"), joined("auto"))
     wanted = slow(*drawn(), SEGMENTS).reshape(4, 16, 48)
-    np.testing.assert_allclose(np.where(SEGMENTS[..., None], attend(impl="pallas"), 0), wanted, atol=2e-5)
+    np.testing.assert_allclose(np.where(SEGMENTS[..., None], joined("pallas"), 0), wanted, atol=2e-5)
 
 
 def test_what_xla_splits_over_devices_has_no_kernel():
@@ -222,19 +227,15 @@ def test_what_xla_splits_over_devices_has_no_kernel():
     qkv, segments = jnp.zeros((8, 128, 3 * 128), jnp.bfloat16), jnp.ones((8, 128), jnp.int32)
     device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")
     mesh = jax.sharding.AbstractMesh((4,), ("data",), abstract_device=device)
-    attend = functools.partial(
-        attention.joined_attention, heads=2, mask=attention.segment_mask(segments), impl="auto", compute="bfloat16"
-    )
 
-    def rows(qkv, segments):
-        return attend(qkv, segments=segments)
+    def rows(qkv: Array, segments: Array) -> Array:
+        mask = attention.segment_mask(segments)
+        return attention.joined_attention(qkv, 2, segments, mask, "auto", "bfloat16")
 
     with jax.sharding.use_abstract_mesh(mesh):
         whole = str(jax.make_jaxpr(rows)(qkv, segments))
         P = jax.sharding.PartitionSpec
-        split = jax.shard_map(
-            lambda *x: attend(x[0], segments=x[1], mask=None), in_specs=P("data"), out_specs=P("data")
-        )
+        split = jax.shard_map(rows, in_specs=P("data"), out_specs=P("data"))
         by_hand = str(jax.make_jaxpr(split)(qkv, segments))
     assert "pallas_call" not in whole
     assert "pallas_call" in by_hand

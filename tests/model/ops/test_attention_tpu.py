@@ -34,9 +34,9 @@ def value_and_gradient(attend, qkv: jax.Array, weight: jax.Array) -> tuple[np.nd
 
 
 def plain(qkv: jax.Array, heads: int, keys, rate: float) -> jax.Array:
-    parts = (part.reshape(ROWS, LENGTH, heads, -1) for part in jnp.split(qkv.astype(jnp.float32), 3, axis=-1))
+    q, k, v = (part.reshape(ROWS, LENGTH, heads, -1) for part in jnp.split(qkv.astype(jnp.float32), 3, axis=-1))
     mask = attention.segment_mask(jnp.asarray(SEGMENTS))
-    mixed = attention.attention(*parts, mask, "xla", "float32", keys, rate)
+    mixed = attention.attention(q, k, v, mask, "xla", "float32", keys, rate)
     return mixed.reshape(ROWS, LENGTH, -1)
 
 
@@ -50,7 +50,7 @@ def test_the_kernel_gives_the_values_and_gradients_of_plain_attention(monkeypatc
     width = heads * head_size
     qkv, weight = drawn(3 * width), drawn(width, 1)
     keys = jax.random.split(jax.random.key(0), ROWS) if rate else None
-    seeds = dropout.seeds_of(keys) if rate else None
+    seeds = None if keys is None else dropout.seeds_of(keys)
     with pltpu.force_tpu_interpret_mode():
         kernel = functools.partial(
             attention_tpu.attention, segments=jnp.asarray(SEGMENTS), heads=heads, seeds=seeds, rate=rate
@@ -84,7 +84,7 @@ def test_a_model_gives_the_same_states_with_the_kernel_and_without(monkeypatch):
     monkeypatch.setattr(precision, "target_platform", lambda: "tpu")
     monkeypatch.setattr(attention, "_split_by_compiler", lambda: False)
     tokens = np.random.default_rng(0).integers(5, 100, (ROWS, LENGTH)).astype(np.int32)
-    row = {"tokens": tokens, "segments": SEGMENTS, "positions": np.zeros_like(tokens), "token_types": 0 * tokens}
+    row = (tokens, SEGMENTS, np.zeros_like(tokens), np.zeros_like(tokens))
     model = Model(
         vocab_size=100, embed_size=32, hidden_size=128, num_layers=1, num_heads=2, ffn_size=64, attention_dropout=0.3
     )
@@ -92,9 +92,9 @@ def test_a_model_gives_the_same_states_with_the_kernel_and_without(monkeypatch):
 
     def states(way) -> np.ndarray:
         encoder = Encoder(dataclasses.replace(model, attention=way), "bfloat16")
-        params = encoder.init(jax.random.key(0), **{name: ids[:, :8] for name, ids in row.items()})["params"]
+        params = encoder.init(jax.random.key(0), *(ids[:, :8] for ids in row))["params"]
         params = jax.tree.map(lambda leaf: 4 * leaf if leaf.ndim == 3 else leaf, params)  # So that attention matters.
-        apply = jax.jit(lambda params: encoder.apply({"params": params}, **row, dropout_keys=keys))
+        apply = jax.jit(lambda params: encoder.apply({"params": params}, *row, keys))
         assert ("pallas_call" in str(jax.make_jaxpr(apply)(params))) == (way != "xla")
         return np.asarray(apply(params), np.float32)
 

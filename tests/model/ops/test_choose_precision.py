@@ -1,4 +1,4 @@
-"""The arithmetic of a machine: by setting, platform, what the CPU has, and how a trial went."""
+"""The arithmetic of a machine follows from the setting, the platform, the CPU and the outcome of a trial."""
 
 import logging
 import os
@@ -15,27 +15,28 @@ PAIR = np.ones(2)
 
 @pytest.fixture
 def tried(monkeypatch):
-    """`tried(outcome)` pretends that trials end so; returns the list of those that were run. Nothing is cached."""
+    """`tried(outcome)` makes every trial end in this way; returns the list of those that ran. Nothing is cached."""
 
     def pretend(outcome: Trial) -> list[Trial]:
         ran = []
         monkeypatch.setattr(choose_precision, "trial", lambda: ran.append(outcome) or outcome)
-        choose_precision.kept_trial.cache_clear()
+        choose_precision.load_or_run_trial.cache_clear()
         return ran
 
     yield pretend
-    choose_precision.kept_trial.cache_clear()
+    choose_precision.load_or_run_trial.cache_clear()
 
 
 @pytest.fixture
-def kept_programs(tmp_path):
+def stored_programs(tmp_path):
     """A folder for compiled programs, as jobs have one."""
-    before = jax.config.jax_enable_compilation_cache, jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
-    jax.config.update("jax_enable_compilation_cache", True)
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    settings = {"jax_enable_compilation_cache": True, "jax_compilation_cache_dir": str(tmp_path)}
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
     yield tmp_path
-    jax.config.update("jax_enable_compilation_cache", before[0])
-    jax.config.update("jax_compilation_cache_dir", before[1])
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
 def test_float32_is_float32_and_accelerators_multiply_bfloat16(tried):
@@ -90,20 +91,33 @@ def test_wrong_results_are_refused(monkeypatch):
     assert choose_precision.trial().failure == "its results are off by 10.0%"
 
 
-def test_a_trial_is_kept_with_the_programs(tried, kept_programs):
+def test_a_trial_is_stored_with_the_programs(tried, stored_programs):
     first = tried(Trial(speed_up=2.5))
-    assert choose_precision.kept_trial() == Trial(speed_up=2.5)
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
     assert len(first) == 1
-    (path,) = kept_programs.iterdir()
+    (path,) = stored_programs.iterdir()
     assert path.name == f"precision_trial_jax{jax.__version__}.json"
     second = tried(Trial(speed_up=0.1))
-    assert choose_precision.kept_trial() == Trial(speed_up=2.5)
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
     assert not second
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"failure": "", "speed_up": null}', "\0\0"])
+def test_a_damaged_trial_is_measured_again(content, tried, kept_programs, caplog):
+    path = kept_programs / f"precision_trial_jax{jax.__version__}.json"
+    path.write_text(content)
+    ran = tried(Trial(speed_up=2.5))
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
+    assert len(ran) == 1
+    assert f"{path} is damaged" in caplog.text
+    tried(Trial(speed_up=0.1))
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
+    assert list(kept_programs.iterdir()) == [path]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_where_nothing_can_be_kept_it_is_tried_again(tried, kept_programs):
-    kept_programs.chmod(0o500)
+def test_where_nothing_can_be_stored_the_trial_runs_again(tried, stored_programs):
+    stored_programs.chmod(0o500)
     assert tried(Trial(speed_up=2.5)) == []
-    assert choose_precision.kept_trial() == Trial(speed_up=2.5)
-    assert not list(kept_programs.iterdir())
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
+    assert not list(stored_programs.iterdir())

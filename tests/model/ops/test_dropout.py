@@ -57,7 +57,7 @@ def test_heads_have_masks_of_their_own():
     seeds = dropout.seeds_of(jax.random.split(jax.random.key(0), 3))
     of_heads = np.asarray(dropout.seeds_of_heads(seeds, 12)).reshape(-1, 2)
     assert len(np.unique(of_heads, axis=0)) == 36
-    drawn = np.asarray(dropout.keeps(jnp.asarray(of_heads)[:, None], jnp.arange(4096, dtype=jnp.uint32), 0.5))
+    drawn = np.asarray(dropout.keeps(jnp.asarray(of_heads)[:, None], jnp.arange(4096, dtype=jnp.uint32)[None], 0.5))
     for distance in range(1, 36):
         assert agreement(np.roll(drawn, distance, axis=0), drawn) < 4.5
 
@@ -73,3 +73,10 @@ def test_the_gradient_has_the_mask_of_the_value(dtype):
     np.testing.assert_allclose(np.asarray(slope, np.float32), np.where(kept, 1 / 0.7, 0), rtol=1e-2)
     np.testing.assert_allclose(np.asarray(value, np.float32)[kept], np.asarray(x, np.float32)[kept] / 0.7, rtol=2e-2)
     assert 0.4 < kept.mean() < 0.95
+
+
+def test_dropout_keeps_the_mean_and_the_published_share():
+    keys = jax.random.split(jax.random.key(0), 100)
+    dropped = np.asarray(dropout.dropout(jnp.ones((100, 1000)), keys, 0.1))
+    assert set(np.unique(dropped)) == {0.0, np.float32(1 / 0.9)}
+    assert abs((dropped == 0).mean() - 0.1) < 3 * np.sqrt(0.09 / 1e5)

@@ -74,7 +74,9 @@ def test_queries_keys_and_values_are_three_products_at_once():
     params = {n: {"kernel": normal(8, 8, seed=i), "bias": normal(8, seed=9 + i)} for i, n in enumerate(names)}
     x = normal(2, 5, 8, seed=20)
     for name, got in zip(names, np.split(products.qkv(x, params, "float32"), 3, axis=-1), strict=True):
-        np.testing.assert_allclose(got, x @ params[name]["kernel"] + params[name]["bias"], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            got, x @ params[name]["kernel"] + params[name]["bias"][None, None], rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("rows", "fan_in", "fan_out"), [(1, 64, 64), (32, 8, 64), (32, 64, 2), (15, 640, 640)])
@@ -97,6 +99,7 @@ def test_all_three_products_of_a_layer_reach_the_library():
     params = {"kernel": normal(128, 256, scale=0.1), "bias": normal(256)}
     value = lambda p, x: jnp.sum(jnp.square(products.dense(x, p, "cpu_bfloat16").astype(jnp.float32)))  # noqa: E731
     compiled = jax.jit(jax.grad(value, (0, 1))).lower(params, normal(64, 128)).compile().as_text()
+    assert compiled is not None
     computations = re.split(r"\n(?=%|ENTRY )", compiled)
     with_dot = [text for text in computations if " dot(" in text]
     assert sum(text.count(" dot(") for text in with_dot) == 3
@@ -141,7 +144,8 @@ def test_layer_norm_and_its_gradients():
 
     def plain(x, params):
         centred = x - x.mean(-1, keepdims=True)
-        return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * params["scale"] + params["bias"]
+        scale, bias = (params[name][None, None] for name in ("scale", "bias"))
+        return centred / jnp.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + bias
 
     ours = jax.value_and_grad(lambda x, p: jnp.sum(weights * layer_norm(x, p, 1e-3)), (0, 1))(x, params)
     theirs = jax.value_and_grad(lambda x, p: jnp.sum(weights * plain(x, p)), (0, 1))(x, params)
