@@ -1,4 +1,4 @@
-"""Shapes of 12 layers of 16 with drawn weights, and rows of random tokens, for the tests of integer products."""
+"""Models of 12 layers of 16 with random weights, and rows of random tokens, for the tests of integer products."""
 
 import dataclasses
 
@@ -25,6 +25,7 @@ TWO_LABELS = Head()
 
 
 def weights_of(model: Model, head: Head | None = None, seed: int = 0, std: float = 0.2) -> Weights:
+    """Random weights; the scales of norms are around 1."""
     rng = np.random.default_rng(seed)
     flat = {}
     for path, shape in parameters.shapes(model, head).items():

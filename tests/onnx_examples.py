@@ -1,4 +1,4 @@
-"""Small models with drawn parameters, batches for them, and what Flax says to these; for the tests of ONNX."""
+"""Small models with random parameters, batches for them, and Flax's answers; for the tests of ONNX."""
 
 import functools
 from typing import Any
@@ -28,7 +28,7 @@ TINY = Model(
 
 
 def drawn(model: Model = TINY, head: Head | None = None, seed: int = 0) -> Weights:
-    """Weights with every parameter drawn, biases and norms included, so that none can be left out unseen."""
+    """Weights with random values in every parameter, biases and norms included, so that a missing one shows."""
     generator = np.random.default_rng(seed)
     flat = {}
     for path, shape in parameters.shapes(model, head).items():
@@ -41,12 +41,12 @@ def drawn(model: Model = TINY, head: Head | None = None, seed: int = 0) -> Weigh
 
 
 def batch_of(model: Model, lengths: list[int], longest: int | None = None, pair: bool = False) -> dict[str, np.ndarray]:
-    """Rows of so many tokens, padded to `longest`; with `pair` the second half of each is of the second kind."""
+    """Rows with these numbers of tokens, padded to `longest`; with `pair`, the second half has token type 1."""
     wide = longest or max(lengths)
     place = np.arange(wide)[None, :]
     rows = np.array(lengths)[:, None]
     mask = (place < rows).astype(np.int64)
-    # The tokens of a row depend on nothing but its length and their place.
+    # The tokens of a row depend only on its length and their position.
     ids = (7 + 13 * place + 5 * rows + place * rows) % model.vocab_size * mask
     types = (place >= rows // 2) * mask if pair else np.zeros_like(mask)
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}

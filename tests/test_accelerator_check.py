@@ -1,4 +1,4 @@
-"""tools/accelerator_check.py: in small on the CPU, and its plan against pretended devices."""
+"""tools/accelerator_check.py with tiny shapes on the CPU, and its plan for pretended devices."""
 
 import dataclasses
 import importlib.util
@@ -43,7 +43,7 @@ OUT_OF_MEMORY = {"status": "out of memory", "reason": "RESOURCE_EXHAUSTED"}
 
 @pytest.fixture
 def tool(monkeypatch):
-    """accelerator_check as a module; what it imports lies beside it."""
+    """accelerator_check as a module; it imports files beside it."""
     monkeypatch.syspath_prepend(TOOLS)
     import accelerator_check
 
@@ -59,7 +59,7 @@ def turns(monkeypatch):
 
 
 class Device:
-    """Pretends to answer: `train(request)` says what a contender finds, and every run takes `takes` seconds."""
+    """A pretended device: `train(request)` gives a contender's result, and every run takes `takes` seconds."""
 
     def __init__(self, train=lambda request: FIGURES, takes=1.0, torch=TORCH, device=H200):
         self.train, self.takes, self.torch, self.device = train, takes, torch, device
@@ -217,8 +217,8 @@ def test_a_contender_for_which_memory_never_suffices_is_a_row(run):
     assert {cells(line)[-1] for line in lines if "xxlarge" not in line} == {""}
 
 
-def test_what_does_not_fit_into_the_time_is_left_out_and_said(run):
-    """Of 60 s each run takes 25: two fit, the third is ended after 10, and nothing else is begun."""
+def test_what_does_not_fit_into_the_time_is_left_out_and_has_a_row(run):
+    """Each run takes 25 of 60 s: two fit, the third is stopped after 10, and no other is started."""
     code, found, lines = run(Device(takes=25), "--minutes", "1")
     assert code == 0
     assert len(lines) == 24
@@ -230,7 +230,7 @@ def test_what_does_not_fit_into_the_time_is_left_out_and_said(run):
 
 
 def test_another_of_its_kind_says_how_long_a_contender_will_take(run):
-    """Two lengths of one shape, 40 s each, in 60 s: the second is not begun, as the first took more than is left."""
+    """Two lengths of one shape in 60 s: the first takes 40, more than what is left, so the second is not started."""
     _, _, lines = run(Device(takes=40), "--minutes", "1", "--presets", "albert_base")
     assert cells(lines[1])[-1] == "left out: 20 of 60 s were left, another took 40"
 
@@ -317,7 +317,7 @@ def test_a_process_that_fails_leaves_its_traceback(tool):
 
 @pytest.mark.parametrize("preset", ["ALBERT_TINY", "BERT_TINY"])
 def test_transformers_train_the_same_shape(turns, prepared, preset):
-    """One window a row, and a loss near log V + log 2, that of weights that know nothing."""
+    """One window in each row, and a loss near log V + log 2, that of untrained weights."""
     pytest.importorskip("torch", reason="the peer needs torch and transformers")
     pytest.importorskip("transformers", reason="the peer needs torch and transformers")
     model = dataclasses.replace(getattr(presets, preset), vocab_size=300, num_layers=1)
@@ -339,11 +339,11 @@ def test_transformers_network_has_our_parameters(turns):
         assert sum(p.numel() for p in network.parameters()) == flops.parameters(model)["total"]
 
 
-# --- All of it, in small ---------------------------------------------------------------------------------------------
+# --- All of it, with tiny shapes -------------------------------------------------------------------------------------
 
 
-def test_it_runs_in_small_where_there_is_no_accelerator(tool, turns, prepared, tmp_path, monkeypatch):
-    """In this process, for the sake of time, and without torch: both have tests of their own above."""
+def test_without_an_accelerator_it_runs_with_tiny_shapes(tool, turns, prepared, tmp_path, monkeypatch):
+    """In this process, to save time, and without torch: both have tests of their own above."""
     found_before = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else found_before(name))
     small = dataclasses.replace(presets.ALBERT_TINY, hidden_size=64, num_layers=1, num_heads=2, ffn_size=128)
@@ -360,7 +360,7 @@ def test_it_runs_in_small_where_there_is_no_accelerator(tool, turns, prepared, t
     # The same machine twice, and the same bits.
     assert found["parity"]["runs"]["float32"]["largest"] == 0.0
     assert len(found["parity"]["cpu_losses"]) == 20
-    assert "No accelerator: in small on the CPU" in (tmp_path / "accelerator_check.md").read_text()
+    assert "No accelerator: tiny shapes on the CPU" in (tmp_path / "accelerator_check.md").read_text()
 
 
 def test_the_script_finds_its_parts_from_anywhere(tmp_path):

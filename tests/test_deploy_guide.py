@@ -1,4 +1,4 @@
-"""What docs/deploy.md tells a user to type works, in the order of the page, and so does its Python."""
+"""The commands of docs/deploy.md work in the order of the page, and so does its Python."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""What docs/gpu.md tells a user to set exists: XLA ends a process that sets a flag which it does not know."""
+"""The settings of docs/gpu.md exist. XLA aborts a process that sets an unknown flag."""
 
 import os
 import pathlib

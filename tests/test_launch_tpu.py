@@ -1,4 +1,4 @@
-"""tools/launch_tpu.sh against a pretended cloud: two workers are two folders, and ssh runs its command in them."""
+"""tools/launch_tpu.sh with a simulated cloud: two workers are two folders, and ssh runs its command in them."""
 
 import os
 import pathlib
@@ -43,7 +43,7 @@ until (( $(wc -l < "$CLOUD/runs") >= 2 * run )); do sleep 0.02; done  # Like a r
 
 
 class Cloud:
-    """Its folder holds what was asked of it: calls, runs of the job, uses of Python."""
+    """A simulated cloud; its folder records calls, runs of the job, and uses of Python."""
 
     def __init__(self, folder: pathlib.Path, job: str):
         self.folder = folder
@@ -63,8 +63,14 @@ class Cloud:
         """The script, with what it needs and the given options."""
         command = [str(SCRIPT), "--name", "mine", "--zone", "us-west4-a", "--accelerator-type", "v5litepod-16"]
         command += ["--wheel", "bertlite_jax-0.1.0-py3-none-any.whl", "--poll-seconds", "0", *options]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([*command, "--", "base.py", *job], cwd=self.folder, env=self.env, text=True, **pipes)
+        return subprocess.Popen(
+            [*command, "--", "base.py", *job],
+            cwd=self.folder,
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def launch(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.CompletedProcess:
         """The script run to its end."""
@@ -91,7 +97,7 @@ class Cloud:
             time.sleep(0.02)
 
     def verbs(self) -> list[str]:
-        """What changed something, in order."""
+        """The calls that changed something, in order."""
         return [verb for line in self.lines("calls") if (verb := line.split()[0]) in ("create", "delete", "scp")]
 
 
@@ -147,7 +153,7 @@ def test_a_job_that_dies_is_started_again_a_few_times(cloud):
 
 
 def test_what_is_left_of_a_dead_job_is_stopped_first(cloud):
-    """One worker dies, the other waits for it: without a stop it would be taken for the job that was to start."""
+    """One worker dies and the other waits for it; unless it is stopped, it is mistaken for the restarted job."""
     there = cloud("if ((run == 1)); then [[ $HOME == *worker0 ]] && exit 137; sleep 60; fi")
     done = there.launch()
     assert done.returncode == 0, done.stderr
@@ -155,7 +161,7 @@ def test_what_is_left_of_a_dead_job_is_stopped_first(cloud):
 
 
 def test_a_job_that_has_ended_is_started_again_though_its_shell_is_still_there(cloud):
-    """For a moment after it has written its exit code. A worker that takes it for running keeps the others waiting."""
+    """Its shell lives on for a moment after the exit code; a worker that took it for running would block the others."""
     there = cloud("exit 0")
     with subprocess.Popen(["sleep", "60"]) as shell:
         for worker in ("worker0", "worker1"):
@@ -172,7 +178,7 @@ def test_a_job_that_has_ended_is_started_again_though_its_shell_is_still_there(c
 
 
 def test_a_job_that_ends_while_it_is_looked_at_is_not_lost(cloud):
-    """The job ends after the look has found no exit code, and before it has asked whether the process lives."""
+    """The job ends between the check for an exit code and the check whether the process is alive."""
     there = cloud('until [[ -f "$CLOUD/asked" ]]; do sleep 0.02; done')
     ends = 'touch "$CLOUD/asked"; for i in {1..500}; do builtin kill "$@" || return; sleep 0.02; done'
     there.env["BASH_FUNC_kill%%"] = f"() {{ {ends}; }}"
@@ -271,7 +277,7 @@ def test_a_dry_run_prints_every_command_and_gives_none(cloud):
 
 
 def test_what_a_dry_run_prints_can_be_pasted(cloud):
-    """The printed commands, given to the shell, do what the script does; the machines go when the job has ended."""
+    """The printed commands do in a shell what the script does; the machines are deleted when the job has ended."""
     there = cloud("exit 0")
     first, after, then = there.launch("--dry-run").stdout.partition("# after a preemption")
     there.paste(first)

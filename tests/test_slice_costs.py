@@ -29,8 +29,8 @@ def run(tmp_path, capsys):
 
     def call(*options: str) -> tuple[int, list[str], str]:
         code = module["main"](["--table", str(tmp_path / "page.md"), *options])
-        said = capsys.readouterr()
-        return code, said.out.splitlines(), said.err
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err
 
     return call
 
@@ -71,10 +71,10 @@ def test_a_slice_without_a_price_has_no_cost(run):
     ],
 )
 def test_a_mistake_is_one_line(run, options, says):
-    code, _, said = run(*options)
+    code, _, error = run(*options)
     assert code == 2
-    assert says in said
-    assert said.count("\n") == 1
+    assert says in error
+    assert error.count("\n") == 1
 
 
 def test_the_projects_own_table_can_be_read(run):

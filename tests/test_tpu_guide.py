@@ -1,4 +1,4 @@
-"""What docs/tpu.md tells a user to type here works; what it tells to a cloud is at least printed by a dry run."""
+"""The local commands of docs/tpu.md work; a dry run prints those for a cloud."""
 
 import dataclasses
 import os

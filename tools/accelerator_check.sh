@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ten minutes on a GPU or TPU, without a network; docs/gpu.md says what comes out. `--help` lists the options.
+# A check of ten minutes on a GPU or TPU that needs no network; docs/gpu.md describes it, `--help` lists the options.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,4 +1,4 @@
-"""What tools/accelerator_check.py found, as a page in Markdown."""
+"""The results of tools/accelerator_check.py as a page in Markdown."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ COLUMNS = ("model", "length", "who", "attention", "precision", "rows", "rows/s",
 RIGHT = ("length", "rows", "rows/s", "real tokens/s", "MFU", "GiB")
 
 LEGEND = """\
-Rows/s: rows of the full length, padding included; real tokens/s without padding. bertlite_jax packs several windows
-into a row, transformers pads one window a row. MFU: the FLOPs that a step needs by formula over the published peak of
-the device; transformers also multiplies places that are not predicted by the vocabulary, which does not count. GiB: the
-most memory of the device that the process has used. The fastest of three turns counts."""
+Rows/s: rows of the full length, with padding; real tokens/s: without padding. bertlite_jax packs several windows into a
+row, transformers pads one window to a row. MFU: the FLOPs that a step needs by formula over the published peak of the
+device; that transformers also computes logits where nothing is predicted does not count. GiB: the most device memory
+that the process has used. The fastest of three turns counts."""
 
 
-def table(found: dict[str, Any]) -> str:
-    """The machine, a row for each contender, parity, and why some attention cannot be had."""
-    lines = ["# Accelerator check", "", _machine(found), ""]
-    if found["machine"]["platform"] == "cpu":
-        lines += ["No accelerator: in small on the CPU, which shows that the check works and nothing else.", ""]
-    lines += _markdown(COLUMNS, [_cells(figure) for figure in found["figures"]], RIGHT)
-    lines += ["", LEGEND, "", *_parity(found["parity"])]
-    if found["notes"]:
-        lines += ["", "Attention that is not to be had here:", "", *(f"* {note}" for note in found["notes"])]
+def table(result: dict[str, Any]) -> str:
+    """The machine, a row for each contender, parity, and why some attention is not available."""
+    lines = ["# Accelerator check", "", _machine(result), ""]
+    if result["machine"]["platform"] == "cpu":
+        lines += ["No accelerator: tiny shapes on the CPU, which only show that the check works.", ""]
+    lines += _markdown(COLUMNS, [_cells(figure) for figure in result["figures"]], RIGHT)
+    lines += ["", LEGEND, "", *_parity(result["parity"])]
+    if result["notes"]:
+        lines += ["", "Attention that is not available here:", "", *(f"* {note}" for note in result["notes"])]
     return "\n".join(lines) + "\n"
 
 
 def outcome(figure: dict[str, Any]) -> str:
-    """One contender in a line."""
-    found = f"{figure['rows_per_second']:,.1f} rows/s" if figure["status"] == "measured" else _note(figure)
-    return f"{figure['preset']} {figure['length']}, {figure['who']}, attention {figure['attention']}: {found}"
+    """A line about one contender."""
+    speed = f"{figure['rows_per_second']:,.1f} rows/s" if figure["status"] == "measured" else _note(figure)
+    return f"{figure['preset']} {figure['length']}, {figure['who']}, attention {figure['attention']}: {speed}"
 
 
-def _machine(found: dict[str, Any]) -> str:
-    machine, settings = found["machine"], found["settings"]
+def _machine(result: dict[str, Any]) -> str:
+    machine, settings = result["machine"], result["settings"]
     limit = machine["bytes_limit"]
     memory = f", {limit / 2**30:.1f} GiB for JAX" if limit else ""
     versions = machine["versions"] | machine["torch_versions"]
     return (
         f"One {machine['device_kind']} of {machine['devices']}{memory}; {machine['cpu']}, {machine['cores']} cores; "
         f"{', '.join(f'{name} {value}' for name, value in versions.items())}. At most {settings['batch_tokens']:,} "
-        f"tokens a step{', layers written out' if settings['unroll'] else ''}. "
-        f"{found['spent_seconds']:.0f} of {60 * settings['minutes']:.0f} s."
+        f"tokens a step{', layers unrolled' if settings['unroll'] else ''}. "
+        f"{result['spent_seconds']:.0f} of {60 * settings['minutes']:.0f} s used."
     )
 
 
@@ -83,7 +83,7 @@ def _parity(parity: dict[str, Any]) -> list[str]:
         for name, run in parity["runs"].items()
     ]
     first, last = parity["cpu_losses"][0], parity["cpu_losses"][-1]
-    head = f"{title}, against the CPU in float32, where the loss went from {first:.4f} to {last:.4f}:"
+    head = f"{title}, compared with the CPU in float32, where the loss went from {first:.4f} to {last:.4f}:"
     columns = ("precision", "largest difference", "relative", "at step")
     return [head, "", *_markdown(columns, rows, columns[1:])]
 

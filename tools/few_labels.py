@@ -1,15 +1,15 @@
-"""Measures `learn` on splits with few, wrong or foreign labels; prints the tables of docs/finetune_few_labels.md.
+"""Measures the options of `learn` on few, wrong or foreign labels; prints the tables of docs/finetune_few_labels.md.
 
     python tools/few_labels.py few --glue GLUE --init FOLDER --workdir runs/few
     python tools/few_labels.py noisy --glue GLUE --init FOLDER --workdir runs/noisy
     python tools/few_labels.py domains --glue GLUE --init FOLDER --workdir runs/domains
     python tools/few_labels.py adapted --glue GLUE --init FOLDER --workdir runs/adapted
 
-few: SST-2 with 50 labels, and 2,000 other training sentences without. noisy: SST-2 with 400 labels, 40 % of them turned
-to the other one. domains: QQP with 500 labels for MRPC, of which only texts are known. adapted: SST-2 with 50 labels,
-from the encoder as it is, and after 200 steps of masked-language modelling on 8,000 other training sentences. Every
-model is the last one of its run, not the best by the validation examples, which are used once. A run that is there
-already is not made again.
+few: SST-2 with 50 labels, and 2,000 other training sentences without labels. noisy: SST-2 with 400 labels, 40 % of
+them flipped. domains: QQP with 500 labels for MRPC, of which only texts are used. adapted: SST-2 with 50 labels, from
+the encoder itself and after 200 steps of masked-language modelling on 8,000 other training sentences. Scores are those
+of the last model of each run, not of the best one, so the validation examples are used only once. Finished runs are not
+repeated.
 """
 
 from __future__ import annotations
@@ -37,21 +37,24 @@ from bertlite_jax.jobs.text.corpus import build_corpus
 
 Row = dict[str, str | int]
 Cases = dict[str, tuple[Learn, bool]]
-"""Name of a case: what is switched on, and whether texts share rows."""
+"""By the name of a case: its options, and whether texts share rows."""
 ADAPTED = "after masked-language modelling on texts of the task"
 
 
 def read_tsv(path: pathlib.Path) -> list[dict[str, str]]:
+    """The rows of a file of GLUE, by the names of their columns."""
     with open(path, encoding="utf-8-sig", newline="") as lines:
         return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def write(path: pathlib.Path, rows: list[Row]) -> str:
+    """Writes the rows as JSON lines; returns the path."""
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return str(path)
 
 
 def sst2(glue: pathlib.Path, split: str) -> list[Row]:
+    """The examples of a split of SST-2."""
     return [
         {"text": row["sentence"].strip(), "label": int(row["label"])}
         for row in read_tsv(glue / "SST-2" / f"{split}.tsv")
@@ -59,7 +62,7 @@ def sst2(glue: pathlib.Path, split: str) -> list[Row]:
 
 
 def drawn(rows: list[Row], count: int) -> list[Row]:
-    """So many, half of each label, always the same; the rest of the shuffled rows follows."""
+    """First `count` rows, half of them of each label and always the same ones; then the other rows, shuffled."""
     order = np.random.default_rng(0).permutation(len(rows))
     shuffled = [rows[i] for i in order]
     halves = [[row for row in shuffled if row["label"] == label][: count // 2] for label in (0, 1)]
@@ -72,7 +75,8 @@ def drawn(rows: list[Row], count: int) -> list[Row]:
 
 
 def few(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, Cases]:
-    rows = [row for row in sst2(glue, "train") if len(str(row["text"]).split()) >= 8]  # of the phrases, the sentences
+    """SST-2 with 50 labels and 2,000 texts without labels."""
+    rows = sentences(glue)
     rows = drawn(rows, 50)
     train, valid = write(folder / "train.jsonl", rows[:50]), write(folder / "valid.jsonl", sst2(glue, "dev"))
     unlabelled = write(folder / "unlabelled.jsonl", [{"text": row["text"]} for row in rows[50:2050]])
@@ -96,10 +100,16 @@ def few(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, 
     }
 
 
+def sentences(glue: pathlib.Path) -> list[Row]:
+    """Training examples of SST-2 that are sentences, not phrases: those of 8 words or more."""
+    return [row for row in sst2(glue, "train") if len(str(row["text"]).split()) >= 8]
+
+
 def noisy(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, Cases]:
-    rows = drawn([row for row in sst2(glue, "train") if len(str(row["text"]).split()) >= 8], 400)[:400]
-    turned = np.random.default_rng(1).permutation(400)[:160]
-    for number in turned:
+    """SST-2 with 400 labels, 160 of them flipped."""
+    rows = drawn(sentences(glue), 400)[:400]
+    flipped = np.random.default_rng(1).permutation(400)[:160]
+    for number in flipped:
         rows[number] = rows[number] | {"label": 1 - int(rows[number]["label"])}
     train, valid = write(folder / "train.jsonl", rows), write(folder / "valid.jsonl", sst2(glue, "dev"))
     return recipe(train, valid, steps=100, batch=32), {
@@ -114,6 +124,8 @@ def noisy(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune
 
 
 def domains(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, Cases]:
+    """QQP with 500 labels for MRPC, of which 1,000 texts are used."""
+
     def pairs(path: str, first: str, second: str, label: str) -> list[Row]:
         rows = read_tsv(glue / path)
         return [{"text": row[first].strip(), "pair": row[second].strip(), "label": int(row[label])} for row in rows]
@@ -126,23 +138,24 @@ def domains(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetu
     texts = folder / "target.txt"
     write(texts, [{"text": row["text"], "pair": row["pair"]} for row in target])
     base = recipe(train, valid, steps=62, batch=16)
-    told = Learn(domains=(str(texts),), domain_weight=0.3)
+    reversal = Learn(domains=(str(texts),), domain_weight=0.3)
     return base, {
         "cross-entropy": (Learn(), True),
-        "gradient reversal": (told, True),
-        "the same, private encoders of 1 layer": (dataclasses.replace(told, private_layers=1), True),
+        "gradient reversal": (reversal, True),
+        "the same, private encoders of 1 layer": (dataclasses.replace(reversal, private_layers=1), True),
     }
 
 
 def adapted(glue: pathlib.Path, folder: pathlib.Path, init: str) -> tuple[Finetune, Cases]:
-    rows = drawn([row for row in sst2(glue, "train") if len(str(row["text"]).split()) >= 8], 50)
+    """SST-2 with 50 labels, from the encoder itself and after more pretraining on texts of the task."""
+    rows = drawn(sentences(glue), 50)
     train, valid = write(folder / "train.jsonl", rows[:50]), write(folder / "valid.jsonl", sst2(glue, "dev"))
-    continued(init, [str(row["text"]) for row in rows[50:8050]], folder)
+    pretrain_further(init, [str(row["text"]) for row in rows[50:8050]], folder)
     return recipe(train, valid, steps=50, batch=16), {"cross-entropy": (Learn(), True), ADAPTED: (Learn(), True)}
 
 
-def continued(init: str, texts: list[str], folder: pathlib.Path) -> None:
-    """Pretrains the encoder on these texts, each a document; `pretrained` in the folder is the run."""
+def pretrain_further(init: str, texts: list[str], folder: pathlib.Path) -> None:
+    """Continues the encoder's pretraining on these texts, each a document; the run is `pretrained` in the folder."""
     corpus, words = str(folder / "corpus"), str(folder / "tokenizer")
     if not pathlib.Path(corpus).is_dir():
         adopt_vocabulary(init, words, overwrite=True)
@@ -166,6 +179,7 @@ SPLITS = {"few": few, "noisy": noisy, "domains": domains, "adapted": adapted}
 
 
 def recipe(train: str, valid: str, steps: int, batch: int) -> Finetune:
+    """AdamW at 1e-4 with a warm-up of a tenth of the steps, evaluated once at the end."""
     return Finetune(
         data=Examples(folder=train, validation_file=valid, length=64, batch_examples=batch),
         optim=Optim(name="adamw", learning_rate=1e-4, warmup_steps=0, bias_correction=True),
@@ -174,25 +188,27 @@ def recipe(train: str, valid: str, steps: int, batch: int) -> Finetune:
 
 
 def with_learn(base: Finetune, learn: Learn, pack: bool, seed: int) -> Finetune:
+    """The recipe of one case and seed."""
     run, data = base.run, dataclasses.replace(base.data, pack=pack)
-    if learn.domains:  # As many labelled examples in a step and in all as without the further domain.
+    if learn.domains:  # A step then has as many labelled examples as without the second domain.
         data = dataclasses.replace(data, batch_examples=3 * data.batch_examples)
     return dataclasses.replace(base, learn=learn, data=data, run=dataclasses.replace(run, seed=seed))
 
 
 def main() -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("split", choices=SPLITS)
-    parser.add_argument("--glue", type=pathlib.Path, required=True)
-    parser.add_argument("--init", required=True)
-    parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--done", action="store_true", help="only print the table of the runs that are there")
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("split", choices=SPLITS, help="what to measure")
+    parser.add_argument("--glue", type=pathlib.Path, required=True, help="folder with the official files of GLUE")
+    parser.add_argument("--init", required=True, help="run or folder of transformers with the encoder")
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder for splits and runs")
+    parser.add_argument("--seeds", type=int, default=3, help="number of runs of each case; 3 by default")
+    parser.add_argument("--done", action="store_true", help="only print the table of the finished runs")
+    parser.add_argument("--only", default="", help="only run cases whose name contains this text")
     options = parser.parse_args()
     options.workdir.mkdir(parents=True, exist_ok=True)
     base, cases = SPLITS[options.split](options.glue, options.workdir, options.init)
-    found: dict[str, list[dict]] = {}
+    summaries: dict[str, list[dict]] = {}
     for seed in range(options.seeds):
         for name, (learn, pack) in cases.items():
             if options.only in name:
@@ -203,18 +219,18 @@ def main() -> None:
                         continue
                     init = str(options.workdir / "pretrained") if name == ADAPTED else options.init
                     finetune(with_learn(base, learn, pack, seed), str(place), init)
-                found.setdefault(name, []).append(json.loads(summary.read_text()))
+                summaries.setdefault(name, []).append(json.loads(summary.read_text()))
         if not options.done:
-            print(table(found), flush=True)
+            print(table(summaries), flush=True)
     if options.done:
-        print(table(found))
+        print(table(summaries))
 
 
-def table(found: dict[str, list[dict]]) -> str:
-    """Accuracy in per cent: median, least and greatest of the seeds; seconds a step against the first row's."""
+def table(cases: dict[str, list[dict]]) -> str:
+    """Accuracy in per cent: median, least and greatest of the seeds; time of a step relative to the first row's."""
     lines = ["| method | seeds | accuracy | least to greatest | time a step |", "|---|---|---|---|---|"]
     first = None
-    for name, summaries in found.items():
+    for name, summaries in cases.items():
         scores = [100 * summary["accuracy"] for summary in summaries]
         pace = statistics.median(summary["train_seconds"] / (summary["steps"] - 1) for summary in summaries)
         first = first or pace

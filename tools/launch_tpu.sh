@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Starts a pretraining job on all workers of a Cloud TPU slice, or of several, watches it, and starts it again after a
-# preemption. Started again itself, it goes on watching what it finds. docs/tpu.md tells the whole road.
+# Starts a pretraining job on all workers of one or more Cloud TPU slices, watches it, and restarts it after a preemption.
+# If the script itself is restarted, it continues to watch the job that it finds. docs/tpu.md is the guide.
 set -euo pipefail
 
 usage() {
   cat <<'END'
 usage: tools/launch_tpu.sh OPTIONS -- CONFIG.py --workdir DIR [more options of bertlite pretrain]
 
-  --name NAME               of the queued resource (required)
-  --zone ZONE               where (required)
+  --name NAME               name of the queued resource (required)
+  --zone ZONE               zone of the machines (required)
   --accelerator-type TYPE   the slice, as Google names it: v5litepod-16, v4-32, v5p-128, v6e-16 (required)
-  --runtime-version NAME    image of the machines; by default the one that Google names for the type
+  --runtime-version NAME    image of the machines; by default the one that Google recommends for the type
   --wheel FILE              bertlite_jax, built by `pip wheel --no-deps .` (required)
-  --project PROJECT         by default the one that gcloud is set to
-  --slices N                so many slices over the data-centre network; 1 by default
-  --spot                    cheaper machines that may be taken away at any time
-  --bucket BUCKET           mounted on every worker as the folder `bucket`, where the job starts
-  --setup FILE              shell script that runs first on every worker, to install gcsfuse for one
-  --max-crashes N           start the job again so many times when it dies by itself; 3 by default
-  --poll-seconds S          between two looks; 30 by default
-  --keep                    leave the machines there when the job has ended; they cost until you delete them
-  --dry-run                 print every command that would be given, and give none
+  --project PROJECT         Google Cloud project; by default the one that gcloud is set to
+  --slices N                number of slices, joined by the data-centre network; 1 by default
+  --spot                    cheaper machines that Google may take away at any time
+  --bucket BUCKET           mounted on every worker as `bucket` in the folder where the job starts
+  --setup FILE              shell script that every worker runs first, for example to install gcsfuse
+  --max-crashes N           restart the job at most N times after it crashes; 3 by default
+  --poll-seconds S          seconds between two checks; 30 by default
+  --keep                    keep the machines when the job has ended; they cost money until you delete them
+  --dry-run                 print every command without running it
 
 Exit codes: 0 the job is done, 2 a bad option or a config that the job refuses, 1 anything else.
 END
@@ -49,7 +49,7 @@ read_options() {
     case $1 in
       --name | --zone | --accelerator-type | --runtime-version | --wheel | --project | --slices | --bucket | --setup | \
         --max-crashes | --poll-seconds) (($# > 1)) || fail 2 "$1 needs a value" ;;
-      *) fail 2 "unknown option $1; tools/launch_tpu.sh --help lists them, and the job's own come behind --" ;;
+      *) fail 2 "unknown option $1; tools/launch_tpu.sh --help lists them; the job's own options follow --" ;;
     esac
     case $1 in
       --name) name=$2 ;;
@@ -78,7 +78,7 @@ check_options() {
   [[ $slices =~ ^[1-9][0-9]*$ ]] || fail 2 "--slices $slices is not a number of slices"
   [[ $crashes_allowed =~ ^[0-9]+$ ]] || fail 2 "--max-crashes $crashes_allowed is not a number"
   [[ $poll_seconds =~ ^[0-9]+$ ]] || fail 2 "--poll-seconds $poll_seconds is not a number of seconds"
-  ((${#job[@]})) || fail 2 "no job; write -- CONFIG.py --workdir DIR behind the options"
+  ((${#job[@]})) || fail 2 "no job; write -- CONFIG.py --workdir DIR after the options"
   [[ -f ${job[0]} ]] || fail 2 "the job's config ${job[0]} does not exist"
   [[ " ${job[*]} " == *" --workdir"[\ =]* ]] || fail 2 "the job has no --workdir; name a folder that outlives the machines"
   [[ $runtime ]] && return
@@ -96,13 +96,13 @@ check_options() {
 
 say() { if [[ $dry ]]; then echo "# $1"; else echo "launch_tpu: $(date +%T) $1"; fi; }
 
-cloud() { # SUBCOMMAND ARGUMENTS... : one verb on the queued resource
+cloud() { # SUBCOMMAND ARGUMENTS... : runs one command on the queued resource
   local all=(gcloud compute tpus queued-resources "$@" "--zone=$zone" --quiet)
   [[ $project ]] && all+=("--project=$project")
   if [[ $dry ]]; then quoted "${all[@]}"; else "${all[@]}"; fi
 }
 
-quoted() { # prints a command so that it can be pasted
+quoted() { # prints a command in a form that can be pasted
   local word line=''
   for word in "$@"; do
     [[ $word =~ ^[A-Za-z0-9_./:=,@%+-]+$ ]] || word="'${word//\'/\'\\\'\'}'"
@@ -113,7 +113,7 @@ quoted() { # prints a command so that it can be pasted
 
 on_all() { cloud ssh "$name" --node=all --worker=all "--command=$1"; }
 
-state() { # prints ACTIVE, SUSPENDED, ...; NONE where there is no such resource
+state() { # prints ACTIVE, SUSPENDED, ...; NONE if there is no such resource
   local errors
   errors=$(mktemp)
   if cloud describe "$name" '--format=value(state.state)' 2> "$errors"; then
@@ -141,22 +141,22 @@ delete() {
 }
 
 # --- Commands on the workers -----------------------------------------------------------------------------------------
-# Everything lies in ~/bertlite: the package in env/, the bucket in bucket/, and of the job its log, pid and exit_code.
+# Everything is in ~/bertlite: the package in env/, the bucket in bucket/, and the job's log, pid and exit_code.
 
 install_commands() {
   local file=${wheel##*/}
   echo 'set -e; cd ~/bertlite'
   [[ $setup ]] && echo "bash ${setup##*/}"
-  # The images' own Python is older than the package wants.
+  # The images' own Python is too old for the package.
   echo 'python3 -m pip install --quiet --user uv'
   echo '[ -x env/bin/python ] || python3 -m uv venv --quiet --python 3.11 env'
   echo "python3 -m uv pip install --quiet --python env/bin/python \"bertlite_jax[tpu,gcs] @ file://\$PWD/$file\""
-  # Workers read what another one has just written, so nothing may be remembered of the bucket.
+  # Workers read what another one has just written, so nothing in the bucket may be cached.
   [[ $bucket ]] && echo "mkdir -p bucket; mountpoint -q bucket || gcsfuse --metadata-cache-ttl-secs=0 $bucket bucket"
   return 0
 }
 
-start_commands() { # With an exit code the job has ended, though its shell may be there for another moment.
+start_commands() { # Once there is an exit code the job has ended, even if its shell is still there for a moment.
   local words=("${job[@]:1}") line
   line="env/bin/bertlite pretrain ${job[0]##*/} --run.distributed $(quoted "${words[@]}")"
   cat <<END
@@ -180,7 +180,7 @@ kill -KILL -- -$(cat pid)
 END
 }
 
-look_commands() { # The exit code is looked for once more when the process is gone: it may have ended in between.
+look_commands() { # If the process is gone, the exit code is checked again: the job may have ended in between.
   cat <<'END'
 cd ~/bertlite
 if [ ! -s exit_code ] && [ -f pid ] && kill -0 $(cat pid) 2>/dev/null; then echo job=running
@@ -202,21 +202,21 @@ start() {
   on_all "$(start_commands)"
 }
 
-verdict() { # prints done, running, stopped, crashed, refused, unreachable or absent, from what all workers say
-  local said
-  if ! said=$(on_all "$(look_commands)" 2>&1); then
+job_status() { # prints done, running, stopped, crashed, refused or unreachable, from the answers of all workers
+  local answers
+  if ! answers=$(on_all "$(look_commands)" 2>&1); then
     echo unreachable
-  elif [[ $said == *job=ended:2* ]]; then
+  elif [[ $answers == *job=ended:2* ]]; then
     echo refused
-  elif [[ $said =~ job=ended:[1-9] ]]; then
+  elif [[ $answers =~ job=ended:[1-9] ]]; then
     echo crashed
-  elif [[ $said == *job=running* ]]; then
+  elif [[ $answers == *job=running* ]]; then
     echo running
-  elif [[ $said == *job=stopped* ]]; then
+  elif [[ $answers == *job=stopped* ]]; then
     echo stopped
-  elif [[ $said == *job=lost* ]]; then
+  elif [[ $answers == *job=lost* ]]; then
     echo crashed
-  elif [[ $said == *job=ended:0* ]]; then
+  elif [[ $answers == *job=ended:0* ]]; then
     echo "done"
   else
     echo unreachable
@@ -227,52 +227,52 @@ verdict() { # prints done, running, stopped, crashed, refused, unreachable or ab
 
 end() { # CODE MESSAGE
   cloud ssh "$name" --node=0 --worker=0 '--command=tail -n 20 ~/bertlite/log' || true
-  if [[ $keep ]]; then say "$name is still there, and costs"; else delete; fi
+  if [[ $keep ]]; then say "$name still exists and costs money"; else delete; fi
   say "$2"
   exit "$1"
 }
 
 print_all() {
-  say "is there a $name? Then go on with it, else create it, and wait until it is ACTIVE (every $poll_seconds s)"
+  say "if $name exists, continue with it, else create it; wait until it is ACTIVE (check every $poll_seconds s)"
   cloud describe "$name" '--format=value(state.state)'
   create
   prepare
   start
-  say "every $poll_seconds s: is it still there, and what does the job do?"
+  say "every $poll_seconds s: check the machines and the job"
   cloud describe "$name" '--format=value(state.state)'
   on_all "$(look_commands)"
-  say "after a preemption (SUSPENDED): delete, then create, install and start as above; the job goes on from its checkpoint"
+  say "after a preemption (SUSPENDED): delete, then create, install and start as above; the job resumes from its checkpoint"
   cloud delete "$name" --force
-  say "after a crash: stop what is left on all workers, then start as above (at most $crashes_allowed times)"
+  say "after a crash: stop the job on all workers, then start as above (at most $crashes_allowed times)"
   on_all "$(stop_commands)"
   say "at the end"
   end 0 "done"
 }
 
 crashes=0
-died() { # WHAT : counts, and ends the run when there have been too many
-  ((crashes++ < crashes_allowed)) || end 1 "$1 for the ${crashes}th time; giving up, see above"
+died() { # WHAT : counts crashes, and ends the run when there have been too many
+  ((crashes++ < crashes_allowed)) || end 1 "$1, crash number $crashes; giving up, see above"
   say "$1 ($crashes of at most $crashes_allowed)"
 }
 
-look_after() { # one look at machines that are there
-  local what
-  what=$(verdict)
-  if [[ $what == unreachable ]]; then  # New machines let nobody in for the first minute.
+check_job() { # one check of machines that exist
+  local status
+  status=$(job_status)
+  if [[ $status == unreachable ]]; then  # New machines accept no connections for the first minute.
     say "not all workers answer"
     return
   fi
-  if [[ ! $ready && $what != running ]]; then
-    if prepare && start; then ready=1; else died "installing has failed"; fi
+  if [[ ! $ready && $status != running ]]; then
+    if prepare && start; then ready=1; else died "the installation failed"; fi
     return
   fi
   ready=1
-  case $what in
+  case $status in
     "done") end 0 "the job is done" ;;
     refused) end 2 "the job refuses its config or its data, see above" ;;
-    stopped) say "the job was stopped, and has saved" && start ;;
+    stopped) say "the job was stopped and has saved" && start ;;
     crashed)
-      died "the job has died"
+      died "the job crashed"
       on_all "$(stop_commands)" || true
       start
       ;;
@@ -290,10 +290,10 @@ watch_job() {
         ready=''
         create || fail 1 "$name could not be created, see above"
         ;;
-      ACTIVE) look_after || say "a command has failed, see above" ;;
+      ACTIVE) check_job || say "a command failed, see above" ;;
       SUSPENDING | SUSPENDED) say "preempted" && delete && ready='' ;;
-      FAILED) fail 1 "$name could not be provided; queued-resources describe $name says why; delete it before the next try" ;;
-      UNKNOWN) [[ $before ]] || fail 1 "cannot ask for $name, see above" ;;
+      FAILED) fail 1 "$name could not be provided; queued-resources describe $name says why; delete it before you try again" ;;
+      UNKNOWN) [[ $before ]] || fail 1 "cannot get the state of $name, see above" ;;
     esac
     before=$now
     sleep "$poll_seconds"
@@ -303,5 +303,5 @@ watch_job() {
 read_options "$@"
 check_options
 if [[ $dry ]]; then print_all; fi
-command -v gcloud > /dev/null || fail 1 "gcloud is not installed here"
+command -v gcloud > /dev/null || fail 1 "gcloud is not installed on this machine"
 watch_job

@@ -1,9 +1,9 @@
-"""What a corpus of so many windows would cost a process that trains on it: bytes, files, and the plan of its rows.
+"""What a corpus of a given number of windows costs a process that trains on it: bytes, files, and the plan of its rows.
 
 python tools/plan_cost.py CORPUS --windows 1e7
 
-Lengths are drawn from those of a real corpus, so bytes a token, the share of rests and the fill are its own. The time
-is that of the processor, so that a busy machine does not count.
+Lengths are drawn from those of a real corpus, so bytes per token, the share of windows that leave a rest and the fill
+are realistic. Times are processor times, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bertlite_jax.errors import UserError
 
 
 def describe(folder: str) -> None:
-    """Prints windows and bytes of a corpus."""
+    """Prints the number of windows of a corpus, and its bytes per token."""
     meta = read_meta(folder)
     info = tfds.builder_from_directory(folder).info
     on_disk = sum(size for name, size in meta["sizes"].items() if ".array_record-" in name)
@@ -40,7 +40,7 @@ def describe(folder: str) -> None:
 
 
 def open_readers(records_a_file: int = 230_000, record_bytes: int = 1150, readers: int = 8) -> None:
-    """Prints what an open record file of full size takes."""
+    """Prints the time and memory that an open record file of full size takes."""
     with tempfile.TemporaryDirectory() as scratch:
         path, draw = os.path.join(scratch, "records"), np.random.default_rng(0)
         writer = ArrayRecordWriter(path, shards.WRITER_OPTIONS)
@@ -50,15 +50,15 @@ def open_readers(records_a_file: int = 230_000, record_bytes: int = 1150, reader
         before, began = _resident(), time.process_time()
         opened = [ArrayRecordReader(path, records.READER_OPTIONS) for _ in range(readers)]
         assert all(reader.num_records() == records_a_file for reader in opened)
-        seconds, held = (time.process_time() - began) / readers, (_resident() - before) / readers
+        seconds, memory = (time.process_time() - began) / readers, (_resident() - before) / readers
     print(
-        f"an open file of {records_a_file:,} records: {1000 * seconds:.0f} ms to open, {held / 2**20:.1f} MiB; "
+        f"an open file of {records_a_file:,} records: {1000 * seconds:.0f} ms to open, {memory / 2**20:.1f} MiB; "
         f"a file holds {shards.SHARD_BYTES >> 20} MiB of records"
     )
 
 
 def plan(folder: str, windows: int, length: int) -> None:
-    """Prints what the plan of a pass over so many windows takes."""
+    """Prints the time and memory that the plan of a pass over this many windows takes."""
     real = np.load(pathlib.Path(folder) / "train.lengths.npy")
     draw = np.random.default_rng(0)
     lengths = np.empty((windows, 2), real.dtype)
@@ -72,12 +72,12 @@ def plan(folder: str, windows: int, length: int) -> None:
     orders = (packing.order_windows(slots, 0), packing.order_rows(rows.rows, 0), packing.order_rows(rows.rows, 1))
     seconds = time.process_time() - began
     fill = slots.sum(dtype=np.int64) / rows.rows / length
-    held = sum(array.nbytes for array in (lengths, rests, slots, *orders))
+    memory = sum(array.nbytes for array in (lengths, rests, slots, *orders))
     print(
         f"{windows:,} windows, {len(slots):,} units, {rows.rows:,} rows, {fill:.4f} "
         f"filled: plan {planned:.1f} s, with the order of a pass {seconds:.1f} s = "
-        f"{1e9 * seconds / windows:.0f} ns a window; held {held / windows:.1f} bytes a window, at most "
-        f"{(_peak() - before + lengths.nbytes) / windows:.1f} on the way"
+        f"{1e9 * seconds / windows:.0f} ns a window; it keeps {memory / windows:.1f} bytes a window and needs "
+        f"{(_peak() - before + lengths.nbytes) / windows:.1f} at the peak"
     )
 
 
@@ -90,10 +90,10 @@ def _peak() -> int:
 
 
 def main() -> int:
-    """Prints all three. Returns the exit code."""
+    """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus")
-    parser.add_argument("--windows", type=float, default=1e6)
+    parser.add_argument("corpus", help="corpus folder whose lengths are drawn from")
+    parser.add_argument("--windows", type=float, default=1e6, help="number of windows to plan; 1e6 by default")
     options = parser.parse_args()
     try:
         describe(options.corpus)

@@ -1,10 +1,10 @@
-"""What a recipe takes on each slice: chip-hours from the table of `bertlite compile`, and money where prices are given.
+"""The cost of a recipe on each slice: chip-hours from the table of `bertlite compile`, and money if prices are given.
 
 python tools/slice_costs.py                                    the table of docs/scale.md
-python tools/slice_costs.py --price v5e=1.2 --price v4=3.2     with prices for a chip and an hour, in any currency
-python tools/slice_costs.py --tokens 1e12                      for so many slots instead of the recipes' own
+python tools/slice_costs.py --price v5e=1.2 --price v4=3.2     with prices of a chip-hour, in any currency
+python tools/slice_costs.py --tokens 1e12                      for this many slots instead of the recipes' own
 
-The times are bounds from below: by FLOPs, or where memory bounds the step by the bytes of the table's batch.
+The times are lower bounds: by FLOPs or, if memory bounds the step, by the bytes of the table's batch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.report.cost import flops
 
 TABLE_LENGTH = 512
-"""Tokens in a row of the compile table."""
+"""Tokens of a row in the compile table."""
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -38,23 +38,25 @@ def rows_of(text: str) -> list[dict[str, str]]:
 
 
 def recipe_of(model: str) -> tuple[float, float]:
-    """Slots that the model's own recipe computes in all its steps, and its FLOPs a slot over those of the table's rows.
+    """(slots in all steps of the model's recipe, its FLOPs per slot relative to those of the table's rows).
 
-    Attention takes more in longer rows, so recipes of shorter rows than the table's have fewer.
+    Attention costs more in longer rows, so recipes with shorter rows than the table's take fewer FLOPs per slot.
     """
     config = sizes.published_sizes(files.load_file(str(ROOT / "configs" / f"{model}.py")))
-    of_table = dataclasses.replace(config, data=dataclasses.replace(config.data, length=TABLE_LENGTH))
-    own, others = (flops.train_flops_per_step(c) / (c.data.batch_rows * c.data.length) for c in (config, of_table))
+    config_of_table = dataclasses.replace(config, data=dataclasses.replace(config.data, length=TABLE_LENGTH))
+    own, others = (
+        flops.train_flops_per_step(c) / (c.data.batch_rows * c.data.length) for c in (config, config_of_table)
+    )
     return config.run.steps * config.data.batch_rows * config.data.length, own / others
 
 
 def costs(rows: list[dict[str, str]], prices: dict[str, float], tokens: float = 0) -> str:
-    """A Markdown table.
+    """A Markdown table of hours, chip-hours and costs.
 
     Args:
       rows: of `rows_of`.
-      prices: for a chip and an hour, by generation.
-      tokens: slots to compute; 0: what the model's own recipe does.
+      prices: of a chip-hour, by generation.
+      tokens: slots to compute; 0: those of the model's own recipe.
     """
     names = ["model", "slice", "chips", "slots", "hours at least", "chip-hours at least"]
     names += ["cost at least"] if prices else []
@@ -72,29 +74,31 @@ def costs(rows: list[dict[str, str]], prices: dict[str, float], tokens: float = 
 
 
 def _generation(name: str) -> str:
-    """`v5e` of `2 x v5e-256 = 2 x ...`."""
+    """The generation in a slice's name: `v5e` for `2 x v5e-256 = 2 x ...`."""
     return re.sub(r"^\d+ x ", "", name).partition("-")[0]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints the table. Returns the exit code."""
+    """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=pathlib.Path, default=ROOT / "docs" / "scale.md")
-    parser.add_argument("--price", action="append", default=[], metavar="GENERATION=PRICE")
-    parser.add_argument("--tokens", type=float, default=0)
+    page = ROOT / "docs" / "scale.md"
+    parser.add_argument("--table", type=pathlib.Path, default=page, help="page with the compile table")
+    price_help = "price of a chip-hour; repeat it for other generations"
+    parser.add_argument("--price", action="append", default=[], metavar="GENERATION=PRICE", help=price_help)
+    parser.add_argument("--tokens", type=float, default=0, help="slots to compute; 0 (default): the recipe's own")
     options = parser.parse_args(arguments)
     try:
         if options.tokens < 0:
-            raise UserError(f"slice_costs: --tokens {options.tokens:g} must not be negative; 0: the recipe's own")
+            raise UserError(f"slice_costs: --tokens {options.tokens:g} must not be negative; 0 means the recipe's own")
         rows = rows_of(options.table.read_text(encoding="utf-8"))
         known = sorted({_generation(row["slice"]) for row in rows})
         prices = {}
-        for given in options.price:
-            generation, _, price = given.partition("=")
+        for assignment in options.price:
+            generation, _, price = assignment.partition("=")
             if not re.fullmatch(r"\d+(\.\d+)?", price):
-                raise UserError(f"slice_costs: --price {given} should look like v5e=1.2")
+                raise UserError(f"slice_costs: --price {assignment} should look like v5e=1.2")
             if generation not in known:
-                raise UserError(f"slice_costs: --price {given}: the table has {', '.join(known)}")
+                raise UserError(f"slice_costs: --price {assignment}: the table has {', '.join(known)}")
             prices[generation] = float(price)
         print(costs(rows, prices, options.tokens))
     except UserError as error:

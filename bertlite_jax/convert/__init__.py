@@ -1,1 +1,1 @@
-"""Weights become files for others, and back. Numpy at its core."""
+"""Weights to and from the file formats of other programs, mostly with numpy alone."""

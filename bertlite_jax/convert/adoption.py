@@ -1,4 +1,4 @@
-"""Foreign weights and their vocabulary, together, as one folder of ours."""
+"""Weights of other programs, together with their vocabulary, as a folder of ours."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Path = os.PathLike[str] | str
 
 _HF_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
 _TF_FILES = ("30k-clean.model", "spiece.model", "vocab.txt")
-# A table is padded so that its rows fill the tiles of a TPU or of tensor cores, or divide among devices.
+# Tables are padded so that their rows fill the tiles of a TPU or of tensor cores, or divide among devices.
 _MULTIPLES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Imported(NamedTuple):
-    """What was written, and sentences for the user about what is missing or was changed."""
+    """The weights that were written, and notes for the user about what is missing or was changed."""
 
     weights: Weights
     notes: list[str]
@@ -38,26 +38,25 @@ class Imported(NamedTuple):
 def import_hf(folder: Path, out: Path, *, tokenizer: str = "auto", overwrite: bool = False) -> Imported:
     """Writes a folder of `transformers` as one of ours, with its tokenizer where it has one.
 
-    The tokenizer's size decides `model.vocab_size` (`fit_vocabulary`). Without a tokenizer the weights come in alone,
-    and a note says what will need one.
+    The tokenizer's size decides `model.vocab_size` (`fit_vocabulary`). Without a tokenizer only the weights are
+    imported, and a note says what needs one.
 
     Args:
       folder: as `save_pretrained` writes it.
-      out: folder that `weights.save` writes; complete or absent.
-      tokenizer: `auto`: the folder's own; `none`: leave it; else a vocabulary file, a folder with one, or a tokenizer
-        folder of ours.
+      out: folder that `save_weights` writes; complete or absent.
+      tokenizer: `auto`: the folder's own; `none`: leave it out; else a vocabulary file, a folder with one, or a
+        tokenizer folder of ours.
       overwrite: replace an earlier result.
 
     Raises:
-      UserError: all that `huggingface.from_hf` refuses, a vocabulary of another size or of a kind that cannot be taken
-        over, or `out` is in the way or cannot be written.
+      UserError: as for `from_hf`; a vocabulary of another size or of a kind that cannot be adopted; `out` is in the way
+        or cannot be written.
     """
     folder = pathlib.Path(folder)
-    found, missing = folder, f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
-    if not any((folder / name).is_file() for name in _HF_FILES):
-        found = None
+    vocabulary = folder if any((folder / name).is_file() for name in _HF_FILES) else None
+    missing = f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
     loaded = from_hf(folder)
-    imported = _import(loaded, found, missing, str(folder), out, tokenizer, overwrite)
+    imported = _import(loaded, vocabulary, missing, str(folder), out, tokenizer, overwrite)
     return Imported(imported.weights, imported.notes + sentence_notes(folder, loaded.sentence))
 
 
@@ -73,29 +72,33 @@ def import_tf(
     """Writes a checkpoint of google-research's ALBERT or BERT as a folder of ours, with the vocabulary beside it.
 
     Args:
-      checkpoint, config, activation: as for `tensorflow.from_tf`.
-      out, tokenizer, overwrite: as for `import_hf`. `auto` takes 30k-clean.model, spiece.model or vocab.txt, else the
-        only file *.model or vocab*.txt.
+      checkpoint: as for `tensorflow.from_tf`.
+      out: as for `import_hf`.
+      config: as for `tensorflow.from_tf`.
+      activation: as for `tensorflow.from_tf`.
+      tokenizer: as for `import_hf`. `auto` takes 30k-clean.model, spiece.model or vocab.txt beside the checkpoint, else
+        the only file *.model or vocab*.txt.
+      overwrite: as for `import_hf`.
 
     Raises:
-      UserError: all that `tensorflow.from_tf` and `import_hf` refuse.
+      UserError: as for `tensorflow.from_tf` and `import_hf`.
     """
     prefix = tensorflow.checkpoint_prefix(checkpoint)
     loaded = tensorflow.from_tf(prefix, config, activation=activation)
     beside = [prefix.parent / name for name in _TF_FILES if (prefix.parent / name).is_file()]
     beside = beside or sorted([*prefix.parent.glob("*.model"), *prefix.parent.glob("vocab*.txt")])
-    found = beside[0] if beside and (len(beside) == 1 or beside[0].name in _TF_FILES) else None
-    seen = f"several vocabularies ({', '.join(path.name for path in beside)})" if beside else "no vocabulary"
-    missing = f"{prefix.parent} has {seen}"
-    return _import(loaded, found, missing, str(prefix), out, tokenizer, overwrite)
+    vocabulary = beside[0] if beside and (len(beside) == 1 or beside[0].name in _TF_FILES) else None
+    several = f"several vocabularies ({', '.join(path.name for path in beside)})"
+    missing = f"{prefix.parent} has {several if beside else 'no vocabulary'}"
+    return _import(loaded, vocabulary, missing, str(prefix), out, tokenizer, overwrite)
 
 
 @contextlib.contextmanager
 def open_weights(path: Path) -> Iterator[Weights]:
-    """As `sources.load`; a folder of `transformers` comes with its vocabulary, adopted for as long as the block lasts.
+    """Like `sources.load`, but a folder of `transformers` comes with its vocabulary, which lasts as long as the block.
 
     Raises:
-      UserError: all that `sources.load` and `import_hf` refuse.
+      UserError: as for `sources.load` and `import_hf`.
     """
     loaded = sources.load(path)
     if loaded.tokenizer is not None or not any((pathlib.Path(path) / name).is_file() for name in _HF_FILES):
@@ -106,13 +109,20 @@ def open_weights(path: Path) -> Iterator[Weights]:
 
 
 def _import(
-    loaded: Weights, found: pathlib.Path | None, missing: str, where: str, out: Path, tokenizer: str, overwrite: bool
+    loaded: Weights,
+    vocabulary: pathlib.Path | None,
+    missing: str,
+    where: str,
+    out: Path,
+    tokenizer: str,
+    overwrite: bool,
 ) -> Imported:
+    """Writes the folder. `vocabulary`: what `auto` takes; `missing`: the note if that is None."""
     notes = _absent_heads(loaded)
-    with _adopted(tokenizer, found) as adopted:
+    with _adopted(tokenizer, vocabulary) as adopted:
         if adopted is None:
             reason = "the tokenizer was left out" if tokenizer == "none" else missing
-            notes.append(f"{reason}: exports that read text (ONNX folders, bundles, sentence embeddings) will need one")
+            notes.append(f"{reason}: exports that read text (ONNX folders, bundles, sentence embeddings) need one")
         else:
             loaded, changed = fit_vocabulary(loaded, adopted, where)
             notes += changed
@@ -126,16 +136,16 @@ def _absent_heads(loaded: Weights) -> list[str]:
     absent = [part for part in parameters.OPTIONAL_PARTS if part not in loaded.params]
     if loaded.head or not absent:
         return []
-    return [f"not in the checkpoint: {', '.join(absent)}; a run that starts from here draws what it needs of them"]
+    return [f"not in the checkpoint: {', '.join(absent)}; a run that starts from here initialises those it needs"]
 
 
 # --- The vocabulary --------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def _adopted(wanted: str, found: pathlib.Path | None) -> Iterator[Tokenizer | None]:
-    """The tokenizer that was asked for or found, in a folder that lasts as long as the block."""
-    source = {"auto": found, "none": None}.get(wanted, pathlib.Path(wanted))
+def _adopted(wanted: str, vocabulary: pathlib.Path | None) -> Iterator[Tokenizer | None]:
+    """The tokenizer `wanted`, or of the vocabulary for `auto`, in a folder that lasts as long as the block."""
+    source = {"auto": vocabulary, "none": None}.get(wanted, pathlib.Path(wanted))
     if source is None:
         yield None
     elif (source / SETTINGS_FILE).is_file():
@@ -146,62 +156,62 @@ def _adopted(wanted: str, found: pathlib.Path | None) -> Iterator[Tokenizer | No
 
 
 def adopt(source: pathlib.Path, out: pathlib.Path) -> Tokenizer:
-    """Takes over a vocabulary as `transformers` reads it: what tokenizer_config.json says of case and accents wins.
+    """Adopts a vocabulary as `transformers` reads it: tokenizer_config.json decides about case and accents.
 
     Args:
       source: a `.model`, a vocab.txt, or a folder of `transformers`.
       out: tokenizer folder to write.
 
     Raises:
-      UserError: it cannot be taken over, or written.
+      UserError: the vocabulary cannot be adopted, or `out` cannot be written.
     """
     lower, keep_accents = _stated_case(source if source.is_dir() else source.parent)
     try:
         with output_errors(out, out):
             return adopt_vocabulary(source, out, lower=lower, keep_accents=keep_accents)
     except UserError as error:
-        raise UserError(f"{error}; --tokenizer none takes the weights alone") from error
+        raise UserError(f"{error}; --tokenizer none imports the weights alone") from error
 
 
 def _stated_case(folder: pathlib.Path) -> tuple[bool | None, bool | None]:
-    """Lower-casing and accents as tokenizer_config.json states them; None where it does not."""
-    place = folder / "tokenizer_config.json"
-    if not place.is_file() or _is_bpe(folder / "tokenizer.json"):
+    """(lower-case, keep accents) as tokenizer_config.json states them; None where it does not."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file() or _is_bpe(folder / "tokenizer.json"):
         return None, None
-    stated = read_json(place)
-    strip: Any = stated.get("strip_accents")
-    return stated.get("do_lower_case"), stated.get("keep_accents") if strip is None else not strip
+    settings = read_json(path)
+    strip: Any = settings.get("strip_accents")
+    return settings.get("do_lower_case"), settings.get("keep_accents") if strip is None else not strip
 
 
 def _is_bpe(path: pathlib.Path) -> bool:
-    """Whether this is a byte-level vocabulary, which brings its own normalisation."""
+    """Whether this is a byte-level vocabulary, which has a normalisation of its own."""
     if not path.is_file():
         return False
     try:
         model = json.loads(path.read_text(encoding="utf-8")).get("model", {})
     except (ValueError, AttributeError) as error:
-        raise UserError(f"tokenizer: {path} is no file of the tokenizers library") from error
+        raise UserError(f"tokenizer: {path} is not a file of the tokenizers library") from error
     return model.get("type") == "BPE" or "merges" in model
 
 
 def fit_vocabulary(loaded: Weights, tokenizer: Tokenizer, where: str) -> tuple[Weights, list[str]]:
-    """The weights with as many rows as the tokenizer has pieces, and that tokenizer.
+    """The weights with as many rows as the tokenizer has pieces, and with that tokenizer.
 
-    Published tables are often padded: BERT's 30,522 pieces have 30,528 rows somewhere. No text reaches such rows, and
-    ours are never predicted, so they are dropped: where they are zeros, and where the table's length is the number of
-    pieces rounded up to a multiple of 8, 16, ... or 1024. The logits of all pieces stay what they were; a softmax over
-    them no longer counts the dropped ones. Any other difference means that the tokenizer is not the model's.
+    Published tables are often padded: some have 30,528 rows for BERT's 30,522 pieces. No text reaches such rows, and
+    ours are never predicted, so they are dropped if they are zeros, or if the table's length is the number of pieces
+    rounded up to a multiple of 8, 16, ... or 1024. The logits of all pieces stay the same; a softmax no longer counts
+    the dropped rows. Any other difference means that the tokenizer is not the model's.
 
     Args:
       loaded: with tables of `model.vocab_size` rows.
-      tokenizer: the one that shall be the model's.
+      tokenizer: the model's new tokenizer.
       where: named in errors.
 
     Returns:
-      The weights, with `model.vocab_size` and `tokenizer` set; a note where rows were dropped.
+      The weights, with `model.vocab_size` and `tokenizer` set; a note if rows were dropped.
 
     Raises:
-      UserError: both sizes, where they do not agree.
+      UserError: the sizes do not agree; the error names both.
     """
     rows, pieces = loaded.model.vocab_size, tokenizer.vocab_size
     if rows == pieces:
@@ -212,11 +222,11 @@ def fit_vocabulary(loaded: Weights, tokenizer: Tokenizer, where: str) -> tuple[W
     empty = pieces < rows and not any(table[pieces:].any() for table in tables)
     if not (padded or empty):
         raise UserError(
-            f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, which is no "
-            "padding; is it the tokenizer of this model? --tokenizer takes another, or none"
+            f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, too different "
+            "for padding; is it the tokenizer of this model? --tokenizer takes another, or none"
         )
     model = dataclasses.replace(loaded.model, vocab_size=pieces, vocab_multiple=1)
     params = parameters.nest(parameters.trim_vocabulary(flat, model))
-    what = "all zero" if empty else "not zero, yet never reached by text"
-    note = f"the table had {rows:,} rows for {pieces:,} pieces; the {rows - pieces:,} beyond them ({what}) were dropped"
+    kind = "all zero" if empty else "not zero, but never reached by text"
+    note = f"the table had {rows:,} rows for {pieces:,} pieces; the {rows - pieces:,} beyond them ({kind}) were dropped"
     return dataclasses.replace(loaded, params=params, model=model, tokenizer=tokenizer), [note]

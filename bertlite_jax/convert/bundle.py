@@ -1,4 +1,4 @@
-"""One folder that answers anywhere: tokenizer, float32 and 8-bit ONNX, labels, a script, and a check of itself."""
+"""One folder that answers on any machine: tokenizer, float32 and 8-bit ONNX, labels, a script and its self-check."""
 
 from __future__ import annotations
 
@@ -52,25 +52,26 @@ def write_bundle(
     examples: Sequence[dict[str, Any]] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Writes the bundle and checks it once with its own script.
+    """Writes the bundle and runs its own check once.
 
     Args:
-      weights: with a tokenizer. Task heads answer as such, a pretrained model fills masks, an encoder without a head
-        gives sentence vectors.
+      weights: with a tokenizer. A task model gives its task's answers, a pretrained model fills masks, an encoder
+        without a head gives sentence vectors.
       out: folder. It can be moved anywhere and needs no network.
-      bits, leave_out: as for `quantize.quantize`.
-      examples: inputs whose answers are stored for `predict.py --check`, as `predict.py --file` reads them; empty:
+      bits: as for `quantized.quantize`.
+      leave_out: as for `quantized.quantize`.
+      examples: inputs, as `predict.py --file` reads them, whose answers are stored for `predict.py --check`; if empty,
         some English sentences.
       overwrite: replace an earlier bundle.
 
     Returns:
-      {"kind", "bytes": {file: size}, "agreement": share of the examples that both models answer alike}.
+      {"kind", "bytes": {file: size}, "agreement": share of the examples that get the same answer from both models}.
 
     Raises:
       UserError: no tokenizer, or `out` is in the way.
     """
     if weights.tokenizer is None:
-        raise UserError("convert: bundle: these weights have no tokenizer; a bundle takes text, so it needs one")
+        raise UserError("convert: bundle: these weights have no tokenizer; a bundle reads text, so it needs one")
     output = "sentence" if weights.head is None and "mlm" not in weights.params else "auto"
     kind = _kind(weights, output)
     _check_examples(examples, kind, special_pieces(weights.tokenizer)["mask"])
@@ -89,7 +90,7 @@ def write_bundle(
         write_json(folder / ABOUT, about)
         wrong = _script_of(folder)["check"]()
         if wrong:
-            raise RuntimeError(f"bundle: its own check fails: {wrong}")
+            raise RuntimeError(f"bundle: its own check failed: {wrong}")
         agreement = _agreement(about["check"])
         (folder / "README.md").write_text(_readme(about, agreement, folder), encoding="utf-8")
         sizes = {name: (folder / name).stat().st_size for name in (*about["sha256"], ABOUT, "README.md")}
@@ -97,8 +98,8 @@ def write_bundle(
 
 
 def read_examples(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
-    """Inputs from a JSONL file. Raises UserError, with the line, for what predict.py could not read."""
-    found = []
+    """Inputs from a JSONL file. Raises UserError, with the line, for one that predict.py could not read."""
+    examples = []
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -112,10 +113,10 @@ def read_examples(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
             raise UserError(f"convert: bundle: {path}:{number}: not JSON: {error.msg}") from error
         if not isinstance(item, dict) or not isinstance(item.get("text"), str):
             raise UserError(f'convert: bundle: {path}:{number}: an example is an object such as {{"text": "..."}}')
-        found.append(item)
-    if not found:
-        raise UserError(f"convert: bundle: {path} holds no example")
-    return found
+        examples.append(item)
+    if not examples:
+        raise UserError(f"convert: bundle: {path} has no example")
+    return examples
 
 
 def _check_examples(examples: Sequence[dict[str, Any]], kind: str, mask: str) -> None:
@@ -124,21 +125,21 @@ def _check_examples(examples: Sequence[dict[str, Any]], kind: str, mask: str) ->
         where = f"convert: bundle: example {number}"
         pair, choices = item.get("pair"), item.get("choices")
         if not isinstance(pair, str | None):
-            raise UserError(f"{where}: pair = {pair!r} should be a text")
+            raise UserError(f"{where}: pair = {pair!r} must be a text")
         if (kind == "choose") != bool(choices):
             raise UserError(f'{where}: {"needs" if kind == "choose" else "cannot have"} "choices" with a {kind} model')
         if choices and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
-            raise UserError(f"{where}: choices should be a list of texts")
+            raise UserError(f"{where}: choices must be a list of texts")
         if kind == "span" and not pair:
             raise UserError(f'{where}: a question needs its context as "pair"')
         if kind == "fill_mask" and mask not in f"{item['text']} {pair}":
-            raise UserError(f"{where}: there is no {mask} in it, so a masked language model has nothing to say")
+            raise UserError(f"{where}: there is no {mask} in it, so a masked language model has nothing to predict")
 
 
 def script(kind: str) -> str:
-    """predict.py for one kind of answer: the common part, with the function `answer` in place of its import."""
+    """predict.py for one kind of answer: the common part, with the function `answer` instead of its import."""
     answer = re.sub(r"^import .*\n|^from .*\n", "", (_CODE / f"{kind}.py").read_text(encoding="utf-8"), flags=re.M)
-    _, _, answer = answer.partition('"""\n')  # Its docstring is for readers of our source.
+    _, _, answer = answer.partition('"""\n')  # The file's docstring is for readers of our source.
     common = (_CODE / "predict.py").read_text(encoding="utf-8")
     before, _, after = common.partition("from bertlite_jax.convert.bundled.classify import answer\n\n")
     settings, mark, functions = after.partition("\n\ndef load(")
@@ -146,7 +147,7 @@ def script(kind: str) -> str:
 
 
 def _kind(weights: Weights, output: str) -> str:
-    """Name of the file that has the function `answer`."""
+    """Name of the file in `bundled/` with the function `answer`."""
     if weights.head is None:
         return "embed" if output == "sentence" else "fill_mask"
     if weights.head.kind != "classify":
@@ -190,7 +191,7 @@ def _examples(weights: Weights, kind: str) -> list[dict[str, Any]]:
 
 
 def _script_of(folder: pathlib.Path) -> dict[str, Any]:
-    """The names that the folder's predict.py defines; nothing is left beside it."""
+    """Runs the folder's predict.py as a module, without writing bytecode, and returns its names."""
     return runpy.run_path(str(folder / "predict.py"), run_name="predict")
 
 
@@ -209,8 +210,8 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _readme(about: dict[str, Any], agreement: float, folder: pathlib.Path) -> str:
-    shown = [{"input": case["input"], "answer": case["int8"]} for case in about["check"][:2]]
-    lines = "\n".join(_short(json.dumps(one, ensure_ascii=False)) for one in shown)
+    samples = [{"input": case["input"], "answer": case["int8"]} for case in about["check"][:2]]
+    lines = "\n".join(_short(json.dumps(one, ensure_ascii=False)) for one in samples)
     files = "\n".join(
         f"| `{name}` | {(folder / name).stat().st_size / 1e6:.2f} | `{sha}` |" for name, sha in about["sha256"].items()
     )
@@ -220,21 +221,20 @@ def _readme(about: dict[str, Any], agreement: float, folder: pathlib.Path) -> st
 
 ```
 pip install onnxruntime tokenizers
-python predict.py "a text"                 one answer; a second text is the first one's pair
-python predict.py --file inputs.jsonl      one answer a line
-python predict.py --check                  are all files and answers as they were?
+python predict.py "a text"                 one answer; a second text is the pair of the first
+python predict.py --file inputs.jsonl      one answer for each line
+python predict.py --check                  checks that all files and answers are unchanged
 ```
 
 From Python: `import predict; model = predict.load(); predict.predict(model, {{"text": "a text"}})`. Two bundles in one
-program need two names for that module.
-`load("float32")` takes the weights before they were made 8-bit. On the stored examples both answer alike in
-{agreement:.0%} of the cases. Inputs and answers, one a line:
+program need two names for that module. `load("float32")` uses the weights before rounding to 8 bits. On the stored
+examples both models give the same answer in {agreement:.0%} of the cases. Inputs and answers, one for each line:
 
 ```
 {lines}
 ```
 
-At most {about["max_length"]} pieces are read; longer input is cut. Where pieces are shown, `▁` begins a word.
+At most {about["max_length"]} pieces are read; longer input is cut. In pieces, `▁` marks the start of a word.
 Kind of answer: {about["kind"]}{labels}.
 
 | file | MB | SHA-256 |

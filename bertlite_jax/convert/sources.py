@@ -1,4 +1,4 @@
-"""Where weights come from: a run, a folder of `transformers`, or one of our own."""
+"""Reads weights from a run, a folder of `transformers`, or one of our own."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def load(path: os.PathLike[str] | str) -> Weights:
     """Weights to start from or to export.
 
     Args:
-      path: a run's work directory (of pretraining its newest good checkpoint, the vocabulary padded as its config
-        says; `parameters.pad_vocabulary` fits other weights to it; of fine-tuning its best model), a folder of
-        `transformers`, one that `weights.save` or `quantize.save` wrote.
+      path: the work directory of a pretraining run (its newest good checkpoint is read, with the vocabulary padded as
+        in its config; `parameters.pad_vocabulary` fits other weights to that) or of a fine-tuning run (its best model),
+        a folder of `transformers`, or one that `save_weights` or `quantized.save` wrote.
 
     Raises:
-      UserError: none of these, or damaged.
+      UserError: the path is none of these, or is damaged.
     """
     folder = pathlib.Path(path)
     if (folder / "checkpoints").is_dir():
-        return _of_run(folder)
+        return _load_run(folder)
     if (folder / FILE).is_file():
         return load_weights(folder)
     if (folder / quantized.FILE).is_file():
@@ -39,25 +39,25 @@ def load(path: os.PathLike[str] | str) -> Weights:
         return from_hf(folder)
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
-        f"config.json), nor one that convert.py wrote (no {FILE}, no {quantized.FILE})"
+        f"config.json), nor one that bertlite convert wrote (no {FILE}, no {quantized.FILE})"
     )
 
 
-def _of_run(run: pathlib.Path) -> Weights:
+def _load_run(run: pathlib.Path) -> Weights:
     from bertlite_jax.train import checkpoint
 
     if "head" in read_json(run / "config.json"):
-        return _of_task_run(run)
+        return _load_task_run(run)
     trained = files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
     tokenizer = load_tokenizer(run / "tokenizer")
     return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))
 
 
-def _of_task_run(run: pathlib.Path) -> Weights:
-    """A fine-tuning run stores the model that was best on the validation split as a folder of our own."""
+def _load_task_run(run: pathlib.Path) -> Weights:
+    """Reads the model that was best on the validation split, which a fine-tuning run stores as a folder of our own."""
     if not (run / "best").is_dir():
-        raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let it go on")
+        raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let the run continue")
     return dataclasses.replace(load_weights(run / "best"), facts=_facts(run))
 
 

@@ -1,6 +1,6 @@
 """Weights from the checkpoints of google-research/albert and google-research/bert.
 
-Everything but the reading of the files themselves is a pure function of arrays by name, and needs no TensorFlow.
+Only reading the files themselves needs TensorFlow; everything else is a pure function of arrays by name.
 
 Sources: google-research/albert@b772393 and google-research/bert@eedf571, `modeling.py` and `run_pretraining.py`.
 """
@@ -16,16 +16,17 @@ import numpy as np
 
 from bertlite_jax.config import checks
 from bertlite_jax.config.model import Model
-from bertlite_jax.convert.weights.config_values import check_kinds
+from bertlite_jax.convert.weights import renaming
+from bertlite_jax.convert.weights.config_values import bert_shape, check_kinds
 from bertlite_jax.convert.weights.folder import Weights, read_json
-from bertlite_jax.convert.weights.parameters import OPTIONAL_PARTS, Flat, nest, raise_problems, shapes
+from bertlite_jax.convert.weights.parameters import OPTIONAL_PARTS, Flat, nest, shapes
+from bertlite_jax.convert.weights.renaming import Entry, Module
 from bertlite_jax.errors import UserError
 
 TfFamily = Literal["albert", "bert"]
 Activation = Literal["auto", "gelu_tanh", "gelu_erf", "relu"]
 CONFIGS = ("albert_config.json", "bert_config.json")
 
-# (our module, their scope, kind). `{i}` counts the entries of our leading axis.
 _HEADS = (
     ("pooler", "bert/pooler/dense", "dense"),
     ("mlm/dense", "cls/predictions/transform/dense", "dense"),
@@ -66,11 +67,10 @@ BERT = (
     ("layers/norms/ffn", f"{_LAYER}/output/LayerNorm", "norm"),
     *_HEADS,
 )
-TABLES: dict[TfFamily, tuple[tuple[str, str, str], ...]] = {"albert": ALBERT, "bert": BERT}
+TABLES: dict[TfFamily, tuple[Module, ...]] = {"albert": ALBERT, "bert": BERT}
 
-# kind: (our leaf, what follows their scope, transposed). Their kernels are [in, out] as ours are; only the pair head
-# keeps its weights as [classes, D].
-_LEAVES = {
+# Their kernels are [in, out] like ours; only the pair head has its weights as [classes, D].
+_LEAVES: renaming.Leaves = {
     "table": (("embedding", "", False),),
     "dense": (("kernel", "/kernel", False), ("bias", "/bias", False)),
     "norm": (("scale", "/gamma", False), ("bias", "/beta", False)),
@@ -78,8 +78,8 @@ _LEAVES = {
     "output": (("kernel", "/output_weights", True), ("bias", "/output_bias", False)),
 }
 
-# What optimisers keep beside the weights: theirs call the slots adam_m and adam_v, of LAMB too; the others are those of
-# TensorFlow's own Adam and of LAMB elsewhere.
+# What optimisers store beside the weights. Google's name the slots adam_m and adam_v, also for LAMB; the others are
+# those of TensorFlow's own Adam and of other LAMBs.
 _SLOTS = ("adam_m", "adam_v", "lamb_m", "lamb_v", "Adam", "Adam_1", "LAMB", "LAMB_1", "Lamb", "Lamb_1")
 _COUNTERS = ("global_step", "beta1_power", "beta2_power")
 
@@ -92,11 +92,11 @@ def from_variables(
 ) -> Weights:
     """Weights from a checkpoint's variables.
 
-    Heads that the checkpoint lacks are absent, as in `huggingface.from_hf`.
+    Heads that the checkpoint lacks are absent, as in `huggingface.folder.from_hf`.
 
     Args:
       variables: arrays by the names of the checkpoint; optimiser slots, counters and the prefix `module/` of TF-Hub are
-        passed over.
+        ignored.
       config: what albert_config.json or bert_config.json states.
       where: named in errors, usually the checkpoint.
       activation: what `hidden_act` means; see `model_of`.
@@ -114,7 +114,7 @@ def from_variables(
 
 
 def weights_only(variables: Flat) -> Flat:
-    """The variables that are weights, by their names in the releases."""
+    """The variables that are weights, by their names in Google's releases."""
     named = {name.removeprefix("module/"): value for name, value in variables.items()}
     return {
         name: value for name, value in named.items() if name not in _COUNTERS and name.rsplit("/", 1)[-1] not in _SLOTS
@@ -122,7 +122,11 @@ def weights_only(variables: Flat) -> Flat:
 
 
 def family_of(named: Flat, where: str) -> TfFamily:
-    """ALBERT's layers are in groups, BERT's are numbered."""
+    """The family of a checkpoint: ALBERT's layers are in groups, BERT's are numbered.
+
+    Raises:
+      UserError: the variables are of neither.
+    """
     if any(name.startswith("bert/encoder/transformer/group_") for name in named):
         return "albert"
     if any(name.startswith("bert/encoder/layer_") for name in named):
@@ -132,10 +136,10 @@ def family_of(named: Flat, where: str) -> TfFamily:
             f"convert: {where} is a TensorFlow 2 object checkpoint; only those of google-research/albert and bert, "
             "with names such as bert/embeddings/word_embeddings, can be read"
         )
-    seen = ", ".join(sorted(named)[:3]) or "nothing"
+    first_names = ", ".join(sorted(named)[:3]) or "nothing"
     raise UserError(
         f"convert: {where} is no checkpoint of google-research/albert or bert: it has neither "
-        f"bert/encoder/transformer/group_0 nor bert/encoder/layer_0, but {seen}"
+        f"bert/encoder/transformer/group_0 nor bert/encoder/layer_0, but {first_names}"
     )
 
 
@@ -143,13 +147,13 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
     """The shape that a config states, with the heads that the variables have.
 
     Args:
-      config: keys of `AlbertConfig` or `BertConfig`; what is absent has the default of that class.
+      config: keys of `AlbertConfig` or `BertConfig`; missing ones get the default of that class.
       family: whose config.
       named: variables by name.
       where: the config's file, for errors.
       activation: what `hidden_act` "gelu" means. Google's code has had two forms of it. ALBERT's is the tanh form.
-        BERT was released in October 2018 with the erf form and got the tanh form in February 2019, so that `auto` takes
-        erf for BERT, as `transformers` does for all its weights; for BERT that you trained with today's code choose
+        BERT was released in October 2018 with the erf form and got the tanh form in February 2019, so `auto` takes erf
+        for BERT, as `transformers` does for all its weights. For a BERT that you trained with today's code choose
         gelu_tanh. The two differ by 4.7e-4 at most.
 
     Raises:
@@ -160,24 +164,12 @@ def model_of(config: dict[str, Any], family: TfFamily, named: Flat, where: str, 
         raise UserError(f"convert: {where}: no vocab_size; is it albert_config.json or bert_config.json?")
     for key, value in (("inner_group_num", 1), ("ln_type", "postln")):
         if read.get(key, value) != value:
-            raise UserError(f"convert: {where}: {key} is {read[key]}; our model has only {value}")
+            raise UserError(f"convert: {where}: {key} is {read[key]}; our model supports only {value}")
     check_kinds(read, {"vocab_size": 30_000, **_DEFAULTS[family]}, where)
     pair = named.get("cls/seq_relationship/output_weights")
     model = Model(
-        vocab_size=read["vocab_size"],
-        embed_size=read["embedding_size"] if family == "albert" else read["hidden_size"],
-        hidden_size=read["hidden_size"],
-        num_layers=read["num_hidden_layers"],
-        num_heads=read["num_attention_heads"],
-        ffn_size=read["intermediate_size"],
-        max_positions=read["max_position_embeddings"],
-        token_types=read["type_vocab_size"],
-        share="all" if family == "albert" else "none",
-        share_groups=read["num_hidden_groups"] if family == "albert" else 1,
+        **bert_shape(read, shared=family == "albert"),
         activation=_activation(read["hidden_act"], family, activation, where),
-        init_std=read["initializer_range"],
-        hidden_dropout=read["hidden_dropout_prob"],
-        attention_dropout=read["attention_probs_dropout_prob"],
         pooler="bert/pooler/dense/kernel" in named,
         pair_classes=0 if pair is None else len(pair),
     )
@@ -227,43 +219,12 @@ def to_ours(named: Flat, family: TfFamily, model: Model, where: str) -> Flat:
     Raises:
       UserError: lists every variable that is missing, unknown or wrongly shaped.
     """
-    listed = entries(family, model)
-    part_of = {theirs: ours.split("/")[0] for ours, _, theirs, _ in listed}
-    absent = set(OPTIONAL_PARTS) - {part_of[name] for name in named if name in part_of}
-    known = shapes(model)
-    missing, wrong = [], []
-    collected: dict[str, list[np.ndarray]] = {}
-    for ours, index, theirs, transposed in listed:
-        if part_of[theirs] in absent:
-            continue
-        shape = known[ours] if index is None else known[ours][1:]
-        shape = shape[::-1] if transposed else shape
-        if theirs not in named:
-            missing.append(theirs)
-        elif named[theirs].shape != shape:
-            wrong.append((theirs, named[theirs].shape, shape))
-        else:
-            value = named[theirs].astype(np.float32)
-            collected.setdefault(ours, []).append(value.T if transposed else value)
-    raise_problems(where, missing, sorted(name for name in named if name not in part_of), wrong)
-    return {
-        path: np.ascontiguousarray(np.stack(values) if path.startswith("layers/") else values[0])
-        for path, values in collected.items()
-    }
+    return renaming.to_ours(entries(family, model), named, shapes(model), where, OPTIONAL_PARTS)
 
 
-def entries(family: TfFamily, model: Model) -> list[tuple[str, int | None, str, bool]]:
-    """(our flat name, index along our leading axis or None, their variable, transposed) of the whole model."""
-    known = shapes(model)
-    listed = []
-    for module, scope, kind in TABLES[family]:
-        for leaf, follows, transposed in _LEAVES[kind]:
-            ours = f"{module}/{leaf}"
-            if ours not in known:
-                continue
-            many = range(known[ours][0]) if "{i}" in scope else [None]
-            listed += [(ours, i, scope.format(i=i) + follows, transposed) for i in many]
-    return listed
+def entries(family: TfFamily, model: Model) -> list[Entry]:
+    """Every variable of the whole model."""
+    return renaming.list_entries(TABLES[family], _LEAVES, shapes(model))
 
 
 # --- From files ------------------------------------------------------------------------------------------------------
@@ -278,7 +239,7 @@ def from_tf(
     """Reads a checkpoint of google-research/albert or google-research/bert. Needs TensorFlow.
 
     Args:
-      checkpoint: the prefix, such as albert_base/model.ckpt-best; one of its files; or their folder.
+      checkpoint: the prefix, such as albert_base/model.ckpt-best, or one of its files, or their folder.
       config: albert_config.json or bert_config.json; None: the one beside the checkpoint.
       activation: what `hidden_act` means; see `model_of`.
 
@@ -296,9 +257,9 @@ def from_tf(
 
 
 def checkpoint_prefix(checkpoint: os.PathLike[str] | str) -> pathlib.Path:
-    """What the names of a checkpoint's files begin with: `x/model.ckpt-5` for x/model.ckpt-5.index and its data.
+    """The common prefix of a checkpoint's files: `x/model.ckpt-5` for x/model.ckpt-5.index and its data.
 
-    Of several checkpoints in a folder that is the newest, which the file `checkpoint` names.
+    For a folder of several checkpoints it is that of the newest, which the file `checkpoint` names.
     """
     path = pathlib.Path(checkpoint)
     if path.is_dir():
@@ -312,16 +273,16 @@ def checkpoint_prefix(checkpoint: os.PathLike[str] | str) -> pathlib.Path:
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:
-    found = sorted(folder.glob("*.index"))
-    if len(found) == 1:
-        return found[0]
-    if not found:
+    indices = sorted(folder.glob("*.index"))
+    if len(indices) == 1:
+        return indices[0]
+    if not indices:
         raise UserError(f"convert: {folder} has no TensorFlow checkpoint (no .index file)")
     state = folder / "checkpoint"
     text = state.read_text(encoding="utf-8") if state.is_file() else ""
     newest = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
     if not newest:
-        names = ", ".join(path.stem for path in found[:8])
+        names = ", ".join(path.stem for path in indices[:8])
         raise UserError(f"convert: {folder} has several checkpoints: {names}; name one of them")
     # The path was written where the model was trained; the files are here.
     return folder / pathlib.PurePosixPath(newest[1]).name
@@ -329,11 +290,11 @@ def _in_folder(folder: pathlib.Path) -> pathlib.Path:
 
 def config_beside(prefix: pathlib.Path) -> pathlib.Path:
     """albert_config.json or bert_config.json in the checkpoint's folder."""
-    found = [prefix.parent / name for name in CONFIGS if (prefix.parent / name).is_file()]
-    if len(found) != 1:
-        seen = "both" if found else "neither"
-        raise UserError(f"convert: {prefix.parent} has {seen} of {' and '.join(CONFIGS)}; pass --config FILE")
-    return found[0]
+    present = [prefix.parent / name for name in CONFIGS if (prefix.parent / name).is_file()]
+    if len(present) != 1:
+        which = f"both {' and '.join(CONFIGS)}" if present else f"neither {' nor '.join(CONFIGS)}"
+        raise UserError(f"convert: {prefix.parent} has {which}; pass --config FILE")
+    return present[0]
 
 
 def read_variables(prefix: pathlib.Path) -> Flat:
@@ -347,9 +308,9 @@ def read_variables(prefix: pathlib.Path) -> Flat:
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         stored = {name: np.empty(0) for name in reader.get_variable_to_shape_map()}
-        kept = weights_only(stored)
-        return {name: reader.get_tensor(name) for name in stored if name.removeprefix("module/") in kept}
-    # Its reader passes some of the statuses of its C++ part on as Python's own errors.
+        wanted = weights_only(stored)
+        return {name: reader.get_tensor(name) for name in stored if name.removeprefix("module/") in wanted}
+    # TensorFlow's reader raises some errors of its C++ part as Python's built-in ones.
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(f"convert: {prefix} is damaged or incomplete: {reason}") from error

@@ -1,4 +1,4 @@
-"""Foreign weights come in with their own tokenizer, whose size decides the vocabulary; what cannot fit is refused."""
+"""Foreign weights are imported with their own tokenizer, which decides the size of the vocabulary, or refused."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, load_weights
-from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary, train_tokenizer
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
 TEXT = [
@@ -42,6 +42,12 @@ def bare(tmp_path) -> pathlib.Path:
     return tmp_path / "hf"
 
 
+def tokenizer_of(weights: Weights) -> Tokenizer:
+    """The tokenizer that came with the weights."""
+    assert weights.tokenizer is not None
+    return weights.tokenizer
+
+
 def write_vocabulary(folder: pathlib.Path, pieces: list[str]) -> None:
     (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in pieces), encoding="utf-8")
 
@@ -59,15 +65,15 @@ def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_pa
     assert imported.notes == []
     read = load_weights(tmp_path / "ours")
     assert read.model == loaded.model
-    assert read.tokenizer.special_ids == made.special_ids
+    assert tokenizer_of(read).special_ids == made.special_ids
     for text in [*TEXT[:3], "Älter, 3,000 or 12,5 — THE [MASK] end."]:
-        np.testing.assert_array_equal(read.tokenizer.encode(text), made.encode(text))
-        np.testing.assert_array_equal(imported.weights.tokenizer.encode(text), made.encode(text))
+        np.testing.assert_array_equal(tokenizer_of(read).encode(text), made.encode(text))
+        np.testing.assert_array_equal(tokenizer_of(imported.weights).encode(text), made.encode(text))
 
 
 @pytest.mark.parametrize("name", ["albert_spiece.model", "bert_cased_vocab.txt", "bert_uncased_vocab.txt"])
 def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name, shared, tmp_path):
-    """Written for AutoTokenizer and taken over again, on the lines of an encyclopedia."""
+    """Written for AutoTokenizer and adopted again; compared on lines of an encyclopedia."""
     made = adoption.adopt(shared / "vocab" / name, tmp_path / "made")
     assert made.vocab_size == {"albert": 30_000, "bert_cased": 28_996, "bert_uncased": 30_522}[name.rsplit("_", 1)[0]]
     (tmp_path / "hf").mkdir()
@@ -90,14 +96,14 @@ def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name,
     ],
 )
 def test_case_and_accents_are_as_tokenizer_config_states_them(stated, lower, keeps, bare, tmp_path):
-    """As transformers' BertTokenizer: accents go where text is lower-cased, unless strip_accents says otherwise."""
+    """As in transformers' BertTokenizer: lower-casing strips accents, unless strip_accents says otherwise."""
     write_vocabulary(bare, PIECES)
     (bare / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", **stated}))
-    settings = adoption.import_hf(bare, tmp_path / "ours").weights.tokenizer.settings
+    settings = tokenizer_of(adoption.import_hf(bare, tmp_path / "ours").weights).settings
     assert (settings["lower"], settings["keep_accents"]) == (lower, keeps)
 
 
-def test_without_a_tokenizer_the_weights_come_in_alone_and_a_note_says_what_needs_one(bare, tmp_path):
+def test_without_a_tokenizer_only_the_weights_are_imported_and_a_note_says_what_needs_one(bare, tmp_path):
     imported = adoption.import_hf(bare, tmp_path / "ours")
     assert imported.weights.tokenizer is None
     assert not (tmp_path / "ours" / "tokenizer").exists()
@@ -111,16 +117,16 @@ def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
     write_vocabulary(tmp_path, PIECES)
     named = adoption.import_hf(bare, tmp_path / "named", tokenizer=str(tmp_path / "vocab.txt"))
     ours = adoption.import_hf(bare, tmp_path / "ours", tokenizer=str(tmp_path / "named" / "tokenizer"))
-    assert named.weights.tokenizer.hash == ours.weights.tokenizer.hash
+    assert tokenizer_of(named.weights).hash == tokenizer_of(ours.weights).hash
     write_vocabulary(bare, PIECES[:20])
     alone = adoption.import_hf(bare, tmp_path / "alone", tokenizer="none")
     assert alone.weights.tokenizer is None
     assert "left out" in alone.notes[0]
 
 
-def test_a_tokenizer_that_cannot_be_taken_over_is_refused_with_the_way_out(bare, tmp_path):
+def test_a_tokenizer_that_cannot_be_adopted_is_refused_with_the_way_out(bare, tmp_path):
     (bare / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}))
-    with pytest.raises(UserError, match=r"is WordLevel; can be: .*; --tokenizer none takes the weights alone"):
+    with pytest.raises(UserError, match=r"is WordLevel; can be: .*; --tokenizer none imports the weights alone"):
         adoption.import_hf(bare, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
@@ -182,9 +188,10 @@ def checkpoint(tmp_path, monkeypatch) -> pathlib.Path:
     flat = parameters.flatten(small(35).params)
     model = dataclasses.replace(small(35).model, pair_classes=0, pooler=False)
     variables = {}
-    for ours, index, theirs, _ in tensorflow.entries("bert", model):
-        if not ours.startswith("mlm"):
-            variables[theirs] = flat[ours] if index is None else flat[ours][index]
+    for entry in tensorflow.entries("bert", model):
+        if not entry.ours.startswith("mlm"):
+            value = flat[entry.ours]
+            variables[entry.theirs] = value if entry.index is None else value[entry.index]
     monkeypatch.setattr(tensorflow, "read_variables", lambda prefix: variables)
     return folder
 
@@ -194,10 +201,10 @@ def test_the_vocabulary_beside_a_checkpoint_comes_with_it(name, checkpoint, tmp_
     write_vocabulary(checkpoint, PIECES)
     (checkpoint / "vocab.txt").rename(checkpoint / name)
     imported = adoption.import_tf(checkpoint, tmp_path / "ours")
-    assert imported.weights.tokenizer.vocab_size == 35
+    assert tokenizer_of(imported.weights).vocab_size == 35
     read = load_weights(tmp_path / "ours")
     assert read.model.activation == "gelu_erf"
-    assert read.tokenizer.vocab_size == 35
+    assert tokenizer_of(read).vocab_size == 35
 
 
 def test_of_several_unknown_vocabularies_none_is_guessed(checkpoint, tmp_path):

@@ -1,4 +1,4 @@
-"""What users bring that is broken: one clear line, exit code 2, and nothing left where the output should be."""
+"""Broken input of users: one clear line, exit code 2, and nothing left where the output should be."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def refused(source, tmp_path, capsys):
 
 
 def test_the_folder_is_read_when_nothing_is_wrong(source, tmp_path, capsys):
-    """So that every refusal below is due to the damage."""
+    """This shows that every refusal below is due to the damage."""
     assert main(["convert", "from-hf", str(source), str(tmp_path / "out")]) == 0
     assert "31 pieces" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -69,7 +69,7 @@ def test_a_truncated_safetensors_file(kept, source, refused):
 
 
 class Payload:
-    """Unpickled as the instruction to make a folder."""
+    """An object whose unpickling makes a folder."""
 
     def __init__(self, mark: pathlib.Path):
         self.mark = mark
@@ -134,7 +134,7 @@ def test_a_tokenizer_that_does_not_exist(source, refused, tmp_path):
 
 
 def test_a_folder_without_a_tokenizer_comes_in_with_a_note(source, tmp_path, capsys):
-    """Weights alone are enough to go on training; what will need a tokenizer is said."""
+    """Weights alone are enough to continue training; the note says what needs a tokenizer."""
     (source / "vocab.txt").unlink()
     assert main(["convert", "from-hf", str(source), str(tmp_path / "out")]) == 0
     assert "has no tokenizer" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A bundle answers wherever it lies, without this package and without a network, and knows when it is damaged."""
+"""A bundle answers in any folder, without this package and without a network, and detects damage to itself."""
 
 import dataclasses
 import json
@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -105,17 +106,17 @@ def test_a_vector_where_there_is_no_head(prepared, tmp_path):
 
 
 def test_spans_join_words_of_one_label_and_follow_the_first_piece():
-    """Known by hand: `B-` opens, `I-` goes on, another piece of a word is not asked."""
+    """Worked out by hand: `B-` opens a span, `I-` continues it, later pieces of a word do not count."""
     text = "to New York, Geneva"
 
-    class Row:
-        offsets = [(0, 0), (0, 2), (3, 6), (7, 9), (9, 11), (11, 12), (13, 19), (0, 0)]
-        word_ids = [None, 0, 1, 2, 2, 3, 4, None]
-
+    row = types.SimpleNamespace(
+        offsets=[(0, 0), (0, 2), (3, 6), (7, 9), (9, 11), (11, 12), (13, 19), (0, 0)],
+        word_ids=[None, 0, 1, 2, 2, 3, 4, None],
+    )
     best = [1, 0, 1, 2, 0, 0, 1, 1]
     logits = np.eye(3, dtype=np.float32)[best] * 9
     about = {"labels": ["O", "B-place", "I-place"]}
-    found = tag.answer({"text": text}, Row, {"logits": logits}, None, about)
+    found = tag.answer({"text": text}, row, {"logits": logits}, None, about)
     assert found["answer"] == [["place", "New York"], ["place", "Geneva"]]
     assert found["spans"] == [[3, 11], [13, 19]]
 
@@ -152,7 +153,7 @@ def test_own_examples_are_stored(prepared, tmp_path):
     ("kind", "example", "message"),
     [
         ("classify", {"text": "a", "choices": ["x"]}, "cannot have"),
-        ("classify", {"text": "a", "pair": 5}, "pair = 5 should be a text"),
+        ("classify", {"text": "a", "pair": 5}, "pair = 5 must be a text"),
         ("choose", {"text": "a"}, 'needs "choices"'),
         ("choose", {"text": "a", "choices": ["x", 5]}, "a list of texts"),
         ("span", {"text": "who?"}, "needs its context"),
@@ -178,7 +179,7 @@ def test_files_of_examples_name_the_wrong_line(tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["--bogus"], ["a", "b", "c"], ["--file"]])
-def test_what_the_script_does_not_understand_shows_how_it_is_used(tagger, words):
+def test_arguments_that_the_script_does_not_understand_show_its_usage(tagger, words):
     done = predict(tagger, *words)
     assert done.returncode == 1
     assert "python predict.py --check" in done.stderr
@@ -200,7 +201,7 @@ def test_a_bundle_needs_a_tokenizer_and_leaves_nothing_without(prepared, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_are_the_script_the_models_and_what_tells_of_them(tagger):
+def test_the_files_are_the_script_the_models_and_their_description(tagger):
     files = {path.relative_to(tagger).as_posix() for path in tagger.rglob("*") if path.is_file()}
     assert files == {"README.md", "bundle.json", "predict.py", "tokenizer.json", *bundle.MODELS.values()}
     script = (tagger / "predict.py").read_text()

@@ -1,4 +1,4 @@
-"""Trained weights of somebody else: all-MiniLM-L6-v2, a BERT of 6 layers, from the package that carries them.
+"""Trained weights of others: all-MiniLM-L6-v2, a BERT of 6 layers, from the package that contains them.
 
 Read by `import_hf`, its sentence embeddings must be those of transformers and of sentence-transformers.
 """
@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import zipfile
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +72,7 @@ def ids(imported) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def embeddings(imported, ids) -> np.ndarray:
-    """Ours, of one padded batch: mean over the mask, unit length, f32 [sentences, 384]."""
+    """Our vectors of one padded batch: mean over the mask, unit length, f32 [sentences, 384]."""
     model = imported.weights.model
     length = max(map(len, ids))
     mask = np.array([[1] * len(row) + [0] * (length - len(row)) for row in ids], np.int32)
@@ -80,7 +81,7 @@ def embeddings(imported, ids) -> np.ndarray:
 
     @jax.jit
     def embed(params):
-        states = PretrainingModel(model, "float32").apply(
+        states: Any = PretrainingModel(model, "float32").apply(
             {"params": params}, tokens, mask, positions, np.zeros_like(tokens), method="hidden_states"
         )
         mean = (states[-1] * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
@@ -96,7 +97,7 @@ def test_the_shape_is_the_published_one(imported):
     sizes = [leaf.size for leaf in jax.tree.leaves(imported.weights.params)]
     assert sum(sizes) == 22_713_216
     assert imported.notes == [
-        "not in the checkpoint: mlm, pair; a run that starts from here draws what it needs of them"
+        "not in the checkpoint: mlm, pair; a run that starts from here initialises those it needs"
     ]
 
 
@@ -108,7 +109,7 @@ def test_our_tokenizer_gives_the_ids_of_autotokenizer(folder, ids):
 
 
 def test_sentence_embeddings_are_those_of_transformers(folder, ids, embeddings):
-    """One sentence at a time there, without padding, in a padded batch here: within 1e-4."""
+    """Theirs are computed one sentence at a time without padding, ours in a padded batch; they agree to 1e-4."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     theirs = transformers.BertModel.from_pretrained(folder, attn_implementation="eager").eval()
@@ -126,7 +127,7 @@ def test_sentence_embeddings_are_those_of_sentence_transformers(folder, embeddin
 
 
 def test_paraphrases_are_nearer_than_other_sentences(embeddings):
-    """What the model is for: cosine of unit vectors."""
+    """Similarity is the purpose of this model: the cosine of unit vectors."""
     near = [float(embeddings[a] @ embeddings[b]) for a, b in PARAPHRASES]
     far = [float(embeddings[a] @ embeddings[b]) for a, b in UNRELATED]
     assert min(near) > max(far), (near, far)

@@ -109,7 +109,7 @@ def refusal(family: str, variables: dict[str, np.ndarray], **changes) -> str:
 
 @pytest.mark.parametrize("family", ["albert", "bert"])
 def test_every_variable_of_the_release_has_one_place_and_every_place_one_variable(family):
-    """As many numbers come out as went in, and each parameter has the shape that our model wants."""
+    """As many numbers come out as went in, and each parameter has the shape that our model needs."""
     weights = read(family, released(family))
     flat = parameters.flatten(weights.params)
     parameters.check_shapes(flat, weights.model, "result")
@@ -139,7 +139,7 @@ def test_alberts_groups_are_stacked_in_order():
 
 
 def test_berts_layers_are_stacked_in_order():
-    """Also where the names sort otherwise: layer_10 stands before layer_2 in a sorted list."""
+    """Sorting the names would give another order: layer_10 comes before layer_2 in a sorted list."""
     variables = released("bert")
     for i in range(N, 11):
         source = {name: value for name, value in variables.items() if "/layer_0/" in name}
@@ -252,7 +252,7 @@ def test_a_config_of_another_model_is_refused():
         ({"ln_type": "preln"}, "ln_type is preln"),
         ({"hidden_act": "tanh"}, "hidden_act is tanh"),
         ({"num_hidden_groups": 3}, "share_groups"),
-        ({"hidden_size": "8"}, "config.json: hidden_size is '8'; a value such as 4096 is wanted"),
+        ({"hidden_size": "8"}, "config.json: hidden_size is '8'; it should be a value such as 4096"),
         ({"vocab_size": None}, "config.json: vocab_size is None"),
     ],
 )
@@ -299,7 +299,7 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(UserError, match=r"nothing.index does not exist"):
         tensorflow.checkpoint_prefix(tmp_path / "nothing")
     (tmp_path / "model.ckpt.index").touch()
-    with pytest.raises(UserError, match=r"neither of albert_config.json and bert_config.json; pass --config"):
+    with pytest.raises(UserError, match=r"neither albert_config.json nor bert_config.json; pass --config"):
         tensorflow.from_tf(tmp_path)
 
 

@@ -1,1 +1,1 @@
-"""What `convert.py bundle` makes predict.py of: the script, and in place of its import one of the files beside it."""
+"""The parts of a bundle's predict.py: the script, whose import of `answer` is replaced by one of the other files."""

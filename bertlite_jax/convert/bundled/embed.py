@@ -2,6 +2,6 @@
 
 
 def answer(item, row, outputs, tokenizer, about):
-    """{"answer": how many numbers, "score": the first, "vector": all}; the product of two vectors is their cosine."""
+    """{"answer": length of the vector, "score": its first number, "vector": all}; dot products are cosines."""
     vector = [float(x) for x in outputs["sentence_embedding"]]
     return {"answer": len(vector), "score": vector[0], "vector": vector}

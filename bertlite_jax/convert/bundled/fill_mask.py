@@ -4,7 +4,7 @@ import numpy as np
 
 
 def answer(item, row, outputs, tokenizer, about):
-    """{"answer": [the likeliest piece for each mask], "score": the first one's probability, "top": [five for each]}."""
+    """{"answer": [the likeliest piece of each mask], "score": the first one's probability, "top": [five of each]}."""
     top = []
     for logits in outputs["logits"][np.array(row.ids) == about["mask_id"]].astype(np.float64):
         odds = np.exp(logits - logits.max())

@@ -1,10 +1,10 @@
-"""The answer of a classifier whose labels do not exclude one another."""
+"""The answer of a classifier with any number of labels for a text."""
 
 import numpy as np
 
 
 def answer(item, row, outputs, tokenizer, about):
-    """{"answer": [labels above a half], "score": the highest probability, "scores": {label: probability}}."""
+    """{"answer": [labels above one half], "score": the highest probability, "scores": {label: probability}}."""
     scores = dict(
         zip(about["labels"], map(float, 1 / (1 + np.exp(-outputs["logits"].astype(np.float64)))), strict=True)
     )

@@ -1,7 +1,7 @@
-"""Answers of the model in this folder, offline. It needs onnxruntime and tokenizers, nothing else.
+"""Answers with the model in this folder, offline. Needs only onnxruntime and tokenizers.
 
 python predict.py "a text" ["its pair"]      python predict.py --file inputs.jsonl      python predict.py --check
-README.md shows inputs and answers. With --float32 the weights are those before they were made 8-bit.
+README.md shows inputs and answers. --float32 uses the weights before rounding to 8 bits.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def predict(model, item):
 
 
 def check():
-    """What is not as it was when this folder was made: damaged files, other answers."""
+    """A line for each file that is missing or damaged, and for each stored answer that has changed."""
     wrong = [f"{name} is missing" for name in ABOUT["sha256"] if not (HERE / name).is_file()]
     sums = {} if wrong else {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in ABOUT["sha256"]}
     wrong += [f"{name} is damaged" for name in sums if sums[name] != ABOUT["sha256"][name]]
@@ -50,19 +50,20 @@ def check():
         for case in ABOUT["check"]:
             now, then = predict(model, case["input"]), case[weights]
             if now["answer"] != then["answer"] or abs(now["score"] - then["score"]) > 0.02 * max(1, abs(then["score"])):
-                wrong.append(f"{weights} weights: {case['input']} gives {now}, and gave {then}")
+                wrong.append(f"{weights} weights: {case['input']} gives {now} and gave {then} before")
     return wrong
 
 
 if __name__ == "__main__":
-    given = [word for word in sys.argv[1:] if word != "--float32"]
-    if given == ["--check"]:
-        sys.exit("\n".join(check()) or print("All files and answers are as they were."))
-    asked = [dict(zip(("text", "pair"), given, strict=False))]
-    if given[:1] == ["--file"] and len(given) == 2:
-        asked = [json.loads(line) for line in open(given[1], encoding="utf-8-sig") if line.strip()]
-    elif len(given) not in (1, 2) or given[0].startswith("--"):
+    words = [word for word in sys.argv[1:] if word != "--float32"]
+    if words == ["--check"]:
+        sys.exit("\n".join(check()) or print("All files and answers are unchanged."))
+    inputs = [dict(zip(("text", "pair"), words, strict=False))]
+    if words[:1] == ["--file"] and len(words) == 2:
+        lines = pathlib.Path(words[1]).read_text(encoding="utf-8-sig").split("\n")
+        inputs = [json.loads(line) for line in lines if line.strip()]
+    elif len(words) not in (1, 2) or words[0].startswith("--"):
         sys.exit(__doc__)
     loaded = load("float32" if "--float32" in sys.argv else "int8")
-    for one in asked:
+    for one in inputs:
         print(json.dumps(predict(loaded, one), ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))

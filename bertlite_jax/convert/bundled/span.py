@@ -1,4 +1,4 @@
-"""The answer of a reader: the part of the pair (the context) that answers the text (the question)."""
+"""The answer of a question-answering model: the part of the pair (context) that answers the text (question)."""
 
 
 def answer(item, row, outputs, tokenizer, about):

@@ -1,4 +1,4 @@
-"""The answer of a tagger. A word has the label of its first piece; words that go on with a label are one span."""
+"""The answer of a tagger. A word has the label of its first piece; words that continue a label are one span."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ def answer(item, row, outputs, tokenizer, about):
             spans[-1][2:] = [end, word]
         elif word is not None and word != before and label != "O":
             name = label.removeprefix("B-").removeprefix("I-")
-            goes_on = spans and spans[-1][0] == name and spans[-1][3] == before and not label.startswith("B-")
-            spans = [*spans[:-1], [name, spans[-1][1], end, word]] if goes_on else [*spans, [name, start, end, word]]
+            continues = spans and spans[-1][0] == name and spans[-1][3] == before and not label.startswith("B-")
+            spans = [*spans[:-1], [name, spans[-1][1], end, word]] if continues else [*spans, [name, start, end, word]]
         before = word
     texts = [[name, item["text"][start:end]] for name, start, end, _ in spans]
     return {"answer": texts, "score": float(shares.mean()), "spans": [[a, b] for _, a, b, _ in spans]}

@@ -8,7 +8,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pair_tasks import PAIR_LABELS
 from bertlite_jax.convert.huggingface import heads
 from bertlite_jax.convert.huggingface.names import Family
-from bertlite_jax.convert.weights.config_values import check_kinds
+from bertlite_jax.convert.weights.config_values import bert_shape, check_kinds
 from bertlite_jax.errors import UserError
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
@@ -23,15 +23,14 @@ _DISTILBERT_EPSILON = 1e-12
 
 
 def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | None = None) -> Family:
-    """The class family that holds this model exactly.
+    """The class family that can hold this model exactly.
 
     All layers shared (in groups): ALBERT. E == D and not all shared: DistilBERT where there are neither token types
     nor a pooler (or the head's pooler is DistilBERT's, with a ReLU), BERT otherwise. A model with a byte-level
-    vocabulary (Bort) is a BERT too. Layers that share a part only are meant to be written un-shared
-    (`names.unshare`).
+    vocabulary (Bort) is a BERT too. Layers that share only a part are to be written unshared (`names.unshare`).
 
     Raises:
-      UserError: no class of `transformers` holds the model, or its head.
+      UserError: no class of `transformers` can hold the model, or its head.
     """
     if model.norm == "pre":
         raise UserError('convert: to-hf: no class of transformers holds norm = "pre"; train with norm = "post"')
@@ -40,8 +39,8 @@ def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | 
         heads.check_head(head, family)
     elif family == "bert" and model.pair_classes not in (0, 2):
         raise UserError(
-            f"convert: to-hf: BertForPreTraining has a pair head of 2 classes and this model one of "
-            f"{model.pair_classes}; ALBERT models can be exported with any number"
+            f"convert: to-hf: BertForPreTraining has a pair head of 2 classes, and this model's has "
+            f"{model.pair_classes}; only ALBERT models can be exported with another number"
         )
     return family
 
@@ -51,13 +50,14 @@ def _family_of_shape(model: Model, tokenizer_kind: str | None, head: Head | None
         return "albert"
     if model.share != "none" and model.projected:
         raise UserError(
-            f'convert: to-hf: no class of transformers holds share = "{model.share}"; share = "all" (ALBERT) and, '
-            "without a projection, all others (as BERT, un-shared) can be exported"
+            f'convert: to-hf: no class of transformers holds share = "{model.share}" with a projection; share = "all" '
+            "(as ALBERT) can be exported, and without a projection any other (as BERT, unshared)"
         )
     if model.projected:
         raise UserError(
             f"convert: to-hf: no class of transformers holds unshared layers with a projection (embed_size = "
-            f'{model.embed_size}, hidden_size = {model.hidden_size}); share = "all" or equal widths can be exported'
+            f'{model.embed_size}, hidden_size = {model.hidden_size}); models with share = "all" or with equal widths '
+            "can be exported"
         )
     plain = _pools_like_distilbert(model, head) and model.norm_epsilon == _DISTILBERT_EPSILON
     return "distilbert" if plain and tokenizer_kind != "bpe" else "bert"
@@ -69,7 +69,7 @@ def _pools_like_distilbert(model: Model, head: Head | None) -> bool:
 
 
 def check_family(model: Model, family: Family, head: Head | None = None) -> None:
-    """Raises UserError where the caller's choice cannot hold the model, or its head."""
+    """Raises UserError where the family that the caller chose cannot hold the model, or its head."""
     fits = choose_family(model, None, head)
     plain = _pools_like_distilbert(model, head)
     if family == fits:
@@ -90,7 +90,8 @@ def architecture_of(model: Model, family: Family, head: Head | None = None, mlm:
     """Name of the class that has exactly this model's heads.
 
     Args:
-      model, family: what is exported.
+      model: what is exported.
+      family: whose classes.
       head: of a task model.
       mlm: whether there is a masked-LM head; a task model has none in any case.
     """
@@ -117,7 +118,8 @@ def to_config(
       family: whose classes.
       special_ids: ids of `pad`, `cls` and `sep`.
       pair_task: stored as `pair_task`, and names the classes of a pair head of more than two.
-      head, mlm: as for `architecture`.
+      head: as for `architecture_of`.
+      mlm: as for `architecture_of`.
     """
     config = {"architectures": [architecture_of(model, family, head, mlm)]}
     config |= _shape_settings(model, family, special_ids, pair_task)
@@ -222,32 +224,30 @@ _DEFAULTS: dict[Family, dict[str, Any]] = {
         "initializer_range": 0.02,
     },
 }
-"""What a `config.json` means where it is silent: the defaults of the classes in transformers 5.23."""
+"""Values for keys that a `config.json` leaves out: the defaults of the classes in transformers 5.23."""
 
 
 def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
-    """The family and the shape that a `config.json` states. `pooler` and `pair_classes` are off: the tensors
-    and `heads.read_head` tell which heads there are.
+    """The family and the shape that a `config.json` states.
+
+    `pooler` and `pair_classes` are off: the tensors and `heads.read_head` tell which heads there are.
 
     Raises:
       UserError: another model type, or a setting that our model does not have.
     """
     family = values.get("model_type")
     if not isinstance(family, str) or family not in _DEFAULTS:
-        raise UserError(f"convert: {where}: model_type is {family}; albert, bert and distilbert can be read")
+        raise UserError(f"convert: {where}: model_type is {family}; only albert, bert and distilbert can be read")
     read = _DEFAULTS[family] | values
     check_kinds(read, _DEFAULTS[family], where)
     _check_supported(read, where)
-    common = {
-        "vocab_size": read["vocab_size"],
-        "max_positions": read["max_position_embeddings"],
-        "init_std": read["initializer_range"],
-        "pooler": False,
-        "pair_classes": 0,
-    }
     if family == "distilbert":
         return family, Model(
-            **common,
+            vocab_size=read["vocab_size"],
+            max_positions=read["max_position_embeddings"],
+            init_std=read["initializer_range"],
+            pooler=False,
+            pair_classes=0,
             embed_size=read["dim"],
             hidden_size=read["dim"],
             num_layers=read["n_layers"],
@@ -261,32 +261,24 @@ def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
             attention_dropout=read["attention_dropout"],
         )
     return family, Model(
-        **common,
-        embed_size=read["embedding_size"] if family == "albert" else read["hidden_size"],
-        hidden_size=read["hidden_size"],
-        num_layers=read["num_hidden_layers"],
-        num_heads=read["num_attention_heads"],
-        ffn_size=read["intermediate_size"],
-        token_types=read["type_vocab_size"],
-        share="all" if family == "albert" else "none",
-        share_groups=read["num_hidden_groups"] if family == "albert" else 1,
+        **bert_shape(read, shared=family == "albert"),
+        pooler=False,
+        pair_classes=0,
         activation=_activation(read["hidden_act"], where),
         norm_epsilon=read["layer_norm_eps"],
-        hidden_dropout=read["hidden_dropout_prob"],
-        attention_dropout=read["attention_probs_dropout_prob"],
     )
 
 
 def _activation(name: str, where: str) -> Any:
     if name not in _ACTIVATIONS_READ:
         known = ", ".join(_ACTIVATIONS_READ)
-        raise UserError(f"convert: {where}: the activation {name} is not one that our model has; known: {known}")
+        raise UserError(f"convert: {where}: our model has no activation {name}; known: {known}")
     return _ACTIVATIONS_READ[name]
 
 
 def _check_supported(read: dict[str, Any], where: str) -> None:
     """Raises UserError for a setting that changes the outputs and that our model does not have."""
-    wanted = {"inner_group_num": 1, "position_embedding_type": "absolute", "is_decoder": False}
-    for name, value in wanted.items():
+    supported = {"inner_group_num": 1, "position_embedding_type": "absolute", "is_decoder": False}
+    for name, value in supported.items():
         if read.get(name, value) != value:
-            raise UserError(f"convert: {where}: {name} is {read[name]}; our model has only {value}")
+            raise UserError(f"convert: {where}: {name} is {read[name]}; our model supports only {value}")

@@ -1,4 +1,4 @@
-"""Weights to and from the folders that `transformers` reads. Numpy only, but that a `pytorch_model.bin` needs torch."""
+"""Weights to and from the folders that `transformers` reads. Needs numpy only, and torch for `pytorch_model.bin`."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ def to_hf(
 ) -> Family:
     """Writes the folder `out`: config.json, model.safetensors, tokenizer files and a model card.
 
-    The class that `architectures` in config.json names loads it, with `from_pretrained(out)`, and so does
-    AutoTokenizer. The padded rows of the vocabulary are left out, and so are tied repetitions of tensors. What the
-    reader of the folder should know beyond that is in the card, and is logged as a warning.
+    `from_pretrained(out)` of the class that `architectures` in config.json names loads it, and so does AutoTokenizer.
+    Padded rows of the vocabulary and tied copies of tensors are left out. Whatever else a reader of the folder should
+    know is in the card, and is logged as a warning.
 
     Args:
       weights: what to write, pretrained or with a task head. Without a tokenizer none is written.
-      out: folder; must not exist or be empty unless `overwrite`. It appears complete or not at all.
+      out: folder; must be empty or absent unless `overwrite`. It appears complete or not at all.
       family: whose classes; None chooses (`config.choose_family`).
       overwrite: replace an earlier export.
       sentence_transformers: write the encoder without its pretraining heads, and the files with which
-        `SentenceTransformer(out)` gives the vectors that `weights.sentence` describes: without it, the mean of the
-        hidden states at length 1.
+        `SentenceTransformer(out)` gives the vectors that `weights.sentence` describes. Where that is None: the mean
+        of the hidden states, scaled to length 1.
 
     Returns:
       The family.
 
     Raises:
-      UserError: no class holds the model or its head, the parameters do not fit it, another vocabulary, `out` is in
-        the way, or sentence vectors are asked of a model with a task head, without a tokenizer, or from a source
-        that makes them in another way than pooling by mean or cls.
+      UserError: no class can hold the model or its head, the parameters do not fit it, the tokenizer has another
+        vocabulary, `out` is in the way, or `sentence_transformers` with a task head, without a tokenizer, or for a
+        source that does not pool by mean or cls.
     """
     tokenizer = weights.tokenizer
     if family is None:
@@ -105,17 +105,17 @@ def _encoder_only(weights: Weights) -> Weights:
     """Without the pretraining heads. Raises UserError where there is a task head or no tokenizer."""
     if weights.head:
         raise UserError(
-            f"convert: to-hf: a folder of sentence-transformers holds an encoder, and this model has a head that can "
-            f"{weights.head.kind}; export it without the option, or give the run that it started from"
+            f"convert: to-hf: a folder of sentence-transformers holds an encoder, and this model has a head of kind "
+            f"{weights.head.kind}; export it without the option, or name the run that it started from"
         )
     if weights.tokenizer is None:
         raise UserError("convert: to-hf: a folder of sentence-transformers needs a tokenizer, and this model has none")
-    kept = {part: value for part, value in weights.params.items() if part not in names.PRETRAINING_HEADS}
-    return dataclasses.replace(weights, params=kept)
+    encoder = {part: value for part, value in weights.params.items() if part not in names.PRETRAINING_HEADS}
+    return dataclasses.replace(weights, params=encoder)
 
 
 def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, Weights, list[str]]:
-    """Tensors by their names, the weights as they are written (parts that are missing are off), and notes."""
+    """Tensors by their names, the weights as they are written (missing parts are off in the model), and notes."""
     model, head, notes = weights.model, weights.head, []
     flat = parameters.flatten(weights.params)
     if head is None:
@@ -123,14 +123,14 @@ def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, W
         model = dataclasses.replace(model, pooler="pooler" in weights.params, pair_classes=pair)
     if model.share not in ("all", "none"):
         notes.append(
-            f'the layers share their {model.share} (share = "{model.share}"), which no class of transformers does: the '
+            f'the layers share their {model.share} (share = "{model.share}"), which no class of transformers can: the '
             f"shared tensors are written once for each of the {model.num_layers} layers. The outputs are the same; "
-            "trained on, the layers drift apart"
+            "further training lets the layers drift apart"
         )
         flat, model = names.unshare(flat, model)
     architecture = architecture_of(model, family, head, "mlm" in weights.params)
     if architecture.endswith("ForMaskedLM") and model.pooler:
-        notes.append(f"{architecture} has no pooler and leaves the one in {WEIGHTS} unread")
+        notes.append(f"{architecture} has no pooler and ignores the one in {WEIGHTS}")
     if architecture.endswith("Model") and family != "distilbert" and not model.pooler:
         notes.append(f"there is no pooler: load it with {architecture}.from_pretrained(..., add_pooling_layer=False)")
     tensors = names.to_theirs(flat, family, model, head)
@@ -145,17 +145,17 @@ def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, W
 def from_hf(folder: Path) -> Weights:
     """Reads ALBERT, BERT or DistilBERT weights: pretraining, masked-LM, base and task models.
 
-    `architectures` in config.json tells a task head. Tensors that the task class does not read, such as pretraining
-    heads, are left out with a warning in the log, as transformers does. Otherwise the tensors tell the heads: where
-    the checkpoint lacks them, `model.pooler` is False, `model.pair_classes` is 0, and `params` has no `mlm`.
-    `parameters.missing_parts(params, wanted)` names them.
+    `architectures` in config.json says whether there is a task head. Tensors that the task class does not read, such
+    as pretraining heads, are then left out with a warning in the log, as transformers does. Without a task head the
+    tensors decide: where the checkpoint lacks a part, `model.pooler` is False, `model.pair_classes` is 0, and `params`
+    has no `mlm`. `parameters.missing_parts(params, wanted)` names the missing parts.
 
     Args:
       folder: holds config.json and the weights (`weight_files.read_tensors`).
 
     Returns:
       f32 arrays, their shape, and the head if any, without a tokenizer. Settings that no config.json states have our
-      defaults. `sentence` is set for an encoder in a folder of sentence-transformers (`sentence_transformers.read`).
+      defaults. `sentence` is set for an encoder in a folder of sentence-transformers (`read_sentence`).
 
     Raises:
       UserError: an unreadable file, an unsupported model, or tensors that do not fit the config (all are listed).
@@ -182,7 +182,7 @@ def from_hf(folder: Path) -> Weights:
 
 
 def _pair_task(stated: dict[str, Any], model: Model) -> str:
-    """What our own exports say; others say nothing."""
+    """The pair task that our own exports state; other folders state none."""
     task = stated.get("pair_task")
     return task if model.pair_classes and task in PAIR_LABELS else "none"
 

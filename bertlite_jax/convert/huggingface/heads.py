@@ -1,4 +1,4 @@
-"""Task heads in `config.json` of `transformers`: which class, which labels, which dropout. And back."""
+"""Task heads in `config.json` of `transformers`, written and read: which class, which labels, which dropout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TASK_CLASSES = {
     "tag": "ForTokenClassification",
     "span": "ForQuestionAnswering",
 }
-"""Our kind of head to the end of the class's name."""
+"""The end of the class's name, by our kind of head."""
 
 _PROBLEMS = {
     "single_label": "single_label_classification",
@@ -25,9 +25,9 @@ _PROBLEMS = {
     "regression": "regression",
 }
 
-# Where the dropout before the outputs stands. Three classes have none or another, and keep the key unread: it brings
-# our own figure back, and changes no answer. They are ALBERT's and BERT's for spans (`qa_dropout`; no dropout there)
-# and DistilBERT's for tags (`classifier_dropout`; it takes `dropout`).
+# The key of the dropout before the outputs. Three classes do not read it; there it only brings our own value back and
+# changes no answer: ALBERT's and BERT's for spans (`qa_dropout`; they have no dropout there) and DistilBERT's for tags
+# (`classifier_dropout`; it takes `dropout`).
 _DROPOUT_KEYS: dict[Family, dict[str, str]] = {
     "albert": dict.fromkeys(TASK_CLASSES, "classifier_dropout_prob") | {"span": "qa_dropout"},
     "bert": dict.fromkeys(TASK_CLASSES, "classifier_dropout") | {"span": "qa_dropout"},
@@ -42,23 +42,23 @@ def check_head(head: Head, family: Family) -> None:
     parameters.refuse_conditioned(head, "to-hf")
     if head.hidden:
         raise UserError(
-            f"convert: to-hf: head.hidden = {head.hidden}: {name} has no further layers between the pooled state and "
+            f"convert: to-hf: head.hidden = {head.hidden}: {name} has no hidden layers between the pooled state and "
             "the outputs; fine-tune with head.hidden = ()"
         )
     pools_with = "relu" if family == "distilbert" else "tanh"
     if head.pooled and head.activation != pools_with:
         raise UserError(
-            f"convert: to-hf: {name} pools with {pools_with} and this head with {head.activation}; relu is for models "
+            f"convert: to-hf: {name} pools with {pools_with} and this head with {head.activation}; use relu for models "
             "that fit DistilBERT (no layer sharing, token_types = 0, norm_epsilon = 1e-12), tanh for the others"
         )
     if head.kind == "classify" and head.problem == "single_label" and len(head.labels) < 2:
         raise UserError(
-            f"convert: to-hf: {name} refuses one label with head.problem = single_label; name two, or use regression"
+            f"convert: to-hf: {name} refuses a single label with head.problem = single_label; use two, or regression"
         )
 
 
 def head_settings(head: Head, family: Family) -> dict[str, Any]:
-    """What `config.json` says of a head; `read_head` reads it back."""
+    """The keys of `config.json` for a head; `read_head` reads them back."""
     values: dict[str, Any] = {_DROPOUT_KEYS[family][head.kind]: head.dropout}
     if head.kind in ("classify", "tag"):
         values["id2label"] = {str(i): label for i, label in enumerate(head.labels)}
@@ -78,22 +78,22 @@ def read_head(values: dict[str, Any], family: Family, tensors: Collection[str], 
       where: the folder, for errors.
 
     Raises:
-      UserError: `architectures` is missing or disagrees with the tensors, or settings of the head that ours lacks.
+      UserError: `architectures` is missing or disagrees with the tensors, or a setting that our heads do not have.
     """
     stated = [name for name in values.get("architectures") or [] if isinstance(name, str)]
     shown = ", ".join(stated) or "missing"
     kinds = [kind for kind, suffix in TASK_CLASSES.items() if STEMS[family] + suffix in stated]
-    found = [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
-    if not kinds and found:
+    modules = [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
+    if not kinds and modules:
         known = ", ".join(STEMS[family] + suffix for suffix in TASK_CLASSES.values())
         raise UserError(
-            f"convert: {where}: the tensors have a task head ({found[0]}.weight) and architectures in config.json is "
+            f"convert: {where}: the tensors have a task head ({modules[0]}.weight) and architectures in config.json is "
             f"{shown}; it should be one of {known}"
         )
     if not kinds:
         return None
     wanted = HEAD_MODULES[kinds[0]]
-    if wanted not in found:
+    if wanted not in modules:
         raise UserError(
             f"convert: {where}: architectures in config.json is {shown} and the tensors have no {wanted}.weight; is it "
             "the config of these weights?"
@@ -105,8 +105,8 @@ def _head(kind: Any, values: dict[str, Any], family: Family, where: str) -> Head
     labels = _labels(values, where) if kind in ("classify", "tag") else ()
     problem: Any = "single_label"
     if kind == "classify":
-        # Where the type is missing, transformers takes one label for a regression. It tells independent labels by
-        # the training data, which are not here.
+        # Without a problem type, transformers takes one label as a regression. Whether several labels are
+        # independent it infers from the training data, which are not here.
         stated = values.get("problem_type") or _PROBLEMS["regression" if len(labels) == 1 else "single_label"]
         ours = {theirs: name for name, theirs in _PROBLEMS.items()}
         if stated not in ours:
@@ -123,7 +123,7 @@ def _head(kind: Any, values: dict[str, Any], family: Family, where: str) -> Head
 
 
 def _dropout(kind: str, values: dict[str, Any], family: Family) -> float:
-    """Of the family's class where its config is silent, too."""
+    """The dropout that a config states, or else the default of the family's class."""
     stated = values.get(_DROPOUT_KEYS[family][kind])
     if stated is not None:
         return stated

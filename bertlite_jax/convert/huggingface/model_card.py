@@ -1,4 +1,4 @@
-"""The README.md of an exported model: what it is, how to load it, how it was trained, what it scored."""
+"""The README.md of an exported model: what it is, how to load it, how it was trained, and its scores."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _TITLES = {"albert": "ALBERT", "bert": "BERT", "distilbert": "DistilBERT"}
 # (key of summary.json, what a reader sees)
 _TRAINING = (
     ("steps", "updates"),
-    ("real_tokens", "tokens seen, padding not counted"),
+    ("real_tokens", "tokens seen, without padding"),
     ("wall_seconds", "seconds of training"),
 )
 _EVALUATION = (
-    ("valid_mlm_loss", "masked LM loss, nats, held-out documents, all chosen positions replaced by the mask"),
-    ("unigram_entropy", "the same for a model that knows only how frequent each piece is"),
+    ("valid_mlm_loss", "masked LM loss in nats on held-out documents; every chosen position is the mask"),
+    ("unigram_entropy", "the same for a model that only knows how frequent each piece is"),
     ("valid_mlm_accuracy", "masked LM accuracy at the same positions"),
     ("valid_pair_accuracy", "sentence-pair accuracy"),
-    ("pair_label_prior", "the same for always the more frequent label"),
+    ("pair_label_prior", "the same for always answering the more frequent label"),
 )
 
 
@@ -45,10 +45,10 @@ _LIMITS = (
     "The answers are no better than the examples that it was fine-tuned on, and no more true. "
     "Evaluate it on texts of your own before you rely on it.",
 )
-QUANTISED = "the weights went through 8-bit integers: they are integers times scales, not the values that were trained"
+QUANTISED = "the weights were rounded to 8-bit integers: they are integers times scales, not the trained values"
 _SENTENCE_LIMITS = (
-    " The vectors are means over the tokens. Of an encoder that never saw pairs of similar texts in training, they say "
-    "little about similarity."
+    " The vectors are means over the tokens. If the encoder was not trained on pairs of similar texts, they say little "
+    "about similarity."
 )
 
 
@@ -56,10 +56,10 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
     """The whole card as Markdown with a YAML head.
 
     Args:
-      weights: as they were exported: heads that were not written are off. Figures of `facts` that are missing or null
-        are left out, and so is the license.
+      weights: as they were exported: heads that were not written are off. Figures and a license that `facts` lacks or
+        has as null are left out.
       family: whose classes.
-      notes: what a reader of the folder should know beside; a section of its own.
+      notes: further remarks for the reader of the folder; a section of their own.
       sentence_transformers: whether the folder is one of sentence-transformers.
     """
     model = dataclasses.replace(weights.model, vocab_multiple=1)
@@ -68,13 +68,13 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
     if weights.facts.get("quantised"):
         notes = [*notes, QUANTISED]
     loader = architecture_of(model, family, head, mlm)
-    # Figures come from a run of ours; other weights were read from somewhere and trained by others.
-    made = f"{'Fine-tuned' if head else 'Pretrained'} with" if facts else "Exported by"
+    # Only runs of ours have facts; other weights were read from elsewhere and trained by others.
+    origin = f"{'Fine-tuned' if head else 'Pretrained'} with" if facts else "Exported by"
     usage = _sentences() if sentence_transformers else _usage(loader, head, mlm, weights.tokenizer)
     parts = [
         _yaml(weights, family, sentence_transformers),
         f"# {_TITLES[family]}, {model.num_layers} layers of {model.hidden_size}\n",
-        f"{made} bertlite_jax {bertlite_jax.__version__}; its class is `{loader}`.\n",
+        f"{origin} bertlite_jax {bertlite_jax.__version__}; its class is `{loader}`.\n",
         "## Use\n\n```python\n" + usage + "\n```\n",
         "".join(["## Notes\n\n", *(f"- {note[0].upper()}{note[1:]}.\n" for note in notes)]) if notes else "",
         _labels(head) if head and head.labels else "",
@@ -99,12 +99,12 @@ def _yaml(weights: Weights, family: Family, sentence_transformers: bool) -> str:
         library, pipeline = "transformers", "fill-mask" if "mlm" in weights.params else "feature-extraction"
     lines = [f"library_name: {library}", f"pipeline_tag: {pipeline}"]
     if weights.facts.get("license"):
-        # A JSON string is a YAML one, whatever stands in it.
+        # Every JSON string is a YAML string too.
         lines.append(f"license: {json.dumps(weights.facts['license'])}")
     return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---\n"])
 
 
-# --- How to use it: an example that runs, by class -----------------------------------------------------------------
+# --- How to use it: an example that runs, for each class -------------------------------------------------------------
 
 _ONE_TEXT = """\
 inputs = tokenizer("a text", return_tensors="pt")
@@ -159,16 +159,16 @@ def _sentences() -> str:
 
 def _labels(head: Head) -> str:
     meaning = {
-        "single_label": "One of these labels a text or pair",
-        "multi_label": "Any number of these labels a text or pair, each with a probability of its own",
+        "single_label": "Each text or pair gets one of these labels",
+        "multi_label": "Each text or pair gets any number of these labels, each with its own probability",
         "regression": "A number for each of these",
     }
-    text = "One of these labels a token" if head.kind == "tag" else meaning[head.problem]
+    text = "Each token gets one of these labels" if head.kind == "tag" else meaning[head.problem]
     rows = [(str(i), label.replace("|", "\\|")) for i, label in enumerate(head.labels)]
     return f"## Labels\n\n{text}.\n\n" + table(("output", "label"), rows)
 
 
-# --- What it is ------------------------------------------------------------------------------------------------------
+# --- Shape and figures -----------------------------------------------------------------------------------------------
 
 
 def _shape_rows(weights: Weights, model: Model) -> list[tuple[str, str]]:
@@ -212,10 +212,10 @@ def _tokenizer(tokenizer: Tokenizer | None) -> str:
     case = "lower-cases its input" if tokenizer.settings.get("lower") else "keeps case"
     accents = "keeps accents" if tokenizer.settings.get("keep_accents") else "strips accents"
     text = f"The {tokenizer.kind} tokenizer {case} and {accents}."
-    return f"## Tokenizer\n\n{text} Special pieces written out in a text are read as special pieces.\n"
+    return f"## Tokenizer\n\n{text} Special pieces that are written out in a text count as special pieces.\n"
 
 
 def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    """Two columns in Markdown."""
+    """A table of two columns in Markdown."""
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|", *(f"| {left} | {right} |" for left, right in rows)]
     return "\n".join(lines) + "\n"

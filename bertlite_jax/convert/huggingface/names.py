@@ -1,8 +1,8 @@
-"""Which parameter of ours is which tensor of `transformers`: one table a family, read in both directions.
+"""Which parameter of ours is which tensor of `transformers`: one table for each family, read in both directions.
 
 Our parameters are nested dictionaries whose layers are stacked along a leading axis and whose kernels are [in, out].
-PyTorch keeps one tensor a layer (or a group of layers) and stores kernels as [out, in]. The tables name every module
-pair once; everything else (the transposition, the stacking, the shapes) follows from the kind of module.
+PyTorch has one tensor for each layer (or group of layers) and stores kernels as [out, in]. The tables name every pair
+of modules once; everything else (transposition, stacking, shapes) follows from the kind of module.
 
 A task head takes the place of the pretraining heads: `table(family, head)`. Sources: the state dictionaries of
 transformers 5.23, `models/{albert,bert,distilbert}/modeling_*.py`.
@@ -16,18 +16,13 @@ from typing import Literal
 import numpy as np
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert.weights.parameters import (
-    OPTIONAL_PARTS,
-    Flat,
-    check_shapes,
-    raise_problems,
-    shapes,
-    trim_vocabulary,
-)
+from bertlite_jax.convert.weights import renaming
+from bertlite_jax.convert.weights.parameters import OPTIONAL_PARTS, Flat, check_shapes, shapes, trim_vocabulary
+from bertlite_jax.convert.weights.renaming import Entry, Module
 from bertlite_jax.errors import UserError
 
 Family = Literal["albert", "bert", "distilbert"]
-# (our module, their module, kind). `{i}` counts the entries of our leading axis.
+
 _ALBERT_LAYER = "albert.encoder.albert_layer_groups.{i}.albert_layers.0"
 ALBERT = (
     ("embeddings/word", "albert.embeddings.word_embeddings", "embedding"),
@@ -89,22 +84,21 @@ DISTILBERT = (
     ("mlm/norm", "vocab_layer_norm", "norm"),
 )
 
-TABLES: dict[Family, tuple[tuple[str, str, str], ...]] = {"albert": ALBERT, "bert": BERT, "distilbert": DISTILBERT}
+TABLES: dict[Family, tuple[Module, ...]] = {"albert": ALBERT, "bert": BERT, "distilbert": DISTILBERT}
 
 HEAD_MODULES = {"classify": "classifier", "choose": "classifier", "tag": "classifier", "span": "qa_outputs"}
-"""The last layer of the task classes, by the head's kind; the same in all families."""
+"""The last layer of the task classes, by the head's kind; it is the same in all families."""
 
 PRETRAINING_HEADS = ("mlm", "pair")
 
-# (our leaf, their leaf, transposed)
-_LEAVES = {
-    "embedding": (("embedding", "weight", False),),
-    "dense": (("kernel", "weight", True), ("bias", "bias", False)),
-    "norm": (("scale", "weight", False), ("bias", "bias", False)),
-    "bias": (("bias", "bias", False),),
+_LEAVES: renaming.Leaves = {
+    "embedding": (("embedding", ".weight", False),),
+    "dense": (("kernel", ".weight", True), ("bias", ".bias", False)),
+    "norm": (("scale", ".weight", False), ("bias", ".bias", False)),
+    "bias": (("bias", ".bias", False),),
 }
 
-# Tied tensors that some checkpoints repeat: (their repetition, what it repeats).
+# Tied tensors that some checkpoints repeat: (the copy, the original).
 TIED: dict[Family, tuple[tuple[str, str], ...]] = {
     "albert": (
         ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
@@ -118,8 +112,8 @@ TIED: dict[Family, tuple[tuple[str, str], ...]] = {
 }
 
 
-def table(family: Family, head: Head | None = None) -> tuple[tuple[str, str, str], ...]:
-    """Rows (our module, their module, kind) of the pretraining classes, or of the task class with `head`.
+def table(family: Family, head: Head | None = None) -> tuple[Module, ...]:
+    """The modules of the pretraining classes, or of the task class with `head`.
 
     A task class has no pretraining heads, and a pooler only where the head reads it. DistilBERT has no pooler in its
     base model; the one of its task classes is called `pre_classifier`.
@@ -133,33 +127,23 @@ def table(family: Family, head: Head | None = None) -> tuple[tuple[str, str, str
     return (*rows, ("head/output", HEAD_MODULES[head.kind], "dense"))
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One tensor of theirs: the slice `index` of our parameter `ours` (the whole of it where `index` is None)."""
-
-    ours: str
-    index: int | None
-    theirs: str
-    transposed: bool
-
-
 def family_shapes(family: Family, model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]:
-    """Our shapes as the family's classes want them: the vocabulary trimmed, and two parts that may be ours or not.
+    """Our shapes as the family's classes need them: the vocabulary trimmed, and two parts that our model may lack.
 
-    ALBERT classes always have the projection, BERT and ALBERT classes always have a token-type table. Where our model
-    has none, `complete` writes an identity and a row of zeros.
+    ALBERT classes always have the projection; BERT and ALBERT classes always have a token-type table. Where our model
+    lacks them, `complete` adds an identity and a row of zeros.
     """
-    built = shapes(dataclasses.replace(model, vocab_multiple=1), head)
+    needed = shapes(dataclasses.replace(model, vocab_multiple=1), head)
     if family == "albert":
-        built["projection/kernel"] = (model.embed_size, model.hidden_size)
-        built["projection/bias"] = (model.hidden_size,)
+        needed["projection/kernel"] = (model.embed_size, model.hidden_size)
+        needed["projection/bias"] = (model.hidden_size,)
     if family != "distilbert":
-        built["embeddings/token_type/embedding"] = (max(1, model.token_types), model.embed_size)
-    return built
+        needed["embeddings/token_type/embedding"] = (max(1, model.token_types), model.embed_size)
+    return needed
 
 
 def complete(flat: Flat, family: Family, model: Model) -> Flat:
-    """Adds what the family's classes always have and our model leaves out; neither changes a single output."""
+    """Adds the parts that the family's classes always have and our model lacks; neither changes any output."""
     flat = dict(flat)
     if family == "albert" and not model.projected:
         flat["projection/kernel"] = np.eye(model.hidden_size, dtype=np.float32)
@@ -189,7 +173,7 @@ def reduce(flat: Flat, family: Family, model: Model) -> tuple[Flat, Model]:
 
 
 def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
-    """The same function without layer sharing: what a group shares is written once a layer.
+    """The same function without layer sharing: what a group shares is repeated for each of its layers.
 
     [G, ...] becomes [N, ...] in every shared part of `layers`; the rest stays as it is.
     """
@@ -200,20 +184,8 @@ def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
 
 
 def entries(family: Family, model: Model, head: Head | None = None) -> list[Entry]:
-    """Every tensor that a checkpoint of this family, shape and head has, tied repetitions left out."""
-    known = family_shapes(family, model, head)
-    listed = []
-    for ours, theirs, kind in table(family, head):
-        for our_leaf, their_leaf, transposed in _LEAVES[kind]:
-            path = f"{ours}/{our_leaf}"
-            if path not in known:
-                continue
-            if "{i}" not in theirs:
-                listed.append(Entry(path, None, f"{theirs}.{their_leaf}", transposed))
-                continue
-            for i in range(known[path][0]):
-                listed.append(Entry(path, i, f"{theirs.format(i=i)}.{their_leaf}", transposed))
-    return listed
+    """Every tensor that a checkpoint of this family, shape and head has, without tied copies."""
+    return renaming.list_entries(table(family, head), _LEAVES, family_shapes(family, model, head))
 
 
 def to_theirs(flat: Flat, family: Family, model: Model, head: Head | None = None) -> Flat:
@@ -222,7 +194,7 @@ def to_theirs(flat: Flat, family: Family, model: Model, head: Head | None = None
     Args:
       flat: parameters by flat name, the vocabulary padded or trimmed; pretraining heads may be missing as a whole.
       family: whose names.
-      model: the shape; its layers must be such as the family holds (`config.check_family`).
+      model: the shape, one that the family can hold (`config.check_family`).
       head: of a task model.
 
     Raises:
@@ -237,7 +209,7 @@ def to_theirs(flat: Flat, family: Family, model: Model, head: Head | None = None
         if entry.ours not in flat:
             continue
         value = flat[entry.ours] if entry.index is None else flat[entry.ours][entry.index]
-        # safetensors writes the buffer as it lies, so a transposed view would come out scrambled.
+        # safetensors writes the buffer as it is in memory, so a transposed view would come out scrambled.
         tensors[entry.theirs] = np.ascontiguousarray(value.T if entry.transposed else value, dtype=np.float32)
     return tensors
 
@@ -255,39 +227,17 @@ def to_ours(tensors: Flat, family: Family, model: Model, where: str, head: Head 
     Raises:
       UserError: lists every tensor that is missing, unknown or wrongly shaped.
     """
-    listed = entries(family, model, head)
-    ours_of = {entry.theirs: entry.ours for entry in listed}
-    present = {ours_of[name].split("/")[0] for name in tensors if name in ours_of}
-    absent = set() if head else set(OPTIONAL_PARTS) - present
-    wanted = [entry for entry in listed if entry.ours.split("/")[0] not in absent]
-    known = family_shapes(family, model, head)
-    missing, wrong = [], []
-    collected: dict[str, list[np.ndarray]] = {}
-    for entry in wanted:
-        shape = known[entry.ours] if entry.index is None else known[entry.ours][1:]
-        shape = shape[::-1] if entry.transposed else shape
-        if entry.theirs not in tensors:
-            missing.append(entry.theirs)
-        elif tensors[entry.theirs].shape != shape:
-            wrong.append((entry.theirs, tensors[entry.theirs].shape, shape))
-        else:
-            value = tensors[entry.theirs].astype(np.float32)
-            collected.setdefault(entry.ours, []).append(value.T if entry.transposed else value)
-    raise_problems(where, missing, [name for name in tensors if name not in ours_of], wrong)
-    stacked = {entry.ours for entry in wanted if entry.index is not None}
-    return {
-        path: np.ascontiguousarray(np.stack(values) if path in stacked else values[0])
-        for path, values in collected.items()
-    }
+    optional = () if head else OPTIONAL_PARTS
+    return renaming.to_ours(entries(family, model, head), tensors, family_shapes(family, model, head), where, optional)
 
 
 def drop_unread(tensors: Flat, family: Family, head: Head) -> tuple[Flat, list[str]]:
-    """Leaves out what the task class does not read: the pretraining heads, and a pooler that `head` does not use.
+    """Leaves out tensors that the task class does not read: pretraining heads, and a pooler that `head` does not use.
 
-    transformers ignores such tensors as well, and warns.
+    transformers ignores such tensors too, and warns.
 
     Returns:
-      The tensors that stay, and the names of those that do not.
+      The remaining tensors, and the names of those that were left out.
     """
     read = {theirs for _, theirs, _ in table(family, head)}
     unread = tuple(f"{theirs}." for _, theirs, _ in TABLES[family] if theirs not in read)
@@ -296,14 +246,14 @@ def drop_unread(tensors: Flat, family: Family, head: Head) -> tuple[Flat, list[s
 
 
 def base_names(tensors: Flat, family: Family) -> Flat:
-    """Names as the family's base class writes them, without the prefix; `canonical_names` puts it back."""
+    """Names as the family's base class writes them, without the prefix; `canonical_names` restores it."""
     return {name.removeprefix(f"{family}."): value for name, value in tensors.items()}
 
 
 def canonical_names(tensors: Flat, family: Family, where: str) -> Flat:
     """Names as today's pretraining and task classes write them.
 
-    Base models lack the family's prefix, old checkpoints say gamma and beta, carry `position_ids` and repeat the tied
+    Base models lack the family's prefix; old checkpoints use gamma and beta, have `position_ids` and repeat the tied
     decoder.
 
     Raises:

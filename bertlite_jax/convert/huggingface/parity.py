@@ -1,4 +1,4 @@
-"""Is an exported folder the same model? Asks transformers in PyTorch, where both are installed."""
+"""Whether an exported folder is the same model, according to transformers in PyTorch, where both are installed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def available() -> bool:
 
 
 def max_abs_diff(params: Any, model: Model, folder: str | os.PathLike[str], ids: np.ndarray) -> float:
-    """Largest difference over the logits of both heads and all hidden states, in float32.
+    """Largest absolute difference over the logits of both heads and all hidden states, in float32.
 
     Args:
       params: of our model.
       model: its shape.
-      folder: what `to_hf` wrote of it, a model with ALBERT's pretraining heads.
+      folder: what `to_hf` wrote for a model with ALBERT's pretraining heads.
       ids: [B, L] int32 ids without padding, specials included.
     """
     import torch

@@ -1,7 +1,7 @@
-"""What makes an encoder a folder of sentence-transformers: pooling, unit length and the longest text, out and in.
+"""Settings of sentence-transformers, written and read: pooling, unit length and the longest text.
 
-The files are written in the layout of the versions before 6, which 6.2 reads as well (the newer layout is not read by
-older ones). Both are read. Source: huggingface/sentence-transformers:sentence_transformers/base/model.py,
+The files are written in the layout of the versions before 6, which 6.2 reads too, while older versions cannot read the
+newer layout. Both layouts are read. Source: huggingface/sentence-transformers:sentence_transformers/base/model.py,
 base/modules/transformer.py and sentence_transformer/modules/pooling.py, and the folders of
 sentence-transformers/all-MiniLM-L6-v2.
 """
@@ -38,14 +38,14 @@ def write_sentence(folder: pathlib.Path, model: Model, family: Family, sentence:
     """Writes modules.json, 1_Pooling/config.json, sentence_bert_config.json and config_sentence_transformers.json.
 
     `SentenceTransformer(folder)` then gives [texts, D]: the mean of the last hidden states over the real tokens,
-    specials included, or the state of the first one, divided by its length (L2) where `sentence.normalize` says so.
+    specials included, or the state of the first one; divided by its length (L2) if `sentence.normalize` is set.
 
     Args:
       folder: holds config.json, the weights of a base model, and a tokenizer.
       model: its shape.
       family: whose class the weights are written for.
       sentence: pooling and unit length.
-      longest: tokens that texts are cut to, specials included.
+      longest: the most tokens of a text, specials included; longer texts are cut.
     """
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if sentence.normalize:
@@ -56,12 +56,12 @@ def write_sentence(folder: pathlib.Path, model: Model, family: Family, sentence:
     ]
     write_json(folder / _MODULES, listed)
     (folder / "1_Pooling").mkdir()
-    # Older versions know no more than these four flags.
+    # Older versions only know these four flags.
     flags = {flag: mode == sentence.pooling for flag, mode in list(_FLAGS.items())[:4]}
     write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": model.hidden_size} | flags)
     settings: dict[str, Any] = {"max_seq_length": longest, "do_lower_case": False}
     if family != "distilbert" and not model.pooler:
-        # The base class would draw a pooler of its own and warn of its missing weights.
+        # Otherwise the base class initialises a pooler and warns that its weights are missing.
         settings["model_args"] = {"add_pooling_layer": False}
     write_json(folder / _SETTINGS, settings)
     stated = {"__version__": {"bertlite_jax": bertlite_jax.__version__}, "similarity_fn_name": "cosine", "prompts": {}}
@@ -69,15 +69,19 @@ def write_sentence(folder: pathlib.Path, model: Model, family: Family, sentence:
 
 
 def sentence_of(weights: Weights, command: str) -> Sentence:
-    """The settings of the weights, or the defaults.
+    """The sentence settings of the weights, or the defaults.
+
+    Args:
+      weights: to be exported.
+      command: named in errors.
 
     Raises:
-      UserError: the source's vectors are made in a way that no export can hold; `command` is named in it.
+      UserError: no export can compute the source's vectors (`Sentence.unheld`).
     """
     sentence = weights.sentence or Sentence()
     if sentence.unheld:
         raise UserError(
-            f"convert: {command}: {sentence.unheld}, so the vectors would be others than the source's; export the "
+            f"convert: {command}: {sentence.unheld}, so the vectors would differ from the source's; export the "
             "hidden states instead (to-hf without the option, onnx --output states)"
         )
     return sentence
@@ -87,12 +91,12 @@ def sentence_of(weights: Weights, command: str) -> Sentence:
 
 
 def read_sentence(folder: pathlib.Path) -> Sentence | None:
-    """What a folder of sentence-transformers says of its vectors; None for other folders (no modules.json).
+    """How a folder of sentence-transformers makes its vectors; None for other folders (no modules.json).
 
-    What cannot be held, such as another pooling or a further layer, is the reason in `Sentence.unheld`.
+    If our model cannot do that, for example because of another pooling or a further layer, `Sentence.unheld` says why.
 
     Raises:
-      UserError: one of the files is damaged, or a module's is missing.
+      UserError: one of the files is damaged, or a module's file is missing.
     """
     if not (folder / _MODULES).is_file():
         return None
@@ -108,23 +112,23 @@ def read_sentence(folder: pathlib.Path) -> Sentence | None:
     if modes == ["cls"]:
         return Sentence("cls", normalize, longest, reason)
     if modes != ["mean"]:
-        reason = f"{place} asks for the pooling {' and '.join(modes)}, and mean or cls alone can be written"
+        reason = f"{place} asks for the pooling {' and '.join(modes)}, and only mean or cls can be exported"
     return Sentence("mean", normalize, longest, reason)
 
 
 def sentence_notes(folder: pathlib.Path, sentence: Sentence | None) -> list[str]:
-    """Sentences for the user about what was not taken over."""
+    """Remarks for the user about settings that were not imported."""
     if sentence is None:
         return []
-    found = [f"no sentence vectors can be exported: {sentence.unheld}"] if sentence.unheld else []
+    notes = [f"no sentence vectors can be exported: {sentence.unheld}"] if sentence.unheld else []
     prompts = _about(folder).get("prompts")
     if isinstance(prompts, dict) and any(prompts.values()):
-        found.append(f"the prompts of {_ABOUT} ({', '.join(prompts)}) are left out; put them before the texts yourself")
-    return found
+        notes.append(f"the prompts of {_ABOUT} ({', '.join(prompts)}) are left out; put them before the texts yourself")
+    return notes
 
 
 def _modules(path: pathlib.Path) -> list[tuple[str, str]]:
-    """(kind, folder) of each module, in order: the class's name, or the whole type where it is a foreign one."""
+    """(kind, folder) of each module in order; the kind is the class's name, or the full type of a foreign class."""
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         modules = [(str(module["type"]), str(module["path"])) for module in listed]
@@ -135,33 +139,33 @@ def _modules(path: pathlib.Path) -> list[tuple[str, str]]:
 
 
 def _pooling_modes(stated: dict[str, Any], path: pathlib.Path) -> list[str]:
-    """The modes by their newer names. Without any the mean is taken, as sentence-transformers does."""
+    """The modes by their newer names. The default is the mean, as in sentence-transformers."""
     modes: Any = stated.get("pooling_mode", [mode for flag, mode in _FLAGS.items() if stated.get(flag)])
     modes = [modes] if isinstance(modes, str) else modes
     if not isinstance(modes, list) or not all(isinstance(mode, str) for mode in modes):
-        raise UserError(f"convert: {path}: pooling_mode is {modes!r}; a name or a list of names would be right")
+        raise UserError(f"convert: {path}: pooling_mode is {modes!r}; it must be a name or a list of names")
     return modes or ["mean"]
 
 
 def _max_length(folder: pathlib.Path) -> int:
-    """The first of max_seq_length and, as the newer layout has it, the tokenizer's model_max_length; 0 for neither."""
+    """max_seq_length, else the tokenizer's model_max_length, as in the newer layout; 0 where there is neither."""
     for name, key in ((_SETTINGS, "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         value = _optional(folder / name).get(key)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 1:
-            raise UserError(f"convert: {folder / name}: {key} is {value!r}; a number of tokens would be right")
+            raise UserError(f"convert: {folder / name}: {key} is {value!r}; it must be a number of tokens")
         # Tokenizers without a longest input state 1e30.
         return int(value) if value < 1e9 else 0
     return 0
 
 
 def _beyond_pooling(folder: pathlib.Path, normalize: pathlib.Path | None) -> str:
-    """What else would change the vectors, as a reason; empty for nothing."""
+    """What else would change the vectors, as a reason for the user; empty where nothing would."""
     prompt = _about(folder).get("default_prompt_name")
     if prompt and (_about(folder).get("prompts") or {}).get(prompt):
         return f"{folder / _ABOUT} puts the prompt {prompt!r} before every text"
-    # The tokenizer is taken over with its own rule, and BERT's and ALBERT's lower-case unless told otherwise.
+    # The tokenizer keeps its own rule, and BERT's and ALBERT's tokenizers lower-case by default.
     cased = _optional(folder / "tokenizer_config.json").get("do_lower_case") is False
     if cased and _optional(folder / _SETTINGS).get("do_lower_case"):
         return f"{folder / _SETTINGS} lower-cases the texts of a cased tokenizer"
@@ -169,7 +173,7 @@ def _beyond_pooling(folder: pathlib.Path, normalize: pathlib.Path | None) -> str
     if any(
         stated.get(f"module_{way}_name", "sentence_embedding") != "sentence_embedding" for way in ("input", "output")
     ):
-        return f"{normalize} normalizes something else than the vector of the text"
+        return f"{normalize} normalizes something other than the text's vector"
     return ""
 
 

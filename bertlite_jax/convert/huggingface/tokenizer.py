@@ -38,7 +38,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: pathlib.Path, max_length: int,
     Args:
       tokenizer: ours.
       folder: exists.
-      max_length: longest input of the model, specials included; the class's own default is 1e30.
+      max_length: longest input of the model in tokens, specials included; the class's own default is 1e30.
       token_types: fewer than 2 leaves `token_type_ids` out of what the tokenizer returns.
     """
     pieces = special_pieces(tokenizer)
@@ -70,10 +70,10 @@ def build_fast_tokenizer(tokenizer: Tokenizer) -> Any:
     else:
         backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     pieces, ids = special_pieces(tokenizer), special_token_ids(tokenizer)
-    # RoBERTa's mask takes the space before it, since the piece that belongs there would bring its own.
-    joined = {"mask"} if tokenizer.kind == "bpe" else set()
+    # RoBERTa's mask absorbs the space before it, because the piece that it replaces would start with that space.
+    absorbs_space = {"mask"} if tokenizer.kind == "bpe" else set()
     backend.add_special_tokens(
-        [tokenizers.AddedToken(piece, special=True, lstrip=role in joined) for role, piece in pieces.items()]
+        [tokenizers.AddedToken(piece, special=True, lstrip=role in absorbs_space) for role, piece in pieces.items()]
     )
     cls, sep = pieces["cls"], pieces["sep"]
     backend.post_processor = processors.TemplateProcessing(
@@ -128,11 +128,11 @@ def _wordpiece(tokenizer: Tokenizer) -> Any:
 
 
 def _class_settings(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The class that AutoTokenizer makes, and its own settings.
+    """The class that AutoTokenizer creates, and its settings.
 
-    Since version 5, `AlbertTokenizer` and `BertTokenizer` take the pieces from tokenizer.json and build the rest anew
-    from these settings, with ALBERT's special pieces fixed. What does not fit them is read from tokenizer.json as it
-    stands, by the class without a pipeline of its own.
+    Since version 5, `AlbertTokenizer` and `BertTokenizer` only take the pieces from tokenizer.json and rebuild the
+    pipeline from these settings, with ALBERT's special pieces fixed. Tokenizers that do not fit them get the class that
+    has no pipeline of its own and uses the one in tokenizer.json.
     """
     settings = tokenizer.settings
     if tokenizer.kind == "wordpiece":

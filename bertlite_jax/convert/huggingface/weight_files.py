@@ -1,6 +1,6 @@
 """The tensors of a folder of `transformers`: safetensors or PyTorch's own files, whole or in shards.
 
-PyTorch's files are pickles, which may hold any program. They are read with `weights_only=True` alone, which builds
+PyTorch's files are pickles, which can contain any program. They are only read with `weights_only=True`, which builds
 tensors and calls nothing else.
 """
 
@@ -12,7 +12,7 @@ import re
 import warnings
 from typing import Any
 
-# Without it numpy does not know bfloat16, and safetensors cannot give such a tensor.
+# Without this import numpy does not know bfloat16, and safetensors cannot read such a tensor.
 import ml_dtypes  # noqa: F401
 import numpy as np
 import safetensors
@@ -26,21 +26,21 @@ PICKLE = "pytorch_model.bin"
 _READABLE = ("F64", "F32", "F16", "BF16", "I64", "I32", "BOOL")
 _POINTER = b"version https://git-lfs"
 _FOREIGN = ("tf_model.h5", "flax_model.msgpack")
-# Older versions run code of a crafted file in spite of weights_only (CVE-2025-32434).
+# Older versions run code from a crafted file in spite of weights_only (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
 
 
 def read_tensors(folder: pathlib.Path) -> Flat:
     """All tensors of a folder by their names there, as numpy arrays; every float is float32.
 
-    Read is the first that is there of model.safetensors, model.safetensors.index.json with its shards,
-    pytorch_model.bin, and pytorch_model.bin.index.json with its shards. The last two need torch.
+    Reads the first of these that exists: model.safetensors; model.safetensors.index.json with its shards;
+    pytorch_model.bin; pytorch_model.bin.index.json with its shards. The last two need torch.
 
     Args:
-      folder: as `save_pretrained` writes it, of any version.
+      folder: as `save_pretrained` of any version writes it.
 
     Returns:
-      Floats of 16 and 64 bits as f32; integers and booleans as they are.
+      Floats of 16 and 64 bits as f32; integers and booleans unchanged.
 
     Raises:
       UserError: none of these files, a damaged one, a Git LFS pointer in place of one, a pickle with code in it (which
@@ -49,20 +49,20 @@ def read_tensors(folder: pathlib.Path) -> Flat:
     folder = pathlib.Path(folder)
     for name, read in ((SAFETENSORS, _read_safetensors), (PICKLE, _read_pickle)):
         if (folder / name).is_file():
-            return _widened(read(folder / name))
+            return _floats_to_f32(read(folder / name))
         index = folder / f"{name}.index.json"
         if index.is_file():
-            return _widened(_read_shards(index, read))
+            return _floats_to_f32(_read_shards(index, read))
     others = [name for name in _FOREIGN if (folder / name).is_file()]
-    seen = f"; {others[0]} is not read" if others else ""
+    unsupported = f" ({others[0]} cannot be read)" if others else ""
     raise UserError(
-        f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE}, nor an index of either{seen}; save the model with "
-        "save_pretrained"
+        f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE}, nor an index of either{unsupported}; save the "
+        "model with save_pretrained"
     )
 
 
-def _widened(tensors: Flat) -> Flat:
-    # ml_dtypes' bfloat16 has the kind "V".
+def _floats_to_f32(tensors: Flat) -> Flat:
+    # The dtype.kind of ml_dtypes' bfloat16 is "V".
     floats = {name: value.dtype.kind == "f" or value.dtype.name == "bfloat16" for name, value in tensors.items()}
     return {name: value.astype(np.float32, copy=False) if floats[name] else value for name, value in tensors.items()}
 
@@ -71,35 +71,37 @@ def _widened(tensors: Flat) -> Flat:
 
 
 def _read_shards(index: pathlib.Path, read: Any) -> Flat:
-    """The tensors that an index names, from the files that it names beside itself."""
-    stated = read_json(index)
-    places = stated.get("weight_map") if isinstance(stated, dict) else None
-    if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
+    """The tensors that an index lists, from the files beside it."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(f, str) for f in weight_map.values()):
         raise UserError(f"convert: {index}: no weight_map from tensors to files; is it the index of a sharded model?")
-    files = sorted(set(places.values()))
-    # By name and not by where it leads: a cache of downloads is full of links to other folders.
-    outside = [file for file in files if not _plain_name(file)]
+    files = sorted(set(weight_map.values()))
+    # The name decides and not the target of a link: a download cache is full of links to other folders.
+    outside = [file for file in files if not _is_plain_name(file)]
     if outside:
         raise UserError(f"convert: {index}: the file {outside[0]!r} is not beside the index; only plain names are read")
     absent = [file for file in files if not (index.parent / file).is_file()]
     if absent:
         raise UserError(f"convert: {index}: {_listed(absent)} missing; download the whole folder")
     tensors: Flat = {}
-    extra, lost = [], []
+    extra, missing = [], []
     for file in files:
-        found = read(index.parent / file)
-        named = {name for name, place in places.items() if place == file}
-        extra += sorted(found.keys() - named)
-        lost += sorted(named - found.keys())
-        tensors |= {name: value for name, value in found.items() if name in named}
-    if lost:
-        raise UserError(f"convert: {index}: its files lack {_listed(lost)}; are they of the same download?")
+        shard = read(index.parent / file)
+        listed = {name for name, place in weight_map.items() if place == file}
+        extra += sorted(shard.keys() - listed)
+        missing += sorted(listed - shard.keys())
+        tensors |= {name: value for name, value in shard.items() if name in listed}
+    if missing:
+        raise UserError(f"convert: {index}: its files lack {_listed(missing)}; are they from the same download?")
     if extra:
-        raise UserError(f"convert: {index}: not in the index but in its files: {_listed(extra)}; are they its own?")
+        raise UserError(
+            f"convert: {index}: its files have tensors that it does not list: {_listed(extra)}; are they "
+            "from the same download?"
+        )
     return tensors
 
 
-def _plain_name(file: str) -> bool:
+def _is_plain_name(file: str) -> bool:
     names = pathlib.PurePosixPath(file), pathlib.PureWindowsPath(file)
     return file not in ("", ".", "..") and all(path.name == file for path in names)
 
@@ -128,12 +130,13 @@ def _read_safetensors(path: pathlib.Path) -> Flat:
     _refuse_pointer(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            formats = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-            unread = [f"{name} ({kind})" for name, kind in formats.items() if kind not in _READABLE]
-            if unread:
+            names = file.keys()  # The file itself is not iterable.
+            formats = {name: file.get_slice(name).get_dtype() for name in names}
+            unreadable = [f"{name} ({kind})" for name, kind in formats.items() if kind not in _READABLE]
+            if unreadable:
                 raise UserError(
-                    f"convert: {path}: numbers that cannot be read: {_listed(unread)}; save the model in float32, "
-                    "float16 or bfloat16"
+                    f"convert: {path}: number formats that cannot be read: {_listed(unreadable)}; save the model in "
+                    "float32, float16 or bfloat16"
                 )
             return {name: file.get_tensor(name) for name in formats}
     except safetensors.SafetensorError as error:
@@ -145,22 +148,24 @@ def _read_pickle(path: pathlib.Path) -> Flat:
     torch = _torch(path)
     try:
         with warnings.catch_warnings():
-            # Of unusual protocols, which then fail with a message of their own.
+            # It warns of unusual protocols, which then fail with a message of their own.
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(_unpickling_line(path, str(error))) from error
     except MemoryError:
         raise
-    # On bytes that are no pickle of tensors, torch's reader raises whatever it stumbles over.
+    # For bytes that are no pickle of tensors, torch's reader raises all kinds of errors.
     except Exception as error:
         reason = f"{type(error).__name__} {error}".split("\n")[0].strip()
         raise UserError(f"convert: {path} is damaged or no file of PyTorch weights: {reason}") from error
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise UserError(f"convert: {path}: not a plain table of tensors; save the model with save_pretrained")
-    unread = [f"{name} ({value.dtype})" for name, value in loaded.items() if not _dense(torch, value)]
-    if unread:
-        raise UserError(f"convert: {path}: numbers that cannot be read: {_listed(unread)}; save the model in float32")
+    unreadable = [f"{name} ({value.dtype})" for name, value in loaded.items() if not _is_readable(torch, value)]
+    if unreadable:
+        raise UserError(
+            f"convert: {path}: number formats that cannot be read: {_listed(unreadable)}; save the model in float32"
+        )
     return {name: _array(torch, value) for name, value in loaded.items()}
 
 
@@ -172,7 +177,7 @@ def _torch(path: pathlib.Path) -> Any:
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < _SAFE_TORCH:
         raise UserError(
-            f"convert: {path}: torch {torch.__version__} cannot be trusted to read a pickle without running it; "
+            f"convert: {path}: torch {torch.__version__} may run code while it reads a pickle; "
             'pip install --upgrade "bertlite_jax[torch]"'
         )
     return torch
@@ -182,17 +187,17 @@ def _unpickling_line(path: pathlib.Path, message: str) -> str:
     called = re.search(r"GLOBAL (\S+)|unrecognized function (.+)", message)
     if called:
         return (
-            f"convert: {path} holds more than tensors: it wants {called[1] or called[2]}. Nothing of it was run; save "
+            f"convert: {path} holds more than tensors: it calls {called[1] or called[2]}. Nothing of it was run; save "
             "the model with safetensors"
         )
-    # torch's message is a page that advises to load the file unsafely; the reason is one line in the midst of it.
+    # torch's message is a page of advice to load the file unsafely, with the reason in one line of it.
     advice = ("Weights only load failed", "Please file an issue", "Check the documentation")
     lines = [line.strip() for line in message.split("\n") if line.strip() and not line.startswith(advice)]
     reason = lines[0] if lines else "it cannot be unpickled"
     return f"convert: {path} is damaged or no file of PyTorch weights, and nothing of it was run: {reason}"
 
 
-def _dense(torch: Any, value: Any) -> bool:
+def _is_readable(torch: Any, value: Any) -> bool:
     known = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.bool)
     return value.layout == torch.strided and value.dtype in known
 

@@ -1,7 +1,7 @@
 """Ranges of activations on real text, for products whose step is fixed beforehand.
 
-One range for each application of a product: every application is a node of its own, so the twelve of a shared layer
-can differ at no cost.
+Each application of a product has a range of its own: every application is a separate node, so the twelve of a shared
+layer can differ at no cost.
 
 Sources: TensorRT's entropy calibration (Migacz 2017, "8-bit inference with TensorRT", GTC); percentile as in
 NVIDIA's pytorch-quantization.
@@ -28,7 +28,7 @@ from bertlite_jax.convert.weights.folder import Weights
 Method = Literal["minmax", "percentile", "entropy"]
 BINS = 2048
 _LEVELS = 128
-"""Steps that a histogram of magnitudes is reduced to when its entropy is compared."""
+"""Levels that a histogram of magnitudes is reduced to when its entropy is compared."""
 
 
 def ranges(
@@ -38,28 +38,28 @@ def ranges(
     percentile: float = 99.99,
     output: Output = "auto",
 ) -> dict[str, tuple[float, float]]:
-    """Lowest and highest activation that each product shall tell apart, by `Site.name`.
+    """Lowest and highest activation that each product has to represent, by `Site.name`.
 
     Two passes over the batches through the float32 graph: extremes first, then a histogram between them.
 
     Args:
       weights: float.
-      batches: of real text, padded as they will be.
-      method: minmax clips nothing, and does best where few channels are large and matter, as in BERT; percentile
-        leaves out as much at both ends together as `percentile` says; entropy
-        clips where the histogram reduced to 8 bits loses the least information.
+      batches: of real text, padded as in use.
+      method: minmax clips nothing, and does best where a few large channels matter, as in BERT; percentile keeps
+        `percentile` percent of the values and clips the rest, half at each end; entropy clips where the histogram
+        reduced to 8 bits loses the least information.
       percentile: in percent.
       output: as for `build_onnx`.
     """
-    what = measuring_text.scored(weights, output)
-    seen: dict[str, str] = {}
-    model = build_onnx(weights, _watching(float32(weights), seen), output)
-    model.graph.output.extend([helper.make_tensor_value_info(value, FLOAT, None) for value in seen.values()])
+    scored = measuring_text.scored_output(weights, output)
+    activations: dict[str, str] = {}
+    model = build_onnx(weights, _watching(float32(weights), activations), output)
+    model.graph.output.extend([helper.make_tensor_value_info(value, FLOAT, None) for value in activations.values()])
     session = open_session(model.SerializeToString())
 
     def values(batch: Batch) -> dict[str, np.ndarray]:
-        found = run_session(session, measuring_text.as_read(batch, what))
-        return {name: found[value] for name, value in seen.items()}
+        outputs = run_session(session, measuring_text.as_read(batch, scored))
+        return {name: outputs[value] for name, value in activations.items()}
 
     extremes: dict[str, tuple[float, float]] = {}
     for batch in batches:
@@ -77,14 +77,14 @@ def ranges(
     return {name: entropy_range(counts[name], *extremes[name]) for name in counts}
 
 
-def _watching(arithmetic: Arithmetic, seen: dict[str, str]) -> Arithmetic:
-    """The same arithmetic, which notes in `seen` under which name each product's activation can be read."""
+def _watching(arithmetic: Arithmetic, activations: dict[str, str]) -> Arithmetic:
+    """The same arithmetic, which also fills `activations`: by `Site.name`, the value that is each product's input."""
 
     def watch(graph: Graph, x: str, site: Site) -> str:
-        if ("seen", x) not in graph.memo:
-            graph.memo["seen", x] = node(graph, "Identity", x, name=f"seen.{site.name}")
-        seen[site.name] = graph.memo["seen", x]
-        return seen[site.name]
+        if ("watched", x) not in graph.memo:
+            graph.memo["watched", x] = node(graph, "Identity", x, name=f"watched.{site.name}")
+        activations[site.name] = graph.memo["watched", x]
+        return activations[site.name]
 
     def dense(graph: Graph, x: str, site: Site) -> str:
         return arithmetic.dense(graph, watch(graph, x, site), site)
@@ -96,7 +96,7 @@ def _watching(arithmetic: Arithmetic, seen: dict[str, str]) -> Arithmetic:
 
 
 def percentile_range(counts: np.ndarray, low: float, high: float, percent: float) -> tuple[float, float]:
-    """The shortest ends of a histogram [BINS] on [low, high] that leave out 100 - `percent` of its mass, half each."""
+    """The range that keeps `percent` of a histogram [BINS] on [low, high]; half of the rest is cut at each end."""
     edges = np.linspace(low, high, len(counts) + 1)
     share = np.cumsum(counts) / counts.sum()
     tail = (1 - percent / 100) / 2
@@ -106,32 +106,32 @@ def percentile_range(counts: np.ndarray, low: float, high: float, percent: float
 
 
 def entropy_range(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """Clips a histogram at the magnitude with which its reduction to 8 bits diverges least from it.
+    """Clips a histogram at the magnitude for which its reduction to 8 bits diverges least from it.
 
-    The ends move together: a magnitude t keeps [max(low, -t), min(high, t)].
+    Both ends share one magnitude t: the range is [max(low, -t), min(high, t)].
     """
     edges = np.linspace(low, high, len(counts) + 1)
     middles = np.abs((edges[1:] + edges[:-1]) / 2)
     top = max(abs(low), abs(high))
     magnitudes, bounds = np.histogram(middles, BINS, (0, top), weights=counts)
     best, chosen = np.inf, top
-    for kept in range(_LEVELS, BINS + 1, _LEVELS // 8):
-        loss = _reduction_loss(magnitudes, kept)
+    for bins in range(_LEVELS, BINS + 1, _LEVELS // 8):
+        loss = _reduction_loss(magnitudes, bins)
         if loss < best:
-            best, chosen = loss, float(bounds[kept])
+            best, chosen = loss, float(bounds[bins])
     return max(low, -chosen), min(high, chosen)
 
 
-def _reduction_loss(counts: np.ndarray, kept: int) -> float:
-    """KL divergence of the first `kept` bins, the rest moved into the last, from their reduction to 128 levels."""
-    whole = counts[:kept].astype(np.float64)
+def _reduction_loss(counts: np.ndarray, bins: int) -> float:
+    """KL divergence of the first `bins` bins, the rest moved into the last of them, from 128 levels."""
+    whole = counts[:bins].astype(np.float64)
     reduced = whole.copy()
-    whole[-1] += counts[kept:].sum()
-    groups = np.minimum(np.arange(kept) * _LEVELS // kept, _LEVELS - 1)
+    whole[-1] += counts[bins:].sum()
+    groups = np.minimum(np.arange(bins) * _LEVELS // bins, _LEVELS - 1)
     occupied = reduced > 0
     totals = np.bincount(groups, reduced, _LEVELS)
     sizes = np.bincount(groups, occupied, _LEVELS)
     spread = np.where(occupied, (totals / np.maximum(sizes, 1))[groups], 0.0)
     p, q = whole / whole.sum(), spread / max(spread.sum(), 1e-300)
-    there = p > 0
-    return float(np.sum(p[there] * np.log(p[there] / np.maximum(q[there], 1e-12))))
+    nonzero = p > 0
+    return float(np.sum(p[nonzero] * np.log(p[nonzero] / np.maximum(q[nonzero], 1e-12))))

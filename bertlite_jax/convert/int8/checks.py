@@ -1,4 +1,4 @@
-"""What `convert.py int8` and `ort` refuse before any work: options, sources and parts left out."""
+"""Checks of `bertlite convert int8` and `ort` before any work: options, sources and parts left out."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from bertlite_jax.errors import UserError
 
 
 def check_range(option: str, value: float, lowest: float, highest: float) -> None:
-    """Raises UserError where a value is no number or lies outside; both ends are allowed."""
+    """Raises UserError for a value that is NaN or out of range; both ends are allowed."""
     if not lowest <= value <= highest:
-        raise UserError(f"convert: {option} {value}: a number from {lowest} to {highest} would be right")
+        raise UserError(f"convert: {option} {value} must be a number from {lowest} to {highest}")
 
 
 def check_auto(auto: int, parts: Sequence[str] | None = None) -> None:
-    """Raises UserError where fewer than none of the parts should stay float32, or all; `parts` where they are known."""
+    """Raises UserError for a negative number, or for as many parts as there are; `parts`: None while unknown."""
     if auto < 0 or (parts is not None and auto and auto >= len(parts)):
-        most = f" to {len(parts) - 1}, since the parts are {', '.join(parts)}" if parts else " or more"
-        raise UserError(f"convert: --auto {auto}: 0{most}")
+        allowed = f"from 0 to {len(parts) - 1}, since the parts are {', '.join(parts)}" if parts else "0 or more"
+        raise UserError(f"convert: --auto {auto} must be {allowed}")
 
 
 def check_options(bits: int, rows: int, length: int) -> None:
-    """Raises UserError where one of them is out of its range."""
+    """Raises UserError for the first option that is out of its range."""
     if bits not in (7, 8):
-        raise UserError(f"convert: --bits {bits}: 7 or 8 would be right")
+        raise UserError(f"convert: --bits {bits} must be 7 or 8")
     if rows < 2:
-        raise UserError(f"convert: --rows {rows}: 2 or more windows of text would be right, one to calibrate with")
+        raise UserError(f"convert: --rows {rows} must be at least 2 windows of text: one calibrates, one measures")
     if length < measuring_text.LEAST_LENGTH:
-        raise UserError(f"convert: --length {length}: {measuring_text.LEAST_LENGTH} or more tokens would be right")
+        raise UserError(f"convert: --length {length} must be at least {measuring_text.LEAST_LENGTH} tokens")
 
 
 def check_source(weights: Weights, output: model.Output) -> Scored:
-    """What will be scored. Raises UserError for weights that cannot be quantised and measured, or lack the output."""
+    """What will be scored. Raises UserError for weights that cannot be quantised or measured, or lack the output."""
     if weights.facts.get("quantised"):
         raise UserError(
-            "convert: int8: the weights of this source went through 8 bits already; give the run or folder that it was "
-            "made of"
+            "convert: int8: the weights of this source have been quantised to 8 bits already; name the run or folder "
+            "that it was made from"
         )
     folder.check_tokenizer(weights)
     measuring_text.tokenizer_of(weights)
-    return measuring_text.scored(weights, output)
+    return measuring_text.scored_output(weights, output)
 
 
-def check_products(container: Container, what: Scored) -> None:
-    """Raises UserError where no product of the file would be one of integers."""
-    decodes = what.output == "fill-mask"
-    if not any(what.uses(path) and quantized.is_multiplied(path, decodes) for path in container.integers):
-        raise UserError("convert: int8: no product of integers is left; leave fewer parts out")
+def check_products(container: Container, scored: Scored) -> None:
+    """Raises UserError where no product of the file would be computed with integers."""
+    decodes = scored.output == "fill-mask"
+    if not any(scored.uses(path) and quantized.is_multiplied(path, decodes) for path in container.integers):
+        raise UserError("convert: int8: no product would be computed with integers; leave fewer parts out")

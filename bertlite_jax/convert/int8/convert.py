@@ -1,4 +1,4 @@
-"""`convert.py int8`: a folder with float32 and 8-bit ONNX, measured on text, or a refusal that names the layers.
+"""`bertlite convert int8`: a folder with float32 and 8-bit ONNX, measured on text, or an error that names bad layers.
 
 Everything is measured with the files themselves, in ONNX Runtime.
 """
@@ -40,12 +40,12 @@ _BLAMED = 3
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """What is measured with.
+    """The batches of a measurement.
 
     Attributes:
       calibration: batches for the ranges of `static`.
-      evaluation: other batches, with `labels` where the metric has some.
-      metric: its name.
+      evaluation: other batches, with `labels` where the metric needs them.
+      metric: name of what is measured.
     """
 
     calibration: list[Batch]
@@ -68,9 +68,9 @@ def int8(
     options: Int8Options = Int8Options(),
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Quantises, measures, and writes the folder `out` if the metric holds.
+    """Quantises, measures, and writes the folder `out` if the metric falls by no more than allowed.
 
-    The folder has what `folder.describe` writes, `onnx/model.onnx`, `onnx/model_quantized.onnx`, the container
+    The folder has the files of `folder.describe`, `onnx/model.onnx`, `onnx/model_quantized.onnx`, the container
     (`model.int8.safetensors`) and the figures (`onnx/quantization.json`).
 
     Args:
@@ -81,43 +81,43 @@ def int8(
       overwrite: replace an earlier result.
 
     Returns:
-      What the sidecar holds.
+      The contents of the sidecar.
 
     Raises:
-      UserError: an option out of its range, `out` in the way, or a metric that falls by more than `max_drop`: the
-        parts to blame are named. Nothing is written.
+      UserError: an option out of its range, `out` in the way, or a metric that falls by more than `max_drop`; the
+        error names the parts that lose most. Nothing is written.
     """
     checks.check_range("--max-drop", options.max_drop, 0, 1)
     checks.check_options(options.bits, options.rows, options.length)
     checks.check_auto(options.auto)
     output, leave_out = options.output, options.leave_out
-    what = checks.check_source(weights, output)
+    scored = checks.check_source(weights, output)
     if options.data:
-        measuring_text.check_labelled(what)
-    # The place is taken before the minutes of work, so that they cannot be in vain.
+        measuring_text.check_labelled(scored)
+    # The output is reserved before the minutes of work, so that they cannot be in vain.
     with new_folder(out, overwrite, QUANTIZED) as folder:
         container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
-        checks.check_products(container, what)
-        checks.check_auto(options.auto, sensitivity.parts(container, what))
-        seen = read_text(weights, text, options.data, options.rows, options.length, output)
+        checks.check_products(container, scored)
+        checks.check_auto(options.auto, sensitivity.parts(container, scored))
+        batches = read_text(weights, text, options.data, options.rows, options.length, output)
         if options.auto:
-            worst = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[: options.auto]
+            worst = sensitivity.by_part(weights, container, batches.evaluation[:2], output=output)[: options.auto]
             leave_out = (*leave_out, *(loss.part for loss in worst))
             container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
-            checks.check_products(container, what)
+            checks.check_products(container, scored)
         if options.fit:
-            container = rounding.fit(weights, container, seen.calibration, output)
-        models = build(weights, container, options.activations, seen.calibration, options.method, output)
+            container = rounding.fit(weights, container, batches.calibration, output)
+        models = build(weights, container, options.activations, batches.calibration, options.method, output)
         figures = {
             "activations": options.activations,
             "bits": options.bits,
             "fitted": options.fit,
             "left_out": list(leave_out),
         }
-        figures |= measure(weights, models, seen, output)
+        figures |= measure(weights, models, batches, output)
         if not figures["drop"] <= options.max_drop:
-            raise UserError(_refusal(weights, container, seen, figures, options.max_drop, output))
-        depth = sensitivity.by_depth(weights, container, seen.evaluation[:1], output)
+            raise UserError(_refusal(weights, container, batches, figures, options.max_drop, output))
+        depth = sensitivity.by_depth(weights, container, batches.evaluation[:1], output)
         figures["by_depth"] = [row._asdict() for row in depth]
         _fill(folder, weights, models, figures, output)
     return figures
@@ -153,26 +153,26 @@ def read_text(
     length: int,
     output: Output = "auto",
 ) -> Text:
-    """Batches for both purposes, never the same window in both; `length` is cut to what the model reads."""
-    what = measuring_text.scored(weights, output)
+    """Batches to calibrate and to measure with; no window serves both. `length` is cut to what the model reads."""
+    scored = measuring_text.scored_output(weights, output)
     longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
     length = min(length, longest)
-    # Examples first: what is wrong with them should not be told after minutes of reading text.
+    # Examples first, so that an error in them does not wait for minutes of reading text.
     examples = measuring_text.labelled(weights, data, _BATCH, length) if data else []
     windows = measuring_text.windows(weights, text, rows, length)
     calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
     evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
     if data:
         return Text(calibration, examples, "accuracy")
-    if what.output == "fill-mask":
+    if scored.output == "fill-mask":
         evaluation = [measuring_text.masked(weights, batch, _SEED + number) for number, batch in enumerate(evaluation)]
         if not any((batch["labels"] != measuring_text.IGNORED).any() for batch in evaluation):
             raise UserError(
                 f"convert: {', '.join(text)}: none of {len(windows[1::2])} windows got a mask, so nothing can be "
-                "scored; more text or more --rows would be right"
+                "scored; give more text or more --rows"
             )
         return Text(calibration, evaluation, "masked-LM accuracy")
-    cosine = what.vectors or what.numbers
+    cosine = scored.vectors or scored.numbers
     return Text(calibration, evaluation, "cosine with float32" if cosine else "agreement with float32")
 
 
@@ -184,7 +184,11 @@ def build(
     method: calibrate.Method = "minmax",
     output: Output = "auto",
 ) -> Models:
-    """Both graphs. Raises UserError where not every product that should be is one of integers."""
+    """Both graphs.
+
+    Raises:
+      RuntimeError: a product that the container stores as integers became a product of floats.
+    """
     if activations == "static":
         arithmetic = integer.static(container, calibrate.ranges(weights, calibration, method, output=output))
     else:
@@ -193,14 +197,14 @@ def build(
     plain = build_onnx(weights, float32(weights), output)
     counted, expected = _counting(arithmetic, container)
     coarse = build_onnx(quantized.to_weights(container), counted, output)
-    if integer.integer_products(coarse) != len(expected):
-        found = integer.integer_products(coarse)
-        raise RuntimeError(f"int8: {found} of {len(expected)} products became products of integers")
+    count = integer.integer_products(coarse)
+    if count != len(expected):
+        raise RuntimeError(f"int8: {count} of {len(expected)} products became products of integers")
     return Models(container, plain, coarse)
 
 
 def _counting(arithmetic: Arithmetic, container: Container) -> tuple[Arithmetic, list[str]]:
-    """The same arithmetic, and a list that fills with the products which the container holds as integers."""
+    """The same arithmetic, and a list that fills with the names of products that the container stores as integers."""
     expected: list[str] = []
 
     def dense(graph: Graph, x: str, site: Any) -> str:
@@ -216,24 +220,24 @@ def _counting(arithmetic: Arithmetic, container: Container) -> tuple[Arithmetic,
     return Arithmetic(dense, arithmetic.rows, decode), expected
 
 
-def measure(weights: Weights, models: Models, seen: Text, output: Output = "auto") -> dict[str, Any]:
+def measure(weights: Weights, models: Models, text: Text, output: Output = "auto") -> dict[str, Any]:
     """Sizes, products, and the metric of both files in ONNX Runtime."""
-    what = measuring_text.scored(weights, output)
+    scored = measuring_text.scored_output(weights, output)
     contents = [to_bytes(model) for model in (models.float32, models.int8)]
-    before, after = (outcome(content, seen.evaluation, what) for content in contents)
-    metrics = [measuring_text.metric(each, before, what) for each in (before, after)]
+    before, after = (outcome(content, text.evaluation, scored) for content in contents)
+    metrics = [measuring_text.metric(each, before, scored) for each in (before, after)]
     return {
         "integer_products": integer.integer_products(models.int8),
         "products": products(models.float32),
         "float32_bytes": len(contents[0]),
         "int8_bytes": len(contents[1]),
         "ratio": len(contents[1]) / len(contents[0]),
-        "output": what.head.kind if what.head else what.output,
-        "metric": seen.metric,
+        "output": scored.head.kind if scored.head else scored.output,
+        "metric": text.metric,
         "before": metrics[0],
         "after": metrics[1],
         "drop": metrics[0] - metrics[1],
-        **alike(after, before, what),
+        **similarity(after, before, scored),
         "answers": len(before.logits),
         "cpu_flags": cpu.fast_flags(),
     }
@@ -241,46 +245,48 @@ def measure(weights: Weights, models: Models, seen: Text, output: Output = "auto
 
 def products(model: onnx.ModelProto) -> int:
     """Products with weights in a float32 graph."""
-    return sum(made.op_type == "Gemm" for made in model.graph.node)
+    return sum(node.op_type == "Gemm" for node in model.graph.node)
 
 
-def alike(found: measuring_text.Outcome, reference: measuring_text.Outcome, what: Scored) -> dict[str, float | None]:
-    """`top1_agreement`: share of equal answers; `cosine` and `lowest_cosine` of vectors. None where it has no meaning.
+def similarity(
+    candidate: measuring_text.Outcome, reference: measuring_text.Outcome, scored: Scored
+) -> dict[str, float | None]:
+    """`top1_agreement`: share of equal answers; `cosine` and `lowest_cosine` of vectors. None where one does not apply.
 
-    Amounts have a cosine over all of them and no lowest one.
+    Amounts have one cosine over all of them and no lowest one.
     """
-    same = measuring_text.agreement(found, reference, what)
-    if not (what.vectors or what.numbers):
+    same = measuring_text.agreement(candidate, reference, scored)
+    if not (scored.vectors or scored.numbers):
         return {"top1_agreement": same, "cosine": None, "lowest_cosine": None}
-    lowest = float(measuring_text.cosines(found.logits, reference.logits).min()) if what.vectors else None
+    lowest = float(measuring_text.cosines(candidate.logits, reference.logits).min()) if scored.vectors else None
     return {"top1_agreement": None, "cosine": same, "lowest_cosine": lowest}
 
 
-def outcome(source: bytes | pathlib.Path, evaluation: Sequence[Batch], what: Scored) -> measuring_text.Outcome:
-    """What a file answers in ONNX Runtime."""
+def outcome(source: bytes | pathlib.Path, evaluation: Sequence[Batch], scored: Scored) -> measuring_text.Outcome:
+    """The answers of a file, computed by ONNX Runtime."""
     session = open_session(source)
 
     def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return run_session(session, batch)
 
-    return measuring_text.outcome(answer, evaluation, what)
+    return measuring_text.outcome(answer, evaluation, scored)
 
 
 def _refusal(
     weights: Weights,
     container: Container,
-    seen: Text,
+    text: Text,
     figures: dict[str, Any],
     max_drop: float,
     output: Output,
 ) -> str:
-    losses = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[:_BLAMED]
+    losses = sensitivity.by_part(weights, container, text.evaluation[:2], output=output)[:_BLAMED]
     blamed = ", ".join(f"{loss.part} ({loss.divergence:.2g})" for loss in losses)
     measured = "divergence" if figures["cosine"] is None else "1 - cosine"
     return (
         f"convert: int8: {figures['metric']} falls from {figures['before']:.4f} to {figures['after']:.4f}, by more "
-        f"than --max-drop {max_drop}; nothing was written. Most is lost ({measured} when quantised alone) in {blamed}; "
-        f"keep parts in float32 with --leave-out {losses[0].part}"
+        f"than --max-drop {max_drop}; nothing was written. These parts lose most ({measured} when quantised alone): "
+        f"{blamed}; keep parts in float32 with --leave-out {losses[0].part}"
     )
 
 
@@ -297,12 +303,12 @@ def report(figures: dict[str, Any]) -> str:
     ]
     if figures["cosine"] is None:
         lines.append(f"{figures['metric']}: {figures['before']:.4f} to {figures['after']:.4f} ({_count(figures)})")
-    lines += [alike_line(figures), f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}"]
+    lines += [similarity_line(figures), f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}"]
     return "\n".join(lines + _depth_lines(figures))
 
 
-def alike_line(figures: dict[str, Any]) -> str:
-    """How near the answers are to those of float32: of `alike`'s figures the ones with a meaning."""
+def similarity_line(figures: dict[str, Any]) -> str:
+    """How near the answers are to float32's: the figures of `similarity` that apply."""
     if figures["cosine"] is None:
         return f"same answer as float32: {figures['top1_agreement']:.4f}"
     lowest = "" if figures["lowest_cosine"] is None else f", lowest {figures['lowest_cosine']:.5f}"
@@ -315,13 +321,13 @@ def _count(figures: dict[str, Any]) -> str:
 
 
 def _depth_lines(figures: dict[str, Any]) -> list[str]:
-    """A table with a line for each layer, and before it what its columns are."""
+    """A table with a line for each layer, below an explanation of its columns."""
     rows = figures["by_depth"]
     answers = rows[0]["top1"] is not None
-    compared = "vectors of texts" if figures["output"] == "sentence" else "tokens' states"
+    compared = "texts' vectors" if figures["output"] == "sentence" else "tokens' states"
     lines = [
         f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest",
-        *["same answer: share that stays the same when the head is put on that layer's states"] * answers,
+        *["same answer: share that stays the same when the head reads that layer's states"] * answers,
         "layer   cosine   lowest" + ("   same answer" if answers else ""),
     ]
     for row in rows:

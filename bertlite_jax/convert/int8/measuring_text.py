@@ -39,10 +39,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Scored(NamedTuple):
-    """What a file answers, and so what is measured of it.
+    """The answers of a file that are scored.
 
     Attributes:
-      output: as `choose_output` gives it; auto is the answer of `head`.
+      output: as `choose_output` returns it; auto is the answer of `head`.
       head: the one in the file; None for all outputs but auto, whatever head the weights have.
       sentence: how the vectors of the output `sentence` are made.
     """
@@ -69,8 +69,8 @@ class Scored(NamedTuple):
         return part != "pair" and (part != "mlm" or self.output == "fill-mask")
 
 
-def scored(weights: Weights, output: model.Output = "auto") -> Scored:
-    """What is scored of a file with this output. Raises UserError where the weights do not have it."""
+def scored_output(weights: Weights, output: model.Output = "auto") -> Scored:
+    """What is scored in a file with this output. Raises UserError where the weights do not have it."""
     output = choose_output(weights, output)
     return Scored(output, weights.head if output == "auto" else None, weights.sentence or Sentence())
 
@@ -79,9 +79,9 @@ def scored(weights: Weights, output: model.Output = "auto") -> Scored:
 
 
 def tokenizer_of(weights: Weights) -> Tokenizer:
-    """Raises UserError where the weights have none."""
+    """The tokenizer of the weights. Raises UserError where they have none."""
     if weights.tokenizer is None:
-        raise UserError("convert: int8: the weights come without a tokenizer, and text cannot be read without one")
+        raise UserError("convert: int8: the weights have no tokenizer, and text cannot be read without one")
     return weights.tokenizer
 
 
@@ -91,59 +91,59 @@ def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) ->
     Args:
       weights: with a tokenizer.
       inputs: text files or folders, as `data.text.read_documents` takes them.
-      count: at most so many, taken evenly from all of the text.
-      length: tokens; the last piece of a document is shorter, and left out below `LEAST_LENGTH`.
+      count: the most windows to return, spread evenly over the whole text.
+      length: tokens of a window; the last one of a document is shorter, and left out below `LEAST_LENGTH`.
 
     Raises:
       UserError: no tokenizer, or fewer than two windows of text.
     """
     tokenizer = tokenizer_of(weights)
-    found = []
+    rows = []
     for document in _documents(inputs):
         ids = np.concatenate([ids for ids, _ in tokenizer.encode_lines(document)])
         pieces = [ids[start : start + length - 2] for start in range(0, len(ids), length - 2)]
-        found += [np.r_[tokenizer.cls_id, p, tokenizer.sep_id] for p in pieces if len(p) >= LEAST_LENGTH - 2]
-    if len(found) < 2:
+        rows += [np.r_[tokenizer.cls_id, p, tokenizer.sep_id] for p in pieces if len(p) >= LEAST_LENGTH - 2]
+    if len(rows) < 2:
         raise UserError(
-            f"convert: {', '.join(inputs)}: too little text to measure with: {len(found)} windows of {LEAST_LENGTH} to "
-            f"{length} tokens; two are the least, and hundreds would be right"
+            f"convert: {', '.join(inputs)}: too little text to measure with: {len(rows)} windows of {LEAST_LENGTH} to "
+            f"{length} tokens; give at least two, better hundreds"
         )
-    return [found[i] for i in np.unique(np.linspace(0, len(found) - 1, count).astype(int))]
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
 
 
 def _documents(inputs: Sequence[str]) -> Iterator[list[str]]:
-    """The text's documents; files without any are told in one line of ours, not by the reader of corpora."""
+    """The text's documents. Empty files are reported in one line here, not one by one by the reader of corpora."""
     counts: Counter[str] = Counter()
     reader = logging.getLogger(documents.__name__)
-    reader.addFilter(_about_empty)
+    reader.addFilter(_keep_record)
     try:
         yield from documents.read_documents(inputs, counts=counts)
     finally:
-        reader.removeFilter(_about_empty)
+        reader.removeFilter(_keep_record)
     if 0 < counts["empty_files"] < counts["files"]:
         _LOG.warning("convert: %d of %d files hold no text", counts["empty_files"], counts["files"])
 
 
-def _about_empty(record: logging.LogRecord) -> bool:
+def _keep_record(record: logging.LogRecord) -> bool:
     return "no text in this file" not in str(record.msg)
 
 
 def batches(weights: Weights, rows: Sequence[np.ndarray], size: int, length: int) -> list[Batch]:
-    """Windows as padded batches of `size` rows, every window in one of them; the last batch can have fewer rows."""
+    """Windows as padded batches of `size` rows; each window is in one of them, and the last can have fewer rows."""
     pad = tokenizer_of(weights).pad_id
-    made = []
+    padded = []
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         ids = np.full((len(some), length), pad, np.int64)
         mask = np.zeros((len(some), length), np.int64)
         for i, row in enumerate(some):
             ids[i, : len(row)], mask[i, : len(row)] = row, 1
-        made.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
-    return made
+        padded.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
+    return padded
 
 
 def masked(weights: Weights, batch: Batch, seed: int, rate: float = 0.15) -> Batch:
-    """The batch with `rate` of its ordinary tokens replaced by [MASK], and these tokens as `labels`; seeded."""
+    """The batch with a share `rate` of its ordinary tokens replaced by [MASK], and those tokens as `labels`."""
     tokenizer = tokenizer_of(weights)
     ids = batch["input_ids"]
     chosen = (np.random.default_rng(seed).random(ids.shape) < rate) & ~np.isin(ids, tokenizer.special_ids)
@@ -151,9 +151,9 @@ def masked(weights: Weights, batch: Batch, seed: int, rate: float = 0.15) -> Bat
     return batch | {"input_ids": np.where(labels != IGNORED, tokenizer.mask_id, ids), "labels": labels}
 
 
-def as_read(batch: Batch, what: Scored) -> Batch:
-    """The batch as the file reads it: for a head that chooses, each row is the only choice, [B, 1, L]."""
-    if what.head is None or what.head.kind != "choose":
+def as_read(batch: Batch, scored: Scored) -> Batch:
+    """The batch in the shape that the file reads: for multiple choice each row is the only choice, [B, 1, L]."""
+    if scored.head is None or scored.head.kind != "choose":
         return batch
     return {name: value[:, None] if value.ndim == 2 else value for name, value in batch.items()}
 
@@ -161,24 +161,24 @@ def as_read(batch: Batch, what: Scored) -> Batch:
 # --- Labelled examples -----------------------------------------------------------------------------------------------
 
 
-def check_labelled(what: Scored) -> Head:
-    """The head that labelled examples measure. Raises UserError where they cannot measure what is scored."""
-    head = what.head
+def check_labelled(scored: Scored) -> Head:
+    """The head that labelled examples can score. Raises UserError where there is no such head."""
+    head = scored.head
     if head is None or head.kind != "classify" or head.problem != "single_label":
         raise UserError(
-            "convert: int8: --data measures a head that classifies with one label, and this file answers with "
-            f"{head.kind if head else what.output}; leave --data out"
+            "convert: int8: --data needs a head that gives each text one label, and this file's output is "
+            f"{head.kind if head else scored.output}; leave --data out"
         )
     return head
 
 
 def labelled(weights: Weights, path: str, size: int, length: int) -> list[Batch]:
-    """Texts or pairs of a file of examples (`convert/int8/labelled.py`) with their labels' numbers.
+    """Batches of texts or pairs from a file of examples (`convert/int8/labelled.py`), with their labels' numbers.
 
     Raises:
-      UserError: the head does not classify with one label, or the file is not right.
+      UserError: the head does not classify with one label, or a line of the file is wrong.
     """
-    tokenizer, head = tokenizer_of(weights), check_labelled(scored(weights))
+    tokenizer, head = tokenizer_of(weights), check_labelled(scored_output(weights))
     rows, types, labels = [], [], []
     for example in read_labelled(path, head):
         first, second = (tokenizer.encode(example.get(key) or "") for key in ("text", "pair"))
@@ -187,17 +187,17 @@ def labelled(weights: Weights, path: str, size: int, length: int) -> list[Batch]
         rows.append(np.r_[tokenizer.cls_id, first, tokenizer.sep_id, tail].astype(np.int64))
         types.append(np.r_[np.zeros(len(first) + 2), np.ones(len(tail))].astype(np.int64))
         labels.append(head.labels.index(str(example["label"])))
-    made = batches(weights, rows, size, length)
-    for number, batch in enumerate(made):
+    padded = batches(weights, rows, size, length)
+    for number, batch in enumerate(padded):
         at = slice(number * size, (number + 1) * size)
         for i, kinds in enumerate(types[at]):
             batch["token_type_ids"][i, : len(kinds)] = kinds
         batch["labels"] = np.array(labels[at])
-    return made
+    return padded
 
 
 def _cut_pair(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """The longer of the two loses its end until both fit."""
+    """Cuts the end of the longer text, piece by piece, until both fit into `room`."""
     while len(first) + len(second) > room:
         first, second = (first[:-1], second) if len(first) >= len(second) else (first, second[:-1])
     return first, second
@@ -207,10 +207,10 @@ def _cut_pair(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndar
 
 
 class Outcome(NamedTuple):
-    """What a model said.
+    """A model's answers at everything that is scored.
 
     Attributes:
-      logits: [N, C or V] of the positions or texts that are scored; for vectors [N, D], of tokens or of texts.
+      logits: [N, C or V] of the scored positions or texts; for vectors [N, D], of tokens or of texts.
       labels: [N], or None where there are none.
     """
 
@@ -218,87 +218,89 @@ class Outcome(NamedTuple):
     labels: np.ndarray | None
 
 
-def outcome(answer: Answer, held_out: Sequence[Batch], what: Scored) -> Outcome:
-    """Runs a model over batches and keeps what is scored: masked positions, texts, or every real token.
+def outcome(answer: Answer, evaluation: Sequence[Batch], scored: Scored) -> Outcome:
+    """Runs a model over batches and collects what is scored: masked positions, texts, or every real token.
 
     Raises:
-      UserError: some of the answers are no numbers.
+      UserError: some of the answers are NaN.
     """
     logits, labels = [], []
-    for batch in held_out:
-        kept, known = _kept(answer(as_read(batch, what)), batch, what)
-        if np.isnan(kept).any():
-            raise UserError("convert: some of the model's answers are no numbers (NaN), so nothing can be measured")
-        logits.append(kept)
-        labels += [] if known is None else [known]
+    for batch in evaluation:
+        rows, row_labels = _scored_rows(answer(as_read(batch, scored)), batch, scored)
+        if np.isnan(rows).any():
+            raise UserError("convert: some of the model's answers are NaN, so nothing can be measured")
+        logits.append(rows)
+        labels += [] if row_labels is None else [row_labels]
     return Outcome(np.concatenate(logits), np.concatenate(labels) if labels else None)
 
 
-def _kept(found: Mapping[str, np.ndarray], batch: Batch, what: Scored) -> tuple[np.ndarray, np.ndarray | None]:
+def _scored_rows(
+    outputs: Mapping[str, np.ndarray], batch: Batch, scored: Scored
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The scored rows of one batch's outputs, and their labels."""
     real = batch["attention_mask"] > 0
-    if what.output == "sentence":
-        return found["sentence_embedding"], None
-    if what.output == "states":
-        return found["last_hidden_state"][real], None
-    if what.head is None:
+    if scored.output == "sentence":
+        return outputs["sentence_embedding"], None
+    if scored.output == "states":
+        return outputs["last_hidden_state"][real], None
+    if scored.head is None:
         chosen = batch["labels"] != IGNORED
-        return found["logits"][chosen], batch["labels"][chosen]
-    if what.head.kind == "span":
-        pair = [np.where(real, found[name], -np.inf) for name in ("start_logits", "end_logits")]
+        return outputs["logits"][chosen], batch["labels"][chosen]
+    if scored.head.kind == "span":
+        pair = [np.where(real, outputs[name], -np.inf) for name in ("start_logits", "end_logits")]
         return np.concatenate(pair), None
-    if what.head.kind == "tag":
-        return found["logits"][real], None
-    return found["logits"], batch.get("labels")
+    if scored.head.kind == "tag":
+        return outputs["logits"][real], None
+    return outputs["logits"], batch.get("labels")
 
 
 def sentence_vectors(states: np.ndarray, mask: np.ndarray, how: Sentence) -> np.ndarray:
     """Vectors [B, D] of hidden states [B, L, D] and a mask [B, L], as `heads.sentence` makes them."""
     vectors = states[:, 0]
     if how.pooling == "mean":
-        kept = mask[..., None].astype(states.dtype)
-        vectors = (states * kept).sum(1) / np.maximum(kept.sum(1), 1e-9)
+        real = mask[..., None].astype(states.dtype)
+        vectors = (states * real).sum(1) / np.maximum(real.sum(1), 1e-9)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12) if how.normalize else vectors
 
 
-def metric(found: Outcome, reference: Outcome, what: Scored) -> float:
+def metric(candidate: Outcome, reference: Outcome, scored: Scored) -> float:
     """Accuracy where there are labels, else agreement with the reference."""
-    if found.labels is None:
-        return agreement(found, reference, what)
-    return float(np.mean(found.logits.argmax(-1) == found.labels))
+    if candidate.labels is None:
+        return agreement(candidate, reference, scored)
+    return float(np.mean(candidate.logits.argmax(-1) == candidate.labels))
 
 
-def agreement(found: Outcome, reference: Outcome, what: Scored) -> float:
-    """Share of equal answers; of vectors the mean cosine, of amounts (regression, scores of choices) their cosine."""
-    if what.vectors:
-        return float(np.mean(cosines(found.logits, reference.logits)))
-    if what.numbers:
-        return float(cosines(found.logits.reshape(1, -1), reference.logits.reshape(1, -1))[0])
-    if what.head is not None and what.head.problem == "multi_label":
-        return float(np.mean((found.logits > 0) == (reference.logits > 0)))
-    return float(np.mean(found.logits.argmax(-1) == reference.logits.argmax(-1)))
+def agreement(candidate: Outcome, reference: Outcome, scored: Scored) -> float:
+    """Share of equal answers; for vectors the mean cosine, for amounts (regression, scores of choices) one cosine."""
+    if scored.vectors:
+        return float(np.mean(cosines(candidate.logits, reference.logits)))
+    if scored.numbers:
+        return float(cosines(candidate.logits.reshape(1, -1), reference.logits.reshape(1, -1))[0])
+    if scored.head is not None and scored.head.problem == "multi_label":
+        return float(np.mean((candidate.logits > 0) == (reference.logits > 0)))
+    return float(np.mean(candidate.logits.argmax(-1) == reference.logits.argmax(-1)))
 
 
 def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Of each two rows: [N, D], [N, D] -> [N]; 0 where one is nothing but zeros."""
+    """Cosine of each row of x with the same row of y: [N, D], [N, D] -> [N]; 0 where one of them is all zeros."""
     x, y = x.astype(np.float64), y.astype(np.float64)
     lengths = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
     return np.sum(x * y, -1) / np.maximum(lengths, np.finfo(np.float64).tiny)
 
 
-def loss(found: Outcome, reference: Outcome, what: Scored) -> float:
-    """How far answers are from the reference's, 0 for the same: 1 - cosine of vectors and amounts, else nats."""
-    if what.vectors or what.numbers:
-        return 1 - agreement(found, reference, what)
-    return divergence(found, reference)
+def loss(candidate: Outcome, reference: Outcome, scored: Scored) -> float:
+    """How far answers are from the reference's: 1 - cosine for vectors and amounts, else `divergence`; 0 if equal."""
+    if scored.vectors or scored.numbers:
+        return 1 - agreement(candidate, reference, scored)
+    return divergence(candidate, reference)
 
 
-def divergence(found: Outcome, reference: Outcome) -> float:
-    """Mean Kullback-Leibler divergence in nats of what is answered from what the reference answers."""
-    ours, theirs = (_log_softmax(each.logits) for each in (found, reference))
-    theirs = np.where(np.isfinite(theirs), theirs, 0.0)
-    ours = np.where(np.isfinite(ours), ours, 0.0)
-    return float(np.mean(np.sum(np.exp(theirs) * (theirs - ours), -1)))
+def divergence(candidate: Outcome, reference: Outcome) -> float:
+    """Mean Kullback-Leibler divergence, in nats, of the candidate's probabilities from the reference's."""
+    log_q, log_p = (_log_softmax(each.logits) for each in (candidate, reference))
+    log_p = np.where(np.isfinite(log_p), log_p, 0.0)
+    log_q = np.where(np.isfinite(log_q), log_q, 0.0)
+    return float(np.mean(np.sum(np.exp(log_p) * (log_p - log_q), -1)))
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

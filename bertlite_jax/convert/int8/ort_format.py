@@ -1,8 +1,8 @@
 """A file for phones and ARM servers: ONNX Runtime's own format, s8 activations, and a budget of megabytes.
 
-CPUs with SDOT or I8MM multiply s8 x s8; x86 reads the file too, slowly.
+CPUs with SDOT or I8MM multiply s8 x s8 directly. x86 runs the file too, but slowly.
 
-Source: onnxruntime.ai, "ORT model format" (a model optimised ahead of time, which its small builds can read).
+Source: onnxruntime.ai, "ORT model format" (a model optimised ahead of time, for small builds of the runtime).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bertlite_jax.host.whole_files import new_file
 
 SUFFIX = ".ort"
 _NODE_BYTES = 1500
-"""Of the graph, for each application of a product: about as much as a layer's nodes and names take."""
+"""Size of the graph for each application of a product: about what its nodes and names take."""
 
 
 def write(
@@ -51,80 +51,88 @@ def write(
 
     Args:
       weights: with a tokenizer.
-      out: file, its name ends in .ort. It appears complete or not at all.
+      out: file whose name ends in .ort. It appears complete or not at all.
       text: files or folders to compare on.
       max_mb: budget, in millions of bytes.
-      min_agreement: share of equal answers, of vectors their mean cosine, below which nothing is written.
-      bits, leave_out: as for `quantize.quantize`.
+      min_agreement: nothing is written below this share of equal answers, or for vectors below this mean cosine.
+      bits: as for `quantized.quantize`.
+      leave_out: as for `quantized.quantize`.
       output: as for `build_onnx`.
-      rows, length: windows of text and their tokens at most.
+      rows: the most windows of text.
+      length: the most tokens of a window.
       overwrite: replace an earlier file.
 
     Returns:
-      bytes, max_mb, products, integer_products, output, answers compared, `int8.alike`.
+      bytes, max_mb, products, integer_products, output, answers (how many were compared), and `convert.similarity`.
 
     Raises:
-      UserError: an option out of its range, `out` in the way or of another suffix, too large (with what would fit),
-        other answers than float32.
+      UserError: an option out of its range, `out` in the way or of another suffix, a file above the budget (the error
+        says what would fit), or answers that differ too much from float32's.
     """
     out = pathlib.Path(out)
     if not 0 < max_mb < np.inf:
-        raise UserError(f"convert: --max-mb {max_mb}: a number above 0 would be right")
+        raise UserError(f"convert: --max-mb {max_mb} must be a number above 0")
     checks.check_range("--min-agreement", min_agreement, 0, 1)
     checks.check_options(bits, rows, length)
-    if out.suffix != SUFFIX:
-        raise UserError(f"convert: ort: {out} should end in {SUFFIX}: ONNX Runtime tells the format by that")
-    if out.is_dir():
-        raise UserError(f"convert: ort: {out} is a folder and is not replaced; name a file")
-    what = checks.check_source(weights, output)
-    # The place is taken before the minutes of work, so that they cannot be in vain.
+    _check_file(out)
+    scored = checks.check_source(weights, output)
+    # The output is reserved before the minutes of work, so that they cannot be in vain.
     with new_file(out, overwrite) as temporary:
         container = quantized.quantize(weights, bits=bits, leave_out=tuple(leave_out))
-        checks.check_products(container, what)
+        checks.check_products(container, scored)
         built = build_onnx(quantized.to_weights(container), integer.per_token(container, signed=True), output)
         content = to_ort(graph.to_bytes(built))
         if not len(content) <= max_mb * 1e6:
             raise UserError(
                 f"convert: ort: {len(content) / 1e6:.2f} MB is more than --max-mb {max_mb:g}; "
-                f"{what_fits(weights.model, what, max_mb * 1e6)}"
+                f"{what_fits(weights.model, scored, max_mb * 1e6)}"
             )
         exact = build_onnx(weights, float32(weights), output)
         evaluation = convert.read_text(weights, text, None, rows, length, output).evaluation
-        found = _read_back(content, evaluation, what)
-        reference = convert.outcome(graph.to_bytes(exact), evaluation, what)
-        _check_agreement(measuring_text.agreement(found, reference, what), min_agreement, len(found.logits), what)
+        candidate = _read_back(content, evaluation, scored)
+        reference = convert.outcome(graph.to_bytes(exact), evaluation, scored)
+        agreement = measuring_text.agreement(candidate, reference, scored)
+        _check_agreement(agreement, min_agreement, len(candidate.logits), scored)
         temporary.write_bytes(content)
     return {
         "bytes": len(content),
         "max_mb": max_mb,
         "integer_products": integer.integer_products(built),
         "products": convert.products(exact),
-        "output": what.head.kind if what.head else what.output,
-        "answers": len(found.logits),
-        **convert.alike(found, reference, what),
+        "output": scored.head.kind if scored.head else scored.output,
+        "answers": len(candidate.logits),
+        **convert.similarity(candidate, reference, scored),
     }
 
 
+def _check_file(out: pathlib.Path) -> None:
+    """Raises UserError for a name that ONNX Runtime would misread, or a folder."""
+    if out.suffix != SUFFIX:
+        raise UserError(f"convert: ort: {out} must end in {SUFFIX}: ONNX Runtime recognises the format by it")
+    if out.is_dir():
+        raise UserError(f"convert: ort: {out} is a folder and is not replaced; name a file")
+
+
 def _read_back(
-    content: bytes, evaluation: Sequence[measuring_text.Batch], what: measuring_text.Scored
+    content: bytes, evaluation: Sequence[measuring_text.Batch], scored: measuring_text.Scored
 ) -> measuring_text.Outcome:
-    """What the file answers, loaded from a file as it will be."""
+    """The answers of the content, loaded from a file as it will be in use."""
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder) / f"model{SUFFIX}"
         place.write_bytes(content)
-        return convert.outcome(place, evaluation, what)
+        return convert.outcome(place, evaluation, scored)
 
 
-def _check_agreement(same: float, least: float, answers: int, what: measuring_text.Scored) -> None:
+def _check_agreement(same: float, least: float, answers: int, scored: measuring_text.Scored) -> None:
     if same >= least:
         return
-    if what.vectors or what.numbers:
+    if scored.vectors or scored.numbers:
         measured = f"the cosine with float32 is {same:.4f}"
     else:
-        measured = f"{same:.4f} of {answers} answers are those of float32"
+        measured = f"{same:.4f} of {answers} answers are the same as in float32"
     raise UserError(
-        f"convert: ort: {measured}, less than --min-agreement {least:g}; nothing was written. convert.py int8 names "
-        "the layers to leave out"
+        f"convert: ort: {measured}, less than --min-agreement {least:g}; nothing was written. bertlite convert int8 "
+        "names the layers to leave out"
     )
 
 
@@ -136,13 +144,13 @@ def report(figures: dict[str, Any]) -> str:
         [
             f"products of integers: {figures['integer_products']} of {figures['products']}",
             f"size: {size / 1e6:.2f} MB ({size / 2**20:.2f} MiB), of at most {figures['max_mb']:g} MB",
-            convert.alike_line(figures) + answers,
+            convert.similarity_line(figures) + answers,
         ]
     )
 
 
 def to_ort(content: bytes) -> bytes:
-    """An ONNX file's bytes in ONNX Runtime's format, optimised."""
+    """Optimises the model in an ONNX file's bytes and returns it in ONNX Runtime's format."""
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder) / f"model{SUFFIX}"
         open_session(content, threads=1, optimized_to=place)
@@ -152,17 +160,17 @@ def to_ort(content: bytes) -> bytes:
 # --- The budget ------------------------------------------------------------------------------------------------------
 
 
-def estimate_bytes(model: Model, what: measuring_text.Scored) -> int:
-    """About what a model's file takes: a byte a weight, f32 for norms, biases and scales, and the nodes.
+def estimate_bytes(model: Model, scored: measuring_text.Scored) -> int:
+    """Estimated size of a model's file: a byte a weight, f32 for norms, biases and scales, and the nodes.
 
-    Heads that the file does not hold do not count; the pooler counts for states of a model that has one.
+    Heads that are not in the file do not count; the pooler counts for the states of a model that has one.
     """
-    pooler = what.head.pooled if what.head else model.pooler and what.output == "states"
+    pooler = scored.head.pooled if scored.head else model.pooler and scored.output == "states"
     model = dataclasses.replace(model, vocab_multiple=1, pair_classes=0, pooler=pooler)
     total = _NODE_BYTES * (6 * model.num_layers + 4)
-    for path, shape in parameters.shapes(model, what.head).items():
+    for path, shape in parameters.shapes(model, scored.head).items():
         size = int(np.prod(shape))
-        if not what.uses(path) and not path.startswith("pooler/"):
+        if not scored.uses(path) and not path.startswith("pooler/"):
             continue
         if path.endswith("kernel"):
             total += size + 4 * (size // shape[-2])
@@ -171,24 +179,24 @@ def estimate_bytes(model: Model, what: measuring_text.Scored) -> int:
     return total
 
 
-def what_fits(model: Model, what: measuring_text.Scored, limit: float) -> str:
-    """What could be changed to stay below `limit` bytes: pieces, layers, or a preset of ours."""
-    found = []
+def what_fits(model: Model, scored: measuring_text.Scored, limit: float) -> str:
+    """Changes that would keep the file below `limit` bytes: fewer pieces or layers, or a preset of ours."""
+    changes = []
     smaller = range(model.vocab_size // 1000 * 1000, 999, -1000)
-    vocabularies = [v for v in smaller if _fits(model, what, limit, vocab_size=v)]
+    vocabularies = [v for v in smaller if _fits(model, scored, limit, vocab_size=v)]
     if vocabularies:
-        found.append(f"{vocabularies[0]:,} pieces instead of {model.vocab_size:,}")
+        changes.append(f"{vocabularies[0]:,} pieces instead of {model.vocab_size:,}")
     if model.share != "all" and model.share_groups == 1:
-        layers = [n for n in range(model.num_layers - 1, 0, -1) if _fits(model, what, limit, num_layers=n)]
+        layers = [n for n in range(model.num_layers - 1, 0, -1) if _fits(model, scored, limit, num_layers=n)]
         if layers:
-            found.append(f"{layers[0]} layers instead of {model.num_layers}")
+            changes.append(f"{layers[0]} layers instead of {model.num_layers}")
     known = {name: value for name, value in vars(presets).items() if isinstance(value, Model)}
-    fitting = {name: size for name, value in known.items() if (size := estimate_bytes(value, what)) <= limit}
+    fitting = {name: size for name, value in known.items() if (size := estimate_bytes(value, scored)) <= limit}
     if fitting:
         largest = max(fitting, key=lambda name: fitting[name])
-        found.append(f"the preset {largest} ({fitting[largest] / 1e6:.1f} MB)")
-    return "what would fit: " + ", or ".join(found) if found else "no preset and no smaller vocabulary would fit"
+        changes.append(f"the preset {largest} ({fitting[largest] / 1e6:.1f} MB)")
+    return "what would fit: " + ", or ".join(changes) if changes else "no preset and no smaller vocabulary would fit"
 
 
-def _fits(model: Model, what: measuring_text.Scored, limit: float, **changed: int) -> bool:
-    return estimate_bytes(dataclasses.replace(model, **changed), what) <= limit
+def _fits(model: Model, scored: measuring_text.Scored, limit: float, **changed: int) -> bool:
+    return estimate_bytes(dataclasses.replace(model, **changed), scored) <= limit

@@ -1,6 +1,6 @@
-"""Weights rounded so that the products with a text's activations change least, at unchanged size.
+"""Weights rounded so that their products with a text's activations change least, at unchanged size.
 
-Each input's rounding error is made up for by the inputs that are rounded after it.
+The inputs that are rounded later compensate the rounding error of the earlier ones.
 
 Source: Frantar et al. 2023 (arXiv 2210.17323, GPTQ), section 3.2 and algorithm 1, without its blocks.
 """
@@ -25,18 +25,18 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.convert.weights.quantized import Container
 
 _DAMPING = 0.01
-"""Of the mean diagonal, added to it, so that directions that the text does not have keep ordinary rounding."""
+"""Share of the mean diagonal that is added to it: directions absent from the text then keep ordinary rounding."""
 
 
 def fit(weights: Weights, container: Container, batches: Sequence[Batch], output: Output = "auto") -> Container:
-    """The container with the integers of its kernels chosen anew; scales and everything else stay.
+    """The container with new integers in its kernels; scales and everything else stay.
 
-    A shared kernel is fitted to the activations of all its applications. Takes a second for a small model and minutes
-    for BERT-base, most of it in the kernels with the most inputs.
+    A shared kernel is fitted to the activations of all its applications. A small model takes a second and BERT-base
+    minutes, most of them in the kernels with the most inputs.
 
     Args:
-      weights: what `container` was made of.
-      container: quantised by `quantize.quantize`.
+      weights: what `container` was made from.
+      container: quantised by `quantized.quantize`.
       batches: of text.
       output: as for `build_onnx`; kernels that it does not use stay as they are.
     """
@@ -49,13 +49,13 @@ def fit(weights: Weights, container: Container, batches: Sequence[Batch], output
 
 
 def fit_kernel(kernel: np.ndarray, scale: np.ndarray, gram: np.ndarray, pairs: bool) -> np.ndarray:
-    """Integers for which x times (kernel - integers * scale) is small over the rows x that made the Gram matrix.
+    """Integers that make x times (kernel - integers * scale) small over the rows x behind the Gram matrix.
 
     Args:
       kernel: [In, Out] float.
       scale: [Out] f32.
       gram: [In, In], the sum of the outer products of activations with themselves.
-      pairs: two neighbours of one sign keep at most 128 steps together (`quantize.quantize_tensor`).
+      pairs: two neighbours of one sign have at most 128 steps together (`quantized.quantize_tensor`).
 
     Returns:
       int8 [In, Out].
@@ -77,23 +77,24 @@ def fit_kernel(kernel: np.ndarray, scale: np.ndarray, gram: np.ndarray, pairs: b
 
 
 def _grams(weights: Weights, batches: Sequence[Batch], output: Output) -> dict[str, np.ndarray]:
-    """Gram matrices [In, In] of what every stored kernel is multiplied with, by stored name, of real tokens."""
-    what = measuring_text.scored(weights, output)
-    seen: list[tuple[str, str]] = []
+    """Gram matrix [In, In] of every stored kernel's input over the real tokens, by stored name."""
+    scored = measuring_text.scored_output(weights, output)
+    inputs: list[tuple[str, str]] = []
     plain = float32(weights)
 
     def dense(graph: Graph, x: str, site: Site) -> str:
-        seen.append((f"{site.weight.replace('.', '/')}/kernel", node(graph, "Identity", x, name=f"seen.{site.name}")))
+        kernel = f"{site.weight.replace('.', '/')}/kernel"
+        inputs.append((kernel, node(graph, "Identity", x, name=f"watched.{site.name}")))
         return plain.dense(graph, x, site)
 
     model = build_onnx(weights, Arithmetic(dense, plain.rows, plain.decode), output)
-    model.graph.output.extend([helper.make_tensor_value_info(value, FLOAT, None) for _, value in seen])
+    model.graph.output.extend([helper.make_tensor_value_info(value, FLOAT, None) for _, value in inputs])
     session = open_session(model.SerializeToString())
     grams: dict[str, np.ndarray] = {}
     for batch in batches:
-        found = run_session(session, measuring_text.as_read(batch, what))
+        outputs = run_session(session, measuring_text.as_read(batch, scored))
         real = batch["attention_mask"].reshape(-1) > 0
-        for path, value in seen:
-            x = found[value][real] if len(found[value]) == len(real) else found[value]
+        for path, value in inputs:
+            x = outputs[value][real] if len(outputs[value]) == len(real) else outputs[value]
             grams[path] = grams.get(path, 0.0) + x.T.astype(np.float64) @ x
     return grams

@@ -1,4 +1,4 @@
-"""Which parts lose most as integers, and how one rounding error grows with depth: measured, in JAX.
+"""Which parts lose most when quantised, and how a rounding error grows with depth: measured, in JAX.
 
 Letters: B rows, L tokens, D hidden, N layers.
 """
@@ -26,12 +26,12 @@ Params = dict[str, Any]
 
 
 class Loss(NamedTuple):
-    """What quantising one part alone, weights and activations, does.
+    """The effect of quantising one part alone, weights and activations.
 
     Attributes:
       part: as `leave_out` takes it: `layers.3`, `layers.ffn.down`, `pooler`, `embeddings.word`.
-      divergence: `measuring_text.loss`: nats, mean over what is answered; of vectors and amounts 1 - cosine.
-      metric: accuracy with that part quantised, or agreement with float32 without labels.
+      divergence: `measuring_text.loss`: mean nats over the answers; 1 - cosine for vectors and amounts.
+      metric: accuracy with that part quantised; without labels, agreement with float32.
     """
 
     part: str
@@ -40,11 +40,13 @@ class Loss(NamedTuple):
 
 
 class Depth(NamedTuple):
-    """Integers against float32 after so many layers; 0 is the embeddings.
+    """Integers against float32 after one application of a layer.
 
     Attributes:
-      cosine, worst: of the hidden states of real tokens, or of the vectors that these give texts; mean and lowest.
-      top1: share of answers that stay the same when the head is put on these states; None where the file has no head,
+      layer: how many layers were applied; 0 is the embeddings.
+      cosine: mean over the hidden states of real tokens, or over the texts' vectors that are made of them.
+      worst: the lowest of these cosines.
+      top1: share of answers that stay the same when the head reads these states; None where the file has no head,
         or one that gives amounts.
     """
 
@@ -57,22 +59,22 @@ class Depth(NamedTuple):
 # --- Parts -----------------------------------------------------------------------------------------------------------
 
 
-def parts(container: Container, what: Scored) -> list[str]:
-    """What can be left out as a whole: kinds of product over all layers, single layers, and the rest.
+def parts(container: Container, scored: Scored) -> list[str]:
+    """The parts that can be left out as a whole: kinds of product over all layers, single layers, and the rest.
 
-    Only what the scored answers depend on.
+    Parts that the scored answers do not depend on are not among them.
     """
-    found: dict[str, None] = {}
+    kinds: dict[str, None] = {}
     layers: dict[str, None] = {}
-    for path in filter(what.uses, container.integers):
+    for path in filter(scored.uses, container.integers):
         at = path.rsplit("/", 1)[0]
         if not at.startswith("layers/"):
-            found[at.replace("/", ".")] = None
+            kinds[at.replace("/", ".")] = None
             continue
         _, number, rest = at.split("/", 2)
-        found[f"layers.{rest.replace('/', '.')}"] = None
+        kinds[f"layers.{rest.replace('/', '.')}"] = None
         layers[f"layers.{number}"] = None
-    return [*found, *(layers if len(layers) > 1 else ())]
+    return [*kinds, *(layers if len(layers) > 1 else ())]
 
 
 def by_part(
@@ -82,36 +84,42 @@ def by_part(
     among: Sequence[str] | None = None,
     output: Output = "auto",
 ) -> list[Loss]:
-    """Quantises one part at a time and measures; the part that loses most first.
+    """Quantises one part at a time and measures; the part that loses most comes first.
 
     One compiled program serves all parts: the rounding of activations is a number in the parameters.
 
     Args:
       weights: float.
       container: the same weights quantised.
-      batches: best all of one shape, since each shape is compiled; with `labels` where there are any.
-      among: parts to try; None: `parts`.
+      batches: with `labels` where there are any. Best all of one shape, since each shape is compiled.
+      among: parts to try; None: all of `parts`.
       output: as for `build_onnx`; what is scored.
     """
-    what = measuring_text.scored(weights, output)
+    scored = measuring_text.scored_output(weights, output)
     flat = quantized.unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model))
     rounded = quantized.unstack(parameters.flatten(quantized.restore(container)))
 
     def measured(part: str | None) -> measuring_text.Outcome:
-        return _run(_simulated(flat, rounded, container, part), container.model, what, batches)
+        return _run(simulate(flat, rounded, container, part), container.model, scored, batches)
 
     reference = measured(None)
     losses = []
-    for part in parts(container, what) if among is None else among:
-        found = measured(part)
-        losses.append(
-            Loss(part, measuring_text.loss(found, reference, what), measuring_text.metric(found, reference, what))
-        )
+    for part in parts(container, scored) if among is None else among:
+        candidate = measured(part)
+        divergence = measuring_text.loss(candidate, reference, scored)
+        losses.append(Loss(part, divergence, measuring_text.metric(candidate, reference, scored)))
     return sorted(losses, key=lambda loss: -loss.divergence)
 
 
-def _simulated(flat: parameters.Flat, rounded: parameters.Flat, container: Container, part: str | None) -> Params:
-    """f32 parameters for `model/int8_encoder.py` in which `part` behaves as quantised."""
+def simulate(flat: parameters.Flat, rounded: parameters.Flat, container: Container, part: str | None) -> Params:
+    """f32 parameters for `model/int8_encoder.py` in which one part behaves as quantised.
+
+    Args:
+      flat: the exact parameters by stored name (`quantized.unstack`).
+      rounded: the container's, restored to f32, by stored name.
+      container: says which tensors are integers.
+      part: as `leave_out` takes it; None: nothing is quantised.
+    """
     single: dict[str, Any] = dict(flat)
     for path in container.integers:
         chosen = part is not None and quantized.belongs(path, part)
@@ -124,27 +132,27 @@ def _simulated(flat: parameters.Flat, rounded: parameters.Flat, container: Conta
     return parameters.nest(single)
 
 
-def _run(params: Params, model: Model, what: Scored, batches: Sequence[Batch]) -> measuring_text.Outcome:
-    used = {part: value for part, value in params.items() if what.uses(part)}
+def _run(params: Params, model: Model, scored: Scored, batches: Sequence[Batch]) -> measuring_text.Outcome:
+    used = {part: value for part, value in params.items() if scored.uses(part)}
 
     def answer(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        found = jax_answer(used, model, what.head, batch)
-        if what.output == "sentence":
-            states, mask = found["last_hidden_state"], batch["attention_mask"]
-            found["sentence_embedding"] = measuring_text.sentence_vectors(states, mask, what.sentence)
-        return found
+        outputs = jax_answer(used, model, scored.head, batch)
+        if scored.output == "sentence":
+            states, mask = outputs["last_hidden_state"], batch["attention_mask"]
+            outputs["sentence_embedding"] = measuring_text.sentence_vectors(states, mask, scored.sentence)
+        return outputs
 
-    return measuring_text.outcome(answer, batches, what)
+    return measuring_text.outcome(answer, batches, scored)
 
 
 def jax_answer(params: Params, model: Model, head: Head | None, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """`model/int8_encoder.py` on a batch, with the outputs of an ONNX file of the same model."""
+    """Runs `model/int8_encoder.py` on a batch; the outputs have the names that an ONNX file of the model has."""
     ids = (jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids"))
     folded = (each.reshape(-1, each.shape[-1]) for each in ids)
-    found = {name: np.asarray(value) for name, value in int8_encoder.answer(params, model, head, *folded).items()}
+    outputs = {name: np.asarray(value) for name, value in int8_encoder.answer(params, model, head, *folded).items()}
     if head and head.kind == "span":
-        found |= {"start_logits": found["logits"][..., 0], "end_logits": found["logits"][..., 1]}
-    return found
+        outputs |= {"start_logits": outputs["logits"][..., 0], "end_logits": outputs["logits"][..., 1]}
+    return outputs
 
 
 # --- Depth -----------------------------------------------------------------------------------------------------------
@@ -154,9 +162,9 @@ def by_depth(weights: Weights, container: Container, batches: Sequence[Batch], o
     """Hidden states after each application of a layer, per-token integers against float32: N + 1 rows.
 
     A shared layer rounds in the same way every time, so its error could grow with each application; this shows
-    whether it does. Of the output `sentence`, the vectors made of these states are compared.
+    whether it does. For the output `sentence`, the vectors made from these states are compared.
     """
-    what = measuring_text.scored(weights, output)
+    scored = measuring_text.scored_output(weights, output)
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
     exact = parameters.nest(quantized.unstack(flat))
     coarse = quantized.jax_params(container)
@@ -164,47 +172,47 @@ def by_depth(weights: Weights, container: Container, batches: Sequence[Batch], o
     same: list[list[np.ndarray]] = [[] for _ in cosines]
     for batch in batches:
         args = [jnp.asarray(batch[name], jnp.int32) for name in ("input_ids", "attention_mask", "token_type_ids")]
-        theirs = _states_and_answers(exact, container.model, what, *args)
-        ours = _states_and_answers(coarse, container.model, what, *args)
+        theirs = _states_and_answers(exact, container.model, scored, *args)
+        ours = _states_and_answers(coarse, container.model, scored, *args)
         for layer, ((x, x_top), (y, y_top)) in enumerate(zip(theirs, ours, strict=True)):
-            cosines[layer].append(measuring_text.cosines(*(_compared(each, batch, what) for each in (x, y))))
+            cosines[layer].append(measuring_text.cosines(*(_compared(each, batch, scored) for each in (x, y))))
             if x_top is not None and y_top is not None:
                 equal = np.asarray(x_top) == np.asarray(y_top)
-                # Answers for tokens are [B, L]; answers for texts have other shapes, and no padding.
-                per_token = what.head is None or what.head.kind == "tag"
+                # Answers for tokens are [B, L]; answers for texts have other shapes and no padding.
+                per_token = scored.head is None or scored.head.kind == "tag"
                 same[layer].append(equal[batch["attention_mask"] > 0] if per_token else equal.reshape(-1))
     rows = []
-    for layer, (found, equal) in enumerate(zip(cosines, same, strict=True)):
-        values = np.concatenate(found)
+    for layer, (parts_of_layer, equal) in enumerate(zip(cosines, same, strict=True)):
+        values = np.concatenate(parts_of_layer)
         top1 = float(np.concatenate(equal).mean()) if equal else None
         rows.append(Depth(layer, float(values.mean()), float(values.min()), top1))
     return rows
 
 
-def _compared(states: jax.Array, batch: Batch, what: Scored) -> np.ndarray:
-    """States [B, L, D] as the rows that are compared: of real tokens [N, D], or the texts' vectors [B, D]."""
-    if what.output == "sentence":
-        return measuring_text.sentence_vectors(np.asarray(states), batch["attention_mask"], what.sentence)
+def _compared(states: jax.Array, batch: Batch, scored: Scored) -> np.ndarray:
+    """The rows that are compared: states [B, L, D] of real tokens as [N, D], or the texts' vectors [B, D]."""
+    if scored.output == "sentence":
+        return measuring_text.sentence_vectors(np.asarray(states), batch["attention_mask"], scored.sentence)
     return np.asarray(states)[batch["attention_mask"] > 0]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "what"))
+@functools.partial(jax.jit, static_argnames=("model", "scored"))
 def _states_and_answers(
-    params: Params, model: Model, what: Scored, ids: jax.Array, mask: jax.Array, types: jax.Array
+    params: Params, model: Model, scored: Scored, ids: jax.Array, mask: jax.Array, types: jax.Array
 ) -> list[tuple[jax.Array, jax.Array | None]]:
-    """For each depth the states [B, L, D] and what the head answers on them: [B, L], [B], [B, C], [B, 2] or None."""
+    """For each depth the states [B, L, D] and the head's answers on them: [B, L], [B], [B, C], [B, 2] or None."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     states = int8_encoder.hidden_states(params, model, ids, mask, positions, types)
-    return [(x, _top(params, model, what, x, mask)) for x in states]
+    return [(x, _top(params, model, scored, x, mask)) for x in states]
 
 
-def _top(params: Params, model: Model, what: Scored, x: jax.Array, mask: jax.Array) -> jax.Array | None:
-    """What is answered: the best piece or label, each label's yes or no, or where a span starts and ends."""
-    if what.vectors or what.numbers:
+def _top(params: Params, model: Model, scored: Scored, x: jax.Array, mask: jax.Array) -> jax.Array | None:
+    """The answer: the best piece or label, each label's yes or no, or where a span starts and ends."""
+    if scored.vectors or scored.numbers:
         return None
-    if what.head is None:
+    if scored.head is None:
         return jnp.argmax(int8_encoder.masked_lm(params, model, x), -1)
-    logits = int8_encoder.task(params, what.head, x)
-    if what.head.kind == "span":
+    logits = int8_encoder.task(params, scored.head, x)
+    if scored.head.kind == "span":
         return jnp.argmax(jnp.where(mask[..., None] > 0, logits, -jnp.inf), 1)
-    return logits > 0 if what.head.problem == "multi_label" else jnp.argmax(logits, -1)
+    return logits > 0 if scored.head.problem == "multi_label" else jnp.argmax(logits, -1)

@@ -1,7 +1,8 @@
-"""Where a product with weights stands, and in which numbers it is made: what the encoder's writer asks for."""
+"""Names for the products with weights, and the number formats they are computed in; used to write the encoder."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,12 +13,13 @@ from bertlite_jax.convert.onnx.graph import Graph, constant, node, tensor
 from bertlite_jax.convert.weights.parameters import Flat
 
 
-class Site(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Site:
     """One application of one stored dense layer.
 
     Attributes:
       path: of the parameters without their leaf, such as `layers/ffn/up` or `pooler`.
-      index: which one of the stacked parameters; None where they are not stacked.
+      index: position in the stacked parameters; None where they are not stacked.
       layer: number of the layer that applies it; None outside the layers.
     """
 
@@ -27,12 +29,12 @@ class Site(NamedTuple):
 
     @property
     def name(self) -> str:
-        """One for each application: `layers.3.ffn.up`."""
+        """A name for each application, such as `layers.3.ffn.up`."""
         return _numbered(self.path, self.layer)
 
     @property
     def weight(self) -> str:
-        """One for each stored tensor: `layers.0.ffn.up` wherever the first group is applied."""
+        """A name for each stored tensor: `layers.0.ffn.up` wherever the first group is applied."""
         return _numbered(self.path, self.index)
 
 
@@ -42,7 +44,7 @@ def _numbered(path: str, number: int | None) -> str:
 
 
 class Arithmetic(NamedTuple):
-    """In which numbers the products with weights are made; all values between them are float32.
+    """The number format of the products with weights; all values between them are float32.
 
     Attributes:
       dense: (graph, x, site) -> y. x [M, In], the tokens of all rows below each other or one state a row; times the
@@ -61,8 +63,8 @@ class Draft(NamedTuple):
     """A model that is being written.
 
     Attributes:
-      graph: is added to. Its memo has the value `shape`, [B, L], once the ids are known.
-      flat: parameters by flat name, the vocabulary trimmed. Read for the norms; the arithmetic has its own.
+      graph: what is written so far. Its memo has the value `shape`, [B, L], once the ids are declared.
+      flat: parameters by flat name, the vocabulary trimmed. Only the norms are read here; the arithmetic has its own.
       model: their shape.
       arithmetic: of the products.
     """
@@ -74,7 +76,7 @@ class Draft(NamedTuple):
 
 
 def stored(draft: Draft, site: Site, leaf: str) -> str:
-    """The initialiser of one parameter, cut out of its stack: the name of `site.weight` and `leaf`."""
+    """The initialiser of one parameter, cut out of its stack and named after `site.weight` and `leaf`."""
     array = draft.flat[f"{site.path}/{leaf}"]
     return tensor(draft.graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
 

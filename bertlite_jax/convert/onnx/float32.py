@@ -1,4 +1,4 @@
-"""Products in float32: kernels and tables as they are."""
+"""Products in float32, with kernels and tables unchanged."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from bertlite_jax.convert.weights.folder import Weights
 
 
 def float32(weights: Weights) -> Arithmetic:
-    """The arithmetic of the parameters themselves. Padded rows of the vocabulary are left out.
+    """Arithmetic in float32 with the parameters themselves. Padded rows of the vocabulary are left out.
 
-    The word table stands once in the file: Gather reads its rows, and Gemm multiplies with it transposed.
+    The word table is in the file once: Gather reads its rows, and Gemm multiplies with its transpose.
     """
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
     flat = {path: np.asarray(value, np.float32) for path, value in flat.items()}

@@ -1,4 +1,4 @@
-"""An ONNX model with what stands beside it: config.json, tokenizer and a card, where tools look for them."""
+"""A folder with an ONNX model, config.json, tokenizer and model card, where tools look for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from bertlite_jax.host.whole_files import new_folder, write_json
 
 MODEL = "onnx/model.onnx"
 QUANTIZED = "onnx/model_quantized.onnx"
-"""Where transformers.js, optimum and sentence-transformers look inside a folder."""
+"""The files that transformers.js, optimum and sentence-transformers look for in a folder."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,12 +34,13 @@ def write(weights: Weights, out: os.PathLike[str] | str, *, overwrite: bool = Fa
 
     Args:
       weights: what to write. Without a tokenizer none is written, and the card says so.
-      out: must not exist or be empty unless `overwrite`. It appears complete or not at all.
+      out: must be empty or absent unless `overwrite`. It appears complete or not at all.
       overwrite: replace an earlier export.
       output: as for `build_onnx`.
 
     Raises:
-      UserError: no such head, a tokenizer of another vocabulary, too large for a file, or `out` is in the way.
+      UserError: the weights lack the output's head, the tokenizer has another vocabulary, the model is too large for
+        a file, or `out` is in the way.
     """
     check_tokenizer(weights)
     model = build_onnx(weights, float32(weights), output)
@@ -48,12 +49,12 @@ def write(weights: Weights, out: os.PathLike[str] | str, *, overwrite: bool = Fa
         (folder / MODEL).parent.mkdir()
         size = (folder / MODEL).write_bytes(graph.to_bytes(model))
     if weights.tokenizer is None:
-        _LOG.warning("convert: %s: these weights come without a tokenizer, and none was written", out)
+        _LOG.warning("convert: %s: these weights have no tokenizer, so none was written", out)
     return size
 
 
 def check_tokenizer(weights: Weights) -> None:
-    """Raises UserError where the tokenizer has another number of pieces than the model."""
+    """Raises UserError where the tokenizer and the model have different numbers of pieces."""
     pieces = weights.tokenizer.vocab_size if weights.tokenizer else weights.model.vocab_size
     if pieces != weights.model.vocab_size:
         raise UserError(
@@ -65,9 +66,13 @@ def check_tokenizer(weights: Weights) -> None:
 def describe(
     weights: Weights, folder: pathlib.Path, output: Output = "auto", figures: dict[str, Any] | None = None
 ) -> None:
-    """Writes what stands beside the ONNX files into a folder that exists: config.json, tokenizer files, README.md.
+    """Writes config.json, tokenizer files and README.md into the folder of ONNX files.
 
-    `figures` are those of `int8.int8`, for a folder that has the 8-bit model as well.
+    Args:
+      weights: of the model.
+      folder: exists.
+      output: as for `build_onnx`.
+      figures: what `int8` measured, for a folder that has the 8-bit model too.
     """
     tokenizer, model = weights.tokenizer, weights.model
     write_json(folder / "config.json", config(weights, output))
@@ -78,14 +83,14 @@ def describe(
 
 
 def _longest(weights: Weights, output: Output) -> int:
-    """Tokens that a text is cut to, specials included."""
+    """The most tokens of a text, specials included; longer texts are cut."""
     return sentence_length(weights) if output == "sentence" else weights.model.max_positions
 
 
 def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
-    """`config.json`: the one of the class of transformers that computes the same, or what can be said without one.
+    """The contents of `config.json`: those of the class of transformers that computes the same, if there is one.
 
-    A model that no class holds (pre-norm, unshared layers with a projection, hidden layers in the head) gets
+    A model that no class can hold (pre-norm, unshared layers with a projection, hidden layers in the head) gets the
     `model_type` bertlite, its shape, and its labels in the form that readers of ONNX folders know.
     """
     output = choose_output(weights, output)
@@ -121,13 +126,13 @@ _PIPELINES = {"classify": "text-classification", "choose": "multiple-choice", "t
 _PIPELINES |= {"span": "question-answering", "fill-mask": "fill-mask", "states": "feature-extraction"}
 _PIPELINES |= {"sentence": "sentence-similarity"}
 
-_MEANING = {
+_OUTPUTS = {
     "classify": "`logits` [texts, outputs], raw",
     "choose": "`logits` [texts, choices] for inputs [texts, choices, tokens], raw",
     "tag": "`logits` [texts, tokens, labels], raw",
     "span": "`start_logits` and `end_logits`, each [texts, tokens]",
     "fill-mask": "`logits` [texts, tokens, pieces]",
-    "states": "`last_hidden_state` [texts, tokens, width] and, where the model has a pooler, `pooler_output`",
+    "states": "`last_hidden_state` [texts, tokens, width] and, if the model has a pooler, `pooler_output`",
     "sentence": "`sentence_embedding` [texts, width] and `token_embeddings`",
 }
 
@@ -148,7 +153,7 @@ def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> s
         f"# ONNX model, {model.num_layers} layers of {model.hidden_size}\n",
         f"Written by bertlite_jax {bertlite_jax.__version__}. Opset {graph.OPSET}; any number of texts, up to "
         f"{model.max_positions} tokens each.\n",
-        f"Inputs, int64: {', '.join(f'`{name}`' for name in inputs)}. Output: {_MEANING[kind]}.\n",
+        f"Inputs, int64: {', '.join(f'`{name}`' for name in inputs)}. Output: {_OUTPUTS[kind]}.\n",
     ]
     if weights.head and kind in ("classify", "tag"):
         lines.append(f"Outputs in order: {json.dumps(weights.head.labels, ensure_ascii=False)}.\n")
@@ -157,7 +162,7 @@ def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> s
     if figures:
         lines.append(_quantised(figures))
     if tokenizer is None:
-        lines.append("The weights came without a tokenizer, so none is here; use the one they were trained with.\n")
+        lines.append("The weights came without a tokenizer, so there is none here; use the one of their training.\n")
     else:
         file = QUANTIZED if figures else MODEL
         lines.append(_usage(file, model.token_types > 0, _longest(weights, output)))
@@ -165,7 +170,7 @@ def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> s
 
 
 def _quantised(figures: dict[str, Any]) -> str:
-    """The files of a folder of `int8.int8` and what 8 bits cost, as Markdown."""
+    """The files of a folder that `int8` wrote and the cost of 8 bits, as Markdown."""
     sizes = {name: f"{figures[name] / 1e6:.2f} MB" for name in ("int8_bytes", "float32_bytes", "container_bytes")}
     products = f"{figures['integer_products']} of {figures['products']}"
     left_out = f"; float32: {', '.join(figures['left_out'])}" if figures["left_out"] else ""
@@ -186,7 +191,7 @@ def _quantised(figures: dict[str, Any]) -> str:
 |---|---|---|
 | `{QUANTIZED}` | the model with products of 8-bit integers | {sizes["int8_bytes"]} |
 | `{MODEL}` | the same in float32 | {sizes["float32_bytes"]} |
-| `{quantized.FILE}` | the integers and their scales, as bertlite_jax reads them back | {sizes["container_bytes"]} |
+| `{quantized.FILE}` | the integers and their scales, for bertlite_jax | {sizes["container_bytes"]} |
 | `onnx/quantization.json` | all figures of the measurement | |
 
 ## What 8 bits cost
@@ -197,7 +202,7 @@ Both models answered the same held-out text in ONNX Runtime.
 
 
 def _usage(file: str, types: bool, longest: int) -> str:
-    third = ',\n    "token_type_ids": [text.type_ids for text in texts]' if types else ""
+    type_ids = ',\n    "token_type_ids": [text.type_ids for text in texts]' if types else ""
     return f"""## Use
 
 ```python
@@ -210,7 +215,7 @@ session = onnxruntime.InferenceSession("{file}")
 texts = tokenizer.encode_batch(["a text", "another"])
 batch = {{
     "input_ids": [text.ids for text in texts],
-    "attention_mask": [text.attention_mask for text in texts]{third},
+    "attention_mask": [text.attention_mask for text in texts]{type_ids},
 }}
 print(session.run(None, {{name: numpy.array(value) for name, value in batch.items()}}))
 ```

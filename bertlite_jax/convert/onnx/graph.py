@@ -22,14 +22,12 @@ try:
     import onnx
     from onnx import helper, numpy_helper
 except ModuleNotFoundError as error:
-    raise UserError(
-        'convert: ONNX files need the package onnx; install it: pip install "bertlite_jax[onnx]"'
-    ) from error
+    raise UserError('convert: ONNX files need the package onnx; pip install "bertlite_jax[onnx]"') from error
 
 OPSET = 17
 IR_VERSION = 8
 LARGEST_FILE = 2**31 - 1
-"""Bytes that a protobuf message can have."""
+"""The most bytes that a protobuf message can have."""
 
 FLOAT = onnx.TensorProto.FLOAT
 INT64 = onnx.TensorProto.INT64
@@ -42,9 +40,10 @@ class Graph:
     Attributes:
       nodes: in an order in which they can run.
       initializers: arrays by name.
-      inputs, outputs: declared values.
-      memo: names of values that are computed once and used in several places, by whatever key tells them apart.
-      taken: how often each name has been asked for.
+      inputs: declared input values.
+      outputs: declared output values.
+      memo: names of values that are computed once and used in several places, by a key of the caller's choice.
+      taken: how often each name has been requested.
     """
 
     nodes: list[onnx.NodeProto] = dataclasses.field(default_factory=list)
@@ -56,10 +55,10 @@ class Graph:
 
 
 def tensor(graph: Graph, name: str, array: np.ndarray) -> str:
-    """An initialiser, written once whoever asks for it; returns its name.
+    """Adds an initialiser, unless it is there already; returns its name.
 
     Raises:
-      ValueError: the name stands for another array.
+      ValueError: another array has this name.
     """
     known = graph.initializers.get(name)
     if known is None:
@@ -71,7 +70,7 @@ def tensor(graph: Graph, name: str, array: np.ndarray) -> str:
 
 
 def constant(graph: Graph, value: Any, dtype: type = np.float32) -> str:
-    """A small initialiser named after what it holds, such as `int64[0,-1]`."""
+    """Adds a small initialiser named after its values, such as `int64[0,-1]`; returns the name."""
     array = np.asarray(value, dtype)
     text = np.array2string(array, separator=",", threshold=2**31, max_line_width=2**31, floatmode="unique")
     return tensor(graph, f"{array.dtype.name}{text if array.ndim else f'({text})'}".replace(" ", ""), array)
@@ -85,17 +84,17 @@ def node(graph: Graph, op: str, *inputs: str, name: str = "", **attributes: Any)
       op: operator, such as `MatMul`.
       inputs: names of values; "" for an optional one that is left out.
       name: what it belongs to, such as `layers.3.ffn.up`; node and output are named `layers.3.ffn.up/MatMul`, with a
-        number behind where that is taken.
-      attributes: the operator's, and `domain` for one that is not ONNX's own.
+        number appended where that name is taken.
+      attributes: the operator's, and `domain` for an operator that is not ONNX's own.
     """
     return nodes(graph, op, *inputs, outputs=1, name=name, **attributes)[0]
 
 
 def nodes(graph: Graph, op: str, *inputs: str, outputs: int, name: str = "", **attributes: Any) -> tuple[str, ...]:
     """Adds a node with several outputs, such as DynamicQuantizeLinear; returns their names."""
-    called = _unused(graph, f"{name}/{op}" if name else op)
-    names = (called,) if outputs == 1 else tuple(f"{called}:{i}" for i in range(outputs))
-    graph.nodes.append(helper.make_node(op, list(inputs), list(names), name=called, **attributes))
+    full_name = _unused(graph, f"{name}/{op}" if name else op)
+    names = (full_name,) if outputs == 1 else tuple(f"{full_name}:{i}" for i in range(outputs))
+    graph.nodes.append(helper.make_node(op, list(inputs), list(names), name=full_name, **attributes))
     return names
 
 
@@ -111,15 +110,15 @@ def add_input(graph: Graph, name: str, shape: Sequence[int | str], kind: int = I
 
 
 def add_output(graph: Graph, value: str, name: str, shape: Sequence[int | str], kind: int = FLOAT) -> None:
-    """Declares the output `name`, which the value `value` is called from here on."""
-    for made in graph.nodes:
-        for names in (made.input, made.output):
+    """Declares an output: renames the value `value` to `name` everywhere."""
+    for each_node in graph.nodes:
+        for names in (each_node.input, each_node.output):
             names[:] = [name if each == value else each for each in names]
     graph.outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
 
 def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, int] | None = None) -> onnx.ModelProto:
-    """The model, checked as far as ONNX can: structure, types and shapes.
+    """The model, after ONNX's checks of structure, types and shapes.
 
     Args:
       graph: complete.
@@ -128,19 +127,19 @@ def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, 
       opsets: versions of further operator domains, such as `{"com.microsoft": 1}`, whose nodes are not checked.
 
     Raises:
-      UserError: larger than a protobuf file can be.
+      UserError: the model is larger than a protobuf file can be.
     """
     size = size_bytes(graph)
     if size > LARGEST_FILE:
         raise UserError(
             f"convert: onnx: {size / 1e9:.1f} GB of tensors; an ONNX file holds at most 2.1 GB. Write the model as a "
-            "folder of transformers (to-hf), or a smaller one"
+            "folder of transformers (to-hf), or choose a smaller one"
         )
     tensors = [numpy_helper.from_array(np.asarray(array, order="C"), at) for at, array in graph.initializers.items()]
-    made = helper.make_graph(graph.nodes, name, graph.inputs, graph.outputs, tensors)
+    proto = helper.make_graph(graph.nodes, name, graph.inputs, graph.outputs, tensors)
     versions = {"": OPSET, **(opsets or {})}
     model = helper.make_model(
-        made,
+        proto,
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in versions.items()],
         ir_version=IR_VERSION,
         producer_name="bertlite_jax",
@@ -151,7 +150,7 @@ def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, 
 
 
 def size_bytes(graph: Graph) -> int:
-    """Bytes of all initialisers: what the file holds but for the nodes."""
+    """Bytes of all initialisers, that is of the file without its nodes."""
     return sum(array.nbytes for array in graph.initializers.values())
 
 
@@ -162,5 +161,5 @@ def save_onnx(model: onnx.ModelProto, path: os.PathLike[str] | str, *, overwrite
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:
-    """What the file holds; the same bytes for the same model."""
+    """The contents of the model's file; the same bytes for the same model."""
     return model.SerializeToString(deterministic=True)

@@ -1,4 +1,4 @@
-"""Hidden states become a model's outputs: the heads of model/heads.py and model/task_heads.py as ONNX nodes.
+"""The heads of model/heads.py and model/task_heads.py as ONNX nodes: hidden states become a model's outputs.
 
 Every function takes the hidden states of all tokens below each other, [M, D].
 
@@ -18,7 +18,7 @@ from bertlite_jax.convert.weights.folder import Sentence
 
 
 def hidden_states(draft: Draft, hidden: str, head: Head | None) -> None:
-    """Outputs last_hidden_state [B, L, D] and, where the model has a pooler, pooler_output [B, D]."""
+    """Outputs last_hidden_state [B, L, D] and, if the model has a pooler, pooler_output [B, D]."""
     width = draft.model.hidden_size
     pooled = _pooled(draft, hidden, head) if "pooler/kernel" in draft.flat else ""
     add_output(draft.graph, spread(draft, hidden, width), "last_hidden_state", ["batch", "sequence", width])
@@ -29,8 +29,8 @@ def hidden_states(draft: Draft, hidden: str, head: Head | None) -> None:
 def sentence(draft: Draft, hidden: str, mask: str, settings: Sentence) -> None:
     """Outputs sentence_embedding [B, D] and token_embeddings [B, L, D].
 
-    The vector is the mean over the tokens (zeros for a row without any), or the state of the first, and is divided by
-    its length with `settings.normalize`. Source: huggingface/sentence-transformers:
+    The vector is the mean over the tokens (zeros for a row without any) or the state of the first one, divided by its
+    length if `settings.normalize` is set. Source: huggingface/sentence-transformers:
     sentence_transformer/modules/pooling.py and base/modules/normalize.py.
     """
     graph, width = draft.graph, draft.model.hidden_size
@@ -48,16 +48,16 @@ def sentence(draft: Draft, hidden: str, mask: str, settings: Sentence) -> None:
 
 
 def _mean(graph: Graph, hidden: str, mask: str) -> str:
-    """The mean over the tokens that are no padding: [B, L, D] -> [B, D]."""
-    kept = node(graph, "Cast", node(graph, "Unsqueeze", mask, constant(graph, [2], np.int64), name="mean"), to=FLOAT)
+    """The mean over the real tokens: [B, L, D] -> [B, D]."""
+    real = node(graph, "Cast", node(graph, "Unsqueeze", mask, constant(graph, [2], np.int64), name="mean"), to=FLOAT)
     tokens = constant(graph, [1], np.int64)
-    total = node(graph, "ReduceSum", node(graph, "Mul", hidden, kept, name="mean"), tokens, name="mean", keepdims=0)
-    count = node(graph, "ReduceSum", kept, tokens, name="count", keepdims=0)
+    total = node(graph, "ReduceSum", node(graph, "Mul", hidden, real, name="mean"), tokens, name="mean", keepdims=0)
+    count = node(graph, "ReduceSum", real, tokens, name="count", keepdims=0)
     return node(graph, "Div", total, node(graph, "Max", count, constant(graph, 1e-9), name="count"), name="mean")
 
 
 def fill_mask(draft: Draft, hidden: str) -> None:
-    """Output logits [B, L, V]."""
+    """Outputs logits [B, L, V]."""
     x = dense(draft, hidden, Site("mlm/dense"))
     x = activation(draft.graph, x, draft.model.activation, "mlm.activation")
     x = layer_norm(draft, x, Site("mlm/norm"))
@@ -66,7 +66,7 @@ def fill_mask(draft: Draft, hidden: str) -> None:
 
 
 def task(draft: Draft, hidden: str, head: Head) -> None:
-    """The outputs that a head of its kind has (`build_onnx`), raw logits in every case."""
+    """The outputs of the head's kind (see `build_onnx`); always raw logits."""
     graph = draft.graph
     x = _pooled(draft, hidden, head) if head.pooled else hidden
     for number in range(len(head.hidden)):
@@ -98,9 +98,9 @@ def _pooled(draft: Draft, hidden: str, head: Head | None) -> str:
 def activation(graph: Graph, x: str, kind: str, name: str) -> str:
     """The activation named in `Model.activation`, in the form that ONNX Runtime computes fastest on a CPU.
 
-    gelu_erf stands as it is written everywhere, and is fused to Gelu. gelu_tanh is x times a sigmoid, which is the same
-    function, since (1 + tanh z) / 2 is sigmoid(2 z): the textbook form is fused to FastGelu, which takes longer than
-    these six nodes ([128, 3072], one thread: 1.07 ms, and 0.81).
+    gelu_erf has its usual form, which is fused to Gelu. gelu_tanh is written as x times a sigmoid, which is the same
+    function, since (1 + tanh z) / 2 is sigmoid(2 z): the textbook form would be fused to FastGelu, which is slower than
+    these six nodes (1.07 ms against 0.81; [128, 3072], one thread).
     """
     if kind == "relu":
         return node(graph, "Relu", x, name=name)

@@ -1,7 +1,7 @@
 """Products of 8-bit integers as ONNX nodes: dynamic per tensor, dynamic per token, and static.
 
-Weights come from a container; what it leaves float is multiplied in f32. Activations are u8, because ONNX Runtime's
-products of s8 with s8 are slow on x86 (21 ms where u8 x s8 takes 0.4; 128 x 768 x 3072).
+Weights come from a container; parts that it has as floats are multiplied in f32. Activations are u8, because ONNX
+Runtime's products of s8 with s8 are slow on x86 (21 ms where u8 x s8 takes 0.4; 128 x 768 x 3072).
 
 Letters: M rows (all tokens below each other, or one state a text), V vocabulary.
 Source: onnx/onnx:docs/Operators.md (DynamicQuantizeLinear, MatMulInteger, QuantizeLinear).
@@ -33,52 +33,52 @@ class Stored(NamedTuple):
 
 
 Product = Callable[[Graph, str, Site, Stored], str]
-"""(graph, x, site, its weights) -> x times the weights, f32, without the bias."""
+"""(graph, x, site, weights) -> x times the weights, f32, without the bias."""
 
 
 def per_tensor(container: Container) -> Arithmetic:
-    """One scale and zero point for all of an activation, found when it is known.
+    """One scale and zero point for a whole activation, computed at run time.
 
-    The fastest, and the answer for a text depends on its neighbours in the batch and on padding.
+    This is the fastest, but the answer for a text depends on its neighbours in the batch and on padding.
     """
     return _arithmetic(container, _per_tensor)
 
 
 def per_token(container: Container, signed: bool = False) -> Arithmetic:
-    """One scale for each token's row, a constant zero point; nothing in a row depends on another.
+    """One scale for each token's row and a constant zero point; no row depends on another.
 
-    The scale is multiplied in outside the integer product. ONNX Runtime's fused product
-    (com.microsoft.MatMulIntegerToFloat) has one activation scale, and its fusion takes a product of scales of any
-    shape for it: with `Mul(Cast(y), Mul(row scale, weight scale))` the first row's scale silently serves all rows.
+    The row scale is applied outside the integer product. ONNX Runtime's fused product
+    (com.microsoft.MatMulIntegerToFloat) has a single activation scale, but the fusion accepts a product of scales of
+    any shape: with `Mul(Cast(y), Mul(row scale, weight scale))` it silently uses the first row's scale for all rows.
     So the two scales are never multiplied with each other here.
 
     Args:
       container: weights.
       signed: s8 activations, for CPUs that multiply s8 x s8 (ARM).
     """
-    # Sum adds as Add does, and ONNX Runtime does not make a BiasGelu of it, which takes longer than Add and Gelu.
+    # Sum is the same as Add, but ONNX Runtime does not fuse it to a BiasGelu, which is slower than Add and Gelu.
     return _arithmetic(container, functools.partial(_per_token, container.model.activation, signed), add="Sum")
 
 
 def static(container: Container, ranges: Mapping[str, tuple[float, float]]) -> Arithmetic:
-    """Ranges that were measured beforehand (`calibrate.ranges`), written as QuantizeLinear and DequantizeLinear pairs.
+    """Ranges that were measured beforehand (`calibrate.ranges`), as pairs of QuantizeLinear and DequantizeLinear.
 
-    Runtimes find the integer product in that pattern themselves: ONNX Runtime, OpenVINO and others.
+    ONNX Runtime, OpenVINO and other runtimes recognise the integer product in that pattern.
 
     Args:
       container: weights.
       ranges: lowest and highest activation by `Site.name`, one for each application of a shared layer.
     """
-    # Of MatMul and Add, ONNX Runtime makes a Gemm of floats before it looks for integers; of MatMul and Sum not.
+    # ONNX Runtime would fuse MatMul and Add to a Gemm of floats before it looks for integers; MatMul and Sum it keeps.
     return _arithmetic(container, functools.partial(_static, ranges), add="Sum")
 
 
 def integer_products(model: onnx.ModelProto) -> int:
     """Products of integers in a graph: MatMulInteger, and MatMul of two dequantised values."""
-    dequantized = {name for made in model.graph.node if made.op_type == "DequantizeLinear" for name in made.output}
+    dequantized = {name for each in model.graph.node if each.op_type == "DequantizeLinear" for name in each.output}
     return sum(
-        made.op_type == "MatMulInteger" or (made.op_type == "MatMul" and dequantized.issuperset(made.input))
-        for made in model.graph.node
+        each.op_type == "MatMulInteger" or (each.op_type == "MatMul" and dequantized.issuperset(each.input))
+        for each in model.graph.node
     )
 
 
@@ -105,13 +105,13 @@ def _arithmetic(container: Container, product: Product, add: str = "Add") -> Ari
         at = path.replace("/", ".")
         scales = _scales(graph, f"{at}.scale", container.scales[path])
         if path == WORDS and "mlm/bias" in container.floats:
-            found = node(graph, "Gather", _words(graph, container), ids, name=at, axis=1)
-            found = node(graph, "Transpose", found, name=at, perm=[1, 2, 0])
+            integers = node(graph, "Gather", _words(graph, container), ids, name=at, axis=1)
+            integers = node(graph, "Transpose", integers, name=at, perm=[1, 2, 0])
         else:
-            found = node(graph, "Gather", tensor(graph, at, container.integers[path]), ids, name=at)
+            integers = node(graph, "Gather", tensor(graph, at, container.integers[path]), ids, name=at)
         scale = node(graph, "Gather", scales, ids, name=f"{at}.scale")
         scale = node(graph, "Unsqueeze", scale, constant(graph, [-1], np.int64), name=f"{at}.scale")
-        return node(graph, "Mul", node(graph, "Cast", found, name=at, to=FLOAT), scale, name=at)
+        return node(graph, "Mul", node(graph, "Cast", integers, name=at, to=FLOAT), scale, name=at)
 
     def decode(graph: Graph, x: str) -> str:
         if WORDS not in container.integers:
@@ -127,7 +127,7 @@ def _arithmetic(container: Container, product: Product, add: str = "Add") -> Ari
 def _words(graph: Graph, container: Container) -> str:
     """The word table as the tied decoder multiplies with it, [E, V].
 
-    A few columns are gathered for the embeddings; the other way round, runtimes would hold the table twice.
+    Embeddings gather a few of its columns; if the table were [V, E], runtimes would hold a transposed copy as well.
     """
     name = f"{WORDS.replace('/', '.')}.transposed"
     if name not in graph.initializers:
@@ -136,7 +136,7 @@ def _words(graph: Graph, container: Container) -> str:
 
 
 def _scales(graph: Graph, name: str, scales: np.ndarray) -> str:
-    """f32 scales, stored in half the bytes where that is exact (`quantize.quantize_tensor` sees to it)."""
+    """f32 scales, stored as f16 where that is exact (`quantized.quantize_tensor` chooses such scales)."""
     half = scales.astype(np.float16)
     if not np.array_equal(half.astype(np.float32), scales):
         return tensor(graph, name, scales)
@@ -144,10 +144,10 @@ def _scales(graph: Graph, name: str, scales: np.ndarray) -> str:
 
 
 def _once(graph: Graph, key: tuple[str, ...], make: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
-    """Values that several products share, made where they are asked for first (query, key and value read one x)."""
+    """Values that several products share (query, key and value read one x), made on the first request."""
     if (*key, "number") not in graph.memo:
-        made = make()
-        graph.memo |= {(*key, "number"): str(len(made))} | {(*key, str(i)): value for i, value in enumerate(made)}
+        values = make()
+        graph.memo |= {(*key, "number"): str(len(values))} | {(*key, str(i)): value for i, value in enumerate(values)}
     return tuple(graph.memo[*key, str(i)] for i in range(int(graph.memo[*key, "number"])))
 
 
@@ -174,25 +174,25 @@ def _per_token(activation: str, signed: bool, graph: Graph, x: str, site: Site, 
     zero_name = constant(graph, zero + shift, kind)
 
     def make() -> tuple[str, str, str]:
-        # QuantizeLinear with a step a row is one pass over x, where dividing by the steps first makes two.
+        # QuantizeLinear with a step for each row is one pass over x; dividing by the steps first would be two.
         steps = _row_steps(graph, x, zero, site.name)
         count = node(graph, "Shape", steps, name=site.name)
         zeros = node(graph, "Expand", zero_name, count, name=site.name)
         quantized = node(graph, "QuantizeLinear", x, steps, zeros, name=site.name, axis=0)
         column = node(graph, "Unsqueeze", steps, constant(graph, [1], np.int64), name=site.name)
-        some = node(graph, "GreaterOrEqual", count, constant(graph, 0, np.int64), name=site.name)
-        return quantized, column, node(graph, "Cast", some, name=f"{site.name}.one", to=FLOAT)
+        always = node(graph, "GreaterOrEqual", count, constant(graph, 0, np.int64), name=site.name)
+        return quantized, column, node(graph, "Cast", always, name=f"{site.name}.one", to=FLOAT)
 
     quantized, column, one = _once(graph, ("per token", x, zero_name), make)
     y = _multiplied(graph, quantized, zero_name, site, stored)
-    # ONNX Runtime makes one operator of product, Cast and scales where the scales are themselves a product: not
-    # constant, and not the same in another application of a shared layer. Hence the factor 1.0 that it cannot foresee.
+    # ONNX Runtime fuses product, Cast and scales to one operator if the scales are themselves a product that is neither
+    # constant nor shared with another application of the layer. Hence the factor 1.0, which it cannot fold away.
     scales = node(graph, "Mul", one, stored.scales, name=f"{site.name}.scale")
     return node(graph, "Mul", node(graph, "Mul", y, scales, name=site.name), column, name=site.name)
 
 
 def _row_steps(graph: Graph, x: str, zero: int, name: str) -> str:
-    """Size of a step for each row of x [M, In]: the smallest for which nothing is clipped; [M]."""
+    """The size [M] of a step for each row of x [M, In]: the smallest for which nothing is clipped."""
     smallest = constant(graph, SMALLEST_STEP)
     highest = node(graph, "ReduceMax", x, name=name, axes=[1], keepdims=0)
     highest = node(graph, "Mul", highest, constant(graph, 1 / (255 - zero)), name=name)
@@ -212,6 +212,6 @@ def _static(ranges: Mapping[str, tuple[float, float]], graph: Graph, x: str, sit
         quantized = node(graph, "QuantizeLinear", x, *step, name=site.name)
         return (node(graph, "DequantizeLinear", quantized, *step, name=site.name),)
 
-    (seen,) = _once(graph, ("static", x, *step), make)
+    (rounded,) = _once(graph, ("static", x, *step), make)
     weights = node(graph, "DequantizeLinear", stored.weights, stored.scales, name=f"{site.name}.kernel", axis=1)
-    return node(graph, "MatMul", seen, weights, name=site.name)
+    return node(graph, "MatMul", rounded, weights, name=site.name)

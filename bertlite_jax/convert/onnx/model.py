@@ -2,12 +2,12 @@
 
 Hidden states are matrices [M, D] of all tokens, so that each dense layer is one Gemm with its bias. ONNX Runtime
 replaces some patterns of nodes by its own operators when it loads a file. On CPUs its Gelu and its FusedMatMul (a
-product with the scale in it) are faster than the nodes that they replace. Its SkipLayerNormalization, BiasGelu and
-FastGelu are slower (BERT-base, one row of 128 tokens, all layers: 11.8 ms for 2.2, 10.2 for 3.2), and are not found in
-what is written here: the first two want three axes and a bias apart, for the last see `heads.activation`.
+product that includes the scale) are faster than the nodes that they replace. Its SkipLayerNormalization, BiasGelu and
+FastGelu are slower (BERT-base, one row of 128 tokens, all layers: 11.8 ms for 2.2, 10.2 for 3.2), so their patterns are
+avoided here: the first two need three axes and a separate bias; for the last see `heads.activation`.
 
 Letters: B rows, L tokens, M = B L, E embedding, D hidden, H heads, K width of a head, V vocabulary.
-Sources: model/encoder.py, which this repeats; microsoft/onnxruntime:onnxruntime/core/optimizer (gelu_fusion.cc,
+Sources: model/encoder.py, which this reproduces; microsoft/onnxruntime:onnxruntime/core/optimizer (gelu_fusion.cc,
 bias_gelu_fusion.cc, skip_layer_norm_fusion.cc, matmul_scale_fusion.cc) for the patterns.
 """
 
@@ -36,16 +36,16 @@ __all__ = ["FAR", "Arithmetic", "Output", "Site", "build_onnx", "choose_output"]
 Output = Literal["auto", "states", "fill-mask", "sentence"]
 
 FAR = -1e9
-"""Added to the scores of padding. Finite, so that a row of nothing but padding has a softmax."""
+"""Added to the scores of padding. It is finite, so that the softmax of a row of padding is defined."""
 
 
 def build_onnx(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> onnx.ModelProto:
     """The model as ONNX: opset 17, any number of rows and any length up to `max_positions`.
 
-    Inputs, int64: `input_ids`, `attention_mask` (1 for tokens, 0 for padding) and, where the model has token types,
-    `token_type_ids`; [batch, sequence], for a head that chooses [batch, choices, sequence]. Outputs, float32:
+    Inputs, int64: `input_ids`, `attention_mask` (1 for tokens, 0 for padding) and, if the model has token types,
+    `token_type_ids`; [batch, sequence], or [batch, choices, sequence] for multiple choice. Outputs, float32:
 
-        states      last_hidden_state [B, L, D] and, where there is a pooler, pooler_output [B, D]
+        states      last_hidden_state [B, L, D] and, if there is a pooler, pooler_output [B, D]
         fill-mask   logits [B, L, V]
         sentence    sentence_embedding [B, D], as `weights.sentence` says, and token_embeddings [B, L, D]
         classify    logits [B, C]           choose   logits [B, choices]
@@ -54,16 +54,16 @@ def build_onnx(weights: Weights, arithmetic: Arithmetic, output: Output = "auto"
     Args:
       weights: parameters, shape and head.
       arithmetic: of the products with weights, such as `float32.float32(weights)`.
-      output: auto is the task head's answer where there is one, else fill-mask, else states.
+      output: auto is the task head's answer if there is one, else fill-mask, else states.
 
     Raises:
-      UserError: the weights have no such head or vectors (`choose_output`), or are too large for a file.
+      UserError: the weights do not have this output (`choose_output`), or are too large for a file.
     """
     return finish(draw(weights, arithmetic, output), "bertlite", _metadata(weights, output))
 
 
 def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> Graph:
-    """What `build` makes a model of: all nodes, and the arrays of the parameters that they read, not copied."""
+    """The graph that `build_onnx` turns into a model: all nodes, and the parameters that they read, not copied."""
     output, head = choose_output(weights, output), weights.head
     model = dataclasses.replace(weights.model, vocab_multiple=1)
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
@@ -83,10 +83,10 @@ def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> G
 
 
 def choose_output(weights: Weights, output: Output) -> Output:
-    """What `auto` stands for: `auto` itself, a task head's answer, only where there is such a head.
+    """Resolves `auto`: with a task head it stays `auto`, else it becomes fill-mask or states.
 
     Raises:
-      UserError: fill-mask of weights without that head, sentence of weights whose vectors cannot be held, or the
+      UserError: fill-mask for weights without that head, sentence for weights whose vectors cannot be exported, or the
         answer of a conditioned span head.
     """
     if output == "sentence":
@@ -101,7 +101,7 @@ def choose_output(weights: Weights, output: Output) -> Output:
 
 
 def _metadata(weights: Weights, output: Output) -> dict[str, str]:
-    """What a reader of the file alone should know; values other than texts are JSON."""
+    """Metadata for somebody who has only the file; values other than texts are JSON."""
     output, head = choose_output(weights, output), weights.head
     facts = {
         "bertlite_version": bertlite_jax.__version__,
@@ -111,8 +111,8 @@ def _metadata(weights: Weights, output: Output) -> dict[str, str]:
     if head:
         facts |= {"labels": json.dumps(head.labels, ensure_ascii=False), "problem": head.problem}
     if output == "sentence":
-        held = sentence_of(weights, "onnx")
-        settings = {"pooling": held.pooling, "normalize": held.normalize, "max_length": sentence_length(weights)}
+        how = sentence_of(weights, "onnx")
+        settings = {"pooling": how.pooling, "normalize": how.normalize, "max_length": sentence_length(weights)}
         facts["sentence"] = json.dumps(settings)
     return facts
 
@@ -121,7 +121,7 @@ def _metadata(weights: Weights, output: Output) -> dict[str, str]:
 
 
 def _inputs(draft: Draft, choices: bool) -> tuple[str, str, str]:
-    """Declares the inputs; returns ids, mask and token types ("" without), all [B, L] with choices as rows."""
+    """Declares the inputs; returns ids, mask and token types ("" if none), all [B, L], with choices as rows."""
     shape = ["batch", "choices", "sequence"] if choices else ["batch", "sequence"]
     names = ["input_ids", "attention_mask"] + ["token_type_ids"] * bool(draft.model.token_types)
     values = [add_input(draft.graph, name, shape) for name in names]
@@ -158,16 +158,16 @@ def _embed(draft: Draft, ids: str, types: str) -> str:
 
 
 def _far(draft: Draft, mask: str) -> str:
-    """What is added to the scores: 0 at tokens, FAR at padding; [B, L] -> [B, 1, 1, L]."""
+    """The bias of the scores: 0 at tokens, FAR at padding; [B, L] -> [B, 1, 1, L]."""
     graph = draft.graph
     wide = node(graph, "Unsqueeze", mask, constant(graph, [1, 2], np.int64), name="mask")
-    kept = node(graph, "Cast", wide, name="mask", to=FLOAT)
-    absent = node(graph, "Sub", constant(graph, 1.0), kept, name="mask")
-    return node(graph, "Mul", absent, constant(graph, FAR), name="mask")
+    real = node(graph, "Cast", wide, name="mask", to=FLOAT)
+    padding = node(graph, "Sub", constant(graph, 1.0), real, name="mask")
+    return node(graph, "Mul", padding, constant(graph, FAR), name="mask")
 
 
 def _site(model: Model, part: str, name: str, layer: int) -> Site:
-    """Where the layer `layer` finds `layers/part/name` in its stack."""
+    """The site of `layers/part/name` that layer number `layer` applies."""
     depth = model.num_layers // model.stack_sizes[part]
     return Site(f"layers/{part}/{name}", layer // depth, layer)
 
@@ -187,7 +187,7 @@ def _block(draft: Draft, x: str, far: str, layer: int) -> str:
 def _attention(draft: Draft, x: str, far: str, layer: int) -> str:
     """Multi-head attention and its output product, [M, D] -> [M, D].
 
-    The scores are scaled, not the queries: ONNX Runtime makes that part of the product (FusedMatMul's alpha).
+    The scores are scaled, not the queries: ONNX Runtime fuses that into the product (FusedMatMul's alpha).
     """
     graph, c = draft.graph, draft.model
     name = f"layers.{layer}.attention"

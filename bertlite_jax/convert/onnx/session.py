@@ -1,4 +1,4 @@
-"""ONNX Runtime: the one place that imports it."""
+"""Runs ONNX files in ONNX Runtime; the only place that imports it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ try:
     import onnxruntime
 except ModuleNotFoundError as error:
     raise UserError(
-        'convert: running ONNX files needs the package onnxruntime; install it: pip install "bertlite_jax[onnx]"'
+        'convert: running ONNX files needs the package onnxruntime; pip install "bertlite_jax[onnx]"'
     ) from error
 
 _errors: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
@@ -32,12 +32,12 @@ def open_session(
 ) -> onnxruntime.InferenceSession:
     """A session on the CPU with all load-time optimisations.
 
-    Threads sleep rather than spin between nodes, so that a second model on the same cores is not slowed down.
+    Between nodes, threads sleep instead of spinning, so that they do not slow down a second model on the same cores.
 
     Args:
       source: a file, or the bytes of one.
-      threads: that one call may use; None: one a core.
-      optimized_to: file to write the optimised graph to. It is made for this machine.
+      threads: the most that one call may use; None: one for each core.
+      optimized_to: file to write the optimised graph to. It is specific to this machine.
 
     Raises:
       UserError: the file does not exist or is damaged.
@@ -50,25 +50,30 @@ def open_session(
         options.intra_op_num_threads = threads
     if optimized_to is not None:
         options.optimized_model_filepath = os.fspath(optimized_to)
-    given = source if isinstance(source, bytes) else os.fspath(source)
+    model = source if isinstance(source, bytes) else os.fspath(source)
     try:
-        return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except (_errors.NoSuchFile, _errors.InvalidProtobuf, _errors.InvalidGraph) as error:
         what = "the model" if isinstance(source, bytes) else os.fspath(source)
         raise UserError(f"convert: {what} is missing, damaged or no ONNX file: {str(error).splitlines()[0]}") from error
 
 
 def run_session(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Outputs by name. Entries of `batch` that the model does not read are left out; ids of any integer dtype."""
+    """Outputs by name.
+
+    Args:
+      session: of the model.
+      batch: inputs by name, of any integer dtype; entries that the model does not read are ignored.
+    """
     wanted = [each.name for each in session.get_inputs()]
     values = session.run(None, {name: np.asarray(batch[name], np.int64) for name in wanted})
     return {each.name: np.asarray(value) for each, value in zip(session.get_outputs(), values, strict=True)}
 
 
 def fused(source: Source) -> dict[str, int]:
-    """How many nodes of each operator run after ONNX Runtime's load-time optimisations, most frequent first.
+    """Number of nodes of each operator after ONNX Runtime's load-time optimisations, most frequent first.
 
-    Operators that ONNX does not have, such as BiasGelu, SkipLayerNormalization and FusedMatMul, are its fusions.
+    Operators that ONNX lacks, such as BiasGelu, SkipLayerNormalization and FusedMatMul, are fusions of the runtime.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "optimized.onnx"

@@ -1,4 +1,4 @@
-"""What the config files of other programs state, checked before a model is made of it."""
+"""Config files of other programs: their values checked, and read as our shape."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bertlite_jax.errors import UserError
 
 
 def check_kinds(values: dict[str, Any], usual: dict[str, Any], where: str) -> None:
-    """Raises UserError for the first value that is not of the kind that its key usually has.
+    """Raises UserError for the first value that does not have the type that its key usually has.
 
     Args:
       values: what a file states, defaults included.
@@ -19,4 +19,28 @@ def check_kinds(values: dict[str, Any], usual: dict[str, Any], where: str) -> No
         kinds = (int, float) if isinstance(example, float) else (type(example),)
         value = values.get(key)
         if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise UserError(f"convert: {where}: {key} is {value!r}; a value such as {example!r} is wanted")
+            raise UserError(f"convert: {where}: {key} is {value!r}; it should be a value such as {example!r}")
+
+
+def bert_shape(values: dict[str, Any], shared: bool) -> dict[str, Any]:
+    """The arguments of `Model` that `BertConfig` and `AlbertConfig` state, of Google's code and of transformers alike.
+
+    Args:
+      values: by their keys, defaults included.
+      shared: whether it is ALBERT, with shared layers and an embedding width of its own.
+    """
+    return {
+        "vocab_size": values["vocab_size"],
+        "embed_size": values["embedding_size"] if shared else values["hidden_size"],
+        "hidden_size": values["hidden_size"],
+        "num_layers": values["num_hidden_layers"],
+        "num_heads": values["num_attention_heads"],
+        "ffn_size": values["intermediate_size"],
+        "max_positions": values["max_position_embeddings"],
+        "token_types": values["type_vocab_size"],
+        "share": "all" if shared else "none",
+        "share_groups": values["num_hidden_groups"] if shared else 1,
+        "init_std": values["initializer_range"],
+        "hidden_dropout": values["hidden_dropout_prob"],
+        "attention_dropout": values["attention_probs_dropout_prob"],
+    }

@@ -1,4 +1,4 @@
-"""Weights with everything that an export needs to know of them, and our own folder of them."""
+"""Weights with everything that an export needs, and our own folder format for them."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Sentence:
     Attributes:
       pooling: the mean over the real tokens, or the state of the first one.
       normalize: divide the vector by its length (L2).
-      max_length: tokens that are read, specials included; 0 for all positions.
-      unheld: why these settings do not give the vectors of the source; empty where they do.
+      max_length: the most tokens that are read, specials included; 0 for all positions.
+      unheld: why these settings do not give the vectors of the source; empty if they do.
     """
 
     pooling: Literal["mean", "cls"] = "mean"
@@ -46,17 +46,17 @@ class Sentence:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """A model as it is exported.
+    """A model with all that an export needs.
 
     Attributes:
-      params: nested parameters, arrays, as `PretrainingModel` has them, or `TaskModel` where there is a head. Heads of
-        the pretraining model may be missing.
+      params: nested arrays as in `PretrainingModel`, or `TaskModel` if there is a head. Heads of the pretraining model
+        may be missing.
       model: their shape.
       head: of a task model; None for a pretrained one.
-      tokenizer: None where the source had none.
+      tokenizer: None if the source had none.
       pair_task: what the pair head was trained on.
-      facts: figures of the run, by the names in `summary.json`; for the model card.
-      sentence: what the source says of sentence vectors; None where it says nothing, which stands for `Sentence()`.
+      facts: figures of the run by their names in `summary.json`, for the model card.
+      sentence: how the source makes sentence vectors; None if it does not say, which means `Sentence()`.
     """
 
     params: dict[str, Any]
@@ -69,13 +69,22 @@ class Weights:
 
 
 def sentence_length(weights: Weights) -> int:
-    """Tokens of a text that its vector is made of at most, specials included."""
+    """The most tokens of a text that its vector is computed from, specials included."""
     stated = weights.sentence.max_length if weights.sentence else 0
     return min(stated or weights.model.max_positions, weights.model.max_positions)
 
 
 def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
-    """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`."""
+    """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`.
+
+    Args:
+      weights: what to write.
+      out: folder; it appears complete or not at all.
+      overwrite: replace an earlier result.
+
+    Raises:
+      UserError: `out` is in the way or cannot be written.
+    """
     flat = {path: np.ascontiguousarray(value) for path, value in parameters.flatten(weights.params).items()}
     stated = {"format": _FORMAT, "model": dataclasses.asdict(weights.model), "pair_task": weights.pair_task}
     if weights.head:
@@ -90,11 +99,11 @@ def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> Non
 
 
 def load_weights(folder: pathlib.Path) -> Weights:
-    """Reads what `save` wrote. Raises UserError where it is damaged."""
+    """Reads what `save_weights` wrote. Raises UserError where it is damaged."""
     where = folder / "config.json"
     stated = read_json(where)
     if "model" not in stated:
-        raise UserError(f"convert: {where} has no `model`, so it is not of the format {_FORMAT}")
+        raise UserError(f"convert: {where} has no `model`, so its format is not {_FORMAT}")
     model = files.from_dict(Model, stated["model"], str(where))
     check_model(model)
     head = files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
@@ -109,7 +118,7 @@ def load_weights(folder: pathlib.Path) -> Weights:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """An object of a JSON file. Raises UserError where it is missing or no JSON."""
+    """The object in a JSON file. Raises UserError where the file is missing or is not a JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -119,7 +128,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(f"convert: {path}: not UTF-8 at byte {error.start}; is it JSON?") from error
     if not isinstance(values, dict):
-        raise UserError(f"convert: {path}: not an object of JSON, but {type(values).__name__}")
+        raise UserError(f"convert: {path}: not a JSON object but {type(values).__name__}")
     return values
 
 

@@ -13,7 +13,7 @@ Flat = dict[str, np.ndarray]
 """Arrays by flat name, such as `layers/ffn/up/kernel`."""
 
 OPTIONAL_PARTS = ("pooler", "mlm", "pair")
-"""Parts that a checkpoint may lack as a whole: a base model has no heads, a masked language model has no pooler."""
+"""Parts that a checkpoint may lack as a whole: a base model has no heads, a masked language model no pooler."""
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> Flat:
@@ -41,82 +41,89 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
     """Shape of every parameter, by flat name: of the pretraining model, or of the task model with `head`."""
     v, e, d, f = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
     size = model.stack_sizes
-    built = {
+    known = {
         "embeddings/word/embedding": (v, e),
         "embeddings/position/embedding": (model.max_positions, e),
         "embeddings/norm/scale": (e,),
         "embeddings/norm/bias": (e,),
     }
     if model.token_types:
-        built["embeddings/token_type/embedding"] = (model.token_types, e)
+        known["embeddings/token_type/embedding"] = (model.token_types, e)
     if model.projected:
-        built |= {"projection/kernel": (e, d), "projection/bias": (d,)}
+        known |= {"projection/kernel": (e, d), "projection/bias": (d,)}
     for name in ("query", "key", "value", "output"):
         at = f"layers/attention/{name}"
-        built |= {f"{at}/kernel": (size["attention"], d, d), f"{at}/bias": (size["attention"], d)}
-    built |= {"layers/ffn/up/kernel": (size["ffn"], d, f), "layers/ffn/up/bias": (size["ffn"], f)}
-    built |= {"layers/ffn/down/kernel": (size["ffn"], f, d), "layers/ffn/down/bias": (size["ffn"], d)}
+        known |= {f"{at}/kernel": (size["attention"], d, d), f"{at}/bias": (size["attention"], d)}
+    known |= {"layers/ffn/up/kernel": (size["ffn"], d, f), "layers/ffn/up/bias": (size["ffn"], f)}
+    known |= {"layers/ffn/down/kernel": (size["ffn"], f, d), "layers/ffn/down/bias": (size["ffn"], d)}
     for name in ("attention", "ffn"):
-        built |= {f"layers/norms/{name}/{leaf}": (size["norms"], d) for leaf in ("scale", "bias")}
+        known |= {f"layers/norms/{name}/{leaf}": (size["norms"], d) for leaf in ("scale", "bias")}
     if model.norm == "pre":
-        built |= {"final_norm/scale": (d,), "final_norm/bias": (d,)}
+        known |= {"final_norm/scale": (d,), "final_norm/bias": (d,)}
     if model.pooler:
-        built |= {"pooler/kernel": (d, d), "pooler/bias": (d,)}
+        known |= {"pooler/kernel": (d, d), "pooler/bias": (d,)}
     if head is not None:
-        return built | _head_shapes(head, d)
-    built |= {"mlm/dense/kernel": (d, e), "mlm/dense/bias": (e,), "mlm/norm/scale": (e,), "mlm/norm/bias": (e,)}
-    built["mlm/bias"] = (v,)
+        return known | _head_shapes(head, d)
+    known |= {"mlm/dense/kernel": (d, e), "mlm/dense/bias": (e,), "mlm/norm/scale": (e,), "mlm/norm/bias": (e,)}
+    known["mlm/bias"] = (v,)
     if model.pair_classes:
-        built |= {"pair/kernel": (d, model.pair_classes), "pair/bias": (model.pair_classes,)}
-    return built
+        known |= {"pair/kernel": (d, model.pair_classes), "pair/bias": (model.pair_classes,)}
+    return known
 
 
 def _head_shapes(head: Head, width: int) -> dict[str, tuple[int, ...]]:
     if head.conditioned:
         return _conditioned_shapes(width)
-    built = {}
+    known = {}
     layers = {f"hidden_{i}": wide for i, wide in enumerate(head.hidden)} | {"output": head.outputs}
     for name, out in layers.items():
-        built |= {f"head/{name}/kernel": (width, out), f"head/{name}/bias": (out,)}
+        known |= {f"head/{name}/kernel": (width, out), f"head/{name}/bias": (out,)}
         width = out
-    return built
+    return known
 
 
 def _conditioned_shapes(d: int) -> dict[str, tuple[int, ...]]:
-    built: dict[str, tuple[int, ...]] = {"head/end_norm/scale": (d,), "head/end_norm/bias": (d,)}
+    known: dict[str, tuple[int, ...]] = {"head/end_norm/scale": (d,), "head/end_norm/bias": (d,)}
     for name in ("start", "end"):
-        built |= {f"head/{name}/kernel": (d, 1), f"head/{name}/bias": (1,)}
+        known |= {f"head/{name}/kernel": (d, 1), f"head/{name}/bias": (1,)}
     for name in ("end_hidden", "answer_hidden"):
-        built |= {f"head/{name}/kernel": (2 * d, d), f"head/{name}/bias": (d,)}
-    return built | {"head/answer/kernel": (d, 1)}
+        known |= {f"head/{name}/kernel": (2 * d, d), f"head/{name}/bias": (d,)}
+    return known | {"head/answer/kernel": (d, 1)}
 
 
 def check_shapes(flat: Flat, model: Model, where: str, head: Head | None = None) -> None:
     """Raises one UserError that lists every missing, unknown and wrongly shaped parameter.
 
-    A part of `OPTIONAL_PARTS` may be missing as a whole where there is no task head.
+    Without a task head, a part of `OPTIONAL_PARTS` may be missing as a whole.
     """
     wanted = shapes(model, head)
     optional = () if head else OPTIONAL_PARTS
     absent = {part for part in optional if not any(path.split("/")[0] == part for path in flat)}
     missing = [path for path in wanted if path not in flat and path.split("/")[0] not in absent]
     unknown = [path for path in flat if path not in wanted]
-    found = {path: tuple(flat[path].shape) for path in wanted if path in flat}
-    wrong = [(path, shape, wanted[path]) for path, shape in found.items() if shape != wanted[path]]
+    present = {path: tuple(flat[path].shape) for path in wanted if path in flat}
+    wrong = [(path, shape, wanted[path]) for path, shape in present.items() if shape != wanted[path]]
     raise_problems(where, missing, unknown, wrong)
 
 
 def refuse_conditioned(head: Head | None, where: str) -> None:
-    """Raises UserError for a span head whose end is found given its start: no task class or runtime knows it."""
+    """Raises UserError for a span head whose end is predicted given its start: no task class or runtime has it."""
     if head is not None and head.conditioned:
         raise UserError(
-            f"convert: {where}: head.span = conditioned has no counterpart there; bertlite predict answers with it, "
-            "and a model fine-tuned with --head.span independent can be written"
+            f"convert: {where}: head.span = conditioned cannot be exported; answer with bertlite predict, or fine-tune "
+            "with --head.span independent"
         )
 
 
 def raise_problems(where: str, missing: list[str], unknown: list[str], wrong: list[tuple]) -> None:
-    """One UserError with every problem; returns where there is none. `wrong`: (name, shape found, shape wanted)."""
+    """Raises one UserError that lists every problem, if there are any.
+
+    Args:
+      where: named in the error.
+      missing: names of tensors.
+      unknown: names of tensors.
+      wrong: (name, its shape, wanted shape) of each tensor with a wrong shape.
+    """
     problems = []
     if missing:
         problems.append(f"missing: {', '.join(missing)}")
@@ -129,7 +136,7 @@ def raise_problems(where: str, missing: list[str], unknown: list[str], wrong: li
 
 
 def missing_parts(params: dict[str, Any], model: Model) -> list[str]:
-    """Parts that `model` has and `params` lack, such as `pair` or `embeddings/token_type`: to be drawn fresh."""
+    """Parts that `model` has and `params` lacks, such as `pair` or `embeddings/token_type`; they need fresh values."""
     flat = flatten(params)
     lacking = [path.rsplit("/", 1)[0] for path in shapes(model) if path not in flat]
     return list(dict.fromkeys("mlm" if part.startswith("mlm") else part for part in lacking))
@@ -142,7 +149,7 @@ def trim_vocabulary(flat: Flat, model: Model) -> Flat:
 
 
 def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
-    """Gives the word table and the output bias `model.padded_vocab` rows, by adding or dropping rows of zeros.
+    """Adds or drops rows of zeros so that the word table and the output bias have `model.padded_vocab` rows.
 
     Raises:
       UserError: the parameters belong to another vocabulary.

@@ -1,14 +1,14 @@
-"""Weights as 8-bit integers with one scale a channel: the container that runtimes' files are written from.
+"""Weights as 8-bit integers with one scale for each channel: the container that runtimes' files are written from.
 
 On CPUs without VNNI the product of u8 activations and s8 weights adds two neighbouring terms in 16 bits (VPMADDUBSW),
-and 255 x 127 + 255 x 127 does not fit, where 255 x 128 = 32,640 does. The usual remedy is weights of 7 bits,
-[-64, 63]. What has to hold is that two neighbours of one sign have at most 128 steps together, and that is the default
-here, called 7 bits: as safe on every CPU, and finer by half a bit, since two large weights are seldom neighbours.
-Tables that are looked up and never multiplied have all 8 bits.
+and 255 x 127 + 255 x 127 does not fit, while 255 x 128 = 32,640 does. The usual remedy is weights of 7 bits,
+[-64, 63]. But it is enough that two neighbours of one sign have at most 128 steps together, and that is the default
+here, called 7 bits: it is as safe on every CPU, and finer by half a bit, since two large weights are seldom
+neighbours. Tables that are looked up and never multiplied have all 8 bits.
 
 The file is safetensors: `NAME` (int8) and `NAME.scale` (f32) for a quantised tensor, `NAME` (f32) for the others, and
-a JSON manifest in the metadata under `bertlite`. Every unique tensor stands once, under a name that says which of a
-stack it is (`layers/3/ffn/up/kernel`; for shared layers the number of the group), so that a single layer can stay f32.
+a JSON manifest in the metadata under `bertlite`. Every unique tensor is stored once, with its number in the stack in
+its name (`layers/3/ffn/up/kernel`; for shared layers the number of the group), so that a single layer can stay f32.
 The tied output table is not repeated.
 """
 
@@ -48,7 +48,7 @@ class Container:
       bits: of the kernels, 7 or 8.
       integers: int8 by stored name: `layers/3/ffn/up/kernel` [D, F], `pooler/kernel`, `embeddings/word/embedding`.
       scales: f32 by stored name; kernels [In, Out] have [Out], tables [V, E] have [V].
-      floats: f32 by stored name: norms, biases, and what was left out.
+      floats: f32 by stored name: norms, biases, and the parts that were left out.
       head: of a task model.
       pair_task: what the pair head was trained on.
       sentence: how sentence vectors are made, as for `Weights`.
@@ -68,7 +68,7 @@ class Container:
 
 
 def unstack(flat: Flat) -> Flat:
-    """One array for each layer or group: `layers/ffn/up/kernel` [S, D, F] becomes `layers/0/ffn/up/kernel` [D, F]..."""
+    """One array for each layer or group: `layers/ffn/up/kernel` [S, D, F] becomes `layers/0/ffn/up/kernel` [D, F]."""
     single: Flat = {}
     for path, value in flat.items():
         if path.startswith("layers/"):
@@ -92,7 +92,7 @@ def stack(single: Flat) -> Flat:
 
 
 def belongs(path: str, name: str) -> bool:
-    """Whether a stored tensor is part of `name`: `layers.3`, `layers/3/ffn/up`, `layers.ffn.up` of all, `pooler`."""
+    """Whether a stored tensor is part of `name`, such as `layers.3`, `layers/3/ffn/up`, `layers.ffn.up` or `pooler`."""
     wanted = name.replace(".", "/").strip("/") + "/"
     return f"{path}/".startswith(wanted) or f"{anywhere(path)}/".startswith(wanted)
 
@@ -107,10 +107,10 @@ def anywhere(path: str) -> str:
 
 
 def zero_point(path: str, activation: str) -> int:
-    """The u8 number that stands for 0 in a product's rows, whatever the row: u8 holds [-z, 255 - z] steps around it.
+    """The u8 number z that represents 0 in all rows of a product; u8 holds [-z, 255 - z] steps around it.
 
-    GELU is never below -0.17, so its rows have few steps below zero and nearly twice as many above; a ReLU has none
-    below. A constant costs nothing, and a zero point a row would need a correction by the weights' column sums.
+    GELU is never below -0.17, so its rows get few steps below zero and nearly twice as many above; ReLU gets none
+    below. A constant costs nothing; a zero point for each row would need a correction by the weights' column sums.
 
     Args:
       path: of the product, such as `layers/ffn/down`.
@@ -122,11 +122,11 @@ def zero_point(path: str, activation: str) -> int:
 
 
 SMALLEST_STEP = 1e-30
-"""Of a row: a row of zeros has a finite reciprocal."""
+"""The least step of a row, so that its reciprocal is finite for a row of zeros."""
 
 
 def static_step(low: float, high: float) -> tuple[np.float32, int]:
-    """Step and zero point with which u8 covers [low, high], widened to hold 0 exactly.
+    """Step and zero point with which u8 covers [low, high], widened to represent 0 exactly.
 
     Source: onnx/onnx:docs/Operators.md, DynamicQuantizeLinear.
     """
@@ -138,7 +138,7 @@ def static_step(low: float, high: float) -> tuple[np.float32, int]:
 # --- Numbers ---------------------------------------------------------------------------------------------------------
 
 
-# The axis that a scale spans, by leaf: the inputs of a kernel, the columns of an embedding row. Others stay f32.
+# The axis that shares a scale, by leaf: the inputs of a kernel, the columns of an embedding row. Others stay f32.
 _AXES = {"kernel": -2, "embedding": -1}
 
 
@@ -149,15 +149,15 @@ def _leaf(path: str) -> str:
 def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple[np.ndarray, np.ndarray]:
     """Symmetric rounding with one scale for each slice along `axis`.
 
-    The scale is the smallest for which nothing is clipped: max(max / 127, -min / 128), and for 7 bits also such that
-    two neighbours of one sign have at most 128 steps together. So the error of a value is at most half a scale. The
-    scale is rounded up to a number that f16 holds exactly, so that files can store it in two bytes, unless it is so
-    small that this would cost more than a thousandth.
+    The scale is the smallest that clips nothing: max(max / 127, -min / 128); for 7 bits also large enough that two
+    neighbours of one sign have at most 128 steps together. So the error of a value is at most half a scale. The scale
+    is rounded up to an exact f16 number, so that files can store it in two bytes, unless it is so small that this would
+    cost more than a thousandth.
 
     Args:
       values: float, any shape, finite.
       axis: the axis that shares a scale; a product sums over it. An odd last value is its own neighbour.
-      bits: 7 for what never overflows 16 bits, 8 for [-128, 127] throughout.
+      bits: 7 for weights that never overflow 16 bits, 8 for the whole range [-128, 127].
 
     Returns:
       int8 in the shape of `values`, and f32 scales, `axis` removed. A slice of zeros has scale 1.
@@ -176,7 +176,7 @@ def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple
 
 
 def _pairs(values: np.ndarray) -> np.ndarray:
-    """Magnitude that each two neighbours [..., 2k], [..., 2k + 1] of one sign have together; else the larger one's."""
+    """For neighbours [..., 2k] and [..., 2k + 1] of one sign the sum of their magnitudes, else the larger magnitude."""
     even, odd = values[..., ::2], values[..., 1::2]
     if odd.shape[-1] < even.shape[-1]:
         odd = np.concatenate([odd, np.zeros_like(even[..., :1])], -1)
@@ -184,7 +184,7 @@ def _pairs(values: np.ndarray) -> np.ndarray:
 
 
 def _up_to_half(scale: np.ndarray) -> np.ndarray:
-    """The next f16 number above each f32 scale, where f16 has its full precision there."""
+    """The next f16 number above each f32 scale, wherever f16 has its full precision."""
     half = np.finfo(np.float16)
     fits = (scale >= half.tiny) & (scale < half.max)
     near = np.where(fits, scale, 1.0).astype(np.float16)
@@ -201,8 +201,8 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
       leave_out: parts that stay f32, as `belongs` reads them: `("pooler", "layers.ffn.down", "layers.11")`.
 
     Raises:
-      UserError: a conditioned span head, values that are not finite, parameters that do not fit the model, a name in
-        `leave_out` that fits nothing.
+      UserError: a conditioned span head, values that are not finite, parameters that do not fit the model, or a name in
+        `leave_out` that matches nothing.
     """
     parameters.refuse_conditioned(weights.head, "int8")
     flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
@@ -211,7 +211,7 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
     single = unstack(flat)
     broken = [path for path, value in single.items() if not np.isfinite(value).all()]
     if broken:
-        raise UserError(f"convert: int8: not finite: {', '.join(broken)}")
+        raise UserError(f"convert: int8: NaN or infinity in {', '.join(broken)}; take an earlier checkpoint")
     for name in leave_out:
         if not any(belongs(path, name) for path in single):
             known = fields_close_to(name, sorted({path.rsplit("/", 1)[0] for path in [*flat, *single]}))
@@ -227,12 +227,12 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
 
 
 def is_multiplied(path: str, decodes: bool) -> bool:
-    """Whether a stored tensor stands in a matrix product; a table does only as the tied decoder."""
+    """Whether a stored tensor is used in a matrix product; of the tables only the tied decoder's is."""
     return _leaf(path) == "kernel" or (path == WORDS and decodes)
 
 
 def restore(container: Container) -> dict[str, Any]:
-    """Nested f32 parameters: integers times scales, exact in f32 products."""
+    """Nested f32 parameters: integers times scales."""
     single = dict(container.floats)
     for path, integers in container.integers.items():
         single[path] = integers.astype(np.float32) * np.expand_dims(container.scales[path], _AXES[_leaf(path)])
@@ -240,17 +240,20 @@ def restore(container: Container) -> dict[str, Any]:
 
 
 def to_weights(container: Container, tokenizer: Tokenizer | None = None) -> Weights:
-    """The container as f32 weights, for everything that takes those: `huggingface.to_hf`, ONNX, JAX.
-
-    Their `facts` say `quantised`: the bits of the products' weights.
-    """
-    facts = {"quantised": container.bits}
-    c = container
-    return Weights(restore(c), c.model, c.head, tokenizer, c.pair_task, facts, c.sentence)
+    """The container as f32 weights, for `to_hf`, ONNX and JAX. `quantised` in their `facts` is the number of bits."""
+    return Weights(
+        restore(container),
+        container.model,
+        container.head,
+        tokenizer,
+        container.pair_task,
+        {"quantised": container.bits},
+        container.sentence,
+    )
 
 
 def jax_params(container: Container) -> dict[str, Any]:
-    """Nested by stored name, as `model/int8_encoder.py` takes them."""
+    """The parameters nested by stored name, for `model/int8_encoder.py`."""
     single: dict[str, Any] = container.floats | container.integers
     single |= {f"{path}_scale": scale for path, scale in container.scales.items()}
     for path, integers in container.integers.items():
@@ -263,14 +266,14 @@ def jax_params(container: Container) -> dict[str, Any]:
 
 
 def errors(weights: Weights, container: Container) -> dict[str, tuple[float, float]]:
-    """How far each quantised tensor is off, by stored name.
+    """The rounding errors of each quantised tensor, by stored name.
 
     Returns:
       (largest error relative to its channel's largest weight, root-mean-square error relative to the tensor's).
     """
     before = unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), container.model))
     after = unstack(parameters.flatten(restore(container)))
-    found = {}
+    relative = {}
     for path in container.integers:
         axis = _AXES[_leaf(path)]
         exact = before[path].astype(np.float64)
@@ -278,8 +281,8 @@ def errors(weights: Weights, container: Container) -> dict[str, tuple[float, flo
         peak = np.abs(exact).max(axis)
         largest = off.max(axis) / np.where(peak > 0, peak, 1.0)
         norm = np.linalg.norm(exact)
-        found[path] = (float(largest.max()), float(np.linalg.norm(off) / norm) if norm else 0.0)
-    return found
+        relative[path] = (float(largest.max()), float(np.linalg.norm(off) / norm) if norm else 0.0)
+    return relative
 
 
 # --- File ------------------------------------------------------------------------------------------------------------
@@ -312,7 +315,8 @@ def load(path: os.PathLike[str] | str) -> Container:
     """Reads what `save` wrote.
 
     Raises:
-      UserError: missing, damaged, of another kind, or tensors that do not fit the manifest (all are listed).
+      UserError: the file is missing, damaged or of another format, or its tensors do not fit the manifest (all are
+        listed).
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -324,7 +328,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     except safetensors.SafetensorError as error:
         raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error
     if _KEY not in metadata or json.loads(metadata[_KEY]).get("format") != _FORMAT:
-        raise UserError(f"convert: {path} is not of the format {_FORMAT}; convert.py int8 writes it")
+        raise UserError(f"convert: the format of {path} is not {_FORMAT}, which bertlite convert int8 writes")
     manifest = json.loads(metadata[_KEY])
     model = files.from_dict(Model, manifest["model"], str(path))
     checks.check_model(model)
@@ -340,7 +344,7 @@ def load(path: os.PathLike[str] | str) -> Container:
 
 
 def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:
-    """Every tensor that the manifest names is there, of its type, with as many scales as channels."""
+    """Raises UserError unless every tensor of the manifest is present, of its type, with a scale for each channel."""
     quantized, floats = manifest["quantized"], manifest["float32"]
     wanted = {*quantized, *floats, *(f"{name}.scale" for name in quantized)}
     wrong = []

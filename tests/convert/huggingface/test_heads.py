@@ -49,7 +49,7 @@ PROBLEMS = {
     "regression": "regression",
 }
 MATRIX = [(family, head) for family in MODELS for head in HEADS]
-# The problems of a classifier differ in the loss alone: two families are enough for those.
+# The problems of a classifier differ only in the loss, so two families are enough for them.
 STEPS = [(family, head) for family, head in MATRIX if family in ("albert", "distilbert") or head not in PROBLEMS]
 STEPS += [("bert", "classify"), ("bort", "classify")]
 
@@ -76,7 +76,7 @@ def class_name(family: str, head_name: str) -> str:
 
 
 def random_params(model: Model, head: Head | None, seed: int) -> dict[str, Any]:
-    """Far from the initialisation, so that every bias, norm and activation matters."""
+    """Parameters far from the initialisation, so that every bias, norm and activation matters."""
     rng = np.random.default_rng(seed)
     flat = {
         path: (rng.normal(size=shape) * 0.2 + path.endswith("scale")).astype(np.float32)
@@ -96,7 +96,7 @@ def padded_batch(model: Model, lengths: tuple[int, ...] = (12, 9, 7, 10)) -> dic
 
 
 def targets(model: Model, head_name: str, real: np.ndarray) -> dict[str, np.ndarray]:
-    """What the loss compares with, by the argument's name in the class. -100 does not count."""
+    """The targets of the loss, by the names of the class's arguments. -100 does not count."""
     rng = np.random.default_rng(2)
     head = HEADS[head_name]
     if head is None:
@@ -121,7 +121,7 @@ def targets(model: Model, head_name: str, real: np.ndarray) -> dict[str, np.ndar
 
 
 def applied(weights: Weights, batch: dict[str, np.ndarray]) -> tuple[Any, Any, Any]:
-    """The model, its inputs but for `cls`, and what a pretraining model wants besides."""
+    """The model, its inputs without `cls`, and the further inputs of a pretraining model."""
     flax: Any = TaskModel(weights.model, weights.head) if weights.head else PretrainingModel(weights.model)
     inputs = [batch[name] for name in ("tokens", "segments", "positions", "token_types")]
     return flax, inputs, () if weights.head else (batch["positions"],)
@@ -165,7 +165,7 @@ def loss(logits: tuple, wanted: dict[str, np.ndarray], head_name: str):
 
 def our_outputs(weights: Weights, head_name: str, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     flax, inputs, _ = applied(weights, batch)
-    # Each of these programs runs once: its operations, which all of them share, compile faster than the whole.
+    # Each program runs once. Single operations, which all of them share, compile faster than whole programs.
     with jax.disable_jit():
         logits = forward(weights.params, weights, batch)
         tree = {"params": weights.params}
@@ -257,7 +257,7 @@ def their_model(family: str, head_name: str) -> Any:
         for name, value in theirs.named_parameters():
             value.copy_(torch.randn_like(value) * 0.2 + ("norm" in name.lower() and name.endswith("weight")))
             if "token_type" in name and model.token_types == 0:
-                # Ours has no table, theirs always has: one row of zeros is none.
+                # Ours has no table and theirs always has one; a row of zeros has no effect.
                 value.zero_()
     return theirs.eval()
 
@@ -316,12 +316,12 @@ def test_we_compute_what_transformers_saved(family, head_name, tmp_path):
 
 @pytest.mark.parametrize(("family", "head_name"), [step if step[0] == "albert" else slow(*step) for step in STEPS])
 def test_one_step_has_the_gradients_that_transformers_has(family, head_name, tmp_path):
-    """Of the class's own loss, for every parameter, by the name table; dropout off."""
+    """The gradients of the class's own loss for every parameter, by the name table, without dropout."""
     model, head = case(family, head_name)
     weights = Weights(random_params(model, head, seed=4), model, head)
     to_hf(weights, tmp_path / "out")
     theirs = load_theirs(tmp_path / "out", class_name(family, head_name))
-    # The class's loss of spans reads logits at padding, where the two need not agree: rows without padding there.
+    # The class's loss of spans reads logits at padding, where the two may differ, so its rows have no padding.
     batch = padded_batch(model, (L,) * B) if head_name == "span" else padded_batch(model)
     wanted = targets(model, head_name, batch["segments"])
     their_loss = backward(theirs, head_name, batch, wanted)
@@ -363,33 +363,3 @@ def compared_gradients(ours: parameters.Flat, theirs: Any, family: str, model: M
         allowed = 1e-3 * np.linalg.norm(other) + 1e-6 * largest
         assert np.linalg.norm(mine - other) <= allowed, entry.theirs
     return seen
-
-
-# --- Known answers ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-@pytest.mark.parametrize(
-    ("family", "count"),
-    [("distilbert", lambda n: 10 + 16 * n), ("bert", lambda n: 12 + 16 * n), ("albert", lambda n: 30)],
-)
-def test_a_masked_lm_has_as_many_tensors_as_its_state_dictionary(family, count, layers):
-    """10 + 16 N, 12 + 16 N and, with one group, 30, the repetitions of tied tensors included."""
-    transformers = pytest.importorskip("transformers", reason="needs torch and transformers")
-    kind = {"distilbert": transformers.DistilBertConfig, "bert": transformers.BertConfig}.get(
-        family, transformers.AlbertConfig
-    )
-    sizes = {"vocab_size": 61, "max_position_embeddings": 20}
-    if family == "distilbert":
-        config = kind(**sizes, dim=16, n_layers=layers, n_heads=2, hidden_dim=24)
-    else:
-        sizes |= {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24}
-        config = kind(**sizes)
-    theirs = getattr(transformers, f"{STEMS[family]}ForMaskedLM")(config)
-    found = set(theirs.state_dict())
-    assert len(found) == count(layers)
-    model = dataclasses.replace(MODELS[family], num_layers=layers, pooler=False, pair_classes=0)
-    ours = {entry.theirs for entry in names.entries(family, model)}
-    tied = {copy for copy, _ in names.TIED[family]}
-    assert not ours & tied
-    assert ours | tied == found

@@ -1,4 +1,4 @@
-"""The model card says what the export is, with an example that runs, and nothing that it does not know."""
+"""The model card describes the export with an example that runs, and states nothing that is not known."""
 
 import dataclasses
 from typing import Any

@@ -14,7 +14,7 @@ from bertlite_jax.errors import UserError
 ALBERT = tiny.model(vocab_multiple=16, hidden_size=12, num_layers=4, ffn_size=20, max_positions=10, share_groups=2)
 BERT = dataclasses.replace(ALBERT, embed_size=12, share="none", share_groups=1)
 DISTILBERT = dataclasses.replace(BERT, token_types=0, pooler=False, pair_classes=0)
-CASES = {
+CASES: dict[str, tuple[names.Family, Model]] = {
     "albert": ("albert", ALBERT),
     "albert_equal_widths": ("albert", dataclasses.replace(ALBERT, embed_size=12)),
     "bert": ("bert", BERT),
@@ -53,10 +53,42 @@ def test_every_parameter_has_one_name_and_every_name_one_parameter(case):
     ],
 )
 def test_as_many_tensors_as_the_state_dictionary_of_a_masked_lm_less_the_tied_ones(family, model, count):
-    """Transformers 5.23: DistilBertForMaskedLM has 10 + 16 N, BertForMaskedLM 12 + 16 N, AlbertForMaskedLM 30 tensors,
-    counting the repetitions of tied ones (the decoder's weight, and its bias in the latter two).
+    """DistilBertForMaskedLM has 10 + 16 N tensors, BertForMaskedLM 12 + 16 N, AlbertForMaskedLM 30 (transformers 5.23).
+
+    That counts copies of tied tensors: the decoder's weight, and in the latter two also its bias.
     """
     assert len(names.entries(family, model)) == count
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize(
+    ("family", "stem", "count"),
+    [
+        ("distilbert", "DistilBert", lambda n: 10 + 16 * n),
+        ("bert", "Bert", lambda n: 12 + 16 * n),
+        ("albert", "Albert", lambda n: 30),
+    ],
+)
+def test_a_masked_lm_has_as_many_tensors_as_its_state_dictionary(family, stem, count, layers):
+    """The same counts from the classes themselves, and the same names."""
+    transformers = pytest.importorskip("transformers", reason="needs torch and transformers")
+    kind = {"distilbert": transformers.DistilBertConfig, "bert": transformers.BertConfig}.get(
+        family, transformers.AlbertConfig
+    )
+    sizes = {"vocab_size": 61, "max_position_embeddings": 20}
+    if family == "distilbert":
+        config = kind(**sizes, dim=16, n_layers=layers, n_heads=2, hidden_dim=24)
+    else:
+        sizes |= {"hidden_size": 16, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 24}
+        config = kind(**sizes)
+    theirs = getattr(transformers, f"{stem}ForMaskedLM")(config)
+    listed = set(theirs.state_dict())
+    assert len(listed) == count(layers)
+    model = dataclasses.replace(CASES[family][1], num_layers=layers, share_groups=1, pooler=False, pair_classes=0)
+    ours = {entry.theirs for entry in names.entries(family, model)}
+    tied = {copy for copy, _ in names.TIED[family]}
+    assert not ours & tied
+    assert ours | tied == listed
 
 
 @pytest.mark.parametrize("case", CASES)

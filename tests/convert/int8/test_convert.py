@@ -115,7 +115,7 @@ def test_an_unknown_label_is_named_with_those_that_exist(tmp_path):
 
 def test_text_without_a_tokenizer_is_refused(tmp_path):
     weights = dataclasses.replace(trained_like(tmp_path, MODEL), tokenizer=None)
-    with pytest.raises(UserError, match="without a tokenizer"):
+    with pytest.raises(UserError, match="have no tokenizer"):
         convert.int8(weights, tmp_path / "out", [write_text(tmp_path)])
 
 
@@ -127,14 +127,12 @@ def test_quantising_all_parts_is_quantising_the_model(tmp_path):
         quantized.unstack(parameters.flatten(params)) for params in (weights.params, quantized.restore(container))
     )
     batch = convert.read_text(weights, [write_text(tmp_path)], None, 32, 16).evaluation[0]
-    everything = sensitivity._simulated(flat, rounded, container, None)
+    everything = sensitivity.simulate(flat, rounded, container, None)
     for path in container.integers:
-        part = sensitivity._simulated(flat, rounded, container, path.rsplit("/", 1)[0])
-        for params, other in zip((everything,), (part,), strict=True):
-            merged = parameters.flatten(params) | {
-                at: value for at, value in parameters.flatten(other).items() if at.startswith(path.rsplit("/", 1)[0])
-            }
-            everything = parameters.nest(merged)
+        part = path.rsplit("/", 1)[0]
+        simulated = parameters.flatten(sensitivity.simulate(flat, rounded, container, part))
+        own = {at: value for at, value in simulated.items() if at.startswith(part)}
+        everything = parameters.nest(parameters.flatten(everything) | own)
     theirs = sensitivity.jax_answer(everything, container.model, None, batch)["logits"]
     ours = sensitivity.jax_answer(quantized.jax_params(container), container.model, None, batch)["logits"]
     np.testing.assert_allclose(theirs, ours, atol=2e-3)
@@ -187,8 +185,10 @@ def test_vectors_are_measured_by_their_cosine_whatever_the_head(head, output, tm
 def test_parts_that_the_file_does_not_hold_are_not_tried(tmp_path):
     pretrained = trained_like(tmp_path, MODEL)
     container = quantized.quantize(pretrained)
-    assert "mlm.dense" in sensitivity.parts(container, measuring_text.scored(pretrained))
-    assert not any("mlm" in part for part in sensitivity.parts(container, measuring_text.scored(pretrained, "states")))
+    assert "mlm.dense" in sensitivity.parts(container, measuring_text.scored_output(pretrained))
+    assert not any(
+        "mlm" in part for part in sensitivity.parts(container, measuring_text.scored_output(pretrained, "states"))
+    )
     batches = convert.read_text(pretrained, [write_text(tmp_path)], None, 16, 16, "sentence").evaluation
     losses = sensitivity.by_part(pretrained, container, batches[:1], output="sentence")
     assert {loss.part for loss in losses} >= {"layers.0", "layers.1", "layers.ffn.up"}
@@ -233,13 +233,13 @@ def test_every_example_is_scored_once_also_those_of_the_last_part_of_a_batch(tmp
 def test_examples_are_refused_where_no_classifier_answers(tmp_path):
     weights = trained_like(tmp_path, MODEL, CLASSIFIER)
     for output in ("states", "sentence"):
-        with pytest.raises(UserError, match=f"--data measures .* answers with {output}; leave --data out"):
+        with pytest.raises(UserError, match=f"--data needs a head .* output is {output}; leave --data out"):
             convert.int8(weights, tmp_path / "out", ["text"], Int8Options(output=output, data="data.jsonl"))
 
 
 def test_answers_that_are_no_numbers_are_not_measured():
     batch = {"attention_mask": np.ones((1, 2), np.int64)}
-    with pytest.raises(UserError, match="no numbers"):
+    with pytest.raises(UserError, match="are NaN"):
         measuring_text.outcome(lambda _: {"last_hidden_state": np.full((1, 2, 3), np.nan)}, [batch], STATES)
 
 
@@ -256,30 +256,30 @@ def test_a_metric_that_is_no_number_does_not_pass_the_gate(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"max_drop": float("nan")}, "--max-drop nan: a number from 0 to 1"),
-        ({"max_drop": -1}, "--max-drop -1: a number from 0 to 1"),
+        ({"max_drop": float("nan")}, "--max-drop nan must be a number from 0 to 1"),
+        ({"max_drop": -1}, "--max-drop -1 must be a number from 0 to 1"),
         ({"max_drop": float("inf")}, "--max-drop inf"),
-        ({"auto": -1}, "--auto -1: 0 or more"),
-        ({"bits": 4}, "--bits 4: 7 or 8"),
-        ({"rows": 1}, "--rows 1: 2 or more"),
-        ({"length": 5}, "--length 5: 6 or more"),
+        ({"auto": -1}, "--auto -1 must be 0 or more"),
+        ({"bits": 4}, "--bits 4 must be 7 or 8"),
+        ({"rows": 1}, "--rows 1 must be at least 2"),
+        ({"length": 5}, "--length 5 must be at least 6"),
     ],
 )
-def test_options_out_of_their_range_are_named_before_anything_is_read(options, said, tmp_path):
+def test_options_out_of_their_range_are_named_before_anything_is_read(options, message, tmp_path):
     weights = trained_like(tmp_path, MODEL)
-    with pytest.raises(UserError, match=f"^convert: {said}"):
+    with pytest.raises(UserError, match=f"^convert: {message}"):
         convert.int8(weights, tmp_path / "out", ["no such text"], Int8Options(**options))
 
 
 def test_at_least_one_part_becomes_integers(tmp_path):
     weights = trained_like(tmp_path, MODEL)
-    with pytest.raises(UserError, match="no product of integers is left"):
+    with pytest.raises(UserError, match="no product would be computed with integers"):
         convert.int8(
             weights, tmp_path / "out", ["text"], Int8Options(leave_out=("layers", "projection"), output="states")
         )
-    with pytest.raises(UserError, match=r"--auto 99: 0 to \d+, since the parts are .*layers\.ffn\.up"):
+    with pytest.raises(UserError, match=r"--auto 99 must be from 0 to \d+, since the parts are .*layers\.ffn\.up"):
         convert.int8(weights, tmp_path / "out", ["text"], Int8Options(auto=99))
     assert not (tmp_path / "out").exists()
 
@@ -336,11 +336,11 @@ def test_what_went_through_8_bits_says_so_and_is_not_quantised_again(tmp_path):
     convert.int8(weights, tmp_path / "out", text, Int8Options(max_drop=1, rows=16, length=16))
     again = sources.load(tmp_path / "out")
     assert again.sentence == weights.sentence
-    with pytest.raises(UserError, match="went through 8 bits already"):
+    with pytest.raises(UserError, match="have been quantised to 8 bits already"):
         convert.int8(again, tmp_path / "twice", text)
-    with pytest.raises(UserError, match="went through 8 bits already"):
+    with pytest.raises(UserError, match="have been quantised to 8 bits already"):
         ort_format.write(again, tmp_path / "twice.ort", text)
     folder.write(again, tmp_path / "onnx")
     to_hf(again, tmp_path / "hf")
     for name in ("onnx", "hf"):
-        assert "The weights went through 8-bit integers" in (tmp_path / name / "README.md").read_text()
+        assert "The weights were rounded to 8-bit integers" in (tmp_path / name / "README.md").read_text()

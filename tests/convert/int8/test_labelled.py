@@ -1,4 +1,4 @@
-"""Labelled examples: what is read, and the line that says where a file is wrong and what would be right."""
+"""Labelled examples: what is read, and errors that name the line and what would be right."""
 
 import pytest
 
@@ -33,50 +33,50 @@ def test_a_tsv_has_the_columns_of_its_header_and_no_quotes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "said"),
+    ("content", "line", "message_part"),
     [
-        ("", 1, 'holds no example; {"text": "...", "label": "no"} would be a right line'),
+        ("", 1, 'no example; {"text": "...", "label": "no"} is a valid line'),
         ('\n\n{"text": "a", "label": "no"}\n{"text": \n', 4, "not JSON"),
-        ("[1]\n", 1, "list, no object"),
+        ("[1]\n", 1, "list, not an object"),
         ('{"text": 3, "label": "no"}\n', 1, "text is int, not a string"),
         ('{"text": null, "label": "no"}\n', 1, "text is NoneType, not a string"),
         ('{"text": "a", "pair": ["b"], "label": "no"}\n', 1, "pair is list, not a string"),
-        ('{"text": "a", "text2": "b", "label": "no"}\n', 1, "unknown 'text2'; known are text, pair, label, id"),
-        ('{"text": "a"}\n', 1, "without label"),
+        ('{"text": "a", "text2": "b", "label": "no"}\n', 1, "unknown 'text2'; known: text, pair, label, id"),
+        ('{"text": "a"}\n', 1, "label missing"),
         ('{"text": "a", "label": "maybe"}\n', 1, '"maybe"; the model\'s labels are: no, yes'),
         ('{"text": "a", "label": ["no"]}\n', 1, "the model's labels are: no, yes"),
         (b'{"text": "a", "label": "no"}\n{"text": "caf\xe9", "label": "no"}\n', 2, "not UTF-8 (byte 0xe9)"),
     ],
     ids=["empty", "broken", "array", "number", "null", "list", "key", "no label", "label", "label list", "latin-1"],
 )
-def test_what_is_wrong_is_one_line_with_file_and_line(content, line, said, tmp_path):
+def test_what_is_wrong_is_one_line_with_file_and_line(content, line, message_part, tmp_path):
     path = write(tmp_path, content)
     with pytest.raises(UserError) as raised:
         read_labelled(path, HEAD)
     message = str(raised.value)
     assert message.startswith(f"convert: {path}:{line}: ")
-    assert said in message
+    assert message_part in message
     assert "\n" not in message
 
 
 @pytest.mark.parametrize(
-    ("content", "line", "said"),
+    ("content", "line", "message_part"),
     [
-        ("", 1, "holds no example"),
-        ("text\tlabel\n", 1, "holds no example"),
-        ("the lamp\tno\n", 1, "the first line has to name the columns, text and label"),
-        ("text\ttext2\tlabel\na\tb\tno\n", 1, "the first line has to name the columns"),
-        ("text\tlabel\n\na\tno\tmore\n", 3, "3 columns; 2 as in the header would be right"),
+        ("", 1, "no example"),
+        ("text\tlabel\n", 1, "no example"),
+        ("the lamp\tno\n", 1, "the first line must name the columns: text, label"),
+        ("text\ttext2\tlabel\na\tb\tno\n", 1, "the first line must name the columns"),
+        ("text\tlabel\n\na\tno\tmore\n", 3, "3 columns, and the header has 2"),
     ],
     ids=["empty", "header alone", "no header", "unknown column", "too many cells"],
 )
-def test_what_is_wrong_in_a_tsv_is_one_line_with_file_and_line(content, line, said, tmp_path):
+def test_what_is_wrong_in_a_tsv_is_one_line_with_file_and_line(content, line, message_part, tmp_path):
     path = write(tmp_path, content, "data.tsv")
     with pytest.raises(UserError) as raised:
         read_labelled(path, HEAD)
     message = str(raised.value)
     assert message.startswith(f"convert: {path}:{line}: ")
-    assert said in message
+    assert message_part in message
 
 
 def test_a_folder_and_a_missing_file_are_named(tmp_path):

@@ -1,4 +1,4 @@
-"""A file within its budget that ONNX Runtime loads, and that answers as the float32 model does."""
+"""A file within its budget that ONNX Runtime loads, with the answers of the float32 model."""
 
 import pytest
 from int8_examples import MODEL, trained_like, write_text
@@ -28,42 +28,42 @@ def test_what_is_too_large_is_refused_with_what_would_fit(tmp_path):
     assert not (tmp_path / "m.ort").exists()
 
 
-def test_bert_base_is_told_fewer_layers_or_a_preset():
+def test_for_bert_base_fewer_layers_or_a_preset_are_suggested():
     """BERT-base has 109 MB in bytes; its embeddings alone 23.8 MB, so no depth fits 15 MB but ALBERT does."""
-    told = ort_format.what_fits(presets.BERT_BASE, LABELS, 15e6)
-    assert "layers" not in told
-    assert "the preset" in told
-    told = ort_format.what_fits(presets.BERT_BASE, LABELS, 60e6)
-    # 23.8 MB of embeddings, 0.6 MB of pooler, and 7.1 MB a layer: (60 - 24.5) / 7.1 = 5.
-    assert "4 layers" in told or "5 layers" in told
+    suggestion = ort_format.what_fits(presets.BERT_BASE, LABELS, 15e6)
+    assert "layers" not in suggestion
+    assert "the preset" in suggestion
+    suggestion = ort_format.what_fits(presets.BERT_BASE, LABELS, 60e6)
+    # 23.8 MB of embeddings, 0.6 MB of pooler, and 7.1 MB a layer: (60 - 24.4) / 7.1 = 5.0, less the scales and nodes.
+    assert "4 layers" in suggestion
 
 
 def test_the_estimate_of_albert_base_is_its_size():
-    """11.7 million parameters; measured 12.1 MB (compress.md, section 3.2, of a two-label classifier)."""
+    """11.7 million parameters; the file of a two-label classifier was measured to have 12.1 MB."""
     assert ort_format.estimate_bytes(presets.ALBERT_BASE, LABELS) == pytest.approx(12.1e6, rel=0.02)
     assert ort_format.estimate_bytes(presets.ALBERT_BASE, LABELS) < 15e6
 
 
 def test_another_suffix_is_refused(tmp_path):
     weights = trained_like(tmp_path, MODEL, Head())
-    with pytest.raises(UserError, match=r"should end in .ort"):
+    with pytest.raises(UserError, match=r"must end in .ort"):
         ort_format.write(weights, tmp_path / "m.onnx", ["text"])
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"max_mb": float("nan")}, "--max-mb nan: a number above 0"),
-        ({"max_mb": 0}, "--max-mb 0: a number above 0"),
+        ({"max_mb": float("nan")}, "--max-mb nan must be a number above 0"),
+        ({"max_mb": 0}, "--max-mb 0 must be a number above 0"),
         ({"max_mb": float("inf")}, "--max-mb inf"),
-        ({"min_agreement": float("nan")}, "--min-agreement nan: a number from 0 to 1"),
+        ({"min_agreement": float("nan")}, "--min-agreement nan must be a number from 0 to 1"),
         ({"min_agreement": 1.5}, "--min-agreement 1.5"),
-        ({"bits": 16}, "--bits 16: 7 or 8"),
+        ({"bits": 16}, "--bits 16 must be 7 or 8"),
     ],
 )
-def test_options_out_of_their_range_are_named_before_anything_is_read(options, said, tmp_path):
+def test_options_out_of_their_range_are_named_before_anything_is_read(options, message, tmp_path):
     weights = trained_like(tmp_path, MODEL, Head())
-    with pytest.raises(UserError, match=f"^convert: {said}"):
+    with pytest.raises(UserError, match=f"^convert: {message}"):
         ort_format.write(weights, tmp_path / "m.ort", ["no such text"], **options)
 
 

@@ -8,7 +8,7 @@ from bertlite_jax.convert.weights import quantized
 
 
 def test_products_with_correlated_inputs_change_less():
-    """A text's activations lie near few directions, along which errors can cancel."""
+    """A text's activations are close to a few directions, along which errors can cancel."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 8)) @ rng.normal(size=(8, 64)) + 0.1 * rng.normal(size=(400, 64))
     kernel = rng.normal(size=(64, 20)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A folder with an ONNX model has what the tools that look into it need, and it is complete or absent."""
+"""A folder with an ONNX model has the files that other tools look for, and it is complete or absent."""
 
 import dataclasses
 import json
@@ -84,7 +84,7 @@ def test_what_no_class_of_transformers_holds_is_written_with_a_config_of_our_own
 def test_without_a_tokenizer_the_card_and_the_log_say_so(tmp_path: pathlib.Path, caplog):
     with caplog.at_level(logging.WARNING):
         folder.write(drawn(), tmp_path / "out")
-    assert "without a tokenizer" in caplog.text
+    assert "have no tokenizer" in caplog.text
     assert "without a tokenizer" in (tmp_path / "out/README.md").read_text()
     assert not (tmp_path / "out/tokenizer.json").exists()
 

@@ -1,4 +1,4 @@
-"""A graph is built value by value; what is stored twice is written once, and a file is complete or absent."""
+"""A graph is built value by value; equal tensors are written once, and a file is complete or absent."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Integer products in ONNX: how many, that they are right, and what a row depends on."""
+"""Integer products in ONNX: their number, that they are right, and that rows are independent where they should be."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def test_every_product_with_weights_is_one_of_integers(model, head, count, kind)
 
 
 def test_per_tensor_products_become_the_operators_of_onnx_runtime():
-    """12 x (q, k, v) share one quantised input; the other 38 quantise theirs themselves."""
+    """12 x (q, k, v) share one quantised input; each of the other 38 quantises its own."""
     weights = weights_of(BERT, TWO_LABELS)
     built = build_onnx(weights, integer.per_tensor(quantized.quantize(weights)))
     operators = fused(built.SerializeToString())
@@ -48,7 +48,7 @@ def test_per_tensor_products_become_the_operators_of_onnx_runtime():
 
 
 def test_per_token_products_are_joined_with_their_scales():
-    """Also where one stored layer is applied twelve times."""
+    """This also holds where one stored layer is applied twelve times."""
     for model, count in ((BERT, 74), (ALBERT, 75)):
         weights = weights_of(model, TWO_LABELS)
         built = build_onnx(weights, integer.per_token(quantized.quantize(weights)))
@@ -111,7 +111,7 @@ def test_the_word_table_stands_once_in_a_masked_language_model():
 
 
 def test_static_ranges_give_answers_close_to_float():
-    """QuantizeLinear and DequantizeLinear around every product; ONNX Runtime makes integer products of them."""
+    """QuantizeLinear and DequantizeLinear surround every product, and ONNX Runtime turns them into integer products."""
     weights = weights_of(BERT, TWO_LABELS)
     batches = [batch_of(BERT, (20, 33, 40), seed=seed) for seed in range(4)]
     container = quantized.quantize(weights)
@@ -142,7 +142,7 @@ def size_ratio(model: Model, head: Head | None) -> tuple[float, float]:
     flat = {path: np.zeros(shape, np.float32) for path, shape in parameters.shapes(model, head).items()}
     weights = Weights(parameters.nest(flat), model, head)
     container = quantized.quantize(weights)
-    # A scale of zeros is 1; as many bytes as another that f16 holds.
+    # The scale of zeros is 1, which takes as many bytes as any other exact f16 number.
     exact = len(to_bytes(build_onnx(weights, float32(weights))))
     small = len(to_bytes(build_onnx(weights, integer.per_token(container))))
     return small, small / exact

@@ -1,4 +1,4 @@
-"""The ONNX model answers as Flax does, whatever the shape, the head, the length and the padding."""
+"""The ONNX model gives the same answers as Flax for every shape, head, length and padding."""
 
 import dataclasses
 import itertools
@@ -42,7 +42,7 @@ def session_of(weights: Weights, output: Output = "auto"):
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray, mask: np.ndarray) -> float:
-    """The largest at positions that are no padding; [B, L, ...] both."""
+    """The largest difference at real positions; both are [B, L, ...]."""
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs)[mask > 0].max())
 
@@ -102,7 +102,7 @@ def test_every_head_gives_the_logits_of_flax(head: Head):
 
 
 def test_choices_are_scored_one_by_one():
-    """[texts, choices, tokens] in, [texts, choices] out: each the score that the choice has alone."""
+    """[texts, choices, tokens] in, [texts, choices] out: each choice has the score that it has alone."""
     head = Head("choose", ())
     weights = drawn(for_head(head), head)
     batch = batch_of(weights.model, [5, 9, 1, 3, 3, 8], pair=True)
@@ -139,7 +139,7 @@ def test_a_sentence_is_the_mean_of_its_tokens_at_length_one():
 
 @pytest.mark.parametrize("longest", [16, 64, 200])
 def test_padding_and_neighbours_change_a_row_by_rounding_only(tiny, longest: int):
-    """Padding has a weight of exactly 0; what remains is the order in which a longer row is summed."""
+    """Padding has a weight of exactly 0, so only the order of summation differs in a longer row."""
     weights, session = tiny
     alone = run_session(session, batch_of(weights.model, [11]))["logits"]
     padded = run_session(session, batch_of(weights.model, [11, longest, 3], longest))["logits"]
@@ -158,12 +158,12 @@ def test_a_row_of_padding_is_finite(output: Output):
 
 @pytest.mark.parametrize("change", SHAPES, ids=lambda change: "-".join(map(str, change.values())))
 def test_every_parameter_stands_in_the_file_once(change: dict):
-    """The pair head and the pooler are no part of fill-mask; the padded rows are no part of any file."""
+    """The pair head and the pooler are not in fill-mask files, and padded rows are in no file."""
     weights = drawn(dataclasses.replace(TINY, **change))
     shapes = parameters.shapes(dataclasses.replace(weights.model, vocab_multiple=1))
     wanted = sum(math.prod(shape) for path, shape in shapes.items() if path.split("/")[0] not in ("pooler", "pair"))
     stored = graph.size_bytes(draw(weights, float32(weights)))
-    # A few constants, such as the shapes of heads, come on top.
+    # The file also has a few constants, such as the shapes of heads.
     assert 4 * wanted < stored < 4 * wanted + 200
 
 
@@ -174,19 +174,19 @@ def hollow(model: Model) -> Weights:
 
 
 def test_albert_base_takes_47_megabytes():
-    """11,683,584 parameters: embeddings, one block, pooler. The usual exporters have written 341.6 MB."""
+    """11,683,584 parameters: embeddings, one block, pooler. Common exporters write 341.6 MB."""
     weights = hollow(presets.ALBERT_BASE)
     assert graph.size_bytes(draw(weights, float32(weights), "states")) == pytest.approx(4 * 11_683_584, rel=1e-4)
 
 
 def test_bert_base_with_its_masked_lm_head_takes_438_megabytes():
-    """109,514,298 parameters with the tied decoder once, as BertForMaskedLM counts; twice, it would be 532 MB."""
+    """109,514,298 parameters with the tied decoder once, as BertForMaskedLM counts; with it twice, 532 MB."""
     weights = hollow(dataclasses.replace(presets.BERT_BASE, vocab_size=30_522))
     assert graph.size_bytes(draw(weights, float32(weights), "fill-mask")) == pytest.approx(4 * 109_514_298, rel=1e-4)
 
 
 def test_bert_base_with_a_classifier_has_74_products_with_weights():
-    """Twelve layers of six, the pooler and the classifier: what an integer model has to make integer."""
+    """Six products in each of twelve layers, the pooler and the classifier: all that INT8 has to convert."""
     head = Head()
     model = dataclasses.replace(presets.BERT_BASE, pair_classes=0, vocab_size=100)
     shapes = parameters.shapes(model, head)

@@ -1,4 +1,4 @@
-"""ONNX Runtime opens the file, finds the patterns that are faster fused, and answers by name."""
+"""ONNX Runtime opens the file, fuses the patterns that are faster fused, and returns outputs by name."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""A config with a value of another kind is refused by the name of its key, before arithmetic stumbles over it."""
+"""A config with a value of another type is refused with the name of its key, before arithmetic fails on it."""
 
 import pytest
 
@@ -14,17 +14,17 @@ def test_values_of_the_usual_kind_pass(values):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
-        ({"layers": "12"}, "layers is '12'; a value such as 12 is wanted"),
+        ({"layers": "12"}, "layers is '12'; it should be a value such as 12"),
         ({"layers": 12.0}, "layers is 12.0"),
         ({"layers": True}, "layers is True"),
-        ({"dropout": None}, "dropout is None; a value such as 0.1 is wanted"),
+        ({"dropout": None}, "dropout is None; it should be a value such as 0.1"),
         ({"activation": ["gelu"]}, r"activation is \['gelu'\]"),
     ],
 )
-def test_others_are_refused(change, said):
-    with pytest.raises(UserError, match=f"^convert: config.json: {said}"):
+def test_others_are_refused(change, message):
+    with pytest.raises(UserError, match=f"^convert: config.json: {message}"):
         check_kinds(USUAL | change, USUAL, "config.json")
     with pytest.raises(UserError, match="layers is None"):
         check_kinds({"dropout": 0.1}, USUAL, "config.json")

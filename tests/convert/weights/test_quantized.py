@@ -1,6 +1,7 @@
 """Integers and scales are within half a step of the weights, and the file is the container."""
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def vpmaddubsw(u8: np.ndarray, s8: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_no_activation_saturates_sixteen_bits_with_seven_bits_and_some_do_with_eight(sign):
-    """255 in all activations, and weights that are all at the end of their range: 2 x 255 x 127 = 64,770 > 32,767."""
+    """All activations are 255, and all weights at the end of their range: 2 x 255 x 127 = 64,770 > 32,767."""
     weights = np.full((64, 5), sign * 0.3, np.float32)
     weights[::7] *= 0.9
     activations = np.full(64, 255, np.uint8)
@@ -84,7 +85,7 @@ def test_no_activation_saturates_sixteen_bits_with_seven_bits_and_some_do_with_e
 
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_of_any_distribution_cannot_saturate_with_seven_bits(seed):
-    """Every pair against the worst activations for it: 255 where its sign is that of the pair's sum, else 0."""
+    """Every pair meets its worst activations: 255 where its sign is that of the pair's sum, else 0."""
     rng = np.random.default_rng(seed)
     weights = rng.standard_t(2, size=(96, 40)).astype(np.float32)
     integers, _ = quantized.quantize_tensor(weights, 0, 7)
@@ -198,11 +199,12 @@ def test_layers_ten_and_one_are_told_apart():
 
 
 def test_tables_that_nothing_is_multiplied_with_have_all_eight_bits():
-    """The word table is multiplied with where the masked-LM head decodes with it, and not under a task head."""
+    """The word table is part of a product if the masked-LM head decodes with it, and not under a task head."""
     word, position = "embeddings/word/embedding", "embeddings/position/embedding"
     pretrained = weights_of(MODEL)
     task = weights_of(dataclasses.replace(MODEL, pair_classes=0), Head())
-    for weights, bits in ((pretrained, 7), (task, 8)):
+    cases: tuple[tuple[Weights, Literal[7, 8]], ...] = ((pretrained, 7), (task, 8))
+    for weights, bits in cases:
         container = quantized.quantize(weights)
         flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
         np.testing.assert_array_equal(container.integers[word], quantized.quantize_tensor(flat[word], -1, bits)[0])
@@ -254,7 +256,7 @@ def test_a_misspelt_part_is_refused():
 def test_broken_weights_are_named():
     weights = weights_of(MODEL)
     weights.params["pooler"]["kernel"][0, 0] = np.nan
-    with pytest.raises(UserError, match="not finite: pooler/kernel"):
+    with pytest.raises(UserError, match="NaN or infinity in pooler/kernel"):
         quantized.quantize(weights)
 
 
