@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config import files
-from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters, quantized
@@ -26,16 +26,7 @@ def run(tmp_path_factory) -> pathlib.Path:
     """A work directory as pretraining leaves it, with one checkpoint and a padded vocabulary."""
     folder = tmp_path_factory.mktemp("run")
     tokenizer = train_tokenizer(TEXT, folder / "tokenizer", 36)
-    model = Model(
-        vocab_size=tokenizer.vocab_size,
-        vocab_multiple=32,
-        embed_size=8,
-        hidden_size=16,
-        num_layers=2,
-        num_heads=2,
-        ffn_size=32,
-        max_positions=64,
-    )
+    model = tiny.model(vocab_size=tokenizer.vocab_size, vocab_multiple=32, max_positions=64)
     (folder / "config.json").write_text(files.to_json(Pretrain(model=model, data=Data(pair_task="sop"))))
     (folder / "summary.json").write_text(json.dumps({"steps": 3, "valid_mlm_accuracy": 0.25, "hf_max_abs_diff": None}))
     rng = np.random.default_rng(0)
