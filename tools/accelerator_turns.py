@@ -104,7 +104,7 @@ def train_losses(asked: dict[str, Any]) -> dict[str, Any]:
     opened = source.open_source(config.data, "train", 0)
     placed = [
         sharding.put_batch(batches.batch_at(opened, step, config.data.batch_rows), mesh)
-        for step in range(asked["steps"])
+        for step in range(1, asked["steps"] + 1)
     ]
     found = {}
     for name, compute, products in asked["modes"]:

@@ -66,7 +66,7 @@ def plan(folder: str, windows: int, length: int) -> None:
         part = lengths[start : start + (1 << 22)]
         part[:] = real[draw.integers(0, len(real), len(part))]
     before, began = _peak(), time.process_time()
-    rests, slots = source.units_and_slots(lengths, pairs=True)
+    rests, slots = source.rests_and_slots(lengths, pairs=True)
     rows = packing.plan_rows(slots, length, 8)
     planned = time.process_time() - began
     orders = (packing.order_units(slots, 0), packing.order_rows(rows.rows, 0), packing.order_rows(rows.rows, 1))

@@ -9,7 +9,8 @@ from typing import Any
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pair_tasks import pair_classes
-from bertlite_jax.config.pretrain import Pretrain, depth_stages, predictions_per_row, profile_window
+from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
+from bertlite_jax.config.schedule import check_schedule
 from bertlite_jax.errors import UserError
 
 
@@ -172,9 +173,8 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
             f"config: data.batch_rows = {data.batch_rows} is not divisible by {devices} devices x "
             f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
         )
-    profile_window(run.profile_steps)
     check_buckets(config)
-    check_depths(config)
+    check_schedule(config)
 
 
 def check_tensor(model: Model, tensor: int) -> None:
@@ -206,17 +206,3 @@ def check_buckets(config: Pretrain) -> None:
         raise UserError(f"config: data.buckets = {data.buckets} must rise from 8 or more to below {data.length}")
     for length in data.buckets:
         _divides(data.length, "data.length", length, "data.buckets")
-
-
-def check_depths(config: Pretrain) -> None:
-    """Raises UserError where `run.depths` is no schedule, or not for this model."""
-    stages = depth_stages(config.run.depths)
-    if stages and (config.model.share != "all" or config.model.share_groups != 1):
-        raise UserError("config: run.depths needs one layer for all: model.share = all, model.share_groups = 1")
-    layers, ends = [0, *(layers for layers, _ in stages)], [0, *(last for _, last in stages)]
-    if any(b <= a for a, b in [*itertools.pairwise(layers), *itertools.pairwise(ends)]):
-        raise UserError(f"config: run.depths = {config.run.depths!r} must rise in layers and in steps, from 1 on")
-    if layers[-1] >= config.model.num_layers:
-        raise UserError(f"config: run.depths = {config.run.depths!r} must stay below model.num_layers")
-    if ends[-1] >= config.run.steps:
-        raise UserError(f"config: run.depths = {config.run.depths!r} must end before run.steps = {config.run.steps}")

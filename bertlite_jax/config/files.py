@@ -17,6 +17,7 @@ import typing
 from typing import Any
 
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.schedule import read_strings
 from bertlite_jax.errors import UserError, fields_close_to
 
 
@@ -62,9 +63,14 @@ def from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
         if dataclasses.is_dataclass(hint):
             value = from_dict(typing.cast(type, hint), value, f"{where}: {name}")
         elif typing.get_origin(hint) is tuple:
-            value = tuple(value)
+            value = _as_tuples(value)
         built[name] = value
     return kind(**built)
+
+
+def _as_tuples(value: Any) -> Any:
+    """Lists in lists, as JSON has them, as tuples."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _check_kind(value: Any, hint: Any, where: str) -> None:
@@ -90,7 +96,7 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:
         raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
     except json.JSONDecodeError as error:
         raise UserError(f"config: {path}:{error.lineno}: not JSON: {error.msg}") from error
-    return from_dict(kind, values, str(path))
+    return from_dict(kind, read_strings(values), str(path))
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

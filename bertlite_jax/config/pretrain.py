@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pair_tasks import PairTask
-from bertlite_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Data:
     pack: bool = True
     """Put several windows into a row."""
     windows_per_row: int = 8
-    """At most so many windows share a row, P."""
+    """Most windows that share a row."""
     buckets: tuple[int, ...] = ()
     """Shorter rows for shorter windows, where they are not packed: `128 256`. Each step has rows of one length, and as
     many slots as `batch_rows` rows of `length`."""
@@ -38,6 +38,11 @@ class Data:
     random second part with label 1, as the ALBERT release does."""
     read_threads: int = 2
     """Threads that prepare batches ahead."""
+
+    @property
+    def window_slots(self) -> int:
+        """P: the windows that a row has room for; 1 where windows are not packed."""
+        return self.windows_per_row if self.pack else 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +104,10 @@ class Run:
     """Updates."""
     seed: int = 0
     """Of the weights, the order of the data, the masks and the dropout."""
-    depths: str = ""
-    """`3:20000,6:50000`: the shared layer is applied 3 times up to step 20,000, 6 times up to 50,000, then
-    `model.num_layers` times. Evaluation always applies it that often. Needs `model.share = all`, one group."""
+    depths: tuple[tuple[int, int], ...] = ()
+    """Layers and last step, in turn: `3 20000 6 50000` applies the shared layer 3 times up to step 20,000, 6 times up
+    to step 50,000 and then `model.num_layers` times. Evaluation always applies it `model.num_layers` times. Needs
+    `model.share = all` with one group."""
     devices: int = 0
     """Devices of each process to use; 0: all. On a CPU more than one splits the cores."""
     fsdp: int = 1
@@ -130,8 +136,8 @@ class Run:
     """Stop when the loss exceeds this multiple of its running mean (and on NaN always); 0: only on NaN."""
     tensorboard: bool = True
     """Write event files beside metrics.jsonl."""
-    profile_steps: str = ""
-    """`10:15` writes a profiler trace of steps 10 to 14 into the work directory."""
+    profile_steps: tuple[int, int] = (0, 0)
+    """`10 15` writes a profiler trace of steps 10 to 14 into the work directory; `0 0`: none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,33 +155,5 @@ class Pretrain:
 
 
 def predictions_per_row(config: Pretrain) -> int:
-    """K: the static number of prediction slots in a row, ceil(rate x L) + P."""
-    windows = config.data.windows_per_row if config.data.pack else 1
-    return -int(-config.mask.rate * config.data.length // 1) + windows
-
-
-def depth_stages(text: str) -> list[tuple[int, int]]:
-    """`"3:100,6:300"` as [(3, 100), (6, 300)]: layers, and the last step with so many."""
-    stages = []
-    for part in text.split(",") if text else []:
-        layers, _, last = part.strip().partition(":")
-        if not (layers.isdecimal() and last.isdecimal()):
-            raise UserError(f"config: run.depths = {text!r} should look like 3:20000,6:50000 (layers:last step)")
-        stages.append((int(layers), int(last)))
-    return stages
-
-
-def at_step(config: Pretrain, step: int) -> Pretrain:
-    """The config of one step (from 1 on): with the layers that `run.depths` applies there."""
-    layers = next((layers for layers, last in depth_stages(config.run.depths) if step <= last), config.model.num_layers)
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=layers))
-
-
-def profile_window(text: str) -> tuple[int, int]:
-    """`"10:15"` as (10, 15); (0, 0) for the empty string."""
-    if not text:
-        return 0, 0
-    first, _, last = text.partition(":")
-    if not (first.isdecimal() and last.isdecimal() and 0 < int(first) < int(last)):
-        raise UserError(f"config: run.profile_steps = {text!r} should look like 10:15; steps count from 1")
-    return int(first), int(last)
+    """K: the static number of prediction slots in a row."""
+    return prediction_slots(config.mask.rate, config.data.length, config.data.window_slots)

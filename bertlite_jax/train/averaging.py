@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Float, Int
 
 from bertlite_jax.config.finetune import TuneRun
 
@@ -15,8 +15,8 @@ from bertlite_jax.config.finetune import TuneRun
 class Averaged(NamedTuple):
     """State of `average`."""
 
-    count: Array
-    """Updates so far, [] int32."""
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride] tuples have a method of this name
+    """Updates so far."""
     mean: Any
     """The average, in the shape of the parameters."""
 
@@ -37,7 +37,7 @@ def average(run: TuneRun, steps: int) -> optax.GradientTransformation:
     """
     last = min(run.average_steps or -(-steps // 4), steps)
 
-    def weight(count: Array) -> Array:
+    def weight(count: Int[Array, ""]) -> Float[Array, ""]:
         if run.average == "ema":
             decay = jnp.float32(run.average_decay)
             return (1 - decay) / (1 - decay ** count.astype(jnp.float32))
@@ -56,8 +56,8 @@ def average(run: TuneRun, steps: int) -> optax.GradientTransformation:
 
 def averaged(opt: Any, params: Any) -> Any:
     """The average where the optimiser's state holds one, else the parameters."""
-    found = [part for part in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(part)]
-    return found[0].mean if found else params
+    averages = [part for part in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(part)]
+    return averages[0].mean if averages else params
 
 
 def _is_average(part: Any) -> bool:

@@ -53,7 +53,7 @@ class Checkpoints:
 def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every: int) -> Checkpoints:
     """Opens `folder` for writing; makes it where it does not exist and clears what a killed run left behind.
 
-    Call `newest_good` first: a damaged step that is newer than the one to go on from would stop all later saves.
+    Call `newest_good` first: a damaged step that is newer than the one to resume from would stop all later saves.
 
     Args:
       folder: `checkpoints/` in a work directory.
@@ -160,10 +160,10 @@ def verified_steps(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
-    """The step to go on from. Damaged newer ones are named in a line and renamed to `<step>.damaged`.
+    """The step to resume from. Each damaged newer one is named in a line and renamed to `<step>.damaged`.
 
-    They have to go out of the way, because Orbax saves nothing that is older than the newest folder.
-    With several processes the first one looks, and all get its answer.
+    They are renamed because Orbax saves nothing that is older than the newest folder. With several processes the first
+    one looks, and all get its answer.
 
     Args:
       folder: `checkpoints/` in a work directory; need not exist.
@@ -228,7 +228,7 @@ def restore(
 def restore_params(
     folder: str | os.PathLike[str], step: int | None = None, log: Log = print
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads parameters without a model definition: for export, evaluation and the like. Changes nothing on disk.
+    """Reads parameters without a model definition, as export and evaluation do. Changes nothing on disk.
 
     Args:
       folder: `checkpoints/` in a work directory.

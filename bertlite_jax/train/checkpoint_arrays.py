@@ -83,7 +83,7 @@ def _check_like(step_folder: pathlib.Path, item: str, like: Any) -> None:
 
 
 def _leaves(tree: Any) -> dict[str, str]:
-    """`{"layers/ffn/up/bias": "float32 [1, 3072]", ...}`"""
+    """Dtype and shape of every array by its path: {"layers/ffn/up/bias": "float32 [1, 3072]"}."""
     flat = ocp.tree.to_flat_dict(tree, sep="/")
     return {
         name: f"{np.dtype(leaf.dtype).name} {list(leaf.shape)}"

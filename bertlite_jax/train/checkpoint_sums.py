@@ -72,10 +72,10 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[tuple[int, str]
     """The newest step without damage (None: there is none), and the newer ones with their damage, newest first."""
     damaged = []
     for step in reversed(steps_in(folder)):
-        found = damage(folder / str(step))
-        if found is None:
+        problem = damage(folder / str(step))
+        if problem is None:
             return step, damaged
-        damaged.append((step, found))
+        damaged.append((step, problem))
     return None, damaged
 
 

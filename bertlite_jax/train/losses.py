@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float, Int, Real
+
+Scalar = Float[Array, ""]
 
 
-def masked_lm(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
+def masked_lm(
+    logits: Float[Array, "B K V"], labels: Int[Array, "B K"], weights: Real[Array, "B K"]
+) -> tuple[Scalar, Scalar, Scalar]:
     """Cross-entropy of the hidden tokens, in nats.
 
     Args:
@@ -25,7 +29,9 @@ def masked_lm(logits: Array, labels: Array, weights: Array) -> tuple[Array, Arra
     return _cross_entropy(logits, labels, weights)
 
 
-def pair(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
+def pair(
+    logits: Float[Array, "B P C"], labels: Int[Array, "B P"], weights: Real[Array, "B P"]
+) -> tuple[Scalar, Scalar, Scalar]:
     """Cross-entropy of the relation between the two parts of a window, in nats.
 
     Args:
@@ -39,15 +45,17 @@ def pair(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Ar
     return _cross_entropy(logits, labels, weights)
 
 
-def _cross_entropy(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """Logits [..., C], labels [...], weights [...]; all arithmetic in float32.
+def _cross_entropy(
+    logits: Float[Array, "*axes C"], labels: Int[Array, "*axes"], weights: Real[Array, "*axes"]
+) -> tuple[Scalar, Scalar, Scalar]:
+    """All arithmetic in float32.
 
-    All leading axes become one, as the product had it that made the logits: on a TPU another shape is another copy.
+    All leading axes become one, as in the product that made the logits: on a TPU any other shape costs a copy.
     """
     logits = logits.reshape(-1, logits.shape[-1]).astype(jnp.float32)
     labels, weights = labels.reshape(-1), weights.reshape(-1).astype(jnp.float32)
     # A comparison instead of a gather: its gradient is element-wise, a gather's is a scatter into [..., C].
-    is_label = labels[..., None] == jnp.arange(logits.shape[-1])
+    is_label = labels[:, None] == jnp.arange(logits.shape[-1])[None]
     label_logits = jnp.sum(jnp.where(is_label, logits, 0.0), axis=-1)
     losses = jax.nn.logsumexp(logits, axis=-1) - label_logits
     # Right means strictly above all others. It equals argmax but for exact ties, which count as wrong, and costs a

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Float, Int
 
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.train.schedules import schedule
@@ -38,8 +38,8 @@ EXEMPT = ("scale", "bias")
 class AdamState(NamedTuple):
     """What Adam remembers."""
 
-    count: Array
-    """int32 []: updates so far."""
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride] tuples have a method of this name
+    """Updates so far."""
     mu: optax.Updates
     """First moments, as the parameters."""
     nu: optax.Updates
@@ -62,7 +62,7 @@ def make_optimizer(optim: Optim, steps: int, batch_rows: int, params: Any) -> op
       ValueError: a parameter has a name for which no rule says whether it is decayed.
     """
     mask = decay_mask(params)
-    adam = optax.scale_by_adam if optim.bias_correction else scale_by_adam_as_released
+    adam = scale_by_adam_corrected if optim.bias_correction else scale_by_adam_as_released
     parts = [clip_by_global_norm(optim.clip_norm)] if optim.clip_norm > 0 else []
     parts += [adam(optim.beta1, optim.beta2, optim.epsilon), optax.add_decayed_weights(optim.weight_decay, mask)]
     parts += [scale_by_trust_ratio(mask)] if optim.name == "lamb" else []
@@ -112,6 +112,21 @@ def clip_by_global_norm(largest: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
+def scale_by_adam_corrected(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Adam with bias correction; optax raises a float to the power of an integer there."""
+    return promoting(optax.scale_by_adam(b1, b2, eps))
+
+
+def promoting(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+    """The same transformation under JAX's standard promotion of dtypes, whatever is set outside."""
+
+    def update(updates: optax.Updates, state: Any, params: optax.Params | None = None) -> tuple[optax.Updates, Any]:
+        with jax.numpy_dtype_promotion("standard"):
+            return transformation.update(updates, state, params)
+
+    return optax.GradientTransformation(transformation.init, update)
+
+
 def scale_by_adam_as_released(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Adam without bias correction: u = m / (sqrt(v) + eps).
 
@@ -151,15 +166,16 @@ def scale_by_trust_ratio(mask: Any) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def trust_ratio(param: Array, update: Array, stacked: bool) -> Array:
+def trust_ratio(param: Float[Array, "*S"], update: Float[Array, "*S"], stacked: bool) -> Float[Array, " ..."]:
     """|param| / |update|, 1 where either is 0.
 
     Args:
-      param, update: equal shapes; [S, ...] where stacked.
+      param: one parameter, or those of all layers stacked on axis 0.
+      update: what would be added to it.
       stacked: whether each index of axis 0 is a layer with a ratio of its own.
 
     Returns:
-      [S, 1, ...] where stacked, else all axes 1.
+      A shape that broadcasts to the parameter's: all axes 1, but for axis 0 where stacked.
     """
     axes = tuple(range(int(stacked), param.ndim))
     param_norm = jnp.sqrt(jnp.sum(jnp.square(param), axis=axes, keepdims=True))

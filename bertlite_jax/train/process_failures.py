@@ -1,4 +1,4 @@
-"""One process of several fails: all end, soon, and say why. Otherwise the others would wait in a reduction for ever.
+"""When one process of several fails, all end soon and say why. Otherwise the others would wait in a reduction for ever.
 
 A failure that Python sees is written into the key-value store of `jax.distributed`, where every process looks every
 other second. A process that was killed, or whose host is gone, writes nothing there any more, and that is seen too.
@@ -25,10 +25,10 @@ from bertlite_jax.errors import Diverged, UserError
 
 BEAT_SECONDS = 2.0
 SILENT_SECONDS = 25.0
-"""A process that has written nothing for so long is taken for dead. JAX's own heartbeats (see `processes`) notice it
+"""A process that has written nothing for this long is taken for dead. JAX's own heartbeats (see `processes`) notice it
 later, and end the others by an abort with a stack trace."""
 _LOST_PEER = re.compile(r"(?i)closed by peer|reset by peer|remote process exited|broken pipe")
-"""What a collective may say (Gloo's on CPUs, NCCL's on GPUs) when a process on the other side ends; some only wait."""
+"""What a collective may report (Gloo on CPUs, NCCL on GPUs) when a process on the other side ends; some only wait."""
 _BEATS, _FAILURES = "bertlite/beat", "bertlite/failed"
 _leaving = threading.Lock()
 
@@ -51,10 +51,10 @@ def watching() -> Iterator[None]:
 
 @contextlib.contextmanager
 def telling() -> Iterator[None]:
-    """Inside, an exception of this process ends the others too, and with several processes this one on the spot.
+    """Inside, an exception of this process ends the others too; with several processes this one ends at once.
 
-    On the spot, because leaving in order would wait for the others: Orbax for their part of a checkpoint, JAX for their
-    good-bye. `Diverged` passes, as every process raises it at the same step.
+    At once, because an orderly exit would wait for the others: Orbax for their part of a checkpoint, JAX for their
+    shutdown. `Diverged` passes, as every process raises it at the same step.
     """
     try:
         yield
@@ -85,7 +85,7 @@ def _client() -> Any:
 
 
 def _watch(client: Any, over: threading.Event) -> None:
-    """Says that this process lives and looks at the others, until `over` is set."""
+    """Reports that this process is alive and looks at the others, until `over` is set."""
     here, count = jax.process_index(), jax.process_count()
     heard = {process: ("", time.monotonic()) for process in range(count) if process != here}
     number = 0

@@ -24,21 +24,21 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.train import process_failures
 
 HEARTBEAT_SECONDS = 60
-"""JAX ends all processes of a run where one has not been heard of for so long; `ending` usually does so before."""
+"""After this long without a sign of one process JAX ends all of them; `process_failures` is usually faster."""
 PATIENCE_SECONDS = 15
-"""Who waits longer for the others to start is told so."""
+"""A process that waits longer than this for the others to start says so."""
 
 
 @contextlib.contextmanager
 def joined(distributed: bool) -> Iterator[None]:
     """Inside, this process is one of the cluster's, and standard output is the first one's alone.
 
-    All leave together. When one fails or dies, the others end too (`ending`).
+    All leave together. When one fails or dies, the others end too (`process_failures`).
 
     Args:
       distributed: start `jax.distributed`, unless the caller has, also where `is_called_for` does not see that several
         processes were started. JAX recognises Cloud TPU, Slurm, Open MPI and Kubernetes; elsewhere
-        JAX_COORDINATOR_ADDRESS (HOST:PORT of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who is who.
+        JAX_COORDINATOR_ADDRESS (HOST:PORT of the first process), JAX_NUM_PROCESSES and JAX_PROCESS_ID do.
         Nothing may have used JAX before.
 
     Raises:
@@ -132,10 +132,10 @@ OF_EACH_PROCESS = ("data.corpus", "data.tokenizer", "data.read_threads", "run.di
 """Fields that may differ: how many threads read, and where the host keeps its copies."""
 
 
-def check_alike(config: Any) -> None:
+def check_same_config(config: Any) -> None:
     """Raises UserError in a process that was started with another config than the first one.
 
-    Each would compute updates of its own, or wait at other steps than the others.
+    It would compute updates of its own, or wait at other steps than the others.
     """
     told = first_decides(lambda: dataclasses.asdict(config))
     first = files.from_dict(type(config), told, "the first process")

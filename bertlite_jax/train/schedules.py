@@ -1,16 +1,17 @@
-"""The learning rate as a function of the step.
+"""The learning rate as a function of the updates made so far: s is 0 at step 1.
 
-Steps count from 0. All three curves start at 0: the first update only fills the moments, as in the ALBERT release.
+All three curves start at 0: the first update only fills the moments, as in the ALBERT release.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from bertlite_jax.config.pretrain import Optim
 
@@ -28,7 +29,19 @@ def scaled_learning_rate(optim: Optim, batch_rows: int) -> float:
     return optim.learning_rate * math.sqrt(batch_rows / optim.reference_batch)
 
 
-def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike], Array]:
+def with_warmup(optim: Optim, fraction: float, steps: int) -> Optim:
+    """The settings with their warm-up counted in updates, as fine-tuning carries them out.
+
+    Args:
+      optim: `warmup_steps` counts where it is not 0.
+      fraction: share of the updates that warm up where `warmup_steps` is 0.
+      steps: updates in the run; the warm-up takes fewer.
+    """
+    warmup = optim.warmup_steps or int(fraction * steps)
+    return dataclasses.replace(optim, warmup_steps=min(warmup, steps - 1))
+
+
+def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike], Float[Array, ""]]:
     """The curve that `optim.schedule` names.
 
     With peak p, warm-up W, T = `steps` and end e = `end_fraction`, every curve is p s / W for s < W, and after that
@@ -39,7 +52,7 @@ def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike],
     - `wsd`: p up to s = T - `decay_steps`, then straight down to e p at s = T. Source: Hu et al. 2024
       (arXiv 2404.06395), section 4; with the linear decay of Hägele et al. 2024 (arXiv 2405.18392).
 
-    The last update has s = T - 1, so its rate is one step above the end.
+    The last update, step T, has s = T - 1, so its rate is one update above the end.
 
     Args:
       optim: peak, warm-up and shape.
@@ -47,18 +60,18 @@ def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike],
       batch_rows: rows in the global batch, for the scaling of the peak.
 
     Returns:
-      A function of the step (int32 scalar, traced or not) whose result is a float32 scalar. Beyond T it stays at the
-      value of T.
+      A function of s (int32 scalar, traced or not) whose result is a float32 scalar. Beyond T it stays at the value of
+      T.
     """
     peak, warmup = scaled_learning_rate(optim, batch_rows), optim.warmup_steps
     decay = {"reference": steps, "linear": steps - warmup, "wsd": optim.decay_steps}[optim.schedule]
     end = 0.0 if optim.schedule == "reference" else optim.end_fraction
 
-    def rate(step: ArrayLike) -> Array:
-        step = jnp.asarray(step, jnp.int32)
+    def rate(updates: ArrayLike) -> Float[Array, ""]:
+        s = jnp.asarray(updates, jnp.int32)
         # Integers up to the division: 1 - s / T in float32 is off by a percent just before the end.
-        left = jnp.clip(steps - step, 0, decay) / decay
+        left = jnp.clip(steps - s, 0, decay) / decay
         share = end + (1.0 - end) * left
-        return jnp.float32(peak) * jnp.where(step < warmup, step / max(warmup, 1), share)
+        return jnp.float32(peak) * jnp.where(s < warmup, s / max(warmup, 1), share)
 
     return rate

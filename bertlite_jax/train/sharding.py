@@ -1,12 +1,11 @@
 """Devices, and what each of them holds. The only file that names mesh axes.
 
-The mesh has the axes `data`, `fsdp` and `model`, as far as they are longer than 1. The rows of a batch are split over
-`data` and `fsdp` together. Each parameter, and what the optimiser remembers of it, is split by these rules or lies
-on every device:
+The mesh has the axes `data`, `fsdp` and `model`; an axis of length 1 is left out. The rows of a batch are split over
+`data` and `fsdp` together. Each parameter and its optimiser state is split by these rules or lies on every device:
 
   replicated  nothing is split.
-  zero1       what the optimiser remembers is split over `data`, too.
-  fsdp        parameters and all that belongs to them are split over `fsdp`.
+  zero1       optimiser state is split over `data`.
+  fsdp        parameters, gradients and optimiser state are split over `fsdp`.
   tensor      attention heads, the feed-forward layer and the vocabulary are split over `model`.
 
 They can be combined. Parameters that `fsdp` splits are put together once a step, before the first micro-batch, and
@@ -48,19 +47,19 @@ def make_mesh(local_devices: int = 0, fsdp: int = 1, tensor: int = 1) -> Mesh:
 
     Args:
       local_devices: used of each process.
-      fsdp, tensor: sizes of the axes `fsdp` and `model`; `data` gets what is left. One group along `model` lies in one
-        process, since all its devices read the same rows.
+      fsdp: size of the axis `fsdp`; `data` gets what is left.
+      tensor: size of the axis `model`. A group along it lies in one process, since all its devices read the same rows.
 
     Raises:
       UserError: a process has fewer devices, or they do not divide.
     """
-    of_processes = [jax.local_devices(process) for process in range(jax.process_count())]
-    fewest = min(map(len, of_processes))
+    by_process = [jax.local_devices(process) for process in range(jax.process_count())]
+    fewest = min(map(len, by_process))
     if local_devices > fewest:
         raise UserError(
             f"config: run.devices = {local_devices}: a process has {fewest}; on a CPU set JAX_NUM_CPU_DEVICES"
         )
-    return mesh_over([device for devices in of_processes for device in devices[: local_devices or None]], fsdp, tensor)
+    return mesh_over([device for devices in by_process for device in devices[: local_devices or None]], fsdp, tensor)
 
 
 def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
@@ -79,7 +78,7 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
     if each % (fsdp * tensor):
         raise UserError(f"config: run.fsdp = {fsdp} times run.tensor = {tensor} must divide {each} devices")
     data = each // (fsdp * tensor)
-    # A sum over an axis of length 1 would stay in the program, and copy what it sums. Rows need one axis all the same.
+    # A sum over an axis of length 1 would stay in the program, and copy what it sums. Rows need one axis in any case.
     sizes = {DATA: data} if data * len(slices) > 1 or fsdp == 1 else {}
     sizes |= {axis: size for axis, size in ((FSDP, fsdp), (MODEL, tensor)) if size > 1}
     names, shape, kinds = tuple(sizes), tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
@@ -93,13 +92,13 @@ def mesh_over(devices: list[Any], fsdp: int = 1, tensor: int = 1) -> Mesh:
     return Mesh(np.concatenate(placed), names, axis_types=kinds)
 
 
-def said(mesh: Mesh) -> str:
-    """`data 4, fsdp 2`."""
+def describe(mesh: Mesh) -> str:
+    """The axes and their sizes, such as `data 4, fsdp 2`."""
     return ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
 
 
 def row_parts(mesh: Mesh) -> int:
-    """In how many parts the rows of a batch are split."""
+    """The number of parts that the rows of a batch are split into."""
     return math.prod(mesh.shape[axis] for axis in _of_rows(mesh))
 
 
@@ -135,7 +134,7 @@ class Layout(NamedTuple):
     """Of the parameters."""
     params: Any
     moments: Any
-    """Of what the optimiser remembers of a parameter, and of its gradient when all have been added."""
+    """Of a parameter's optimiser state, and of its gradient after the sum over devices."""
 
 
 def layout(shapes: Any, mesh: Mesh, zero1: bool = False) -> Layout:
@@ -144,7 +143,7 @@ def layout(shapes: Any, mesh: Mesh, zero1: bool = False) -> Layout:
     Args:
       shapes: tree of parameters or their shapes, by name.
       mesh: the devices.
-      zero1: split over `data` what the optimiser remembers.
+      zero1: split optimiser state over `data`.
     """
 
     def split(path: tuple[Any, ...], leaf: Any) -> P:
@@ -173,8 +172,8 @@ def places_of_optimizer(opt: Any, layout: Layout) -> Any:
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         parts = _name(path).split("/")
-        found = (by_name.get("/".join(parts[start:])) for start in range(len(parts)))
-        spec = next((spec for spec in found if spec is not None), P())
+        candidates = (by_name.get("/".join(parts[start:])) for start in range(len(parts)))
+        spec = next((spec for spec in candidates if spec is not None), P())
         return NamedSharding(layout.mesh, spec if len(spec) <= len(leaf.shape) else P())
 
     return jax.tree_util.tree_map_with_path(place, opt)
@@ -244,7 +243,7 @@ def vary(tree: Any, layout: Layout) -> Any:
 
 
 def gather(params: Any, layout: Layout) -> Any:
-    """Inside `on_rows`: whole parameters from the parts along `fsdp`, each device's own from there on."""
+    """Inside `on_rows`: whole parameters from the parts along `fsdp`, which then vary over devices."""
 
     def put_together(leaf: jax.Array, spec: P) -> jax.Array:
         if FSDP not in spec:

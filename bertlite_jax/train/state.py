@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Key
 
 from bertlite_jax.train import sharding
 
@@ -17,9 +17,9 @@ from bertlite_jax.train import sharding
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that a checkpoint holds."""
+    """Everything that a checkpoint holds; or, in the place of each array, its shape or where it lies."""
 
-    step: Array
+    step: Any
     """[] int32: updates made so far."""
     params: Any
     """Nested dict of float32 arrays."""
@@ -28,7 +28,7 @@ class TrainState:
 
 
 def init_state(
-    init: Callable[[Array], Any], optimizer: optax.GradientTransformation, seed: int, layout: sharding.Layout
+    init: Callable[[Key[Array, ""]], Any], optimizer: optax.GradientTransformation, seed: int, layout: sharding.Layout
 ) -> TrainState:
     """Fresh weights and optimiser state, made on the devices that will hold them.
 
@@ -39,7 +39,7 @@ def init_state(
       layout: where the state lives.
     """
 
-    def make(key: Array) -> TrainState:
+    def make(key: Key[Array, ""]) -> TrainState:
         params = init(key)
         return TrainState(step=jnp.int32(0), params=params, opt=optimizer.init(params))
 
@@ -49,16 +49,16 @@ def init_state(
 def places_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) -> TrainState:
     """Where everything lies: a `NamedSharding` in the place of each array."""
     opt = sharding.places_of_optimizer(jax.eval_shape(optimizer.init, layout.shapes), layout)
-    step: Any = sharding.replicated(layout.mesh)
+    step = sharding.replicated(layout.mesh)
     return TrainState(step=step, params=sharding.places(layout.params, layout.mesh), opt=opt)
 
 
 def shapes_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes, dtypes and places of a state, for restoring a checkpoint into and for compiling."""
-    step: Any = jax.ShapeDtypeStruct((), jnp.int32)
-    held = TrainState(step=step, params=layout.shapes, opt=jax.eval_shape(optimizer.init, layout.shapes))
-    placed = places_of(layout, optimizer)
-    return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), held, placed)
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    shapes = TrainState(step=step, params=layout.shapes, opt=jax.eval_shape(optimizer.init, layout.shapes))
+    places = places_of(layout, optimizer)
+    return jax.tree.map(lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), shapes, places)
 
 
 def count_parameters(params: Any) -> int:

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Float, Int, Key
 
 from bertlite_jax.train import sharding
 from bertlite_jax.train.state import TrainState, places_of
 
 Batch = dict[str, Array]
-Prepare = Callable[[Array, Batch], tuple[Batch, dict[str, Array]]]
+"""Arrays whose leading axis is B, the rows; of pretraining those of `config.batch.BATCH`."""
+Prepare = Callable[[Key[Array, ""], Batch], tuple[Batch, dict[str, Array]]]
 """(key of the step, rows) -> (what the loss reads, weights): draws the masks and counts what the loss divides by."""
-Loss = Callable[[Any, Batch, dict[str, Array], Array], tuple[Array, dict[str, Array]]]
+Loss = Callable[[Any, Batch, dict[str, Array], Key[Array, ""]], tuple[Float[Array, ""], dict[str, Array]]]
 """(params, rows, weights of the global batch, key of the step) -> (these rows' share of the loss, sums to report)."""
 
 
-def step_key(seed: int, step: Array) -> Array:
-    """The key that all random choices of a step are folded from, by the row's number in the global batch."""
-    return jax.random.fold_in(jax.random.key(seed), step)
+@runtime_checkable
+class Step(Protocol):
+    """A jitted update, as `make_step` returns it."""
+
+    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, dict[str, Array]]:
+        """One update; the given state is donated. Metrics are float32 scalars on the device."""
+        ...
+
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        """The program for arguments, or shapes, like these."""
+        ...
 
 
-def row_keys(key: Array, rows: Array) -> Array:
-    """A key for each row, folded from its number in the global batch: [B] int32 -> [B] keys."""
+def step_key(seed: int, updates: Int[Array, ""]) -> Key[Array, ""]:
+    """The key that all random choices of an update are folded from, by the row's number in the global batch.
+
+    Args:
+      seed: of masks and dropout.
+      updates: made so far; 0 at step 1.
+    """
+    return jax.random.fold_in(jax.random.key(seed), updates)
+
+
+def row_keys(key: Key[Array, ""], rows: Int[Array, " B"]) -> Key[Array, " B"]:
+    """A key for each row, folded from its number in the global batch."""
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
 
 
@@ -34,12 +53,12 @@ def make_step(
     prepare: Prepare,
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    learning_rate: Callable[[Array], Array],
+    learning_rate: Callable[[Int[Array, ""]], Float[Array, ""]],
     layout: sharding.Layout,
     micro_batches: int,
     seed: int,
     unroll: bool = False,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+) -> Step:
     """Compiles nothing yet; returns `step(state, batch) -> (state, metrics)`.
 
     Losses are sums over the global batch divided by global weights, whatever the number of devices or micro-batches:
@@ -47,9 +66,10 @@ def make_step(
     micro-batches on each device and over devices once; parameters that are split are put together once.
 
     Args:
-      prepare, loss: see `Prepare` and `Loss`. Both see one device's rows.
+      prepare: see `Prepare`; gets one device's rows.
+      loss: see `Loss`; gets one device's rows.
       optimizer: turns gradients into updates.
-      learning_rate: only reported; the optimiser has its own.
+      learning_rate: of the updates made so far; only reported, as the optimiser has its own.
       layout: of the parameters over the devices.
       micro_batches: A; each device's rows are computed in A parts.
       seed: of masks and dropout.
@@ -61,8 +81,8 @@ def make_step(
     """
     by_part = sharding.places(layout.moments, layout.mesh)
 
-    def gradients(held: tuple[Any, Array], batch: Batch) -> tuple[Any, dict[str, Array]]:
-        params, step = held
+    def gradients(params_and_step: tuple[Any, Int[Array, ""]], batch: Batch) -> tuple[Any, dict[str, Array]]:
+        params, step = params_and_step
         key = step_key(seed, step)
         batch, weights = prepare(key, batch)
         weights = sharding.sum_over_devices(weights, layout)

@@ -24,7 +24,7 @@ def _fits(name: str, old: Any, new: Any) -> bool:
 
 
 def check_shapes(fresh: Any, given: Any, where: str) -> None:
-    """Raises UserError where `merge` would: before anything is drawn, as shapes are enough for `fresh`."""
+    """Raises UserError where `merge` would. Shapes are enough for `fresh`, so that nothing need be drawn before."""
     new, old = _by_name(fresh), _by_name(given)
     wrong = [
         f"{name} is {tuple(old[name].shape)}, the config wants {tuple(leaf.shape)}"

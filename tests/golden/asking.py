@@ -32,11 +32,11 @@ def bertlite(*arguments: str) -> str:
 
 
 def rows(corpus: str, tokenizer: str) -> dict[str, np.ndarray]:
-    """Training batches of 8 rows at `STEPS` and all validation rows, as `train/0/tokens` [8, 64] and so on."""
+    """Training batches of 8 rows at `STEPS`, counted from 0 here, and all validation rows, as `train/0/tokens` [8, 64] and so on."""
     data = Data(corpus=(corpus,), tokenizer=tokenizer, length=64, batch_rows=8, windows_per_row=4)
     opened = source.open_source(data, "train", seed=0)
     held_out = source.open_source(data, "validation", seed=0)
-    found = {f"train/{step}": batches.batch_at(opened, step, data.batch_rows) for step in STEPS}
+    found = {f"train/{step}": batches.batch_at(opened, step + 1, data.batch_rows) for step in STEPS}
     found |= {f"validation/{number}": batch for number, batch in enumerate(batches.evaluation_rows(held_out, 0, 8))}
     return {f"{which}/{name}": array for which, batch in found.items() for name, array in batch.items()}
 

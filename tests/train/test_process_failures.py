@@ -57,7 +57,7 @@ def test_a_users_mistake_that_one_process_finds_ends_all(tmp_path):
     """Here another learning rate. The others wait in a collective; each prints the line, with the code of bad input."""
     body = f"""
     config = Pretrain(optim=Optim(learning_rate=2e-3 if here == 1 else 1e-3), data=Data(read_threads=1 + here))
-    processes.check_alike(config)
+    processes.check_same_config(config)
     {WAIT_FOR_ALL}"""
     first, second, third = run(body, tmp_path)
     line = (

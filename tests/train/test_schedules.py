@@ -41,7 +41,7 @@ def test_linear_schedule_is_warmup_joined_to_a_line():
     )
     steps = np.arange(0, 120)
     curve = schedules.schedule(optim, 100, 256)
-    np.testing.assert_allclose(jax.vmap(curve)(steps), [float(expected(s)) for s in steps], rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(curve)(steps), jax.vmap(expected)(steps), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,13 @@ def test_batch_512_gets_the_root_of_an_eighth():
 
 def test_no_reference_batch_means_no_scaling():
     assert schedules.scaled_learning_rate(Optim(learning_rate=1e-3, reference_batch=0), 17) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("warmup_steps", "fraction", "steps", "expected"),
+    [(0, 0.1, 235, 23), (50, 0.1, 235, 50), (0, 0.0, 235, 0), (50, 0.1, 20, 19), (0, 0.9, 1, 0)],
+)
+def test_a_warmup_by_share_is_rounded_down_and_leaves_an_update(warmup_steps, fraction, steps, expected):
+    """23 is 0.1 x 235 rounded down; where all updates would warm up, the last one does not."""
+    optim = Optim(warmup_steps=warmup_steps, weight_decay=0.5)
+    assert schedules.with_warmup(optim, fraction, steps) == Optim(warmup_steps=expected, weight_decay=0.5)

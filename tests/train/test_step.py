@@ -11,6 +11,7 @@ import pytest
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run, predictions_per_row
+from bertlite_jax.data.rows.batches import empty_batch
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report.cost import hlo_cost
@@ -42,9 +43,9 @@ CONFIG = Pretrain(
 def batch_at(step: int) -> dict[str, np.ndarray]:
     """Rows with one to three windows of random lengths, so that mask counts and pairs differ from row to row."""
     rng = np.random.default_rng(step)
-    batch = {n: np.zeros((ROWS, LENGTH), np.int32) for n in ("tokens", "segments", "positions", "token_types")}
-    batch |= {n: np.zeros((ROWS, WINDOWS), np.int32) for n in ("cls", "pair_labels", "pair_weights")}
-    batch |= {"rows": np.arange(ROWS, dtype=np.int32), "word_starts": np.ones((ROWS, LENGTH), np.int32)}
+    batch = empty_batch(ROWS, LENGTH, WINDOWS)
+    batch["rows"][:] = np.arange(ROWS)
+    batch["word_starts"][:] = 1
     for row in range(ROWS):
         start = 0
         for window in range(rng.integers(1, WINDOWS + 1)):
@@ -164,7 +165,7 @@ def all_reduces(hlo: str) -> list[tuple[str, int]]:
 def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
     step, held, _ = make(with_micro_batches(micro_batches, unroll=unroll), 8)
-    found = all_reduces(step.as_text())
+    found = all_reduces(step.as_text() or "")
     parameters = 4 * state.count_parameters(held.params)
     assert {computation for computation, _ in found} == {"ENTRY"}
     assert parameters <= sum(size for _, size in found) <= parameters + 4 * 32
@@ -190,7 +191,7 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
 
 
 @pytest.mark.parametrize(
-    ("fsdp", "tensor", "said", "parts"),
+    ("fsdp", "tensor", "axes", "parts"),
     [
         (1, 1, "data 8", 8),
         (8, 1, "fsdp 8", 8),
@@ -198,10 +199,10 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
         (1, 8, "data 1, model 8", 1),
     ],
 )
-def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, said: str, parts: int):
+def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, axes: str, parts: int):
     """Devices stay in order, so that a group along `model` lies in one process."""
     mesh = sharding.make_mesh(0, fsdp, tensor)
-    assert (sharding.said(mesh), sharding.row_parts(mesh)) == (said, parts)
+    assert (sharding.describe(mesh), sharding.row_parts(mesh)) == (axes, parts)
     assert [device.id for device in mesh.devices.flat] == list(range(8))
 
 
@@ -225,8 +226,9 @@ class Elsewhere:
 
 @pytest.mark.parametrize(("fsdp", "tensor"), [(1, 1), (2, 1), (8, 1), (1, 2), (2, 2), (1, 4)])
 def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
-    """Two slices of two processes with four devices each, given in another order: only `data` spans both slices, and a
-    group along `model` lies in one process.
+    """Only `data` spans both slices, and a group along `model` lies in one process.
+
+    There are two slices of two processes with four devices each, given in another order.
     """
     devices = [Elsewhere(number, number // 4, number // 8) for number in range(16)]
     mesh = sharding.mesh_over(devices[::2] + devices[1::2], fsdp, tensor)
@@ -285,7 +287,7 @@ def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():
 def test_of_tensor_only_sums_cross_devices():
     """Nothing that is split is ever put together: no head, no table, no kernel."""
     step, _, _ = make(in_mode("tensor"), 8)
-    found = hlo_cost.cost(step.as_text()).collectives
+    found = hlo_cost.cost(step.as_text() or "").collectives
     assert {collective.kind for collective in found} == {"all-reduce"}
     # Two sums of [rows, L, D] a layer forward; backward one of the feed-forward layer and three of q, k and v.
     of_layers = CONFIG.model.num_layers * 6 * (ROWS // 4) * LENGTH * CONFIG.model.hidden_size * 4
@@ -300,7 +302,7 @@ def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batc
     large = 4 * sum(leaf.size for leaf in jax.tree.leaves(held.params) if leaf.size >= 1024)
     small = 4 * state.count_parameters(held.params) - large
     moved = {kind: 0 for kind in ("all-gather", "reduce-scatter", "all-reduce")}
-    for collective in hlo_cost.cost(step.as_text()).collectives:
+    for collective in hlo_cost.cost(step.as_text() or "").collectives:
         moved[collective.kind] += collective.bytes
     assert moved["all-gather"] == large
     assert moved["reduce-scatter"] == large // 8

@@ -166,7 +166,7 @@ def evaluation_batches(
     sizes, windows = encoded.sizes, np.diff(encoded.firsts)
     length = max(length, round_up(int(sizes.max())))
     packed = packing.plan_rows(sizes, length, 32 if pack else 1)
-    units = packing.units_of_rows(packed, packing.order_units(sizes, 0), np.arange(packed.rows))
+    units = packing.windows_of_rows(packed, packing.order_windows(sizes, 0), np.arange(packed.rows))
     rows = [row[row >= 0].tolist() for row in units]
     # Powers of two, so that other splits and chunks of a stream find a compiled program.
     count = min(_power(-(-len(rows) // multiple)), max(1, slots // length // multiple)) * multiple

@@ -1,7 +1,10 @@
 """`batch_at(step)`: rows of packed windows with their pairs cut, a pure function of the source and the step.
 
-There is no iterator state. Row i of step s is row number s * batch_rows + i of an endless sequence; the sequence is
-made of virtual epochs with the same number of rows each, so a step is found without going through those before it.
+There is no iterator state. Steps count from 1; row i of step s is row number (s - 1) * batch_rows + i of an endless
+sequence. The sequence is made of virtual epochs with the same number of rows each, so a step is found without going
+through those before it.
+
+Letters: B rows, L tokens in a row, P windows a row at most, W windows, V vocabulary.
 """
 
 from __future__ import annotations
@@ -10,68 +13,68 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64, Integer
 
+from bertlite_jax.config.batch import BATCH, batch_shapes
 from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.data.corpus.boundaries import Windows, window_keys
 from bertlite_jax.data.corpus.records import read_windows
 from bertlite_jax.data.rows.pairs import Pairs, Rules, edge_rule_accuracy, make_pairs, pair_edges
-from bertlite_jax.data.rows.source import Source, rows_per_epoch, units_of
+from bertlite_jax.data.rows.source import Source, parts_of, rows_per_epoch
 from bertlite_jax.errors import UserError
 
+Batch = dict[str, np.ndarray]
+"""The arrays of `config.batch.BATCH`."""
 
-def batch_at(
-    source: Source, step: int, batch_rows: int, process_index: int = 0, process_count: int = 1
-) -> dict[str, np.ndarray]:
+
+def batch_at(source: Source, step: int, batch_rows: int, process_index: int = 0, process_count: int = 1) -> Batch:
     """The rows of a step that belong to this process: a contiguous block of the global batch.
 
     Args:
       source: from `open_source`.
-      step: from 0.
+      step: from 1.
       batch_rows: rows in the global batch; divisible by `process_count`.
-
-    Returns:
-      int32 arrays: rows [B]; tokens, segments, positions, token_types, word_starts [B, L]; cls, pair_labels,
-      pair_weights [B, P]. `rows` are numbers in the global batch of the step.
+      process_index: which of the blocks is this process's, from 0.
+      process_count: processes that share the batch.
 
     Raises:
       UserError: a record is damaged.
     """
+    if step < 1:
+        raise ValueError(f"steps count from 1, not {step}")
     if batch_rows % process_count:
         raise UserError(f"data: batch_rows = {batch_rows} is not divisible by {process_count} processes")
     size = batch_rows // process_count
     rows = np.arange(process_index * size, (process_index + 1) * size)
-    return {"rows": rows.astype(np.int32)} | rows_at(source, step * batch_rows + rows)
+    return rows_at(source, (step - 1) * batch_rows + rows) | {"rows": rows.astype(np.int32)}
 
 
-def rows_at(source: Source, numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """A batch without `rows`, of these rows of the endless sequence; a negative number gives an empty row."""
-    batch = _empty_batch(len(numbers), source.data.length, source.windows_per_row)
+def rows_at(source: Source, numbers: Int64[np.ndarray, " B"]) -> Batch:
+    """A batch whose `rows` are 0, of these rows of the endless sequence; a negative number gives an empty row."""
+    batch = empty_batch(len(numbers), source.data.length, source.data.window_slots)
     wanted = np.flatnonzero(numbers >= 0)
-    corpora, units, passes = units_of(source, numbers[wanted])
+    corpora, parts, passes = parts_of(source, numbers[wanted])
     for index in np.unique(corpora).tolist():
-        row, column = np.nonzero((units >= 0) & (corpora == index)[:, None])
-        pairs = _read_pairs(source, index, units[row, column], passes[row])
+        row, column = np.nonzero((parts >= 0) & (corpora == index)[:, None])
+        pairs = _read_pairs(source, index, parts[row, column], passes[row])
         _lay_out(batch, pairs, wanted[row], column, source.special_ids)
     if source.special_ids["pad"]:
         batch["tokens"][batch["segments"] == 0] = source.special_ids["pad"]
     return batch
 
 
-def _empty_batch(rows: int, length: int, windows: int) -> dict[str, np.ndarray]:
-    wide = ("tokens", "segments", "positions", "token_types", "word_starts")
-    narrow = ("cls", "pair_labels", "pair_weights")
-    return {name: np.zeros((rows, length), np.int32) for name in wide} | {
-        name: np.zeros((rows, windows), np.int32) for name in narrow
-    }
+def empty_batch(rows: int, length: int, windows: int) -> Batch:
+    """Rows of padding: every array of `config.batch.BATCH`, all 0, for B, L and P."""
+    return {name: np.zeros(shape, BATCH[name].dtype) for name, shape in batch_shapes(rows, length, windows).items()}
 
 
-def _read_pairs(source: Source, index: int, units: np.ndarray, passes: np.ndarray) -> Pairs:
+def _read_pairs(source: Source, index: int, parts: Int64[np.ndarray, " W"], passes: Int64[np.ndarray, " W"]) -> Pairs:
     corpus = source.corpora[index]
-    rests = units >= len(corpus.lengths)
-    numbers = units.copy()
-    numbers[rests] = corpus.rests[units[rests] - len(corpus.lengths)]
+    rests = parts >= len(corpus.lengths)
+    numbers = parts.copy()
+    numbers[rests] = corpus.rests[parts[rests] - len(corpus.lengths)]
 
-    def read(wanted: np.ndarray) -> Windows:
+    def read(wanted: Int64[np.ndarray, " R"]) -> Windows:
         windows = read_windows(corpus.records, wanted)
         wrong = np.flatnonzero(np.diff(windows.offsets) != corpus.lengths[wanted, 0])
         if wrong.size:
@@ -87,21 +90,26 @@ def _read_pairs(source: Source, index: int, units: np.ndarray, passes: np.ndarra
         return windows
 
     keys = window_keys(numbers, source.seed, index, passes)
-    spans = corpus.lengths[numbers, 1].astype(np.int64)
+    pair_lengths = corpus.lengths[numbers, 1].astype(np.int64)
     rules = Rules(source.data.pair_task, source.data.single_segment, source.kinds, read, corpus.lengths[:, 0])
-    return make_pairs(read(numbers), spans, rests, keys, rules)
+    return make_pairs(read(numbers), pair_lengths, rests, keys, rules)
 
 
 def _lay_out(
-    batch: dict[str, np.ndarray], pairs: Pairs, row: np.ndarray, column: np.ndarray, special_ids: dict[str, int]
+    batch: Batch,
+    pairs: Pairs,
+    row: Int64[np.ndarray, " W"],
+    column: Int64[np.ndarray, " W"],
+    special_ids: dict[str, int],
 ) -> None:
     """Writes W windows into a batch: [CLS] A [SEP] B [SEP], or [CLS] A [SEP] where there is no B.
 
     Args:
       batch: whose arrays are written to.
       pairs: W pairs.
-      row: [W] rising, the row of each.
-      column: [W] 0..P - 1, its place among the windows of the row, rising within a row.
+      row: of each, rising.
+      column: place of each among the windows of its row, 0..P - 1, rising within a row.
+      special_ids: by name.
     """
     length = batch["tokens"].shape[1]
     size = pairs.a_length + 2 + np.where(pairs.b_length > 0, pairs.b_length + 1, 0)
@@ -129,7 +137,7 @@ def _lay_out(
     batch["pair_weights"][row, column] = pairs.weights
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+def _ranges(starts: Integer[np.ndarray, "*W"], lengths: Integer[np.ndarray, "*W"]) -> Integer[np.ndarray, " T"]:
     """start, start + 1, .. of each length, one range behind the other; in the order of the flattened arguments."""
     starts, lengths = starts.reshape(-1), lengths.reshape(-1)
     ends = np.cumsum(lengths)
@@ -139,22 +147,20 @@ def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 # --- Sequences of batches --------------------------------------------------------------------------------------------
 
 
-def feed(
-    at: Callable[[int], dict[str, np.ndarray]], start: int, stop: int, threads: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """The batches `at(step)` of the steps start..stop - 1 in order, prepared ahead by threads.
+def feed(at: Callable[[int], Batch], first: int, last: int, threads: int) -> Iterator[Batch]:
+    """The batches `at(step)` of the steps from `first` to `last` in order, prepared ahead by threads.
 
-    An error of a step is raised when its turn comes; do not go on after one, as the following step would come next.
+    An error of a step is raised when its turn comes; do not continue after one, as the following step would come next.
     """
     import grain  # Half a second, which a start spends while its first step is compiled.
 
-    made = grain.MapDataset.range(start, stop).map(lambda step: at(int(step)))
-    return iter(made.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+    dataset = grain.MapDataset.range(first, last + 1).map(lambda step: at(int(step)))
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
 
 
 def evaluation_rows(
     source: Source, rows: int, batch_rows: int, process_index: int = 0, process_count: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Iterator[Batch]:
     """The first rows of epoch 0, always the same ones in the same order.
 
     `rows` of a batch are numbers in the evaluation set here, so a masking by row does not depend on the batch size.
@@ -163,6 +169,8 @@ def evaluation_rows(
       source: opened with a fixed seed, or evaluations of runs with different seeds do not compare.
       rows: how many; 0 (or more than there are): all, that is, each window once.
       batch_rows: rows in a global batch. The last one is filled up with empty rows (segments and weights 0).
+      process_index: which block of each batch is this process's, from 0.
+      process_count: processes that share the batches.
 
     Yields:
       Batches as of `batch_at`.
@@ -171,35 +179,36 @@ def evaluation_rows(
     size = batch_rows // process_count
     for first in range(0, total, batch_rows):
         numbers = first + process_index * size + np.arange(size)
-        yield {"rows": numbers.astype(np.int32)} | rows_at(source, np.where(numbers < total, numbers, -1))
+        yield rows_at(source, np.where(numbers < total, numbers, -1)) | {"rows": numbers.astype(np.int32)}
 
 
-def pair_statistics(source: Source, batches: int = 20, kinds: np.ndarray | None = None) -> dict[str, Any]:
+def pair_statistics(source: Source, batches: int = 20, kinds: Int64[np.ndarray, " V"] | None = None) -> dict[str, Any]:
     """What the first batches say about the pairs.
 
     Args:
-      source: its batches 0.. of `data.batch_rows` rows are looked at.
+      source: its first batches of `data.batch_rows` rows are looked at.
       batches: how many.
-      kinds: [V] what an edge shows of each token (`pairs.token_kinds`); None: as the source knows it.
+      kinds: what an edge shows of each token (`pairs.token_kinds`); None: as the source knows it.
 
     Returns:
-      {"windows", "pairs", "label_shares": {"0": ..}, "weight_zero_share": windows without a pair, "rest_share": real
-      tokens in what spans leave of their windows, "edge_rule_accuracy": None where nothing is known of the tokens}.
+      {"windows", "pairs", "label_shares": {"0": ..}, "weight_zero_share": share of windows without a pair,
+      "rest_share": share of the real tokens that lie in rests, "edge_rule_accuracy": None where nothing is known of the
+      tokens}.
     """
     kinds = source.kinds if kinds is None else kinds
     windows, rests, tokens, edges, labels = 0, 0, 0, [], []
-    for step in range(batches):
-        numbers = step * source.data.batch_rows + np.arange(source.data.batch_rows)
+    for number in range(batches):
+        numbers = number * source.data.batch_rows + np.arange(source.data.batch_rows)
         batch = rows_at(source, numbers)
-        corpora, units, _ = units_of(source, numbers)
+        corpora, parts, _ = parts_of(source, numbers)
         whole = np.asarray([len(corpus.lengths) for corpus in source.corpora])[corpora]
-        windows += int(((units >= 0) & (units < whole[:, None])).sum())
-        sizes = (batch["segments"][..., None] == 1 + np.arange(units.shape[1])).sum(axis=1)
-        rests += int(sizes[units >= whole[:, None]].sum())
+        windows += int(((parts >= 0) & (parts < whole[:, None])).sum())
+        sizes = (batch["segments"][..., None] == 1 + np.arange(parts.shape[1])).sum(axis=1)
+        rests += int(sizes[parts >= whole[:, None]].sum())
         tokens += int(sizes.sum())
-        found = pair_edges(batch, kinds)
-        edges.append(found[0])
-        labels.append(found[1])
+        edges_here, labels_here = pair_edges(batch, kinds)
+        edges.append(edges_here)
+        labels.append(labels_here)
     labels = np.concatenate(labels)
     shares = np.bincount(labels, minlength=pair_classes(source.data.pair_task)) / max(1, len(labels))
     known = bool(kinds.any()) and len(labels) > 1

@@ -1,8 +1,8 @@
 """Rows of several lengths, where windows are not packed: each step has rows of one length, with as many slots in all.
 
-A window goes into the shortest rows that hold it. Each length has an endless sequence of rows of its own; an epoch has
-so many steps of each length as its rows fill, in shuffled order. So a step is found without going through those before
-it, as in `batches.py`. A program is compiled for each length, once.
+A window goes into the shortest rows that hold it. Each length has an endless sequence of rows of its own. An epoch has
+as many steps of each length as its rows fill, in shuffled order, so a step is found without going through those before
+it, as in `batches.py`. A program is compiled for each length, once. Steps count from 1.
 
 Source of the idea: Google's BERT in MLPerf 1.0 (mlcommons/training_results_v1.0: lengths 128, 256, 512).
 """
@@ -14,6 +14,7 @@ import functools
 import threading
 
 import numpy as np
+from jaxtyping import Int, Int64
 
 from bertlite_jax.data.rows import batches, packing
 from bertlite_jax.data.rows.source import Source, rows_per_epoch
@@ -24,12 +25,13 @@ class Buckets:
     """What the steps of a run draw from."""
 
     sources: tuple[Source, ...]
-    """One for each length that occurs, the shortest first; their `data` says length and rows of a step."""
+    """One for each length that occurs, the shortest first; their `data` has the length and the rows of a step."""
     steps: tuple[int, ...]
     """Steps of an epoch with each of them."""
 
     @functools.cached_property
     def steps_per_epoch(self) -> int:
+        """Steps of an epoch with rows of any length."""
         return sum(self.steps)
 
 
@@ -37,45 +39,47 @@ def open_buckets(source: Source) -> Buckets:
     """Deals the windows of a source out by length: `data.buckets` and `data.length`.
 
     A length whose windows would not fill one batch hands them to the next longer one. Without buckets the source itself
-    is the only one, and step s has its rows s * batch_rows and following.
+    is the only one, and step s has its rows from (s - 1) * batch_rows on.
     """
-    found, above = [], 0
+    sources, above = [], 0
     for length in (*source.data.buckets, source.data.length):
         rows = source.data.batch_rows * (source.data.length // length)
         part = source if not source.data.buckets else _between(source, above, length, rows)
-        if rows_per_epoch(part) >= rows or (length == source.data.length and (rows_per_epoch(part) or not found)):
-            found.append(part)
+        if rows_per_epoch(part) >= rows or (length == source.data.length and (rows_per_epoch(part) or not sources)):
+            sources.append(part)
             above = length
-    steps = (max(1, round(rows_per_epoch(part) / part.data.batch_rows)) for part in found)
-    return Buckets(tuple(found), tuple(steps))
+    steps = (max(1, round(rows_per_epoch(part) / part.data.batch_rows)) for part in sources)
+    return Buckets(tuple(sources), tuple(steps))
 
 
 def find(buckets: Buckets, step: int) -> tuple[Source, int]:
-    """Which source a step (from 0) draws from, and which of that source's steps it is."""
+    """Which source a step draws from, and which of that source's steps it is; both count from 1."""
+    if step < 1:
+        raise ValueError(f"steps count from 1, not {step}")
     if len(buckets.sources) == 1:
         return buckets.sources[0], step
-    epoch, number = divmod(step, buckets.steps_per_epoch)
+    epoch, number = divmod(step - 1, buckets.steps_per_epoch)
     place = int(_order(buckets.steps_per_epoch, buckets.sources[0].seed, epoch)[number])
     ends = np.cumsum(buckets.steps)
     index = int(np.searchsorted(ends, place, side="right"))
     steps = buckets.steps[index]
-    return buckets.sources[index], epoch * steps + place - int(ends[index]) + steps
+    return buckets.sources[index], epoch * steps + place - int(ends[index]) + steps + 1
 
 
-def batch_at(buckets: Buckets, step: int, process_index: int = 0, process_count: int = 1) -> dict[str, np.ndarray]:
+def batch_at(buckets: Buckets, step: int, process_index: int = 0, process_count: int = 1) -> batches.Batch:
     """The rows of a step that belong to this process, as of `batches.batch_at`; B and L depend on the step."""
     source, number = find(buckets, step)
     return batches.batch_at(source, number, source.data.batch_rows, process_index, process_count)
 
 
-def rows_of(buckets: Buckets, step: int) -> tuple[Source, np.ndarray]:
+def rows_of(buckets: Buckets, step: int) -> tuple[Source, Int64[np.ndarray, " B"]]:
     """The source of a step and the numbers of its rows there."""
     source, number = find(buckets, step)
-    return source, number * source.data.batch_rows + np.arange(source.data.batch_rows)
+    return source, (number - 1) * source.data.batch_rows + np.arange(source.data.batch_rows)
 
 
 @functools.lru_cache(maxsize=4)
-def _order(steps: int, seed: int, epoch: int) -> np.ndarray:
+def _order(steps: int, seed: int, epoch: int) -> Int[np.ndarray, " steps"]:
     return packing.order_rows(steps, seed, epoch, _STEPS)
 
 
@@ -84,7 +88,7 @@ _STEPS = 3
 
 
 def _between(source: Source, above: int, length: int, rows: int) -> Source:
-    """The units of a source that need more than `above` slots and at most `length`, in rows of `length`."""
+    """The parts of windows of a source that need more than `above` slots and at most `length`, in rows of `length`."""
     corpora = []
     for corpus in source.corpora:
         chosen = np.flatnonzero((corpus.slots > above) & (corpus.slots <= length))

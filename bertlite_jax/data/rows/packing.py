@@ -1,14 +1,16 @@
 """Which windows share a row: a pure function of their lengths, the seed and the pass over the corpus.
 
-A *unit* is what is packed: a window, its pair span, or what the span leaves (data/rows/source.py).
+What is packed are windows or parts of windows (data/rows/source.py); only their slots count here.
 
-The plan is made from the histogram of lengths, not from the units, so it costs a second however many there are.
+The plan is made from the histogram of lengths, not from the windows, so it takes a second however many there are.
 It says how many rows of which pattern there are ("one window of 300 slots, one of 140, one of 72"). A pass over the
 corpus shuffles which of the windows of 300 slots takes which place, and in which order the rows come. So every pass
 has the same number of rows, whatever the seed.
 
 Source: histogram-packing, Krell et al. 2021 (arXiv 2107.02027), section 3; of its two orders the one that takes the
-fullest row that fits (longest-pack-first), with a limit on the units of a row.
+fullest row that fits (longest-pack-first), with a limit on the windows of a row.
+
+Letters: N windows, P windows a row at most, R rows.
 """
 
 from __future__ import annotations
@@ -16,19 +18,20 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jaxtyping import Int, Int32, Int64, Integer
 
 
 @dataclasses.dataclass(frozen=True)
 class Packing:
-    """How the windows of one corpus fill rows. K patterns; P windows at most in a row."""
+    """How the windows of one corpus fill rows, pattern by pattern; P windows at most in a row."""
 
-    pattern_ends: np.ndarray
-    """[K] int64: rows numbered below this belong to this pattern or an earlier one."""
-    patterns: np.ndarray
-    """[K, P] int32: slots of each window in such a row; 0 where there is none."""
-    first_ranks: np.ndarray
-    """[K, P] int64: place in the order of windows (`order_units`) of what the pattern's first row holds. The next
-    row of the pattern holds the next windows."""
+    pattern_ends: Int64[np.ndarray, " patterns"]
+    """Rows numbered below this belong to this pattern or an earlier one."""
+    patterns: Int32[np.ndarray, "patterns P"]
+    """Slots of each window in such a row; 0 where there is none."""
+    first_ranks: Int64[np.ndarray, "patterns P"]
+    """Place in the order of windows (`order_windows`) of what the pattern's first row holds. The next row of the
+    pattern holds the next windows."""
 
     @property
     def rows(self) -> int:
@@ -37,21 +40,22 @@ class Packing:
 
 
 Group = tuple[tuple[int, ...], int]
-"""Slots of the units of a row, and how many such rows there are."""
+"""Slots of the windows of a row, and how many such rows there are."""
 
 
-def pack_histogram(histogram: np.ndarray, length: int, windows_per_row: int) -> list[Group]:
-    """Distributes units, of which only the slots count, over rows.
+def pack_histogram(histogram: Integer[np.ndarray, " {length}+1"], length: int, windows_per_row: int) -> list[Group]:
+    """Distributes windows, of which only the slots count, over rows.
 
-    Groups of units are taken from the longest to the shortest; each goes into the row that it fills best. With a limit
-    on the units of a row that alone leaves many short ones for the end, where they would fill rows by themselves up to
-    the limit and no further. So some of them are tied to longer ones first; of seven shares from none to three quarters
-    the one that needs the fewest rows is taken. Integers only, so the result is the same on every machine.
+    Groups of windows are taken from the longest to the shortest; each goes into the row that it fills best. With a
+    limit on the windows of a row, that alone leaves many short ones for the end, where they would fill rows by
+    themselves up to the limit and no further. So some of them are tied to longer ones first. Seven shares of them, from
+    none to three quarters, are tried, and the one that needs the fewest rows is taken. Integers only, so the result is
+    the same on every machine.
 
     Args:
-      histogram: [length + 1] integers; how many units need so many slots. None needs 0.
-      length: slots in a row.
-      windows_per_row: at most so many units in a row.
+      histogram: at index s, how many windows need s slots. None needs 0.
+      length: slots in a row, L.
+      windows_per_row: most windows in a row, P.
     """
     shares = range(7) if windows_per_row > 2 else range(1)
     plans = [_fill(_tie(histogram, length, share), length, windows_per_row) for share in shares]
@@ -59,7 +63,7 @@ def pack_histogram(histogram: np.ndarray, length: int, windows_per_row: int) -> 
 
 
 def _tie(histogram: np.ndarray, length: int, eighths: int) -> list[list[Group]]:
-    """Groups by their slots: single units, and `eighths` / 8 of those up to length / 8 tied to one longer unit each.
+    """Groups by their slots: single windows, and `eighths` / 8 of those up to length / 8 tied to one longer one each.
 
     The longer ones are of all sizes up to 7/8 length, in proportion to how many there are of each.
     """
@@ -110,25 +114,25 @@ def _fill(groups: list[list[Group]], length: int, windows_per_row: int) -> list[
     return full + [row for rows in room for row in rows]
 
 
-def plan_rows(slots: np.ndarray, length: int, windows_per_row: int) -> Packing:
+def plan_rows(slots: Integer[np.ndarray, " N"], length: int, windows_per_row: int) -> Packing:
     """Decides how many rows of which pattern hold all windows.
 
     Args:
-      slots: [N] integers in 1..length: what each window needs, specials included.
+      slots: in 1..length: what each window needs, special tokens included.
       length: slots in a row, L.
       windows_per_row: P; with 1 each window has a row of its own.
     """
     histogram = np.bincount(slots, minlength=length + 1)
-    found = pack_histogram(histogram, length, windows_per_row)
-    patterns = np.zeros((len(found), windows_per_row), np.int32)
-    first_ranks = np.zeros((len(found), windows_per_row), np.int64)
+    groups = pack_histogram(histogram, length, windows_per_row)
+    patterns = np.zeros((len(groups), windows_per_row), np.int32)
+    first_ranks = np.zeros((len(groups), windows_per_row), np.int64)
     taken = np.cumsum(histogram) - histogram  # windows are ordered by slots; where those of each length begin
-    for row, (pattern, count) in enumerate(found):
+    for row, (pattern, count) in enumerate(groups):
         patterns[row, : len(pattern)] = pattern
         for column, need in enumerate(pattern):
             first_ranks[row, column] = taken[need]
             taken[need] += count
-    ends = np.cumsum([count for _, count in found], dtype=np.int64)
+    ends = np.cumsum([count for _, count in groups], dtype=np.int64)
     return Packing(ends, patterns, first_ranks)
 
 
@@ -142,15 +146,12 @@ def index_type(count: int) -> type[np.signedinteger]:
     return np.int32 if count <= 2**31 else np.int64
 
 
-def order_units(slots: np.ndarray, *key: int) -> np.ndarray:
-    """Windows by rising number of slots; those with the same number shuffled.
+def order_windows(slots: Integer[np.ndarray, " N"], *key: int) -> Int[np.ndarray, " N"]:
+    """Numbers of windows (`index_type`), by rising number of slots; those with the same number of slots are shuffled.
 
     Args:
-      slots: [N] integers.
-      key: seed, corpus, pass: what the shuffle depends on.
-
-    Returns:
-      [N] integers (`index_type`), numbers of windows.
+      slots: what each window needs.
+      *key: seed, corpus, pass: what the shuffle depends on.
     """
     shuffled = np.arange(len(slots), dtype=index_type(len(slots)))
     generator(*key, 1).shuffle(shuffled)
@@ -158,27 +159,29 @@ def order_units(slots: np.ndarray, *key: int) -> np.ndarray:
     return shuffled[np.argsort(slots[shuffled].astype(np.uint16), kind="stable")]
 
 
-def order_rows(rows: int, *key: int) -> np.ndarray:
-    """[rows] integers (`index_type`): the rows in a shuffled order that depends on `key` alone."""
+def order_rows(rows: int, *key: int) -> Int[np.ndarray, " rows"]:
+    """Numbers of rows (`index_type`) in a shuffled order that depends on `key` alone."""
     shuffled = np.arange(rows, dtype=index_type(rows))
     generator(*key, 2).shuffle(shuffled)
     return shuffled
 
 
-def units_of_rows(packing: Packing, order: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def windows_of_rows(
+    packing: Packing, order: Int[np.ndarray, " N"], rows: Integer[np.ndarray, " R"]
+) -> Int64[np.ndarray, "R P"]:
     """Looks up which windows stand in these rows.
 
     Args:
       packing: from `plan_rows`.
-      order: [N] from `order_units`.
-      rows: [R] integers in 0..packing.rows - 1.
+      order: from `order_windows`.
+      rows: in 0..packing.rows - 1.
 
     Returns:
-      [R, P] int64, numbers of windows; -1 where a row holds fewer than P.
+      Numbers of windows; -1 where a row holds fewer than P.
     """
     pattern = np.searchsorted(packing.pattern_ends, rows, side="right")
     sizes = np.diff(packing.pattern_ends, prepend=0)
     within = rows - (packing.pattern_ends - sizes)[pattern]
-    held = packing.patterns[pattern] > 0
-    ranks = np.where(held, packing.first_ranks[pattern] + within[:, None], 0)
-    return np.where(held, order[ranks], -1).astype(np.int64)
+    filled = packing.patterns[pattern] > 0
+    ranks = np.where(filled, packing.first_ranks[pattern] + within[:, None], 0)
+    return np.where(filled, order[ranks], -1).astype(np.int64)

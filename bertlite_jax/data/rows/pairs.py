@@ -5,6 +5,8 @@ four edges: the two of A and the two of B. They are all of one kind, so no rule 
 a swapped pair from one in order. A pair is also cut at a place that looks like the outer edges: where the window opens
 with a capital, B does too, and where it closes with a comma, A does too (`token_kinds`). A window without such a place
 gets no pair, unless the option `single_segment` says otherwise.
+
+Letters: W windows, T tokens of all of them, N windows of a corpus, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool, Int32, Int64, Integer, UInt64
 
 from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.data.corpus.boundaries import (
@@ -38,24 +41,22 @@ CUT, LABEL, TRIM, DONOR = 1, 2, 3, 16
 class Pairs:
     """Two parts for each of W windows, as places in a pool of tokens. A part of length 0 is absent."""
 
-    tokens: np.ndarray
-    """[T'] int32: the windows' own tokens, behind them those of other documents that were drawn as B."""
-    word_starts: np.ndarray
-    """[T'] bool."""
-    a_start: np.ndarray
-    a_length: np.ndarray
-    b_start: np.ndarray
-    b_length: np.ndarray
-    """[W] int64 each."""
-    labels: np.ndarray
-    """[W] int32: 0 in order; 1 swapped (sop), random (nsp), previous (three_way); 2 random (three_way)."""
-    weights: np.ndarray
-    """[W] int32: 1 for a real pair, 0 for a window without one."""
+    tokens: Int32[np.ndarray, " T"]
+    """The windows' own tokens, behind them those of other documents that were drawn as B."""
+    word_starts: Bool[np.ndarray, " T"]
+    a_start: Int64[np.ndarray, " W"]
+    a_length: Int64[np.ndarray, " W"]
+    b_start: Int64[np.ndarray, " W"]
+    b_length: Int64[np.ndarray, " W"]
+    labels: Int32[np.ndarray, " W"]
+    """0 in order; 1 swapped (sop), random (nsp), previous (three_way); 2 random (three_way)."""
+    weights: Int32[np.ndarray, " W"]
+    """1 for a real pair, 0 for a window without one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What pairs are made by, beside the draws."""
+    """How pairs are made, apart from the draws."""
 
     task: str
     """`sop`, `nsp`, `three_way` or `none`."""
@@ -63,15 +64,21 @@ class Rules:
     """For windows without a fitting place to cut. `drop`: one segment, weight 0. The others cut at any boundary of the
     window's kind, else at any word start, which may give the order away: `split` goes on as usual; `reference` takes a
     random B, label 1 (2 for three_way), where it was a word start."""
-    kinds: np.ndarray
-    """[V] what an edge shows of each token (`token_kinds`); all 0 where that is not known."""
-    other_windows: Callable[[np.ndarray], Windows]
+    kinds: Int64[np.ndarray, " V"]
+    """What an edge shows of each token (`token_kinds`); all 0 where that is not known."""
+    other_windows: Callable[[Int64[np.ndarray, " W"]], Windows]
     """Reads windows of the same corpus by number."""
-    sizes: np.ndarray
-    """[N] integers, tokens of every window of that corpus."""
+    sizes: Integer[np.ndarray, " N"]
+    """Tokens of every window of that corpus."""
 
 
-def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, keys: np.ndarray, rules: Rules) -> Pairs:
+def make_pairs(
+    windows: Windows,
+    pair_lengths: Integer[np.ndarray, " W"],
+    rests: Bool[np.ndarray, " W"],
+    keys: UInt64[np.ndarray, " W"],
+    rules: Rules,
+) -> Pairs:
     """Cuts windows into pairs, swaps them or replaces their B, all by draws from `keys`.
 
     Tasks with a random B first take up to three tokens off the end of every pair in mid-sentence, whatever its label:
@@ -80,10 +87,10 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
 
     Args:
       windows: W windows.
-      span_lengths: [W] integers, tokens of each window's pair span.
-      rests: [W] bool; take what the span leaves of the window, as one segment, and not the span.
-      keys: [W] uint64 from `window_keys`.
-      rules: see there.
+      pair_lengths: tokens of each window's pair.
+      rests: whether to take what the pair leaves of the window, as one segment, in place of the pair.
+      keys: from `window_keys`.
+      rules: how pairs are made.
 
     Source: Lan et al. 2020 (arXiv 1909.11942), section 3.1; Devlin et al. 2019 (arXiv 1810.04805), section 3.1; Wang
     et al. 2020 (StructBERT, arXiv 1908.04577), section 2.2; google-research/albert:create_pretraining_data.py.
@@ -92,7 +99,7 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
     if rules.task == "none":
         none, zeros = np.zeros_like(n), np.zeros(len(n), np.int32)
         return Pairs(windows.tokens, windows.word_starts, offsets, n, offsets, none, zeros, zeros)
-    start, stop, kind = pair_spans(windows, span_lengths, rests)
+    start, stop, kind = pair_spans(windows, pair_lengths, rests)
     bounds = find_boundaries(windows, kind)
     if rules.task != "sop":
         short = last_boundary(bounds, start, stop - draw(keys, TRIM, np.minimum(4, np.maximum(0, stop - start - 8))))
@@ -116,16 +123,16 @@ def make_pairs(windows: Windows, span_lengths: np.ndarray, rests: np.ndarray, ke
 def _cut(
     windows: Windows,
     bounds: Boundaries,
-    start: np.ndarray,
-    stop: np.ndarray,
-    rests: np.ndarray,
-    keys: np.ndarray,
+    start: Int64[np.ndarray, " W"],
+    stop: Int64[np.ndarray, " W"],
+    rests: Bool[np.ndarray, " W"],
+    keys: UInt64[np.ndarray, " W"],
     rules: Rules,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(where each window is cut [W], -1 for not at all; whether no place was fitting [W])."""
+) -> tuple[Int64[np.ndarray, " W"], Bool[np.ndarray, " W"]]:
+    """Where each window is cut (-1: not at all), and whether no place was fitting."""
     shown, offsets, drawn = rules.kinds[windows.tokens], windows.offsets[:-1], (keys, CUT)
     like_edges = only_between(bounds, shown, before=shown[offsets + stop - 1], after=shown[offsets + start])
-    # Where nothing is swapped the edges need not be alike: a random B gets those of the true one.
+    # Where nothing is swapped the edges may differ: a random B gets those of the true one.
     cut = pick_boundary(bounds if rules.task == "nsp" else like_edges, start, stop, drawn)
     if rules.single_segment != "drop":
         cut = np.where(cut < 0, pick_boundary(bounds, start, stop, drawn), cut)
@@ -138,7 +145,12 @@ def _cut(
 
 
 def _with_random_b(
-    pairs: Pairs, pending: np.ndarray, documents: np.ndarray, kinds: np.ndarray, keys: np.ndarray, rules: Rules
+    pairs: Pairs,
+    pending: Int64[np.ndarray, " R"],
+    documents: Int64[np.ndarray, " W"],
+    kinds: Int64[np.ndarray, " W"],
+    keys: UInt64[np.ndarray, " W"],
+    rules: Rules,
 ) -> Pairs:
     """Replaces B of the pairs numbered `pending`. One that finds none in twelve tries stays true, with weight 0."""
     b_start, b_length = pairs.b_start.copy(), pairs.b_length.copy()
@@ -175,28 +187,36 @@ def _with_random_b(
     )
 
 
-def _long_enough(keys: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """[W] windows: of sixteen drawn for each key, the first with room for `wanted` tokens and a choice of where."""
+def _long_enough(
+    keys: UInt64[np.ndarray, " W"], sizes: Integer[np.ndarray, " N"], wanted: Int64[np.ndarray, " W"]
+) -> Int64[np.ndarray, " W"]:
+    """For each key a window: of sixteen drawn, the first with room for `wanted` tokens and a choice of where."""
     candidates = np.stack([draw(keys, DONOR + attempt, len(sizes)) for attempt in range(16)], axis=1)
     room = np.minimum(sizes[candidates].astype(np.int64) - wanted[:, None], 64)
     return candidates[np.arange(len(keys)), room.argmax(axis=1)]
 
 
 def _longest_part(
-    donors: Windows, kinds: np.ndarray, limit: np.ndarray, first: np.ndarray, last: np.ndarray, shown: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The longest part of each window of at most `limit` tokens, between boundaries of `kinds`, whose outer tokens show
-    `first` and `last`: (start [W], length [W], 0 where there is none).
+    donors: Windows,
+    kinds: Int64[np.ndarray, " W"],
+    limit: Int64[np.ndarray, " W"],
+    first: Int64[np.ndarray, " W"],
+    last: Int64[np.ndarray, " W"],
+    shown: Int64[np.ndarray, " T"],
+) -> tuple[Int64[np.ndarray, " W"], Int64[np.ndarray, " W"]]:
+    """Start and length (0: there is none) of the longest part of each window that could be a B.
+
+    It has at most `limit` tokens, lies between boundaries of `kinds`, and its outer tokens show `first` and `last`.
     """
     bounds = find_boundaries(donors, kinds)
     starts, stops = only_between(bounds, shown, after=first), only_between(bounds, shown, before=last)
     owner = np.searchsorted(starts.bases, starts.places, side="right") - 1
     # For every start the last stop that is near enough; a stop of an earlier window means that there is none.
-    found = np.searchsorted(stops.places, starts.places + limit[owner], side="right") - 1
+    near = np.searchsorted(stops.places, starts.places + limit[owner], side="right") - 1
     limits = starts.bases[owner + 1] - 1
     beyond = np.searchsorted(stops.places, limits, side="right") - 1
-    stop = np.append(stops.places, -1)[np.minimum(found, beyond)]
-    length = np.maximum(stop - starts.places, 0) * (np.minimum(found, beyond) >= 0)
+    stop = np.append(stops.places, -1)[np.minimum(near, beyond)]
+    length = np.maximum(stop - starts.places, 0) * (np.minimum(near, beyond) >= 0)
     order = np.lexsort((length, owner))
     best = np.searchsorted(owner[order], np.arange(len(limit)), side="right") - 1
     chosen = np.append(order, 0)[best]
@@ -211,8 +231,8 @@ FINAL = frozenset(".!?…。！？｡")
 EDGE_KINDS = ("other", "sentence end", "other punctuation", "capital", "digit")
 
 
-def token_kinds(pieces: list[str]) -> np.ndarray:
-    """What an edge shows of each piece: [V] int64, index into EDGE_KINDS."""
+def token_kinds(pieces: list[str]) -> Int64[np.ndarray, " V"]:
+    """What an edge shows of each piece: an index into EDGE_KINDS."""
     kinds = np.zeros(len(pieces), np.int64)
     for index, piece in enumerate(pieces):
         text = piece.lstrip("▁Ġ#") or piece[-1:]
@@ -227,15 +247,17 @@ def token_kinds(pieces: list[str]) -> np.ndarray:
     return kinds
 
 
-def pair_edges(batch: dict[str, np.ndarray], kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pair_edges(
+    batch: dict[str, np.ndarray], kinds: Int64[np.ndarray, " V"]
+) -> tuple[Int64[np.ndarray, "W 4"], Integer[np.ndarray, " W"]]:
     """The kinds of the four edge tokens of every real pair in a batch, read from the batch alone.
 
     Args:
       batch: as `batches.batch_at` gives it.
-      kinds: [V] integers, kind of each token.
+      kinds: of each token (`token_kinds`).
 
     Returns:
-      (edges [W, 4]: first and last of A, first and last of B; labels [W]).
+      Edges (first and last of A, first and last of B), and labels.
     """
     rows, column = np.nonzero(batch["pair_weights"])
     # cls is the index in the row; A opens behind it.
@@ -247,15 +269,15 @@ def pair_edges(batch: dict[str, np.ndarray], kinds: np.ndarray) -> tuple[np.ndar
     return kinds[batch["tokens"][rows[:, None], places]], batch["pair_labels"][rows, column]
 
 
-def edge_rule_accuracy(edges: np.ndarray, labels: np.ndarray) -> float:
+def edge_rule_accuracy(edges: Integer[np.ndarray, "W 4"], labels: Integer[np.ndarray, " W"]) -> float:
     """How often the best table of edges names the label; about the most frequent label's share if they tell nothing.
 
     For each subset of the four edges, a table from their kinds to the most frequent label is fitted on every other
     pair and scored on the rest. The highest score of all subsets is returned, so it errs on the high side.
 
     Args:
-      edges: [W, 4] integers (`pair_edges`).
-      labels: [W] integers.
+      edges: from `pair_edges`.
+      labels: of the pairs.
 
     Returns:
       Share in 0..1; nan for fewer than two pairs.

@@ -1,11 +1,13 @@
 """Opening corpora, and which of their windows stand in which row of the endless sequence of rows.
 
 Every corpus is packed by itself, so a row holds windows of one corpus. Its rows form an endless sequence: pass after
-pass over all its windows, shuffled anew each time. A virtual epoch takes so many of the next rows of each corpus that
-the weights hold, in shuffled order; without weights it takes one pass of each.
+pass over all its windows, shuffled anew each time. A virtual epoch takes the next rows of each corpus, as many as its
+weight says, in shuffled order; without weights it takes one pass of each.
 
-What is packed are *units*: the pair span of every window, and what the span leaves of those windows whose edges had to
-be trimmed (a segment without a pair, so that no text is lost and the gaps in the rows are filled).
+What is packed are *parts* of windows: the pair of every window, and the rest of those windows whose edges had to be
+trimmed for the pair (a segment without a pair, so that no text is lost and the gaps in the rows are filled).
+
+Letters: B rows, P windows a row at most, N windows of a corpus, V vocabulary.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import threading
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Int, Int64, UInt16
 
 from bertlite_jax.config.pretrain import Data
 from bertlite_jax.data.corpus.folder import on_disk, read_meta
@@ -36,23 +39,23 @@ class Corpus:
     meta: dict[str, Any]
     """corpus.json."""
     records: Records
-    lengths: np.ndarray
-    """[N, 2] uint16: tokens in the window, tokens in its pair span; no specials."""
-    rests: np.ndarray
-    """[R] integers: the windows whose pair span leaves something. Unit u is window u, or for u >= N the rest of window
-    rests[u - N]."""
-    slots: np.ndarray
-    """[N + R] uint16: what each unit needs in a row, specials included."""
+    lengths: UInt16[np.ndarray, "N 2"]
+    """Tokens in the window, tokens in its pair; no special tokens."""
+    rests: Int[np.ndarray, " rests"]
+    """The windows whose pair leaves something. Part p is the pair of window p, or for p >= N the rest of window
+    rests[p - N]."""
+    slots: UInt16[np.ndarray, " parts"]
+    """What each part needs in a row, special tokens included."""
     packing: packing.Packing
     rows_per_epoch: int
     """Its rows in a virtual epoch."""
-    chosen: np.ndarray | None = None
-    """Where only some units are packed: their numbers; `slots` and `packing` are theirs."""
+    chosen: Int[np.ndarray, " parts"] | None = None
+    """Where only some parts are packed: their numbers; `slots` and `packing` are theirs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """All that a batch depends on beside the step. Safe to use from several threads."""
+    """All that a batch depends on besides the step. Safe to use from several threads."""
 
     data: Data
     split: str
@@ -60,16 +63,11 @@ class Source:
     corpora: tuple[Corpus, ...]
     special_ids: dict[str, int]
     vocab_size: int
-    kinds: np.ndarray
-    """[V] what an edge shows of each token (`pairs.token_kinds`); all 0 without a tokenizer."""
+    kinds: Int64[np.ndarray, " V"]
+    """What an edge shows of each token (`pairs.token_kinds`); all 0 without a tokenizer."""
     orders: dict[tuple[int, ...], tuple[np.ndarray, ...]] = dataclasses.field(default_factory=dict, repr=False)
     """Orders of the last few passes and epochs; they only save time."""
     lock: Any = dataclasses.field(default_factory=threading.Lock, repr=False)
-
-    @property
-    def windows_per_row(self) -> int:
-        """P."""
-        return self.data.windows_per_row if self.data.pack else 1
 
 
 # --- Opening ---------------------------------------------------------------------------------------------------------
@@ -85,7 +83,7 @@ def open_source(
         a `tokenizer`, pairs are also cut where the punctuation and capitals look like those at the window's edges.
       split: on `validation` the weights are ignored: each window counts once.
       seed: of the order of the windows and of the pairs.
-      loaded: the tokenizer of `data.tokenizer` where the caller has loaded it.
+      loaded: the tokenizer of `data.tokenizer`, if the caller has loaded it already.
 
     Raises:
       UserError: a folder is no finished corpus, is damaged, or the corpora do not fit together or into the rows.
@@ -118,7 +116,7 @@ def open_source(
     )
 
 
-def _edge_kinds(data: Data, corpus: Corpus, loaded: Tokenizer | None) -> np.ndarray:
+def _edge_kinds(data: Data, corpus: Corpus, loaded: Tokenizer | None) -> Int64[np.ndarray, " V"]:
     if not data.tokenizer:
         return np.zeros(corpus.meta["vocab_size"], np.int64)
     loaded = loaded or load_tokenizer(data.tokenizer)
@@ -162,16 +160,18 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
         )
     if lengths.min() < 1 or lengths.max() > meta["length"] - 3 or (lengths[:, 1] > lengths[:, 0]).any():
         raise UserError(f"corpus: {folder} is damaged: {split}.lengths.npy has impossible lengths; build it again")
-    rests, slots = units_and_slots(lengths, data.pair_task != "none")
-    plan = packing.plan_rows(slots, data.length, data.windows_per_row if data.pack else 1)
+    rests, slots = rests_and_slots(lengths, data.pair_task != "none")
+    plan = packing.plan_rows(slots, data.length, data.window_slots)
     return Corpus(folder, meta, records, lengths, rests, slots, plan, plan.rows)
 
 
-def units_and_slots(lengths: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.ndarray]:
+def rests_and_slots(
+    lengths: UInt16[np.ndarray, "N 2"], pairs: bool
+) -> tuple[Int[np.ndarray, " rests"], UInt16[np.ndarray, " parts"]]:
     """What is packed of windows: `Corpus.rests` and `Corpus.slots`.
 
     Args:
-      lengths: [N, 2] uint16, as `Corpus.lengths`.
+      lengths: `Corpus.lengths`.
       pairs: whether windows are cut into pairs.
     """
     # A whole window takes [CLS] and [SEP]; a pair one [SEP] more.
@@ -181,8 +181,8 @@ def units_and_slots(lengths: np.ndarray, pairs: bool) -> tuple[np.ndarray, np.nd
     return rests.astype(packing.index_type(len(lengths))), slots
 
 
-def unigram_counts(source: Source) -> np.ndarray:
-    """[V] int64: how often each id occurs in the source's split, over all corpora."""
+def unigram_counts(source: Source) -> Int64[np.ndarray, " V"]:
+    """How often each id occurs in the source's split, over all corpora."""
     return np.sum([np.load(pathlib.Path(c.folder) / f"{source.split}.unigram.npy") for c in source.corpora], axis=0)
 
 
@@ -194,44 +194,46 @@ def rows_per_epoch(source: Source) -> int:
     return sum(corpus.rows_per_epoch for corpus in source.corpora)
 
 
-def _remembered(source: Source, key: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Orders by key: (epoch,): rows of the epoch; (corpus, pass): its units and its rows."""
+def _orders_of(source: Source, key: tuple[int, ...]) -> tuple[Int[np.ndarray, " _"], ...]:
+    """Orders by key: (epoch,): rows of the epoch; (corpus, pass): its parts and its rows."""
     with source.lock:
         if key not in source.orders:
             if len(key) == 1:
-                found = (packing.order_rows(rows_per_epoch(source), source.seed, *key),)
+                orders = (packing.order_rows(rows_per_epoch(source), source.seed, *key),)
             else:
                 corpus = source.corpora[key[0]]
-                found = (
-                    packing.order_units(corpus.slots, source.seed, *key),
+                orders = (
+                    packing.order_windows(corpus.slots, source.seed, *key),
                     packing.order_rows(corpus.packing.rows, source.seed, *key),
                 )
             while len(source.orders) >= 4 * (len(source.corpora) + 1):
                 source.orders.pop(next(iter(source.orders)))
-            source.orders[key] = found
+            source.orders[key] = orders
         return source.orders[key]
 
 
-def units_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which units stand in these rows of the endless sequence.
+def parts_of(
+    source: Source, numbers: Int64[np.ndarray, " B"]
+) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, "B P"], Int64[np.ndarray, " B"]]:
+    """Which parts of windows stand in these rows of the endless sequence.
 
     Args:
-      source: R_e rows an epoch.
-      numbers: [R] int64, row numbers from 0.
+      source: where the rows come from.
+      numbers: of rows, from 0.
 
     Returns:
-      (corpus [R], units [R, P], -1 where there is none, pass over that corpus [R]).
+      (corpus of each row; its parts, -1 where there is none; pass over that corpus).
     """
     epoch_rows = rows_per_epoch(source)
     epochs = numbers // epoch_rows
     places = np.zeros_like(numbers)
     for epoch in np.unique(epochs).tolist():
-        (order,) = _remembered(source, (epoch,))
+        (order,) = _orders_of(source, (epoch,))
         places[epochs == epoch] = order[numbers[epochs == epoch] % epoch_rows]
     ends = np.cumsum([corpus.rows_per_epoch for corpus in source.corpora])
     corpora = np.searchsorted(ends, places, side="right")
     passes = np.zeros_like(numbers)
-    units = np.full((len(numbers), source.windows_per_row), -1, np.int64)
+    parts = np.full((len(numbers), source.data.window_slots), -1, np.int64)
     for index, corpus in enumerate(source.corpora):
         # Rows of this corpus form an endless sequence of their own: pass after pass over all its windows.
         mine = np.flatnonzero(corpora == index)
@@ -240,20 +242,22 @@ def units_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarra
         sequence = epochs[mine] * corpus.rows_per_epoch + places[mine] - (ends[index] - corpus.rows_per_epoch)
         passes[mine] = sequence // corpus.packing.rows
         for number in np.unique(passes[mine]).tolist():
-            order, rows = _remembered(source, (index, number))
+            order, rows = _orders_of(source, (index, number))
             these = passes[mine] == number
             wanted = rows[sequence[these] % corpus.packing.rows]
-            found = packing.units_of_rows(corpus.packing, order, wanted)
+            placed = packing.windows_of_rows(corpus.packing, order, wanted)
             if corpus.chosen is not None:
-                found = np.where(found < 0, found, corpus.chosen[found])
-            units[mine[these]] = found
-    return corpora, units, passes
+                placed = np.where(placed < 0, placed, corpus.chosen[placed])
+            parts[mine[these]] = placed
+    return corpora, parts, passes
 
 
-def windows_of(source: Source, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """As `units_of`, with the number of the window that each unit is a part of."""
-    corpora, units, passes = units_of(source, numbers)
+def windows_of(
+    source: Source, numbers: Int64[np.ndarray, " B"]
+) -> tuple[Int64[np.ndarray, " B"], Int64[np.ndarray, "B P"], Int64[np.ndarray, " B"]]:
+    """As `parts_of`, with the number of the window in place of its part's."""
+    corpora, windows, passes = parts_of(source, numbers)
     for index, corpus in enumerate(source.corpora):
-        rest = (units >= len(corpus.lengths)) & (corpora == index)[:, None]
-        units[rest] = corpus.rests[units[rest] - len(corpus.lengths)]
-    return corpora, units, passes
+        rest = (windows >= len(corpus.lengths)) & (corpora == index)[:, None]
+        windows[rest] = corpus.rests[windows[rest] - len(corpus.lengths)]
+    return corpora, windows, passes

@@ -84,17 +84,17 @@ def bench_data(
 def _plan_seconds(opened: source.Source) -> float:
     """Planning the rows and one pass over them, without the cached orders."""
     corpus, began = opened.corpora[0], time.perf_counter()
-    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.windows_per_row)
-    packing.order_units(corpus.slots, 0, 0, 0)
+    plan = packing.plan_rows(corpus.slots, opened.data.length, opened.data.window_slots)
+    packing.order_windows(corpus.slots, 0, 0, 0)
     packing.order_rows(plan.rows, 0, 0, 0)
     return time.perf_counter() - began
 
 
 def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, float]:
-    batches.batch_at(opened, 0, batch_rows)  # plans the first pass
+    batches.batch_at(opened, 1, batch_rows)  # plans the first pass
     real, slots, windows = 0, 0, 0
     wall = cpu = 0.0
-    for step in range(steps):
+    for step in range(1, steps + 1):
         began, began_cpu = time.perf_counter(), time.process_time()
         batch = batches.batch_at(opened, step, batch_rows)
         wall += time.perf_counter() - began
@@ -114,7 +114,7 @@ def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, floa
 def _wait_share(opened: source.Source, batch_rows: int, steps: int, step_seconds: float, threads: int) -> float:
     """Share of its time that a loop waits for batches which does nothing else for `step_seconds` a step."""
     steps = max(2, min(steps, int(20 / step_seconds)))
-    feed = batches.feed(lambda step: batches.batch_at(opened, step, batch_rows), 0, steps, threads)
+    feed = batches.feed(lambda step: batches.batch_at(opened, step, batch_rows), 1, steps, threads)
     next(feed)  # the first batch is waited for in any case
     waited, began = 0.0, time.perf_counter()
     for _ in range(steps - 1):

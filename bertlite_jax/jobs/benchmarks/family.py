@@ -25,6 +25,7 @@ from bertlite_jax.config import presets
 from bertlite_jax.config.model import SPECIAL_IDS, Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert.weights import parameters
+from bertlite_jax.data.rows import batches
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu
 from bertlite_jax.jobs.benchmarks import infer, machine, runtime_process, runtimes, sample_rows
@@ -235,24 +236,19 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
 
 
 def random_batch(config: Pretrain) -> dict[str, np.ndarray]:
-    """What `data.batches.batch_at` gives, of random tokens: a full window a row, cut in its middle."""
-    shape = (config.data.batch_rows, config.data.length)
+    """A batch as of `data.rows.batches.batch_at`, of random tokens: a full window a row, cut in its middle."""
+    rows, length = config.data.batch_rows, config.data.length
     generator = np.random.default_rng(0)
-    tokens = generator.integers(5, config.model.vocab_size, shape, np.int32)
-    tokens[:, 0], tokens[:, [shape[1] // 2, -1]] = 2, 3
-    positions = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
-    narrow = np.zeros((shape[0], 1), np.int32)
-    return {
-        "rows": np.arange(shape[0], dtype=np.int32),
-        "tokens": tokens,
-        "segments": np.ones(shape, np.int32),
-        "positions": positions,
-        "token_types": (positions > shape[1] // 2).astype(np.int32),
-        "word_starts": np.ones(shape, np.int32),
-        "cls": narrow,
-        "pair_labels": generator.integers(0, 2, narrow.shape, np.int32),
-        "pair_weights": np.ones_like(narrow),
-    }
+    batch = batches.empty_batch(rows, length, windows=1)
+    batch["rows"][:] = np.arange(rows)
+    batch["tokens"][:] = generator.integers(5, config.model.vocab_size, (rows, length), np.int32)
+    batch["tokens"][:, 0], batch["tokens"][:, [length // 2, -1]] = 2, 3
+    batch["positions"][:] = np.arange(length)
+    batch["token_types"][:, length // 2 + 1 :] = 1
+    batch["pair_labels"][:] = generator.integers(0, 2, (rows, 1), np.int32)
+    for name in ("segments", "word_starts", "pair_weights"):
+        batch[name][:] = 1
+    return batch
 
 
 # --- Report ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from bertlite_jax.jobs.finetuning.batches import Batches
 from bertlite_jax.jobs.finetuning.prepare import make_optimizer_and_step, prepare
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.finetuning.start import draw_params
-from bertlite_jax.train import sharding, warm_start
+from bertlite_jax.train import schedules, sharding, warm_start
 from bertlite_jax.train.state import TrainState
 
 # --- Our side --------------------------------------------------------------------------------------------------------
@@ -37,9 +37,8 @@ def open_setup(recipe: Finetune, init: str) -> Setup:
 
 def optim_in_steps(setup: Setup) -> Optim:
     """The recipe's, with the warm-up that `finetune` carries out."""
-    config, steps = setup.start.config, setup.steps
-    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
-    return dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
+    config = setup.start.config
+    return schedules.with_warmup(config.optim, config.run.warmup_fraction, setup.steps)
 
 
 def start(setup: Setup) -> Any:

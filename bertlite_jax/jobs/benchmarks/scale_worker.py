@@ -53,7 +53,7 @@ def time_steps(config: Pretrain, mesh: jax.sharding.Mesh, rounds: int, steps: in
     held = state.init_state(parts.init_params, parts.optimizer, 0, parts.layout)
     here = (jax.process_index(), jax.process_count())
     rows = config.data.batch_rows
-    placed = [sharding.put_batch(batches.batch_at(opened, step, rows, *here), mesh) for step in range(BATCHES)]
+    placed = [sharding.put_batch(batches.batch_at(opened, step, rows, *here), mesh) for step in range(1, BATCHES + 1)]
     compiled = parts.step.lower(held, placed[0]).compile()
     alone = mesh.size == 1  # There is nobody to reduce with, or to wait for.
     program = "" if alone else compiled.as_text()

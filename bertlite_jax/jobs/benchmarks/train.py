@@ -194,7 +194,7 @@ def padded(config: Pretrain) -> list[dict[str, np.ndarray]]:
     generator = np.random.default_rng(0)
     specials = list(opened.special_ids.values())
     made = []
-    for step in range(BATCHES):
+    for step in range(1, BATCHES + 1):
         batch = batches.batch_at(opened, step, data.batch_rows)
         may = (batch["segments"] > 0) & ~np.isin(batch["tokens"], specials)
         hidden = may & (generator.random(may.shape) < config.mask.rate)
@@ -216,7 +216,7 @@ def _ours(config: Pretrain, console: Console) -> list[Contender]:
     """This package, in float32 and in what `auto` chooses where that is something else; compiled."""
     auto = choose_precision.resolve("auto", jax.default_backend())
     opened = source.open_source(config.data, "train", 0)
-    rows = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(BATCHES)]
+    rows = [batches.batch_at(opened, step, config.data.batch_rows) for step in range(1, BATCHES + 1)]
     made = []
     for compute in dict.fromkeys((auto, "float32")):
         console.print(f"bench: compiling, length {config.data.length}, {compute}")

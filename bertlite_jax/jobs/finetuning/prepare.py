@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -88,8 +87,7 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
     """The optimiser, with what the recipe puts behind it, and one update as one jitted call."""
     config, steps = setup.start.config, setup.steps
     shapes = jax.eval_shape(init_params(setup), jax.random.key(0))
-    warmup = config.optim.warmup_steps or int(config.run.warmup_fraction * steps)
-    settled = dataclasses.replace(config.optim, warmup_steps=min(warmup, steps - 1))
+    settled = schedules.with_warmup(config.optim, config.run.warmup_fraction, steps)
     batch = config.data.batch_examples
     parts = [optim.make_optimizer(settled, steps, batch, shapes)]
     if config.adapt.layer_decay != 1.0 or config.adapt.freeze_layers:

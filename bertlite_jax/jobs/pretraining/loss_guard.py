@@ -24,7 +24,7 @@ class Guard:
         """Raises Diverged where a run should not go on: at which step, in which windows, and what is still good.
 
         Args:
-          number: updates made, so the batch is that of step number - 1.
+          number: of the step.
           values: the step's metrics.
         """
         loss, factor = values["loss"], self._run.spike_factor
@@ -32,7 +32,7 @@ class Guard:
         if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
             self.mean = loss if self.mean is None else 0.98 * self.mean + 0.02 * loss
             return
-        corpus, rows = buckets.rows_of(self._rows, number - 1)
+        corpus, rows = buckets.rows_of(self._rows, number)
         good = checkpoint.verified_steps(self._checkpoints)
         raise Diverged(
             f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"

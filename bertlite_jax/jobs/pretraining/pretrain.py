@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from bertlite_jax.config import checks
-from bertlite_jax.config.pretrain import Pretrain, profile_window
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, buckets, pairs, source
@@ -62,7 +62,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
-    processes.check_alike(config)
+    processes.check_same_config(config)
     checks.check_counts(config)
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     checks.check_pretrain(config, sharding.row_parts(mesh))
@@ -72,9 +72,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
     attention.choose_for(config.model, config.data.length, platform, compute)
     rows = buckets.open_buckets(corpus)
-    stage_at = make_stages(
-        config, lambda number: buckets.find(rows, number - 1)[0].data, compute, mesh, corpus.special_ids
-    )
+    stage_at = make_stages(config, lambda number: buckets.find(rows, number)[0].data, compute, mesh, corpus.special_ids)
     parts = stage_at(config.run.steps).parts
     evaluate = open_evaluation(config, parts.model.apply, mesh, corpus, tokenizer)
     given = _given_weights(init, config, parts.layout.shapes) if init else None
@@ -136,7 +134,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         pending: dict[str, jax.Array] | None = None
         here = (jax.process_index(), jax.process_count())
         read = lambda step: buckets.batch_at(rows, step, *here)  # noqa: E731
-        feed = batches.feed(read, start, config.run.steps, config.data.read_threads)
+        feed = batches.feed(read, start + 1, config.run.steps, config.data.read_threads)
         compiled = {stage_at(start + 1).config}
         for number in range(start + 1, config.run.steps + 1):
             trace(number)
@@ -256,7 +254,7 @@ def _state_said(mesh: jax.sharding.Mesh, held: state.TrainState) -> str:
     for name, tree in parts.items():
         whole = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
         said.append(f"{sharding.bytes_a_device(tree) / 2**20:,.1f} of {whole / 2**20:,.1f} MiB of {name}")
-    return f"mesh {sharding.said(mesh)}; a device holds {' and '.join(said)}"
+    return f"mesh {sharding.describe(mesh)}; a device holds {' and '.join(said)}"
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
@@ -320,7 +318,7 @@ def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], 
 
 def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
     """`trace(step)` before each step starts and ends the profiler; step 0 ends it in any case."""
-    first, last = profile_window(config.run.profile_steps) if processes.is_first() else (0, 0)
+    first, last = config.run.profile_steps if processes.is_first() else (0, 0)
     running: list[int] = []
 
     def trace(number: int) -> None:

@@ -13,15 +13,16 @@ import jax
 import numpy as np
 import optax
 
-from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Data, Pretrain, at_step
+from bertlite_jax.config import batch
+from bertlite_jax.config.pretrain import Data, Pretrain
+from bertlite_jax.config.schedule import at_step
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.state import TrainState
-from bertlite_jax.train.step import Batch, make_step
+from bertlite_jax.train.step import Batch, Step, make_step
 
 
 class Pretraining(NamedTuple):
@@ -33,8 +34,8 @@ class Pretraining(NamedTuple):
     layout: sharding.Layout
     """Of the parameters over the devices."""
     optimizer: optax.GradientTransformation
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-    """As `train.step.make_step` gives it."""
+    step: Step
+    """One update."""
 
 
 def make_pretraining(
@@ -89,8 +90,8 @@ def make_stages(
 ) -> Callable[[int], Stage]:
     """Gives what a step is made of for the number of a step; the same object for all steps of a stage.
 
-    Stages differ in how often the shared layer is applied (`run.depths`) and in their rows (`data.buckets`). Parameters
-    and state are those of any stage.
+    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). Any stage can go on with the
+    parameters and the state of another.
 
     Args:
       config: of the run.
@@ -99,11 +100,10 @@ def make_stages(
     """
 
     @functools.cache
-    def made(model: Model, data: Data) -> Stage:
-        of_stage = dataclasses.replace(config, model=model, data=data)
+    def made(of_stage: Pretrain) -> Stage:
         return Stage(of_stage, make_pretraining(of_stage, compute, mesh, special_ids, config.data.batch_rows))
 
-    return lambda step: made(at_step(config, step).model, data_at(step))
+    return lambda step: made(dataclasses.replace(at_step(config, step), data=data_at(step)))
 
 
 # --- Compiling ----------------------------------------------------------------------------------------------------
@@ -142,14 +142,14 @@ def lowered(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> An
 
 
 def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """What `data/rows/batches.py` makes a step of: [B], [B, L] and [B, P], split over the devices."""
-    rows, length = config.data.batch_rows, config.data.length
-    windows = config.data.windows_per_row if config.data.pack else 1
-    sizes: dict[str, tuple[int, ...]] = {"rows": (rows,)}
-    sizes |= dict.fromkeys(("tokens", "segments", "positions", "token_types", "word_starts"), (rows, length))
-    sizes |= dict.fromkeys(("cls", "pair_labels", "pair_weights"), (rows, windows))
+    """The arrays of `config.batch.BATCH` for a step, split over the devices."""
+    data = config.data
     place = sharding.by_rows(mesh)
-    return {name: jax.ShapeDtypeStruct(shape, np.int32, sharding=place) for name, shape in sizes.items()}
+    shapes = batch.batch_shapes(data.batch_rows, data.length, data.window_slots)
+    return {
+        name: jax.ShapeDtypeStruct(shape, np.dtype(batch.BATCH[name].dtype), sharding=place)
+        for name, shape in shapes.items()
+    }
 
 
 def _init(model: PretrainingModel, key: jax.Array) -> Any:

@@ -103,7 +103,7 @@ def train_flops_per_step(config: Pretrain) -> int:
     All slots of the B rows count, filled or not, because they are computed. Multiply by the share of filled slots for
     what the real tokens needed.
     """
-    windows = config.data.windows_per_row if config.data.pack else 1
+    windows = config.data.window_slots
     predictions = predictions_per_row(config)
     return 3 * config.data.batch_rows * forward_flops_per_row(config.model, config.data.length, predictions, windows)
 

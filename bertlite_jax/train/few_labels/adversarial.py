@@ -9,10 +9,16 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float, Int
 
 
-def worst_shift(loss: Callable[[Array], Array], segments: Array, width: int, windows: int, size: float) -> Array:
+def worst_shift(
+    loss: Callable[[Float[Array, "B L E"]], Float[Array, ""]],
+    segments: Int[Array, "B L"],
+    width: int,
+    windows: int,
+    size: float,
+) -> Float[Array, "B L E"]:
     """Size g / |g| for each window: where its loss grows fastest, to first order.
 
     g is the gradient by the window's word vectors, |g| its norm over all of them; so a text is moved by `size`,
@@ -31,9 +37,9 @@ def worst_shift(loss: Callable[[Array], Array], segments: Array, width: int, win
     Source: Miyato et al. 2017 (arXiv 1605.07725), equation 5; here without their normalisation of the embeddings, as
     LayerNorm follows.
     """
-    # Zeros that are made of the rows belong to one device, as the rows do; of others the gradient would be a sum over
-    # devices.
-    zeros = jnp.zeros(width) * segments[..., None].astype(jnp.float32)
+    # Zeros computed from the rows vary over devices, as the rows do. The gradient of constant zeros would be a sum over
+    # all devices.
+    zeros = jnp.zeros((1, 1, width)) * segments[..., None].astype(jnp.float32)
     gradient = jax.grad(loss)(zeros)
     member = jax.nn.one_hot(segments - 1, windows)  # [B, L, P]; zeros at padding
     squares = jnp.einsum("bl,blp->bp", jnp.sum(jnp.square(gradient), axis=-1), member)

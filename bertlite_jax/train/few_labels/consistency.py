@@ -1,4 +1,4 @@
-"""What a model should say of text without labels: what it says of the same text changed, or said of it before.
+"""Targets for text without labels: the model's predictions for a changed copy of the text, or its earlier ones.
 
 Letters: N texts, C labels. T is a step's share of the run in [0, 1] where it is called `progress`.
 """
@@ -10,66 +10,71 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jaxtyping import Array, Float, Num
 
 # --- Consistency training (UDA) --------------------------------------------------------------------------------------
 
 
-def divergence(original: Array, changed: Array, temperature: float, least: float) -> Array:
-    """KL(q || p), with q the sharpened prediction for the original, which learns nothing from it, and p the changed
-    text's.
+def divergence(
+    original: Float[Array, "N C"], changed: Float[Array, "N C"], temperature: float, least: float
+) -> Float[Array, " N"]:
+    """KL(q || p): q is the sharpened prediction for the original and has no gradient, p that for the changed text.
 
     q = softmax(z / temperature); texts whose original has no label with a probability of `least` count 0.
 
     Args:
-      original, changed: [N, C] logits.
+      original: logits of the texts.
+      changed: logits of their augmentations.
       temperature: below 1 sharpens.
       least: in [0, 1).
 
     Returns:
-      [N] nats.
+      Nats, for each text.
 
     Source: Xie et al. 2020 (arXiv 1904.12848), section 2.2 and 2.3 (confidence masking, sharpening).
     """
     original = jax.lax.stop_gradient(original)
     log_q = jax.nn.log_softmax(original / temperature)
     each = jnp.sum(jnp.exp(log_q) * (log_q - jax.nn.log_softmax(changed)), axis=-1)
-    return each * (jnp.max(jax.nn.softmax(original), axis=-1) >= least)
+    sure = jnp.max(jax.nn.softmax(original), axis=-1) >= least
+    return each * sure.astype(each.dtype)
 
 
-def guessed(logits: Array, changed: Array, temperature: float) -> Array:
-    """Labels for texts that have none: what the model says of a text and of its augmentation, averaged and sharpened.
+def guess_labels(logits: Float[Array, "N C"], changed: Num[Array, " N"], temperature: float) -> Float[Array, "N C"]:
+    """Labels for texts that have none: predictions for a text and for its augmentation, averaged and sharpened.
 
     Args:
-      logits: [N, C]; an augmentation follows its original.
-      changed: [N], 1 at augmentations.
+      logits: an augmentation follows its original.
+      changed: 1 at augmentations.
       temperature: below 1 sharpens: q proportional to the average to the power of 1 / temperature.
 
     Returns:
-      [N, C] probabilities, the same for both, without gradient.
+      Probabilities, the same for both, without gradient.
 
     Source: Chen et al. 2020 (arXiv 2004.12239), equations 5 and 6, with one augmentation of the original's weight.
     """
-    said = jax.nn.softmax(jax.lax.stop_gradient(logits))
-    other = jnp.where(changed[:, None] > 0, jnp.roll(said, 1, axis=0), jnp.roll(said, -1, axis=0))
-    return jax.nn.softmax(jnp.log((said + other) / 2) / temperature)
+    own = jax.nn.softmax(jax.lax.stop_gradient(logits))
+    other = jnp.where(changed[:, None] > 0, jnp.roll(own, 1, axis=0), jnp.roll(own, -1, axis=0))
+    return jax.nn.softmax(jnp.log((own + other) / 2) / temperature)
 
 
-def released(right: Array, labels: int, progress: Array, schedule: str) -> Array:
+def released(
+    right: Float[Array, "*N"], labels: int, progress: Float[Array, "*#N"], schedule: str
+) -> Float[Array, "*N"]:
     """Which labelled examples still teach: those whose label has at most the probability that the schedule allows.
 
-    The threshold rises from 1 / C to 1 along the run, so that few examples are not learnt by heart while the
-    unlabelled ones have hardly begun: a T, with a = T (linear), 1 - exp(-5 T) (log), exp(5 (T - 1)) (exp), is the way
-    from the one to the other. `none` lets all teach.
+    The threshold rises from 1 / C to 1 along the run, so that a few examples are not learnt by heart while the
+    unlabelled ones have hardly begun. Its share of that way is T (`linear`), 1 - exp(-5 T) (`log`) or exp(5 (T - 1))
+    (`exp`); with `none` all examples teach.
 
     Args:
-      right: [...] log p_y.
+      right: log p_y.
       labels: C.
-      progress: [...] T.
+      progress: T.
       schedule: `none`, `linear`, `log`, `exp`.
 
     Returns:
-      [...] 1 or 0, without gradient.
+      1 or 0, without gradient.
 
     Source: Xie et al. 2020 (arXiv 1904.12848), section 2.3 (training signal annealing).
     """
@@ -95,32 +100,34 @@ def ramp(progress: float, length: float) -> float:
     return math.exp(-5 * (1 - min(1.0, progress / length)) ** 2) if length > 0 else 1.0
 
 
-def squared(logits: Array, targets: Array) -> Array:
-    """Mean over the labels of (softmax(z) - target)^2: [..., C], [..., C] -> [...].
+def squared(logits: Float[Array, "*N C"], targets: Float[Array, "*N C"]) -> Float[Array, "*N"]:
+    """Mean over the labels of (softmax(z) - target)^2.
 
     Source: Laine and Aila 2017 (arXiv 1610.02242), algorithm 2.
     """
     return jnp.mean(jnp.square(jax.nn.softmax(logits) - targets), axis=-1)
 
 
-def accumulate(ensemble: np.ndarray, epoch: np.ndarray, decay: float) -> np.ndarray:
-    """Decay Z + (1 - decay) z: the average of predictions after an epoch, [N, C].
+def accumulate(
+    ensemble: Float[np.ndarray, "N C"], epoch: Float[np.ndarray, "N C"], decay: float
+) -> Float[np.ndarray, "N C"]:
+    """Decay Z + (1 - decay) z: the average of predictions after an epoch.
 
     Source: Laine and Aila 2017 (arXiv 1610.02242), algorithm 2.
     """
     return (decay * ensemble + (1 - decay) * epoch).astype(np.float32)
 
 
-def targets(ensemble: np.ndarray, decay: float, epochs: int) -> np.ndarray:
-    """Z / (1 - decay^t) after t >= 1 epochs: corrects for the start at zero, as Adam does. [N, C]."""
+def targets(ensemble: Float[np.ndarray, "N C"], decay: float, epochs: int) -> Float[np.ndarray, "N C"]:
+    """Z / (1 - decay^t) after t >= 1 epochs: corrects for the start at zero, as Adam does."""
     return ensemble / np.float32(1 - decay**epochs)
 
 
 # --- Distillation ----------------------------------------------------------------------------------------------------
 
 
-def distilled(logits: Array, teacher: Array, temperature: float) -> Array:
-    """T^2 KL(softmax(t / T) || softmax(z / T)): [..., C], [..., C] -> [...].
+def distilled(logits: Float[Array, "*N C"], teacher: Float[Array, "*N C"], temperature: float) -> Float[Array, "*N"]:
+    """T^2 KL(softmax(t / T) || softmax(z / T)).
 
     T^2 keeps the gradient's size, whatever the temperature.
 

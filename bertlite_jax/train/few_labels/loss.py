@@ -1,9 +1,10 @@
-"""The loss of a recipe with `learn`: what is said of labelled rows, of unlabelled ones, and of domains, added up.
+"""The loss of a recipe with `learn`: the parts of labelled rows, of unlabelled rows and of domains, added up.
 
 Every part is a sum over this device's rows divided by a weight of the global batch, so micro-batches and devices add
 up; only partners (mixtures, peer loss) are drawn among the rows of one micro-batch on one device.
 
-Letters: B rows, L tokens, P windows a row, C labels, D hidden, K domains. Rows hold what `jobs.learning` adds to them:
+Letters: B rows, L tokens, P windows a row, C labels, D hidden, E embedding, K domains. Rows hold what
+`jobs/finetuning/few_label_batches.py` adds to them:
 
     progress         [B] float32, the step's share of the run
     teacher          [B, P, C] float32, a teacher's logits
@@ -21,7 +22,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float, Int, Key
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head, Model
@@ -33,15 +34,15 @@ UNLABELLED = "unlabelled/"
 MIXTURE_KEY, _PEERS, _UNLABELLED, GUESSES_KEY = ((1 << 21) + number for number in range(4))
 """Where their randomness is drawn, apart from the places of dropout."""
 
-Private = Callable[..., Array]
-"""(one domain's parameters, embedded [B, L, D], segments, cls, dropout keys) -> [B, P, D]."""
+Private = Callable[..., Float[Array, "B P D"]]
+"""(one domain's parameters, embedded [B, L, D], segments, cls, dropout keys) -> states of the windows."""
 
 
 def make_prepare() -> Prepare:
     """Counts what the parts divide by; the rows need no preparation."""
     counted = task_loss.make_prepare()
 
-    def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+    def prepare(key: Key[Array, ""], batch: Batch) -> tuple[Batch, dict[str, Array]]:
         batch, weights = counted(key, batch)
         if UNLABELLED + "weights" in batch:
             weights["unlabelled"] = jnp.sum(batch[UNLABELLED + "weights"])
@@ -63,7 +64,9 @@ def make_loss(
     """The loss that a recipe's `learn` describes; with nothing switched on that of `task_loss.make_loss`.
 
     Args:
-      apply, head, model: as for `task_loss.make_loss`.
+      apply: of the task model.
+      head: what its logits mean.
+      model: its encoder's shape.
       learn: what is switched on.
       slots: predictions that a batch reports, of labelled and unlabelled texts, for temporal ensembling.
       private: a domain's own encoder, where there are such.
@@ -73,7 +76,9 @@ def make_loss(
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
     supervised = _make_supervised(apply, head, learn, private)
 
-    def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(
+        params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         keys = row_keys(key, rows["rows"]) if drops else None
         labelled = {name: array for name, array in rows.items() if not name.startswith(UNLABELLED)}
         drawn = jax.random.fold_in(key, rows["rows"][0])
@@ -113,8 +118,12 @@ Supervised = Callable[..., tuple[Array, tuple[Array, Array | None, Array]]]
 
 def _make_supervised(apply: task_loss.Apply, head: Head, learn: Learn, private: Private | None) -> Supervised:
     def supervised(
-        params: Any, rows: Batch, keys: Array | None, key: Array, shift: Array | None
-    ) -> tuple[Array, tuple[Array, Array | None, Array]]:
+        params: Any,
+        rows: Batch,
+        keys: Key[Array, " B"] | None,
+        key: Key[Array, ""],
+        shift: Float[Array, "B L E"] | None,
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, "B places C"], Float[Array, "B P D"] | None, Float[Array, ""]]]:
         chosen = _Mixture(learn, jax.random.fold_in(key, MIXTURE_KEY), rows) if learn.mix != "none" else None
         logits, pooled = logits_of(apply, head, params, rows, keys, shift, chosen, private)
         if not (head.kind == "classify" and head.problem == "single_label"):
@@ -141,13 +150,19 @@ def _make_supervised(apply: task_loss.Apply, head: Head, learn: Learn, private: 
 
 
 def _adversarial(
-    supervised: Supervised, params: Any, rows: Batch, keys: Array | None, key: Array, width: int, size: float
-) -> Array:
+    supervised: Supervised,
+    params: Any,
+    rows: Batch,
+    keys: Key[Array, " B"] | None,
+    key: Key[Array, ""],
+    width: int,
+    size: float,
+) -> Float[Array, ""]:
     """The same loss with the words moved to where it grows fastest; parameters learn from it, the shift does not."""
-    held = jax.lax.stop_gradient(params)
+    fixed = jax.lax.stop_gradient(params)
 
-    def of_shift(shift: Array) -> Array:
-        return supervised(held, rows, keys, key, shift)[0]
+    def of_shift(shift: Float[Array, "B L E"]) -> Float[Array, ""]:
+        return supervised(fixed, rows, keys, key, shift)[0]
 
     shift = adversarial.worst_shift(of_shift, rows["segments"], width, rows["cls"].shape[1], size)
     return supervised(params, rows, keys, key, shift)[0]
@@ -156,7 +171,7 @@ def _adversarial(
 class _Mixture:
     """Which examples are mixed, and how: rows for `hidden`, windows for `pooled`."""
 
-    def __init__(self, learn: Learn, key: Array, rows: Batch):
+    def __init__(self, learn: Learn, key: Key[Array, ""], rows: Batch):
         self.layer = learn.mix_layer if learn.mix == "hidden" else None
         real = rows["weights"] > 0
         real = real[:, 0] if learn.mix == "hidden" else real.ravel()
@@ -164,18 +179,18 @@ class _Mixture:
         self.partner = mixing.partners(who, real)
         self.share = mixing.shares(much, learn.mix_alpha, real.shape[0])
 
-    def pooled(self, x: Array) -> Array:
-        """[B, P, D]."""
+    def pooled(self, x: Float[Array, "B P D"]) -> Float[Array, "B P D"]:
+        """The mixtures of pooled states."""
         return mixing.mix(x.reshape(-1, x.shape[-1]), self.partner, self.share).reshape(x.shape)
 
-    def labels(self, labels: Array) -> Array:
-        """[B, P] of the partners; where rows are mixed they hold one window, the first."""
+    def labels(self, labels: Int[Array, "B P"]) -> Int[Array, "B P"]:
+        """Those of the partners; where rows are mixed they hold one window, the first."""
         if self.layer is not None:
             return jnp.take(labels, self.partner, axis=0)
         return jnp.take(labels.ravel(), self.partner).reshape(labels.shape)
 
-    def of_both(self, own: Array, other: Array) -> Array:
-        """[B, P] losses with the own and the partner's label, by shares."""
+    def of_both(self, own: Float[Array, "B P"], other: Float[Array, "B P"]) -> Float[Array, "B P"]:
+        """Losses with the own and the partner's label, by shares."""
         share = self.share[:, None] if self.layer is not None else self.share.reshape(own.shape)
         return share * own + (1 - share) * other
 
@@ -185,12 +200,12 @@ def logits_of(
     head: Head,
     params: Any,
     rows: Batch,
-    keys: Array | None,
-    shift: Array | None = None,
+    keys: Key[Array, " B"] | None,
+    shift: Float[Array, "B L E"] | None = None,
     mixture: _Mixture | None = None,
     private: Private | None = None,
-) -> tuple[Array, Array | None]:
-    """The task model in parts: logits [B, P, C] and pooled states [B, P, D] (`classify`, `choose`; before mixing)."""
+) -> tuple[Float[Array, "B places C"], Float[Array, "B P D"] | None]:
+    """The task model in parts: its logits, and the pooled states before mixing (`classify` and `choose`; else None)."""
     variables, segments = {"params": params}, rows["segments"]
     x = apply(variables, rows["tokens"], rows["positions"], rows["token_types"], keys, shift, method="embed")
     embedded, first = x, 0
@@ -214,14 +229,16 @@ def logits_of(
 # --- Unlabelled rows, ensembles, domains -----------------------------------------------------------------------------
 
 
-def _unlabelled(logits: Array, rows: Batch, learn: Learn, weight: Array) -> dict[str, Array]:
-    """Agreement of texts, whose logits [B, P, C] these are, with their augmentations, and with a teacher."""
+def _unlabelled(
+    logits: Float[Array, "B P C"], rows: Batch, learn: Learn, weight: Float[Array, ""]
+) -> dict[str, Float[Array, ""]]:
+    """Agreement of texts, whose logits these are, with their augmentations, and with a teacher."""
     values = {}
     if learn.consistency:
         flat = logits.reshape(-1, logits.shape[-1])
         # The original stands before its augmentation in the same row, so nothing crosses from row to row.
         each = consistency.divergence(jnp.roll(flat, 1, axis=0), flat, learn.sharpen, learn.confidence)
-        sure = jnp.sum(each * rows["changed"].ravel())
+        sure = jnp.sum(each * rows["changed"].ravel().astype(each.dtype))
         values["consistency_loss"] = learn.consistency * sure / jnp.maximum(weight, 1.0)
     if "teacher" in rows:
         taught = consistency.distilled(logits, rows["teacher"], learn.temperature)
@@ -233,18 +250,22 @@ def _unlabelled(logits: Array, rows: Batch, learn: Learn, weight: Array) -> dict
 def _guessed_mixtures(
     apply: task_loss.Apply,
     params: Any,
-    labelled: tuple[Batch, Array],
-    unlabelled: tuple[Batch, Array],
-    logits: Array,
+    labelled: tuple[Batch, Float[Array, "B P D"]],
+    unlabelled: tuple[Batch, Float[Array, "U Q D"]],
+    logits: Float[Array, "U Q C"],
     learn: Learn,
-    keys: Array | None,
-    key: Array,
-) -> Array:
+    keys: Key[Array, " U"] | None,
+    key: Key[Array, ""],
+) -> Float[Array, ""]:
     """MixText on pooled vectors: each unlabelled text and augmentation is mixed with any text of the batch.
 
     Args:
-      labelled, unlabelled: rows and their pooled vectors, [B, P, D].
+      apply: of the task model.
+      params: its parameters.
+      labelled: rows and their pooled vectors.
+      unlabelled: U rows of Q windows and their pooled vectors.
       logits: of the unlabelled ones; labels are guessed from them.
+      learn: how labels are sharpened and shares drawn.
       keys: of dropout in the unlabelled rows.
       key: of the draw of partners and shares.
 
@@ -255,9 +276,11 @@ def _guessed_mixtures(
     """
     (given, known), (rows, vectors) = labelled, unlabelled
     width, classes = vectors.shape[-1], logits.shape[-1]
-    guesses = consistency.guessed(logits.reshape(-1, classes), rows["changed"].ravel(), learn.sharpen)
+    guesses = consistency.guess_labels(logits.reshape(-1, classes), rows["changed"].ravel(), learn.sharpen)
     labels = jax.nn.one_hot(given["labels"].ravel(), classes)
-    real = jnp.concatenate([given["weights"].ravel() > 0, (rows["weights"] + rows["changed"]).ravel() > 0])
+    real = jnp.concatenate(
+        [given["weights"].ravel() > 0, (rows["weights"] > 0).ravel() | (rows["changed"] > 0).ravel()]
+    )
     who, much = jax.random.split(jax.random.fold_in(key, GUESSES_KEY))
     partner, share = mixing.partners(who, real), mixing.shares(much, learn.mix_alpha, real.shape[0])
 
@@ -268,23 +291,29 @@ def _guessed_mixtures(
     log_p = jax.nn.log_softmax(apply({"params": params}, x, keys, method="answer")).reshape(-1, classes)
     target = mixed(labels, guesses)
     each = jnp.sum(jax.scipy.special.xlogy(target, target) - target * log_p, axis=-1)
-    return jnp.sum(each * real[labels.shape[0] :])
+    return jnp.sum(each * real[labels.shape[0] :].astype(each.dtype))
 
 
 def _with_ensemble(
-    total: Array, sums: dict[str, Array], logits: Array, rows: Batch, weight: Array, slots: int, prefix: str
-) -> tuple[Array, dict[str, Array]]:
+    total: Float[Array, ""],
+    sums: dict[str, Array],
+    logits: Float[Array, "B P C"],
+    rows: Batch,
+    weight: Float[Array, ""],
+    slots: int,
+    prefix: str,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Adds the disagreement with earlier epochs, and reports this step's predictions, [slots, C]."""
     each = consistency.squared(logits, rows["ensemble"])
     value = jnp.sum(each * rows["ensemble_weight"]) / jnp.maximum(weight, 1.0)
-    said = jnp.zeros((slots, logits.shape[-1])) + 0 * jnp.sum(logits)  # varies from device to device as logits do
-    said = said.at[rows["slot"]].add(jax.lax.stop_gradient(jax.nn.softmax(logits)), mode="drop")
-    return total + value, sums | {prefix + "ensemble_loss": value, prefix + "predictions": said}
+    predictions = jnp.zeros((slots, logits.shape[-1])) + 0 * jnp.sum(logits)  # varies over devices as logits do
+    predictions = predictions.at[rows["slot"]].add(jax.lax.stop_gradient(jax.nn.softmax(logits)), mode="drop")
+    return total + value, sums | {prefix + "ensemble_loss": value, prefix + "predictions": predictions}
 
 
-def _domain_loss(learn: Learn, params: Any, pooled: Array, rows: Batch) -> Array:
+def _domain_loss(learn: Learn, params: Any, pooled: Float[Array, "B P D"], rows: Batch) -> Float[Array, ""]:
     """Sum over windows of the domain classifier's cross-entropy, behind the reversal."""
     strength = learn.domain_weight * domains.strength(rows["progress"])
     logits = domains.tell_apart(params, domains.reverse(pooled, strength[:, None, None]))
     each = label_noise.each(Learn(), logits, jnp.maximum(rows["domain"], 0))
-    return jnp.sum(each * (rows["domain"] >= 0))
+    return jnp.sum(each * (rows["domain"] >= 0).astype(each.dtype))

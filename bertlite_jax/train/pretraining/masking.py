@@ -29,8 +29,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.pretrain import Mask
 
 PRIORITY_BITS = 15
@@ -40,16 +42,16 @@ PRIORITY_BITS = 15
 class Masked(NamedTuple):
     """A batch with its predictions."""
 
-    inputs: Array
-    """[B, L] int32: the tokens that the model sees."""
-    positions: Array
-    """[B, K] int32: what is predicted, ascending; 0 in unused slots."""
-    labels: Array
-    """[B, K] int32: the tokens that stood there; 0 in unused slots."""
-    weights: Array
-    """[B, K] float32: 1 for a prediction, 0 for an unused slot."""
-    replaced: Array
-    """[B, K] bool: whether the model sees [MASK] there."""
+    inputs: Int[Array, "B L"]
+    """The tokens that the model sees."""
+    positions: Int[Array, "B K"]
+    """What is predicted, ascending; 0 in unused slots."""
+    labels: Int[Array, "B K"]
+    """The tokens that stood there; 0 in unused slots."""
+    weights: Float[Array, "B K"]
+    """1 for a prediction, 0 for an unused slot."""
+    replaced: Bool[Array, "B K"]
+    """Whether the model sees [MASK] there."""
 
 
 class Draws(NamedTuple):
@@ -57,17 +59,17 @@ class Draws(NamedTuple):
 
     priority: Array
     """[L] uint32 below 2**PRIORITY_BITS: read at the first token of a span; low goes first, equals in text order."""
-    span_words: Array
-    """[L] int32 in 1..max_ngram: the j-th span of a run has the length that stands at the run's j-th word."""
-    share: Array
-    """[L] float32 in [0, 1): below `mask_share` [MASK], below `mask_share + random_share` a random piece."""
-    substitute: Array
-    """[L] int32: that random piece, never a special one."""
+    span_words: Int[Array, " L"]
+    """In 1..max_ngram: the j-th span of a run has the length that stands at the run's j-th word."""
+    share: Float[Array, " L"]
+    """In [0, 1): below `mask_share` [MASK], below `mask_share + random_share` a random piece."""
+    substitute: Int[Array, " L"]
+    """That random piece, never a special one."""
 
 
 def mask_batch(
-    key: Array,
-    batch: Mapping[str, Array],
+    key: Key[Array, ""],
+    batch: Mapping[str, ArrayLike],
     config: Mask,
     slots: int,
     vocab_size: int,
@@ -81,8 +83,8 @@ def mask_batch(
 
     Args:
       key: typed PRNG key into which the caller has folded the step.
-      batch: `rows` [B]; `tokens`, `segments`, `token_types`, `word_starts` [B, L] int32; `cls` [B, P], of which only
-        the width is used.
+      batch: `rows`, `tokens`, `segments`, `token_types` and `word_starts` of `config.batch.BATCH`, and `cls`, of which
+        only the width P is used.
       config: scheme, rate and shares.
       slots: K, at least ceil(rate * L) + P: no row can need more.
       vocab_size: V without padding rows. Random pieces lie below it.
@@ -92,8 +94,8 @@ def mask_batch(
     Raises:
       ValueError: too few slots.
     """
-    length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
-    needed = min(length, -int(-config.rate * length // 1) + windows)
+    length, windows = jnp.shape(batch["tokens"])[1], jnp.shape(batch["cls"])[1]
+    needed = min(length, prediction_slots(config.rate, length, windows))
     if slots < needed:
         raise ValueError(
             f"{slots} slots are too few for {windows} windows in {length} tokens at {config.rate}: {needed}"
@@ -109,7 +111,7 @@ def mask_batch(
 
 
 def mask_for_evaluation(
-    batch: Mapping[str, Array], rate: float, slots: int, mask_id: int, special_ids: tuple[int, ...], seed: int
+    batch: Mapping[str, ArrayLike], rate: float, slots: int, mask_id: int, special_ids: tuple[int, ...], seed: int
 ) -> Masked:
     """The one masking that losses are compared under: single tokens, every one of them replaced by [MASK].
 
@@ -120,6 +122,9 @@ def mask_for_evaluation(
       batch: as for `mask_batch`; `rows` are numbers in the evaluation set.
       rate: share of each window's real tokens.
       slots: K.
+      mask_id: the id of [MASK].
+      special_ids: never masked.
+      seed: of the choice.
     """
     config = Mask(scheme="token", rate=rate, mask_share=1.0, random_share=0.0)
     # No random piece is ever used, so any vocabulary with one ordinary piece will do.
@@ -127,42 +132,44 @@ def mask_for_evaluation(
     return mask_batch(jax.random.key(seed), batch, config, slots, vocab_size, special_ids, mask_id)
 
 
-def draw(key: Array, length: int, config: Mask, vocab_size: int, special_ids: tuple[int, ...]) -> Draws:
+def draw(key: Key[Array, ""], length: int, config: Mask, vocab_size: int, special_ids: tuple[int, ...]) -> Draws:
     """The randomness of one row of `length` tokens."""
     bits = jax.random.bits(key, (4, length))
     uniform = (bits[1:3] >> 8).astype(jnp.float32) * jnp.float32(2.0**-24)
     # p(n) = (1/n) / (1 + 1/2 + ... + 1/N): n is one more than the number of inner boundaries passed.
     chances = 1.0 / np.arange(1, config.max_ngram + 1)
     boundaries = (np.cumsum(chances) / np.sum(chances))[:-1].astype(np.float32)
-    span_words = 1 + jnp.sum(uniform[0][:, None] >= boundaries, axis=1, dtype=jnp.int32)
+    span_words = 1 + jnp.sum(uniform[0][:, None] >= boundaries[None], axis=1, dtype=jnp.int32)
     special = sorted({i for i in special_ids if i < vocab_size})
     substitute = (bits[3] % np.uint32(vocab_size - len(special))).astype(jnp.int32)
     for taken in special:  # the n-th ordinary piece is n plus the special ones at or before it
-        substitute += substitute >= taken
+        substitute += (substitute >= taken).astype(jnp.int32)
     return Draws(bits[0] >> (32 - PRIORITY_BITS), span_words, uniform[1], substitute)
 
 
 def choose(
     draws: Draws,
-    tokens: Array,
-    segments: Array,
-    token_types: Array,
-    word_starts: Array,
+    tokens: Int[Array, " L"],
+    segments: Int[Array, " L"],
+    token_types: Int[Array, " L"],
+    word_starts: Int[Array, " L"],
     config: Mask,
     windows: int,
     special_ids: tuple[int, ...],
-) -> Array:
-    """Rules 1 to 4 for one row.
+) -> Bool[Array, " L"]:
+    """Rules 1 to 4 for one row: which of its tokens are predicted.
 
     Args:
-      draws: [L] each.
-      tokens, segments, token_types, word_starts: [L] int32.
-      windows: P, how many windows a row can hold.
-
-    Returns:
-      [L] bool: what is predicted.
+      draws: of the row.
+      tokens: ids.
+      segments: 1 to P, 0 for padding.
+      token_types: 0 in A, 1 in B.
+      word_starts: 1 where a word begins.
+      config: scheme, rate and longest span.
+      windows: P, how many windows a row has room for.
+      special_ids: never masked, and the end of a word.
     """
-    ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids), axis=1)
+    ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids, np.int32)[None], axis=1)
     joined = ordinary[1:] & ordinary[:-1] & (segments[1:] == segments[:-1]) & (token_types[1:] == token_types[:-1])
     run_starts = ordinary & ~jnp.concatenate([jnp.zeros(1, bool), joined])
     starts = ordinary if config.scheme == "token" else ordinary & (run_starts | (word_starts > 0))
@@ -171,13 +178,13 @@ def choose(
     return _walk(draws.priority, ordinary, starts, span_starts, segments, config.rate, windows)
 
 
-def _last(marks: Array) -> Array:
-    """[L] bool -> [L] int32: for each place the nearest mark at or before it, 0 where there is none."""
+def _last(marks: Bool[Array, " L"]) -> Int[Array, " L"]:
+    """For each place the nearest mark at or before it, 0 where there is none."""
     return jax.lax.cummax(jnp.where(marks, jnp.arange(len(marks)), 0))
 
 
-def _tile(starts: Array, run_starts: Array, span_words: Array) -> Array:
-    """Rule 2: [L] bool, the words with which a span begins.
+def _tile(starts: Bool[Array, " L"], run_starts: Bool[Array, " L"], span_words: Int[Array, " L"]) -> Bool[Array, " L"]:
+    """Rule 2: the words with which a span begins.
 
     The spans of a run are laid end to end, so span j + 1 begins at the sum of the first j lengths. There are more
     lengths than the run has words for; a beginning beyond the run's end falls into a later run and is told apart by its
@@ -194,9 +201,15 @@ def _tile(starts: Array, run_starts: Array, span_words: Array) -> Array:
 
 
 def _walk(
-    priority: Array, ordinary: Array, starts: Array, span_starts: Array, segments: Array, rate: float, windows: int
-) -> Array:
-    """Rules 3 and 4: [L] bool. A word is known by its first token; sizes and budgets are counted in tokens."""
+    priority: UInt32[Array, " L"],
+    ordinary: Bool[Array, " L"],
+    starts: Bool[Array, " L"],
+    span_starts: Bool[Array, " L"],
+    segments: Int[Array, " L"],
+    rate: float,
+    windows: int,
+) -> Bool[Array, " L"]:
+    """Rules 3 and 4: what is predicted. A word is known by its first token; sizes and budgets are counted in tokens."""
     length = len(segments)
     place = jnp.arange(length)
     word_first = _last(starts)
@@ -204,7 +217,7 @@ def _walk(
 
     # round() is Python's, as in the release; a table keeps it exact.
     table = np.array([max(1, round(rate * n)) for n in range(length + 1)], np.int32)
-    members = segments == jnp.arange(1, windows + 1)[:, None]  # [P, L]
+    members = segments[None] == jnp.arange(1, windows + 1)[:, None]  # [P, L]
     budgets = jnp.asarray(table)[jnp.sum(members, axis=1)]  # [P]
 
     # One number a word sorts them into the walk: window, priority, place. Sorting single numbers is several times
@@ -218,10 +231,10 @@ def _walk(
     walk_place = (walk & np.uint32(2**place_bits - 1)).astype(jnp.int32)
     walk_window = (walk >> (place_bits + PRIORITY_BITS)).astype(jnp.int32)
     walk_sizes = jnp.where(walk_window < windows, sizes[walk_place], 0)
-    walk_members = walk_window == jnp.arange(windows)[:, None]  # [P, L]
+    walk_members = walk_window[None] == jnp.arange(windows)[:, None]  # [P, L]
 
     def left(taken: Array) -> Array:  # [L] bool in the order of the walk -> [P] tokens
-        return budgets - jnp.sum(jnp.where(walk_members & taken, walk_sizes, 0), axis=1)
+        return budgets - jnp.sum(jnp.where(walk_members & taken[None], walk_sizes[None], 0), axis=1)
 
     def fitting(taken: Array) -> Array:
         return ~taken & (walk_sizes > 0) & (walk_sizes <= left(taken)[walk_window])
@@ -229,7 +242,7 @@ def _walk(
     def take_next(taken: Array) -> Array:
         fits = fitting(taken)
         # A window in which nothing fits points at place 0: that is taken only if it fits, and then it is next anyway.
-        first = jnp.argmax(walk_members & fits, axis=1)
+        first = jnp.argmax(walk_members & fits[None], axis=1)
         return taken.at[first].max(fits[first])
 
     # As long as every word fits, the walk is a prefix. After that less than one word is left to give away.
@@ -244,13 +257,18 @@ def _walk(
     return ordinary & (place - word_first < allowed[word_first])
 
 
-def hide(draws: Draws, tokens: Array, chosen: Array, config: Mask, slots: int, mask_id: int) -> Masked:
+def hide(
+    draws: Draws, tokens: Int[Array, " L"], chosen: Bool[Array, " L"], config: Mask, slots: int, mask_id: int
+) -> Masked:
     """Rule 5 and the slots of one row.
 
     Args:
-      draws: [L] each.
-      tokens: [L] int32.
-      chosen: [L] bool, at most `slots` of them.
+      draws: of the row.
+      tokens: ids.
+      chosen: what is predicted, at most `slots` tokens.
+      config: shares of [MASK] and of random pieces.
+      slots: K.
+      mask_id: the id of [MASK].
 
     Returns:
       `Masked` without the batch axis.

@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jaxtyping import Array, Float, Key, Num
 
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
 from bertlite_jax.train import losses
@@ -50,7 +51,7 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
     slots = predictions_per_row(config)
     never = tuple(special_ids.values())
 
-    def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+    def prepare(key: Key[Array, ""], batch: Batch) -> tuple[Batch, dict[str, Array]]:
         key = jax.random.fold_in(key, _MASKS)
         masked = masking.mask_batch(key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"])
         batch = batch | masked_inputs(masked)
@@ -63,8 +64,10 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
     return prepare
 
 
-def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Array | None) -> tuple[Array, Array | None]:
-    """Masked-LM logits [B, K, V] and pair logits [B, P, C] of prepared rows."""
+def logits_of(
+    apply: Apply, params: Any, rows: Batch, dropout_keys: Key[Array, " B"] | None
+) -> tuple[Float[Array, "B K V"], Float[Array, "B P C"] | None]:
+    """Masked-LM logits and pair logits (None: the model has no pair head) of prepared rows."""
     return apply(
         {"params": params},
         rows["inputs"],
@@ -84,7 +87,9 @@ def make_loss(apply: Apply, config: Pretrain) -> Loss:
     """
     drops = config.model.hidden_dropout > 0 or config.model.attention_dropout > 0
 
-    def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(
+        params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         drop_key = jax.random.fold_in(key, _DROPOUT)
         keys = row_keys(drop_key, rows["rows"]) if drops else None
         logits, pair_logits = logits_of(apply, params, rows, keys)
@@ -116,7 +121,7 @@ def readable(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def make_evaluation(
     apply: Apply, model: Model, special_ids: Mapping[str, int], pair_classes: int
-) -> Callable[[Any, Array, Batch], dict[str, Array]]:
+) -> Callable[[Any, Num[Array, " V"], Batch], dict[str, Array]]:
     """Sums over a batch under the one masking that runs are compared by: single tokens, all replaced by [MASK].
 
     Args:
@@ -126,38 +131,39 @@ def make_evaluation(
       pair_classes: labels of the pair task that is scored; 0: none.
 
     Returns:
-      `sums(params, unigram_counts [V], batch)`: weights, losses and hits of both tasks; at the masked positions also
+      `sums(params, unigram_counts, batch)`: weights, losses and hits of both tasks; at the masked positions also
       the cross-entropy of the training split's unigram (add-one) and the hits of its most frequent piece; and the
       number of pairs of each label.
     """
     never = tuple(special_ids.values())
 
-    def sums(params: Any, counts: Array, batch: Batch) -> dict[str, Array]:
+    def sums(params: Any, counts: Num[Array, " V"], batch: Batch) -> dict[str, Array]:
         length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
-        slots = min(length, -int(-EVALUATION_RATE * length // 1) + windows)
+        slots = min(length, prediction_slots(EVALUATION_RATE, length, windows))
         masked = masking.mask_for_evaluation(batch, EVALUATION_RATE, slots, special_ids["mask"], never, EVALUATION_SEED)
         rows = batch | masked_inputs(masked)
         logits, pair_logits = logits_of(apply, params, rows, None)
         mlm_sum, mlm_weight, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
         smoothed = counts.astype(jnp.float32) + 1.0
         log_share = jnp.log(smoothed) - jnp.log(jnp.sum(smoothed))
-        found = {
+        totals = {
             "mlm_sum": mlm_sum,
             "mlm_weight": mlm_weight,
             "mlm_correct": mlm_correct,
             "unigram_sum": -jnp.sum(log_share[rows["labels"]] * rows["weights"]),
-            "majority_correct": jnp.sum((rows["labels"] == jnp.argmax(counts)) * rows["weights"]),
+            "majority_correct": jnp.sum((rows["labels"] == jnp.argmax(counts)).astype(jnp.float32) * rows["weights"]),
             "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),
         }
         if pair_classes and pair_logits is not None:
             pair_sum, pair_weight, pair_correct = losses.pair(pair_logits, rows["pair_labels"], rows["pair_weights"])
-            of_label = jax.nn.one_hot(rows["pair_labels"], pair_classes) * rows["pair_weights"][..., None]
-            found |= {
+            paired = rows["pair_weights"][..., None].astype(jnp.float32)
+            of_label = jax.nn.one_hot(rows["pair_labels"], pair_classes) * paired
+            totals |= {
                 "pair_sum": pair_sum,
                 "pair_weight": pair_weight,
                 "pair_correct": pair_correct,
                 "pair_labels": jnp.sum(of_label, axis=(0, 1)),
             }
-        return found
+        return totals
 
     return sums

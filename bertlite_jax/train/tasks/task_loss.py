@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jaxtyping import Array, Float, Int, Key, Num
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.train import losses
@@ -24,7 +24,7 @@ Apply = Callable[..., Any]
 def make_prepare() -> Prepare:
     """Counts what the loss divides by; the rows need no preparation."""
 
-    def prepare(key: Array, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+    def prepare(key: Key[Array, ""], batch: Batch) -> tuple[Batch, dict[str, Array]]:
         del key
         return batch, {
             "weight": jnp.sum(batch["weights"]),
@@ -38,7 +38,9 @@ def make_loss(apply: Apply, head: Head, model: Model) -> Loss:
     """The mean loss of the examples (of the labelled words for tags) in the global batch."""
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
 
-    def loss(params: Any, rows: Batch, weights: dict[str, Array], key: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(
+        params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
         keys = row_keys(key, rows["rows"]) if drops else None
         total, correct = sum_of(head, logits_of(apply, params, rows, keys), rows)
         return total / jnp.maximum(weights["weight"], 1.0), {"correct": correct}
@@ -46,13 +48,15 @@ def make_loss(apply: Apply, head: Head, model: Model) -> Loss:
     return loss
 
 
-def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Array | None = None) -> Array:
-    """[B, P, C], or [B, L, C] for tags."""
+def logits_of(
+    apply: Apply, params: Any, rows: Batch, dropout_keys: Key[Array, " B"] | None = None
+) -> Float[Array, "B places C"]:
+    """The outputs of a task model, one place for each window (P), or for each token (L) where it tags."""
     inputs = (rows[name] for name in ("tokens", "segments", "positions", "token_types", "cls"))
     return apply({"params": params}, *inputs, dropout_keys)
 
 
-def sum_of(head: Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
+def sum_of(head: Head, logits: Float[Array, "B places C"], rows: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The weighted sum of the losses, and of what is right (0 for numbers).
 
     Cross-entropy in nats; for several labels the mean binary cross-entropy of an example's labels; for numbers the
@@ -60,7 +64,7 @@ def sum_of(head: Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
 
     Args:
       head: what the logits mean.
-      logits: [B, P, C], or [B, L, C] for tags.
+      logits: for each window, or for each token where the head tags.
       rows: `labels` and `weights` as of `data/examples/batches.Layout`.
     """
     labels, weights = rows["labels"], rows["weights"]
@@ -72,26 +76,29 @@ def sum_of(head: Head, logits: Array, rows: Batch) -> tuple[Array, Array]:
     if head.problem == "multi_label":
         each = jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels), axis=-1)
         right = jnp.all((logits > 0) == (labels > 0.5), axis=-1)
-        return jnp.sum(each * weights), jnp.sum(right * weights)
+        return jnp.sum(each * weights), jnp.sum(right.astype(jnp.float32) * weights)
     each = jnp.mean(jnp.square(logits - labels), axis=-1)
     return jnp.sum(each * weights), jnp.float32(0) * jnp.sum(weights)
 
 
-def choose(scores: Array, choices: Array, right: Array) -> tuple[Array, Array]:
+def choose(
+    scores: Float[Array, "B P"], choices: Int[Array, "B P"], right: Num[Array, "B P"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Cross-entropy over the windows of each example, which share a row.
 
     Args:
-      scores: [B, P] float32.
-      choices: [B, P] int32, 1.. for the windows of one example; 0 for no window.
-      right: [B, P], 1 for the window of the right choice.
+      scores: of each window.
+      choices: number of the example that a window belongs to, from 1; 0 for no window.
+      right: 1 for the window of the right choice.
 
     Returns:
       Sum of -log softmax at the right windows, and how many of them score above all others of their example.
     """
     same = (choices[:, :, None] == choices[:, None, :]) & (choices > 0)[:, None, :]  # [B, P, P]
     # An empty window sees itself, so that its sum, which has weight 0, is finite.
-    same = same | jnp.eye(choices.shape[1], dtype=bool)
+    same = same | jnp.eye(choices.shape[1], dtype=bool)[None]
     of_example = jnp.where(same, scores[:, None, :], -jnp.inf)
     each = jax.nn.logsumexp(of_example, axis=-1) - scores
     reached = jnp.sum(of_example >= scores[:, :, None], axis=-1)
-    return jnp.sum(each * right), jnp.sum((reached == 1) * right).astype(jnp.float32)
+    right = right.astype(jnp.float32)
+    return jnp.sum(each * right), jnp.sum((reached == 1).astype(jnp.float32) * right)

@@ -24,7 +24,7 @@ def opened(folder: str, lengths: tuple[int, ...] = (16, 32), rows: int = ROWS) -
 
 def test_every_step_has_as_many_slots_in_rows_of_one_length(folder):
     rows = opened(folder)
-    shapes = [buckets.batch_at(rows, step)["tokens"].shape for step in range(rows.steps_per_epoch)]
+    shapes = [buckets.batch_at(rows, step)["tokens"].shape for step in range(1, rows.steps_per_epoch + 1)]
     assert set(shapes) == {(32, 16), (16, 32), (8, 64)}
     assert tuple(shapes.count(shape) for shape in ((32, 16), (16, 32), (8, 64))) == rows.steps
     assert shapes != sorted(shapes), "steps of all lengths are mixed"
@@ -32,7 +32,7 @@ def test_every_step_has_as_many_slots_in_rows_of_one_length(folder):
 
 def test_a_window_stands_in_the_shortest_rows_that_hold_it(folder):
     rows = opened(folder)
-    for step in range(rows.steps_per_epoch):
+    for step in range(1, rows.steps_per_epoch + 1):
         batch = buckets.batch_at(rows, step)
         used = (batch["segments"] > 0).sum(axis=1)
         length = batch["tokens"].shape[1]
@@ -41,26 +41,27 @@ def test_a_window_stands_in_the_shortest_rows_that_hold_it(folder):
         assert (used > {16: 0, 32: 16, 64: 32}[length]).all()
 
 
-def test_passes_hold_every_unit_as_often(folder):
-    """Rounding gives an epoch a few rows more or less than there are; a length's own rows follow each other all the
-    same, so that after n whole passes each unit was there n times.
+def test_passes_hold_every_part_as_often(folder):
+    """After n whole passes each part of a window was there n times.
+
+    Rounding gives an epoch a few rows more or less than there are; a length's own rows follow each other all the same.
     """
     rows = opened(folder)
     whole = source.open_source(Data(corpus=(folder,), length=LENGTH, pack=False), "train", 0)
-    for part in rows.sources:
-        count = source.rows_per_epoch(part)
-        _, units, _ = source.units_of(part, np.arange(3 * count))
-        found, times = np.unique(units, return_counts=True)
+    for of_length in rows.sources:
+        count = source.rows_per_epoch(of_length)
+        _, parts, _ = source.parts_of(of_length, np.arange(3 * count))
+        found, times = np.unique(parts, return_counts=True)
         assert (times == 3).all()
         assert len(found) == count
         slots = whole.corpora[0].slots[found]
-        assert slots.max() <= part.data.length
+        assert slots.max() <= of_length.data.length
     assert sum(source.rows_per_epoch(part) for part in rows.sources) == len(whole.corpora[0].slots)
 
 
 def test_a_step_does_not_depend_on_those_before_and_processes_share_it(folder):
     first, other = opened(folder), opened(folder)
-    steps = [0, 1, 2, first.steps_per_epoch, 3 * first.steps_per_epoch + 1]
+    steps = [1, 2, 3, first.steps_per_epoch + 1, 3 * first.steps_per_epoch + 2]
     for step in reversed(steps):
         whole = buckets.batch_at(first, step)
         halves = [buckets.batch_at(other, step, process, 2) for process in range(2)]
@@ -70,9 +71,9 @@ def test_a_step_does_not_depend_on_those_before_and_processes_share_it(folder):
 
 def test_epochs_are_shuffled_anew(folder):
     rows = opened(folder)
-    length_of = lambda step: buckets.find(rows, step)[0].data.length  # noqa: E731
-    first = [length_of(step) for step in range(rows.steps_per_epoch)]
-    second = [length_of(rows.steps_per_epoch + step) for step in range(rows.steps_per_epoch)]
+    count = rows.steps_per_epoch
+    lengths = [buckets.find(rows, step)[0].data.length for step in range(1, 2 * count + 1)]
+    first, second = lengths[:count], lengths[count:]
     assert first != second
     assert sorted(first) == sorted(second)
 
@@ -81,13 +82,18 @@ def test_a_length_that_fills_no_batch_is_joined_with_the_next(folder):
     """With 4096 rows of 16 in a step none is filled; all windows up to 32 stand in rows of 32, and so on."""
     rows = opened(folder, rows=1024)
     assert [part.data.length for part in rows.sources] == [LENGTH]
-    batch = buckets.batch_at(rows, 0)
+    batch = buckets.batch_at(rows, 1)
     assert ((batch["segments"] > 0).sum(axis=1) <= 16).any()
 
 
 def test_without_buckets_a_step_is_that_of_the_source(folder):
     rows = opened(folder, ())
-    for step in (0, 7, 1000):
+    for step in (1, 8, 1001):
         wanted = batches.batch_at(rows.sources[0], step, ROWS)
         for name, value in buckets.batch_at(rows, step).items():
             np.testing.assert_array_equal(value, wanted[name])
+
+
+def test_there_is_no_step_0(folder):
+    with pytest.raises(ValueError, match="steps count from 1"):
+        buckets.find(opened(folder), 0)

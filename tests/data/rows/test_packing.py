@@ -1,4 +1,4 @@
-"""Rows are planned from lengths alone: every unit once, nothing over the edge, hardly a gap."""
+"""Rows are planned from lengths alone: every window once, nothing over the edge, hardly a gap."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from bertlite_jax.data.rows import packing
 
 def rows_of(slots: np.ndarray, length: int, windows_per_row: int, *key: int) -> np.ndarray:
     plan = packing.plan_rows(slots, length, windows_per_row)
-    return packing.units_of_rows(plan, packing.order_units(slots, *key), np.arange(plan.rows))
+    return packing.windows_of_rows(plan, packing.order_windows(slots, *key), np.arange(plan.rows))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -20,12 +20,12 @@ def rows_of(slots: np.ndarray, length: int, windows_per_row: int, *key: int) -> 
     fractions=st.lists(st.floats(0, 1), min_size=1, max_size=200),
     seed=st.integers(0, 2**32),
 )
-def test_every_unit_stands_in_exactly_one_row_and_no_row_is_too_long(length, windows_per_row, fractions, seed):
+def test_every_window_stands_in_exactly_one_row_and_no_row_is_too_long(length, windows_per_row, fractions, seed):
     slots = np.asarray([1 + round(fraction * (length - 1)) for fraction in fractions], np.uint16)
     rows = rows_of(slots, length, windows_per_row, seed, 0, 0)
     assert sorted(rows[rows >= 0].tolist()) == list(range(len(slots)))
-    held = np.where(rows >= 0, slots[rows].astype(int), 0)
-    assert held.sum(axis=1).max() <= length
+    filled = np.where(rows >= 0, slots[rows].astype(int), 0)
+    assert filled.sum(axis=1).max() <= length
     assert (rows[:, 0] >= 0).all()
 
 
@@ -52,8 +52,8 @@ def test_windows_like_those_of_long_documents_fill_98_percent(length):
 
 
 @pytest.mark.parametrize("length", [128, 512])
-def test_many_short_units_do_not_end_up_in_rows_of_their_own(length):
-    """A fifth of the units is tiny: eight of them fill a fraction of a row, so they must lie beside longer ones."""
+def test_many_short_windows_do_not_end_up_in_rows_of_their_own(length):
+    """A fifth of the windows is tiny: eight of them fill a fraction of a row, so they must lie beside longer ones."""
     rng = np.random.default_rng(1)
     kind = rng.random(20_000)
     slots = np.where(kind < 0.4, length - rng.integers(0, 3, kind.size), rng.integers(5, length + 1, kind.size))
@@ -72,7 +72,7 @@ def test_the_plan_knows_nothing_of_the_order_of_the_windows():
 
 def test_passes_shuffle_windows_of_one_length_among_themselves():
     slots = np.repeat(np.asarray([7, 3, 5], np.uint16), 100)
-    orders = [packing.order_units(slots, 0, 0, number) for number in (0, 0, 1)]
+    orders = [packing.order_windows(slots, 0, 0, number) for number in (0, 0, 1)]
     assert np.array_equal(orders[0], orders[1])
     assert not np.array_equal(orders[0], orders[2])
     for order in orders:
@@ -87,7 +87,7 @@ def test_another_seed_gives_another_order_of_rows():
     assert not np.array_equal(first, second)
 
 
-def test_numbers_of_units_do_not_wrap_around():
+def test_numbers_of_windows_do_not_wrap_around():
     """numpy.arange(2**31 + 1, dtype=numpy.int32) ends in -2**31, and says nothing."""
     assert np.arange(2**31 - 1, 2**31).astype(packing.index_type(2**31))[0] == 2**31 - 1
     assert np.arange(2**31, 2**31 + 1).astype(packing.index_type(2**31 + 1))[0] == 2**31

@@ -25,7 +25,7 @@ def windows_from(described: list[tuple[list[int], list[int], list[int], int]]) -
     )
 
 
-def make(windows: Windows, task: str, single: str = "drop", kinds=NOTHING, seed: int = 0, others=None):
+def make(windows: Windows, task: str, single: str = "drop", kinds=NOTHING, seed: int = 0, others=()):
     spans, n = [], np.diff(windows.offsets)
     for w in range(len(n)):
         here = slice(windows.offsets[w], windows.offsets[w + 1])
@@ -36,7 +36,7 @@ def make(windows: Windows, task: str, single: str = "drop", kinds=NOTHING, seed:
     def read(numbers: np.ndarray) -> Windows:
         return windows_from([others[number] for number in numbers])
 
-    sizes = np.asarray([len(other[0]) for other in others or []])
+    sizes = np.asarray([len(other[0]) for other in others], int)
     rules = pairs.Rules(task, single, kinds, read, sizes)
     keys = window_keys(np.arange(len(n)), seed)
     return pairs.make_pairs(windows, np.asarray(spans), np.zeros(len(n), bool), keys, rules)

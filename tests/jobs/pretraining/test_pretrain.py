@@ -395,7 +395,7 @@ def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, train
     """Up to step 4 the losses are those of a model of one layer; FLOPs count what was applied."""
     once = dataclasses.replace(MODEL, num_layers=1)
     pretrain.pretrain(dataclasses.replace(small(prepared, steps=5), model=once), str(tmp_path / "once"))
-    pretrain.pretrain(small(prepared, depths="1:4", log_every=1), str(tmp_path / "run"))
+    pretrain.pretrain(small(prepared, depths=((1, 4),), log_every=1), str(tmp_path / "run"))
     found = losses_of(tmp_path / "run")
     for step, loss in losses_of(tmp_path / "once").items():
         assert (loss == found[step]) == (step <= 4), step
@@ -446,7 +446,7 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
 
 
 def test_profile_steps_writes_a_trace(prepared, tmp_path):
-    pretrain.pretrain(small(prepared, steps=4, eval_every=0, profile_steps="2:4"), str(tmp_path / "run"))
+    pretrain.pretrain(small(prepared, steps=4, eval_every=0, profile_steps=(2, 4)), str(tmp_path / "run"))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 

@@ -122,7 +122,7 @@ with processes.joined(False):
     parts = make_pretraining(config, "float32", mesh, corpus.special_ids)
     held = state.init_state(parts.init_params, parts.optimizer, 0, parts.layout)
     losses, here = [], (jax.process_index(), jax.process_count())
-    for step in range(5):
+    for step in range(1, 6):
         batch = batches.batch_at(corpus, step, config.data.batch_rows, *here)
         assert len(batch["rows"]) == config.data.batch_rows // here[1]
         held, metrics = parts.step(held, sharding.put_batch(batch, mesh))

@@ -99,7 +99,7 @@ def test_a_directory_killed_while_it_was_made_is_made_again(tmp_path):
 
 def test_what_does_not_change_the_weights_may_change(a_run):
     run = dict(devices=1, log_every=7, eval_every=3, checkpoint_every=11, keep_last=9, keep_every=100)
-    new = changed("run", **run, tensorboard=False, profile_steps="10:15")
+    new = changed("run", **run, tensorboard=False, profile_steps=(10, 15))
     new = dataclasses.replace(new, data=dataclasses.replace(new.data, read_threads=5))
     assert workdir.open_workdir(a_run, new, False, HERE, pytest.fail) is True
     assert read_json(a_run / "config.json") == new

@@ -13,11 +13,11 @@ COEFFICIENTS = RNG.normal(size=(2, 6, 3))
 
 def loss(shift):
     """Something bent, whose slope at 0 differs from place to place."""
-    return jnp.sum(jnp.sin(shift * COEFFICIENTS + 0.3) * (SEGMENTS > 0)[..., None])
+    return jnp.sum(jnp.sin(shift * COEFFICIENTS + 0.3) * (SEGMENTS > 0)[..., None].astype(np.float32))
 
 
 def test_each_text_moves_by_the_same_length_along_its_own_gradient():
-    found = np.asarray(jax.jit(lambda: adversarial.worst_shift(loss, SEGMENTS, 3, 2, 0.7))())
+    found = np.asarray(jax.jit(lambda: adversarial.worst_shift(loss, jnp.array(SEGMENTS), 3, 2, 0.7))())
     slope = np.zeros((2, 6, 3))
     for place in np.ndindex(slope.shape):
         step = np.zeros_like(slope)
@@ -31,10 +31,12 @@ def test_each_text_moves_by_the_same_length_along_its_own_gradient():
 
 
 def test_a_loss_that_does_not_depend_on_the_text_moves_nothing():
-    flat = jax.jit(lambda: adversarial.worst_shift(lambda shift: jnp.sum(shift * 0.0), SEGMENTS, 3, 2, 0.7))()
+    flat = jax.jit(
+        lambda: adversarial.worst_shift(lambda shift: jnp.sum(shift * 0.0), jnp.array(SEGMENTS), 3, 2, 0.7)
+    )()
     assert not np.asarray(flat).any()
 
 
 def test_the_loss_grows_along_the_shift():
-    shift = adversarial.worst_shift(loss, SEGMENTS, 3, 2, 0.05)
+    shift = adversarial.worst_shift(loss, jnp.array(SEGMENTS), 3, 2, 0.05)
     assert loss(shift) > loss(jnp.zeros_like(shift)) > loss(-shift)

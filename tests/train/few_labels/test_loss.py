@@ -2,8 +2,10 @@
 
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,7 +16,15 @@ from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import optim, schedules, sharding, state
 from bertlite_jax.train.few_labels import domains
-from bertlite_jax.train.few_labels.loss import GUESSES_KEY, MIXTURE_KEY, UNLABELLED, logits_of, make_loss, make_prepare
+from bertlite_jax.train.few_labels.loss import (
+    GUESSES_KEY,
+    MIXTURE_KEY,
+    UNLABELLED,
+    Private,
+    logits_of,
+    make_loss,
+    make_prepare,
+)
 from bertlite_jax.train.step import make_step
 from bertlite_jax.train.tasks import task_loss
 
@@ -39,7 +49,9 @@ RNG = np.random.default_rng(0)
 def rows_of(sizes: tuple[int, ...], rows: int = ROWS) -> dict[str, np.ndarray]:
     """Rows that all hold windows of these sizes."""
     shape = (rows, LENGTH)
-    batch = {name: np.zeros(shape, np.int32) for name in ("segments", "positions", "token_types")}
+    batch: dict[str, np.ndarray] = {
+        name: np.zeros(shape, np.int32) for name in ("segments", "positions", "token_types")
+    }
     batch["tokens"] = RNG.integers(5, 40, shape).astype(np.int32)
     batch["rows"] = np.arange(rows, dtype=np.int32)
     starts = np.cumsum([0, *sizes])
@@ -63,10 +75,14 @@ def params():
     return jax.jit(lambda key: TASK.init(key, ids, ids, ids, ids, ids[:, :1])["params"])(jax.random.key(1))
 
 
+def on_device(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(array) for name, array in batch.items()}
+
+
 def value(params, batch: dict, learn: Learn, slots=(0, 0), private=None, key: int = 0):
     """The loss on one device, and its parts."""
     loss = make_loss(TASK.apply, HEAD, MODEL, learn, slots, private)
-    _, weights = make_prepare()(jax.random.key(0), batch)
+    _, weights = make_prepare()(jax.random.key(0), on_device(batch))
     found, sums = jax.jit(loss)(params, batch, weights, jax.random.key(key))
     return float(found), jax.device_get(sums)
 
@@ -96,9 +112,10 @@ def test_nothing_switched_on_is_the_plain_loss_to_the_last_bit(params):
 def test_losses_of_labels_are_means_over_examples(params, name: str):
     from bertlite_jax.train.few_labels import label_noise
 
-    each = np.asarray(label_noise.each(Learn(loss=name), wide_logits(params, PACKED), PACKED["labels"]))
-    wanted = (each * PACKED["weights"]).sum() / 15
-    assert value(params, PACKED, Learn(loss=name))[0] == pytest.approx(wanted, rel=1e-4)
+    learn = dataclasses.replace(Learn(), loss=name)
+    logits, labels = jnp.asarray(wide_logits(params, PACKED)), jnp.asarray(PACKED["labels"])
+    wanted = (np.asarray(label_noise.each(learn, logits, labels)) * PACKED["weights"]).sum() / 15
+    assert value(params, PACKED, learn)[0] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_peer_loss_takes_away_the_mean_over_shuffled_labels(params):
@@ -123,7 +140,7 @@ def test_distillation_shares_the_loss_with_the_labels(params):
 
 def test_fgm_adds_the_loss_at_words_moved_along_their_gradient(params):
     """The gradient by finite differences of one window's embeddings; the whole by its formula."""
-    one = {name: array[:1] for name, array in SINGLE.items()}
+    one = {name: jnp.asarray(array[:1]) for name, array in SINGLE.items()}
 
     def shifted(shift):
         logits, _ = logits_of(TASK.apply, HEAD, params, one, None, shift)
@@ -202,7 +219,10 @@ def test_mixtext_mixes_any_two_texts_and_their_guessed_labels(params):
     who, much = jax.random.split(key)
     z = np.concatenate([wide_logits(params, PACKED).reshape(-1, 3), wide_logits(params, more).reshape(-1, 3)])
     real = np.array([True] * 15 + [False] + [True] * 14 + [False] * 2)
-    partner, share = np.asarray(mixing.partners(who, real)), np.asarray(mixing.shares(much, 1.0, 32), np.float64)
+    partner, share = (
+        np.asarray(mixing.partners(who, jnp.asarray(real))),
+        np.asarray(mixing.shares(much, 1.0, 32), np.float64),
+    )
     labels = [np.eye(3)[label] for label in PACKED["labels"].ravel()]
     for text in range(16, 32, 2):
         q = (softmax(z[text]) + softmax(z[text + 1])) ** 2
@@ -238,12 +258,13 @@ def test_temporal_ensembling_compares_with_the_average_and_reports_predictions(p
 # --- Domains ---------------------------------------------------------------------------------------------------------
 
 
-def with_domains(params, private_layers: int = 0):
-    added = domains.init(jax.random.key(2), 16, 2, 3)
-    apply = None
+def with_domains(params, private_layers: int = 0) -> tuple[dict[str, Any], Private | None]:
+    """The parameters with those of two domains, and a domain's encoder where it has layers."""
+    added: dict[str, Any] = domains.init(jax.random.key(2), 16, 2, 3)
+    apply: Any = None
     if private_layers:
         encoder = PrivateEncoder(narrowed(MODEL, private_layers))
-        x, ids = np.zeros((1, 8, 16), np.float32), np.zeros((1, 8), np.int32)
+        x, ids = jnp.zeros((1, 8, 16)), np.zeros((1, 8), np.int32)
         draw = jax.vmap(lambda key: encoder.init(key, x, ids, ids[:, :1], None)["params"])
         added["private"] = jax.jit(draw)(jax.random.split(jax.random.key(3), 2))
         added["private_output"] = {"kernel": jax.random.normal(jax.random.key(4), (16, 3))}
@@ -259,13 +280,15 @@ def test_the_reversal_turns_the_shared_encoders_gradient_and_not_the_classifiers
     full, _ = with_domains(params)
     batch = {**PACKED, **DOMAINS, "weights": np.zeros_like(PACKED["weights"])}
     loss = make_loss(TASK.apply, HEAD, MODEL, Learn(domains=("x",), domain_weight=0.1))
+    batch = on_device(batch)
     _, weights = make_prepare()(jax.random.key(0), batch)
     found = jax.jit(jax.grad(lambda p: loss(p, batch, weights, jax.random.key(0))[0]))(full)
 
     def plain(p):
         _, pooled = logits_of(TASK.apply, HEAD, p, batch, None)
+        assert pooled is not None
         logits = domains.tell_apart(p["domains"], pooled)
-        return -jax.numpy.take_along_axis(jax.nn.log_softmax(logits), batch["domain"][..., None], -1).mean()
+        return -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["domain"][..., None], -1).mean()
 
     wanted = jax.jit(jax.grad(plain))(full)
     strength = 0.1 * (2 / (1 + np.exp(-3.0)) - 1)
@@ -276,10 +299,11 @@ def test_the_reversal_turns_the_shared_encoders_gradient_and_not_the_classifiers
 def test_each_window_reads_its_own_domains_encoder(params):
     """Against each encoder alone on each window alone."""
     full, apply = with_domains(params, private_layers=1)
-    batch = {**PACKED, **DOMAINS}
+    assert apply is not None
+    batch = on_device({**PACKED, **DOMAINS})
     found, _ = jax.jit(lambda: logits_of(TASK.apply, HEAD, full, batch, None, private=apply))()
     shared = wide_logits(params, PACKED)
-    embedded = TASK.apply(
+    embedded: Any = TASK.apply(
         {"params": params}, *(PACKED[n] for n in ("tokens", "positions", "token_types")), None, method="embed"
     )
     for window, (start, stop) in enumerate(((0, 5), (5, 9))):

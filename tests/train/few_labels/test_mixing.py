@@ -1,6 +1,7 @@
 """Mixtures of examples: who, how much, and of what."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bertlite_jax.train.few_labels import mixing
@@ -25,8 +26,8 @@ def test_partners_are_one_cycle_through_the_real_ones():
 
 
 def test_one_example_alone_is_its_own_partner_and_none_at_all_harms_nobody():
-    assert mixing.partners(jax.random.key(0), np.array([False, True, False])).tolist() == [0, 1, 2]
-    assert mixing.partners(jax.random.key(0), np.zeros(3, bool)).tolist() == [0, 1, 2]
+    assert mixing.partners(jax.random.key(0), jnp.array([False, True, False])).tolist() == [0, 1, 2]
+    assert mixing.partners(jax.random.key(0), jnp.zeros(3, bool)).tolist() == [0, 1, 2]
 
 
 def test_shares_are_the_larger_part_of_a_beta_draw():

@@ -1,6 +1,7 @@
 """The loss of span heads against the formulas of google-research/albert's squad_utils, window by window in numpy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,8 +31,9 @@ WINDOWS = 12
 
 
 def split() -> Encoded:
-    """Windows of 9 to 14 tokens, of which the first 4 are [CLS], two of the question and [SEP]; some have no answer,
-    and two have nothing to learn.
+    """Windows of 9 to 14 tokens, of which the first 4 are [CLS], two of the question and [SEP].
+
+    Some have no answer, and two have nothing to learn.
     """
     rng = np.random.default_rng(0)
     sizes = rng.integers(9, 15, WINDOWS)
@@ -100,7 +102,7 @@ def test_the_loss_is_the_mean_over_windows_with_a_target(name):
     head = HEADS[name]
     model, params = made(head)
     wanted = slow_loss(head, model, params)
-    batch = batch_of(head, pack=True)
+    batch = {name: jnp.asarray(array) for name, array in batch_of(head, pack=True).items()}
     _, weights = task_loss.make_prepare()(jax.random.key(0), batch)
     assert float(weights["weight"]) == len(wanted) == WINDOWS - 2
     loss = span_loss.make_loss(model.apply, head, MODEL)
@@ -114,14 +116,13 @@ def test_a_window_is_right_where_start_and_end_are():
     start = np.array([[0, 0, 5, 0, 9, 0, 0, 0, 3, 3, 0, 0.0]])
     end = np.array([[0, 0, 0, 5, 0, 0, 7, 0, 0, 0, 0, 6.0]])
     rows = {
-        "segments": np.repeat([[1, 2, 3]], 4, axis=1),
-        "cls": np.array([[0, 4, 8, 0]]),
-        "labels": np.array([[[2, 3], [0, 1], [1, 3], [0, 0]]]),
-        "weights": np.array([[1, 1, 1, 0.0]]),
+        "segments": jnp.repeat(jnp.array([[1, 2, 3]]), 4, axis=1),
+        "cls": jnp.array([[0, 4, 8, 0]]),
+        "labels": jnp.array([[[2, 3], [0, 1], [1, 3], [0, 0]]]),
+        "weights": jnp.array([[1, 1, 1, 0.0]]),
     }
-    total, right = jax.jit(lambda found: span_loss.sum_of(HEADS["independent"], found, rows))(
-        np.stack([start, end], -1)
-    )
+    logits = np.stack([start, end], -1)
+    total, right = jax.jit(lambda logits: span_loss.sum_of(HEADS["independent"], logits, rows))(logits)
     assert float(right) == 1.0
     parts = [(start[0, 0:4], 2), (end[0, 0:4], 3), (start[0, 4:8], 0), (end[0, 4:8], 1)]
     parts += [(start[0, 8:], 1), (end[0, 8:], 3)]

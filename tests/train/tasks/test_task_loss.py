@@ -1,8 +1,10 @@
 """The losses of task heads against their formulas, in numpy, and the same whatever the rows are made of."""
 
 import dataclasses
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -60,6 +62,10 @@ def split_for(head: Head, examples: int = 24) -> Encoded:
     )
 
 
+def on_device(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    return {name: jnp.asarray(array) for name, array in batch.items()}
+
+
 def batch_of(split: Encoded, head: Head, pack: bool, multiple: int = 8) -> dict[str, np.ndarray]:
     """All examples as one batch."""
     shape = batches.plan(split, len(split.sizes), pack, 0, 1, seed=0)
@@ -110,7 +116,7 @@ def test_the_loss_is_the_mean_of_its_formula_over_examples(name: str):
             found.append(by_hand(head, logits[0], split.labels[example]))
     loss = task_loss.make_loss(model.apply, head, config)
     batch = batch_of(split, head, pack=True)
-    _, weights = task_loss.make_prepare()(jax.random.key(0), batch)
+    _, weights = task_loss.make_prepare()(jax.random.key(0), on_device(batch))
     assert float(weights["weight"]) == len(found)
     value, _ = jax.jit(loss)(params, batch, weights, jax.random.key(0))
     assert float(value) == pytest.approx(np.mean(found), rel=1e-5)
@@ -172,7 +178,7 @@ def test_packed_and_unpacked_rows_and_any_devices_learn_the_same(name: str):
 def test_micro_batches_and_devices_do_not_matter_with_dropout():
     """Masks are drawn by the row's number, so only the rows must be the same."""
     head = dataclasses.replace(HEADS["single_label"], dropout=0.2)
-    drops = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
+    drops: dict[str, Any] = {"hidden_dropout": 0.1, "attention_dropout": 0.1}
     wanted, _ = updated(head, 1, True, **drops)
     for devices, micro_batches in ((8, 1), (2, 4)):
         np.testing.assert_allclose(updated(head, devices, True, micro_batches, **drops)[0], wanted, rtol=2e-5)

@@ -1,0 +1,75 @@
+"""What a pretraining run changes at which step, as one question: `at_step`. Steps count from 1.
+
+A field that a run changes keeps its last value in the config and has a list of earlier ones, each with the last step
+that it holds for: `model.num_layers` has `run.depths`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from typing import Any
+
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
+
+
+def at_step(config: Pretrain, step: int) -> Pretrain:
+    """The config as it holds at a step, from 1 on. Steps with equal answers run the same program."""
+    layers = next((layers for layers, last in config.run.depths if step <= last), config.model.num_layers)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, num_layers=layers))
+
+
+# --- What can be scheduled -------------------------------------------------------------------------------------------
+
+
+def check_schedule(config: Pretrain) -> None:
+    """Raises UserError where `run.depths` or `run.profile_steps` cannot be carried out, or not with this model."""
+    _check_profile(config.run.profile_steps)
+    depths = config.run.depths
+    if not depths:
+        return
+    if not all(isinstance(pair, tuple) and len(pair) == 2 for pair in depths):
+        raise UserError(
+            f"config: run.depths = {depths} must be pairs of layers and last step: ((3, 20_000), (6, 50_000))"
+        )
+    shown = f"run.depths = {' '.join(f'{layers} {last}' for layers, last in depths)}"
+    if config.model.share != "all" or config.model.share_groups != 1:
+        raise UserError("config: run.depths needs one layer for all: model.share = all, model.share_groups = 1")
+    if any(b <= a for column in zip((0, 0), *depths, strict=True) for a, b in itertools.pairwise(column)):
+        raise UserError(f"config: {shown} must rise in layers and in steps, from 1 on")
+    layers, last = depths[-1]
+    if layers >= config.model.num_layers:
+        raise UserError(f"config: {shown} must stay below model.num_layers = {config.model.num_layers}")
+    if last >= config.run.steps:
+        raise UserError(f"config: {shown} must end before run.steps = {config.run.steps}")
+
+
+def _check_profile(steps: tuple[int, ...]) -> None:
+    if len(steps) != 2 or (steps != (0, 0) and not 0 < steps[0] < steps[1]):
+        raise UserError(
+            f"config: run.profile_steps = {' '.join(map(str, steps))} must be two rising steps from 1 on, such as "
+            "10 15, or 0 0 for no profile"
+        )
+
+
+# --- Stored configs --------------------------------------------------------------------------------------------------
+
+
+def read_strings(values: dict[str, Any]) -> dict[str, Any]:
+    """Values of a stored config; `run.depths` and `run.profile_steps` become lists where they are strings, as once.
+
+    `3:20000,6:50000` is [[3, 20000], [6, 50000]], `10:15` is [10, 15]; the empty strings are [] and [0, 0]. Everything
+    else stays as it is.
+    """
+    run = values.get("run")
+    if not isinstance(run, dict):
+        return values
+    read = dict(run)
+    depths, profile = run.get("depths"), run.get("profile_steps")
+    if isinstance(depths, str) and re.fullmatch(r"(\d+:\d+(,|$))*", depths):
+        read["depths"] = [[int(number) for number in pair.split(":")] for pair in depths.split(",") if pair]
+    if isinstance(profile, str) and re.fullmatch(r"(\d+:\d+)?", profile):
+        read["profile_steps"] = [int(number) for number in profile.split(":")] if profile else [0, 0]
+    return values | {"run": read}
