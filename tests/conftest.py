@@ -114,7 +114,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
 
     made = Bucket()
     made.store, made.pseudo_dirs = {}, [""]  # Its class would share them with all such file systems.
-    object_storage._copy.cache_clear()
+    object_storage.copied_folder.cache_clear()
     monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", lambda self, name: made)
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 0.0)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

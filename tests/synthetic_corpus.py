@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 
 from bertlite_jax.config.model import SPECIAL_IDS
-from bertlite_jax.data.corpus.boundaries import pair_span
+from bertlite_jax.data.corpus.boundaries import pair_bounds
 
 PERIOD = 5
 
@@ -52,7 +52,7 @@ def write(
     folder: pathlib.Path,
     length: int,
     splits: dict[str, list[dict]],
-    span_lengths: dict[str, list[int]],
+    pair_lengths: dict[str, list[int]],
     tokenizer_hash: str = "a" * 64,
     shard_size: int = 1000,
 ) -> pathlib.Path:
@@ -101,7 +101,7 @@ def write(
                 name=name, shard_lengths=[len(shard) for shard in shards], num_bytes=1, filename_template=template
             )
         )
-        lengths = [(len(window["tokens"]), span) for window, span in zip(windows, span_lengths[name], strict=True)]
+        lengths = [(len(window["tokens"]), span) for window, span in zip(windows, pair_lengths[name], strict=True)]
         np.save(folder / f"{name}.lengths.npy", np.asarray(lengths, np.uint16))
         tokens = np.concatenate([window["tokens"] for window in windows])
         np.save(folder / f"{name}.unigram.npy", np.bincount(tokens, minlength=1000).astype(np.int64))
@@ -132,7 +132,7 @@ def build(folder: pathlib.Path, documents: int, seed: int, length: int = 64, **o
         name: [
             stop - start
             for window in windows
-            for start, stop in [pair_span(len(window["tokens"]), window["word_starts"], window["ends"])]
+            for start, stop in [pair_bounds(len(window["tokens"]), window["word_starts"], window["ends"])]
         ]
         for name, windows in splits.items()
     }

@@ -38,9 +38,8 @@ import accelerator_table
 
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.host.places import writing
-from bertlite_jax.jobs.runs import workdir
 
 TURNS = pathlib.Path(__file__).with_name("accelerator_turns.py")
 PARITY_ROWS, PARITY_STEPS = 4, 20
@@ -228,8 +227,8 @@ def check(options: argparse.Namespace, ask: Ask, now: Callable[[], float] = time
 def write(found: Found, folder: pathlib.Path, budget: Budget) -> None:
     """accelerator_check.json and accelerator_check.md."""
     found["spent_seconds"] = budget.spent()
-    workdir.write_json(folder / "accelerator_check.json", found)
-    (folder / "accelerator_check.md").write_text(accelerator_table.table(found), encoding="utf-8")
+    whole_files.write_json(folder / "accelerator_check.json", found)
+    whole_files.write_text(folder / "accelerator_check.md", accelerator_table.table(found))
 
 
 def main(arguments: list[str] | None = None, ask: Ask = ask_process) -> int:

@@ -69,7 +69,7 @@ def plan(folder: str, windows: int, length: int) -> None:
     rests, slots = source.rests_and_slots(lengths, pairs=True)
     rows = packing.plan_rows(slots, length, 8)
     planned = time.process_time() - began
-    orders = (packing.order_units(slots, 0), packing.order_rows(rows.rows, 0), packing.order_rows(rows.rows, 1))
+    orders = (packing.order_windows(slots, 0), packing.order_rows(rows.rows, 0), packing.order_rows(rows.rows, 1))
     seconds = time.process_time() - began
     fill = slots.sum(dtype=np.int64) / rows.rows / length
     held = sum(array.nbytes for array in (lengths, rests, slots, *orders))

@@ -1,1 +1,1 @@
-"""This machine: its CPU and memory, its disks, and programs that were compiled for it."""
+"""This machine: its CPU and memory, its disks, and the programs that were compiled for it."""

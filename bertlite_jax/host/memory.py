@@ -1,4 +1,4 @@
-"""Memory of the host process, as the C library hands it out."""
+"""How the C library manages the memory of this process."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ _MOST_RESERVED = 16 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep freed memory for the process, in large pages; whether it could be told.
+    """Tells the C library to keep freed memory for the process, in large pages.
 
     On a CPU every training step allocates its temporary arrays anew, hundreds of megabytes. glibc maps and unmaps
-    them, so that the system clears each small page again: a sixth of an ALBERT step on two cores. Kept, they are there
-    at once; the process stays as large as its largest step. Large pages spare the processor's address cache another
-    twentieth. Call it first thing: threads that exist already keep arenas of their own. Only Linux with glibc has it.
+    them, so that the system clears each small page again: a sixth of an ALBERT step on two cores. Memory
+    that is kept is there at once; the process stays as large as its largest step. Large pages spare the processor's
+    address cache another twentieth. Call it first: threads that exist already keep arenas of their own.
 
-    The reservation is of addresses, in the heap that all threads share from then on; memory is used only where
-    something is stored.
+    What is reserved are addresses, in the heap that all threads share from then on; memory is used only where something
+    is stored.
+
+    Returns:
+      Whether this was possible: only Linux with glibc has it.
     """
     if sys.platform != "linux":
         return False

@@ -13,13 +13,14 @@ from bertlite_jax.host import cpu
 
 
 def keep_programs() -> pathlib.Path | None:
-    """Lets JAX keep what it compiles in the user's cache folder, so that a job's second start need not compile again.
+    """Lets JAX keep what it compiles in the user's cache folder, so that a job's second start does not compile again.
 
     Only programs that took a second are kept. Each kind of CPU has a folder of its own: homes are shared by machines,
-    and a program for one CPU may have instructions that another lacks. Nothing is ever removed; the folder may be.
+    and a program for one CPU may have instructions that another lacks. Nothing removes programs; deleting the folder is
+    safe.
 
-    JAX's own settings go first: JAX_COMPILATION_CACHE_DIR names another folder, JAX_ENABLE_COMPILATION_CACHE=false
-    keeps nothing.
+    JAX's own settings take precedence: JAX_COMPILATION_CACHE_DIR names another folder, and
+    JAX_ENABLE_COMPILATION_CACHE=false keeps nothing.
 
     Returns:
       The folder; None where nothing is kept, or where it cannot be made.

@@ -10,7 +10,7 @@ import tenacity
 
 ATTEMPTS = 6
 FIRST_WAIT_SECONDS = 0.5
-"""Before the second attempt; twice as long before each further one, with up to as much again drawn at random so that
+"""Wait before the second attempt; it doubles with each further one. Up to as much again is added at random, so that
 many hosts do not come back in the same moment."""
 
 _log = logging.getLogger(__name__)
@@ -21,16 +21,16 @@ _LASTING_WORDS = ("Corrupted", "out of bound", "No such file", "Permission denie
 
 
 def patiently(read: Callable[[], _T], name: object) -> _T:
-    """What `read` returns, at the first of `ATTEMPTS` attempts at which it does not fail.
+    """Calls `read` until it does not fail, at most `ATTEMPTS` times, and returns what it returns.
 
-    A missing file, a lack of rights and wrong bytes do not pass, so they are raised at once.
+    A missing file, missing rights and wrong bytes stay as they are, so these errors are raised at once.
 
     Args:
       read: may be called again after an error.
       name: of the file, for the log.
 
     Raises:
-      OSError, RuntimeError: of the last attempt.
+      OSError, RuntimeError: from the last attempt.
     """
 
     def say(state: tenacity.RetryCallState) -> None:
@@ -52,7 +52,7 @@ def patiently(read: Callable[[], _T], name: object) -> _T:
 
 
 def first_line(error: BaseException | None) -> str:
-    """What an error says, in one short line."""
+    """The first line of an error's text, at most 120 characters."""
     return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 

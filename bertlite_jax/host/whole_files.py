@@ -1,4 +1,8 @@
-"""Output folders and files that are either complete or absent."""
+"""Files and folders that are either complete or absent.
+
+Everything is written under another name beside its place and renamed when it is complete. A kill leaves at most a
+hidden file `.NAME.<12 hex digits>.tmp`, which `intended_name` recognises.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import os
 import pathlib
 import re
 import shutil
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,15 +27,128 @@ _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # A read meets these too, so that the file's name has to tell which it was.
 _PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 
+# --- Whatever is in the way is replaced, and errors pass as they are -------------------------------------------------
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes `value` as strict JSON in UTF-8, indented by 2.
+
+    Half a surrogate pair, as in a file name that is not UTF-8, becomes an escape.
+
+    Raises:
+      ValueError: `value` has a NaN or infinity, which JSON cannot say; use None.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes `text` in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file and waits until the disk has it."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
 
 @contextlib.contextmanager
-def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """A temporary path beside the file `path` that takes its place when the block ends, and vanishes when it fails."""
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_beside(place: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """A new folder beside `place`; removed when the block ends, unless it was renamed (`put_folder`)."""
+    temporary = temporary_beside(place)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def put_folder(folder: pathlib.Path, place: pathlib.Path, replace: bool = False) -> None:
+    """Renames a finished folder to `place`.
+
+    Args:
+      folder: on the same disk as `place`.
+      place: absent or an empty folder, unless `replace`.
+      replace: what lies at `place` goes once `folder` has its name, and comes back where the rename fails. Between
+        the two renames it is called like `folder` with `-former` behind.
+
+    Raises:
+      OSError: something is in the way; `folder` is where it was.
+    """
+    if not (replace and place.exists()):
+        os.rename(folder, place)
+        return
+    former = folder.with_name(f"{folder.name}-former")
+    os.rename(place, former)
+    try:
+        os.rename(folder, place)
+    except OSError:
+        os.rename(former, place)
+        raise
+    if former.is_symlink():
+        former.unlink()
+    else:
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+    """Removes a folder that is never seen half removed, with what a killed call left of an earlier one."""
+    doomed = folder.with_name(f".{folder.name}.removed.tmp")
+    if doomed.exists():
+        shutil.rmtree(doomed)
+    os.rename(folder, doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(folder: pathlib.Path) -> None:
+    """Removes what killed calls left in `folder`, for a caller who alone writes there."""
+    for entry in folder.iterdir():
+        if intended_name(entry.name) is None:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def temporary_beside(place: str | os.PathLike[str]) -> pathlib.Path:
+    """A name of which no other process and no other host makes use, in the folder of `place`."""
+    place = pathlib.Path(place)
+    return place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def intended_name(name: str) -> str | None:
+    """The name that a temporary file or folder was to get; None for a name that is not of our making."""
+    match = re.fullmatch(r"\.(.+?)(\.[0-9a-f]{12}|\.removed)?\.tmp", name)
+    return match[1] if match else None
+
+
+# --- Outputs that a user names: nothing is replaced unasked, and what goes wrong is told in one line -----------------
+
+
+@contextlib.contextmanager
+def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str, job: str = "convert") -> Iterator[pathlib.Path]:
     """A temporary folder beside `out` that takes its place when the block ends, and vanishes when it fails.
 
     Args:
       out: must not exist or be empty, unless `overwrite`.
-      overwrite: replaces a folder that holds the file `mark`; any other folder is kept, as it is no earlier output.
+      overwrite: replace a folder that holds the file `mark`. Any other folder stays, as it is no earlier output.
       mark: file that tells an earlier output from a folder of something else.
+      job: first word of the error messages.
 
     Raises:
       UserError: `out` is in the way, cannot be made, or there is no room for what the block writes.
@@ -38,24 +156,45 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str) -> Itera
     out = pathlib.Path(os.path.abspath(out))
     in_the_way = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if in_the_way and not overwrite:
-        raise UserError(f"convert: {out} exists; pass --overwrite to replace it, or name another folder")
+        raise UserError(f"{job}: {out} exists; pass --overwrite to replace it, or name another folder")
     if in_the_way and not (out / mark).is_file():
-        raise UserError(f"convert: {out} has no {mark}, so it is no earlier output and is not replaced; name another")
-    temporary = out.parent / f".{out.name}.partial-{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    with writing("convert", out):
-        temporary.mkdir(parents=True)
-    try:
-        with output_errors(out, temporary):
+        raise UserError(f"{job}: {out} has no {mark}, so it is no earlier output and is not replaced; name another")
+    with contextlib.ExitStack() as stack:
+        with writing(job, out):
+            temporary = stack.enter_context(folder_beside(out))
+        with output_errors(out, temporary, job):
             yield temporary
             for path in temporary.rglob("*"):
                 _readable(path, temporary.stat().st_mode)
-            if in_the_way:
-                _exchange(temporary, out)
-            else:
-                os.rename(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            put_folder(temporary, out, replace=in_the_way)
+
+
+@contextlib.contextmanager
+def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert") -> Iterator[pathlib.Path]:
+    """A temporary path beside the file `out` that takes its place when the block ends, and vanishes when it fails.
+
+    Args:
+      out: must not exist, unless `overwrite`; its parents are made.
+      overwrite: replace the file.
+      job: first word of the error messages.
+
+    Raises:
+      UserError: `out` exists, cannot be made, or there is no room for what the block writes.
+    """
+    out = pathlib.Path(os.path.abspath(out))
+    if out.exists() and not overwrite:
+        raise UserError(f"{job}: {out} exists; pass --overwrite to replace it, or name another file")
+    with contextlib.ExitStack() as stack:
+        with writing(job, out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            temporary = temporary_beside(out)
+            temporary.touch()
+            mode = temporary.stat().st_mode
+        stack.callback(temporary.unlink, missing_ok=True)
+        with output_errors(out, temporary, job):
+            yield temporary
+            _readable(temporary, mode)
+            os.replace(temporary, out)
 
 
 def _readable(path: pathlib.Path, mode: int) -> None:
@@ -64,45 +203,13 @@ def _readable(path: pathlib.Path, mode: int) -> None:
         path.chmod(path.stat().st_mode | mode & 0o666)
 
 
-def _exchange(temporary: pathlib.Path, out: pathlib.Path) -> None:
-    """Puts `temporary` where the folder `out` is; that comes back where it fails."""
-    former = out.parent / f".{out.name}.former-{os.getpid()}"
-    os.rename(out, former)
-    try:
-        os.rename(temporary, out)
-    except OSError:
-        os.rename(former, out)
-        raise
-    shutil.rmtree(former)
-
-
 @contextlib.contextmanager
-def new_file(out: os.PathLike[str] | str, overwrite: bool) -> Iterator[pathlib.Path]:
-    """A temporary path beside the file `out` that takes its place when the block ends, and vanishes when it fails."""
-    out = pathlib.Path(os.path.abspath(out))
-    if out.exists() and not overwrite:
-        raise UserError(f"convert: {out} exists; pass --overwrite to replace it, or name another folder")
-    temporary = out.parent / f".{out.name}.partial-{os.getpid()}"
-    with writing("convert", out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode
-    try:
-        with output_errors(out, temporary):
-            yield temporary
-            _readable(temporary, mode)
-            os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
+def output_errors(out: pathlib.Path, temporary: pathlib.Path, job: str = "convert") -> Iterator[None]:
+    """Around the calls that fill `temporary`: an error that keeps them from writing becomes one line.
 
-
-@contextlib.contextmanager
-def output_errors(out: pathlib.Path, temporary: pathlib.Path) -> Iterator[None]:
-    """Around the calls that fill `temporary`: what keeps them from writing is named in one line.
-
-    A full disk, a quota and the like are the output's, whichever call met them, since no read does. A refused
-    permission is the output's only where the file is `temporary` or lies in it; any other error passes, and so does
-    every error of an input.
+    A full disk, a quota and the like concern the output, whichever call raised them, since no read does. A refused
+    permission concerns it only where the file is `temporary` or lies in it. All other errors pass unchanged, and so
+    do those of an input.
 
     Raises:
       UserError: names `out` and the reason.
@@ -114,7 +221,7 @@ def output_errors(out: pathlib.Path, temporary: pathlib.Path) -> Iterator[None]:
         if number is None:
             raise
         raise UserError(
-            f"convert: {out} cannot be written: {os.strerror(number)}; nothing of it is left. Make room or name "
+            f"{job}: {out} cannot be written: {os.strerror(number)}; nothing of it is left. Make room or name "
             "another place"
         ) from error
 
@@ -126,10 +233,5 @@ def _write_error(error: Exception, temporary: str) -> int | None:
         known = _WRITE_ERRORS + _PLACE_ERRORS if inside else _WRITE_ERRORS
         return error.errno if error.errno in known else None
     # Rust's writer of safetensors says "(os error 28)", and copytree gathers lines with "[Errno 28]".
-    numbers = {int(found) for found in re.findall(r"(?:os error |\[Errno )(\d+)", str(error))}
+    numbers = {int(digits) for digits in re.findall(r"(?:os error |\[Errno )(\d+)", str(error))}
     return next((number for number in _WRITE_ERRORS if number in numbers), None)
-
-
-def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes `values` as indented JSON, as transformers does."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

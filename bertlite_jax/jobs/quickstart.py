@@ -23,11 +23,11 @@ from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.int8 import convert
 from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.benchmarks.infer import bench_infer
 from bertlite_jax.jobs.pretraining.fill_mask import bare
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.reports import report
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
@@ -122,7 +122,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     command = f"python tools/convert.py int8 {run} {run}/onnx --calibrate {TEXT}"
     _head(console, "5/6", "ONNX in float32 and INT8, timed", command)
     summary |= _deploy(run)
-    workdir.write_json(run / "summary.json", summary)
+    whole_files.write_json(run / "summary.json", summary)
 
     # --- For people -------------------------------------------------------------------------------------------------
     _head(console, "6/6", "report", f"bertlite report {run}")

@@ -1,1 +1,1 @@
-"""What happened, for people."""
+"""Metrics, costs and results as tables, plots and pages for people."""

@@ -1,4 +1,4 @@
-"""Small pieces of HTML pages that need nothing beside them: the style, numbers as text, tables."""
+"""Parts of HTML pages that need no other file: the style, numbers as text, tables."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ td { overflow-wrap: anywhere } tr.changed td { font-weight: 600 } td + td.quiet 
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page of the parts that are not empty. `title` is escaped, the parts are HTML."""
+    """A whole page from the parts that are not empty. `title` is escaped, the parts are HTML."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -47,7 +47,7 @@ def page(title: str, parts: Sequence[str]) -> str:
 
 
 def number(value: Any) -> str:
-    """A value as people read it: 1,234,567; four significant digits; yes and no; a dash for nothing."""
+    """A value as text: 1,234,567; four significant digits; yes and no; a dash for nothing."""
     if value is None or value == "" or value == [] or value == ():
         return "–"
     if isinstance(value, bool):
@@ -87,7 +87,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def table(rows: Sequence[Sequence[str]], head: Sequence[str] = (), numbers: Sequence[int] = ()) -> str:
-    """Escaped cells; the columns in `numbers` are set to the right."""
+    """A table of escaped cells; the columns in `numbers` are aligned to the right."""
 
     def line(row: Sequence[str], tag: str) -> str:
         kinds = [' class="number"' if i in numbers else "" for i in range(len(row))]

@@ -1,12 +1,13 @@
-"""Curves of a run as SVG: one message a plot, axes with units, told apart by dash and marker as well as by colour."""
+"""Plots as SVG or PNG: one message a plot, axes with units, lines told apart by dash and marker, not only by colour."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from bertlite_jax.errors import UserError
 
@@ -48,17 +49,54 @@ FONTS: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hash
 
 
 def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the lines that have a number under `name`, by rising step."""
-    found = sorted((line["step"], float(line[name])) for line in lines if _is_number(line.get(name)))
-    return [step for step, _ in found], [value for _, value in found]
+    """Steps and values of the lines that have a number under `name`, in the order of steps."""
+    points = sorted((line["step"], float(line[name])) for line in lines if _is_number(line.get(name)))
+    return [step for step, _ in points], [value for _, value in points]
 
 
 def thin_out(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
-    """At most `most` points: means of equally many consecutive values, placed at the last step of each."""
+    """At most `most` points: means of equally many consecutive values, each at the step of its last value."""
     size = -(-len(steps) // most) if steps else 1
     starts = range(0, len(steps), size)
     means = [math.fsum(part) / len(part) for part in (values[start : start + size] for start in starts)]
     return [steps[min(start + size, len(steps)) - 1] for start in starts], means
+
+
+@contextlib.contextmanager
+def drawing(
+    size: tuple[float, float], image: Literal["svg", "png"] = "svg", job: str = "report"
+) -> Iterator[tuple[Any, io.BytesIO]]:
+    """An empty figure in our style, and a file that gets the picture when the block ends.
+
+    Args:
+      size: width and height in inches.
+      image: format of the file.
+      job: first word of the error message.
+
+    Raises:
+      UserError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise UserError(f"{job}: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
+    file = io.BytesIO()
+    with matplotlib.rc_context(FONTS):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure, file
+        if image == "svg":
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        else:
+            figure.savefig(file, format="png", dpi=110)
+
+
+def open_axes(figure: Any) -> Any:
+    """The axes of a figure, without a frame above and to the right."""
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_axisbelow(True)
+    return axes
 
 
 def draw(
@@ -68,9 +106,9 @@ def draw(
     wide: bool = False,
     from_zero: bool = False,
     log: bool = False,
-    image: str = "svg",
+    image: Literal["svg", "png"] = "svg",
 ) -> bytes:
-    """One plot as SVG (or `image="png"`).
+    """One plot of curves over steps.
 
     Args:
       curves: none of them empty.
@@ -79,20 +117,15 @@ def draw(
       wide: the full width of a page instead of half of it.
       from_zero: the vertical axis starts at 0.
       log: logarithmic vertical axis; only if all values are positive.
+      image: format of the result.
 
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
+    with drawing((9.6, 3.6) if wide else (4.7, 2.9), image) as (figure, file):
         from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
-    except ImportError as error:
-        raise UserError("report: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
 
-    with matplotlib.rc_context(FONTS):
-        figure = Figure(figsize=(9.6, 3.6) if wide else (4.7, 2.9), layout="constrained")
-        axes = figure.add_subplot()
+        axes = open_axes(figure)
         for curve in curves:
             steps, values = thin_out(curve.steps, curve.values)
             single = {"marker": "o", "markersize": 3.6} if len(steps) == 1 else {}
@@ -111,14 +144,10 @@ def draw(
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         if log or max(max(curve.values) for curve in curves) >= 1000:
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if log else "{x:,.0f}"))
-        axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
         if len(curves) + len(levels) > 1:
             look = {"frameon": False, "fontsize": 8.5, "handlelength": 2.2, "columnspacing": 1.2}
             figure.legend(loc="outside upper left", ncols=len(curves) + len(levels), **look)
-        file = io.BytesIO()
-        figure.savefig(file, format=image, dpi=110, metadata={"Date": None} if image == "svg" else None)
     return file.getvalue()
 
 
@@ -132,15 +161,8 @@ def draw_bars(bars: Sequence[Bar], unit: str) -> bytes:
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("report: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
-
-    with matplotlib.rc_context(FONTS):
-        figure = Figure(figsize=(4.7, 0.7 + 0.24 * len(bars)), layout="constrained")
-        axes = figure.add_subplot()
+    with drawing((4.7, 0.7 + 0.24 * len(bars))) as (figure, file):
+        axes = open_axes(figure)
         colors = ["#ffffff", *["#6b8fb3"] * (len(bars) - 1)]
         values = [bar.value for bar in bars]
         drawn = axes.barh([bar.label for bar in bars], values, color=colors, edgecolor="#111111", linewidth=0.8)
@@ -148,15 +170,12 @@ def draw_bars(bars: Sequence[Bar], unit: str) -> bytes:
         axes.invert_yaxis()
         axes.set_xlim(0, 1.45 * max(values))
         axes.set_xlabel(unit)
-        axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 
 def data_uri(svg: bytes) -> str:
-    """The picture as a `src` that needs no other file."""
+    """The picture as a `src` of HTML, so that the page needs no other file."""
     return "data:image/svg+xml;base64," + base64.b64encode(svg).decode("ascii")
 
 

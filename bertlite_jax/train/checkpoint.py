@@ -21,11 +21,11 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.train import checkpoint_sums, processes
 
 Log = Callable[[str], None]
@@ -65,10 +65,7 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
-        for left in path.glob("*.removing"):
-            shutil.rmtree(left)
-        for left in path.glob(f"*.{checkpoint_sums.SUMS}.tmp"):
-            left.unlink()
+        whole_files.remove_leftovers(path)
     # Old steps are removed below, after the seal. Orbax would remove them before it: with keep_last = 1, a kill
     # between the two would leave nothing that can be trusted.
     manager = checkpoint_arrays.open_manager(path)
@@ -144,10 +141,7 @@ def _seal_and_prune(checkpoints: Checkpoints, step: int) -> None:
     for old in sealed[: -checkpoints.keep_last]:
         if checkpoints.keep_every and old % checkpoints.keep_every == 0:
             continue
-        # Renamed first: a kill in between must not leave half a checkpoint under a step's name.
-        doomed = checkpoints.folder / f"{old}.removing"
-        os.rename(checkpoints.folder / str(old), doomed)
-        shutil.rmtree(doomed)
+        whole_files.remove_folder(checkpoints.folder / str(old))
 
 
 # --- Verify ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ import hashlib
 import os
 import pathlib
 
+from bertlite_jax.host import whole_files
+
 ITEMS = ("params", "opt", "meta")
 """What each checkpoint holds."""
 SUMS = "SHA256SUMS"
@@ -16,16 +18,11 @@ UNSEALED = f"no {SUMS}; the run was stopped before the write was finished"
 
 
 def write_sums(step_folder: pathlib.Path) -> None:
-    """Seals a step: writes its sums beside the folder, then moves them in with one rename."""
+    """Seals a step: its sums appear whole, with one rename."""
     files = _files(step_folder)
     digests = _digests(step_folder, files)
     text = "".join(f"{digest}  {name}\n" for name, digest in zip(files, digests, strict=True))
-    temporary = step_folder.parent / f"{step_folder.name}.{SUMS}.tmp"
-    with open(temporary, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, step_folder / SUMS)
+    whole_files.write_text(step_folder / SUMS, text)
     descriptor = os.open(step_folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -87,9 +84,10 @@ def _read_sums(path: pathlib.Path) -> dict[str, str]:
 
 
 def _files(step_folder: pathlib.Path) -> list[str]:
-    """Every file below a step's folder but the sums, as sorted relative names."""
+    """Every file below a step's folder as sorted relative names, without the sums and what becomes them."""
     paths = (path for path in step_folder.rglob("*") if not path.is_dir())
-    return sorted(name for path in paths if (name := path.relative_to(step_folder).as_posix()) != SUMS)
+    names = (path.relative_to(step_folder).as_posix() for path in paths)
+    return sorted(name for name in names if SUMS not in (name, whole_files.intended_name(name)))
 
 
 def _digests(step_folder: pathlib.Path, files: list[str]) -> list[str]:

@@ -19,11 +19,11 @@ def on(monkeypatch, tmp_path):
         (tmp_path / "cpuinfo").write_text(content)
         monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.delenv("BERTLITE_CPU_FLAGS", raising=False)
-        cpu._fields.cache_clear()
+        cpu.cpuinfo.cache_clear()
 
     yield pretend
     monkeypatch.undo()
-    cpu._fields.cache_clear()
+    cpu.cpuinfo.cache_clear()
 
 
 def test_the_first_cpu_of_a_pc_speaks_for_all(on):
@@ -56,5 +56,5 @@ def test_the_environment_can_name_other_instruction_sets(on, monkeypatch):
 
 def test_an_unknown_instruction_set_is_refused(monkeypatch):
     monkeypatch.setenv("BERTLITE_CPU_FLAGS", "avx2 amx")
-    with pytest.raises(UserError, match="BERTLITE_CPU_FLAGS: amx is none of avx2 avx512f"):
+    with pytest.raises(UserError, match="BERTLITE_CPU_FLAGS: amx is not one of avx2 avx512f"):
         cpu.flags()

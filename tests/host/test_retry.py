@@ -73,7 +73,7 @@ def test_the_waits_double(monkeypatch):
     waits = []
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 1e-3)
     monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no"):
         retry.patiently(Failing(*(OSError(5, "no") for _ in range(6))), "a.npy")
     # Each has up to one millisecond of chance on top.
     assert [int(1000 * wait + 1e-6) // base for wait, base in zip(waits, (1, 2, 4, 8, 16), strict=True)] in [

@@ -1,6 +1,7 @@
 """An output is complete or absent, and a place that cannot be written is named in one line."""
 
 import errno
+import json
 import os
 import pathlib
 import shutil
@@ -68,18 +69,26 @@ def test_files_have_the_permissions_that_the_user_gives_new_files(umask, mode, t
 # --- No room ---------------------------------------------------------------------------------------------------------
 
 
+def fill_folder(out: pathlib.Path, overwrite: bool) -> None:
+    with whole_files.new_folder(out, overwrite, "mark") as folder:
+        (folder / "mark").symlink_to("/dev/full")
+        (folder / "mark").write_text("x" * 100_000)
+
+
+def fill_file(out: pathlib.Path) -> None:
+    with whole_files.new_file(out, False, job="embed") as path:
+        path.unlink()
+        path.symlink_to("/dev/full")
+        path.write_text("x" * 100_000)
+
+
 def test_a_full_device_is_named_and_nothing_is_left(tmp_path):
     """/dev/full answers every write as a full disk does."""
     with pytest.raises(UserError, match=r"convert: .*/out cannot be written: No space left on device") as caught:
-        with whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
-            (folder / "mark").symlink_to("/dev/full")
-            (folder / "mark").write_text("x" * 100_000)
+        fill_folder(tmp_path / "out", overwrite=False)
     assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"convert: .*/file cannot be written: No space left on device"):
-        with whole_files.new_file(tmp_path / "file", False) as path:
-            path.unlink()
-            path.symlink_to("/dev/full")
-            path.write_text("x" * 100_000)
+    with pytest.raises(UserError, match=r"embed: .*/file cannot be written: No space left on device"):
+        fill_file(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -152,11 +161,15 @@ def test_a_full_disk_is_seen_through_a_copied_folder(tmp_path):
 
 
 def test_a_permission_is_the_outputs_only_inside_the_output(tmp_path):
-    with pytest.raises(UserError, match="out cannot be written: Permission denied"):
+    def refuse(inside: bool) -> None:
         with whole_files.new_folder(tmp_path / "out", False, "mark") as folder:
-            raise PermissionError(errno.EACCES, "Permission denied", str(folder / "mark"))
-    with pytest.raises(PermissionError), whole_files.new_folder(tmp_path / "out", False, "mark"):
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input"))
+            refused = folder / "mark" if inside else tmp_path / "input"
+            raise PermissionError(errno.EACCES, "Permission denied", str(refused))
+
+    with pytest.raises(UserError, match="out cannot be written: Permission denied"):
+        refuse(inside=True)
+    with pytest.raises(PermissionError):
+        refuse(inside=False)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,8 +186,109 @@ def test_the_earlier_output_stays_where_the_new_one_fails(tmp_path):
     make_folder(tmp_path / "out")
     (tmp_path / "out" / "mark").write_text("earlier")
     with pytest.raises(UserError, match="No space left"):
-        with whole_files.new_folder(tmp_path / "out", True, "mark") as folder:
-            (folder / "mark").symlink_to("/dev/full")
-            (folder / "mark").write_text("x" * 100_000)
+        fill_folder(tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "mark").read_text() == "earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+# --- Files and folders of a job's own --------------------------------------------------------------------------------
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "summary.json"
+    whole_files.write_json(path, {"loss": 1.5})
+
+    def stop(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(OSError, match="no space left"):
+        whole_files.write_json(path, {"loss": 2.5})
+    assert json.loads(path.read_text()) == {"loss": 1.5}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_is_strict(value, tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        whole_files.write_json(tmp_path / "summary.json", {"loss": value})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_keeps_its_letters_and_escapes_what_is_no_utf8(tmp_path):
+    """A file name of other bytes reaches Python with half a surrogate pair for each."""
+    path = tmp_path / "environment.json"
+    value = {"corpora": os.fsdecode(b"W\xc3\xb6rter-\xff")}
+    whole_files.write_json(path, value)
+    assert path.read_bytes() == b'{\n  "corpora": "W\xc3\xb6rter-\\udcff"\n}\n'
+    assert json.loads(path.read_text(encoding="utf-8")) == value
+
+
+def folder_of(path: pathlib.Path, word: str) -> pathlib.Path:
+    path.mkdir()
+    (path / "word").write_text(word)
+    return path
+
+
+def test_a_folder_is_put_where_nothing_or_an_earlier_one_lies(tmp_path):
+    out = tmp_path / "out"
+    whole_files.put_folder(folder_of(tmp_path / "a", "first"), out)
+    with pytest.raises(OSError, match="not empty"):
+        whole_files.put_folder(folder_of(tmp_path / "b", "second"), out)
+    assert (out / "word").read_text() == "first"
+    whole_files.put_folder(tmp_path / "b", out, replace=True)
+    assert (out / "word").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+    elsewhere = folder_of(tmp_path / "elsewhere", "first")
+    (tmp_path / "out").symlink_to(elsewhere)
+    whole_files.put_folder(folder_of(tmp_path / "new", "second"), tmp_path / "out", replace=True)
+    assert (tmp_path / "out" / "word").read_text() == "second"
+    assert (elsewhere / "word").read_text() == "first"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "out"]
+
+
+def test_the_earlier_folder_comes_back_where_the_new_one_cannot_be_renamed(tmp_path):
+    out = folder_of(tmp_path / "out", "first")
+    with pytest.raises(FileNotFoundError):
+        whole_files.put_folder(tmp_path / "absent", out, replace=True)
+    assert (out / "word").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_folder_beside_a_place_vanishes_unless_it_is_put_there(tmp_path):
+    with whole_files.folder_beside(tmp_path / "out") as folder:
+        assert folder.parent == tmp_path
+        assert list(tmp_path.iterdir()) == [folder]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_leaves_is_recognised_and_removed(tmp_path):
+    whole_files.temporary_beside(tmp_path / "config.json").touch()
+    whole_files.temporary_beside(tmp_path / "tokenizer").mkdir()
+    folder_of(tmp_path / ".8000.removed.tmp", "half")
+    others = [folder_of(tmp_path / "4000", "whole"), tmp_path / ".hidden", tmp_path / "notes.tmp"]
+    for path in others[1:]:
+        path.touch()
+    intended = {whole_files.intended_name(path.name) for path in tmp_path.iterdir()}
+    assert intended == {"config.json", "tokenizer", "8000", None}
+    whole_files.remove_leftovers(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_a_folder_is_never_seen_half_removed(tmp_path, monkeypatch):
+    """Its name goes first; a killed removal is completed by the next."""
+    folder = folder_of(tmp_path / "best", "first")
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            whole_files.remove_folder(folder)
+    assert not folder.exists()
+    whole_files.remove_folder(folder_of(folder, "second"))
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The corpus by Apache Beam, for text that outgrows a machine: the same bytes as data/corpus/statistics.py writes.
+"""The corpus by Apache Beam, for text that outgrows a machine: the same bytes as jobs/text/corpus.py writes.
 
 What the local route gets from reading in order, Beam gets from counting. A document's place is (file, number in the
 file). Of equal texts the one with the lowest place stays. Its number in the corpus is how many stay before it: those of
@@ -19,7 +19,6 @@ import pathlib
 import re
 import shlex
 import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from bertlite_jax.data.corpus import chunks, shards, splits
 from bertlite_jax.data.text.documents import OnBadText, read_documents
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 
 try:
     import apache_beam as beam  # pyright: ignore[reportMissingImports]
@@ -38,7 +38,7 @@ try:
 except ImportError as error:
     raise UserError('corpus: --beam needs Apache Beam; pip install "bertlite_jax[beam]"') from error
 
-# An error of a worker comes back as an exception; Beam would say it before, with two tracebacks.
+# An error of a worker comes back as an exception; Beam would log it before, with two tracebacks.
 logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 CHUNK_DOCUMENTS = 256
@@ -49,7 +49,7 @@ Place = tuple[int, int]
 
 
 class Plan(NamedTuple):
-    """All that the windows depend on. Pickled into every worker."""
+    """All that the windows depend on. Every worker gets it pickled."""
 
     files: list[str]
     tokenizer_folder: str
@@ -62,6 +62,7 @@ class Plan(NamedTuple):
 
     @property
     def seed(self) -> int:
+        """Of all draws."""
         return self.recipe.cutting.seed
 
 
@@ -72,28 +73,28 @@ def write(plan: Plan, vocab_size: int, options: str, counts: Counter[str]) -> li
       plan: what is done.
       vocab_size: V.
       options: of Beam's runner.
-      counts: is added to (see `text.read_documents`).
+      counts: is added to (see `documents.read_documents`).
 
     Raises:
-      UserError: of a worker: bad text.
+      UserError: text cannot be read.
     """
     try:
         with beam.Pipeline(options=PipelineOptions(shlex.split(options))) as pipeline:
             _build(pipeline, plan, vocab_size)
     except Exception as error:
-        if said := _said_by_user_error(error):
-            raise UserError(said) from error
+        if text := _text_of_user_error(error):
+            raise UserError(text) from error
         raise
-    counts.update(_take(plan, "counts"))
-    written, of_splits = _take(plan, "files"), dict(_take(plan, "split_counts"))
+    counts.update(_load(plan, "counts"))
+    written, of_splits = _load(plan, "files"), dict(_load(plan, "split_counts"))
     return [_gather(plan, name, vocab_size, written, of_splits) for name in splits.SPLITS]
 
 
-def _said_by_user_error(error: BaseException) -> str:
-    """Beam hands on an error of a worker with its step behind it, or as the text of a traceback."""
+def _text_of_user_error(error: BaseException) -> str:
+    """The text of a worker's UserError, or "". Beam appends its step, or passes on the text of a traceback."""
     whole = f"{type(error).__name__}: {error}"
-    found = re.findall(r"UserError: (.*?)(?: \[while running|\n|$)", whole)
-    return found[-1] if found else ""
+    texts = re.findall(r"UserError: (.*?)(?: \[while running|\n|$)", whole)
+    return texts[-1] if texts else ""
 
 
 # --- The pipeline ----------------------------------------------------------------------------------------------------
@@ -127,21 +128,21 @@ def _build(pipeline: Any, plan: Plan, vocab_size: int) -> None:
 
 
 def _documents(pipeline: Any, plan: Plan) -> Any:
-    """Each text once: (place, digest, paragraphs). What was counted on the way is saved."""
+    """Each text once: (place, digest, paragraphs). Saves the counts."""
     read = (
         pipeline
         | "files" >> beam.Create(list(enumerate(plan.files)))
         | "spread" >> beam.Reshuffle()
         | "read" >> beam.FlatMap(_read, plan).with_outputs("counts", main="documents")
     )
-    kept = (
+    distinct = (
         read.documents
         | "by text" >> beam.GroupByKey()
         | "distinct" >> beam.FlatMap(_first).with_outputs("counts", main="documents")
     )
-    counts = (read.counts, kept.counts) | "both counts" >> beam.Flatten()
+    counts = (read.counts, distinct.counts) | "both counts" >> beam.Flatten()
     _ = counts | "all counts" >> beam.CombineGlobally(_sum) | "save counts" >> beam.Map(_save, plan, "counts")
-    return kept.documents
+    return distinct.documents
 
 
 def _head(numbered: Any, plan: Plan) -> Any:
@@ -149,8 +150,8 @@ def _head(numbered: Any, plan: Plan) -> Any:
     count = splits.head_count(plan.validation_fraction)
     return (
         numbered
-        | "head" >> beam.Filter(lambda found: found[0] < count)
-        | "sizes of the head" >> beam.Map(lambda found: (found[0], found[1], sum(map(len, found[2]))))
+        | "head" >> beam.Filter(lambda document: document[0] < count)
+        | "sizes of the head" >> beam.Map(lambda document: (document[0], document[1], sum(map(len, document[2]))))
         | "whole head" >> beam.combiners.ToList()
         | "splits of the head" >> beam.Map(_head_splits, plan)
     )
@@ -192,7 +193,9 @@ def _first(equal: tuple[bytes, Iterable[tuple[Place, list[str]]]]) -> Iterator[A
 
 def _numbered(documents: Any) -> Any:
     """(place, digest, paragraphs) to (number, digest, paragraphs), where the number counts the places before it."""
-    by_chunk = documents | "by chunk" >> beam.Map(lambda found: ((found[0][0], found[0][1] // CHUNK_DOCUMENTS), found))
+    by_chunk = documents | "by chunk" >> beam.Map(
+        lambda document: ((document[0][0], document[0][1] // CHUNK_DOCUMENTS), document)
+    )
     sizes = by_chunk | "sizes of chunks" >> beam.combiners.Count.PerKey()
     by_file = sizes | "by file of the text" >> beam.Map(lambda chunk: (chunk[0][0], (chunk[0][1], chunk[1])))
     before = by_file | "chunks of a file" >> beam.GroupByKey() | "before a chunk" >> beam.FlatMap(_before_chunks)
@@ -219,18 +222,18 @@ def _number(chunk: tuple[Place, dict[str, Iterable[Any]]], of_files: dict[int, i
     (file, _), met = chunk
     (before,) = met["before"]
     before += sum(size for other, size in of_files.items() if other < file)
-    for number, (_, digest, paragraphs) in enumerate(sorted(met["documents"], key=lambda found: found[0]), before):
+    for number, (_, digest, paragraphs) in enumerate(sorted(met["documents"], key=lambda each: each[0]), before):
         yield number, digest, paragraphs
 
 
 def _head_splits(head: list[tuple[int, bytes, int]], plan: Plan) -> dict[int, str]:
     """The splits of the first documents, by number (`splits.assign_splits`)."""
-    digests, held = [], 0
+    digests, characters = [], 0
     for _, digest, size in sorted(head):
-        if held >= splits.HEAD_LIMIT and len(digests) >= 2:
+        if characters >= splits.HEAD_LIMIT and len(digests) >= 2:
             break
         digests.append(digest)
-        held += size
+        characters += size
     return dict(enumerate(splits.split_head(digests, plan.validation_fraction, plan.seed)))
 
 
@@ -274,30 +277,29 @@ def _files_of_blocks(split: tuple[str, Iterable[tuple[int, int]]]) -> Iterator[t
 
 
 def _with_file(met: tuple[tuple[str, int], dict[str, Iterable[Any]]]) -> Iterator[Any]:
-    (split, block), found = met
-    (file,), ((records, lengths),) = found["file"], found["windows"]
+    (split, block), parts = met
+    (file,), ((records, lengths),) = parts["file"], parts["windows"]
     yield (split, file), (block, records, lengths)
 
 
-# --- What is written -------------------------------------------------------------------------------------------------
-# Beam may run a step again, or twice at a time: every file gets its name when it is whole.
+# --- Files -----------------------------------------------------------------------------------------------------------
+# Beam may run a step again, or twice at the same time, so every file is written whole.
 
 
 def _write_file(element: tuple[tuple[str, int], Iterable[Any]], plan: Plan) -> tuple[str, int, int, int]:
     """A record file and the lengths of its windows. Returns (split, number of the file, windows, bytes)."""
     (split, file), blocks = element
     final = pathlib.Path(shards.record_files(plan.folder, split).sharded_filepath(shard_index=file, num_shards=None))
-    mine = final.with_name(f"{uuid.uuid4().hex}.tmp")
-    writer = ArrayRecordWriter(os.fspath(mine), shards.WRITER_OPTIONS)
     all_lengths, size = [], 0
-    for _, records, lengths in sorted(blocks, key=lambda block: block[0]):
-        for record in records:
-            writer.write(record)
-            size += len(record)
-        all_lengths += lengths
-    writer.close()
-    os.replace(mine, final)
-    _write_bytes(_lengths_of(plan, split, file), np.array(all_lengths, "<u2").tobytes())
+    with whole_files.replacing(final) as unfinished:
+        writer = ArrayRecordWriter(os.fspath(unfinished), shards.WRITER_OPTIONS)
+        for _, records, lengths in sorted(blocks, key=lambda block: block[0]):
+            for record in records:
+                writer.write(record)
+                size += len(record)
+            all_lengths += lengths
+        writer.close()
+    whole_files.write_bytes(_lengths_of(plan, split, file), np.array(all_lengths, "<u2").tobytes())
     return split, file, len(all_lengths), size
 
 
@@ -305,21 +307,15 @@ def _lengths_of(plan: Plan, split: str, file: int) -> pathlib.Path:
     return pathlib.Path(plan.folder) / f"{split}.lengths-{file:05d}"
 
 
-def _write_bytes(path: pathlib.Path, content: bytes) -> None:
-    mine = path.with_name(f"{uuid.uuid4().hex}.tmp")
-    mine.write_bytes(content)
-    os.replace(mine, path)
-
-
 def _save(value: Any, plan: Plan, name: str) -> None:
-    _write_bytes(pathlib.Path(plan.folder) / f"{name}.result", json.dumps(value).encode())
+    whole_files.write_bytes(pathlib.Path(plan.folder) / f"{name}.result", json.dumps(value).encode())
 
 
 def _save_unigram(split: tuple[str, np.ndarray], plan: Plan) -> None:
-    _write_bytes(pathlib.Path(plan.folder) / f"{split[0]}.unigram", split[1].tobytes())
+    whole_files.write_bytes(pathlib.Path(plan.folder) / f"{split[0]}.unigram", split[1].tobytes())
 
 
-def _take(plan: Plan, name: str) -> Any:
+def _load(plan: Plan, name: str) -> Any:
     path = pathlib.Path(plan.folder) / f"{name}.result"
     value = json.loads(path.read_bytes())
     path.unlink()
@@ -329,10 +325,10 @@ def _take(plan: Plan, name: str) -> Any:
 def _gather(
     plan: Plan, name: str, vocab_size: int, written: list[tuple[str, int, int, int]], counts: dict[str, dict[str, int]]
 ) -> shards.SplitFiles:
-    """The parts of a split put together."""
+    """Puts the parts of a split together."""
     files = shards.open_split(plan.folder, name, vocab_size)
     try:
-        for _, file, windows, size in sorted(found for found in written if found[0] == name):
+        for _, file, windows, size in sorted(entry for entry in written if entry[0] == name):
             part = _lengths_of(plan, name, file)
             with open(part, "rb") as lengths:
                 shutil.copyfileobj(lengths, files.lengths)

@@ -1,4 +1,4 @@
-"""Where the parts of windows may begin and end, for many windows at once, and draws that need no state."""
+"""Where windows may be cut into pairs, for many windows at once, and random draws without a state."""
 
 from __future__ import annotations
 
@@ -57,21 +57,21 @@ def draw(keys: np.ndarray, purpose: int, counts: np.ndarray | int) -> np.ndarray
     return ((high * np.asarray(counts, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
-# --- Spans -----------------------------------------------------------------------------------------------------------
+# --- Pairs -----------------------------------------------------------------------------------------------------------
 
 SENTENCE, INSIDE, MIXED = 0, 1, 2
 """Kinds of a window: both edges at sentence boundaries; both in mid-sentence; one of each, which cannot be cut."""
 
 
-def pair_spans(
-    windows: Windows, span_lengths: np.ndarray, rests: np.ndarray
+def bounds_of_pairs(
+    windows: Windows, pair_lengths: np.ndarray, rests: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pair span of each window, from its stored length, and its kind.
+    """Where in each window its pair lies, from the stored length of the pair, and the kind of the result.
 
     Args:
       windows: W windows.
-      span_lengths: [W] integers: tokens of the span (`pair_span`).
-      rests: [W] bool: give what the span leaves, of the kind MIXED.
+      pair_lengths: [W] integers: tokens of the pair (`pair_bounds`).
+      rests: [W] bool: give what the pair leaves of the window, of the kind MIXED.
 
     Returns:
       (start [W], stop [W], kind [W]).
@@ -80,9 +80,9 @@ def pair_spans(
     padded = np.append(windows.ends, -1)
     opens = (counts > 0) & (padded[np.minimum(windows.end_offsets[:-1], len(windows.ends))] == 0)
     closes = (counts > 0) & (padded[windows.end_offsets[1:] - 1] == n)
-    trimmed = span_lengths < n
-    start = np.where(trimmed & opens, n - span_lengths, 0)
-    stop = np.where(trimmed & ~opens, span_lengths, n)
+    trimmed = pair_lengths < n
+    start = np.where(trimmed & opens, n - pair_lengths, 0)
+    stop = np.where(trimmed & ~opens, pair_lengths, n)
     kind = np.where(opens & closes, SENTENCE, np.where((opens == closes) | trimmed, INSIDE, MIXED))
     rest_start, rest_stop = np.where(start > 0, 0, stop), np.where(start > 0, start, n)
     return np.where(rests, rest_start, start), np.where(rests, rest_stop, stop), np.where(rests, MIXED, kind)
@@ -108,14 +108,14 @@ class Boundaries:
 
 
 def find_boundaries(windows: Windows, kinds: np.ndarray) -> Boundaries:
-    """Sentence boundaries where the kind [W] is SENTENCE, word starts in mid-sentence where INSIDE, none for MIXED."""
+    """For the kind [W] SENTENCE sentence boundaries, for INSIDE word starts in mid-sentence, for MIXED none."""
     n = np.diff(windows.offsets)
     bases = windows.offsets + np.arange(len(windows.offsets))
     ends = np.zeros(bases[-1], bool)
     ends[np.repeat(bases[:-1], np.diff(windows.end_offsets)) + windows.ends] = True
     allowed = np.zeros(bases[-1], bool)
     allowed[np.arange(len(windows.tokens)) + np.repeat(np.arange(len(n)), n)] = windows.word_starts
-    allowed[bases[1:] - 1] = True  # behind its last token a window was cut at a word start, or at its document's end
+    allowed[bases[1:] - 1] = True  # where a window ends, a word starts or the document ends
     allowed &= ~ends & np.repeat(kinds == INSIDE, n + 1)
     allowed |= ends & np.repeat(kinds == SENTENCE, n + 1)
     return Boundaries(bases, np.flatnonzero(allowed))
@@ -124,12 +124,13 @@ def find_boundaries(windows: Windows, kinds: np.ndarray) -> Boundaries:
 def only_between(
     bounds: Boundaries, shown: np.ndarray, before: np.ndarray | None = None, after: np.ndarray | None = None
 ) -> Boundaries:
-    """Those boundaries that lie behind a token that shows `before` and in front of one that shows `after`.
+    """The boundaries between a token that shows `before` and one that shows `after`.
 
     Args:
       bounds: of W windows with T tokens.
       shown: [T] what each token shows.
-      before, after: [W]; None: anything, or no token at all.
+      before: [W] what the token before a boundary shows; None: anything, or no token at all.
+      after: [W] what the token behind a boundary shows; None: likewise.
     """
     owner = np.searchsorted(bounds.bases, bounds.places, side="right") - 1
     token = bounds.places - owner  # the one that stands behind the boundary
@@ -145,7 +146,7 @@ def only_between(
 def pick_boundary(
     bounds: Boundaries, start: np.ndarray, stop: np.ndarray, draw_from: tuple[np.ndarray, int]
 ) -> np.ndarray:
-    """[W] a random boundary strictly between start and stop; -1 where there is none. draw_from: (keys, purpose)."""
+    """[W] a random boundary strictly between start and stop; -1 where there is none. `draw_from`: keys, purpose."""
     low, high = bounds.between(start + 1, stop - 1)
     chosen = low + draw(*draw_from, high - low)
     padded = np.append(bounds.places, 0)
@@ -159,8 +160,8 @@ def last_boundary(bounds: Boundaries, start: np.ndarray, limit: np.ndarray) -> n
     return np.where(high > low, padded[high - 1] - bounds.bases[:-1], start)
 
 
-def pair_span(n: int, word_starts: np.ndarray, sentence_ends: np.ndarray) -> tuple[int, int]:
-    """The part of a window that its pair is made of; its two edges are of one kind wherever that is possible.
+def pair_bounds(n: int, word_starts: np.ndarray, sentence_ends: np.ndarray) -> tuple[int, int]:
+    """Where in a window its pair lies: both edges of the pair are of one kind wherever that is possible.
 
     A window that opens at a sentence boundary and closes in mid-sentence (the first one of a long document), or the
     other way round (its last one), would give the order away whatever the cut. Its edge at the sentence boundary moves

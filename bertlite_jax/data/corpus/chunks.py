@@ -1,7 +1,7 @@
 """Documents to windows in one process or in several, in order.
 
-What runs in the worker processes is here and imports neither TFDS nor JAX. Where the work is split has no influence on
-the result: a window depends on its document, its number and the seed.
+What runs in the worker processes is here and imports neither TFDS nor JAX. How the work is split does not change the
+result: a window depends on its document, its number and the seed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ IN_FLIGHT = 1 << 25
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What is done to a document."""
+    """How a document becomes windows."""
 
     cutting: windows.Cutting
     language: str = "auto"
@@ -65,7 +65,7 @@ class Windowed:
 
     records: list[bytes] = dataclasses.field(default_factory=list)
     lengths: list[tuple[int, int]] = dataclasses.field(default_factory=list)
-    """Tokens of each window and of its pair span."""
+    """Tokens of each window and of its pair."""
     tokens: list[np.ndarray] = dataclasses.field(default_factory=list)
     """Ids of each document, as they are stored."""
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -77,16 +77,16 @@ def encode_documents(tokenizer: Tokenizer, recipe: Recipe, documents: list[Docum
     The counts are those of `document_windows`, and `documents`, `paragraphs`, `sentences`, `cut_sentences`, `tokens`,
     `unknown_tokens`.
     """
-    found: dict[str, Windowed] = {}
+    by_split: dict[str, Windowed] = {}
     sentences: list[list[str]] = []
     for document in documents:
-        counts = found.setdefault(document.split, Windowed()).counts
+        counts = by_split.setdefault(document.split, Windowed()).counts
         sentences.append(split_document(document.paragraphs, recipe.language, recipe.one_sentence_per_line, counts))
     # One call for all of them: what a call costs is shared by thousands of sentences.
     encoded = iter(tokenizer.encode_lines([sentence for lines in sentences for sentence in lines]))
     stored = windows.token_type(tokenizer.vocab_size)
     for document, lines in zip(documents, sentences, strict=True):
-        part = found[document.split]
+        part = by_split[document.split]
         part.counts["documents"] += 1
         part.counts["paragraphs"] += len(document.paragraphs)
         pieces = [next(encoded) for _ in lines]
@@ -105,7 +105,7 @@ def encode_documents(tokenizer: Tokenizer, recipe: Recipe, documents: list[Docum
         )
         part.records += records
         part.lengths += lengths
-    return found
+    return by_split
 
 
 # --- Several processes -----------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ _worker: tuple[Tokenizer, Recipe]
 
 def _start_worker(folder: str, recipe: Recipe) -> None:
     global _worker
-    # The main process ends the workers; and when it was killed, nobody else would.
+    # Ctrl-C is for the main process, which ends its workers. When it is killed, they have to end by themselves.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -159,7 +159,7 @@ def _ctrl_c_waits() -> Iterator[None]:
 def encode_chunks(
     tokenizer: Tokenizer, recipe: Recipe, chunks: Iterator[Chunk], workers: int
 ) -> Generator[tuple[Chunk, dict[str, Windowed]]]:
-    """`encode_documents` for each chunk, in order; with one worker in this process, else in that many others.
+    """`encode_documents` of each chunk, in order: with one worker in this process, else in that many others.
 
     Only a few chunks are under way at a time, so memory does not grow with the text.
 
@@ -188,6 +188,8 @@ def encode_chunks(
             chunk, future = under_way.popleft()
             yield chunk, future.result()
     except BrokenProcessPool as error:
-        raise UserError("corpus: a worker process was killed, perhaps for want of memory; try --workers 1") from error
+        raise UserError(
+            "corpus: a worker process was killed, perhaps because memory ran out; try --workers 1"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The folder of a corpus: complete or not there at all."""
+"""The folder of a corpus, which is complete or absent."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import writing
 from bertlite_jax.host.retry import patiently
 
@@ -23,28 +24,28 @@ INDEX = "corpus.json"
 
 
 def on_disk(folder: str) -> pathlib.Path:
-    """The folder, or its copy where it lies in object storage (`staging.local_folder`)."""
+    """The folder, or its copy where it lies in object storage (`object_storage.local_folder`)."""
     return object_storage.local_folder(folder, INDEX)
 
 
 def read_meta(folder: str) -> dict[str, Any]:
-    """corpus.json of a complete corpus, with the content of build.json under `build` where that is kept.
+    """corpus.json of a complete corpus, with the content of build.json under `build` if there is one.
 
     Raises:
-      UserError: the folder is no corpus, has another format, or lacks (part of) a file.
+      UserError: the folder is not a corpus, has another format, or lacks (part of) a file.
     """
     path = on_disk(folder) / INDEX
     try:
         meta = json.loads(patiently(lambda: path.read_text(encoding="utf-8"), path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"corpus: {folder} is no finished corpus (no corpus.json); make one with `bertlite corpus`"
+            f"corpus: {folder} is not a finished corpus (no corpus.json); make one with `bertlite corpus`"
         ) from error
     except ValueError as error:
         raise UserError(f"corpus: {path}: damaged ({error}); build the corpus again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
-        found = meta.get("format") if isinstance(meta, dict) else None
-        raise UserError(f"corpus: {path}: format {found}, but this version reads {FORMAT}; build the corpus again")
+        stated = meta.get("format") if isinstance(meta, dict) else None
+        raise UserError(f"corpus: {path}: format {stated}, but this version reads {FORMAT}; build the corpus again")
     for name, size in meta["sizes"].items():
         file = path.with_name(name)
         if not file.is_file():
@@ -60,7 +61,7 @@ def check_out(place: pathlib.Path, overwrite: bool) -> None:
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not (place / "corpus.json").is_file():
-        raise UserError(f"corpus: {place}: exists and is no corpus; give another folder")
+        raise UserError(f"corpus: {place}: exists and is not a corpus; give another folder")
     if not overwrite:
         raise UserError(f"corpus: {place}: exists; give another folder, or pass --overwrite to replace it")
 
@@ -69,7 +70,7 @@ def check_out(place: pathlib.Path, overwrite: bool) -> None:
 def scratch_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder beside `place`, removed at the end if it is still there; those of dead builds are removed first.
 
-    A live build holds a lock on its folder, which the system lets go when the process ends in whatever way.
+    A live build holds a lock on its folder, which the system releases when the process ends, however it ends.
     """
     with writing("corpus", place):
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -105,19 +106,8 @@ def _locked(folder: pathlib.Path) -> Iterator[bool]:
 
 
 def move_into_place(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """Renames a finished folder to `place`. A corpus that is there first gets the name of a dead build."""
+    """Renames a finished folder to `place`. A corpus that lies there first gets the name of a dead build."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)  # mkdtemp makes folders that only their owner can read
-    if place.exists():
-        old = folder.with_name(f"{folder.name}-old")
-        place.rename(old)
-        folder.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        folder.rename(place)
-
-
-def write_json(path: pathlib.Path, values: dict[str, Any]) -> None:
-    """Writes `values` as indented JSON."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    whole_files.put_folder(folder, place, replace=True)

@@ -20,11 +20,11 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host.retry import first_line, patiently
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"
-"""For random access: reading ahead would only fetch records that nobody asked for."""
+"""For random access, where reading ahead would fetch records that are not needed."""
 SPARE_FILES = 512
 """Open files that a job may need beside its corpora."""
 FEATURES = ("document", "sentence_ends", "tokens", "word_starts")
-"""In the order in which a deterministic serialisation writes them."""
+"""In the order of a deterministic serialisation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,18 +46,18 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
     """Opens the files CORPUS/*-SPLIT.array_record-* .
 
     Raises:
-      UserError: there is none, one is missing, or one cannot be opened.
+      UserError: there are none, one is missing, or one cannot be opened.
     """
     pattern = re.compile(rf".*-{split}\.array_record-(\d+)(-of-(\d+))?")
-    found = {}
+    paths = {}
     for path in pathlib.Path(folder).iterdir():
         if match := pattern.fullmatch(path.name):
-            found[int(match[1])] = path
-    if not found:
+            paths[int(match[1])] = path
+    if not paths:
         raise UserError(f"corpus: {folder}: has no records of the split {split}; build it again with `bertlite corpus`")
-    if missing := set(range(max(found) + 1)) - set(found):
+    if missing := set(range(max(paths) + 1)) - set(paths):
         raise UserError(f"corpus: {folder}: record file {min(missing)} of the split {split} is missing; build it again")
-    files = tuple(str(found[index]) for index in sorted(found))
+    files = tuple(str(paths[index]) for index in sorted(paths))
     _allow_open_files(folder, len(files))
     readers = []
     for file in files:
@@ -70,7 +70,7 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
 
 
 def _allow_open_files(folder: str, count: int) -> None:
-    """Every record file stays open, and many systems allow a process 1,024 until it asks for more."""
+    """Every record file stays open, and many systems allow 1,024 open files unless a process asks for more."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = len(os.listdir("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")) + count + SPARE_FILES
     if allowed == resource.RLIM_INFINITY or wanted <= allowed:
@@ -86,7 +86,7 @@ def _allow_open_files(folder: str, count: int) -> None:
 def _open(file: str) -> ArrayRecordReader:
     reader = ArrayRecordReader(file, READER_OPTIONS)
     if not reader.ok():
-        reader.read([0])  # It opens whatever it is given, and says what is wrong at the first read.
+        reader.read([0])  # Opening never fails; the first read says what is wrong.
     return reader
 
 
@@ -108,8 +108,8 @@ def _raw_records(records: Records, numbers: np.ndarray) -> list[bytes]:
     raw: list[bytes] = [b""] * len(numbers)
     for shard in np.unique(shards).tolist():
         where = np.flatnonzero(shards == shard)
-        found = _read(records, shard, (numbers[where] - records.starts[shard]).tolist())
-        for index, record in zip(where.tolist(), found, strict=True):
+        of_shard = _read(records, shard, (numbers[where] - records.starts[shard]).tolist())
+        for index, record in zip(where.tolist(), of_shard, strict=True):
             raw[index] = record
     return raw
 
@@ -122,14 +122,14 @@ def _read(records: Records, shard: int, places: list[int]) -> list[bytes]:
         try:
             return records.readers[shard].read(places)
         except RuntimeError:
-            records.readers[shard] = _open(file)  # Its handle may be what went bad.
+            records.readers[shard] = _open(file)  # The open file itself may have gone bad.
             raise
 
     try:
         return patiently(read, file)
     except (ValueError, RuntimeError, IndexError, OSError) as error:
         raise UserError(
-            f"corpus: {file}: cannot be read ({first_line(error)}); if the disk is well, the file is damaged: build "
+            f"corpus: {file}: cannot be read ({first_line(error)}); if the disk is healthy, the file is damaged: build "
             "the corpus again"
         ) from error
 
@@ -142,7 +142,7 @@ def _read(records: Records, shard: int, places: list[int]) -> list[bytes]:
 
 
 class _Damaged(Exception):
-    """Carries which of the records is not one of ours."""
+    """The number of a record that is not one of ours."""
 
     def __init__(self, index: int):
         super().__init__(index)
@@ -153,7 +153,7 @@ def parse(raw: list[bytes], records: Records, numbers: np.ndarray) -> Windows:
     """Serialised `tf.train.Example`s of the corpus's four features as windows.
 
     Raises:
-      UserError: names the first record that is something else.
+      UserError: a record is something else; names the first.
     """
     try:
         return _parse(raw, records.token_type)

@@ -22,9 +22,9 @@ from tensorflow_datasets.core.splits import SplitDict, SplitInfo
 from bertlite_jax.data.corpus.chunks import Windowed
 
 SHARD_BYTES = 256 << 20
-"""Serialised bytes, before compression, after which the next block of documents begins a new record file."""
+"""Serialised bytes, before compression, from which on the next block of documents opens a new record file."""
 BLOCK_DOCUMENTS = 256
-"""Documents whose windows are in one file. So where files end follows from the sizes of blocks, and not of windows."""
+"""Documents whose windows share a record file, so that where files end follows from the sizes of blocks."""
 WRITER_OPTIONS = "group_size:1"
 """One record a group: windows are read in random order."""
 
@@ -60,12 +60,12 @@ class SplitFiles:
 
     @property
     def template(self) -> naming.ShardedFileTemplate:
-        """How its record files are called."""
+        """Names of its record files."""
         return record_files(self.folder, self.name)
 
 
 def record_files(folder: str, split: str) -> naming.ShardedFileTemplate:
-    """How the record files of a split are called."""
+    """Names of the record files of a split."""
     return naming.ShardedFileTemplate(
         dataset_name="corpus",
         data_dir=epath.Path(folder),
@@ -77,12 +77,12 @@ def record_files(folder: str, split: str) -> naming.ShardedFileTemplate:
 
 def open_split(folder: str, name: str, vocab_size: int) -> SplitFiles:
     """An empty split in `folder`."""
-    lengths = open(os.path.join(folder, f"{name}.lengths.raw"), "w+b")
+    lengths = open(os.path.join(folder, f"{name}.lengths.raw"), "w+b")  # noqa: SIM115  # `close_split` closes it.
     return SplitFiles(folder, name, lengths, np.zeros(vocab_size, np.int64))
 
 
 def append(files: SplitFiles, part: Windowed, block: int) -> None:
-    """Adds windows of documents of one block behind those that are there."""
+    """Appends windows of documents of one block."""
     if part.records and (files.writer is None or (block != files.block and files.shard_bytes >= SHARD_BYTES)):
         _next_shard(files)
     files.block = block if part.records else files.block
@@ -108,15 +108,15 @@ def shards_of(sizes: list[tuple[int, int]]) -> dict[int, int]:
     """The record file of each block: where `append` would have put it.
 
     Args:
-      sizes: (block, its serialised bytes) in rising order; blocks without a window are not among them.
+      sizes: (block, its serialised bytes) in rising order, without blocks that have no window.
     """
-    found, shard, held = {}, 0, 0
+    shards, shard, shard_bytes = {}, 0, 0
     for block, size in sizes:
-        if held >= SHARD_BYTES:
-            shard, held = shard + 1, 0
-        found[block] = shard
-        held += size
-    return found
+        if shard_bytes >= SHARD_BYTES:
+            shard, shard_bytes = shard + 1, 0
+        shards[block] = shard
+        shard_bytes += size
+    return shards
 
 
 def _next_shard(files: SplitFiles) -> None:
@@ -150,13 +150,13 @@ def finish_split(files: SplitFiles) -> None:
 
 
 def write_metadata(folder: str, splits: list[SplitFiles]) -> None:
-    """dataset_info.json and features.json; splits without a window do not exist for TFDS."""
+    """Writes dataset_info.json and features.json. TFDS does not see splits without a window."""
     identity = dataset_info.DatasetIdentity(
         name="corpus", version=tfds.core.Version("1.0.0"), data_dir=folder, module_name="bertlite_jax.data.corpus"
     )
     info = tfds.core.DatasetInfo(builder=identity, features=FEATURES, description="Windows of text as token ids.")
     info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
-    kept = [
+    written = [
         SplitInfo(
             name=files.name,
             shard_lengths=files.shard_windows,
@@ -166,5 +166,5 @@ def write_metadata(folder: str, splits: list[SplitFiles]) -> None:
         for files in splits
         if files.shard_windows
     ]
-    info.set_splits(SplitDict(kept))
+    info.set_splits(SplitDict(written))
     info.write_to_directory(folder)

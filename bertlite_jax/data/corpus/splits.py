@@ -1,4 +1,4 @@
-"""Which documents enter a corpus, and into which split: each text once, drawn by what it says."""
+"""Which documents enter a corpus, and which split they get: each text once, its split drawn from the text."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from bertlite_jax.data.corpus.chunks import Document
 
 SPLITS = ("train", "validation")
 HEAD_LIMIT = 1 << 24
-"""Characters of text that are held until one document of each split is certain."""
+"""Characters of text that wait in memory until each split is sure to have a document."""
 
 
 def open_seen(folder: pathlib.Path) -> sqlite3.Connection:
-    """Digests of the documents that were read: on disk, so that memory does not grow with their number."""
+    """A table for the digests of the documents read so far, on disk so that memory does not grow with them."""
     seen = sqlite3.connect(folder / "seen.sqlite", isolation_level=None)
     for pragma in ("journal_mode = off", "synchronous = off", "cache_size = -16384", "locking_mode = exclusive"):
         seen.execute(f"pragma {pragma}").fetchall()
@@ -27,7 +27,7 @@ def open_seen(folder: pathlib.Path) -> sqlite3.Connection:
 
 
 def digest_of(paragraphs: list[str]) -> bytes:
-    """What tells one cleaned text from another."""
+    """16 bytes that tell one cleaned text from another."""
     return hashlib.blake2b("\n".join(paragraphs).encode(), digest_size=16).digest()
 
 
@@ -54,17 +54,17 @@ def assign_splits(
 
     Args:
       documents: (digest of the text, paragraphs).
-      validation_fraction: 0: all are for training.
-      seed: other seeds draw other documents.
+      validation_fraction: share of the documents for validation; 0: none.
+      seed: of the draws.
     """
     head: list[tuple[bytes, list[str]]] = []
-    held = 0
-    while len(head) < head_count(validation_fraction) and (held < HEAD_LIMIT or len(head) < 2):
+    characters = 0
+    while len(head) < head_count(validation_fraction) and (characters < HEAD_LIMIT or len(head) < 2):
         drawn = next(documents, None)
         if drawn is None:
             break
         head.append(drawn)
-        held += sum(map(len, drawn[1]))
+        characters += sum(map(len, drawn[1]))
     splits = split_head([digest for digest, _ in head], validation_fraction, seed)
     head.reverse()
     for number, split in enumerate(splits):
@@ -75,7 +75,7 @@ def assign_splits(
 
 
 def head_count(validation_fraction: float) -> int:
-    """Among so many of the first documents, or fewer that are very long, there is one of each split."""
+    """How many of the first documents are drawn together, so that each split has one (`assign_splits`)."""
     return max(2, min(1000, math.ceil(1 / validation_fraction)) if validation_fraction else 0)
 
 

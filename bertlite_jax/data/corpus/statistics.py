@@ -1,4 +1,4 @@
-"""What is counted of a corpus, and what follows from it."""
+"""The counts of a corpus, and the statistics that follow from them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ COUNTED = (
     *("windows", "short_windows", "single_sentence_windows", "pair_windows", "cut_words"),
     *("edges_SS", "edges_SM", "edges_MS", "edges_MM"),
 )
-"""What is counted in each split (`chunks.encode_documents`, `windows.document_windows`)."""
-
+"""Counts of each split (`chunks.encode_documents`, `windows.document_windows`)."""
 
 READ = ("files", "empty_files", "bytes", "duplicate_documents", "empty_documents", "split_documents", "long_lines")
-"""What is counted while reading (`documents.read_documents`)."""
+"""Counts of the files read (`documents.read_documents`)."""
 
 
 def statistics_of(counts: Counter[str], splits: dict[str, dict[str, Any]], length: int) -> dict[str, Any]:
     """The statistics of `corpus.json`, over all splits.
 
     Args:
-      counts: what was counted while reading.
-      splits: by name what was counted in each.
+      counts: of the files read.
+      splits: the counts of each split, by its name.
       length: tokens in a row.
     """
     total = {name: sum(split[name] for split in splits.values()) for name in COUNTED}

@@ -1,6 +1,6 @@
 """A document's tokens become windows: consecutive text that fits into a row, as serialised records.
 
-Tokens, word starts and sentence boundaries come in; what leaves is bytes, so that the processes that do this work need
+Tokens, word starts and sentence boundaries go in and bytes come out, so that the processes that do this work need
 neither TFDS nor protobuf.
 """
 
@@ -12,10 +12,10 @@ from collections import Counter
 
 import numpy as np
 
-from bertlite_jax.data.corpus.boundaries import pair_span
+from bertlite_jax.data.corpus.boundaries import pair_bounds
 
 SPECIALS = 3
-"""[CLS] A [SEP] B [SEP]: what a row of `length` tokens needs beside the window."""
+"""[CLS] A [SEP] B [SEP]: tokens that a row needs beside its window."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _mix(x: int) -> int:
 
 
 def aim(cutting: Cutting, document: int, window: int) -> int:
-    """The most tokens that this window should hold: the capacity, or for a share of the windows randint(2, capacity).
+    """Upper limit of tokens for this window: the capacity or, for a share of the windows, randint(2, capacity).
 
     The reference draws once a document; here once a window, from its numbers alone.
 
@@ -150,12 +150,12 @@ def document_windows(
       tokens: [n] of the type in which they are stored (`token_type`).
       word_starts: [n] bool.
       boundaries: [S + 1] integers, strictly increasing: 0, the end of each sentence, the last of them n.
-      counts: is added to: `windows`, `short_windows` (that aimed at less), `single_sentence_windows` (no sentence ends
+      counts: is added to: `windows`, `short_windows` (of a shorter limit), `single_sentence_windows` (no sentence ends
         inside), `edges_SS` and so on (left and right edge at a Sentence boundary or in Mid-sentence),
         `pair_windows` (that can be cut into a pair), `cut_words`.
 
     Returns:
-      (records, (tokens, tokens of the pair span) of each).
+      (records, (tokens, tokens of the pair) of each).
     """
     cuts = cut_document(cutting, document, word_starts, boundaries)
     low = np.searchsorted(boundaries, cuts[:-1], side="left").tolist()
@@ -165,7 +165,7 @@ def document_windows(
         n, starts = stop - start, word_starts[start:stop]
         ends = boundaries[low[window] : high[window]] - start
         opens, closes = ends.size > 0 and ends[0] == 0, ends.size > 0 and ends[-1] == n
-        first, last = (0, n) if opens == closes else pair_span(n, starts, ends)
+        first, last = (0, n) if opens == closes else pair_bounds(n, starts, ends)
         inner = ends.size - bool(opens) - bool(closes)
         counts["windows"] += 1
         counts["short_windows"] += aim(cutting, document, window) < cutting.capacity

@@ -1,6 +1,6 @@
-"""Texts that mean nearly the same, made offline: words exchanged by what they say little, or moved and left out.
+"""Texts that mean nearly the same, made offline: uninformative words are replaced, or words are swapped and left out.
 
-Words are what spaces divide; a text that is mostly Chinese or Japanese is taken by its characters.
+Spaces divide words; in a text that is mostly Chinese or Japanese, characters count as words.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def words_of(text: str) -> tuple[list[str], str]:
 
 
 def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
-    """Replaces words that say little in their text by words that say little anywhere.
+    """Replaces words that say little about their text by words that say little about any text.
 
     Word w of a text is replaced with a probability in proportion to max(tf-idf of its words) - tf-idf(w), so that
-    `rate` of the words are in expectation, at most each with certainty; what comes in its place is drawn in proportion
-    to max(S) - S(w), S(w) = (count of w in all texts) idf(w), so mostly from words that are as common as articles.
+    `rate` of the words are replaced in expectation (a probability is at most 1). The new word is drawn in proportion to
+    max(S) - S(w), S(w) = (count of w in all texts) idf(w), so mostly from words that are as common as articles.
 
     Args:
-      texts: where frequencies are counted.
-      rate: share of the words.
+      texts: frequencies are counted in these.
+      rate: share of the words that are replaced.
       seed: of the draws.
 
     Source: Xie et al. 2020 (arXiv 1904.12848), section 3 and appendix A.2; google-research/uda:
@@ -49,7 +49,7 @@ def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
     idf = {word: float(np.log(len(texts) / documents[word])) for word in vocabulary}
     total = sum(counts.values())
     scores = np.array([counts[word] / total * idf[word] for word in vocabulary])
-    # A word in every text says nothing: its score is 0, as a name's that comes once is nearly.
+    # The score of a word in every text is 0; that of a name that occurs once is nearly 0.
     draws = scores.max(initial=0.0) - scores + 1e-12 if len(vocabulary) else scores
     cumulated = np.cumsum(draws)
 
@@ -68,17 +68,17 @@ def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
 
 
 def replacement_chances(words: Sequence[str], idf: dict[str, float], rate: float) -> np.ndarray:
-    """[words] in [0, 1]: of each word of a text, its chance to be replaced."""
+    """[words] in [0, 1]: each word's chance of being replaced."""
     counts = Counter(words)
-    says = np.array([counts[word] / len(words) * idf.get(word, 0.0) for word in words])
-    little = says.max(initial=0.0) - says
-    if not little.any():  # All say the same.
+    tf_idf = np.array([counts[word] / len(words) * idf.get(word, 0.0) for word in words])
+    weights = tf_idf.max(initial=0.0) - tf_idf
+    if not weights.any():  # All words say the same.
         return np.full(len(words), rate)
-    return np.minimum(1.0, little / little.sum() * rate * len(words))
+    return np.minimum(1.0, weights / weights.sum() * rate * len(words))
 
 
 def make_edits(rate: float, seed: int) -> Augment:
-    """Exchanges the places of two words rate / 4 times as often as there are words, then leaves rate / 2 of them out.
+    """Swaps two words rate / 4 times as often as there are words, then leaves rate / 2 of the words out.
 
     A swap moves two words, so that `rate` of the words are moved or gone in expectation. One word always stays.
 
@@ -93,8 +93,8 @@ def make_edits(rate: float, seed: int) -> Augment:
         for _ in range(random.binomial(len(words), rate / 4)):
             i, j = random.choice(len(words), 2, replace=False)
             words[i], words[j] = words[j], words[i]
-        kept = random.random(len(words)) >= rate / 2
-        kept[random.integers(len(words))] |= not kept.any()
-        return joint.join(word for word, stays in zip(words, kept, strict=True) if stays)
+        stays = random.random(len(words)) >= rate / 2
+        stays[random.integers(len(words))] |= not stays.any()
+        return joint.join(word for word, here in zip(words, stays, strict=True) if here)
 
     return augment

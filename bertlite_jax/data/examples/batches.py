@@ -1,9 +1,9 @@
 """Which examples an update learns from, and which rows they lie in: pure functions of sizes, seed and step.
 
-Every update sees the same number of examples (one fewer at times) and the same shape of rows, without padding to the
+Every update sees the same number of examples (at times one fewer) in rows of the same shape, without padding to the
 longest: the examples of an epoch are ordered by size and dealt out, so that every batch gets short and long ones
-alike, and its tokens fit a number of rows that is known in advance. Which of the examples of about one size comes when
-is drawn anew in every epoch.
+alike, and its tokens fit a number of rows that is known in advance. The order of examples of about one size is drawn
+anew in every epoch.
 
 Letters: M examples, S batches in an epoch, R rows, L tokens in a row, P windows in a row.
 """
@@ -23,10 +23,10 @@ Batch = dict[str, np.ndarray]
 
 
 class Shape(NamedTuple):
-    """Of every batch."""
+    """The shape of every batch."""
 
     rows: int
-    """R, what the devices share."""
+    """R, over all devices."""
     length: int
     """L."""
     windows: int
@@ -34,12 +34,13 @@ class Shape(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A batch, and whose windows are in it."""
+    """A batch, and which windows are in it."""
 
     batch: Batch
     """rows [R]; tokens, segments, positions, token_types [R, L]; cls [R, P]; labels and weights [R, P], labels
     [R, P, C] where they are numbers, [R, P, 2] for spans (start, end), both [R, L] for tags; choices [R, P] for
-    multiple choice: 1.. for the windows of one example, 0 for none. All int32 but for numbers and weights."""
+    multiple choice: 1.. for the windows of one example, 0 for none. All int32, except labels that are numbers and
+    weights."""
     windows: np.ndarray
     """[R, P] int64, numbers of windows in the split; -1 for none."""
 
@@ -48,7 +49,7 @@ class Layout(NamedTuple):
 
 
 def batches_in_epoch(examples: int, batch_examples: int) -> int:
-    """S."""
+    """S: the batches in an epoch."""
     return -(-examples // batch_examples)
 
 
@@ -58,10 +59,11 @@ def deal(sizes: np.ndarray, batch_examples: int, seed: int, epoch: int) -> np.nd
     Args:
       sizes: [M] tokens of each example.
       batch_examples: examples in a batch, at most.
-      seed, epoch: what the order depends on.
+      seed: of the order.
+      epoch: from 0; each has an order of its own.
 
     Returns:
-      [S, K] int64: numbers of examples; -1 where a batch has one fewer. Every example is there once.
+      [S, K] int64: numbers of examples; -1 where a batch has one fewer. Every example occurs once.
     """
     count = batches_in_epoch(len(sizes), batch_examples)
     shuffled = packing.generator(seed, epoch, 1).permutation(len(sizes))
@@ -91,23 +93,24 @@ def fit(sizes: np.ndarray, length: int) -> list[list[int]]:
 
 
 def rows_of(batch: np.ndarray, sizes: np.ndarray, length: int, pack: bool) -> list[list[int]]:
-    """The rows of a batch of `deal`, as numbers of examples; a row for each where `pack` is off."""
-    held = batch[batch >= 0]
+    """The rows of a batch of `deal`, as numbers of examples; without `pack`, one row for each example."""
+    examples = batch[batch >= 0]
     if not pack:
-        return [[example] for example in held.tolist()]
-    return [held[row].tolist() for row in fit(sizes[held], length)]
+        return [[example] for example in examples.tolist()]
+    return [examples[row].tolist() for row in fit(sizes[examples], length)]
 
 
 def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epochs: int, seed: int) -> Shape:
-    """The shape that all batches of all epochs fit, and which costs least.
+    """The cheapest shape that all batches of all epochs fit into.
 
-    What has to fit are the fullest batches, so the length of a row is chosen by those: of some other batches it may
-    fit all but a few, and these would cost every batch another row.
+    The fullest batches decide the length of a row: if it did not suit them, every batch would get another row.
 
     Args:
       encoded: the training split.
-      batch_examples, pack, row_length: as of `config.Examples`; no row is shorter than the longest example.
-      epochs: begun epochs of the run.
+      batch_examples: examples in a batch.
+      pack: whether examples share rows.
+      row_length: least tokens in a row; 0: chosen here. No row is shorter than the longest example.
+      epochs: that the run begins.
       seed: of the order.
 
     Returns:
@@ -130,12 +133,12 @@ def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epo
 
 
 def _cost(length: int) -> int:
-    """Of a row, in any unit: attention takes about as long as the rest of a small encoder's layer at 512 tokens."""
+    """Relative cost of a row: at 512 tokens attention takes about as long as the rest of a small encoder's layer."""
     return length * (512 + length)
 
 
 def round_up(length: int) -> int:
-    """To a multiple of 16."""
+    """Rounds up to a multiple of 16."""
     return -(-length // 16) * 16
 
 
@@ -152,23 +155,23 @@ def batch_at(
 def evaluation_batches(
     encoded: Encoded, length: int, pack: bool, multiple: int, head: Head, pad_id: int, slots: int = 8192
 ) -> Iterator[Layout]:
-    """All examples once, in full rows; the last batch is filled up with empty rows, which nobody counts.
+    """All examples once, in full rows; empty rows, which do not count, fill up the last batch.
 
     Args:
       encoded: a split.
-      length: tokens in a row; more where an example needs them.
+      length: tokens in a row; more if an example needs them.
       pack: whether examples share rows.
-      multiple: rows are a multiple of it, for the devices.
+      multiple: the number of rows in a batch is a multiple of this number of devices.
       head: of the model.
       pad_id: of the tokenizer.
-      slots: about so many in a batch.
+      slots: tokens in a batch, about.
     """
     sizes, windows = encoded.sizes, np.diff(encoded.firsts)
     length = max(length, round_up(int(sizes.max())))
     packed = packing.plan_rows(sizes, length, 32 if pack else 1)
-    units = packing.windows_of_rows(packed, packing.order_windows(sizes, 0), np.arange(packed.rows))
-    rows = [row[row >= 0].tolist() for row in units]
-    # Powers of two, so that other splits and chunks of a stream find a compiled program.
+    placed = packing.windows_of_rows(packed, packing.order_windows(sizes, 0), np.arange(packed.rows))
+    rows = [row[row >= 0].tolist() for row in placed]
+    # Powers of two, so that other splits and chunks of a stream can use the same compiled program.
     count = min(_power(-(-len(rows) // multiple)), max(1, slots // length // multiple)) * multiple
     shape = Shape(count, length, _power(max(int(windows[row].sum()) for row in rows)))
     for first in range(0, len(rows), count):
@@ -183,7 +186,7 @@ def _power(number: int) -> int:
 
 
 def lay_out(encoded: Encoded, rows: Sequence[Sequence[int]], shape: Shape, head: Head, pad_id: int) -> Layout:
-    """Writes examples into rows; rows that are not given stay empty."""
+    """Writes examples into rows; the remaining rows of the shape stay empty."""
     batch = _empty(shape, encoded, head, pad_id)
     windows = np.full((shape.rows, shape.windows), -1, np.int64)
     for row, examples in enumerate(rows):
@@ -229,7 +232,7 @@ def _write_label(
     at: slice,
     head: Head,
 ) -> None:
-    """Weights are 1 for what the loss counts: a labelled example (its right choice), the first piece of a word."""
+    """Writes labels, and weights of 1 for what the loss counts: labelled examples (the right choice), first pieces."""
     if head.kind == "tag":
         known = encoded.labels[at] != UNLABELLED
         batch["labels"][here] = np.where(known, encoded.labels[at], 0)
@@ -248,6 +251,6 @@ def _write_label(
 
 
 def example_number(choices: np.ndarray, column: int, choice: int) -> int:
-    """Which example of its row a window belongs to, from 1: that of the window before it, or the next one."""
+    """Number, from 1, of the example in its row that a window belongs to: that of the window before it, or the next."""
     before = int(choices[column - 1]) if column else 0
     return before if choice else before + 1

@@ -1,7 +1,7 @@
 """Examples of a task become token ids: [CLS] text [SEP] pair [SEP], cut to a length, kept in flat arrays.
 
-Numpy only, and no Python object an example, so that a training set of millions fits into memory as 4 bytes a token.
-Letters: M examples, W windows (one an example; one a choice of multiple choice), T tokens in all of them, C labels.
+Numpy only, without a Python object for each example, so that millions of examples take 4 bytes of memory a token.
+Letters: M examples, W windows (one for an example, or one for each choice), T tokens in all windows, C labels.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Encoded:
     """All windows of a split.
 
     Attributes:
-      tokens: [T] int32, specials included, the windows one behind the other.
+      tokens: [T] int32, specials included, one window after the other.
       types: [T] int8, 1 for the second text and its [SEP].
-      words: [T] int32, which word's first piece stands here, else -1; empty but for tags.
+      words: [T] int32, the number of the word whose first piece this is, else -1; empty unless words are tagged.
       offsets: [W + 1] int64, where each window begins.
       firsts: [M + 1] int64, the first window of each example.
       labels: [M] int32 (one label, the right choice), [M, C] float32 (several labels, numbers), [T] int32 (tags).
@@ -50,11 +50,11 @@ class Encoded:
 
     @property
     def sizes(self) -> np.ndarray:
-        """[M] int64: tokens of each example, all its choices together: what it takes of a row."""
+        """[M] int64: tokens of each example, all its choices together, as many as it takes of a row."""
         return np.diff(self.offsets[self.firsts])
 
     def digest(self) -> str:
-        """SHA-256 over all arrays: another example, label, order, length or tokenizer gives another one."""
+        """SHA-256 over all arrays. It changes with every example, label, order, length and tokenizer."""
         whole = hashlib.sha256()
         for array in (self.tokens, self.types, self.words, self.offsets, self.firsts, self.labels):
             whole.update(f"{array.dtype}{array.shape}".encode())
@@ -65,19 +65,19 @@ class Encoded:
 def encode(examples: Iterable[Example], tokenizer: Tokenizer, head: Head, length: int, where: str) -> Encoded:
     """Reads a stream of examples once.
 
-    A window that is too long loses tokens where its task loses least: of two texts the longer one its end, of a
-    premise and a choice first the premise its end, of a sentence of words the last words. Of a text without a
-    character that the vocabulary knows, [CLS] [SEP] is left, which is an example like any other.
+    A window that is too long is cut where its task loses least: the longer of two texts loses its end; with a choice,
+    the premise loses its end first; a sentence of words loses its last words. A text without a character that the
+    vocabulary knows becomes [CLS] [SEP], which is an example like any other.
 
     Args:
       examples: as a task's reader gives them.
       tokenizer: of the encoder.
       head: `kind`, `labels` and `problem` say what a label is.
-      length: tokens of a window at most.
+      length: most tokens in a window.
       where: names the split in messages.
 
     Raises:
-      UserError: no example, a label that does not fit the head, an example without choices or words.
+      UserError: there is no example, or one without choices or words, or with a label that does not fit the head.
 
     Source: google-research/bert:run_classifier.py (`_truncate_seq_pair`), run_race.py of google-research/albert.
     """
@@ -106,18 +106,18 @@ class _Builder:
         tagging = self.head.kind == "tag"
         sizes, windows = [], []
         for example, at in zip(chunk, owners, strict=True):
-            made = [self._tagged(example, pieces[at])] if tagging else self._texts(example, pieces[at])
-            for ids, types, words in made:
+            encoded = [self._tagged(example, pieces[at])] if tagging else self._texts(example, pieces[at])
+            for ids, types, words in encoded:
                 self.arrays["tokens"].append(ids)
                 self.arrays["types"].append(types)
                 if tagging:
                     self.arrays["words"].append(words)
                 sizes.append(len(ids))
-            windows.append(len(made))
+            windows.append(len(encoded))
             label = _label(example, self.head, self.where)
             self.counts["unlabelled"] += example.label is None
             if tagging:
-                words = made[0][2]
+                words = encoded[0][2]
                 label = np.where(words >= 0, label[words], UNLABELLED).astype(np.int32)
             self.arrays["labels"].append(label)
         self.arrays["sizes"].append(np.array(sizes, np.int64))
@@ -132,13 +132,13 @@ class _Builder:
             cut = [_cut_premise(pieces[0], choice, self.length - 3) for choice in seconds]
             pairs = [(first, choice, True) for first, choice in cut]
         elif seconds:
-            pairs = [(*_cut_pair(pieces[0], seconds[0], self.length - 3), True)]
+            pairs = [(*cut_pair(pieces[0], seconds[0], self.length - 3), True)]
             self.counts["pairs"] += 1
         else:
             pairs = [(pieces[0][: self.length - 2], _NOTHING, False)]
         whole = sum(map(len, pieces)) + (len(pairs) - 1) * len(pieces[0])
-        kept = sum(len(first) + len(second) for first, second, _ in pairs)
-        self.counts["truncated"] += kept < whole
+        left = sum(len(first) + len(second) for first, second, _ in pairs)
+        self.counts["truncated"] += left < whole
         return [self._window(first, second if paired else None) for first, second, paired in pairs]
 
     def _window(self, first: np.ndarray, second: np.ndarray | None) -> tuple[np.ndarray, ...]:
@@ -149,18 +149,18 @@ class _Builder:
         return np.r_[head, tail].astype(np.int32), types, _NOTHING
 
     def _tagged(self, example: Example, pieces: list[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """A word of which the vocabulary knows no character is one unknown piece, so that it has an answer."""
+        """A word of which the vocabulary knows no character becomes one unknown piece, so that it gets an answer."""
         unknown = np.array([self.tokenizer.unk_id], np.int32)
         pieces = [ids if len(ids) else unknown for ids in pieces]
         starts = np.cumsum([0] + [len(ids) for ids in pieces])
-        kept = int(np.searchsorted(starts, self.length - 2, side="right")) - 1  # whole words only
-        kept = max(1, min(kept, len(pieces)))
-        inner = np.concatenate(pieces[:kept])[: self.length - 2]
+        count = int(np.searchsorted(starts, self.length - 2, side="right")) - 1  # whole words only
+        count = max(1, min(count, len(pieces)))
+        inner = np.concatenate(pieces[:count])[: self.length - 2]
         words = np.full(len(inner) + 2, UNLABELLED, np.int32)
-        words[1 + starts[:kept]] = np.arange(kept)
+        words[1 + starts[:count]] = np.arange(count)
         self.counts["words"] += len(pieces)
-        self.counts["words_cut_off"] += len(pieces) - kept
-        self.counts["truncated"] += bool(kept < len(pieces) or len(inner) < starts[kept])
+        self.counts["words_cut_off"] += len(pieces) - count
+        self.counts["truncated"] += bool(count < len(pieces) or len(inner) < starts[count])
         ids = np.r_[self.tokenizer.cls_id, inner, self.tokenizer.sep_id].astype(np.int32)
         return ids, np.zeros(len(ids), np.int8), words
 
@@ -181,7 +181,7 @@ class _Builder:
 
 
 def _lines(chunk: Sequence[Example], head: Head, where: str) -> tuple[list[str], list[slice]]:
-    """The texts of all examples, and where each example's lie in the list."""
+    """The texts of all examples, and the slice of the list that belongs to each example."""
     lines: list[str] = []
     owners = []
     for example in chunk:
@@ -201,27 +201,27 @@ def _texts_of(example: Example, head: Head, where: str) -> Iterator[str] | list[
             raise UserError(f"data: {where}: {example.id}: {len(example.choices)} choices; at least 2 are needed")
         return [example.text, *example.choices]
     if head.kind == "span":
-        raise UserError(f"data: {where}: spans are not read as features of this kind")
+        raise UserError(f"data: {where}: span tasks are encoded by span_features")
     return [example.text] if example.pair is None else [example.text, example.pair]
 
 
-def _cut_pair(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """The longer one loses its end until both fit: at once what `_truncate_seq_pair` does token by token."""
+def cut_pair(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """The longer text loses its end until both fit: in one step what `_truncate_seq_pair` does token by token."""
     over = len(first) + len(second) - room
     if over <= 0:
         return first, second
     first_left, second_left = len(first), len(second)
     shorter = min(first_left, second_left)
-    alone = min(over, abs(first_left - second_left))  # while one is longer, it alone is cut
+    alone = min(over, abs(first_left - second_left))  # while one is longer, only that one is cut
     first_left -= alone if first_left > second_left else 0
     second_left -= alone if len(second) > shorter else 0
     rest = over - alone
-    # Of two equal ones the second is cut first, as there.
+    # Of two texts of one length the second is cut first, as there.
     return first[: first_left - rest // 2], second[: second_left - (rest + 1) // 2]
 
 
 def _cut_premise(premise: np.ndarray, choice: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """The premise loses its end; a choice keeps its last half of the room at least, as the answer stands there."""
+    """The premise loses its end; a choice keeps its end, at least half of the room, because the answer is there."""
     choice = choice[-max(room - room // 2, room - len(premise)) :]
     return premise[: room - len(choice)], choice
 
@@ -232,9 +232,9 @@ def _label(example: Example, head: Head, where: str) -> np.ndarray:
     if head.kind == "tag":
         given = (UNLABELLED,) * len(example.words) if label is None else label
         if not isinstance(given, tuple) or len(given) != len(example.words):
-            raise UserError(f"data: {where}: {example.id}: {len(example.words)} words want as many labels")
+            raise UserError(f"data: {where}: {example.id}: {len(example.words)} words need as many labels")
         if any(not UNLABELLED <= each < outputs for each in given):
-            raise UserError(f"data: {where}: {example.id}: a label that is none of {', '.join(head.labels)}")
+            raise UserError(f"data: {where}: {example.id}: a label that is not one of {', '.join(head.labels)}")
         return np.array(given, np.int32)
     if head.kind == "choose" or head.problem == "single_label":
         count = len(example.choices) if head.kind == "choose" else outputs

@@ -1,4 +1,4 @@
-"""Two encoded sets become one: one behind the other, or example by example beside each other."""
+"""Two encoded sets become one: one after the other, or their examples side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bertlite_jax.data.examples.features import Encoded
 
 
 def behind(first: Encoded, second: Encoded) -> Encoded:
-    """All examples of the first, then all of the second; labels of one kind. Counts are summed."""
+    """All examples of the first set, then all of the second; their labels are of one kind. Counts are summed."""
     return Encoded(
         tokens=np.r_[first.tokens, second.tokens],
         types=np.r_[first.types, second.types],
@@ -21,9 +21,9 @@ def behind(first: Encoded, second: Encoded) -> Encoded:
 
 
 def beside(first: Encoded, second: Encoded) -> Encoded:
-    """Each example has two windows: that of the first set, and of the second, which holds as many.
+    """Examples of two windows: one of the first set, one of the second, which has as many examples.
 
-    So both come into the same row, next to each other. Labels and counts are the first's, but for tokens.
+    So both lie in the same row, next to each other. Labels and counts are those of the first set, except for tokens.
     """
     both, count = behind(first, second), len(first.firsts) - 1
     sizes = np.diff(both.offsets)

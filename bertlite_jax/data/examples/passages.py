@@ -1,4 +1,4 @@
-"""A question and its context as tokens, in windows that overlap where the context is too long for one row.
+"""A question and its context as tokens, in overlapping windows where the context is too long for one row.
 
 A window's row is `[CLS] question [SEP] part of the context [SEP]`, token type 1 from the context on. Every token of a
 context is in some window; a token in several is judged only in the one where it has most context on both sides
@@ -34,7 +34,7 @@ class Passage:
     question: np.ndarray
     """[q] int32 ids; at most max_question, the first ones."""
     dropped: int
-    """So many tokens of the question were cut off."""
+    """How many tokens of the question were cut off."""
     context: str
     ids: np.ndarray
     """[m] int32 ids of the context."""
@@ -44,7 +44,7 @@ class Passage:
     """[m] int32, the character behind its last one."""
 
     def text(self, first: int, last: int) -> str:
-        """What the context has from its token `first` to its token `last`, both included."""
+        """The text of the context from its token `first` to its token `last`, both included."""
         return self.context[self.starts[first] : self.ends[last]]
 
 
@@ -63,7 +63,7 @@ def passages(examples: Iterable[Example], tokenizer: Tokenizer, max_question: in
     """Each example's question and context as tokens.
 
     Args:
-      examples: with `text` and `pair`; those of one context in a row cost its tokenizing once.
+      examples: with `text` and `pair`; the context of consecutive examples is tokenized once if it is the same.
       tokenizer: the model's.
       max_question: tokens of a question that are kept.
 
@@ -82,13 +82,13 @@ def passages(examples: Iterable[Example], tokenizer: Tokenizer, max_question: in
 
 
 def windows(passage: Passage, length: int, step: int) -> list[Window]:
-    """The windows of a passage. One without any context is there too, so that every question has an answer.
+    """The windows of a passage. A passage without context has one too, so that every question gets an answer.
 
     Args:
       passage: of `passages`.
       length: most tokens in a row, specials included (384 in the SQuAD recipes).
-      step: tokens from the beginning of one window to that of the next (BERT's doc_stride, 128); where it is longer
-        than a window's part of the context, windows follow on each other and no token is left out.
+      step: tokens from the beginning of one window to that of the next (BERT's doc_stride, 128); if it is longer
+        than a window's part of the context, the windows follow one another and no token is left out.
 
     Raises:
       UserError: `step` is not positive, or a row of `length` has no room for context behind the question.
@@ -112,9 +112,9 @@ def windows(passage: Passage, length: int, step: int) -> list[Window]:
 
 
 def _owners(bounds: list[tuple[int, int]], total: int) -> np.ndarray:
-    """[m] for each token the number of the window with the most context around it; the first of equal ones.
+    """[m] for each token the number of the window with most context around it; of several, the first.
 
-    The measure is that of BERT: the shorter of the two sides, and a hundredth of the window's length.
+    The measure is BERT's: the shorter of the two sides, plus a hundredth of the window's length.
     """
     owner = np.zeros(total, np.int64)
     most = np.full(total, -np.inf)
@@ -136,9 +136,9 @@ def row(passage: Passage, window: Window, tokenizer: Tokenizer) -> tuple[np.ndar
 
 
 def token_span(passage: Passage, text: str, start: int) -> tuple[int, int] | None:
-    """First and last token of the context that have a character of `text`, which stands at the character `start`.
+    """First and last token of the context that have a character of `text`, which begins at the character `start`.
 
-    None where there is no such place (`start` < 0) or none of its characters is in a token (white space, controls).
+    None if there is no such place (`start` < 0) or no token has one of its characters (white space, controls).
     """
     lead = len(text) - len(text.lstrip())
     begin, end = start + lead, start + len(text.rstrip())
@@ -150,11 +150,11 @@ def token_span(passage: Passage, text: str, start: int) -> tuple[int, int] | Non
 
 
 def target(passage: Passage, window: Window, answers: tuple[tuple[str, int], ...]) -> tuple[int, int] | None:
-    """What is to be learnt from a window: indices in its row of the first and last token of the answer.
+    """The label of a window: indices in its row of the first and last token of the answer.
 
     The answer is the first one that has a place, as in BERT. A window that does not show all of it, or a question
-    without an answer, gives (0, 0), which is [CLS]. None: there are answers and none has a place, so nothing can be
-    said about this window.
+    without an answer, gives (0, 0), which is [CLS]. None if there are answers but none has a place: this window has no
+    label.
     """
     if not answers:
         return 0, 0

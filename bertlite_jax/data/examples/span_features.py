@@ -1,7 +1,7 @@
 """Questions become windows of token ids in the arrays of `features.Encoded`, so that they are batched like all else.
 
-One window is one unit of a batch: windows of several questions share a row. What answers are made of, passages and
-windows, is kept only where answers are wanted.
+Windows are batched like examples: those of several questions share a row. Passages and windows, from which answers
+are made, are kept only where answers are wanted.
 
 Letters: Q questions, W windows, T tokens in all of them.
 """
@@ -24,7 +24,7 @@ from bertlite_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Questions:
-    """Questions of a split.
+    """The questions of a split.
 
     Attributes:
       encoded: the W windows; `labels` [W, 2] int32, start and end in the window's row, (0, 0) where it has no answer,
@@ -47,15 +47,15 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
       examples: with `text` the question and `pair` its text.
       tokenizer: of the encoder.
       data: `length` of a row, `window_step`, `question_length`.
-      training: keep no passages, and leave out windows of which nothing can be learnt.
+      training: keep no passages, and leave out windows without a label.
       where: names the split in messages.
 
     Raises:
-      UserError: no question, one without a text, or rows too short for one; an unlabelled one in training.
+      UserError: there is no question, or one without a text or too long for the rows, or in training an unlabelled one.
     """
     counts = dict.fromkeys(("truncated", "empty_texts", "unlabelled", "questions", "nothing_to_learn"), 0)
     parts: dict[str, list[np.ndarray]] = {"tokens": [], "types": [], "labels": []}
-    kept: list[tuple[Passage, tuple[Window, ...]]] = []
+    answerable: list[tuple[Passage, tuple[Window, ...]]] = []
     for example, passage in _with_passages(examples, tokenizer, data.question_length):
         counts["questions"] += 1
         counts["truncated"] += passage.dropped > 0
@@ -74,7 +74,7 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
             parts["types"].append(types.astype(np.int8))
             parts["labels"].append(np.array(target or (UNLABELLED, UNLABELLED), np.int32))
         if not training:
-            kept.append((passage, tuple(windows)))
+            answerable.append((passage, tuple(windows)))
     if not parts["tokens"]:
         raise UserError(f"data: {where} holds no question" + (" to learn from" if counts["questions"] else ""))
     sizes = [len(tokens) for tokens in parts["tokens"]]
@@ -87,22 +87,22 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
         labels=np.stack(parts["labels"]),
         counts={"examples": len(sizes), "tokens": sum(sizes), **counts},
     )
-    return Questions(encoded, tuple(passage for passage, _ in kept), tuple(windows for _, windows in kept))
+    return Questions(encoded, tuple(passage for passage, _ in answerable), tuple(windows for _, windows in answerable))
 
 
 def _with_passages(
     examples: Iterable[Example], tokenizer: Tokenizer, question_length: int
 ) -> Iterable[tuple[Example, Passage]]:
     """Each example with its passage; `passages` reads one example for each that it gives."""
-    held: list[Example] = []
+    pending: list[Example] = []
 
-    def remembered() -> Iterable[Example]:
+    def noted() -> Iterable[Example]:
         for example in examples:
-            held.append(example)
+            pending.append(example)
             yield example
 
-    for passage in passages.passages(remembered(), tokenizer, question_length):
-        yield held.pop(), passage
+    for passage in passages.passages(noted(), tokenizer, question_length):
+        yield pending.pop(), passage
 
 
 def _target(passage: Passage, window: Window, example: Example) -> tuple[int, int] | None:

@@ -23,11 +23,11 @@ from bertlite_jax.data.corpus.boundaries import (
     SENTENCE,
     Boundaries,
     Windows,
+    bounds_of_pairs,
     draw,
     find_boundaries,
     last_boundary,
     only_between,
-    pair_spans,
     pick_boundary,
 )
 
@@ -99,7 +99,7 @@ def make_pairs(
     if rules.task == "none":
         none, zeros = np.zeros_like(n), np.zeros(len(n), np.int32)
         return Pairs(windows.tokens, windows.word_starts, offsets, n, offsets, none, zeros, zeros)
-    start, stop, kind = pair_spans(windows, pair_lengths, rests)
+    start, stop, kind = bounds_of_pairs(windows, pair_lengths, rests)
     bounds = find_boundaries(windows, kind)
     if rules.task != "sop":
         short = last_boundary(bounds, start, stop - draw(keys, TRIM, np.minimum(4, np.maximum(0, stop - start - 8))))

@@ -86,7 +86,7 @@ def open_source(
       loaded: the tokenizer of `data.tokenizer`, if the caller has loaded it already.
 
     Raises:
-      UserError: a folder is no finished corpus, is damaged, or the corpora do not fit together or into the rows.
+      UserError: a folder is not a finished corpus, is damaged, or the corpora do not fit together or into the rows.
     """
     if not data.corpus:
         raise UserError("corpus: data.corpus is empty; pass --data.corpus DIR, a folder that `bertlite corpus` made")

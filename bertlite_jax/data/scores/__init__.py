@@ -1,1 +1,1 @@
-"""Answers become figures."""
+"""Predictions become answers, scores and files to submit."""

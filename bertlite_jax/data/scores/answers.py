@@ -1,11 +1,11 @@
-"""Scores of tokens become answers: pieces of the original text, best first, and whether there is one at all.
+"""Scores of tokens become answers: pieces of the original text, best first, and evidence for "no answer".
 
-Two kinds of span head. With independent ends (BERT), a span's score is its start logit plus its end logit; all spans
-that are allowed are looked at, which no choice of the 20 best starts and ends can beat. With the end conditioned on
+Two kinds of span head. With independent ends (BERT), a span's score is its start logit plus its end logit; all allowed
+spans are compared, which is never worse than a choice of the 20 best starts and ends. With the end conditioned on
 the start (ALBERT's run_squad_v2, after XLNet), the head proposes a few starts and for each of them a few ends, and the
 score is the sum of the two log-probabilities.
 
-Allowed is a span inside the context, not longer than `longest` tokens, whose start is in the window that shows it best.
+A span is allowed if it lies in the context, has at most `longest` tokens, and this window shows its start best.
 
 Source: google-research/bert, run_squad.py (`write_predictions`); google-research/albert, squad_utils.py
 (`accumulate_predictions_v2`, `write_predictions_v2`).
@@ -42,18 +42,18 @@ class Answer(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a model says to one question."""
+    """A model's answers to one question."""
 
     id: str
     answers: tuple[Answer, ...]
-    """Best first, each text once, none empty; none at all where the context has no text."""
+    """Best first, each text once, none empty; no answers if the context has no text."""
     null: float
-    """How much speaks for "no answer": more is less of an answer. Its scale is the head's: a difference of logits for
-    independent ends, the answerability logit for conditioned ones."""
+    """Evidence for "no answer". Its scale is the head's: a difference of logits for independent ends, the answerability
+    logit for conditioned ones."""
 
 
 class Beam(NamedTuple):
-    """What a conditioned head proposes for a window: S starts, E ends for each; indices are those of the row."""
+    """A conditioned head's proposals for a window: S starts and E ends for each, as indices in the row."""
 
     starts: np.ndarray
     """[S] int."""
@@ -75,8 +75,8 @@ def sum_spans(window: Window, start: np.ndarray, end: np.ndarray, longest: int, 
       window: of n context tokens.
       start: [L] logits of the row, L at least window.offset + n; -inf is never chosen.
       end: [L] likewise.
-      longest: tokens in an answer at most.
-      count: so many, or fewer where there are no more.
+      longest: most tokens in an answer.
+      count: how many spans; fewer if there are no more.
 
     Raises:
       ValueError: a logit is not a number.
@@ -103,7 +103,7 @@ def sum_spans(window: Window, start: np.ndarray, end: np.ndarray, longest: int, 
 
 
 def _top(values: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the `count` largest, largest first, the first of equal ones first."""
+    """Indices of the `count` largest, largest first, equal ones in their order."""
     least = np.partition(values, len(values) - count)[len(values) - count]
     chosen = np.flatnonzero(values >= least)
     return chosen[np.argsort(-values[chosen], kind="stable")][:count]
@@ -141,23 +141,23 @@ def from_sums(
     longest: int = 30,
     count: int = 20,
 ) -> Prediction:
-    """Answers out of start and end logits.
+    """Answers from start and end logits.
 
-    `null` is the lowest sum of the two [CLS] logits of all windows minus the score of the best answer (infinite where
-    there is no answer at all): BERT's score difference, above null_score_diff_threshold of which there is no answer.
+    `null` is the lowest sum of the two [CLS] logits of all windows minus the score of the best answer (infinite if
+    there is no answer): BERT's score difference, above null_score_diff_threshold of which there is no answer.
 
     Args:
       passage: the question.
       windows: all W windows of it.
       starts: W times [L], logits of the window's row.
       ends: W times [L].
-      longest: tokens in an answer at most.
-      count: answers to give at most.
+      longest: most tokens in an answer.
+      count: most answers to give.
     """
     spans = [
         span
         for window, start, end in zip(windows, starts, ends, strict=True)
-        # More than asked for, since some of them may read the same.
+        # More than asked for, since some may have the same text.
         for span in sum_spans(window, start, end, longest, 4 * count)
     ]
     answers = best_answers(passage, spans, count)
@@ -173,31 +173,31 @@ def from_beams(
     longest: int = 30,
     count: int = 20,
 ) -> Prediction:
-    """Answers out of a conditioned head; `null` is the lowest answerability logit of all windows.
+    """Answers from a conditioned head; `null` is the lowest answerability logit of all windows.
 
     Args:
       passage: the question.
       windows: all W windows of it.
       beams: W times the head's proposals.
       nulls: [W] logits, more for "no answer".
-      longest: tokens in an answer at most.
-      count: answers to give at most.
+      longest: most tokens in an answer.
+      count: most answers to give.
     """
     spans = [span for window, beam in zip(windows, beams, strict=True) for span in beam_spans(window, beam, longest)]
     return Prediction(passage.id, best_answers(passage, spans, count), min(float(null) for null in nulls))
 
 
 def best_answers(passage: Passage, spans: Iterable[Span], count: int) -> tuple[Answer, ...]:
-    """The `count` best spans as text, best first; of spans with the same text only the best, and none without text."""
-    found: dict[str, Span] = {}
+    """The `count` best spans as text, best first; only the best of those with the same text, and none without text."""
+    best: dict[str, Span] = {}
     for span in sorted(spans, key=lambda span: -span.score):
         text = passage.text(span.first, span.last).strip()
-        if text and text not in found:
-            found[text] = span
-        if len(found) == count:
+        if text and text not in best:
+            best[text] = span
+        if len(best) == count:
             break
-    weights = _softmax([span.score for span in found.values()])
-    return tuple(_answer(passage, span, weight) for span, weight in zip(found.values(), weights, strict=True))
+    weights = _softmax([span.score for span in best.values()])
+    return tuple(_answer(passage, span, weight) for span, weight in zip(best.values(), weights, strict=True))
 
 
 def _answer(passage: Passage, span: Span, probability: float) -> Answer:
@@ -208,7 +208,7 @@ def _answer(passage: Passage, span: Span, probability: float) -> Answer:
 
 
 def _softmax(scores: list[float]) -> list[float]:
-    """The best one first."""
+    """Scores, highest first, to probabilities."""
     weights = [math.exp(score - scores[0]) for score in scores]
     total = math.fsum(weights)
     return [weight / total for weight in weights]
@@ -219,7 +219,7 @@ def chosen(prediction: Prediction, threshold: float | None = None) -> str:
 
     Args:
       prediction: of `from_sums` or `from_beams`.
-      threshold: there is no answer where `prediction.null` is above it; None (SQuAD 1.1): there always is one.
+      threshold: there is no answer if `prediction.null` is above it; None (SQuAD 1.1): there always is one.
     """
     if not prediction.answers or (threshold is not None and prediction.null > threshold):
         return ""
@@ -227,7 +227,7 @@ def chosen(prediction: Prediction, threshold: float | None = None) -> str:
 
 
 def with_null(prediction: Prediction) -> tuple[Answer, ...]:
-    """The answers of independent ends and "no answer" among them, with probabilities over all; BERT's n-best of 2.0.
+    """The answers of independent ends with "no answer" among them, and probabilities over all: BERT's n-best of 2.0.
 
     For conditioned ends the scales differ: there, the probability of "no answer" is sigmoid(null) by itself.
     """

@@ -1,6 +1,6 @@
-"""Where a question answering model is good and where it is not: scores by length of the answer and by question word.
+"""Scores of question answering by length of the answer and by question word.
 
-Exact match and F1 are SQuAD's, in percent; of a text without spaces (Chinese) they are those of whole strings.
+Exact match and F1 are SQuAD's, in percent; for text without spaces (Chinese) they compare whole strings.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _ASKED = re.compile(r"\b(what|who|whom|whose|when|where|which|how many|how much|
 
 
 def by_answer_length(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, Row]:
-    """By the words of the shortest gold answer, articles left out; `none` for questions without one."""
+    """Scores by the number of words in the shortest gold answer, articles left out; `none`: there is no answer."""
     return _table(examples, predictions, _length, ["none", *(_length_name(*each) for each in LENGTHS)])
 
 
 def by_question_word(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, Row]:
-    """By the first question word; whom and whose count as who, questions without any as `other`."""
+    """Scores by the first question word; whom and whose count as who, questions without such a word as `other`."""
     return _table(examples, predictions, _word, [*QUESTION_WORDS, "other"])
 
 
@@ -45,8 +45,8 @@ def _length_name(low: int, high: int | None) -> str:
 
 
 def _word(example: Example) -> str:
-    found = _ASKED.search(example.text.lower())
-    word = found.group(1) if found else "other"
+    match = _ASKED.search(example.text.lower())
+    word = match.group(1) if match else "other"
     return "who" if word in ("whom", "whose") else word
 
 

@@ -1,7 +1,7 @@
 """Exact match and F1 of answers, as the official scorers of SQuAD 1.1, SQuAD 2.0 and CMRC 2018 count them.
 
-A question counts whether it was answered or not. One without a prediction gets nothing and is counted under `missing`;
-there the script of SQuAD 2.0 shrinks the total instead, and an incomplete file would score better than a complete one.
+All questions count. One without a prediction scores 0 and is counted under `missing`; the script of SQuAD 2.0 shrinks
+the total instead, so that an incomplete file would score better than a complete one.
 
 Source: rajpurkar/SQuAD-explorer, evaluate-v1.1.py and evaluate-v2.0.py; ymcui/cmrc2018, cmrc2018_evaluate.py.
 """
@@ -32,7 +32,7 @@ def normalize_answer(text: str) -> str:
 
 
 def f1(gold: str, answer: str) -> float:
-    """Of the words that both have; where either has none, 1 if both have none (SQuAD 2.0)."""
+    """F1 of the words that both have. If either has none: 1 if neither has any, else 0 (SQuAD 2.0)."""
     gold_words, words = normalize_answer(gold).split(), normalize_answer(answer).split()
     if not gold_words or not words:
         return float(gold_words == words)
@@ -44,26 +44,26 @@ def f1(gold: str, answer: str) -> float:
 
 
 def exact(gold: str, answer: str) -> float:
-    """1 or 0."""
+    """1 if both are the same once normalised, else 0."""
     return float(normalize_answer(gold) == normalize_answer(answer))
 
 
 def score_one(example: Example, answer: str) -> tuple[float, float]:
-    """Exact match and F1 of an answer, each the best over the gold ones. An empty answer says that there is none."""
+    """Exact match and F1 of an answer, each the best over the gold answers. An empty answer means "no answer"."""
     golds = [text for text, _ in example.answers if normalize_answer(text)] or [""]
     return max(exact(gold, answer) for gold in golds), max(f1(gold, answer) for gold in golds)
 
 
 def score(examples: Sequence[Example], predictions: Mapping[str, str]) -> dict[str, float]:
-    """SQuAD 2.0's scores, which for a file of SQuAD 1.1 are those of its leaderboard too.
+    """SQuAD 2.0's scores; for a file of SQuAD 1.1 they are those of its leaderboard too.
 
     Args:
-      examples: with gold answers; those without any are to be answered by an empty string.
+      examples: with gold answers; the right answer to those without any is an empty string.
       predictions: id to answer, the threshold already applied.
 
     Returns:
       `f1` and `exact` in percent and `total`; the same with HasAns_ and NoAns_ before them for questions with and
-      without an answer, where there are any; `missing`, and `unknown` ids among the predictions, where there are any.
+      without an answer, if there are any; `missing`, and `unknown` ids among the predictions, if there are any.
 
     Raises:
       UserError: there are no questions, or one is unlabelled.
@@ -83,7 +83,7 @@ def _check(examples: Sequence[Example]) -> None:
         raise UserError("questions: there are no questions to score")
     for example in examples:
         if not example.answers and example.label is None:
-            raise UserError(f"questions: question {example.id} has no gold answers; unlabelled files have no score")
+            raise UserError(f"questions: question {example.id} has no gold answers; unlabelled files cannot be scored")
 
 
 def _means(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
@@ -104,16 +104,16 @@ def _gaps(examples: Iterable[Example], predictions: Mapping[str, str]) -> dict[s
 def best_thresholds(
     examples: Sequence[Example], answers: Mapping[str, str], nulls: Mapping[str, float]
 ) -> dict[str, float]:
-    """The thresholds that would have been best on these very questions, and the scores that they would have given.
+    """The thresholds that would have been best on these questions, and the scores that they would have given.
 
-    Chosen with the answers in view, so these scores are no result: they go beside those of a fixed threshold.
-    Questions with the same null score stand or fall together; the official search tears them apart and can promise a
-    score that no threshold gives.
+    They are chosen with the answers in view, so these scores are not a result; report them beside those of a fixed
+    threshold. Questions with the same null score are answered together or not at all; the official search separates
+    them and can report a score that no threshold gives.
 
     Args:
       examples: with gold answers.
       answers: id to the best answer that is not empty.
-      nulls: id to how much speaks for "no answer"; above the threshold there is none.
+      nulls: id to the evidence for "no answer"; above the threshold the answer is empty.
 
     Returns:
       best_f1, best_f1_threshold, best_exact, best_exact_threshold.
@@ -128,18 +128,18 @@ def best_thresholds(
     raw = np.array([score_one(example, answers[example.id]) for example in examples])
     unanswered = np.array([float(not example.answers) for example in examples])
     null = np.array([nulls[example.id] for example in examples], np.float64)
-    # Answering none at all is a choice as well.
+    # Answering no question is a choice as well.
     lowest = float(np.nextafter(null.min(), -np.inf))
     values, inverse = np.unique(null, return_inverse=True)
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for column, name in ((1, "f1"), (0, "exact")):
         gains = np.bincount(inverse.ravel(), raw[:, column] - unanswered, len(values))
         totals = np.append(0.0, np.cumsum(gains))
         best = int(np.argmax(totals > totals.max() - 1e-9))
         threshold = float(values[best - 1]) if best else lowest
         mean = np.where(null > threshold, unanswered, raw[:, column]).mean()
-        found |= {f"best_{name}": 100.0 * float(mean), f"best_{name}_threshold": threshold}
-    return found
+        scores |= {f"best_{name}": 100.0 * float(mean), f"best_{name}_threshold": threshold}
+    return scores
 
 
 # --- Chinese ---------------------------------------------------------------------------------------------------------
@@ -154,11 +154,11 @@ _ENDINGS = re.compile(r"('s|'m|'d|'ll|'re|'ve|n't)(?=\s|$)")
 
 
 def chinese_units(text: str) -> list[str]:
-    """What F1 of CMRC 2018 counts: Chinese characters one by one, anything else in words; punctuation left out.
+    """What CMRC 2018's F1 compares: Chinese characters one by one, other text by words; punctuation is left out.
 
     Words are those of the Penn Treebank (brackets, commas, a full stop at the end and 's are words of their own). The
-    script takes NLTK's; ours leave straight quotation marks and `cannot` as they are, and know a full stop by the end
-    of the text alone. So much differs in 6 of 1,000 stretches of Latin letters and digits in Chinese Wikipedia.
+    script uses NLTK's; ours leaves straight quotation marks and `cannot` as they are, and takes a full stop for one at
+    the end of the text only. They differ in 6 of 1,000 stretches of Latin letters and digits in Chinese Wikipedia.
     """
     units: list[str] = []
     other = ""
@@ -178,7 +178,7 @@ def _words(text: str) -> list[str]:
 
 
 def chinese_f1(gold: str, answer: str) -> float:
-    """Of the longest run of units that both have."""
+    """F1 of the longest run of `chinese_units` that both have."""
     gold_units, units = chinese_units(gold), chinese_units(answer)
     matcher = difflib.SequenceMatcher(None, gold_units, units, autojunk=False)
     same = matcher.find_longest_match(0, len(gold_units), 0, len(units)).size
@@ -189,7 +189,7 @@ def chinese_f1(gold: str, answer: str) -> float:
 
 
 def chinese_exact(gold: str, answer: str) -> float:
-    """1 or 0, punctuation and case aside; white space inside counts."""
+    """1 if both are the same without punctuation and case, else 0; white space inside counts."""
     bare = ["".join(c for c in text.lower().strip() if c not in _CHINESE_PUNCTUATION) for text in (gold, answer)]
     return float(bare[0] == bare[1])
 
@@ -198,7 +198,7 @@ def score_chinese(examples: Sequence[Example], predictions: Mapping[str, str]) -
     """CMRC 2018's scores: `average` of the other two, `f1`, `exact`, `total`; `missing` and `unknown` as in `score`.
 
     Raises:
-      UserError: there are no questions, or one has no gold answer (the script knows no such questions).
+      UserError: there are no questions, or one has no gold answer (the script has no score for those).
     """
     _check(examples)
     pairs = []

@@ -1,6 +1,6 @@
-"""Predictions as the files that the servers of GLUE and SuperGLUE take.
+"""Predictions as the files that the servers of GLUE and SuperGLUE accept.
 
-Sources: the file names and layouts that jiant's writer (nyu-mll/jiant-v1-legacy:evaluate.py) makes for both servers.
+Source: the file names and layouts of jiant's writer (nyu-mll/jiant-v1-legacy:evaluate.py) for both servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def submission_name(task: Task, split: str = "test") -> str:
     """Name of the file that the server wants for this split.
 
     Raises:
-      UserError: no server takes it.
+      UserError: no server accepts it.
     """
     if split not in task.sent_as:
         known = ", ".join(task.sent_as) or "none of its splits"
@@ -32,17 +32,17 @@ def submission(task: Task, examples: Sequence[Example], predictions: Sequence[An
 
     Args:
       task: of one of the two suites.
-      examples: of a whole test split, in their order.
-      predictions: one for each, as for `metrics.score`.
+      examples: a whole test split in its order.
+      predictions: one for each, as for `task_metrics.score`.
 
     Raises:
       UserError: the task belongs to no suite.
-      ValueError: not one prediction an example.
+      ValueError: there is not one prediction for each example.
     """
     if len(examples) != len(predictions):
         raise ValueError(f"{len(predictions)} predictions for {len(examples)} examples")
     if task.suite == "glue":
-        rows = (f"{e.id}\t{_written(task, p)}" for e, p in zip(examples, predictions, strict=True))
+        rows = (f"{e.id}\t{_as_sent(task, p)}" for e, p in zip(examples, predictions, strict=True))
         return "\n".join(("index\tprediction", *rows)) + "\n"
     if task.suite != "superglue":
         raise UserError(f"task: {task.name} is of neither GLUE nor SuperGLUE: no server takes its predictions")
@@ -51,11 +51,11 @@ def submission(task: Task, examples: Sequence[Example], predictions: Sequence[An
     elif task.name == "record":
         objects = _record(examples, predictions)
     else:
-        objects = [{"idx": int(e.id), "label": _written(task, p)} for e, p in zip(examples, predictions, strict=True)]
-    return "".join(json.dumps(found, ensure_ascii=False) + "\n" for found in objects)
+        objects = [{"idx": int(e.id), "label": _as_sent(task, p)} for e, p in zip(examples, predictions, strict=True)]
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in objects)
 
 
-def _written(task: Task, prediction: Any) -> str | int:
+def _as_sent(task: Task, prediction: Any) -> str | int:
     """A label's name, a choice's number, or a number within STS-B's scale of 0 to 5."""
     if task.head.problem == "regression":
         return f"{min(max(float(prediction), 0.0), 5.0):.3f}"

@@ -1,4 +1,4 @@
-"""The averages of GLUE and SuperGLUE, as their leaderboards count them."""
+"""The averages of GLUE and SuperGLUE as on their leaderboards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bertlite_jax.data.tasks.table import TASKS
 from bertlite_jax.errors import UserError
 
 MISMATCHED = "mnli_mismatched"
-"""Under this name `suite_average` wants MNLI's second test set."""
+"""The name of MNLI's second test set for `suite_average`."""
 
 
 def suite_average(suite: str, scores: Mapping[str, Mapping[str, float]]) -> float:
@@ -17,7 +17,7 @@ def suite_average(suite: str, scores: Mapping[str, Mapping[str, float]]) -> floa
 
     Args:
       suite: `glue` or `superglue`.
-      scores: task -> metric -> value, fractions or percent; GLUE wants `mnli_mismatched` too, and the two sets of MNLI
+      scores: task -> metric -> value, fractions or percent; GLUE needs `mnli_mismatched` too, and the two sets of MNLI
         count as one task.
 
     Raises:

@@ -1,9 +1,9 @@
 """Scores of a task's predictions, by the official definitions.
 
-Every score is a fraction, higher is better, and where a denominator is zero it is 0. A prediction is, by head:
-`classify` an index into the labels, or a score for each of them (the largest counts); `multi_label` a 0 or 1 a label;
-`regression` a number; `choose` the number of a choice, or a score for each; `tag` an index a word; `span` the answer's
-text, empty for none.
+Every score is a fraction, higher is better, and it is 0 where a denominator is zero. A prediction is, by head:
+`classify` an index into the labels, or a score for each of them (the largest counts); `multi_label` 0 or 1 for each
+label; `regression` a number; `choose` the number of a choice, or a score for each; `tag` an index for each word; `span`
+the answer's text, empty for none.
 
 Sources: GLUE (Wang et al. 2018), SuperGLUE (Wang et al. 2019), MultiRC (Khashabi et al. 2018: F1a, EM), ReCoRD's
 official evaluation, chakki-works/seqeval for spans of tags, `squad_metrics` for answers.
@@ -37,20 +37,20 @@ def score(task: Task, examples: Examples, predictions: Predictions) -> dict[str,
       predictions: one for each, as above.
 
     Raises:
-      UserError: no example, one without a label, or scikit-learn or scipy is missing.
-      ValueError: not one prediction an example.
+      UserError: there is no example, or one without a label, or scikit-learn or scipy is missing.
+      ValueError: there is not one prediction for each example.
     """
     if len(examples) != len(predictions):
         raise ValueError(f"{len(predictions)} predictions for {len(examples)} examples")
     if not examples:
         raise UserError(f"task: {task.name}: no example to score")
-    if bare := next((example for example in examples if example.label is None), None):
-        raise UserError(f"task: {task.name}: example {bare.id} has no label; only labelled splits can be scored")
+    if unlabelled := next((example for example in examples if example.label is None), None):
+        raise UserError(f"task: {task.name}: example {unlabelled.id} has no label; only labelled splits can be scored")
     return {name: float(METRICS[name](task, examples, predictions)) for name in task.metrics}
 
 
 def decided(prediction: Any) -> int:
-    """An index: the prediction itself, or the place of the largest of its scores (the first of equal ones)."""
+    """The index that a prediction is, or that of the largest of its scores (of equal ones the first)."""
     return int(prediction) if np.ndim(prediction) == 0 else int(np.argmax(prediction))
 
 
@@ -62,7 +62,7 @@ def _indices(examples: Examples, predictions: Predictions) -> tuple[np.ndarray, 
 
 
 def _accuracy(task: Task, examples: Examples, predictions: Predictions) -> float:
-    """Of examples; of words where they are tagged."""
+    """Of examples, or of words if they are tagged."""
     if task.head.kind == "tag":
         pairs = [(g, p) for e, tags in zip(examples, predictions, strict=True) for g, p in _paired(e, tags)]
         return _ratio(sum(int(g) == int(p) for g, p in pairs), len(pairs))
@@ -79,7 +79,7 @@ def _mcc(task: Task, examples: Examples, predictions: Predictions) -> float:
 
 
 def _f1(task: Task, examples: Examples, predictions: Predictions) -> float:
-    """Of label 1."""
+    """F1 of label 1."""
     gold, answers = _indices(examples, predictions)
     return _f1_of(gold == 1, answers == 1)
 
@@ -127,7 +127,7 @@ def _spearman(task: Task, examples: Examples, predictions: Predictions) -> float
 
 
 def _correlation(name: str, examples: Examples, predictions: Predictions) -> float:
-    """0 where all labels or all answers are the same; no number where an answer is none."""
+    """0 if all labels or all answers are the same; NaN if an answer is not finite."""
     gold, answers = _numbers(examples, predictions)
     if not np.all(np.isfinite(answers)):
         return math.nan
@@ -136,7 +136,7 @@ def _correlation(name: str, examples: Examples, predictions: Predictions) -> flo
     return getattr(_scipy(), name)(gold, answers).statistic
 
 
-# --- Groups of rows ------------------------------------------------------------------------------------------------
+# --- Groups of examples --------------------------------------------------------------------------------------------
 
 
 def _groups(examples: Examples, predictions: Predictions) -> Iterable[list[tuple[Example, Any]]]:
@@ -147,7 +147,7 @@ def _groups(examples: Examples, predictions: Predictions) -> Iterable[list[tuple
 
 
 def _group_em(task: Task, examples: Examples, predictions: Predictions) -> float:
-    """Share of the questions all of whose answers are marked rightly."""
+    """Share of the questions of which all answers are marked correctly."""
     return _mean(all(decided(p) == e.label for e, p in group) for group in _groups(examples, predictions))
 
 
@@ -158,13 +158,13 @@ def _parity(task: Task, examples: Examples, predictions: Predictions) -> float:
 
 
 def best_entity(group: Iterable[tuple[Example, Any]]) -> str:
-    """The entity of a ReCoRD query that most likely fills it; the first of equal ones.
+    """The likeliest entity for a ReCoRD query; of equal ones the first.
 
     Args:
-      group: the rows of one query with their predictions: the probability of label 1, or scores for labels 0 and 1.
+      group: the examples of one query with their predictions: the probability of label 1, or scores for labels 0 and 1.
 
     Raises:
-      ValueError: a prediction is a bare index, which cannot say which of two rows is likelier.
+      ValueError: a prediction is a bare index, which cannot tell which of two examples is likelier.
     """
     return max(group, key=lambda pair: _strength(pair[1]))[0].choices[0]
 
@@ -176,7 +176,7 @@ def _strength(prediction: Any) -> float:
 
 
 def _entity_em(task: Task, examples: Examples, predictions: Predictions) -> float:
-    return _entities(examples, predictions, lambda found, gold: squad_metrics.exact(gold, found))
+    return _entities(examples, predictions, lambda entity, gold: squad_metrics.exact(gold, entity))
 
 
 def _entity_f1(task: Task, examples: Examples, predictions: Predictions) -> float:
@@ -189,30 +189,30 @@ def _entities(examples: Examples, predictions: Predictions, match: Callable[[str
     return _mean(max(match(best_entity(group), gold) for gold, _ in group[0][0].answers) for group in groups)
 
 
-def _shared_words(found: str, gold: str) -> float:
-    left, right = (squad_metrics.normalize_answer(text).split() for text in (found, gold))
+def _shared_words(entity: str, gold: str) -> float:
+    left, right = (squad_metrics.normalize_answer(text).split() for text in (entity, gold))
     return _ratio(2 * (Counter(left) & Counter(right)).total(), len(left) + len(right))
 
 
 # --- Tags ----------------------------------------------------------------------------------------------------------
 
 
-def spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+def tag_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """(type, first word, last word) of every span, as seqeval reads tags by default.
 
-    A word goes on with a span if its tag is I (or E), the tag before is B or I, and their types agree; any other word
-    that is not O opens one. So an I after O, or of another type than the tag before, opens a span.
+    A word continues a span if its tag is I (or E), the tag before is B or I, and their types agree; any other word that
+    is not O opens one. So an I after O, or of another type than the tag before, opens a span.
     """
-    found: list[tuple[str, int, int]] = []
+    spans: list[tuple[str, int, int]] = []
     before_place = before_type = ""
     for index, tag in enumerate(tags):
         place, _, kind = tag.partition("-")
         if place in ("I", "E") and before_place in ("B", "I") and kind == before_type:
-            found[-1] = (kind, found[-1][1], index)
+            spans[-1] = (kind, spans[-1][1], index)
         elif place != "O":
-            found.append((kind, index, index))
+            spans.append((kind, index, index))
         before_place, before_type = place, kind
-    return found
+    return spans
 
 
 def _paired(example: Example, tags: Sequence[int]) -> list[tuple[int, int]]:
@@ -223,12 +223,12 @@ def _paired(example: Example, tags: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _span_counts(task: Task, examples: Examples, predictions: Predictions) -> tuple[int, int, int]:
-    """Spans that are right, predicted, in the data."""
+    """How many spans are right, predicted, and in the data."""
     right = predicted = known = 0
     for example, tags in zip(examples, predictions, strict=True):
         pairs = _paired(example, tags)
-        gold = set(spans([task.head.labels[g] for g, _ in pairs]))
-        answers = set(spans([task.head.labels[int(p)] for _, p in pairs]))
+        gold = set(tag_spans([task.head.labels[g] for g, _ in pairs]))
+        answers = set(tag_spans([task.head.labels[int(p)] for _, p in pairs]))
         right, predicted, known = right + len(gold & answers), predicted + len(answers), known + len(gold)
     return right, predicted, known
 
@@ -251,15 +251,15 @@ def _span_recall(task: Task, examples: Examples, predictions: Predictions) -> fl
 # --- Answers to questions ------------------------------------------------------------------------------------------
 
 
-def _answers(name: str, chinese: bool = False) -> Metric:
-    """Of the official scorers; a prediction is the text of the answer, empty for none."""
+def _answer_score(name: str, chinese: bool = False) -> Metric:
+    """A score of the official scorers; a prediction is the text of the answer, empty for none."""
 
-    def measured(task: Task, examples: Examples, predictions: Predictions) -> float:
+    def score_answers(task: Task, examples: Examples, predictions: Predictions) -> float:
         given = {example.id: answer for example, answer in zip(examples, predictions, strict=True)}
         scorer = squad_metrics.score_chinese if chinese else squad_metrics.score
         return scorer(examples, given)[name] / 100
 
-    return measured
+    return score_answers
 
 
 # --- Small parts ---------------------------------------------------------------------------------------------------
@@ -270,8 +270,8 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def _mean(values: Iterable[float]) -> float:
-    known = [float(value) for value in values]
-    return sum(known) / len(known) if known else 0.0
+    numbers = [float(value) for value in values]
+    return sum(numbers) / len(numbers) if numbers else 0.0
 
 
 def _sklearn() -> Any:
@@ -307,9 +307,9 @@ METRICS: dict[str, Metric] = {
     "span_f1": _span_f1,
     "span_precision": _span_precision,
     "span_recall": _span_recall,
-    "answer_f1": _answers("f1"),
-    "answer_exact": _answers("exact"),
-    "chinese_average": _answers("average", chinese=True),
-    "chinese_f1": _answers("f1", chinese=True),
-    "chinese_exact": _answers("exact", chinese=True),
+    "answer_f1": _answer_score("f1"),
+    "answer_exact": _answer_score("exact"),
+    "chinese_average": _answer_score("average", chinese=True),
+    "chinese_f1": _answer_score("f1", chinese=True),
+    "chinese_exact": _answer_score("exact", chinese=True),
 }

@@ -1,4 +1,4 @@
-"""Where to cut: what is right, and how much is answered, if answers below a probability are withheld."""
+"""Precision, recall and coverage if answers below a probability are withheld."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def table(
     answered with it. `precision` is the share of those that have it, `recall` the share of all that have it that are
     answered, `coverage` the share of texts that are answered.
 
-    Without, the likeliest label is the answer where its probability is at least t, else there is none. `precision` is
+    Without, the likeliest label is the answer if its probability is at least t, else there is none. `precision` is
     the share of answers that are right, `recall` the share of all texts that are answered rightly, `coverage` that of
     texts that are answered; `f1_macro` is the mean over labels of F1, an answer withheld counting as none.
 
@@ -29,11 +29,11 @@ def table(
       positive: an index into C.
 
     Returns:
-      Rows of `threshold`, `precision` (None where nothing is answered), `recall`, `coverage`, `answered` and, without
+      Rows of `threshold`, `precision` (None if nothing is answered), `recall`, `coverage`, `answered` and, without
       `positive`, `f1_macro`.
 
     Raises:
-      ValueError: shapes that do not fit, or no example.
+      ValueError: the shapes do not fit, or there is no example.
     """
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1] or not len(labels):
@@ -62,25 +62,10 @@ def table(
 
 
 def _f1_macro(answers: np.ndarray, labels: np.ndarray, count: int) -> float:
-    """Over the labels that are there or answered; 2 TP / (answered + there)."""
+    """Mean over the labels that occur in the data or the answers of 2 TP / (answered + in the data)."""
     scores = []
     for label in range(count):
-        there, said = labels == label, answers == label
-        if there.any() or said.any():
-            scores.append(2 * float((there & said).sum()) / float(there.sum() + said.sum()))
+        gold, answered = labels == label, answers == label
+        if gold.any() or answered.any():
+            scores.append(2 * float((gold & answered).sum()) / float(gold.sum() + answered.sum()))
     return float(np.mean(scores))
-
-
-def written(rows: Sequence[dict[str, float | None]]) -> str:
-    """The table as lines of text, aligned; a dash where there is no number."""
-    names = list(rows[0])
-    cells = [[_cell(name, row[name]) for name in names] for row in rows]
-    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
-    lines = [names, *cells]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def _cell(name: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,}" if name == "answered" else f"{value:.2f}" if name == "threshold" else f"{value:.3f}"

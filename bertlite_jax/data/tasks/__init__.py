@@ -1,4 +1,4 @@
-"""Tasks: which files, columns, labels, metrics and head each has, and their examples one at a time."""
+"""Tasks: the files, columns, labels, metrics and head of each, and its examples one at a time."""
 
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import task_of_file

@@ -1,4 +1,4 @@
-"""One example of a task, whatever the task: what is read, and what is to be found."""
+"""One example of a task, of whatever kind: its texts and its label."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Example:
       pair: the second text; the context of a span.
       choices: of multiple choice, one continuation or answer each.
       words: of a sentence to tag.
-      label: None where it is not known; an index into the head's labels or choices; a number (regression); 0 or 1 for
-        each label (multi_label); an index for each word (tag).
-      group: what is scored together: the question of MultiRC and ReCoRD, the level of RACE.
-      answers: of a span, (text, first character in `pair`); none where the question has no answer.
+      label: None if it is not known; an index into the head's labels or choices; a number (regression); 0 or 1 for each
+        label (multi_label); an index for each word (tag).
+      group: examples of one group are scored together: the question of MultiRC and ReCoRD, the level of RACE.
+      answers: of a span, (text, first character in `pair`); none if the question has no answer.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Values of one record: found by name, checked for their type, turned into labels."""
+"""Values of one record: looked up by name, checked for their type, turned into labels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def find(record: Record, names: Sequence[str], where: str) -> Any:
     """The value under the first of the names that the record has.
 
     Raises:
-      UserError: it has none of them.
+      UserError: the record has none of these names.
     """
     for name in names:
         if name in record:
             return record[name]
-    has = ", ".join(map(str, list(record)[:12])) or "nothing"
-    raise UserError(f"task: {where}: no column or field {' or '.join(map(repr, names))}; there is: {has}")
+    has = ", ".join(map(str, list(record)[:12])) or "none"
+    raise UserError(f"task: {where}: no column or field {' or '.join(map(repr, names))}; it has: {has}")
 
 
 def typed(record: Record, name: str, kind: type[T], where: str) -> T:
-    """`record[name]`, which must be a `kind` (a bool is no int).
+    """`record[name]`, which must be a `kind` (a bool is not an int).
 
     Raises:
-      UserError: it is missing or something else.
+      UserError: it is missing or of another type.
     """
     value = find(record, (name,), where)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
@@ -39,7 +39,7 @@ def typed(record: Record, name: str, kind: type[T], where: str) -> T:
 
 
 def text(record: Record, names: Sequence[str], where: str) -> str:
-    """A string, perhaps empty; white space at its ends goes."""
+    """A string, perhaps empty, without the white space at its ends."""
     value = find(record, names, where)
     if not isinstance(value, str):
         raise UserError(f"task: {where}: {names[0]!r} holds {type(value).__name__}, not a string")
@@ -55,7 +55,7 @@ def strings(record: Record, name: str, where: str) -> tuple[str, ...]:
 
 
 def identity(record: Record, columns: Columns, line: int) -> str:
-    """The id, or the number of the line where there is none."""
+    """The id, or the number of the line if the record has no id."""
     for name in columns.id:
         if (value := record.get(name)) is not None and str(value).strip():
             return str(value).strip()
@@ -63,7 +63,7 @@ def identity(record: Record, columns: Columns, line: int) -> str:
 
 
 def label_name(value: Any, where: str) -> str:
-    """How a label is written in the table: `true` and `false`, the number, or the stripped string.
+    """A label as the task's table spells it: `true` and `false`, the number, or the stripped string.
 
     Raises:
       UserError: it is a list, an object or null.
@@ -78,7 +78,7 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
     """The example's label as `Example.label` wants it; None in a split that may lack labels.
 
     Raises:
-      UserError: an unknown label, a number that is none, or no label where one is needed.
+      UserError: the label is unknown, is not a number where one is needed, or is missing where it is needed.
     """
     columns, head = task.columns, task.head
     several = head.kind == "classify" and head.problem == "multi_label"
@@ -93,7 +93,7 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
 
 
 def label_names(value: Any, separator: str, where: str) -> list[str]:
-    """Names of an example's labels: a JSON list, or a string with `separator` between; perhaps none."""
+    """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them."""
     values = value if isinstance(value, list) else str(value).split(separator)
     return [name for name in (label_name(each, where) for each in values) if name]
 
@@ -104,10 +104,10 @@ def is_blank(value: Any) -> bool:
 
 
 def missing_label(record: Record, names: Sequence[str], split: str, where: str) -> None:
-    """Nothing in a split that may lack labels.
+    """Accepts a missing label in a split that may lack labels.
 
     Raises:
-      UserError: the split needs them; says whether the column is missing or empty.
+      UserError: the split needs labels; says whether the column is missing or empty.
     """
     if needs_labels(split):
         find(record, names, where)
@@ -115,10 +115,10 @@ def missing_label(record: Record, names: Sequence[str], split: str, where: str) 
 
 
 def label_index(labels: Sequence[str], name: str, where: str) -> int:
-    """Place of a label's name.
+    """The index of a label.
 
     Raises:
-      UserError: it is none of them.
+      UserError: it is not one of the labels.
     """
     if name in labels:
         return labels.index(name)
@@ -133,15 +133,15 @@ def several_labels(labels: Sequence[str], names: Sequence[str], where: str) -> t
 
 
 def number(value: Any, where: str) -> float:
-    """A finite number.
+    """A label that is a finite number.
 
     Raises:
-      UserError: it is none.
+      UserError: it is something else.
     """
     try:
-        found = math.nan if isinstance(value, bool) else float(value)
+        parsed = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is no finite number")
-    return found
+        parsed = math.nan
+    if not math.isfinite(parsed):
+        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number")
+    return parsed

@@ -1,8 +1,9 @@
-"""Lines and records out of the files of a task, one at a time, each with the number of its line.
+"""Lines and records from the files of a task, one at a time, each with the number of its line.
 
-Rules: UTF-8, or the file is refused with the line; a byte order mark and carriage returns at line ends go; only a line
-feed ends a line (so a U+2028 or a form feed in a text does not); blank lines are left out and counted. In TSV files a
-quote is a character like any other, as in GLUE's files: it never joins lines. CSV files are quoted as RFC 4180 says.
+Rules: text that is not UTF-8 is refused, with its line; a byte order mark and carriage returns at line ends are
+removed; only a line feed ends a line (a U+2028 or a form feed in a text does not); blank lines are left out and
+counted. In TSV files a quote is a character like any other, as in GLUE's files: it never joins lines. CSV files are
+quoted as RFC 4180 says.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def records(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple
       counts: `blank_lines` and `wrong_fields` (lines left out for their number of fields) are added to.
 
     Raises:
-      UserError: with file and line, for what cannot be read.
+      UserError: a line cannot be read; names the file and the line.
     """
     suffix = pathlib.Path(path).suffix.lower()
     if suffix in (".jsonl", ".ndjson", ".json"):
@@ -81,7 +82,7 @@ def field_names(path: str) -> list[str]:
 
 
 def json_lines(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-    """One JSON object a line. A lone surrogate in an escape is refused: no encoder can write it."""
+    """One JSON object a line. Half of a surrogate pair in an escape is refused: UTF-8 cannot encode it."""
     for number, line in lines(path):
         if not line.strip():
             counts["blank_lines"] += 1
@@ -90,7 +91,11 @@ def json_lines(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
 
 
 def json_object(text: str, where: str) -> Record:
-    """Parses one object, or raises UserError."""
+    """Parses one JSON object.
+
+    Raises:
+      UserError: it is not JSON, not an object, or has half of a surrogate pair.
+    """
     try:
         record = json.loads(text)
         if "\\u" in text:

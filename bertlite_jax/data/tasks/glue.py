@@ -44,7 +44,7 @@ def mrpc(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tu
         return
     dev = _dev_pairs(Path(path).parent / _MRPC_DEV)
     if split != "train" and not dev:
-        raise UserError(f"task: {path}: which pairs are for {split} stands in {_MRPC_DEV}, which is not beside it")
+        raise UserError(f"task: {path}: {_MRPC_DEV}, which says which pairs belong to {split}, is not beside it")
     pairs = _pair_ids(path)
     for line, example in layouts.texts(task, path, split, counts):
         if (pairs[line] in dev) == (split != "train"):
@@ -64,7 +64,7 @@ def _pair_ids(path: str) -> dict[int, tuple[str, ...]]:
     rows = ((number, line.split("\t")) for number, line in lines(path))
     header = next(rows, (0, []))[1]
     if not set(_MRPC_IDS) <= set(header):
-        raise UserError(f"task: {path}:1: no columns {' and '.join(_MRPC_IDS)}; there is: {', '.join(header)}")
+        raise UserError(f"task: {path}:1: no columns {' and '.join(_MRPC_IDS)}; it has: {', '.join(header)}")
     places = [header.index(name) for name in _MRPC_IDS]
     return {number: tuple(row[place] for place in places if place < len(row)) for number, row in rows}
 
@@ -218,4 +218,4 @@ TASKS = (
         sent_as={"test": "AX.tsv"},
     ),
 )
-"""AX has no training file: a model of MNLI answers it."""
+"""AX has no training file; a model of MNLI answers it."""

@@ -1,4 +1,4 @@
-"""The layouts of a file: one or two texts, several choices, words with tags. Each is a `task.Layout`."""
+"""Layouts of files: one or two texts, several choices, words with tags. Each is a `task.Layout`."""
 
 from __future__ import annotations
 
@@ -50,18 +50,22 @@ def choices(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator
 
 
 def offered_choices(record: Record, names: tuple[str, ...], where: str) -> tuple[str, ...]:
-    """From one field with a list, or from one column each; at least two."""
+    """The choices of an example, from one field with a list or from one column each.
+
+    Raises:
+      UserError: there are fewer than two.
+    """
     if len(names) == 1:
-        found = tuple(choice.strip() for choice in fields.strings(record, names[0], where))
+        offered = tuple(choice.strip() for choice in fields.strings(record, names[0], where))
     else:
-        found = tuple(fields.text(record, (name,), where) for name in names)
-    if len(found) < 2:
-        raise UserError(f"task: {where}: {len(found)} choices; two or more are expected")
-    return found
+        offered = tuple(fields.text(record, (name,), where) for name in names)
+    if len(offered) < 2:
+        raise UserError(f"task: {where}: {len(offered)} choices; two or more are expected")
+    return offered
 
 
 def chosen(record: Record, names: tuple[str, ...], offered: tuple[str, ...], split: str, where: str) -> int | None:
-    """The label of a multiple choice: a place in `offered`, or None in a split that may lack labels."""
+    """The label of a multiple choice: an index into `offered`, or None in a split that may lack labels."""
     value = next((record[name] for name in names if name in record), None)
     if value is None or fields.is_blank(value):
         return fields.missing_label(record, names, split, where)
@@ -72,7 +76,7 @@ def chosen(record: Record, names: tuple[str, ...], offered: tuple[str, ...], spl
 
 
 def tagged_words(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """Sentences of words with a tag each: JSONL with two lists, or CoNLL columns.
+    """Sentences of tagged words: JSONL with two lists, or CoNLL columns.
 
     CoNLL: one word a line, the first column is the word and the last one its tag, tabs or spaces between them, a blank
     line after each sentence. A file of one column has no tags. `Example.text` is the words with spaces between.
@@ -129,7 +133,7 @@ def _column_sentences(path: str, counts: Counter[str]) -> Iterator[Sentence]:
     rows: list[list[str]] = []
     start = width = 0
     for number, line in lines(path):
-        # No other white space parts columns: a word may hold a no-break space.
+        # No other white space separates columns: a word may contain a no-break space.
         row = line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
         mark = bool(row) and row[0] == DOCUMENT_MARK
         if mark or not line.strip():

@@ -1,4 +1,4 @@
-"""People's own files as tasks: CSV, TSV, JSONL or CoNLL columns, of any of the known kinds."""
+"""Users' own files as tasks of any known kind: CSV, TSV, JSONL or CoNLL columns."""
 
 from __future__ import annotations
 
@@ -53,18 +53,23 @@ def task_of_file(
     For `tag` other names are CoNLL columns.
 
     Args:
-      train, validation, test: files; one at least. A test file may lack labels.
-      kind: what is predicted. `multi_label`: a list of names, or one string with `separator` between; `regression`: a
-        number; `choose`: the number of the right choice from 0; `tag`: a tag a word.
-      text, pair, label, id: columns or fields; empty: the first of the usual names (`TEXT`, `PAIR`, `LABEL`, `IDS`)
-        that the first file has; without a pair column each example is a single text, without an id column the ids
-        are line numbers. For `tag`: `text` and `label` are the lists of a JSONL file (`WORDS`, `TAGS`).
-      choices: of `choose`: a field with a list, or one column each; empty: the field `choices`.
-      labels: names of the outputs in their order; empty: those of `train`, numbers by size and others by alphabet.
-      separator: between the labels of one example, `multi_label` in CSV and TSV.
+      train: file of the training split. One of the three files has to be given.
+      validation: file of the validation split.
+      test: file of the test split, which may lack labels.
+      kind: what is predicted. `multi_label`: a list of names, or one string with `separator` between them;
+        `regression`: a number; `choose`: the number of the right choice from 0; `tag`: a tag for each word.
+      text: column or field of the text; empty: the first of `TEXT` that the first file has. For `tag`: the list of
+        words in a JSONL file; empty: the first of `WORDS`.
+      pair: column or field of the second text; empty: the first of `PAIR`; if there is none, examples are single texts.
+      label: column or field of the label; empty: the first of `LABEL`. For `tag`: the list of tags; empty: `TAGS`.
+      id: column or field of the id; empty: the first of `IDS`; if there is none, ids are line numbers.
+      choices: for `choose`: a field with a list, or one column each; empty: the field `choices`.
+      labels: names of the outputs in their order; empty: those of `train`, numbers by size, others in alphabetical
+        order.
+      separator: between the labels of one example, for `multi_label` in CSV and TSV.
 
     Raises:
-      UserError: no such file, a missing column, no label or more than `MOST_LABELS`.
+      UserError: a file or a column is missing, or there is no label or more than `MOST_LABELS`.
     """
     splits = {"train": train, "validation": validation, "test": test}
     given = {split: str(pathlib.Path(path).absolute()) for split, path in splits.items() if path}
@@ -72,7 +77,7 @@ def task_of_file(
         raise UserError("task: no file is given; a training, validation or test file is needed")
     for path in given.values():
         if not pathlib.Path(path).is_file():
-            raise UserError(f"task: {path}: there is no such file")
+            raise UserError(f"task: {path}: no such file")
     first = next(iter(given.values()))
     if kind == "tag":
         names = (id,) if id else _usual_ids(first) if layouts.is_json(first) else ()
@@ -99,7 +104,7 @@ def _columns(
             fields.find(dict.fromkeys(has), (name,), f"{path}:1")
     usual = next((name for name in TEXT if name in has), "")
     if not text and not usual:
-        raise UserError(f"task: {path}:1: which column is the text? There is: {', '.join(has[:12])}")
+        raise UserError(f"task: {path}:1: which column is the text? It has: {', '.join(has[:12])}")
     text = text or usual
     if kind != "choose":
         pair = pair or next((name for name in PAIR if name in has and name != text), "")
@@ -114,7 +119,7 @@ def _columns(
 
 
 def _usual_ids(path: str) -> tuple[str, ...]:
-    """The first of `IDS` that the file has, if any: without it ids are numbers of lines, and none has to be kept."""
+    """The first of `IDS` that the file has, or none: then ids are line numbers and need no memory."""
     has = field_names(path)
     return tuple(name for name in IDS if name in has)[:1]
 
@@ -137,15 +142,15 @@ def _labels(kind: Kind, train: str, columns: Columns) -> tuple[str, ...]:
     if kind == "choose":
         return ()
     if not train:
-        raise UserError("task: without a training file the labels have to be named")
-    found: dict[str, None] = {}
+        raise UserError("task: name the labels; there is no training file to take them from")
+    labels: dict[str, None] = {}
     for name in _names_in(kind, train, columns):
-        found[name] = None
-        if len(found) > MOST_LABELS:
+        labels[name] = None
+        if len(labels) > MOST_LABELS:
             raise UserError(f"task: {train}: more than {MOST_LABELS} labels; is it a regression, or another column?")
-    if not found:
-        raise UserError(f"task: {train}: no label at all")
-    return tuple(sorted(found, key=_order))
+    if not labels:
+        raise UserError(f"task: {train}: it has no label")
+    return tuple(sorted(labels, key=_order))
 
 
 def _names_in(kind: Kind, path: str, columns: Columns) -> Iterator[str]:
@@ -163,7 +168,7 @@ def _names_in(kind: Kind, path: str, columns: Columns) -> Iterator[str]:
 
 
 def _order(name: str) -> tuple[bool, float, str]:
-    """Numbers by size before everything else."""
+    """Sorts numbers by size, before all other names."""
     try:
         return (False, float(name), name)
     except ValueError:

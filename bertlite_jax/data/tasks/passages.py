@@ -1,4 +1,4 @@
-"""MultiRC and ReCoRD: passages with questions, one row an answer or an entity.
+"""MultiRC and ReCoRD: passages with questions; one example for each answer or entity.
 
 Sources: Khashabi et al. 2018, Zhang et al. 2018 (arXiv 1810.12885) and the layouts of SuperGLUE's files.
 """
@@ -24,7 +24,7 @@ _HIGHLIGHT = re.compile(r"\s*@highlight\s*")
 
 
 def multirc(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """One row an answer; the id is passage-question-answer, as the submission file nests them."""
+    """One example for each answer; the id is passage-question-answer, as the submission file nests them."""
     for line, record in json_lines(path, counts):
         where = f"{path}:{line}"
         passage = fields.typed(record, "passage", dict, where)
@@ -46,19 +46,19 @@ def multirc(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator
 
 
 def record(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """One row an entity of the passage, filled into the query; the id is passage-query-number of the entity.
+    """One example for each entity of the passage, filled into the query; the id is passage-query-number of the entity.
 
-    Entities that are written alike are one row. Queries whose answers are no entity of the passage are counted as
+    Entities that are spelled alike are one example. Queries without an answer among the entities are counted as
     `answer_not_among_entities`: they cannot be answered.
     """
-    for line, found in json_lines(path, counts):
+    for line, entry in json_lines(path, counts):
         where = f"{path}:{line}"
-        passage = fields.typed(found, "passage", dict, where)
+        passage = fields.typed(entry, "passage", dict, where)
         text = fields.typed(passage, "text", str, where)
         entities = list(dict.fromkeys(_entity(text, e, where) for e in _some(passage, "entities", where)))
         shown = _HIGHLIGHT.sub(". ", _HIGHLIGHT_AFTER_STOP.sub(r"\1 ", text)).strip()
-        for query in _some(found, "qas", where):
-            group = f"{_index(found, where)}-{_index(query, where)}"
+        for query in _some(entry, "qas", where):
+            group = f"{_index(entry, where)}-{_index(query, where)}"
             cloze = fields.text(query, ("query",), where)
             if PLACEHOLDER not in cloze:
                 raise UserError(f"task: {where}: query {_index(query, where)} has no {PLACEHOLDER}")
@@ -80,9 +80,10 @@ def record(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[
 
 
 def balance(examples: Iterable[Example], seed: int) -> Iterator[Example]:
-    """Of each group the rows of label 1 and as many others, drawn by seed and group: ReCoRD's training rows.
+    """Of each group the examples with label 1 and as many others, drawn by seed and group, to train on ReCoRD.
 
-    Nine of ten rows are wrong entities. Source: alexa/bort, which draws about one to one. Streams, one group at a time.
+    Nine of ten examples are wrong entities. Streams, one group at a time. Source: alexa/bort, which draws about one to
+    one.
     """
     group: list[Example] = []
     for example in examples:
@@ -98,22 +99,22 @@ def _balanced(group: list[Example], seed: int) -> Iterator[Example]:
         return
     wrong = [place for place, example in enumerate(group) if example.label != 1]
     draw = random.Random(f"{seed} {group[0].group}")
-    kept = set(draw.sample(wrong, min(len(wrong), len(group) - len(wrong))))
-    yield from (example for place, example in enumerate(group) if example.label == 1 or place in kept)
+    drawn = set(draw.sample(wrong, min(len(wrong), len(group) - len(wrong))))
+    yield from (example for place, example in enumerate(group) if example.label == 1 or place in drawn)
 
 
 def _objects(record: Record, name: str, where: str) -> list[dict[str, Any]]:
-    found = fields.typed(record, name, list, where)
-    if not all(isinstance(item, dict) for item in found):
+    objects = fields.typed(record, name, list, where)
+    if not all(isinstance(item, dict) for item in objects):
         raise UserError(f"task: {where}: {name!r} is not a list of objects")
-    return found
+    return objects
 
 
 def _some(record: Record, name: str, where: str) -> list[dict[str, Any]]:
-    """At least one object: without any, a question would be lost without a word."""
-    if not (found := _objects(record, name, where)):
+    """At least one object: an empty list would drop a question silently."""
+    if not (objects := _objects(record, name, where)):
         raise UserError(f"task: {where}: {name!r} is empty")
-    return found
+    return objects
 
 
 def _index(record: Record, where: str) -> int:
@@ -121,7 +122,7 @@ def _index(record: Record, where: str) -> int:
 
 
 def _entity(text: str, span: Record, where: str) -> str:
-    """The end is that of the last character, not behind it."""
+    """The text of an entity; `end` is its last character."""
     start, end = (fields.typed(span, name, int, where) for name in ("start", "end"))
     if not 0 <= start <= end < len(text):
         raise UserError(f"task: {where}: an entity from {start} to {end} in a text of {len(text)} characters")
@@ -131,5 +132,5 @@ def _entity(text: str, span: Record, where: str) -> str:
 def _answers(query: Record, split: str, where: str) -> tuple[tuple[str, int], ...]:
     if query.get("answers") is None and not needs_labels(split):
         return ()
-    found = _some(query, "answers", where) if needs_labels(split) else _objects(query, "answers", where)
-    return tuple((fields.text(a, ("text",), where), fields.typed(a, "start", int, where)) for a in found)
+    answers = _some(query, "answers", where) if needs_labels(split) else _objects(query, "answers", where)
+    return tuple((fields.text(a, ("text",), where), fields.typed(a, "start", int, where)) for a in answers)

@@ -1,19 +1,19 @@
-"""Questions about a text, out of files laid out like SQuAD's, with a rule for everything that is wrong in them.
+"""Questions about a text, from files laid out like SQuAD's, with a rule for everything that can be wrong in them.
 
-Four layouts are known. SQuAD's own (1.1, 2.0, and whoever took it over: CMRC 2018's squad-style files, DRCD, KorQuAD):
+Four layouts are known. SQuAD's own (1.1, 2.0 and their followers: CMRC 2018's squad-style files, DRCD, KorQuAD):
 `data`, `paragraphs`, `qas`. CMRC 2018's first release: a list of `context_text` and `qas` with `query_text`, whose
-answers have no place. One question a line (.jsonl), either with `answers` as a list of SQuAD's or as the columns
+answers have no offsets. One question a line (.jsonl), with `answers` either as SQuAD's list or as the columns
 `{"text": [...], "answer_start": [...]}` in which data set libraries export them.
 
-What is wrong and what happens:
+What can be wrong, and what happens:
 
 * broken JSON, bad UTF-8, a missing field, a field of the wrong type, half of a surrogate pair: refused;
-* an id that stands there twice, answers beside `is_impossible`: refused;
-* an answer that does not stand where its offset says: taken where it stands nearest (`moved_answers`);
-* an answer without an offset: taken where it stands first (`placed_answers`);
-* an answer that its context does not have, or an empty one: kept with the place -1 (`missing_answers`): it counts in
-  the score, as the official scorers have it, and nothing can be learnt from it;
-* an empty question or context: kept (`empty_questions`, `empty_contexts`): the official totals have them.
+* an id that occurs twice, answers beside `is_impossible`: refused;
+* an answer that is not at its offset: moved to the nearest place where it occurs (`moved_answers`);
+* an answer without an offset: placed where it occurs first (`placed_answers`);
+* an answer that does not occur in its context, or an empty one: kept with the place -1 (`missing_answers`); it counts
+  in the score, as in the official scorers, but nothing can be learnt from it;
+* an empty question or context: kept (`empty_questions`, `empty_contexts`), as in the official totals.
 
 Source: rajpurkar/SQuAD-explorer, evaluate-v2.0.py; ymcui/cmrc2018, squad-style-data and README.md.
 """
@@ -29,24 +29,24 @@ from typing import Any, NamedTuple
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 
-KEPT_LINES = 100
-"""So many things that are wrong are told one by one; all are counted."""
+MOST_LINES = 100
+"""How many odd things are reported one by one; all are counted."""
 
 NO_PLACE = -1
-"""First character of an answer that does not stand in its context."""
+"""First character of an answer that does not occur in its context."""
 
 
 @dataclasses.dataclass
 class Notes:
-    """What was found in the files: counts by name, and a line with file and question id for what is odd."""
+    """Counts by name, and a line with file and question id for each odd thing in the files."""
 
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     lines: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, name: str, line: str) -> None:
-        """Counts under `name`, and keeps `line` as one of the first `KEPT_LINES`."""
+        """Counts under `name`, and notes `line` if it is one of the first `MOST_LINES`."""
         self.counts[name] += 1
-        if len(self.lines) < KEPT_LINES:
+        if len(self.lines) < MOST_LINES:
             self.lines.append(line)
 
 
@@ -66,14 +66,14 @@ def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
 
     Args:
       paths: files; .jsonl ones are read a line at a time, others whole.
-      notes: is added to. Counts: questions, without_answer, unlabelled, answers, and those of the table above.
+      notes: is added to. Counts: questions, without_answer, unlabelled, answers, and those of the list above.
 
     Yields:
       Examples with `text` the question, `pair` the context, `answers` (text, first character in the context, or -1),
-      and `label` 1 where there is an answer, 0 where there is none, None where the file does not say.
+      and `label` 1 if there is an answer, 0 if there is none, None if the file does not say.
 
     Raises:
-      UserError: see the table above; one line with the file and the question's id, or the line or place.
+      UserError: see the list above; names the file and the question's id, or the line or place.
     """
     notes = Notes() if notes is None else notes
     seen: dict[str, str] = {}
@@ -82,8 +82,8 @@ def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
             example = _example(raw, notes)
             if example.id in seen:
                 raise UserError(
-                    f"questions: {raw.where}: a second question with the id {example.id}, which {seen[example.id]} "
-                    "has too; ids must be unique in a split"
+                    f"questions: {raw.where}: the id {example.id} occurs twice, first in {seen[example.id]}; "
+                    "ids must be unique in a split"
                 )
             seen[example.id] = path
             yield example
@@ -152,7 +152,7 @@ def _lines(path: str) -> Iterator[_Raw]:
 
 def _field(mapping: Any, key: str, where: str) -> Any:
     if not isinstance(mapping, dict):
-        raise UserError(f"questions: {where}: {type(mapping).__name__} where an object with the field {key!r} belongs")
+        raise UserError(f"questions: {where}: {type(mapping).__name__} instead of an object with the field {key!r}")
     if key not in mapping:
         raise UserError(f"questions: {where}: no field {key!r}; it has {', '.join(map(repr, mapping)) or 'none'}")
     return mapping[key]
@@ -177,7 +177,7 @@ def _example(raw: _Raw, notes: Notes) -> Example:
         if not value.strip():
             notes.add(f"empty_{name}s", f"{raw.where}: empty {name}")
     if raw.answers is None:
-        # A test set without answers, or a question of which is_impossible alone is said.
+        # A test set without answers, or a question that has is_impossible alone.
         notes.counts["without_answer" if raw.impossible else "unlabelled"] += 1
         return Example(str(raw.id), question, context, label=0 if raw.impossible else None)
     given = _given(raw)
@@ -193,12 +193,12 @@ def _text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str):
         raise UserError(f"questions: {where}: the {name} is {type(value).__name__} and must be a string")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise UserError(f"questions: {where}: the {name} has half of a surrogate pair, which is no character")
+        raise UserError(f"questions: {where}: the {name} has half of a surrogate pair, which is not a character")
     return value
 
 
 def _given(raw: _Raw) -> list[tuple[str, int | None]]:
-    """Texts and offsets of the answers, however they are laid out."""
+    """Texts and offsets of the answers, in whichever layout."""
     answers, where = raw.answers, raw.where
     if isinstance(answers, dict):
         texts, starts = _items(answers, "text", where), _items(answers, "answer_start", where)
@@ -218,7 +218,7 @@ def _given(raw: _Raw) -> list[tuple[str, int | None]]:
 
 
 def _placed(text: str, start: int | None, context: str, where: str, notes: Notes) -> tuple[str, int]:
-    """The answer, and where it stands in the context."""
+    """The answer, and where it begins in the context."""
     if text.strip():
         if start is not None and start >= 0 and context.startswith(text, start):
             return text, start
@@ -227,14 +227,14 @@ def _placed(text: str, start: int | None, context: str, where: str, notes: Notes
             if start is None:
                 notes.counts["placed_answers"] += 1
             else:
-                notes.add("moved_answers", f"{where}: answer {text!r} stands at {place} and not at {start}")
+                notes.add("moved_answers", f"{where}: answer {text!r} is at {place}, not at {start}")
             return text, place
     notes.add("missing_answers", f"{where}: answer {text!r} is not in its context")
     return text, NO_PLACE
 
 
 def _nearest(text: str, context: str, start: int) -> int:
-    """Where `text` stands in `context` nearest to the character `start`, the first of two; -1 if it does not."""
+    """The place of `text` in `context` that is nearest to `start`, of two the first; -1 if there is none."""
     at = min(max(start, 0), len(context))
     before = context.rfind(text, 0, at + len(text))
     after = context.find(text, at)

@@ -21,7 +21,7 @@ BLANK = "_"
 
 
 def passages(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """One example a question; the id is passage-number of the question from 0, the group is the level.
+    """One example for each question; the id is passage-number of the question from 0, the group is the level.
 
     Files: one passage a line (JSONL, or `all.txt`), or one passage a file (the official folders of .txt files). A
     passage without questions (the official training set has some) is counted: `passages_without_questions`.
@@ -53,14 +53,14 @@ def passages(task: Task, path: str, split: str, counts: Counter[str]) -> Iterato
 
 
 def filled(question: str, option: str) -> str:
-    """The option in every blank of the question, or behind it where there is none."""
+    """The option in every blank of the question, or behind a question without a blank."""
     if BLANK in question:
         return question.replace(BLANK, option).strip()
     return f"{question.strip()} {option}".strip()
 
 
 def _objects(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-    """One object a line; a .txt file whose first line is no whole object is one object."""
+    """One object a line; a .txt file whose first line is not a whole object is one object."""
     if not path.endswith(".txt"):
         yield from json_lines(path, counts)
         return
@@ -77,10 +77,10 @@ def _objects(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
     yield 1, json_object("\n".join(parts), f"{path}:1")
 
 
-def _options(found: object, where: str) -> tuple[str, ...]:
-    if not isinstance(found, list) or not all(isinstance(option, str) for option in found) or len(found) < 2:
-        raise UserError(f"task: {where}: the options are no list of two or more strings")
-    return tuple(option.strip() for option in found)
+def _options(options: object, where: str) -> tuple[str, ...]:
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options) or len(options) < 2:
+        raise UserError(f"task: {where}: the options are not a list of two or more strings")
+    return tuple(option.strip() for option in options)
 
 
 def _answers(passage: Record, split: str, where: str) -> tuple[str | None, ...]:

@@ -1,4 +1,4 @@
-"""Question answering by a span of the context: SQuAD 1.1 and 2.0, CMRC 2018. The files are read by `data.questions`."""
+"""Question answering by a span of the context: SQuAD 1.1 and 2.0, CMRC 2018. `questions` reads the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bertlite_jax.data.tasks.task import Task
 def asked(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
     """The questions of a file, each with its number in the file instead of a line.
 
-    What is odd is added to the counts under the names of `data.questions`: moved_answers, missing_answers and others.
+    Adds the counts of `questions` for odd things: moved_answers, missing_answers and others.
     """
     notes = questions.Notes()
     try:
@@ -60,5 +60,5 @@ TASKS = (
         rows={"train": 10142, "validation": 3219, "test": 1002},
     ),
 )
-"""The servers keep the test sets of SQuAD and CMRC 2018; CMRC's trial set stands in for one. Files of your own in one
-of these layouts are called train.json(l) and dev.json(l)."""
+"""The test sets of SQuAD and CMRC 2018 are not published; CMRC's trial set takes the place of one. A user's own files
+in one of these layouts are called train.json(l) and dev.json(l)."""

@@ -55,7 +55,7 @@ def copa(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tu
 
 
 def wic(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """Whether a word means the same in two sentences; each text says which word."""
+    """Whether a word means the same in two sentences; each text begins with the word."""
     for line, record in json_lines(path, counts):
         where = f"{path}:{line}"
         word = fields.text(record, ("word",), where)
@@ -73,8 +73,8 @@ def wic(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tup
 def wsc(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
     """Whether a pronoun means a noun: the text with the pronoun marked, and the claim that it does.
 
-    Counted: `pronoun_elsewhere` where it does not stand at its index but at another (the nearest is marked),
-    `pronoun_not_found` where it stands nowhere (nothing is marked).
+    Counted: `pronoun_elsewhere` if it is not at its index but at another (the nearest is marked), `pronoun_not_found`
+    if it does not occur (nothing is marked).
     """
     for line, record in json_lines(path, counts):
         where = f"{path}:{line}"
@@ -98,19 +98,19 @@ def marked(text: str, pronoun: str, index: int, counts: Counter[str]) -> str:
     Words are counted as the official files do, between spaces: "he" may be the 4th word as `"He,`. Some official
     indices are one off.
     """
-    found = list(re.finditer(rf"(?<!\w){re.escape(pronoun)}(?!\w)", text, re.IGNORECASE)) if pronoun else []
-    if not found:
+    matches = list(re.finditer(rf"(?<!\w){re.escape(pronoun)}(?!\w)", text, re.IGNORECASE)) if pronoun else []
+    if not matches:
         counts["pronoun_not_found"] += 1
         return text
-    places = [len(text[: match.start() + 1].split()) - 1 for match in found]
-    nearest = min(range(len(found)), key=lambda at: abs(places[at] - index))
+    places = [len(text[: match.start() + 1].split()) - 1 for match in matches]
+    nearest = min(range(len(matches)), key=lambda at: abs(places[at] - index))
     counts["pronoun_elsewhere"] += places[nearest] != index
-    start, end = found[nearest].span()
+    start, end = matches[nearest].span()
     return f"{text[:start]}*{text[start:end]}*{text[end:]}"
 
 
 def ax_g(task: Task, path: str, split: str, counts: Counter[str]) -> Iterator[tuple[int, Example]]:
-    """Pairs of sentences that differ in a pronoun's gender; two lines that follow each other are a pair."""
+    """Pairs of sentences that differ in a pronoun's gender; two consecutive lines are a pair."""
     for line, record in json_lines(path, counts):
         where = f"{path}:{line}"
         name = fields.identity(record, task.columns, line)
@@ -260,4 +260,4 @@ TASKS = (
         sent_as={"test": "AX-g.jsonl"},
     ),
 )
-"""AX-b and AX-g have no training file: a model of RTE answers them."""
+"""AX-b and AX-g have no training file; a model of RTE answers them."""

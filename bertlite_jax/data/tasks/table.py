@@ -1,4 +1,4 @@
-"""The table of tasks. A further task of a known kind is one more entry."""
+"""The table of tasks. Another task of a known kind is one more entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task is: files, columns, labels, head and metrics, all of them data."""
+"""What a task is: files, columns, labels, head and metrics, all as data."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ Layout = Callable[["Task", str, str, "Counter[str]"], Iterator[tuple[int, Exampl
 """Reads one file: (task, path, split, counts) -> (number of the line, example) for each."""
 
 Files = tuple[tuple[str, ...], ...]
-"""Ways to lay out a split, the first that is there counts; each is one or several names or patterns, all needed."""
+"""Ways to lay out a split, of which the first that exists counts. Each is names or patterns, all of them needed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Names of columns or JSON fields; of several names the first that a file has counts."""
+    """Names of columns or JSON fields. Of several names, the first that a file has counts."""
 
     text: tuple[str, ...] = ("text",)
     pair: tuple[str, ...] = ()
     label: tuple[str, ...] = ("label",)
     id: tuple[str, ...] = ()
-    """Empty, or in no file: the number of the line is the example's id."""
+    """If it is empty, or the file has none of them, the number of the line is the example's id."""
     choices: tuple[str, ...] = ()
     """Of multiple choice: one field with a list, or one column a choice."""
     header: tuple[str, ...] = ()
-    """What the columns are called where a file has no header."""
+    """Names of the columns if a file has no header."""
     wrong_fields: Literal["refuse", "leave_out"] = "refuse"
     """A line with too few or too many fields; lines left out are counted."""
     separator: str = "|"
@@ -45,10 +45,10 @@ class Task:
     name: str
     head: Head
     metrics: tuple[str, ...]
-    """What `metrics.score` gives; the first one decides which checkpoint is best, and higher is better in all."""
+    """Of `task_metrics.score`. The first decides which checkpoint is best; higher is better in all of them."""
     layout: Layout
     splits: Mapping[str, Files]
-    """`train`, `validation`, `test` and others; in `train` and in what begins with `validation` labels are known."""
+    """`train`, `validation`, `test` and others. Labels are known in `train` and `validation*`."""
     columns: Columns = Columns()
     folders: tuple[str, ...] = ()
     """Names of its own folder inside the suite's."""
@@ -58,7 +58,7 @@ class Task:
     sent_as: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Split -> name of the file that the suite's server takes."""
     sent_labels: tuple[str, ...] = ()
-    """What the server calls the labels, where that differs from the head's names."""
+    """The server's names for the labels, if they differ from the head's."""
 
 
 def needs_labels(split: str) -> bool:
@@ -75,16 +75,16 @@ def find_files(task: Task, folder: str, split: str) -> list[str]:
       split: a key of `task.splits`.
 
     Raises:
-      UserError: the task has no such split, or none of its layouts is there.
+      UserError: the task has no such split, or no file of it exists.
     """
     if split not in task.splits:
         raise UserError(f"task: {task.name} has no split {split!r}; it has: {', '.join(task.splits)}")
     places = [pathlib.Path(folder, name) for name in task.folders] + [pathlib.Path(folder)]
     for place in places:
         for patterns in task.splits[split]:
-            found = [_matches(place, pattern) for pattern in patterns]
-            if all(found):
-                return [str(path) for paths in found for path in paths]
+            matches = [_matches(place, pattern) for pattern in patterns]
+            if all(matches):
+                return [str(path) for paths in matches for path in paths]
     wanted = " or ".join(" + ".join(patterns) for patterns in task.splits[split])
     below = f" or a folder {task.folders[0]} in it" if task.folders else ""
     raise UserError(f"task: {folder}: no {split} file of {task.name}; {wanted} is expected in it{below}")

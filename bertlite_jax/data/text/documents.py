@@ -1,7 +1,7 @@
 """Documents out of files: plain text, JSON lines and Parquet, packed or not, cleaned and counted.
 
 A document is a list of paragraphs: strings without line breaks, with single spaces, never empty. Reading is streamed:
-no file, line or document, however long, is held as a whole beyond the limits below.
+no file, line or document is held in memory beyond the limits below, however long it is.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from bertlite_jax.data.text.sentences import split_document
 from bertlite_jax.errors import UserError
 
 LINE_LIMIT = 1 << 20
-"""Bytes. A longer line of plain text is cut at a space; the parts count as paragraphs."""
+"""Bytes. A longer line of plain text is cut at a space; its parts are paragraphs."""
 DOCUMENT_LIMIT = 2 << 20
-"""Bytes or characters. A longer document goes on as another one at the next line, perhaps in the other split."""
+"""Bytes or characters. A longer document is divided between two lines; each part is a document of its own."""
 JSON_LIMIT = 64 << 20
 """Bytes. A longer line of JSON is refused, since JSON has to be parsed as a whole."""
 
@@ -45,7 +45,7 @@ _ANY_REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\ud
 def list_files(inputs: Sequence[str]) -> list[str]:
     """The files that `inputs` name: a folder stands for all files below it in the order of their names.
 
-    Hidden files are left out of folders.
+    Hidden files in folders are left out.
 
     Raises:
       UserError: something does not exist, or there is no file at all.
@@ -96,21 +96,21 @@ def read_documents(
       inputs: files and folders, on the disk or `gs://...`.
       text_field: JSON field or Parquet column that holds the text.
       on_bad_text: refuse bytes that are not UTF-8, or put U+FFFD in their place and count them.
-      counts: is added to while reading: `bytes` of text, `position` in bytes of all the files as they are stored,
+      counts: while reading, this counts `bytes` of text, `position` in bytes of all files as they are stored,
         `files`, `empty_files`, `empty_documents`, `long_lines`, `split_documents`, and the kinds in `CLEANED`.
 
     Raises:
-      UserError: one line with file and line for what cannot be read.
+      UserError: text cannot be read; names the file and the line.
     """
     counts = Counter() if counts is None else counts
     for path in list_files(inputs):
-        before, found = counts["position"], False
+        before, has_text = counts["position"], False
         for document in _file_documents(path, text_field, on_bad_text, counts):
-            found = True
+            has_text = True
             yield document
         counts["position"] = before + object_storage.size_of(path)
         counts["files"] += 1
-        if not found:
+        if not has_text:
             counts["empty_files"] += 1
             _log.warning("corpus: %s: no text in this file", path)
 
@@ -124,7 +124,7 @@ def read_sentences(
     on_bad_text: OnBadText = "refuse",
     counts: Counter[str] | None = None,
 ) -> Iterator[str]:
-    """Every sentence of the files: what a tokenizer is trained on. Arguments and errors: `read_documents`."""
+    """Every sentence of the files, to train a tokenizer. Arguments and errors are those of `read_documents`."""
     documents = read_documents(inputs, text_field=text_field, on_bad_text=on_bad_text, counts=counts)
     for paragraphs in documents:
         yield from split_document(paragraphs, language, one_sentence_per_line)
@@ -152,7 +152,7 @@ def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: 
 
 
 def clean(text: str, counts: Counter[str]) -> list[str]:
-    """Removes what no tokenizer should see, and counts it: the paragraphs of `text` with single spaces, none empty."""
+    """Removes and counts what no tokenizer should see. Returns paragraphs with single spaces, none of them empty."""
     if _ANY_REMOVED.search(text):
         for kind, pattern in _REMOVED.items():
             text, removed = pattern.subn("", text)
@@ -263,8 +263,8 @@ def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Coun
             known = ", ".join(map(str, list(record)[:10]))
             raise UserError(f"{where}: no field {text_field!r}; it has: {known}; pass --text-field NAME")
         if not isinstance(record[text_field], str | None):
-            found = type(record[text_field]).__name__
-            raise UserError(f"{where}: the field {text_field!r} holds {found}, not a string")
+            kind = type(record[text_field]).__name__
+            raise UserError(f"{where}: the field {text_field!r} holds {kind}, not a string")
         del line  # it may be large
         yield record.pop(text_field) or ""
 

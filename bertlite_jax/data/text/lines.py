@@ -1,4 +1,4 @@
-"""Lines of bytes out of files, packed or not, never more than a bounded part of them at a time."""
+"""Lines of bytes from files, packed or not; memory stays bounded however long a line is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCK = 1 << 20
 
 
 def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
-    """The unpacked bytes of a file, bit by bit; `counts["position"]` follows in the file as it is stored."""
+    """The unpacked bytes of a file in blocks; `counts["position"]` follows the position in the stored file."""
     before = counts["position"]
     suffix = pathlib.Path(path).suffix.lower()
     try:
@@ -37,7 +37,7 @@ def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
 
 
 def _zstd_blocks(raw: IO[bytes]) -> Iterator[bytes]:
-    # zstandard's own file reader ends without a word where a file is cut off; its frames say whether they ended.
+    # zstandard's own file reader ends silently where a file is cut off; its frames tell whether they ended.
     frame = None
     while data := raw.read(BLOCK >> 6):
         while data:
@@ -60,11 +60,11 @@ def read_lines(path: str, limit: int, counts: Counter[str], refuse_long: bool = 
     Args:
       path: the file.
       limit: bytes.
-      counts: `bytes`, `position` and `long_lines` are added to (see `text.read_documents`).
+      counts: `bytes`, `position` and `long_lines` are added to (see `documents.read_documents`).
       refuse_long: refuse long lines instead.
 
     Raises:
-      UserError: the file cannot be read or is damaged; or a long line.
+      UserError: the file cannot be read or is damaged, or a line is too long.
     """
     number, rest, is_long = 1, b"", False
     for block in _blocks(path, counts):

@@ -1,4 +1,4 @@
-"""Object storage: text is read from there, folders are copied once to this machine's disk and read here.
+"""Object storage: text is read in place, folders are copied once to this machine's disk and read from there.
 
 Rows hold windows from anywhere in a corpus, and a bucket answers a random read in tens of milliseconds, so reading in
 place would leave the accelerator waiting. A corpus that does not fit on the disk is read through a mounted bucket
@@ -15,36 +15,36 @@ import logging
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import platformdirs
 from etils import epath
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import in_object_storage
 from bertlite_jax.host.retry import first_line, patiently
 
 _log = logging.getLogger(__name__)
 _CLIENTS = ("gcsfs", "google", "s3fs", "botocore", "adlfs", "azure", "aiohttp", "requests")
-"""Packages that speak to buckets, and whose errors are what the bucket said: no rights, no login, no such account."""
+"""Packages that talk to buckets. Their errors report missing rights, a missing login or an unknown account."""
 
 
 def local_folder(folder: str | os.PathLike[str], index: str) -> pathlib.Path:
-    """The folder itself, or of one in object storage the copy on this disk, which is made where there is none.
+    """The folder itself; of a folder in object storage, its copy on this disk, which is made on first use.
 
-    The copy lies in the user's cache folder (XDG_CACHE_HOME moves it) and is never removed; the folder may be. It is
+    The copy lies in the user's cache folder (XDG_CACHE_HOME moves it). Nothing removes it; deleting it is safe. It is
     found by the content of the index, so a folder that was built again is copied again. Of several processes on a
     machine one copies and the others wait.
 
     Args:
-      folder: a path, or `gs://BUCKET/...` and what else `etils.epath` knows.
-      index: file in it that names or hashes all others, like corpus.json.
+      folder: a path, `gs://BUCKET/...` or another scheme that `etils.epath` knows.
+      index: the file in it that names or hashes all others, such as corpus.json.
 
     Raises:
       UserError: the folder has no such file, cannot be read, or does not fit on the disk.
     """
-    return pathlib.Path(_copy(os.fspath(folder), index)) if in_object_storage(folder) else pathlib.Path(folder)
+    return pathlib.Path(copied_folder(os.fspath(folder), index)) if in_object_storage(folder) else pathlib.Path(folder)
 
 
 def place_of(name: str) -> pathlib.Path | epath.Path:
@@ -62,7 +62,7 @@ def size_of(name: str) -> int:
 
 @contextlib.contextmanager
 def reaching(name: str) -> Iterator[None]:
-    """Around what asks object storage: a missing library, and what the storage says of rights, are one line."""
+    """Around calls to object storage: a missing client library or a refused access becomes an error of one line."""
     try:
         yield
     except ImportError as error:
@@ -74,7 +74,8 @@ def reaching(name: str) -> Iterator[None]:
 
 
 @functools.cache
-def _copy(folder: str, index: str) -> str:
+def copied_folder(folder: str, index: str) -> str:
+    """The copy of a folder in object storage (`local_folder`); looked up once a process."""
     try:
         with reaching(folder):
             remote = epath.Path(folder)
@@ -102,13 +103,10 @@ def _fetch(remote: epath.Path, place: pathlib.Path) -> None:
             "bucket and give the mounted path, or set XDG_CACHE_HOME to a larger disk"
         )
     _log.info("data: copying %s (%s bytes) to %s", remote, f"{sum(sizes.values()):,}", place)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{place.name}.tmp-", dir=place.parent))
-    try:
+    with whole_files.folder_beside(place) as folder:
         for name, size in sizes.items():
             patiently(functools.partial(_fetch_file, remote / name, folder / name, size), remote / name)
-        folder.rename(place)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        whole_files.put_folder(folder, place)
 
 
 def _fetch_file(remote: epath.Path, local: pathlib.Path, size: int) -> None:
@@ -121,5 +119,5 @@ def _fetch_file(remote: epath.Path, local: pathlib.Path, size: int) -> None:
 @contextlib.contextmanager
 def _locked(path: pathlib.Path) -> Iterator[None]:
     with open(path, "w", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)  # Let go when the file is closed, in whatever way.
+        fcntl.flock(handle, fcntl.LOCK_EX)  # Released when the file is closed, however that happens.
         yield

@@ -1,4 +1,4 @@
-"""Taking over a vocabulary that somebody else made: ALBERT's .model, BERT's vocab.txt, a Hugging Face folder."""
+"""Adopts a vocabulary that another program made: ALBERT's .model, BERT's vocab.txt, a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from bertlite_jax.data.vocabulary import codecs, word_starts
 from bertlite_jax.errors import UserError
 
-# What the special pieces are called, in the order in which they are looked for.
+# Names of the special pieces, in the order in which they are looked for.
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
     "unk": ("<unk>", "[UNK]"),
@@ -43,7 +43,7 @@ def read(path: str, lower: bool | None, keep_accents: bool | None) -> Vocabulary
         vocab.txt whatever is not lower-cased (both as Hugging Face decides).
 
     Raises:
-      UserError: missing, unreadable, or of a kind that cannot be taken over; one line.
+      UserError: the vocabulary is missing, unreadable or of a kind that cannot be adopted.
     """
     place = pathlib.Path(path)
     if place.is_dir():
@@ -65,8 +65,8 @@ def read(path: str, lower: bool | None, keep_accents: bool | None) -> Vocabulary
 
 
 def _specials(pieces: list[str], where: object) -> dict[str, str]:
-    """The five special pieces; where a folder has a tokenizer_config.json, the names given there come first."""
-    found = {}
+    """The five special pieces. Names in a tokenizer_config.json beside the file are tried first."""
+    specials = {}
     config_path = pathlib.Path(str(where)).with_name("tokenizer_config.json")
     config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
     for role, names in _NAMES.items():
@@ -74,9 +74,9 @@ def _specials(pieces: list[str], where: object) -> dict[str, str]:
         named = named["content"] if isinstance(named, dict) else named
         known = [name for name in (named, *names) if name in pieces]
         if not known:
-            raise UserError(f"tokenizer: {where}: no piece for {role}; one of {', '.join(names)} must be there")
-        found[role] = known[0]
-    return found
+            raise UserError(f"tokenizer: {where}: no piece for {role}; one of {', '.join(names)} is needed")
+        specials[role] = known[0]
+    return specials
 
 
 def _has_capitals(pieces: list[str], specials: dict[str, str]) -> bool:
@@ -97,7 +97,7 @@ def _from_model(place: pathlib.Path, content: bytes, lower: bool | None, keep_ac
     try:
         proto = codecs.read_model(content)
     except DecodeError as error:
-        raise UserError(f"tokenizer: {place} is no SentencePiece model") from error
+        raise UserError(f"tokenizer: {place} is not a SentencePiece model") from error
     _check_model(place, proto)
     pieces = [piece.piece for piece in proto.pieces]
     specials = _specials(pieces, place)
@@ -118,9 +118,9 @@ def _is_albert(proto: Any) -> bool:
 def _check_model(place: pathlib.Path, proto: Any) -> None:
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     if not proto.pieces:
-        raise UserError(f"tokenizer: {place} is no SentencePiece model")
+        raise UserError(f"tokenizer: {place} is not a SentencePiece model")
     if trainer.model_type != codecs.MODEL_SCHEMA.TrainerSpec.UNIGRAM:
-        raise UserError(f"tokenizer: {place} is not a unigram model; only those can be taken over")
+        raise UserError(f"tokenizer: {place} is not a unigram model; only unigram models can be adopted")
     if trainer.byte_fallback or trainer.treat_whitespace_as_suffix or not normalizer.add_dummy_prefix:
         raise UserError(f"tokenizer: {place} is not laid out like ALBERT's model (byte fallback, or ▁ elsewhere)")
     across = next((p.piece for p in proto.pieces if word_starts.SPACE in p.piece[1:] and p.piece.strip("▁")), None)
@@ -158,7 +158,7 @@ def _from_json(place: pathlib.Path, content: bytes, lower: bool | None, keep_acc
         model = file["model"]
         added = {token["content"]: token["id"] for token in file.get("added_tokens", [])}
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"tokenizer: {place} is no file of the tokenizers library") from error
+        raise UserError(f"tokenizer: {place} is not a file of the tokenizers library") from error
     kind = model.get("type") or ("WordPiece" if "max_input_chars_per_word" in model else "")
     if kind == "Unigram":
         return _unigram_json(place, file, added, lower, keep_accents)
@@ -166,17 +166,19 @@ def _from_json(place: pathlib.Path, content: bytes, lower: bool | None, keep_acc
         return _wordpiece_json(place, file, added, lower, keep_accents)
     if kind == "BPE" and "ByteLevel" in json.dumps(file.get("pre_tokenizer")):
         if lower is not None or keep_accents is not None:
-            raise UserError(f"tokenizer: {place}: a BPE file brings its own normalisation; leave lower and accents out")
+            raise UserError(f"tokenizer: {place}: BPE files have their own normalisation; leave lower and accents out")
         model["vocab"] |= added
         specials = _specials(list(model["vocab"]), place)
         steps = [step["type"] for step in _steps(file)]
         settings = {"lower": "Lowercase" in steps, "keep_accents": "StripAccents" not in steps}
         return Vocabulary("bpe", codecs.plain_bpe(file), settings, specials)
-    raise UserError(f"tokenizer: {place} is {kind or 'of unknown kind'}; can be: Unigram, WordPiece, byte-level BPE")
+    raise UserError(
+        f"tokenizer: {place} is {kind or 'of unknown kind'}; known are Unigram, WordPiece and byte-level BPE"
+    )
 
 
 def _steps(file: dict[str, Any]) -> list[dict[str, Any]]:
-    """The normalizers of a tokenizers file, one after the other."""
+    """The normalizers of a tokenizers file in their order."""
     normalizer = file.get("normalizer")
     if not normalizer:
         return []
@@ -229,7 +231,7 @@ def _wordpiece_json(
     pieces = _in_order(file["model"]["vocab"] | added, place)
     steps = _steps(file)
     if [step["type"] for step in steps] != ["BertNormalizer"]:
-        raise UserError(f"tokenizer: {place}: its normalizer is not BERT's; only BERT's can be taken over")
+        raise UserError(f"tokenizer: {place}: its normalizer is not BERT's; only BERT's can be adopted")
     step = steps[0]
     lower = step["lowercase"] if lower is None else lower
     strips = lower if step["strip_accents"] is None else step["strip_accents"]

@@ -62,7 +62,7 @@ class Codec:
 
 
 def read_model(model: bytes) -> Any:
-    """The parsed SentencePiece model; google.protobuf's DecodeError if the bytes are none."""
+    """Parses a SentencePiece model. Raises google.protobuf's DecodeError for other bytes."""
     proto = MODEL_SCHEMA.ModelProto()
     proto.ParseFromString(model)
     return proto
@@ -74,7 +74,7 @@ def ends_in_digit_comma(piece: str) -> bool:
 
 
 def scored_pieces(proto: Any, digit_comma: bool) -> list[tuple[str, float]]:
-    """V pairs of piece and score; with `digit_comma` that rule is in the scores.
+    """V pairs of piece and score; with `digit_comma` the scores express that rule.
 
     A number and the comma behind it are two tokens: `2010,` is `▁2010` and `,`, although ALBERT's vocabulary has the
     piece `▁2010,`. Hugging Face gets there by a penalty of 100 on such pieces, and so do we. The ALBERT release splits
@@ -266,7 +266,7 @@ def byte_symbols() -> list[str]:
 
 
 def build(kind: str, model: bytes, settings: dict[str, Any], unk: str) -> Codec:
-    """The codec of `kind` (sentencepiece, wordpiece or bpe); `unk` is the piece for what is unknown."""
+    """The codec of `kind` (sentencepiece, wordpiece or bpe); `unk` is the piece for unknown text."""
     if kind == "sentencepiece":
         return sentencepiece_codec(model, settings, unk)
     if kind == "wordpiece":
@@ -280,6 +280,6 @@ def bpe_json(model: bytes) -> dict[str, Any]:
 
 
 def plain_bpe(file: dict[str, Any]) -> bytes:
-    """A `tokenizers` file without what would find special tokens in the text, cut it short or wrap it."""
+    """A `tokenizers` file that finds no special tokens in the text, does not truncate it and adds none."""
     plain = {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
     return json.dumps(file | plain, ensure_ascii=False, indent=1).encode("utf-8")

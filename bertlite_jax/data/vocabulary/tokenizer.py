@@ -1,9 +1,9 @@
-"""Text to ids: one face for SentencePiece, WordPiece and byte-level BPE vocabularies.
+"""Text to ids: one interface to SentencePiece, WordPiece and byte-level BPE vocabularies.
 
 A tokenizer is a folder: the model file (`spiece.model`, `vocab.txt` or `tokenizer.json`) and `bertlite_tokenizer.json`,
 which says how the text is normalised first, what the special pieces are called and where words start. Lower-casing and
-accents are not part of a SentencePiece model, and whoever serves the model alone gets other ids; so they are saved
-with it, and the tokenizer's hash covers both.
+accents are not part of a SentencePiece model, and the model file alone would give other ids; so they are saved with
+it, and the tokenizer's hash covers both.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from google.protobuf.message import DecodeError
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.vocabulary import adoption, codecs, training, word_starts
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import writing
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
@@ -37,7 +38,7 @@ Kind = Literal["sentencepiece", "wordpiece", "bpe"]
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """A loaded vocabulary. Pickles as the path of its folder, so another process loads it for itself."""
+    """A loaded vocabulary. It pickles as the path of its folder, so another process loads its own."""
 
     folder: str
     kind: Kind
@@ -82,9 +83,9 @@ class Tokenizer:
         return np.array(ids, np.int32)
 
     def encode_lines(self, lines: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Many lines at once: the fast path.
+        """Ids and word starts of many lines at once: the fast path.
 
-        A line begins with a word start, whatever its first piece is.
+        The first token of a line starts a word, whatever piece it is.
 
         Returns:
           For each line its ids, int32 [n], and whether a word starts at each of them, bool [n].
@@ -108,7 +109,7 @@ class Tokenizer:
         return array, starts
 
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ids of `text`, and which of its characters each of them stands for.
+        """Ids of `text`, and which of its characters each id stands for.
 
         `text[starts[i]:ends[i]]` is what piece i was made of before lower-casing, decomposition, dropped accents and
         collapsed spaces. Pieces that share one character of the text (the ligature ﬁ, split) have the same span, and
@@ -121,7 +122,7 @@ class Tokenizer:
         return np.array(ids, np.int32), np.array(starts, np.int32), np.array(ends, np.int32)
 
     def word_starts(self, ids: np.ndarray | list[int]) -> np.ndarray:
-        """Whether a word starts at each id, bool [n], by the look of the pieces alone."""
+        """Whether a word starts at each id, bool [n], by the spelling of the pieces alone."""
         return self._starts[np.asarray(ids, np.int64)]
 
     def decode(self, ids: np.ndarray | list[int]) -> str:
@@ -137,7 +138,7 @@ class Tokenizer:
 
 
 def on_disk(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """The folder, or its copy where it lies in object storage (`staging.local_folder`)."""
+    """The folder, or its copy where it lies in object storage (`object_storage.local_folder`)."""
     return object_storage.local_folder(folder, SETTINGS_FILE)
 
 
@@ -145,7 +146,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     """The tokenizer of a folder that `train_tokenizer` or `adopt_vocabulary` wrote.
 
     Raises:
-      UserError: the folder is missing, incomplete or damaged; one line that says which.
+      UserError: the folder is missing, incomplete or damaged.
     """
     place = on_disk(folder)
     if not place.is_dir():
@@ -162,7 +163,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
         folder=os.fspath(place),
         kind=saved["kind"],
         vocab_size=len(codec.pieces),
-        hash=_hash(saved, model),
+        hash=_content_hash(saved, model),
         settings=saved["settings"],
         _codec=codec,
         _starts=np.array(codec.starts, bool),
@@ -177,7 +178,7 @@ def _read_settings(place: pathlib.Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(
             f"tokenizer: {place} is not a tokenizer folder (no {SETTINGS_FILE}); "
-            f"take over a foreign one with `bertlite tokenizer {place} --out DIR`"
+            f"adopt a vocabulary of another program with `bertlite tokenizer {place} --out DIR`"
         ) from error
     except ValueError as error:
         raise UserError(f"tokenizer: {path} is damaged: {error}") from error
@@ -192,7 +193,7 @@ def _read_settings(place: pathlib.Path) -> dict[str, Any]:
 def _read_model(place: pathlib.Path, saved: dict[str, Any]) -> bytes:
     path = place / MODEL_FILES[saved["kind"]]
     if not path.is_file():
-        raise UserError(f"tokenizer: {path} is missing; a {saved['kind']} tokenizer cannot do without it")
+        raise UserError(f"tokenizer: {path} is missing; a {saved['kind']} tokenizer needs it")
     model = path.read_bytes()
     if hashlib.sha256(model).hexdigest() != saved["model_sha256"]:
         raise UserError(f"tokenizer: {path} is not the file that the tokenizer was made with (its SHA-256 differs)")
@@ -206,7 +207,7 @@ def _build(place: pathlib.Path, saved: dict[str, Any], model: bytes) -> codecs.C
         raise UserError(f"tokenizer: {place / SETTINGS_FILE} is damaged: it lacks {error}") from error
 
 
-def _hash(saved: dict[str, Any], model: bytes) -> str:
+def _content_hash(saved: dict[str, Any], model: bytes) -> str:
     decisive = {key: saved[key] for key in ("kind", "settings", "specials")}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode() + b"\0" + model).hexdigest()
 
@@ -220,20 +221,16 @@ def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) 
         "settings": vocabulary.settings,
         "specials": vocabulary.specials,
     }
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        folder = pathlib.Path(scratch) / "new"
-        folder.mkdir()
+    with whole_files.folder_beside(out) as folder:
         (folder / MODEL_FILES[vocabulary.kind]).write_bytes(vocabulary.model)
-        (folder / SETTINGS_FILE).write_text(json.dumps(saved, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        whole_files.write_json(folder / SETTINGS_FILE, saved)
         load_tokenizer(folder)
-        if overwrite and out.exists():
-            out.rename(pathlib.Path(scratch) / "old")
-        folder.rename(out)
+        whole_files.put_folder(folder, out, replace=overwrite)
     return load_tokenizer(out)
 
 
 def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool) -> pathlib.Path:
-    """Everything that can be said before the text is read."""
+    """Checks all that can be checked before the text is read."""
     place = pathlib.Path(out)
     if word_segmenter not in _SEGMENTERS:
         raise UserError(f"tokenizer: word_segmenter = {word_segmenter!r} is unknown; known: {', '.join(_SEGMENTERS)}")
@@ -276,12 +273,12 @@ def train_tokenizer(
       keep_accents: keep accents and umlauts. Without, the text is decomposed (NFKD), which also takes Hangul apart:
         keep them for any language but English.
       word_segmenter: where words start: `pieces`, or `jieba` for Chinese.
-      input_sentences: SentencePiece learns from a random sample of so many lines.
-      overwrite: replace a tokenizer that is there.
+      input_sentences: size of the random sample of lines that SentencePiece learns from.
+      overwrite: replace an earlier tokenizer.
 
     Raises:
-      UserError: no text, a size that this text cannot give (with one that works), or a folder that is there already;
-        and whatever reading `sentences` raises.
+      UserError: there is no text, the text cannot fill this size (the error names one that works), or the folder
+        exists; and whatever reading `sentences` raises.
     """
     if vocab_size < 1:
         raise UserError(f"tokenizer: vocab_size = {vocab_size} must be positive")
@@ -316,7 +313,7 @@ def adopt_vocabulary(
     word_segmenter: str = "pieces",
     overwrite: bool = False,
 ) -> Tokenizer:
-    """Makes a tokenizer folder of a vocabulary that exists already.
+    """Makes a tokenizer folder from an existing vocabulary.
 
     Args:
       path: ALBERT's `.model`, a WordPiece `vocab.txt`, or a folder with one of them or a Hugging Face `tokenizer.json`.
@@ -324,10 +321,10 @@ def adopt_vocabulary(
       lower: lower-case text; None: as the folder says, else unless a piece has a capital letter.
       keep_accents: None: as the folder says, else as Hugging Face decides for that kind of file.
       word_segmenter: where words start: `pieces`, or `jieba` for Chinese.
-      overwrite: replace a tokenizer that is there.
+      overwrite: replace an earlier tokenizer.
 
     Raises:
-      UserError: what cannot be read or taken over; one line.
+      UserError: the vocabulary cannot be read or adopted.
     """
     place = _check_out(out, word_segmenter, overwrite)
     vocabulary = adoption.read(os.fspath(path), lower, keep_accents)
@@ -363,4 +360,4 @@ def _saved_model(folder: str | os.PathLike[str]) -> tuple[Any, bool]:
     try:
         return codecs.read_model(_read_model(place, saved)), saved["settings"]["digit_comma"]
     except DecodeError as error:
-        raise UserError(f"tokenizer: {place / MODEL_FILES['sentencepiece']} is no SentencePiece model") from error
+        raise UserError(f"tokenizer: {place / MODEL_FILES['sentencepiece']} is not a SentencePiece model") from error

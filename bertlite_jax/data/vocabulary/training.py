@@ -49,10 +49,10 @@ def train_sentencepiece(
       vocab_size: V, all pieces included.
       lower: learn from lower-cased text.
       keep_accents: learn from text with its accents.
-      input_sentences: learn from a random sample of so many lines (the same one every time); memory grows with it.
+      input_sentences: size of the random sample of lines to learn from (always the same one); memory grows with it.
 
     Raises:
-      UserError: no text, or no vocabulary of this size can be made of it.
+      UserError: there is no text, or it gives no vocabulary of this size.
 
     Source: google-research/albert, README.md (training command).
     """
@@ -101,7 +101,7 @@ def _explained(error: RuntimeError, vocab_size: int) -> Exception:
 
 
 def too_large_for_text(vocab_size: int, largest: int) -> UserError:
-    """What to say when the text does not hold so many pieces."""
+    """The error for a text that gives fewer pieces."""
     return UserError(
         f"tokenizer: vocab_size = {vocab_size} is too large for this text; the largest that works is {largest}"
     )
@@ -110,7 +110,7 @@ def too_large_for_text(vocab_size: int, largest: int) -> UserError:
 def _too_small_for_text(vocab_size: int, smallest: int) -> UserError:
     return UserError(
         f"tokenizer: vocab_size = {vocab_size} has no room for the characters of this text; "
-        f"the smallest that has is {smallest}"
+        f"the smallest that works is {smallest}"
     )
 
 
@@ -135,12 +135,12 @@ def _sample(lines: Iterable[str], count: int) -> list[str]:
     """`count` lines drawn without replacement in one pass (reservoir sampling), or all if there are fewer."""
     generator = random.Random(0)
     stream = iter(lines)
-    kept = list(itertools.islice(stream, count))
+    sample = list(itertools.islice(stream, count))
     for seen, line in enumerate(stream, start=count):
         place = generator.randrange(seen + 1)
         if place < count:
-            kept[place] = line
-    return kept
+            sample[place] = line
+    return sample
 
 
 def train_wordpiece(lines: Iterable[str], vocab_size: int, lower: bool, keep_accents: bool) -> bytes:
@@ -150,7 +150,7 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, lower: bool, keep_acc
     characters are counted first, and handed over in a fixed order.
 
     Raises:
-      UserError: no text, or no vocabulary of this size can be made of it.
+      UserError: there is no text, or it gives no vocabulary of this size.
     """
     table = normalize.bert_table(lower, keep_accents, split_chinese=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -183,7 +183,7 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, lower: bool, keep_acc
 def _spool_words(
     lines: Iterable[str], table: normalize.LazyTable, path: pathlib.Path
 ) -> tuple[collections.Counter[str], collections.Counter[str]]:
-    """Writes the words of every line; counts the characters that begin a word and those that go on with one."""
+    """Writes the words of every line; counts the characters that begin a word and those that continue one."""
     first: collections.Counter[str] = collections.Counter()
     later: collections.Counter[str] = collections.Counter()
     with path.open("w", encoding="utf-8") as file:
@@ -196,23 +196,23 @@ def _spool_words(
 
 
 def _covering(counts: collections.Counter[str]) -> set[str]:
-    """The most frequent characters that make up `_COVERAGE` of the text, and those of `_ALWAYS` that occur."""
+    """The most frequent characters, which make up `_COVERAGE` of the text, and those of `_ALWAYS` that occur."""
     wanted = _COVERAGE * counts.total()
     covered = 0
-    kept = set(_ALWAYS) & set(counts)
+    covering = set(_ALWAYS) & set(counts)
     for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         if covered >= wanted:
             break
-        kept.add(character)
+        covering.add(character)
         covered += count
-    return kept
+    return covering
 
 
 def train_bpe(lines: Iterable[str], vocab_size: int, lower: bool, keep_accents: bool) -> bytes:
     """Byte-level BPE as a `tokenizers` file; <s>, <pad>, </s>, <unk>, <mask> are 0 to 4, then the 256 bytes.
 
     Raises:
-      UserError: no text, or no vocabulary of this size can be made of it.
+      UserError: there is no text, or it gives no vocabulary of this size.
     """
     model: Any = tokenizers.models.BPE()
     tokenizer: Any = tokenizers.Tokenizer(model)
@@ -233,9 +233,9 @@ def train_bpe(lines: Iterable[str], vocab_size: int, lower: bool, keep_accents: 
         show_progress=False,
     )
     tokenizer.train_from_iterator(lines, trainer)
-    found = tokenizer.get_vocab_size()
-    if found == smallest:
+    size = tokenizer.get_vocab_size()
+    if size == smallest:
         raise UserError("tokenizer: there is no text to learn a vocabulary from")
-    if found < vocab_size:
-        raise too_large_for_text(vocab_size, found)
+    if size < vocab_size:
+        raise too_large_for_text(vocab_size, size)
     return codecs.plain_bpe(codecs.bpe_json(tokenizer.to_str().encode("utf-8")))

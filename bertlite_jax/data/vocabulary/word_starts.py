@@ -1,7 +1,7 @@
-"""Where words start: from the look of the pieces, or from a Chinese word segmenter.
+"""Where words start: from the spelling of the pieces, or from a Chinese word segmenter.
 
 Whole-word and n-gram masking need to know which tokens belong together. For languages that are written with spaces
-the pieces themselves tell; Chinese text needs a dictionary.
+the pieces themselves tell it; Chinese text needs a dictionary.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def is_start_piece(piece: str, letters: str = "ascii") -> bool:
 
     Args:
       piece: as the vocabulary spells it.
-      letters: `ascii` is the ALBERT release's rule to the letter, in which only a to z continue a word. `unicode`
+      letters: `ascii` is exactly the ALBERT release's rule, in which only a to z continue a word. `unicode`
         takes the letters of every script that is written with spaces, and agrees with `ascii` on pieces of a to z,
         digits and punctuation. Under `ascii` a Russian word would fall into its pieces.
 
@@ -61,7 +61,7 @@ def load_jieba():
     """The module jieba with its dictionary loaded, silent.
 
     Raises:
-      UserError: jieba is not installed; with the command that installs it.
+      UserError: jieba is not installed; the error names the command that installs it.
     """
     try:
         import jieba  # pyright: ignore[reportMissingImports]

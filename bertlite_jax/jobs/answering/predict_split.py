@@ -76,7 +76,7 @@ def predict_split(
         for example, logits in zip(examples, outputs, strict=True):
             out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
     else:
-        with new_file(place, overwrite=False) as temporary:
+        with new_file(place, overwrite=False, job="predict") as temporary:
             temporary.write_text(submission.submission(task, examples, answers), encoding="utf-8")
         print(f"predict: wrote {place}", file=sys.stderr)
     if any(example.label is None for example in examples):

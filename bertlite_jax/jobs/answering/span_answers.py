@@ -110,5 +110,5 @@ def breakdown(examples: Sequence[Example], texts: Mapping[str, str]) -> dict[str
 
 def write_official(path: pathlib.Path, predictions: Mapping[str, str]) -> None:
     """The file that the official scorers read: one object, id to answer, empty for none. Complete or absent."""
-    with whole_files.new_file(path, overwrite=True) as fresh:
+    with whole_files.new_file(path, overwrite=True, job="predict") as fresh:
         fresh.write_text(json.dumps(dict(predictions), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -49,15 +49,16 @@ def opened(out: str, per_token: bool, width: int, pieces: Pieces, overwrite: boo
     if out == "-":
         yield _json_writer(sys.stdout, per_token, pieces)
     elif path.suffix == ".jsonl":
-        with new_file(path, overwrite) as fresh, fresh.open("w", encoding="utf-8") as file:
+        with new_file(path, overwrite, job="embed") as fresh, fresh.open("w", encoding="utf-8") as file:
             yield _json_writer(file, per_token, pieces)
     elif not per_token:
-        with new_file(path, overwrite) as fresh, _npy(fresh, width) as add:
+        with new_file(path, overwrite, job="embed") as fresh, _npy(fresh, width) as add:
             yield lambda ids, values, tokens: add(np.stack(values))
     else:
         sizes: list[int] = []
         held: list[np.ndarray] = []
-        with new_file(path, overwrite) as fresh, new_file(tokens_beside(path), overwrite) as beside:
+        tokens_path = tokens_beside(path)
+        with new_file(path, overwrite, job="embed") as fresh, new_file(tokens_path, overwrite, job="embed") as beside:
             with _npy(fresh, width) as add:
 
                 def write(ids: Sequence[str], values: Sequence[np.ndarray], tokens: Sequence[np.ndarray]) -> None:

@@ -27,9 +27,8 @@ from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches
 from bertlite_jax.errors import UserError, fields_close_to
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.benchmarks import infer, machine, runtime_process, runtimes, sample_rows
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 from bertlite_jax.report.cost import flops
 
@@ -99,7 +98,7 @@ def bench_family(
     settings = {"length": length, "batch_rows": batch_rows, "threads": used, "runtime": _runtime()}
     _print(made, settings, on, console)
     if out:
-        workdir.write_json(out, {"machine": on, "settings": settings, "rows": made})
+        whole_files.write_json(out, {"machine": on, "settings": settings, "rows": made})
     return made
 
 

@@ -29,14 +29,13 @@ from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.weights.folder import Weights, read_json
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu, memory
+from bertlite_jax.host import cpu, memory, whole_files
 from bertlite_jax.jobs.answering import outputs, task_splits
 from bertlite_jax.jobs.benchmarks import finetune_ours, finetune_peer, machine, runtime_process
 from bertlite_jax.jobs.benchmarks.finetune_ours import Contender
 from bertlite_jax.jobs.benchmarks.finetune_peer import ANSWER, LEARN, Lesson, Precision
 from bertlite_jax.jobs.finetuning import finetune
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.runs.workdir import write_json
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 
@@ -108,7 +107,7 @@ def bench_finetune(
     }
     if workdir:
         pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
-        write_json(pathlib.Path(workdir) / "summary.json", summary)
+        whole_files.write_json(pathlib.Path(workdir) / "summary.json", summary)
     _print(summary, console)
     return summary
 
@@ -269,7 +268,7 @@ def peer_run(
     rate = sum(map(len, order)) / seconds
     made = best | {"losses": losses, "examples_per_second": round(rate, 2), "compute": precision, "settings": settled}
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_json(kept, made)
+    whole_files.write_json(kept, made)
     return made
 
 

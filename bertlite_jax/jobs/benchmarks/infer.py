@@ -24,11 +24,10 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.benchmarks import machine, runtime_process, runtimes, sample_rows
 from bertlite_jax.jobs.benchmarks.runtime_process import Batch, Load, Process
 from bertlite_jax.jobs.benchmarks.runtimes import Contender
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.report.benchmarks import inference
 
 ROWS = 16
@@ -347,12 +346,12 @@ def _shape(entries: list[Entry], shape: Shape) -> dict[str, Any]:
 
 def _store(figures: dict[str, Any], source: str, out: str, html: str, console: Console) -> None:
     if out:
-        workdir.write_json(out, figures)
+        whole_files.write_json(out, figures)
     if source and (pathlib.Path(source) / "checkpoints").is_dir():
-        workdir.write_json(pathlib.Path(source) / FILE, figures)
+        whole_files.write_json(pathlib.Path(source) / FILE, figures)
         console.print(f"bench: wrote {pathlib.Path(source) / FILE}; bertlite report {source} shows it", soft_wrap=True)
     if html:
-        pathlib.Path(html).write_text(inference.render(figures), encoding="utf-8")
+        whole_files.write_text(html, inference.render(figures))
         console.print(f"bench: wrote {html}", soft_wrap=True)
 
 

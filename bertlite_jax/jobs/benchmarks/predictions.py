@@ -26,14 +26,13 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.answering import outputs, task_splits
 from bertlite_jax.jobs.answering.task_splits import Split
 from bertlite_jax.jobs.benchmarks import finetune_peer, runtime_process
 from bertlite_jax.jobs.benchmarks.finetune import answers_of
 from bertlite_jax.jobs.benchmarks.finetune_peer import Lesson
 from bertlite_jax.jobs.finetuning.examples import open_splits
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
@@ -74,7 +73,7 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
         logits = our_logits(model, valid, compute, config.data)
         found[compute] = {"figures": _score(task, model, valid, logits)} | differences(model, valid, logits, theirs)
     if out:
-        workdir.write_json(out, found)
+        whole_files.write_json(out, found)
     _print(found)
     return found
 

@@ -23,11 +23,11 @@ from rich.console import Console
 
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.benchmarks import machine
 from bertlite_jax.jobs.benchmarks.infer import check_place
 from bertlite_jax.jobs.benchmarks.sample_rows import known_preset
 from bertlite_jax.jobs.benchmarks.train import build_configs
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.report.benchmarks import scale
 
 Spread = Literal["devices", "processes"]
@@ -96,9 +96,9 @@ def bench_scale(
     found["notes"] = scale.notes(found) + skipped
     scale.print_table(found, console)
     if out:
-        workdir.write_json(out, found)
+        whole_files.write_json(out, found)
     if plot:
-        pathlib.Path(plot).write_bytes(scale.draw(found))
+        whole_files.write_bytes(plot, scale.draw(found))
     return found
 
 

@@ -33,11 +33,10 @@ from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import memory
+from bertlite_jax.host import memory, whole_files
 from bertlite_jax.jobs.benchmarks import machine, train_peer
 from bertlite_jax.jobs.benchmarks.infer import check_place
 from bertlite_jax.jobs.pretraining.step import make_pretraining
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.model.ops import choose_precision, precision
@@ -144,7 +143,7 @@ def bench_train(
     for figure in figures:
         training.print_parts(figure, console)
     if out:
-        workdir.write_json(out, {"machine": about, "settings": settings, "figures": figures})
+        whole_files.write_json(out, {"machine": about, "settings": settings, "figures": figures})
     return figures
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from bertlite_jax.config import files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.compiling import batch_search, compile, topology
 from bertlite_jax.jobs.compiling.topology import Topology
 
@@ -130,7 +131,7 @@ def write_table(path: pathlib.Path, text: str) -> None:
     if BEGIN not in old or END not in old:
         old = f"{old.rstrip()}\n\n{BEGIN}\n{END}\n"
     before, rest = old.split(BEGIN, 1)
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+    whole_files.write_text(path, f"{before}{BEGIN}\n{text}\n{END}{rest.split(END, 1)[1]}")
 
 
 # --- The table -------------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ class Additions:
             return
         arrays = {f"{stream}|{k}": v for stream, held in self.averages.items() for k, v in held.arrays().items()}
         place = self.folder / f"averages-{number}.npz"
-        with whole_files.new_file(place, overwrite=True) as path, open(path, "wb") as out:
+        with whole_files.new_file(place, overwrite=True, job="finetune") as path, open(path, "wb") as out:
             np.savez(out, **arrays)
         written = sorted(self.folder.glob("averages-*.npz"), key=lambda path: int(path.stem.split("-")[1]))
         for old in written[: -1 - self.setup.start.config.run.keep_last]:

@@ -22,6 +22,7 @@ from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weights
 from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import few_label_inputs
 from bertlite_jax.jobs.finetuning.batches import Batches
@@ -107,7 +108,7 @@ def _train(setup: Setup, folder: pathlib.Path, resumed: bool, clock: metrics.Clo
         print(f"finetune: stopped by a signal after step {number}, which is saved; the same command goes on from there")
         return {"stopped": True, "steps": number}
     figures = _summary(setup, folder, held, meta, evaluate, clock)
-    workdir.write_json(summary, figures)
+    whole_files.write_json(summary, figures)
     return figures
 
 

@@ -28,12 +28,12 @@ from bertlite_jax.data.examples.features import UNLABELLED
 from bertlite_jax.data.rows import packing
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs.answering import embed, task_splits
 from bertlite_jax.jobs.answering.outputs import predictions
 from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.task_heads import TaskHead
@@ -92,9 +92,9 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
             return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
         train, valid = (_states(folder, split, setup) for split in (setup.train, setup.valid))
         summary = _summary(setup, _scores(setup, train, valid))
-    with new_file(folder / "layers.svg", overwrite=True) as fresh:
+    with new_file(folder / "layers.svg", overwrite=True, job="finetune") as fresh:
         fresh.write_bytes(picture(summary))
-    workdir.write_json(folder / "summary.json", summary)
+    whole_files.write_json(folder / "summary.json", summary)
     shutil.rmtree(folder / "states")
     return summary
 
@@ -119,7 +119,7 @@ def _open(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
         elif held.read_text(encoding="utf-8") != stated:
             raise UserError(f"finetune: {folder} holds another probe; pass --overwrite, or name another --workdir")
     (folder / "states").mkdir(parents=True, exist_ok=True)
-    with new_file(held, overwrite=True) as fresh:
+    with new_file(held, overwrite=True, job="finetune") as fresh:
         fresh.write_text(stated, encoding="utf-8")
 
 
@@ -142,7 +142,7 @@ def _states(folder: pathlib.Path, split: task_splits.Split, setup: Setup) -> Sta
     path = folder / "states" / f"{split.name}.npy"
     if not path.is_file():
         model = setup.start.config.model
-        with new_file(path, overwrite=True) as fresh:
+        with new_file(path, overwrite=True, job="finetune") as fresh:
             shape = (model.num_layers + 1, len(owners), model.hidden_size)
             file = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.float32, shape=shape)
             for at, values in _computed(split, setup):

@@ -15,6 +15,7 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.runs import workdir
@@ -49,7 +50,7 @@ def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite:
     speeds = [figures["examples_per_second"] for figures in runs if figures["examples_per_second"]]
     summary["examples_per_second"] = float(np.median(speeds)) if speeds else None
     summary["best_run"] = max(found, key=lambda place: found[place][metric])
-    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
 
@@ -113,7 +114,7 @@ def finetune_sweep(
         "best_run": best["folder"],
         "points": points,
     }
-    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
 

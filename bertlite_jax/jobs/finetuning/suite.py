@@ -14,9 +14,9 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import suites
 from bertlite_jax.data.tasks.task import find_files
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.finetuning.seeds_and_sweeps import finetune_seeds
-from bertlite_jax.jobs.runs import workdir
 
 SUITES = {"all-glue": "glue", "all-superglue": "superglue"}
 
@@ -112,7 +112,7 @@ def finetune_suite(
         "average": _average(suite, found),
         "table": table(suite, found),
     }
-    workdir.write_json(pathlib.Path(run) / "summary.json", summary)
+    whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
 

@@ -44,7 +44,7 @@ def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder
         outputs += model.answer(chunk)[0]
     order = [model.head.labels.index(label) for label in head.labels]
     logits = np.stack(outputs)[:, order].astype(np.float32)
-    with whole_files.new_file(path, overwrite=True) as temporary, open(temporary, "wb") as out:
+    with whole_files.new_file(path, overwrite=True, job="finetune") as temporary, open(temporary, "wb") as out:
         np.save(out, logits)
     return logits
 

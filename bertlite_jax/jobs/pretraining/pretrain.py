@@ -25,6 +25,7 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, buckets, pairs, source
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import fill_mask
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.loss_guard import Guard
@@ -195,9 +196,9 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     params = jax.device_get(sharding.whole(held.params, mesh))
     if not processes.is_first():
         return {}
-    workdir.write_json(folder / "summary.json", summary)
+    whole_files.write_json(folder / "summary.json", summary)
     trained = Trained(config, params, tokenizer, parts.model.apply)
-    workdir.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
+    whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
     return summary
 
 

@@ -7,6 +7,7 @@ import pathlib
 
 from bertlite_jax.config import files
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.reports import tasks
 from bertlite_jax.report.run import html, metrics
 
@@ -43,10 +44,5 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
 
 def _write(workdir: pathlib.Path, page: str) -> pathlib.Path:
     path = workdir / "report.html"
-    unfinished = workdir / f".report.html.{os.getpid()}"
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    whole_files.write_text(path, page)
     return path

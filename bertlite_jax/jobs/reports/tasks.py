@@ -127,7 +127,7 @@ def _of_labels(head: Head, examples: Sequence[Example], shares: Sequence[np.ndar
         loss = figures.cross_entropy(each, right)
         shown.append(Shown(_text(example), names[right], names[answer], float(each[answer]), loss))
     if head.kind == "choose":  # The number of a choice is no label.
-        return Answers(shown, sure=sure, right=gold == said)
+        return Answers(shown, confidence=sure, right=gold == said)
     table = thresholds.table(np.stack(shares), gold)
     return Answers(shown, gold, said, sure, gold == said, thresholds=table)
 
@@ -149,7 +149,7 @@ def _of_several(head: Head, examples: Sequence[Example], shares: Sequence[np.nda
         }
         groups[label] = {"there": there, **percents, "F1": 100 * f1}
     sure = np.where(said, scores, 1 - scores).ravel()
-    return Answers(shown, sure=sure, right=(wanted == said).ravel(), groups={"by_label": groups})
+    return Answers(shown, confidence=sure, right=(wanted == said).ravel(), groups={"by_label": groups})
 
 
 def _names(head: Head, chosen: np.ndarray) -> str:
@@ -203,7 +203,7 @@ def _of_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
             sure.append(likely)
             right.append(bool(exact))
     groups = span_answers.breakdown(examples, texts)
-    return Answers(shown, sure=np.array(sure), right=np.array(right, bool), groups=groups)
+    return Answers(shown, confidence=np.array(sure), right=np.array(right, bool), groups=groups)
 
 
 def _text(example: Example) -> str:

@@ -23,7 +23,7 @@ from bertlite_jax.config import files
 from bertlite_jax.data.corpus.folder import on_disk
 from bertlite_jax.data.vocabulary import tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.host.places import check_on_disk
 
 CONFIG = "config.json"
@@ -128,8 +128,9 @@ def open_workdir(
         goes_on = True
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_text(folder / CONFIG, files.to_json(config) + "\n")
-        write_json(folder / ENVIRONMENT, environment)
+        whole_files.remove_leftovers(folder)
+        whole_files.write_text(folder / CONFIG, files.to_json(config) + "\n")
+        whole_files.write_json(folder / ENVIRONMENT, environment)
     except OSError as error:
         raise UserError(f"workdir: {error.filename or folder} cannot be written: {error.strerror}") from error
     return goes_on
@@ -137,8 +138,8 @@ def open_workdir(
 
 def _refuse_strangers(folder: pathlib.Path) -> None:
     # A kill during the very first write leaves a temporary file behind, and nothing else.
-    ours = {_temporary(pathlib.Path(name)).name for name in WRITTEN_BY_A_RUN}
-    foreign = sorted(entry.name for entry in folder.iterdir() if entry.name not in ours) if folder.is_dir() else []
+    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    foreign = sorted(name for name in names if whole_files.intended_name(name) not in WRITTEN_BY_A_RUN)
     if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise UserError(
@@ -164,12 +165,7 @@ def _clear(folder: pathlib.Path) -> None:
     for name in WRITTEN_BY_A_RUN:
         entry = folder / name
         if entry.is_dir() and not entry.is_symlink():
-            # Renamed first: a kill in between must not leave half a folder under its name.
-            doomed = _temporary(entry)
-            if doomed.exists():
-                shutil.rmtree(doomed)
-            os.rename(entry, doomed)
-            shutil.rmtree(doomed)
+            whole_files.remove_folder(entry)
         else:
             entry.unlink(missing_ok=True)
 
@@ -223,15 +219,6 @@ def _decisive(values: dict[str, Any]) -> dict[str, Any]:
 # --- Files ---------------------------------------------------------------------------------------------------------
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Writes `value` as strict JSON, whole or not at all.
-
-    Raises:
-      ValueError: a NaN or infinity in it, which is no JSON; use None.
-    """
-    _write_text(pathlib.Path(path), json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
 def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
     """Drops what a resumed run will write again, and a last line that a kill cut off, so that no step is there twice.
 
@@ -258,7 +245,7 @@ def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
             raise UserError(f"metrics: {file}:{number}: not a JSON object with a step; repair or remove it") from error
         if of <= step:
             kept.append(line + b"\n")
-    _write_bytes(file, b"".join(kept))
+    whole_files.write_bytes(file, b"".join(kept))
 
 
 def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -281,26 +268,7 @@ def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[st
                 "give the tokenizer that the run began with, or --overwrite"
             )
         return target
-    temporary = _temporary(target)
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    shutil.copytree(source, temporary)
-    os.rename(temporary, target)
+    with whole_files.folder_beside(target) as copy:
+        shutil.copytree(source, copy, dirs_exist_ok=True)
+        whole_files.put_folder(copy, target)
     return target
-
-
-def _temporary(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _write_text(path: pathlib.Path, text: str) -> None:
-    _write_bytes(path, text.encode("utf-8"))
-
-
-def _write_bytes(path: pathlib.Path, data: bytes) -> None:
-    temporary = _temporary(path)
-    with open(temporary, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)

@@ -22,14 +22,14 @@ from rich.table import Table
 
 from bertlite_jax.data.corpus import chunks, shards, windows
 from bertlite_jax.data.corpus.chunks import Chunk, Document
-from bertlite_jax.data.corpus.folder import FORMAT, check_out, move_into_place, scratch_folder, write_json
+from bertlite_jax.data.corpus.folder import FORMAT, check_out, move_into_place, scratch_folder
 from bertlite_jax.data.corpus.splits import SPLITS, assign_splits, distinct, open_seen
 from bertlite_jax.data.corpus.statistics import COUNTED, READ, statistics_of
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.text.documents import OnBadText, list_files, read_documents
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.host.places import check_on_disk
 
 CHUNK_LIMIT = 1 << 18
@@ -146,8 +146,8 @@ def build_corpus(
             "workers": "beam" if beam else workers or cpu.cores(),
         }
         # Apart from the rest, which is the same bytes every time.
-        write_json(folder / "build.json", speed)
-        write_json(folder / "corpus.json", meta)
+        whole_files.write_json(folder / "build.json", speed)
+        whole_files.write_json(folder / "corpus.json", meta)
         move_into_place(folder, place)
     print_statistics(meta | {"build": speed}, console)
     if validation_fraction and not splits["validation"]["windows"]:

@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import pathlib
-import tempfile
 import time
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bertlite_jax.host import cpu
+from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.model.ops import attention, products
 from bertlite_jax.model.ops.elementwise import activation
 from bertlite_jax.model.ops.precision import Compute
@@ -89,18 +88,20 @@ def bfloat16_flag() -> str:
 
 @functools.cache
 def load_or_run_trial() -> Trial:
-    """The outcome stored for this version of JAX beside its compiled programs; if there is none, runs a trial."""
+    """The outcome stored for this version of JAX beside its compiled programs; without a whole one, of a new trial."""
     programs = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     caching = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
     if not programs or not caching or not os.access(programs, os.W_OK):
         return trial()
     path = pathlib.Path(programs) / f"precision_trial_jax{jax.__version__}.json"
     if path.is_file():
-        return Trial(**json.loads(path.read_text(encoding="utf-8")))
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            return Trial(failure=str(stored["failure"]), speed_up=float(stored["speed_up"]))
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("precision: %s is damaged (%s: %s); timing anew", path, type(error).__name__, error)
     outcome = trial()
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=programs, delete=False) as file:
-        json.dump(dataclasses.asdict(outcome), file)
-    os.replace(file.name, path)  # Several processes may start at once.
+    whole_files.write_json(path, dataclasses.asdict(outcome))  # Several processes may start at once.
     return outcome
 
 

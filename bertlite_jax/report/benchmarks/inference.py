@@ -1,4 +1,4 @@
-"""What `bertlite bench infer` found, as tables in a terminal of 100 columns and as a section of HTML."""
+"""Results of `bertlite bench infer` as tables in a terminal of 100 columns and as a section of HTML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Figures = Mapping[str, Any]
 
 _ABOUT = ("who", "what", "MB", "MiB", "size", "loaded", "peak", "differs", "same")
 _SPEED = ("who", "best ms", "p50", "p95", "calls", "rows/s", "speed")
-_RANDOM = "Random weights: speed and size only; how far the answers differ says little about a trained model."
+_RANDOM = "Random weights: speed and size only; a trained model's answers differ by other amounts."
 
 
 def render(figures: Figures) -> str:
@@ -28,7 +28,7 @@ def render(figures: Figures) -> str:
 
 
 def section(figures: Figures) -> str:
-    """Plots and tables under a heading; "" where there are no figures.
+    """Plots and tables under a heading; "" if there are no figures.
 
     Raises:
       UserError: matplotlib is not installed.
@@ -62,7 +62,7 @@ def print_tables(figures: Figures, console: Console) -> None:
 
 
 def about_rows(figures: Figures) -> list[tuple[str, ...]]:
-    """One row for each contender, as text; sizes as a share of the first one's."""
+    """One row of text for each contender; sizes are relative to the first."""
     first = figures["contenders"][0]
     return [
         (
@@ -81,7 +81,7 @@ def about_rows(figures: Figures) -> list[tuple[str, ...]]:
 
 
 def speed_rows(shape: Figures) -> list[tuple[str, ...]]:
-    """One row for each contender, as text."""
+    """One row of text for each contender."""
     return [
         (
             who["name"],
@@ -101,21 +101,21 @@ def shape_text(shape: Figures) -> str:
 
 
 def notes(figures: Figures) -> list[str]:
-    """What was measured on what, what the columns mean, and who took no part."""
+    """What was measured on which machine, what the columns mean, and which contenders were skipped."""
     on, first = figures["machine"], figures["contenders"][0]["name"]
     rows = "rows of text" if figures["settings"]["text"] else "rows of random ids"
     lines = [
         machine_line(on),
-        f"Latency is that of a call with rows without padding; speed and size are relative to {first}, speed and "
-        "rows/s from the best call. MB is 10^6 bytes, MiB 2^20, of the file on disk. loaded and peak: the most memory "
-        f"(MB) that the process held until the model was loaded, and in all. differs: largest difference to the "
-        f"answers of {first} ({figures['task']}) over {figures['contenders'][0]['rows_compared']} {rows}; same: share "
-        "whose largest logit stands at the same place.",
+        f"Latency is that of a call, on rows without padding. Speed and size are relative to {first}; speed and "
+        "rows/s are those of the best call. MB is 10^6 bytes, MiB 2^20, of the file on disk. loaded and peak: the most "
+        f"memory (MB) that the process used until the model was loaded, and in all. differs: largest difference from "
+        f"the answers of {first} ({figures['task']}) over {figures['contenders'][0]['rows_compared']} {rows}; same: "
+        "share of answers whose largest logit is at the same place.",
     ]
     if on["load"] > on["cores"] / 2:
-        lines.append("Other programs kept this machine busy; that slows several threads down more than one.")
+        lines.append("Other programs kept this machine busy, which slows down several threads more than one.")
     if any(who["dropped"] for shape in figures["shapes"] for who in shape["figures"]):
-        lines.append("*: many times slower than the first, so it got no further turns.")
+        lines.append("*: many times slower than the first, so it was dropped after the first round.")
     return lines + [f"{line}" for line in figures["skipped"]]
 
 

@@ -1,4 +1,4 @@
-"""The line below a benchmark's table that says what it was measured on."""
+"""The line below a benchmark's table that describes the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def machine_line(on: dict[str, Any]) -> str:
-    """CPU, cores, instruction sets, load, versions, and what the environment limits.
+    """CPU, cores, instruction sets, load, versions, and limits set in the environment.
 
     Args:
       on: {"cpu", "cores", "flags", "load", "python", "packages", "environment"}.

@@ -1,20 +1,18 @@
-"""What `bertlite bench scale` found, as a table in the terminal and as a picture."""
+"""Results of `bertlite bench scale` as a table in the terminal and as a plot."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax.errors import UserError
 from bertlite_jax.report import plots
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 
 Figures = dict[str, Any]
-"""As `bench_scale` returns it."""
+"""As `jobs/benchmarks/scale.py` returns them."""
 _HEAD = (
     "devices",
     "rows",
@@ -34,8 +32,8 @@ _LOOKS = {
 }
 
 
-def rows_of(found: Figures) -> list[tuple[str, ...]]:
-    """A table row for each figure, as text: spread, scaling, and what `_HEAD` names."""
+def rows_of(results: Figures) -> list[tuple[str, ...]]:
+    """A row of text for each figure: spread, scaling, and the columns of `_HEAD`."""
     return [
         (
             each["spread"],
@@ -50,71 +48,65 @@ def rows_of(found: Figures) -> list[tuple[str, ...]]:
             f"{each['reduced_bytes'] / (4 * each['parameters']):.4f}",
             f"{each['waiting_share']:.0%}",
         )
-        for each in found["figures"]
+        for each in results["figures"]
     ]
 
 
-def notes(found: Figures) -> list[str]:
-    """What was measured on what, what the columns mean, and what must not be read into them."""
-    on, settings, first = found["machine"], found["settings"], found["figures"][0]
-    most = max(each["devices"] for each in found["figures"])
+def notes(results: Figures) -> list[str]:
+    """What was measured on which machine, what the columns mean, and what does not follow from them."""
+    on, settings, first = results["machine"], results["settings"], results["figures"][0]
+    most = max(each["devices"] for each in results["figures"])
     lines = [
         f"{settings['preset']}, {first['parameters']:,} parameters, rows of {settings['length']} tokens, AdamW, "
         f"products in {first['compute']}; {on['device_kind']}; {machine_line(on)}",
-        "strong: one batch divided among more devices; weak: as many rows for each. real/s: tokens without padding. "
-        "speed-up: over one device. efficiency: speed-up over devices. reduced: what a device contributes to "
-        "reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: share of the "
-        "devices' time from having an own part of a sum to having the sum, in more steps under the profiler; it holds "
-        "the wait for slower devices and the transfer.",
+        "strong: one batch divided among more devices; weak: the same number of rows for each device. real/s: tokens "
+        "without padding. speed-up: over one device. efficiency: speed-up over devices. reduced: bytes that a device "
+        "contributes to reductions in a step, counted in the compiled program, also over 4 bytes a parameter. waiting: "
+        "share of the devices' time between having their own part of a sum and having the sum, in extra steps under "
+        "the profiler; it includes the wait for slower devices and the transfer.",
     ]
     if on["platform"] == "cpu":
-        few = f", and {most} devices on {on['cores']} cores wait for their turn" if most > on["cores"] else ""
+        few = f", and {most} devices on {on['cores']} cores take turns" if most > on["cores"] else ""
         lines.append(
-            f"This shows overhead, not speed: all devices are the same {on['cores']} cores, which one device uses "
-            f"already{few}. The best speed-up here is about 1; what lacks is the cost of splitting."
+            f"This shows overhead, not speed: all devices share the same {on['cores']} cores, which one device already "
+            f"uses{few}. The best speed-up here is about 1; what is missing is the cost of splitting."
         )
     if on["load"] > on["cores"] / 2:
-        lines.append("Other programs kept this machine busy, in each row as they happened to: compare no speeds.")
+        lines.append("Other programs kept this machine busy, in each row to another extent: do not compare speeds.")
     return lines
 
 
-def print_table(found: Figures, console: Console) -> None:
+def print_table(results: Figures, console: Console) -> None:
     """One block for each spread and scaling, then the notes."""
     table = Table(
         title="Training speed by devices", box=box.SIMPLE_HEAD, padding=0, pad_edge=False, title_justify="left"
     )
     for name in ("over", "scaling", *_HEAD):
         table.add_column(name, justify="right" if name in _HEAD else "left", no_wrap=True)
-    rows = rows_of(found)
+    rows = rows_of(results)
     for number, row in enumerate(rows):
         last = number + 1 == len(rows) or rows[number + 1][:2] != row[:2]
         table.add_row(*row, end_section=last)
     console.print(table)
-    for line in found["notes"]:
+    for line in results["notes"]:
         console.print(line, soft_wrap=True)
 
 
-def draw(found: Figures) -> bytes:
-    """Speed-up, and the share of time that is waited, over the number of devices, as PNG.
+def draw(results: Figures) -> bytes:
+    """Speed-up, and the share of time spent waiting, over the number of devices, as PNG.
 
     Raises:
       UserError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("bench: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
-    counts = sorted({each["devices"] for each in found["figures"]})
-    shared = found["machine"]["platform"] == "cpu"
-    with matplotlib.rc_context(plots.FONTS):
-        figure = Figure(figsize=(9.6, 3.8), layout="constrained")
+    counts = sorted({each["devices"] for each in results["figures"]})
+    shared = results["machine"]["platform"] == "cpu"
+    with plots.drawing((9.6, 3.8), "png", job="bench") as (figure, file):
         left, right = figure.subplots(1, 2)
         ideal = [1 if shared else count for count in counts]
-        label = f"about the best: {found['machine']['cores']} cores for all" if shared else "best possible"
+        label = f"about the best: {results['machine']['cores']} cores for all" if shared else "best possible"
         left.plot(counts, ideal, label=label, **plots.STYLES["level"])
         for (spread, scaling), look in _LOOKS.items():
-            line = [each for each in found["figures"] if (each["spread"], each["scaling"]) == (spread, scaling)]
+            line = [each for each in results["figures"] if (each["spread"], each["scaling"]) == (spread, scaling)]
             if line:
                 places = [each["devices"] for each in line]
                 left.plot(places, [each["speed_up"] for each in line], label=f"{scaling}, {spread}", **look)
@@ -130,10 +122,8 @@ def draw(found: Figures) -> bytes:
             axes.minorticks_off()
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(axis="y", color="#dddddd", linewidth=0.6)
-        settings = found["settings"]
-        where = "a CPU pretending to be several devices" if shared else found["machine"]["device_kind"]
+        settings = results["settings"]
+        where = "a CPU pretending to be several devices" if shared else results["machine"]["device_kind"]
         figure.suptitle(f"{settings['preset']}, rows of {settings['length']} tokens, {where}")
         figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=8.5)
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=110)
     return file.getvalue()

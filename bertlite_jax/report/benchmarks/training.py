@@ -1,4 +1,4 @@
-"""What `bertlite bench train` found, as tables in a terminal of 100 columns."""
+"""Results of `bertlite bench train` as tables in a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bertlite_jax.report.benchmarks.machine_line import machine_line
 
 
 def print_speeds(figures: list[dict[str, Any]], machine: dict[str, Any], console: Console) -> None:
-    """Tokens a second of everybody, with the machine that they were measured on."""
+    """Tokens a second of all contenders, and the machine."""
     table = Table(title="ALBERT-base pretraining, AdamW: tokens a second")
     for name in ("rows", "who", "precision"):
         table.add_column(name)
@@ -46,11 +46,11 @@ def print_speeds(figures: list[dict[str, Any]], machine: dict[str, Any], console
         soft_wrap=True,
     )
     if any(not np.isfinite(figure["loss"]) for figure in figures):
-        console.print("[red]a loss is not finite: these figures mean nothing[/red]")
+        console.print("[red]a loss is not finite, so these figures are meaningless[/red]")
 
 
 def print_parts(figure: dict[str, Any], console: Console) -> None:
-    """Where the time of a step goes; rates say what bounds a part: products the arithmetic, the others memory."""
+    """Where the time of a step goes. Rates show what bounds a part: arithmetic for products, memory for the others."""
     if not figure["parts"]:
         return
     table = Table(title=f"{figure['rows']} x {figure['length']}, {figure['precision']}: a step, part by part")

@@ -1,8 +1,8 @@
 """Where the time of a training step goes on a CPU: products, attention, norms and activations, optimiser, host.
 
-What an operation belongs to is read from the compiled program: the model and the step give names to their parts
-(`jax.named_scope`), and every operation says under which names it was made. A fused operation counts where its result
-belongs.
+The part that an operation belongs to is read from the compiled program: the model and the step name their parts
+(`jax.named_scope`), and every operation carries the names that it was made under. A fused operation counts where its
+result belongs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SCOPES = {
     "activation": "norms and activations",
     "optimizer": "optimiser",
 }
-"""Name in the program -> part of the table; the innermost counts."""
+"""Name in the program -> part of the table; the innermost name counts."""
 PARTS = (PRODUCTS, AROUND, *dict.fromkeys(list(SCOPES.values())[1:]), REST, HOST)
 """In the order of the table. `the rest`: embeddings, masks, losses, dropout, copies between loops. `host`: no operation
 runs."""
@@ -34,9 +34,9 @@ class Part:
     name: str
     seconds: float
     flops: int
-    """Of its products."""
+    """Of its matrix products."""
     bytes: int
-    """That its operations read and write, from caches or from memory."""
+    """Read and written by its operations, in caches or in memory."""
 
 
 def breakdown(module: Module, seconds: Mapping[str, float], step_seconds: float) -> list[Part]:
@@ -45,7 +45,7 @@ def breakdown(module: Module, seconds: Mapping[str, float], step_seconds: float)
     Args:
       module: the optimised program; `hlo.parse` of what `jax.stages.Compiled.as_text` gives.
       seconds: by operation, in one step; `trace.operation_seconds` of `operations(module)`.
-      step_seconds: the whole step; what is in no operation is the host's.
+      step_seconds: of the whole step; time outside all operations counts as the host's.
     """
     sums: dict[str, list[float]] = {part: [0.0, 0, 0] for part in PARTS}
     for computation, line, times in hlo_cost.executed(module, set()):
@@ -60,7 +60,7 @@ def breakdown(module: Module, seconds: Mapping[str, float], step_seconds: float)
 
 
 def operations(module: Module) -> set[str]:
-    """Names of what runs and is no loop or call."""
+    """Names of the operations that run, without loops and calls."""
     return {line.name for _, line, _ in hlo_cost.executed(module, set()) if line.operation not in hlo_cost.CONTROL}
 
 

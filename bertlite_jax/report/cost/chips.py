@@ -1,8 +1,8 @@
-"""What each generation of TPU chip can do, as its maker publishes it.
+"""Peak, memory and bandwidth of each generation of TPU chips, as published.
 
 Sources: docs.cloud.google.com/tpu/docs: v4, v5e, v5p, v6e and tpu7x ("System architecture"), read in November 2026. The
-memory that a program may use is what the compiler (libtpu 0.0.42) says in its refusals. A chip's links run both ways;
-the published sum of both directions stands here.
+memory that a program may use is what the compiler (libtpu 0.0.42) names when it refuses one. The bandwidth of a chip's
+links is the published sum of both directions.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from bertlite_jax.report.cost import flops
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """One chip; where JAX sees two devices, each has half of everything."""
+    """One chip. If JAX shows it as two devices, each has half of everything."""
 
     generation: str
-    """As topologies are called: v4, v5e, v5p, v6e, tpu7x."""
+    """In names of topologies: v4, v5e, v5p, v6e, tpu7x."""
     device_kind: str
-    """As JAX calls its devices."""
+    """JAX's name for its devices."""
     devices: int
     """JAX devices a chip."""
     cores: int
@@ -30,7 +30,7 @@ class Chip:
     most_chips: int
     """In one slice."""
     usable_bytes: int
-    """Of its memory, what the compiler gives to a program."""
+    """The part of its memory that the compiler gives to a program."""
     hbm_bandwidth: float
     """Bytes a second."""
     link_bandwidth: float
@@ -60,11 +60,12 @@ CHIPS = {
 
 
 def step_seconds(model_flops: float, hbm_bytes: float, chip: Chip) -> tuple[float, str]:
-    """The least time that a step takes on one device, by the roofline, and what sets it.
+    """The least time of a step on one device by the roofline, and what bounds it.
 
     Args:
       model_flops: of one device, counted by formula (`flops.train_flops_per_step`); recomputation is not in it.
       hbm_bytes: of one device, from the compiled program.
+      chip: whose peak and bandwidth.
 
     Returns:
       Seconds, and "products" or "memory". A bound, not a forecast: nothing overlaps perfectly, small products do not
@@ -78,10 +79,10 @@ def step_seconds(model_flops: float, hbm_bytes: float, chip: Chip) -> tuple[floa
 
 
 def serial_seconds(operations: Iterable[Sequence[int]], hbm_bytes: float, chip: Chip) -> float:
-    """The least time of a step whose operations follow each other, as a TPU's do: each takes its own roofline.
+    """The least time of a step whose operations follow one another, as a TPU's do: the sum of their rooflines.
 
-    Sharper than `step_seconds`: what one operation reads does not overlap with another's products. Copies that run
-    beside them count in the bytes of the whole.
+    A higher bound than `step_seconds`: what one operation reads does not overlap with another's products. Copies that
+    run in parallel count in the bytes of the whole.
 
     Args:
       operations: (FLOPs, bytes, how often) each, as `hlo_cost.Cost` has them; recomputation counts.
@@ -94,7 +95,7 @@ def serial_seconds(operations: Iterable[Sequence[int]], hbm_bytes: float, chip: 
 
 
 def link_seconds(size: float, devices: int, passes: int, chip: Chip) -> float:
-    """The least time of a collective of `size` bytes over the links between chips, were it alone.
+    """The least time of a collective of `size` bytes over the links between chips, if nothing else uses them.
 
     Each device sends (n - 1) / n of the bytes in a pass, by half of the links' bandwidth, as they run both ways.
 

@@ -1,8 +1,8 @@
-"""How large the model is, what a step costs and how much of the machine it uses: all by formula, nothing is traced.
+"""The size of a model, the cost of a step and the share of the machine that it uses: all by formula, without tracing.
 
 XLA's own cost analysis counts the body of a scan once, whatever the number of layers, so it cannot serve for MFU.
 Conventions: one multiply-add is 2 FLOPs; only matrix products count (softmax, LayerNorm, GELU, dropout and the
-optimiser do not); training is three times the forward pass, and what rematerialisation computes again is not counted.
+optimiser do not); training is three times the forward pass, and recomputation by rematerialisation is not counted.
 """
 
 from __future__ import annotations
@@ -80,10 +80,11 @@ def parameters(model: Model) -> dict[str, int]:
 def forward_flops_per_row(model: Model, length: int, predictions: int, windows: int) -> int:
     """FLOPs of one forward pass over one row.
 
-    Sharing layers saves parameters, not FLOPs, so `model.share` has no part in it. Attention counts the full L x L
-    product of the row, as it is computed, although packed windows do not see each other.
+    Sharing layers saves parameters, not FLOPs, so `model.share` does not matter. Attention counts the full L x L
+    product of the row, which is computed although packed windows do not see one another.
 
     Args:
+      model: its shape.
       length: L, slots in the row, padding included.
       predictions: K, slots that reach the vocabulary product; `length` for a head without the gather.
       windows: P, [CLS] positions that reach the pooler and the pair head; 0 leaves both out.
@@ -101,7 +102,7 @@ def train_flops_per_step(config: Pretrain) -> int:
     """FLOPs of one update over the global batch: three forward passes, with the static K and P of the config.
 
     All slots of the B rows count, filled or not, because they are computed. Multiply by the share of filled slots for
-    what the real tokens needed.
+    the FLOPs that real tokens need.
     """
     windows = config.data.window_slots
     predictions = predictions_per_row(config)
@@ -114,16 +115,16 @@ def train_flops_per_step(config: Pretrain) -> int:
 def peak_flops(
     device_kind: str, compute: str, multiply: Callable[[np.ndarray, np.ndarray], object] | None = None
 ) -> float | None:
-    """Peak FLOP/s of one device in dense products, or None where it is not known.
+    """Peak FLOP/s of one device in dense matrix products, or None if it is not known.
 
-    A CPU has no entry: it is measured, once a process, over all cores. Without `multiply` numpy measures float32;
+    A CPU has no entry: its peak is measured, once a process, over all cores. Without `multiply` numpy measures float32;
     bfloat16 on a CPU needs `multiply`, because a float32 peak would flatter it. A jitted product is better in any case:
     on a busy machine numpy's threads wait for each other and show a hundredth. `peak_origin` says which it was.
 
     Args:
       device_kind: as `jax.Device.device_kind` gives it, e.g. "NVIDIA H100 80GB HBM3", "TPU v5 lite", "cpu".
       compute: "float32" or "bfloat16" ("auto" has to be resolved before).
-      multiply: takes two float32 matrices [n, n], converts them as it likes, and returns when the product is there.
+      multiply: takes two float32 matrices [n, n], may convert them, and returns when the product is computed.
     """
     if compute not in ("float32", "bfloat16"):
         raise ValueError(f"compute = {compute!r} must be float32 or bfloat16")
@@ -140,7 +141,7 @@ def peak_flops(
 
 
 def peak_origin(device_kind: str) -> str:
-    """`measured` for a CPU, `published` for a device in the table, else `unknown`; to be printed beside the MFU."""
+    """`measured` for a CPU, `published` for a device in the table, else `unknown`: to print beside the MFU."""
     if device_kind.lower() == "cpu":
         return "measured"
     return "published" if peak_flops(device_kind, "bfloat16") else "unknown"
@@ -152,10 +153,10 @@ def measured_peak(
     seconds: float = 0.25,
     now: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Best FLOP/s of square products of growing size, each repeated, as far as `seconds` go.
+    """Best FLOP/s of square matrix products of growing size, each repeated, within about `seconds`.
 
-    The best of many, because other processes on the machine only make it slower; where they never pause, the peak
-    comes out too low and the MFU too high.
+    It takes the best of many, because other processes only make a product slower; if they never pause, the peak is too
+    low and the MFU too high.
     """
     end, best, size = now() + seconds, 0.0, 256
     while True:
@@ -177,11 +178,14 @@ def measured_peak(
 
 
 def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devices: int = 1) -> float | None:
-    """Model FLOPs utilisation, 0 to 1: the analytic FLOPs of a step over what the devices could have done meanwhile.
+    """Model FLOPs utilisation, 0 to 1: the analytic FLOPs of a step over what the devices could do in that time.
 
     Args:
-      peak: of one device, from `peak_flops`; None gives None. A CPU's peak is the whole host's, so there `devices` is
-        the number of hosts and not of JAX's CPU devices.
+      flops_per_step: over all devices.
+      seconds_per_step: wall time.
+      peak: of one device, from `peak_flops`; None gives None.
+      devices: that share the step. A CPU's peak is that of the whole host, so there it is the number of hosts and not
+        of JAX's CPU devices.
     """
     if peak is None or seconds_per_step <= 0:
         return None
@@ -192,7 +196,7 @@ def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devi
 
 
 def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", scores: bool = True) -> dict[str, int]:
-    """Bytes that a training step needs on one device of `devices`; rough, within a sixth of XLA's count in float32.
+    """Bytes that a training step needs on one of `devices` devices, within a sixth of XLA's count in float32.
 
     Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, as
     `run.fsdp`, `run.tensor` and `run.zero1` split them; the whole parameters that `fsdp` puts together for a step; what
@@ -200,7 +204,9 @@ def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", sco
     the batch and the copies that the compiler chooses to make.
 
     Args:
-      compute: "float32" or "bfloat16" where "auto" has been resolved; "" takes the config's, and "auto" as float32.
+      config: model, data, optimiser and how the run splits them.
+      devices: that share the step.
+      compute: "float32" or "bfloat16" once "auto" is resolved; "" takes the config's, and "auto" as float32.
       scores: whether attention keeps its scores for the backward pass, as `attention.choose` says: not in cuDNN, nor
         in the TPU's kernel, nor in pieces on a CPU.
 
@@ -220,19 +226,19 @@ def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", sco
         "parameters": weights // run.fsdp + (weights if run.fsdp > 1 else 0),
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
         "optimiser": 2 * weights // (run.fsdp * copies),
-        "activations": rows * data.length * _kept_bytes_per_token(part, data.length if scores else 0, width),
+        "activations": rows * data.length * _saved_bytes_per_token(part, data.length if scores else 0, width),
         "logits": 2 * rows * K * config.model.padded_vocab // run.tensor * 4,
     }
     return memory | {"total": sum(memory.values())}
 
 
-def _kept_bytes_per_token(model: Model, length: int, width: int) -> int:
-    """What the backward pass needs of one token over all layers, at `width` bytes a number.
+def _saved_bytes_per_token(model: Model, length: int, width: int) -> int:
+    """Bytes of one token that the backward pass needs over all layers, at `width` bytes a number.
 
     The multiples of D and F are those by which XLA's `memory_analysis` of this encoder grows a layer under a scan (jax
     0.10.2): nine states of D and the feed-forward layer before and after its activation; norms and activation are
     computed again. Attention that keeps its scores keeps H x `length` of them twice. `dots` keeps a layer's input and
-    its six products, `full` the input; one whole layer is there besides, while it is worked on.
+    its six products, `full` the input; one whole layer comes on top while it is computed.
     """
     D, F, N = model.hidden_size, model.ffn_size, model.num_layers
     scores = model.num_heads * length

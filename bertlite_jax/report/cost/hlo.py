@@ -1,4 +1,4 @@
-"""XLA's optimised HLO text as computations of instructions. What they cost stands in `hlo_cost.py`.
+"""XLA's optimised HLO text as computations of instructions; `hlo_cost` computes what they cost.
 
 A line such as `%y = f32[8,128]{1,0:T(8,128)S(1)} fusion(%a, %b), kind=kLoop, calls=%f` gives the name, the arrays of
 the result, the operation, the names of the operands, and the attributes behind them.
@@ -21,7 +21,7 @@ ITEM_BITS = {
     **dict.fromkeys(("f64", "s64", "u64", "c64"), 64),
     "c128": 128,
 }
-"""Of the element types that occupy memory; tokens and opaque values take none."""
+"""Bits of the element types that occupy memory; tokens and opaque values take none."""
 
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,]*)\](?:\{([^{}]*)\})?")
 _NAME = re.compile(r"%([\w.\-]+)")
@@ -43,8 +43,8 @@ class Shape:
     @property
     def space(self) -> int:
         """0: the device's main memory (HBM); 1: TPU's fast memory (VMEM); others: scalars, semaphores, the host."""
-        found = _SPACE.search(self.layout)
-        return int(found[1]) if found else 0
+        match = _SPACE.search(self.layout)
+        return int(match[1]) if match else 0
 
     @property
     def size(self) -> int:
@@ -58,7 +58,7 @@ class Shape:
 
     @functools.cached_property
     def bytes(self) -> int:
-        """As it lies in memory: the minor axes rounded up to the tile."""
+        """In memory, where the minor axes are rounded up to the tile."""
         tile = _TILE.search(self.layout)
         if not tile or not self.dims:
             return self.logical_bytes
@@ -84,22 +84,22 @@ class Instruction:
     root: bool
 
     def attribute(self, name: str) -> str:
-        """The value of `name=value`, without braces; "" where there is none."""
-        found = re.search(rf"[ ,]{name}=(\{{[^{{}}]*\}}|[^ ,]+)", self.attributes)
-        return found[1].strip("{}") if found else ""
+        """The value of `name=value`, without braces; "" if there is none."""
+        match = re.search(rf"[ ,]{name}=(\{{[^{{}}]*\}}|[^ ,]+)", self.attributes)
+        return match[1].strip("{}") if match else ""
 
     @property
     def called(self) -> tuple[str, ...]:
-        """Computations that it runs, in the order of the attributes."""
+        """Computations that this instruction runs, in the order of the attributes."""
         names = ("calls", "condition", "body", "to_apply", "true_computation", "false_computation")
-        found = [_NAME.findall(self.attribute(name) or "") for name in (*names, "branch_computations")]
-        return tuple(name for group in found for name in group)
+        groups = [_NAME.findall(self.attribute(name) or "") for name in (*names, "branch_computations")]
+        return tuple(name for group in groups for name in group)
 
     @property
     def source(self) -> str:
-        """Which part of the program it comes from, e.g. "jit(step)/.../dot_general"."""
-        found = re.search(r'op_name="([^"]*)"', self.attributes)
-        return found[1] if found else ""
+        """The part of the program that it comes from, e.g. "jit(step)/.../dot_general"."""
+        match = re.search(r'op_name="([^"]*)"', self.attributes)
+        return match[1] if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Computation:
 
     @functools.cached_property
     def users(self) -> dict[str, list[Instruction]]:
-        """Of each instruction, those that read it."""
+        """For each instruction, those that read it."""
         readers: dict[str, list[Instruction]] = {name: [] for name in self.instructions}
         for line in self.instructions.values():
             for operand in dict.fromkeys(line.operands):
@@ -193,7 +193,7 @@ def _instruction(line: str) -> Instruction | None:
 
 
 def _closing(text: str, opened: int) -> int:
-    """The place behind the parenthesis that closes the one at `opened`."""
+    """The index behind the parenthesis that closes the one at `opened`."""
     depth = 0
     for place in range(opened, len(text)):
         depth += {"(": 1, ")": -1}.get(text[place], 0)

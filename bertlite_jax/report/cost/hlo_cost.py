@@ -1,8 +1,8 @@
-"""What a compiled program costs a device: FLOPs, bytes moved in main memory, collectives; loops as often as they run.
+"""What a compiled program costs a device: FLOPs, bytes moved in main memory, collectives. Loops count by their trips.
 
 XLA's own `cost_analysis` counts the body of a loop once. Here a loop counts by its trip count, read from the compiler's
 note or from the loop's condition. Bytes are what each fused operation reads and writes in main memory: values that the
-compiler keeps in a TPU's fast memory cost nothing, and of a slice only the slice counts.
+compiler keeps in a TPU's fast memory cost nothing, and reading a slice of an array costs only the slice.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ _FREE = frozenset(
 )
 _STARTS = ("call-start", "async-start")
 _CALLS = ("call", *_STARTS)
-"""`call-start`: a TPU's SparseCore does it meanwhile, as offloaded collectives, gathers and copies."""
+"""`call-start`: a TPU's SparseCore runs it in parallel: offloaded collectives, gathers and copies."""
 CONTROL = ("while", "conditional", *_CALLS)
-"""What runs other computations, takes as long as they do, and moves nothing itself."""
+"""Operations that run other computations, take as long as they do, and move nothing themselves."""
 _SLICES = ("dynamic-slice", "slice", "gather")
 _NO_TRAFFIC = ("ConcatBitcast", "AllocateBuffer", "PrepareAsyncCallStart", "PrepareAsyncCallDone")
-"""Calls that give memory a name: to pieces that lie side by side, to room that is written later."""
+"""Calls that only name memory: pieces that lie side by side, or room that is written later."""
 _VIEWS = ("bitcast", "reshape", "get-tuple-element", "copy")
-"""Inside a fusion. A copy there deals an array out in other tiles on its way, as TPU7x's programs do with whole stacks
-of which they read or write a slice; it moves nothing by itself."""
+"""Inside a fusion. A copy there changes the tiles of an array, as TPU7x's programs do with whole stacks of which they
+read or write a slice; it moves nothing by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Cost:
     unknown_loops: int
     """Loops whose trip count depends on data; their bodies count once."""
     unknown_kernels: int
-    """Calls of kernels that do not say how many FLOPs they take; they count none."""
+    """Calls of kernels that do not state their FLOPs; they count as 0."""
     heaviest: tuple[tuple[str, int], ...]
-    """The operations that move most bytes: where they come from, and bytes over all runs."""
+    """The operations that move most bytes: their part of the program, and bytes over all runs."""
     operations: tuple[tuple[int, int, int], ...]
-    """(FLOPs, bytes, how often it runs) of what runs one after the other: all but copies and collectives that go on
-    beside it."""
+    """(FLOPs, bytes, how often it runs) of the operations that run one after the other, without copies and collectives
+    that run in parallel."""
 
 
 def cost(text: str, heaviest: int = 0) -> Cost:
@@ -92,12 +92,12 @@ def cost(text: str, heaviest: int = 0) -> Cost:
 
     Args:
       text: what `jax.stages.Compiled.as_text` returns; with several devices, the program of one.
-      heaviest: so many operations are listed.
+      heaviest: how many of the heaviest operations to list.
     """
     module = hlo.parse(text)
     flops = moved = unknown_kernels = 0
     loops: set[str] = set()
-    found: dict[tuple[str, int], list[int]] = {}
+    collectives: dict[tuple[str, int], list[int]] = {}
     movers: dict[str, int] = {}
     operations: dict[tuple[int, int], int] = {}
     beside = _beside(module)
@@ -106,7 +106,7 @@ def cost(text: str, heaviest: int = 0) -> Cost:
         flops += times * of_line
         unknown_kernels += times * (line.operation == "custom-call" and _kernel_flops(line) == 0)
         for kind, group, size in _collectives_in(module, line):
-            entry = found.setdefault((kind, group), [0, 0])
+            entry = collectives.setdefault((kind, group), [0, 0])
             entry[0] += times
             entry[1] += times * size
         size = times * bytes_of(module, computation, line)
@@ -120,7 +120,7 @@ def cost(text: str, heaviest: int = 0) -> Cost:
     return Cost(
         flops=flops,
         hbm_bytes=moved,
-        collectives=tuple(Collective(*key, *values) for key, values in sorted(found.items())),
+        collectives=tuple(Collective(*key, *values) for key, values in sorted(collectives.items())),
         unknown_loops=len(loops),
         unknown_kernels=unknown_kernels,
         heaviest=tuple(sorted(movers.items(), key=lambda item: -item[1])[:heaviest]),
@@ -155,13 +155,13 @@ def executed(module: Module, unknown: set[str]) -> Iterator[tuple[Computation, I
 
 
 def _beside(module: Module) -> set[str]:
-    """Computations that run while others do."""
+    """Computations that run in parallel to others."""
     lines = (line for computation in module.computations.values() for line in computation.instructions.values())
     return {called for line in lines if line.operation in _STARTS for called in line.called}
 
 
 def _branch_bytes(module: Module, name: str) -> int:
-    """Of two branches the one that moves more is counted."""
+    """Bytes of a branch; the branch that moves most is counted."""
     computation = module.computations[name]
     return sum(bytes_of(module, computation, line) for line in computation.instructions.values())
 
@@ -231,7 +231,7 @@ def _window(text: str, axes: int) -> dict[str, list[int]]:
 
 
 def _kernel_flops(line: Instruction) -> int | None:
-    """What a Pallas kernel says of itself; 0: nothing; None: the call is no kernel."""
+    """The FLOPs that a Pallas kernel states; 0: it states none; None: the call is not a kernel."""
     if 'custom_call_target="tpu_custom_call"' not in line.attributes:
         return None
     noted = re.search(r'"cost_estimate":\{[^{}]*"flops":"?(\d+)', line.attributes)
@@ -242,7 +242,7 @@ def _kernel_flops(line: Instruction) -> int | None:
 
 
 def _collectives_in(module: Module, line: Instruction) -> Iterator[tuple[str, int, int]]:
-    """(kind, devices in a group, bytes) of an instruction and of what its fusion holds."""
+    """(kind, devices in a group, bytes) of the collectives in an instruction or in its fusion."""
     kind = line.operation.removesuffix("-start")
     if kind in COLLECTIVES:
         arrays = line.shapes
@@ -268,7 +268,7 @@ def _group_size(line: Instruction) -> int:
 
 
 def bytes_of(module: Module, computation: Computation, line: Instruction) -> int:
-    """Bytes that one run of an instruction reads and writes in main memory; what runs inside a loop is not in it."""
+    """Bytes that one run of an instruction reads and writes in main memory; the body of a loop is not counted here."""
     kind = line.operation
     if kind in _FREE or kind.endswith("-done") or kind in CONTROL:
         return 0
@@ -325,7 +325,7 @@ def _fusion_bytes(module: Module, line: Instruction, sources: list[Instruction])
 
 
 def _read(module: Module, inner: Computation, line: Instruction) -> int:
-    """Bytes of a fusion's operand that are read: all, or where only slices of it are used, those."""
+    """Bytes of a fusion's operand that are read: all, or only its slices if only slices are used."""
     total = 0
     for user in inner.users[line.name]:
         if user.operation in _SLICES and user.operands[0] == line.name:
@@ -346,7 +346,7 @@ def _read(module: Module, inner: Computation, line: Instruction) -> int:
 
 
 def _written(module: Module, inner: Computation, line: Instruction, shape: Shape) -> int:
-    """Bytes of a fusion's result that are written: all, or where it updates an operand in place, the update."""
+    """Bytes of a fusion's result that are written: all, or only the update if it updates an operand in place."""
     line = _viewed(module, inner, line)
     if line.operation == "dynamic-update-slice":
         return inner.instructions[line.operands[1]].shapes[0].bytes
@@ -357,7 +357,7 @@ def _written(module: Module, inner: Computation, line: Instruction, shape: Shape
 
 
 def _viewed(module: Module, inner: Computation, line: Instruction) -> Instruction:
-    """What a value is another shape of, through fusions that do nothing else; itself, where it is computed."""
+    """The value that this is another view of, through fusions that do nothing else; itself if it is computed."""
     while True:
         if line.operation in _VIEWS:
             line = inner.instructions[line.operands[0]]

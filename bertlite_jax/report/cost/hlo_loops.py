@@ -1,7 +1,7 @@
 """How often the loops of a compiled program run.
 
-XLA notes it on some platforms; on others it follows from the loop's condition `counter < bound`, where the counter
-starts at a constant and grows by one.
+On some platforms XLA notes the number; on others it follows from the loop's condition `counter < bound`, where the
+counter starts at a constant and grows by one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from bertlite_jax.report.cost.hlo import Computation, Instruction, Module
 
 
 def trip_count(module: Module, outside: Computation, loop: Instruction) -> int | None:
-    """How often a `while` runs its body, or None where that cannot be read."""
+    """How often a `while` runs its body, or None if the text does not tell."""
     noted = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
     if noted:
         return int(noted[1])

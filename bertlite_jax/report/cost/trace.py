@@ -1,7 +1,7 @@
-"""What a profiler's trace says: how long each operation took, and how long devices spend in collective ones.
+"""From a profiler's trace: how long each operation took, and how long devices spent in collectives.
 
-A collective takes from the moment in which a device has its own part until it has the result. That holds the wait for
-the slower devices and the transfer itself; the trace does not tell them apart.
+A collective lasts from the moment when a device has its own part until it has the result. That includes the wait for
+slower devices and the transfer; the trace does not tell them apart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def profiling(folder: str | os.PathLike[str]) -> Iterator[None]:
 def waiting_operations(text: str) -> set[str]:
     """Names of the instructions of a program in which a device waits for others.
 
-    What `all-reduce-start` begins goes on beside the computation, and is waited for in `all-reduce-done`.
+    What `all-reduce-start` begins runs beside the computation; `all-reduce-done` waits for it.
 
     Args:
       text: what `jax.stages.Compiled.as_text` returns.
@@ -48,10 +48,10 @@ def collective_seconds(folder: str | os.PathLike[str], operations: Collection[st
 
     Args:
       folder: what `jax.profiler.start_trace` was given, for one trace.
-      operations: see `waiting_operations`. NCCL's kernels on GPUs count in any case.
+      operations: see `waiting_operations`. NCCL's kernels on GPUs always count.
 
     Raises:
-      FileNotFoundError: no trace there.
+      FileNotFoundError: there is no trace.
     """
     spans: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for plane, event in _events(folder):
@@ -59,23 +59,23 @@ def collective_seconds(folder: str | os.PathLike[str], operations: Collection[st
             # A CPU's devices share a plane.
             device = next((str(value) for name, value in event.stats if name == "device_ordinal"), "")
             spans.setdefault((plane, device), []).append((event.start_ns, event.end_ns))
-    return sum(covered(found) for found in spans.values()) / 1e9
+    return sum(covered(of_device) for of_device in spans.values()) / 1e9
 
 
 def operation_seconds(folder: str | os.PathLike[str], operations: Collection[str]) -> dict[str, float]:
     """Time in each operation of a program on one CPU device. While several run, each gets an equal share of the time.
 
-    An operation that others than the calling thread finish is over at a mark of its own, `end: NAME`.
+    An operation that another thread finishes ends at a mark of its own, `end: NAME`.
 
     Args:
-      folder: as above.
-      operations: names; without loops and calls, which last as long as what is in them.
+      folder: as for `collective_seconds`.
+      operations: names, without loops and calls, which last as long as their content.
 
     Returns:
       Seconds by name. Their sum is the time in which at least one of them ran.
 
     Raises:
-      FileNotFoundError: no trace there.
+      FileNotFoundError: there is no trace.
     """
     starts: dict[str, list[tuple[float, float]]] = {}
     marks: dict[str, list[float]] = {}
@@ -85,11 +85,11 @@ def operation_seconds(folder: str | os.PathLike[str], operations: Collection[str
         elif event.name.removeprefix(_MARK) in operations:
             marks.setdefault(event.name.removeprefix(_MARK), []).append(event.end_ns)
     spans = []
-    for name, found in starts.items():
+    for name, runs in starts.items():
         over = sorted(marks.get(name, []))
-        if len(over) != len(found):
-            over = [0.0] * len(found)
-        spans += [(start, max(end, mark), name) for (start, end), mark in zip(sorted(found), over, strict=True)]
+        if len(over) != len(runs):
+            over = [0.0] * len(runs)
+        spans += [(start, max(end, mark), name) for (start, end), mark in zip(sorted(runs), over, strict=True)]
     return {name: nanoseconds / 1e9 for name, nanoseconds in shared_out(spans).items()}
 
 
@@ -108,7 +108,7 @@ def _events(folder: str | os.PathLike[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _name(event: Any) -> str:
-    """A TPU's events are named `%all-reduce.1 = ...`, a CPU's `all-reduce.1`."""
+    """The operation of an event: a TPU's are named `%all-reduce.1 = ...`, a CPU's `all-reduce.1`."""
     return event.name.partition(" = ")[0].lstrip("%")
 
 

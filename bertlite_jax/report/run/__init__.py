@@ -1,1 +1,1 @@
-"""A pretraining run: its metrics, its pace, its page."""
+"""A pretraining run: its metrics, its speed, its page."""

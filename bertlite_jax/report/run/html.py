@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing beside it, readable in black and white and on paper."""
+"""The report of a run: one HTML file that needs no other, readable in black and white and on paper."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from bertlite_jax.report.run.metrics import clock_time
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a work directory tells. Only `name` and `config` have to be there."""
+    """The content of a work directory. Only `name` and `config` are required."""
 
     name: str
     config: Pretrain
     lines: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """metrics.jsonl."""
     summary: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """summary.json; empty while the run goes on."""
+    """summary.json; empty until the run ends."""
     corpora: dict[str, dict[str, Any] | None] = dataclasses.field(default_factory=dict)
-    """corpus.json of each folder; None where it is not on this machine."""
+    """corpus.json of each folder; None if it is not on this machine."""
     samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """`{"text": "... [MASK] ...", "truth": "word", "predictions": [["piece", probability], ...]}`."""
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -53,7 +53,7 @@ def render(run: Run) -> str:
 
 
 def last_values(run: Run) -> dict[str, Any]:
-    """The newest figure under each name: the summary's, else that of the last line that has one."""
+    """The newest value of each name: the summary's, else that of the last line that has one."""
     newest: dict[str, Any] = {}
     for line in sorted(run.lines, key=lambda line: line["step"]):
         newest |= {name: value for name, value in line.items() if value is not None}
@@ -95,8 +95,8 @@ def _tiles(run: Run) -> str:
 
     def tile(name: str, text: Callable[[float], str], what: str, beside: str, other: str) -> None:
         if values.get(name) is not None:
-            than = f"<span>{beside}: {text(values[other])}</span>" if values.get(other) is not None else ""
-            tiles.append(f'<div class="tile"><span>{what}</span><b>{text(values[name])}</b>{than}</div>')
+            baseline = f"<span>{beside}: {text(values[other])}</span>" if values.get(other) is not None else ""
+            tiles.append(f'<div class="tile"><span>{what}</span><b>{text(values[name])}</b>{baseline}</div>')
 
     def nats(value: float) -> str:
         return f"{value:.3f}"
@@ -116,13 +116,13 @@ LABELS: dict[str, tuple[str, str]] = {
     "real_tokens": ("Real tokens trained on", "padding not counted"),
     "wall_seconds": ("Wall time", "h:mm:ss or mm:ss"),
     "valid_mlm_loss": ("Validation MLM loss", "nats a [MASK] position"),
-    "unigram_entropy": ("Unigram entropy", "nats; what word frequencies alone reach at the same positions"),
+    "unigram_entropy": ("Unigram entropy", "nats; the loss of word frequencies alone at the same positions"),
     "valid_mlm_accuracy": ("Validation MLM accuracy", "on [MASK] positions"),
     "majority_accuracy": ("Majority accuracy", "always the most frequent token, same positions"),
     "valid_pair_accuracy": ("Validation pair accuracy", ""),
     "pair_label_prior": ("Pair label prior", "always the commoner label"),
     "parameters": ("Parameters", "heads included"),
-    "hf_max_abs_diff": ("Largest difference to transformers", "after the export, all outputs; – where not checked"),
+    "hf_max_abs_diff": ("Largest difference to transformers", "after the export, over all outputs; – if not checked"),
     "float32_mlm_accuracy": ("ONNX float32: MLM accuracy", "on text of its own, in ONNX Runtime"),
     "int8_mlm_accuracy": ("ONNX INT8: MLM accuracy", "at the same masks"),
     "int8_top1_agreement": ("ONNX INT8: same answer as float32", "share of the masks"),
@@ -151,7 +151,7 @@ def _figure_text(name: str, value: Any) -> str:
 
 
 def time_section(shares: Mapping[str, float]) -> str:
-    """Bars of where the wall time went; "" without figures."""
+    """The shares of the wall time as bars; "" if there are none."""
     if not shares:
         return ""
     rows = "".join(
@@ -203,7 +203,7 @@ def curve_figure(
     log: bool = False,
     note: str = "",
 ) -> str:
-    """One captioned plot of the series `train` and `valid` with the last value of `level`; "" without any data."""
+    """One captioned plot of the series `train` and `valid` with the last value of `level`; "" if there is no data."""
     curves = [
         Curve(label, *plots.series(lines, name), style)
         for label, name, style in (("training", train, "thin"), ("validation", valid, "marked"))
@@ -263,14 +263,14 @@ def _model(config: Pretrain) -> str:
     slots = config.data.batch_rows * config.data.length
     cost = (
         f"A training step costs {scaled(step)}FLOP, {scaled(step / slots)}FLOP a slot (three forward "
-        "passes, products only, attention over whole rows). Sharing layers saves parameters and not FLOPs."
+        "passes, matrix products only, attention over whole rows). Sharing layers saves parameters, not FLOPs."
     )
     parameters = table(rows, ("part", "parameters", "share"), (1, 2))
     return f'<h2>Model</h2>{parameters}<p class="small quiet">{html.escape(cost)}</p>'
 
 
 def config_section(config: Any, usual: Any) -> str:
-    """Every field of a config, those in bold that differ from `usual`."""
+    """Every field of a config; those that differ from `usual` are bold."""
     default = files.flat(usual)
     groups: dict[str, list[str]] = {}
     for name, value in files.flat(config).items():
@@ -305,6 +305,6 @@ def _corpora(corpora: Mapping[str, Mapping[str, Any] | None]) -> str:
 
 
 def environment_section(environment: Mapping[str, Any]) -> str:
-    """environment.json as a table; "" without it."""
+    """environment.json as a table; "" if it is empty."""
     rows = [(name, number(value)) for name, value in flatten(environment).items()]
     return f"<h2>Environment</h2>{table(rows)}" if rows else ""

@@ -1,7 +1,7 @@
-"""What a running job says: metrics.jsonl, TensorBoard events, the progress display, and where the time went.
+"""Output of a running job: metrics.jsonl, TensorBoard events, the progress display, and where the time went.
 
-Nothing here touches an array: a job hands over plain floats of the step before, so that showing them never waits for
-the step that is running.
+Nothing here touches an array: a job passes plain floats of the previous step, so that showing them never waits for the
+running step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from bertlite_jax.errors import UserError
 
 
 SYNC_SECONDS = 60.0
-"""A mounted bucket has what was synchronised, and nothing else of a file that is open."""
+"""Seconds between two fsyncs: of an open file, a mounted bucket has only what was synchronised."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +36,15 @@ class Writer:
     lines: TextIO
     events: Any = None
     synced: list[float] = dataclasses.field(default_factory=lambda: [time.monotonic()])
-    """When the lines were last made sure of."""
+    """One value: when the lines were last synchronised."""
 
 
 def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int = 0) -> Writer:
     """Opens `metrics.jsonl` for appending and, if wanted, an event file in `tensorboard/`.
 
     Args:
+      workdir: of the run; has to exist.
+      tensorboard: whether to write event files.
       from_step: the first step that will be written. On a resume TensorBoard drops what an earlier process wrote
         from there on; `metrics.jsonl` has to be truncated before.
     """
@@ -58,7 +60,7 @@ def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int =
 def write(writer: Writer, step: int, values: Mapping[str, Any]) -> None:
     """Appends one line and flushes it; mirrors the finite numbers to TensorBoard as `train/loss`, `valid/mlm_loss`.
 
-    A machine that goes away takes the lines of the last `SYNC_SECONDS` with it, a process that dies none.
+    If the machine fails, the lines of the last `SYNC_SECONDS` may be lost; if only the process dies, none are.
     """
     writer.lines.write(json_line({"step": step, **values}) + "\n")
     writer.lines.flush()
@@ -95,7 +97,7 @@ def json_line(values: Mapping[str, Any]) -> str:
 def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
     """All objects of a `metrics.jsonl`, in the order of the file.
 
-    A last line without its end is left out: its writer is still at it, or was killed.
+    A last line without a line feed is left out: it is being written, or its writer was killed.
 
     Raises:
       UserError: the file is missing, or a line is not a JSON object.
@@ -103,7 +105,7 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"metrics: {path} does not exist; is its folder the work directory of a run that has begun?")
-    found = []
+    lines = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
         if not line.endswith("\n"):
             break
@@ -113,8 +115,8 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
             raise UserError(f"metrics: {path}:{number}: not JSON: {error.msg}; remove the line") from error
         if not isinstance(values, dict):
             raise UserError(f"metrics: {path}:{number}: not an object; remove the line")
-        found.append(values)
-    return found
+        lines.append(values)
+    return lines
 
 
 def _tag(name: str) -> str:
@@ -125,7 +127,7 @@ def _tag(name: str) -> str:
 
 
 class Display(NamedTuple):
-    """What a job calls while it runs."""
+    """The functions that a job calls while it runs."""
 
     show: Callable[[int, Mapping[str, Any]], None]
     """Takes the number of finished steps and the metrics of the last of them."""
@@ -137,13 +139,13 @@ class Display(NamedTuple):
 def progress(
     steps: int, start: int = 0, console: rich_console.Console | None = None, now: Callable[[], float] = time.monotonic
 ) -> Iterator[Display]:
-    """A live bar on a terminal, else one plain line for each call of `show`.
+    """A live bar in a terminal, elsewhere one plain line for each call of `show`.
 
     Args:
       steps: the step that ends the run.
-      start: steps that were finished before, on a resume.
+      start: steps that were finished before a resume.
       console: where to print; standard output by default.
-      now: seconds, for the time left. Its clock starts with the first `show`, so that compilation does not count.
+      now: clock in seconds, for the time left. Counting starts with the first `show`, so that compilation is left out.
     """
     console = console or rich_console.Console()
     first: list[tuple[int, float]] = []
@@ -178,8 +180,10 @@ def progress_line(step: int, steps: int, values: Mapping[str, Any], seconds_left
     """`step 120/1000 (12 %)  loss 5.123  mlm 0.12  pair 0.53  lr 8.1e-04  3,214 real tok/s  MFU 0.43 ...`.
 
     Args:
+      step: finished steps.
+      steps: of the whole run.
       values: `loss`, `mlm_accuracy`, `pair_accuracy`, `learning_rate`, `tokens_per_second`, `mfu` and `data_wait`
-        (both shares, 0 to 1). What is missing or None is left out.
+        (both shares, 0 to 1). Missing values and None are left out.
       seconds_left: for the whole run.
     """
     parts = [f"step {step}/{steps} ({100 * step // steps} %)"]
@@ -216,7 +220,7 @@ BUCKETS: tuple[str, ...] = ("step", "data", "compile", "evaluation", "checkpoint
 class Clock:
     """Adds up wall time by purpose: `with clock.measure("data"): batch = next(batches)`.
 
-    `step` is productive time, the wait for the metrics of the step before included; what is measured by nobody is
+    `step` is productive time, including the wait for the metrics of the previous step; time outside all buckets is
     `other`, so the shares add up to 1. A bucket measured inside another one interrupts it. For one thread.
     """
 
@@ -230,7 +234,7 @@ class Clock:
     def measure(self, bucket: str) -> Iterator[None]:
         """Counts the time of the `with` block, exceptions included, as `bucket`, one of BUCKETS."""
         if bucket not in BUCKETS:
-            raise ValueError(f"bucket {bucket!r} is none of {', '.join(BUCKETS)}")
+            raise ValueError(f"bucket {bucket!r} is not one of {', '.join(BUCKETS)}")
         self._turn()
         self._open.append(bucket)
         try:
@@ -251,17 +255,16 @@ class Clock:
         return {bucket: value / total if total else 0.0 for bucket, value in seconds.items()}
 
     def first_step(self, compiled_beside: float | None = None) -> str:
-        """To be said when the first step has been sent off: how long that took, and how much of it was compiling.
+        """A line for when the first step has been dispatched: how long that took, and how much of it was compiling.
 
-        With the seconds of a compilation that went on beside the start, the time that had to be waited for it is told.
+        Given the seconds of a compilation that ran in parallel to the start, it says how long the start had to wait.
         """
         seconds = self.seconds()
         total, waited = sum(seconds.values()), seconds["compile"]
         if compiled_beside is None:
             return f"first step after {total:.1f} s: {waited:.1f} s compiling, the rest starting up"
-        return (
-            f"first step after {total:.1f} s: {compiled_beside:.1f} s compiling, all but {waited:.1f} s beside the rest"
-        )
+        compiling = f"{compiled_beside:.1f} s compiling, all but {waited:.1f} s in parallel"
+        return f"first step after {total:.1f} s: {compiling}"
 
     def _turn(self) -> None:
         now = self._now()

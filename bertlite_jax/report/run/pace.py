@@ -1,4 +1,4 @@
-"""How fast a run goes, in real tokens: padding never counts."""
+"""Training speed in real tokens: padding never counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Pace:
     """Real tokens and seconds since the last logged line, and over the whole run."""
 
     def __init__(self, peak: float | None, devices: int, before: Mapping[str, float]):
-        """Counts on from the `totals` of earlier processes of the run; `peak` is one device's FLOP/s."""
+        """Continues from the `totals` of earlier processes of the run; `peak` is one device's FLOP/s."""
         self._peak, self._devices = peak, devices
         self._totals = {name: before[name] for name in ("real_tokens", "seconds", "flops")}
         self._since = time.perf_counter()
@@ -21,7 +21,7 @@ class Pace:
         self._first = True
 
     def count(self, real_tokens: float, flops: float, data_seconds: float) -> None:
-        """After each update, in order; `data_seconds` is the whole time so far that was spent waiting for rows."""
+        """Call after each update, in order; `data_seconds` is all the time so far that was spent waiting for rows."""
         now = time.perf_counter()
         for name, value in (("real_tokens", real_tokens), ("seconds", now - self._since), ("flops", flops)):
             self._totals[name] += value
@@ -32,7 +32,7 @@ class Pace:
         self._since, self._data, self._first = now, data_seconds, False
 
     def pause(self) -> None:
-        """Before something that is no training: what follows does not count as pace, but as time of the run."""
+        """Call before other work than training: it counts as time of the run, but not towards its speed."""
         self._first = True
 
     def read(self) -> dict[str, float | None]:
@@ -55,5 +55,5 @@ class Pace:
         }
 
     def totals(self) -> dict[str, float]:
-        """For the checkpoint's meta and the summary."""
+        """`real_tokens`, `seconds`, `flops` so far: for the checkpoint's meta and the summary."""
         return dict(self._totals)

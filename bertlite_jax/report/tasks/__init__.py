@@ -1,1 +1,1 @@
-"""A fine-tuned run: its figures, its plots, its page."""
+"""A fine-tuning run: its figures, its plots, its page."""

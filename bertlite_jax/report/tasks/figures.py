@@ -1,6 +1,6 @@
-"""What answers of a task model amount to, beyond its scores: confusions, calibration, the hardest examples.
+"""What answers of a task model show beyond its scores: confusions, calibration, the hardest examples.
 
-Pure functions of arrays. Letters: M examples, C labels, U units (examples, or words where they are tagged).
+Pure functions of arrays. Letters: M examples, C labels, U answers (one for an example, or for each tagged word).
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ BINS = 10
 
 
 class Shown(NamedTuple):
-    """An example for people."""
+    """An example as text, with its answer and loss."""
 
     text: str
     gold: str
     answer: str
     probability: float | None
-    """Of the answer; None where there is none, as for numbers."""
+    """Of the answer; None if it has no probability, as a number."""
     loss: float
-    """What the hardest examples have most of: nats, or for numbers the squared error; for answers to questions 1 - F1,
-    plus a millionth of the probability, so that of wrong answers the surest come first."""
+    """The hardest examples have the highest: nats, or for numbers the squared error; for answers to questions 1 - F1,
+    plus a millionth of the probability, so that of wrong answers the most confident come first."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a model said to a split. What a task has none of is empty.
+    """A model's answers to a split. What does not apply to its task is empty.
 
     Attributes:
       examples: [M].
-      gold, said: [U] int, labels.
-      sure, right: [U] float and bool: the probability of what was said, and whether it is right.
-      numbers: [M, 2] float, wanted and predicted.
+      gold: [U] int, the right labels.
+      answered: [U] int, the labels that were answered.
+      confidence: [U] float, the probability of the answer.
+      right: [U] bool, whether the answer is right.
+      numbers: [M, 2] float, in the data and predicted.
       groups: tables by name: group -> figures.
-      thresholds: rows, as `data.thresholds.table` gives them.
+      thresholds: rows, as `thresholds.table` gives them.
       counts: what happened to the examples: cut, empty.
     """
 
     examples: Sequence[Shown] = ()
     gold: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
-    said: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
-    sure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
+    answered: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+    confidence: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
     right: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, bool))
     numbers: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2)))
     groups: Mapping[str, Mapping[str, Mapping[str, float]]] = dataclasses.field(default_factory=dict)
@@ -55,30 +57,31 @@ class Answers:
 # --- Confusions ------------------------------------------------------------------------------------------------------
 
 
-def confusion(gold: np.ndarray, said: np.ndarray, labels: int) -> np.ndarray:
-    """[C, C] int64: how often what is `gold` (row) was called `said` (column)."""
-    flat = np.bincount(np.asarray(gold) * labels + np.asarray(said), minlength=labels * labels)
+def confusion(gold: np.ndarray, answered: np.ndarray, labels: int) -> np.ndarray:
+    """[C, C] int64: how often the label `gold` (row) was `answered` as another or the same (column)."""
+    flat = np.bincount(np.asarray(gold) * labels + np.asarray(answered), minlength=labels * labels)
     return flat.reshape(labels, labels)
 
 
 def by_label(matrix: np.ndarray) -> list[tuple[int, float | None, float | None, float]]:
-    """For each label how often it is there, precision (None where it is never said), recall (None where it is never
-    there) and F1 = 2 TP / (there + said), 0 where it is neither.
+    """For each label its count in the data, precision, recall and F1 = 2 TP / (in the data + answered).
+
+    Precision is None for a label that is never answered, recall for one that is not in the data, and F1 is 0 for both.
     """
-    hits, there, said = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+    hits, support, answers = np.diag(matrix), matrix.sum(1), matrix.sum(0)
     rows = []
-    for hit, wanted, given in zip(hits.tolist(), there.tolist(), said.tolist(), strict=True):
-        precision, recall = (hit / given if given else None), (hit / wanted if wanted else None)
-        rows.append((wanted, precision, recall, 2 * hit / (wanted + given) if wanted + given else 0.0))
+    for hit, gold, answered in zip(hits.tolist(), support.tolist(), answers.tolist(), strict=True):
+        precision, recall = (hit / answered if answered else None), (hit / gold if gold else None)
+        rows.append((gold, precision, recall, 2 * hit / (gold + answered) if gold + answered else 0.0))
     return rows
 
 
 def most_confused(matrix: np.ndarray, most: int = 10) -> list[tuple[int, int, int]]:
-    """(gold, said, how often), the most frequent mistakes first; those that never happened are left out."""
+    """(gold, answered, how often), the most frequent mistakes first, without those that never happened."""
     wrong = matrix * (1 - np.eye(len(matrix), dtype=matrix.dtype))
     order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    found = [(int(place) // len(matrix), int(place) % len(matrix)) for place in order]
-    return [(gold, said, int(wrong[gold, said])) for gold, said in found if wrong[gold, said]]
+    pairs = [(int(place) // len(matrix), int(place) % len(matrix)) for place in order]
+    return [(gold, answered, int(wrong[gold, answered])) for gold, answered in pairs if wrong[gold, answered]]
 
 
 # --- Calibration -----------------------------------------------------------------------------------------------------
@@ -90,50 +93,51 @@ class Bin(NamedTuple):
     low: float
     high: float
     count: int
-    sure: float
+    confidence: float
     """Their mean probability."""
     right: float
     """The share of them that is right."""
 
 
-def calibration(sure: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
-    """Bins of equal width that are not empty.
+def calibration(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> list[Bin]:
+    """Bins of equal width, without the empty ones.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), section 2.
     """
-    sure, right = np.asarray(sure, np.float64), np.asarray(right, np.float64)
-    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    found = []
+    confidence, right = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    filled = []
     for number in np.unique(place).tolist():
         here = place == number
-        found.append(Bin(number / bins, (number + 1) / bins, int(here.sum()), sure[here].mean(), right[here].mean()))
-    return found
+        means = confidence[here].mean(), right[here].mean()
+        filled.append(Bin(number / bins, (number + 1) / bins, int(here.sum()), *means))
+    return filled
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:
-    """The mean distance between probability and share that is right, over answers: sum_b n_b / n |right_b - sure_b|.
+    """Mean distance of probability and share of right answers, over answers: sum_b n_b / n |right_b - confidence_b|.
 
     Source: Naeini et al. 2015 (AAAI); Guo et al. 2017 (arXiv 1706.04599), equation 3.
     """
     total = sum(each.count for each in bins)
-    return float(sum(each.count * abs(each.right - each.sure) for each in bins) / total) if total else 0.0
+    return float(sum(each.count * abs(each.right - each.confidence) for each in bins) / total) if total else 0.0
 
 
 # --- Hardest examples ------------------------------------------------------------------------------------------------
 
 
 def hardest(examples: Sequence[Shown], most: int = 20) -> list[Shown]:
-    """Those with the highest loss; of equal ones the first."""
+    """The examples with the highest loss; of equal ones the first."""
     return sorted(examples, key=lambda example: -example.loss)[:most]
 
 
 def cross_entropy(shares: np.ndarray, label: int) -> float:
-    """-log of the label's probability, in nats; at most 100, where the probability is no longer told from 0."""
+    """-log of the label's probability, in nats, at most 100."""
     return float(min(100.0, -np.log(max(float(shares[label]), 1e-300))))
 
 
 def binary_cross_entropy(shares: np.ndarray, labels: Sequence[int]) -> float:
-    """The mean over labels, in nats."""
+    """The mean over labels of -log of the right answer's probability, in nats."""
     wanted = np.array(labels, bool)
-    kept = np.clip(np.where(wanted, shares, 1 - np.asarray(shares, np.float64)), 1e-43, 1.0)
-    return float(-np.log(kept).mean())
+    of_wanted = np.clip(np.where(wanted, shares, 1 - np.asarray(shares, np.float64)), 1e-43, 1.0)
+    return float(-np.log(of_wanted).mean())

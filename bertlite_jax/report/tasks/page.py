@@ -1,4 +1,4 @@
-"""The report of a fine-tuning run: what the model was taught, how that went, where it is right, sure, and wrong."""
+"""The report of a fine-tuning run: what the model learnt, how that went, and where it is right, sure or wrong."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from bertlite_jax.report.tasks.figures import (
 )
 
 _LONGEST_TEXT = 600
-"""Characters of a hard example that are shown; of long ones the beginning and the end."""
+"""Characters of a hard example that are shown; longer ones show their beginning and end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskRun:
-    """What a work directory tells, and what its best model says to the validation split."""
+    """The content of a work directory, and its best model's answers to the validation split."""
 
     name: str
     config: Finetuned
     lines: list[dict[str, Any]]
     """metrics.jsonl."""
     summary: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """summary.json; empty while the run goes on."""
+    """summary.json; empty until the run ends."""
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
     answers: Answers | None = None
     missing: str = ""
@@ -52,7 +52,7 @@ class Several:
     name: str
     summary: dict[str, Any]
     runs: list[tuple[str, dict[str, Any]]]
-    """Name and summary of each; empty summaries of those that have none yet."""
+    """Name and summary of each; the summary of an unfinished run is empty."""
     best: TaskRun | None = None
 
 
@@ -72,14 +72,14 @@ def render_several(several: Several) -> str:
 
 
 def render_probe(name: str, summary: Mapping[str, Any]) -> str:
-    """The page of a probe of layers, of its summary.json. Raises UserError as `render` does."""
+    """The page of a probe of layers, from its summary.json. Raises UserError as `render` does."""
     title, metric, layers = f"Probe of layers: {name}", summary["metric"], summary["layers"]
     share = summary.get("majority_share") if metric == "accuracy" else None
     levels = [plots.Level("commonest label", share)] if share is not None else []
     unit = metric.replace("_", " ")
-    picture = _picture(task_plots.layers([row[metric] for row in layers], unit, levels), "What a head reads off each")
+    picture = _picture(task_plots.layers([row[metric] for row in layers], unit, levels), "A head on each layer")
     lead = (
-        f"{summary['task']} from {summary['init']}, which stays as it is; {summary.get('train_examples', 0):,} "
+        f"{summary['task']} from {summary['init']}, which is not changed; {summary.get('train_examples', 0):,} "
         "training examples. Layer 0 is the embeddings. A head reads the mean of a text's states, or a word's."
     )
     columns = list(layers[0])
@@ -137,9 +137,9 @@ def _tiles(run: TaskRun) -> str:
             share = summary.get("majority_share") if name == "accuracy" else None
             beside = f"Commonest label: {percent(share)}" if share is not None else ""
             tiles.append(_tile(f"Validation {name.replace('_', ' ')}", _score(summary[name]), beside))
-    if run.answers and len(run.answers.sure):
-        error = expected_calibration_error(calibration(run.answers.sure, run.answers.right))
-        tiles.append(_tile("Expected calibration error", percent(error), "How far probabilities are off"))
+    if run.answers and len(run.answers.confidence):
+        error = expected_calibration_error(calibration(run.answers.confidence, run.answers.right))
+        tiles.append(_tile("Expected calibration error", percent(error), "Mean error of the probabilities"))
     if summary.get("examples_per_second"):
         seconds = summary.get("train_seconds")
         beside = f"{seconds:,.0f} s of training" if seconds else ""
@@ -192,32 +192,32 @@ def _picture(svg: bytes, title: str, note: str = "") -> str:
 def _pictures(answers: Answers, labels: Sequence[str]) -> str:
     drawn = []
     if len(answers.gold) and len(labels) <= task_plots.MOST_LABELS:
-        counts = confusion(answers.gold, answers.said, len(labels))
-        note = f"{len(answers.gold):,} answers; the darker, the larger a share of its row."
+        counts = confusion(answers.gold, answers.answered, len(labels))
+        note = f"{len(answers.gold):,} answers; the darker a cell, the larger its share of the row."
         drawn.append(_picture(task_plots.matrix(counts, labels), "Confusions", note))
-    if len(answers.sure):
-        bins = calibration(answers.sure, answers.right)
+    if len(answers.confidence):
+        bins = calibration(answers.confidence, answers.right)
         error = percent(expected_calibration_error(bins))
-        note = f"Expected calibration error {error}; over each bar the number of answers."
+        note = f"Expected calibration error {error}; above each bar the number of answers."
         drawn.append(_picture(task_plots.reliability(bins), "Calibration", note))
     if len(answers.numbers):
-        wanted, found = answers.numbers.T
-        off = np.abs(wanted - found)
+        wanted, predicted = answers.numbers.T
+        off = np.abs(wanted - predicted)
         note = f"Mean distance {off.mean():.3g}, root of the mean square {np.sqrt((off**2).mean()):.3g}."
-        drawn.append(_picture(task_plots.numbers(answers.numbers), "Wanted and predicted", note))
+        drawn.append(_picture(task_plots.numbers(answers.numbers), "In the data and predicted", note))
     return f'<h2>Answers to the validation split</h2><div class="plots">{"".join(drawn)}</div>' if drawn else ""
 
 
 def _by_label(answers: Answers, labels: Sequence[str]) -> str:
     if not len(answers.gold):
         return ""
-    counts = confusion(answers.gold, answers.said, len(labels))
+    counts = confusion(answers.gold, answers.answered, len(labels))
     rows = [
-        (label, f"{there:,}", percent(precision), percent(recall), percent(f1))
-        for label, (there, precision, recall, f1) in zip(labels, by_label(counts), strict=True)
+        (label, f"{support:,}", percent(precision), percent(recall), percent(f1))
+        for label, (support, precision, recall, f1) in zip(labels, by_label(counts), strict=True)
     ]
-    parts = [f"<h3>By label</h3>{table(rows, ('label', 'there', 'precision', 'recall', 'F1'), range(1, 5))}"]
-    wrong = [(labels[gold], labels[said], f"{count:,}") for gold, said, count in most_confused(counts)]
+    parts = [f"<h3>By label</h3>{table(rows, ('label', 'in the data', 'precision', 'recall', 'F1'), range(1, 5))}"]
+    wrong = [(labels[gold], labels[answered], f"{count:,}") for gold, answered, count in most_confused(counts)]
     if wrong and len(labels) > 2:
         parts.append(f"<h3>Commonest mistakes</h3>{table(wrong, ('in the data', 'answered', 'times'), (2,))}")
     return "".join(parts)
@@ -252,8 +252,8 @@ def _thresholds(answers: Answers) -> str:
         for row in answers.thresholds
     ]
     note = (
-        "If answers below a probability are withheld: the share of those given that is right (precision), of all "
-        "texts that is answered rightly (recall), and that is answered at all (coverage)."
+        "If answers below a probability are withheld: the share of the given answers that is right (precision), of all "
+        "texts that is answered correctly (recall), and of all texts that is answered (coverage)."
     )
     shown = table(rows, ("probability", "precision", "recall", "coverage"), range(1, 4))
     return f'<h2>Thresholds</h2><p class="small quiet">{note}</p>{shown}'

@@ -124,4 +124,5 @@ def test_all_of_this_beside_beam(tmp_path):
     (packages / "outer.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", "not slow"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0 and "skipped" not in done.stdout, done.stdout[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout, done.stdout[-3000:]

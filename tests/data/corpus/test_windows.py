@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlite_jax.data.corpus import windows
-from bertlite_jax.data.corpus.boundaries import pair_span
+from bertlite_jax.data.corpus.boundaries import pair_bounds
 from bertlite_jax.data.corpus.windows import Cutting
 
 
@@ -64,8 +64,8 @@ def test_the_windows_are_the_document(document, cutting, number):
         assert (np.diff(window) > 0).all()
         assert (place in window) == (place in boundaries)
     assert {int(window["document"]) for window in found} == {number}
-    spans = [pair_span(len(w["tokens"]), w["word_starts"], w["sentence_ends"]) for w in found]
-    expected = [(len(w["tokens"]), stop - start) for w, (start, stop) in zip(found, spans, strict=False)]
+    pairs = [pair_bounds(len(w["tokens"]), w["word_starts"], w["sentence_ends"]) for w in found]
+    expected = [(len(w["tokens"]), stop - start) for w, (start, stop) in zip(found, pairs, strict=True)]
     assert lengths == expected
 
 

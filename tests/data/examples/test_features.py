@@ -56,7 +56,7 @@ def reference_cut(first: list, second: list, room: int) -> tuple[list, list]:
 def test_of_a_pair_the_longer_one_is_cut_as_bert_does(room):
     for a in range(12):
         for b in range(12):
-            found = features._cut_pair(np.arange(a), np.arange(b), room)
+            found = features.cut_pair(np.arange(a), np.arange(b), room)
             assert tuple(part.tolist() for part in found) == reference_cut(range(a), range(b), room)
 
 
@@ -111,8 +111,8 @@ def test_numbers_and_several_labels_are_floats_and_nan_where_unknown(letters):
         (Example("7", "a", label=0.5), TWO, "7: label 0.5 is not one of 0 to 1"),
         (Example("7", "a", choices=("b", "c"), label=2), CHOOSE, "7: label 2 is not one of 0 to 1"),
         (Example("7", "a", choices=("b",)), CHOOSE, "7: 1 choices; at least 2"),
-        (Example("7", "", words=("a", "b"), label=(0,)), TAGS, "7: 2 words want as many labels"),
-        (Example("7", "", words=("a",), label=(3,)), TAGS, "7: a label that is none of O, B-x, I-x"),
+        (Example("7", "", words=("a", "b"), label=(0,)), TAGS, "7: 2 words need as many labels"),
+        (Example("7", "", words=("a",), label=(3,)), TAGS, "7: a label that is not one of O, B-x, I-x"),
         (Example("7", ""), TAGS, "7: no words to tag"),
         (Example("7", "a", label=float("nan")), Head(labels=("n",), problem="regression"), "not 1 finite numbers"),
         (Example("7", "a", label=(1, 0, 1)), Head(problem="multi_label"), "is not 2 finite numbers"),

@@ -46,7 +46,7 @@ def edit_lengths(window: int, by: int):
         (edit_meta(format=2), "format 2, but this version reads 1"),
         (edit_meta(length=512), "has windows for rows of 512 tokens, but data.length = 64"),
         (edit_lengths(0, 200), "impossible lengths"),
-        (lambda folder: (folder / "corpus.json").unlink(), "is no finished corpus"),
+        (lambda folder: (folder / "corpus.json").unlink(), "is not a finished corpus"),
         (lambda folder: (folder / "train.lengths.npy").unlink(), "train.lengths.npy is missing"),
         (lambda folder: min(folder.glob("*train.array_record-*")).unlink(), "array_record-00000.* is missing"),
         (lambda folder: max(folder.glob("*train.array_record-*")).unlink(), "array_record-.* is missing"),

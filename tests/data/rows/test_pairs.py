@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertlite_jax.config.pair_tasks import pair_classes
-from bertlite_jax.data.corpus.boundaries import Windows, draw, pair_span, window_keys
+from bertlite_jax.data.corpus.boundaries import Windows, draw, pair_bounds, window_keys
 from bertlite_jax.data.rows import pairs
 
 NOTHING = np.zeros(1000, np.int64)
@@ -30,7 +30,7 @@ def make(windows: Windows, task: str, single: str = "drop", kinds=NOTHING, seed:
     for w in range(len(n)):
         here = slice(windows.offsets[w], windows.offsets[w + 1])
         ends = windows.ends[windows.end_offsets[w] : windows.end_offsets[w + 1]]
-        start, stop = pair_span(int(n[w]), windows.word_starts[here], ends)
+        start, stop = pair_bounds(int(n[w]), windows.word_starts[here], ends)
         spans.append(stop - start)
 
     def read(numbers: np.ndarray) -> Windows:
@@ -52,25 +52,25 @@ def parts(made: pairs.Pairs, w: int) -> tuple[list[int], list[int]]:
 
 def test_windows_with_two_edges_of_one_kind_keep_all_their_tokens():
     starts = np.ones(10, bool)
-    assert pair_span(10, starts, np.asarray([0, 4, 10])) == (0, 10)
-    assert pair_span(10, starts, np.asarray([4, 7])) == (0, 10)
-    assert pair_span(10, starts, np.asarray([], int)) == (0, 10)
+    assert pair_bounds(10, starts, np.asarray([0, 4, 10])) == (0, 10)
+    assert pair_bounds(10, starts, np.asarray([4, 7])) == (0, 10)
+    assert pair_bounds(10, starts, np.asarray([], int)) == (0, 10)
 
 
 def test_the_first_window_of_a_document_loses_half_of_its_first_sentence():
     """Sentence 0..6 begins at the edge; words start at 0, 2, 4, so its middle word start is 2 or 4 (middle: 3)."""
     starts = np.isin(np.arange(12), [0, 2, 4, 6, 8, 10])
-    assert pair_span(12, starts, np.asarray([0, 6])) == (2, 12)
+    assert pair_bounds(12, starts, np.asarray([0, 6])) == (2, 12)
 
 
 def test_the_last_window_of_a_document_loses_half_of_its_last_sentence():
     starts = np.isin(np.arange(12), [0, 2, 4, 6, 9, 10])
-    assert pair_span(12, starts, np.asarray([6, 12])) == (0, 9)
+    assert pair_bounds(12, starts, np.asarray([6, 12])) == (0, 9)
 
 
 def test_a_window_that_cannot_be_trimmed_stays_whole():
     """The first sentence is one word of three tokens."""
-    assert pair_span(6, np.isin(np.arange(6), [0, 3, 5]), np.asarray([0, 3])) == (0, 6)
+    assert pair_bounds(6, np.isin(np.arange(6), [0, 3, 5]), np.asarray([0, 3])) == (0, 6)
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -79,7 +79,7 @@ def test_spans_lie_in_the_window_and_moved_edges_at_word_starts_in_mid_sentence(
     n = data.draw(st.integers(1, 40))
     starts = np.asarray(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)))
     ends = np.asarray(sorted(data.draw(st.sets(st.integers(0, n)))), int)
-    start, stop = pair_span(n, starts, ends)
+    start, stop = pair_bounds(n, starts, ends)
     assert 0 <= start < stop <= n
     for edge, moved in ((start, start > 0), (stop, stop < n)):
         if moved:

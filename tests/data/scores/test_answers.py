@@ -11,7 +11,6 @@ from bertlite_jax.data.scores import answers, squad_metrics
 from bertlite_jax.data.scores.answers import Beam, Span
 from bertlite_jax.data.tasks import questions
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
 
 CONTEXT = "Beyoncé, the Ｑueen,  sang the song."
 #          0        9   13      22   27  31
@@ -196,7 +195,7 @@ def test_a_beam_as_wide_as_the_row_gives_what_independent_ends_give():
 
 
 def test_a_text_is_listed_once_with_its_best_score():
-    """ "the" stands twice."""
+    """The word "the" occurs twice."""
     spans = [Span(1.0, 2, 2), Span(2.0, 6, 6), Span(0.5, 0, 0)]
     listed = answers.best_answers(made(), spans, 20)
     assert [(a.text, a.start, a.score) for a in listed] == [("the", 26, 2.0), ("Beyoncé", 0, 0.5)]
@@ -251,9 +250,8 @@ def test_no_answer_is_listed_among_the_answers_with_its_score():
 # --- All of it, on a real file -----------------------------------------------------------------------------------
 
 
-def test_logits_that_point_at_the_gold_spans_give_the_gold_answers(shared, tmp_path):
+def test_logits_that_point_at_the_gold_spans_give_the_gold_answers(shared, uncased):
     """Through short windows that overlap, each with what training would have it say."""
-    uncased = adopt_vocabulary(shared / "vocab" / "bert_uncased_vocab.txt", tmp_path / "t")
     examples = list(questions.read([str(shared / "squad" / "dev-v2.0.json")]))[::3]
     given = {}
     for example, passage in zip(examples, passages.passages(examples, uncased), strict=True):

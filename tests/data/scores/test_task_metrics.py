@@ -154,7 +154,7 @@ def test_record_wants_to_know_how_likely_each_entity_is():
     ],
 )
 def test_spans_are_read_as_seqeval_does_by_default(tags, spans):
-    assert task_metrics.spans(tags.split()) == spans
+    assert task_metrics.tag_spans(tags.split()) == spans
 
 
 def conlleval(tags: list[str]) -> list[tuple[str, int, int]]:
@@ -175,7 +175,7 @@ def conlleval(tags: list[str]) -> list[tuple[str, int, int]]:
 
 @given(st.lists(st.sampled_from(["O", "B-A", "I-A", "B-B", "I-B"]), max_size=12))
 def test_spans_agree_with_conlleval_on_any_tags(tags):
-    assert task_metrics.spans(tags) == conlleval(tags)
+    assert task_metrics.tag_spans(tags) == conlleval(tags)
 
 
 def tagged(*sentences: tuple[int, ...]) -> list[Example]:

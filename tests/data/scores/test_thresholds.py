@@ -42,11 +42,10 @@ def test_against_scikit_learn():
     assert row["f1_macro"] == pytest.approx(wanted)
 
 
-def test_a_table_is_read_by_people():
-    lines = thresholds.written(thresholds.table(SHARES, LABELS, (0.0, 0.95))).splitlines()
-    assert lines[0].split() == ["threshold", "precision", "recall", "coverage", "answered", "f1_macro"]
-    assert lines[2].split() == ["0.95", "-", "0.000", "0.000", "0", "0.000"]
-    assert len({len(line) for line in lines}) == 1
+def test_a_threshold_above_all_probabilities_answers_nothing():
+    (row,) = thresholds.table(SHARES, LABELS, (0.95,))
+    nothing = {"recall": 0.0, "coverage": 0.0, "answered": 0, "f1_macro": 0.0}
+    assert row == {"threshold": 0.95, "precision": None, **nothing}
 
 
 def test_shapes_that_do_not_fit_are_refused():

@@ -84,12 +84,12 @@ def test_a_stray_quote_in_a_csv_file_is_refused(tmp_path):
 
 def test_an_id_that_comes_twice_is_refused(tmp_path):
     path = rte(tmp_path, HEADER, GOOD, tsv("1", "a", "b", "entailment"), GOOD)
-    assert refusal("rte", tmp_path) == f"task: {path}:4: the id '0' came before, in {path}:2"
+    assert refusal("rte", tmp_path) == f"task: {path}:4: the id '0' occurs twice, first in {path}:2"
 
 
 def test_missing_columns_and_wrong_numbers_of_fields_are_refused(tmp_path):
     path = rte(tmp_path, tsv("index", "sentence1", "label"), tsv("0", "a", "entailment"))
-    wanted = f"task: {path}:2: no column or field 'sentence2'; there is: index, sentence1, label"
+    wanted = f"task: {path}:2: no column or field 'sentence2'; it has: index, sentence1, label"
     assert refusal("rte", tmp_path) == wanted
     rte(tmp_path, HEADER, GOOD, tsv("1", "a\tb", "c", "entailment"))
     wanted = f"task: {path}:3: 5 fields, and the header has 4: index, sentence1, sentence2, label"
@@ -134,7 +134,7 @@ def test_the_last_line_needs_no_end(tmp_path):
 
 def test_a_split_without_examples_is_refused(tmp_path):
     path = rte(tmp_path, HEADER)
-    assert refusal("rte", tmp_path) == f"task: {path}: the train split of rte holds no example"
+    assert refusal("rte", tmp_path) == f"task: {path}: the train split of rte has no example"
 
 
 def test_what_is_counted_is_there_too_when_a_file_turns_out_bad(tmp_path):

@@ -66,7 +66,7 @@ def test_stsb_is_a_number_from_0_to_5(tmp_path):
     assert (example.id, example.text, example.pair, example.label) == ("3", "A cat", "A dog", 3.8)
     assert examples("stsb", tmp_path, "test")[0].label is None
     path = put(tmp_path, "STS-B/train.tsv", header + "\tscore", row + "\tnan")
-    assert f"{path}:2: the label 'nan' is no finite number" in refusal("stsb", tmp_path)
+    assert f"{path}:2: the label 'nan' is not a finite number" in refusal("stsb", tmp_path)
 
 
 def test_qqp_leaves_out_rows_of_another_width_and_counts_them(tmp_path):
@@ -153,4 +153,4 @@ def test_the_folder_may_be_the_tasks_own_or_the_suites(tmp_path):
 def test_a_count_that_is_not_the_official_one_is_told(tmp_path, caplog):
     put(tmp_path, "WNLI/dev.tsv", tsv("index", "sentence1", "sentence2", "label"), tsv("0", "a", "b", "1"))
     examples("wnli", tmp_path, "validation")
-    assert caplog.messages == ["task: wnli: validation has 1 examples, the official one 71"]
+    assert caplog.messages == ["task: wnli: validation has 1 examples; the official split has 71"]

@@ -45,8 +45,8 @@ def test_usual_names_of_columns_are_found_and_others_are_named(tmp_path):
     path = put(tmp_path, "b.tsv", tsv("review", "reply", "stars"), tsv("r", "a", "5"))
     (example,) = examples(task_of_file(path, text="review", pair="reply", label="stars"), "")
     assert (example.id, example.text, example.pair, example.label) == ("2", "r", "a", 0)
-    assert refused(path) == f"task: {path}:1: which column is the text? There is: review, reply, stars"
-    wanted = f"task: {path}:1: no column or field 'title'; there is: review, reply, stars"
+    assert refused(path) == f"task: {path}:1: which column is the text? It has: review, reply, stars"
+    wanted = f"task: {path}:1: no column or field 'title'; it has: review, reply, stars"
     assert refused(path, text="review", pair="title") == wanted
     assert refused(path, text="review").startswith(f"task: {path}:2: no column or field 'label'")
 
@@ -82,7 +82,7 @@ def test_a_regression_has_numbers(tmp_path):
     assert task.metrics == ("pearson", "spearman")
     assert [example.label for example in examples(task, "")] == [100.0, -0.5]
     bad = task_of_file(put(tmp_path, "a.csv", "text,score", "x,high"), kind="regression")
-    assert "a.csv:2: the label 'high' is no finite number" in refusal(bad, "")
+    assert "a.csv:2: the label 'high' is not a finite number" in refusal(bad, "")
 
 
 def test_choices_are_a_list_or_a_column_each(tmp_path):
@@ -111,14 +111,14 @@ def test_a_test_file_may_lack_labels_and_others_may_not(tmp_path):
 
 def test_what_cannot_become_a_task_is_refused(tmp_path):
     assert "no file is given" in refused()
-    assert refused(str(tmp_path / "none.csv")) == f"task: {tmp_path}/none.csv: there is no such file"
+    assert refused(str(tmp_path / "none.csv")) == f"task: {tmp_path}/none.csv: no such file"
     empty = put(tmp_path, "empty.csv", "text,label")
     assert refused(empty) == f"task: {empty}: the file holds no example"
     many = put(tmp_path, "many.tsv", "text\tlabel", *(f"t\t{number}" for number in range(1001)))
     assert refused(many) == f"task: {many}: more than 1000 labels; is it a regression, or another column?"
     bare = put(tmp_path, "bare.csv", "text,label", "a,", "b,")
-    assert refused(bare) == f"task: {bare}: no label at all"
-    assert "the labels have to be named" in refused("", "", put(tmp_path, "t.csv", "text,label", "a,b"))
+    assert refused(bare) == f"task: {bare}: it has no label"
+    assert "name the labels; there is no training file" in refused("", "", put(tmp_path, "t.csv", "text,label", "a,b"))
     listed = put(tmp_path, "list.jsonl", {"text": "a", "label": ["x"]})
     assert refused(listed) == f"task: {listed}:1: a label is list; one name or number is expected"
     nothing = put(tmp_path, "null.jsonl", {"text": "a", "label": ["x", None]})

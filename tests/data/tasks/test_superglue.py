@@ -172,7 +172,7 @@ def test_axb_and_axg_have_test_files_only(tmp_path):
 
 def test_every_missing_field_is_named_with_its_line(tmp_path):
     path = put(tmp_path, "WiC/train.jsonl", {"word": "bed", "sentence1": "a", "idx": 0, "label": True})
-    wanted = f"task: {path}:1: no column or field 'sentence2'; there is: word, sentence1, idx, label"
+    wanted = f"task: {path}:1: no column or field 'sentence2'; it has: word, sentence1, idx, label"
     assert refusal("wic", tmp_path) == wanted
     path = put(tmp_path, "WSC/train.jsonl", {"text": "a", "target": "he", "idx": 0, "label": True})
     assert refusal("wsc", tmp_path) == f"task: {path}:1: 'target' holds str, not dict"

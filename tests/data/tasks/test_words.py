@@ -64,10 +64,12 @@ def test_race_refuses_what_does_not_fit_together(tmp_path):
     put(tmp_path, "train_middle.jsonl", passage("m1", answers=["A", "E"]))
     assert f"{path}:1: question 1: unknown label 'E'; known are: A, B, C, D" in refusal("race_middle", tmp_path)
     put(tmp_path, "train_middle.jsonl", passage("m1", options=[["a", "b"], ["a"]]))
-    assert f"{path}:1: question 1: the options are no list of two or more strings" in refusal("race_middle", tmp_path)
+    assert f"{path}:1: question 1: the options are not a list of two or more strings" in refusal(
+        "race_middle", tmp_path
+    )
     put(tmp_path, "train_middle.jsonl", passage("m1"))
     again = put(tmp_path, "train_middle_2.jsonl", passage("m1"))
-    assert refusal("race_middle", tmp_path) == f"task: {again}:1: the id 'm1-0' came before, in {path}:1"
+    assert refusal("race_middle", tmp_path) == f"task: {again}:1: the id 'm1-0' occurs twice, first in {path}:1"
 
 
 # --- Tags ------------------------------------------------------------------------------------------------------------

@@ -44,10 +44,10 @@ def test_the_copy_is_made_once_and_anew_when_the_folder_was_built_again(bucket, 
     caplog.set_level(logging.INFO)
     place = data(prepared, bucket).tokenizer
     first = object_storage.local_folder(place, tokenizer.SETTINGS_FILE)
-    object_storage._copy.cache_clear()  # As another process would find it.
+    object_storage.copied_folder.cache_clear()  # As another process would find it.
     assert object_storage.local_folder(place, tokenizer.SETTINGS_FILE) == first
     assert len([line for line in caplog.messages if "copying" in line]) == 1
-    object_storage._copy.cache_clear()
+    object_storage.copied_folder.cache_clear()
     name = f"{place}/{tokenizer.SETTINGS_FILE}"
     bucket.pipe_file(name, bucket.cat_file(name) + b"\n")
     assert object_storage.local_folder(place, tokenizer.SETTINGS_FILE) != first
@@ -119,7 +119,7 @@ def test_without_the_library_for_a_bucket_the_install_line_is_given(monkeypatch,
     def missing(self, name):
         raise ImportError("Please install gcsfs to access Google Storage")
 
-    object_storage._copy.cache_clear()
+    object_storage.copied_folder.cache_clear()
     monkeypatch.setattr(type(backend.fsspec_backend), "_get_filesystem", missing)
     with pytest.raises(UserError, match=r"install gcsfs .*pip install 'bertlite_jax\[gcs\]'"):
         load_tokenizer("gs://mine/tokenizer")

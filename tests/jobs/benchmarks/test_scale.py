@@ -73,9 +73,9 @@ def test_pretended_devices_are_said_to_show_overhead():
     console = Console(width=120, record=True)
     print_table(found(cores=1), console)
     text = console.export_text()
-    assert "This shows overhead, not speed: all devices are the same 1 cores" in text
-    assert "2 devices on 1 cores wait for their turn" in text
-    assert "wait for their turn" not in " ".join(notes(found(cores=2)))
+    assert "This shows overhead, not speed: all devices share the same 1 cores" in text
+    assert "2 devices on 1 cores take turns" in text
+    assert "take turns" not in " ".join(notes(found(cores=2)))
     assert not any("overhead" in line for line in notes(found(cores=1, platform="tpu")))
 
 

@@ -363,7 +363,7 @@ def test_divergence_stops_with_step_rows_and_last_good_checkpoint(prepared, tmp_
         ({"mask": {"rate": 0.9}, "data": {"windows_per_row": 8}}, "predictions a row (K) exceed"),
         ({"data": {"batch_rows": 9}, "run": {"devices": 2}}, "data.batch_rows = 9 is not divisible by 2 devices"),
         ({"data": {"pair_task": "three_way"}}, "needs model.pair_classes = 3"),
-        ({"data": {"corpus": ("nowhere",)}}, "nowhere is no finished corpus"),
+        ({"data": {"corpus": ("nowhere",)}}, "nowhere is not a finished corpus"),
         ({"data": {"tokenizer": "nowhere"}}, "nowhere"),
         ({"data": {"tokenizer": ""}}, "data.tokenizer is empty; pass --data.tokenizer DIR"),
         ({"model": {"attention": "cudnn"}}, "model.attention = cudnn needs a GPU"),

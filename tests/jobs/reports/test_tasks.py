@@ -34,7 +34,7 @@ def test_choices_have_no_confusions_but_are_sure_or_not():
     examples = [Example("1", "why?", choices=("so", "thus", "hence"), label=2)]
     found = tasks.judge(Head(kind="choose", labels=()), examples, [np.array([0.0, LN3, 0.0])])
     assert (found.examples[0].gold, found.examples[0].answer) == ("hence", "thus")
-    assert found.sure.tolist() == pytest.approx([0.6])
+    assert found.confidence.tolist() == pytest.approx([0.6])
     assert found.right.tolist() == [False]
     assert not len(found.gold)
 
@@ -45,7 +45,7 @@ def test_each_of_several_labels_is_right_or_wrong():
     found = tasks.judge(head, [Example("1", "x", label=(1, 1))], [np.array([LN3, -LN3])])
     assert (found.examples[0].gold, found.examples[0].answer) == ("sad, long", "sad")
     assert found.examples[0].loss == pytest.approx((np.log(4 / 3) + np.log(4)) / 2)
-    assert found.sure.tolist() == pytest.approx([0.75, 0.75])
+    assert found.confidence.tolist() == pytest.approx([0.75, 0.75])
     assert found.right.tolist() == [True, False]
     groups = found.groups["by_label"]
     assert groups["sad"] == {"there": 1, "precision": 100.0, "recall": 100.0, "F1": 100.0}
@@ -65,7 +65,7 @@ def test_of_tags_only_words_with_a_label_that_fit_count():
     example = Example("1", "", words=("to", "be", "in", "York"), label=(0, -1, 1, 1))
     found = tasks.judge(head, [example], [np.array([[LN3, 0.0]] * 3)])
     assert found.gold.tolist() == [0, 1]
-    assert found.said.tolist() == [0, 0]
+    assert found.answered.tolist() == [0, 0]
     assert (found.examples[0].gold, found.examples[0].answer) == ("in B-x", "in O")
     assert found.examples[0].loss == pytest.approx((np.log(4 / 3) + np.log(4)) / 2)
 

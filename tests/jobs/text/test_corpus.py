@@ -352,7 +352,7 @@ def test_only_a_corpus_is_overwritten_and_only_when_asked(tmp_path, text_file, v
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
-    assert "is no corpus" in refusal(tmp_path, [text_file], vocabulary.folder, str(precious), overwrite=True)
+    assert "is not a corpus" in refusal(tmp_path, [text_file], vocabulary.folder, str(precious), overwrite=True)
 
 
 def test_an_incomplete_folder_is_no_corpus(tmp_path, vocabulary):
@@ -378,7 +378,7 @@ def test_an_incomplete_folder_is_no_corpus(tmp_path, vocabulary):
         with pytest.raises(UserError, match=reason):
             read_meta(out)
     path.unlink()
-    with pytest.raises(UserError, match="no finished corpus"):
+    with pytest.raises(UserError, match="not a finished corpus"):
         read_meta(out)
 
 
@@ -428,7 +428,7 @@ def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_fil
     wait_for(lambda: not any(map(alive, workers)), 20)
     assert not out.exists()
     (left,) = tmp_path.glob("out.tmp-*")
-    with pytest.raises(UserError, match="no finished corpus"):
+    with pytest.raises(UserError, match="not a finished corpus"):
         read_meta(str(left))
     build_corpus([text_file], vocabulary.folder, str(out), length=64, workers=1)
     assert digests(str(out)) == digests(built[0])

@@ -102,6 +102,19 @@ def test_a_trial_is_stored_with_the_programs(tried, stored_programs):
     assert not second
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"failure": "", "speed_up": null}', "\0\0"])
+def test_a_damaged_trial_is_measured_again(content, tried, kept_programs, caplog):
+    path = kept_programs / f"precision_trial_jax{jax.__version__}.json"
+    path.write_text(content)
+    ran = tried(Trial(speed_up=2.5))
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
+    assert len(ran) == 1
+    assert f"{path} is damaged" in caplog.text
+    tried(Trial(speed_up=0.1))
+    assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
+    assert list(kept_programs.iterdir()) == [path]
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_where_nothing_can_be_stored_the_trial_runs_again(tried, stored_programs):
     stored_programs.chmod(0o500)

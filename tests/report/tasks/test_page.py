@@ -1,6 +1,7 @@
-"""What is said of a task model: figures known from arithmetic, and a page that holds all that it should."""
+"""The report of a task model: figures known from arithmetic, and a page with all its parts."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_confusions_have_what_is_in_the_data_in_rows():
 
 
 def test_labels_have_precision_recall_and_f1():
-    """Label 0: 1 right of 2 said, of 2 there. Label 1: 1 of 2, of 1. Label 2: 2 of 2, of 3. Label 3: nothing at all."""
+    """Label 0: 1 right of 2 answers and 2 in the data. Label 1: of 2 and 1. Label 2: 2 of 2 and 3. Label 3: none."""
     rows = figures.by_label(np.array([[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 2, 0], [0, 0, 0, 0]]))
     assert rows[0] == (2, 0.5, 0.5, 0.5)
     assert rows[1] == (1, 0.5, 1.0, pytest.approx(2 / 3))
@@ -35,10 +36,10 @@ def test_labels_have_precision_recall_and_f1():
 def test_scikit_learn_agrees():
     sklearn = pytest.importorskip("sklearn.metrics")
     rng = np.random.default_rng(0)
-    gold, said = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
-    counts = figures.confusion(gold, said, 5)
-    np.testing.assert_array_equal(counts, sklearn.confusion_matrix(gold, said))
-    wanted = sklearn.precision_recall_fscore_support(gold, said)
+    gold, answered = rng.integers(0, 5, 200), rng.integers(0, 5, 200)
+    counts = figures.confusion(gold, answered, 5)
+    np.testing.assert_array_equal(counts, sklearn.confusion_matrix(gold, answered))
+    wanted = sklearn.precision_recall_fscore_support(gold, answered)
     ours = np.array(figures.by_label(counts), float)
     np.testing.assert_allclose(ours[:, [1, 2, 3, 0]].T, wanted)
 
@@ -51,9 +52,10 @@ def test_the_commonest_mistakes_come_first_and_right_answers_are_none():
 # --- Calibration -----------------------------------------------------------------------------------------------------
 
 
-def test_calibration_error_is_the_weighted_distance_of_sure_and_right():
-    """Bin (0.5, 0.6]: 2 answers, sure 0.55, 1 right. Bin (0.9, 1]: 2 answers, sure 0.95, 2 right.
-    (2 |0.5 - 0.55| + 2 |1 - 0.95|) / 4 = 0.05.
+def test_calibration_error_is_the_weighted_distance_of_confidence_and_right():
+    """Two answers in either bin: (2 |0.5 - 0.55| + 2 |1 - 0.95|) / 4 = 0.05.
+
+    Bin (0.5, 0.6]: mean probability 0.55, 1 of 2 right. Bin (0.9, 1]: mean probability 0.95, 2 of 2 right.
     """
     bins = figures.calibration(np.array([0.52, 0.58, 0.91, 0.99]), np.array([1, 0, 1, 1]))
     assert [(each.low, each.count, each.right) for each in bins] == [(0.5, 2, 0.5), (0.9, 2, 1.0)]
@@ -65,10 +67,10 @@ def test_the_ends_of_the_scale_lie_in_the_outer_bins():
     assert [(each.low, each.high, each.count) for each in bins] == [(0.0, 0.1, 2), (0.1, 0.2, 1), (0.9, 1.0, 1)]
 
 
-def test_answers_as_often_right_as_they_are_sure_have_no_error():
-    sure = np.repeat([0.65, 0.95], [100, 100])
+def test_answers_as_often_right_as_their_probability_have_no_error():
+    confidence = np.repeat([0.65, 0.95], [100, 100])
     right = np.r_[np.arange(100) < 65, np.arange(100) < 95]
-    assert figures.expected_calibration_error(figures.calibration(sure, right)) == pytest.approx(0.0)
+    assert figures.expected_calibration_error(figures.calibration(confidence, right)) == pytest.approx(0.0)
     assert figures.expected_calibration_error([]) == 0.0
 
 
@@ -99,10 +101,10 @@ def a_run(**parts) -> page.TaskRun:
 
 
 def of_labels() -> Answers:
-    gold, said = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
+    gold, answered = np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0])
     shown = [Shown("a <b>fine</b> film", "good", "bad", 0.875, 2.25), Shown("dull", "bad", "bad", 0.9, 0.1)]
     rows = [{"threshold": 0.5, "precision": 0.75, "recall": 0.625, "coverage": 1.0}]
-    return Answers(shown, gold, said, np.array([0.9, 0.8, 0.875, 0.6]), gold == said, thresholds=rows)
+    return Answers(shown, gold, answered, np.array([0.9, 0.8, 0.875, 0.6]), gold == answered, thresholds=rows)
 
 
 def test_a_page_has_scores_confusions_calibration_thresholds_and_hard_examples():
@@ -117,7 +119,7 @@ def test_a_page_has_scores_confusions_calibration_thresholds_and_hard_examples()
     assert "http" not in text.replace("http://www.w3.org", ""), "nothing is fetched"
 
 
-def test_a_run_that_goes_on_and_has_no_data_here_is_shown_all_the_same():
+def test_an_unfinished_run_without_data_here_has_a_page():
     text = page.render(a_run(summary={}, missing="task: GLUE: no validation file"))
     assert "Not finished: step 20" in text
     assert "No answers to look at: task: GLUE: no validation file." in text
@@ -173,6 +175,6 @@ def test_pictures_are_svg_and_the_same_each_time():
 
 
 def test_a_missing_matplotlib_is_one_line(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match="matplotlib is not installed"):
         page.render(a_run(answers=dataclasses.replace(of_labels())))
