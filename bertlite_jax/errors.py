@@ -1,4 +1,4 @@
-"""What a user's mistake and a diverged run raise, and the nearest right name for a wrong one."""
+"""What a user's mistake and a diverged run raise, and a suggestion for a misspelt name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class UserError(Exception):
 
 
 class Diverged(Exception):
-    """The loss of a run is no number, or far above what it was: shown as one line, exit code 1."""
+    """The loss of a run is NaN, or far above its running mean: shown as one line, exit code 1."""
 
 
 def fields_close_to(name: str, known: list[str]) -> str:
-    """`did you mean x?` for a misspelt name, or the list of what exists."""
+    """`did you mean x?` for a misspelt name; if none is close, the list of known ones."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"

@@ -8,10 +8,12 @@
 Not measured.
 """
 
+from dataclasses import replace
+
 from bertlite_jax.config import Data, Optim, Pretrain, Run, presets
 
 config = Pretrain(
-    model=presets.ALBERT_SMALL,
+    model=replace(presets.ALBERT_SMALL, vocab_size=0),  # As many pieces as the tokenizer has.
     data=Data(length=128, batch_rows=256),
     optim=Optim(name="lamb", learning_rate=1.76e-3, reference_batch=4096, warmup_steps=2000),
     run=Run(steps=200000, checkpoint_every=1000, eval_every=5000),

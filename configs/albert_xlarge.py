@@ -11,10 +11,12 @@ No run of this length has been made with this code; on a smaller batch set --dat
 add --optim.reference-batch 4096.
 """
 
+from dataclasses import replace
+
 from bertlite_jax.config import Data, Optim, Pretrain, Run, presets
 
 config = Pretrain(
-    model=presets.ALBERT_XLARGE,
+    model=replace(presets.ALBERT_XLARGE, vocab_size=0),  # As many pieces as the tokenizer has.
     data=Data(length=512, batch_rows=4096),
     optim=Optim(name="lamb", learning_rate=1.76e-3, schedule="reference", warmup_steps=3125, micro_batches=32),
     run=Run(steps=125_000, checkpoint_every=1000, keep_every=25_000),

@@ -8,10 +8,12 @@
 Not measured here.
 """
 
+from dataclasses import replace
+
 from bertlite_jax.config import Data, Mask, Optim, Pretrain, Run, presets
 
 config = Pretrain(
-    model=presets.BORT,
+    model=replace(presets.BORT, vocab_size=0),  # As many pieces as the tokenizer has.
     data=Data(length=512, batch_rows=1024, pair_task="none"),
     mask=Mask(scheme="token"),
     optim=Optim(name="adamw", learning_rate=1e-4, warmup_steps=4000, micro_batches=8, bias_correction=True),

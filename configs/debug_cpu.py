@@ -11,13 +11,13 @@ from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
 
 config = Pretrain(
     model=Model(
-        vocab_size=500,
+        vocab_size=0,  # As many pieces as the tokenizer has.
         embed_size=32,
         hidden_size=64,
         num_layers=2,
         num_heads=2,
         ffn_size=128,
-        max_positions=64,
+        max_positions=0,  # As many as a row has tokens.
         hidden_dropout=0.1,
         attention_dropout=0.1,
     ),

@@ -27,6 +27,7 @@ TABLE_14 = {
 
 
 def row(rate: float, batch: int, dropout: float, steps: int, warmup: int) -> Finetune:
+    """The recipe that a row of the table stands for."""
     return Finetune(
         data=Examples(length=512, batch_examples=batch),
         adapt=Adapt(dropout=dropout),

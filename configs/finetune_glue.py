@@ -3,7 +3,7 @@
     bertlite finetune configs/finetune_glue.py --task sst2 --data GLUE --init RUN_OR_FOLDER --workdir runs/sst2
     bertlite predict runs/sst2 --input texts.txt
 
-The encoder comes from `--init`: a pretraining run, a folder of transformers, or what convert.py from-hf wrote. BERT's
+The encoder comes from `--init`: a pretraining run, a folder of transformers, or what `convert from-hf` wrote. BERT's
 grid is --optim.learning-rate 5e-5, 3e-5, 2e-5 and --data.batch-examples 16, 32; ALBERT's rates are in its paper's
 Table 14. RTE, MRPC and STS-B gain from an encoder that has learnt MNLI: --init runs/mnli.
 Devlin et al. 2018 (arXiv 1810.04805), section A.3; Lan et al. 2020 (arXiv 1909.11942), appendix A.4.

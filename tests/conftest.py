@@ -63,6 +63,7 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    from bertlite_jax.config.text import CorpusOptions
     from bertlite_jax.data.text import documents
     from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
     from bertlite_jax.jobs.text.corpus import build_corpus
@@ -70,7 +71,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     folder = tmp_path_factory.mktemp("prepared")
     novel = str(ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst")
     made = train_tokenizer(documents.read_sentences([novel]), str(folder / "tokenizer"), 300)
-    build_corpus([novel], made.folder, str(folder / "corpus"), length=64, validation_fraction=0.1, workers=1)
+    build_corpus(
+        [novel], made.folder, str(folder / "corpus"), CorpusOptions(length=64, validation_fraction=0.1), workers=1
+    )
     return Prepared(made.folder, str(folder / "corpus"), novel)
 
 

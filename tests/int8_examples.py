@@ -4,23 +4,14 @@ import dataclasses
 import pathlib
 
 import numpy as np
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 
-MODEL = Model(
-    vocab_size=60,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    share="none",
-    pair_classes=0,
-)
+MODEL = tiny.model(vocab_size=60, share="none", pair_classes=0)
 
 
 WORDS = [

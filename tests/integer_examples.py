@@ -3,23 +3,13 @@
 import dataclasses
 
 import numpy as np
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 
-TINY = Model(
-    vocab_size=50,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=12,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=64,
-    activation="gelu_erf",
-    share="none",
-    pair_classes=0,
-)
+TINY = tiny.model(num_layers=12, max_positions=64, activation="gelu_erf", share="none", pair_classes=0)
 
 
 ALBERT = dataclasses.replace(TINY, share="all", activation="gelu_tanh")

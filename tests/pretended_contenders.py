@@ -1,4 +1,4 @@
-"""Contenders of test_bench_infer.py. Other processes import them, so nothing heavy is imported here."""
+"""Models for tests/jobs/benchmarks/test_infer.py. Other processes import them, so nothing heavy is imported here."""
 
 import functools
 import os
@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.benchmarks.runtimes.process import Answer
 
 
 def answer_right(batch, sign=1.0, delay=0.0):
@@ -40,5 +41,6 @@ def load_broken(threads):
     raise ZeroDivisionError("of this test")
 
 
-def load_killed(threads):
+def load_killed(threads) -> Answer:
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("it was killed")

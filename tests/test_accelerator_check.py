@@ -335,7 +335,7 @@ def test_transformers_network_has_our_parameters(turns):
     pytest.importorskip("torch", reason="the peer needs torch and transformers")
     transformers = pytest.importorskip("transformers", reason="the peer needs torch and transformers")
     for model in (presets.BERT_TINY, presets.ALBERT_TINY):
-        network = transformers.AutoModelForPreTraining.from_config(train_peer._config(model))
+        network = transformers.AutoModelForPreTraining.from_config(train_peer.transformers_config(model))
         assert sum(p.numel() for p in network.parameters()) == flops.parameters(model)["total"]
 
 

@@ -18,7 +18,7 @@ PREPARE = (
     "bertlite tokenizer my_text.txt --out tok --vocab-size 400",
     "bertlite corpus my_text.txt --tokenizer tok --out corpus --length 64 --workers 1",
     "bertlite pretrain configs/debug_cpu.py --workdir runs/mine --data.corpus corpus --data.tokenizer tok "
-    "--model.vocab-size 400 --run.steps 2 --run.eval-rows 8 --optim.warmup-steps 1 --model.num-layers 2",
+    "--run.steps 2 --run.eval-rows 8 --optim.warmup-steps 1 --model.num-layers 2",
 )
 
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 import zstandard
 
+from bertlite_jax.config import sizes
 from bertlite_jax.report.cost import flops
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -69,7 +70,7 @@ def test_the_table_of_configs_is_true():
     rows = re.findall(r"^\| `(configs/\w+\.py)` \| .*? \| .*? \| ([\d,]+) \| ([\d,.]+) \| (\d+) \|$", README, re.M)
     assert len(rows) == 11
     for path, parameters, gigaflops, length in rows:
-        config = runpy.run_path(str(ROOT / path))["config"]
+        config = sizes.published_sizes(runpy.run_path(str(ROOT / path))["config"])
         assert f"{flops.parameters(config.model)['total']:,}" == parameters
         assert f"{flops.train_flops_per_step(config) / config.data.batch_rows / 1e9:,.1f}" == gigaflops
         assert config.data.length == int(length)

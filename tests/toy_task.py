@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tiny
 
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
@@ -15,21 +16,7 @@ from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.jobs.finetuning.start import draw_params
 from bertlite_jax.model.task_heads import TaskModel
 
-MODEL = Model(
-    vocab_size=300,
-    embed_size=16,
-    hidden_size=32,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=64,
-    max_positions=64,
-    share="none",
-    hidden_dropout=0.1,
-    attention_dropout=0.1,
-    pair_classes=0,
-    init_std=0.1,
-    compute="float32",
-)
+MODEL = tiny.trained_model(share="none", pair_classes=0, init_std=0.1)
 FILLER = [
     "she",
     "said",

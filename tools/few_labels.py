@@ -28,6 +28,7 @@ import numpy as np
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Examples, Finetune, TuneRun
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.convert import sources
 from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
 from bertlite_jax.jobs.finetuning.finetune import finetune
@@ -146,7 +147,7 @@ def continued(init: str, texts: list[str], folder: pathlib.Path) -> None:
     if not pathlib.Path(corpus).is_dir():
         adopt_vocabulary(init, words, overwrite=True)
         (folder / "texts.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
-        build_corpus([str(folder / "texts.txt")], words, corpus, length=128)
+        build_corpus([str(folder / "texts.txt")], words, corpus, CorpusOptions(length=128))
     model = dataclasses.replace(sources.load(init).model, pair_classes=0)
     config = Pretrain(
         model=model,

@@ -15,7 +15,7 @@ import pathlib
 import re
 import sys
 
-from bertlite_jax.config import files
+from bertlite_jax.config import files, sizes
 from bertlite_jax.errors import UserError
 from bertlite_jax.report.cost import flops
 
@@ -42,7 +42,7 @@ def recipe_of(model: str) -> tuple[float, float]:
 
     Attention takes more in longer rows, so recipes of shorter rows than the table's have fewer.
     """
-    config = files.load_file(str(ROOT / "configs" / f"{model}.py"))
+    config = sizes.published_sizes(files.load_file(str(ROOT / "configs" / f"{model}.py")))
     of_table = dataclasses.replace(config, data=dataclasses.replace(config.data, length=TABLE_LENGTH))
     own, others = (flops.train_flops_per_step(c) / (c.data.batch_rows * c.data.length) for c in (config, of_table))
     return config.run.steps * config.data.batch_rows * config.data.length, own / others

@@ -1,4 +1,4 @@
-"""What the jobs that take a config file read from the command line before the parser does."""
+"""What is read from the command line before tyro parses it: the recipe, which gives the defaults of its options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from bertlite_jax.host.places import check_on_disk
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
-READ_TEXT = ("tokenizer", "corpus")
-"""Jobs whose text may lie there."""
 
 
-def check_places(job: str, args: Sequence[str]) -> None:
-    """Raises UserError for a `gs://...` where a path has to stand."""
-    option = MAY_BE_REMOTE[0] if job in READ_TEXT else ""
+def check_places(args: Sequence[str], text_anywhere: bool = False) -> None:
+    """Raises UserError for a `gs://...` where only a path on the disk can be used.
+
+    Args:
+      args: what follows the name of the job.
+      text_anywhere: positional arguments are text, which may lie in object storage.
+    """
+    option = MAY_BE_REMOTE[0] if text_anywhere else ""
     for text in args:
         if text.startswith("--"):
             option, _, text = text.partition("=")
@@ -26,7 +29,7 @@ def check_places(job: str, args: Sequence[str]) -> None:
 
 
 def value_of(option: str, args: Sequence[str]) -> str:
-    """Of an option that decides what the others' defaults are; the parser checks it later."""
+    """The value of an option that decides the defaults of others; empty where it is not given. tyro checks it later."""
     for place, text in enumerate(args):
         if text == option:
             return args[place + 1] if place + 1 < len(args) else ""
@@ -36,12 +39,25 @@ def value_of(option: str, args: Sequence[str]) -> str:
 
 
 def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:
-    """The config that the first argument names, the remaining arguments, and what `--help` calls the command."""
+    """Reads the recipe that the first argument names.
+
+    Args:
+      job: what follows `bertlite`.
+      args: what follows the job.
+      kind: dataclass that the recipe has to be.
+      task: a recipe may have other settings for each task.
+
+    Returns:
+      The config, the other arguments, and the name of the command in `--help`.
+
+    Raises:
+      UserError: no recipe is named, or it cannot be used.
+    """
     if not args or args[0].startswith("-"):
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
         raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
     config = files.load_file(args[0], task)
     if not isinstance(config, kind):
-        raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} wants a {kind.__name__}")
+        raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}")
     return config, list(args[1:]), f"bertlite {job} {args[0]}"

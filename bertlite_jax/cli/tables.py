@@ -7,6 +7,7 @@ from typing import Any
 
 
 def print_figures(title: str, figures: dict[str, Any]) -> None:
+    """Prints a table with a row for each figure. Nested figures are left out."""
     from rich.console import Console
     from rich.table import Table
 
@@ -18,6 +19,7 @@ def print_figures(title: str, figures: dict[str, Any]) -> None:
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Prints a table with a column for each name that a row has, `folder` excepted."""
     from rich.console import Console
     from rich.table import Table
 

@@ -20,35 +20,38 @@ _Run = Annotated[Positional[str], arg(metavar="RUN")]
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Trains a task model on a pretrained encoder, or goes on with the run in the work directory."""
+    """Trains a pretrained encoder on a task. If the work directory holds this run already, training resumes."""
 
     config: Annotated[Finetune, arg(name="")]
     workdir: str
-    """Folder of the run. One that holds the same run already is gone on with."""
+    """Folder of the run. If it already holds this run, training resumes."""
     init: str
-    """The encoder: a run's work directory, a folder of transformers, or one that convert.py wrote."""
+    """The encoder to start from: a run's work directory, a folder of transformers, or one that `bertlite convert`
+    wrote."""
     task: str = ""
-    """Name of the task, such as sst2, or a suite: all-glue, all-superglue; by default the recipe's data.task. A recipe
-    may have other settings for each task."""
+    """Name of the task, such as sst2, or of a suite: all-glue, all-superglue. Without it, the recipe's data.task. A
+    recipe may have other settings for each task."""
     data: str = ""
-    """Folder with the task's files, or without a task a CSV, TSV or JSONL file; by default the recipe's data.folder."""
+    """Folder with the task's files; or, without a task, a CSV, TSV or JSONL file. Without it, the recipe's
+    data.folder."""
     seeds: int = 1
-    """Train so many times, with run.seed and those that follow it; reports median, least and greatest."""
+    """Number of runs, with run.seed and the seeds after it. The report has their median, lowest and highest score."""
     sweep: bool = False
-    """Train at each of --sweep-rates and --sweep-batches, and report all and the best; goes on where it stopped."""
+    """Train with each of --sweep-rates and --sweep-batches, and report all and the best. A sweep that was stopped
+    resumes."""
     sweep_rates: tuple[float, ...] = (5e-5, 4e-5, 3e-5, 2e-5)
     """Learning rates of the sweep."""
     sweep_batches: tuple[int, ...] = (16, 32)
-    """Examples in a batch of the sweep."""
+    """Batch sizes of the sweep, in examples."""
     probe: Literal["none", "layers"] = "none"
-    """layers: leave the encoder as it is, and train a head on the states of each of its layers, to see what it knows
-    where."""
+    """layers: keep the encoder frozen and train one head on the states of each layer, to see which layers know the
+    task."""
     overwrite: bool = False
-    """Start anew where the work directory holds a run."""
+    """Start from the beginning, and delete the run that the work directory holds."""
 
 
 def finetune(args: Sequence[str]) -> None:
-    """Reads a recipe and overrides, and runs it once, with several seeds, over a grid, layer by layer, or a suite."""
+    """Trains a recipe once, with several seeds, over a grid, layer by layer, or on each task of a suite."""
     options, config = _recipe(args, value_of("--task", args))
     if options.seeds < 1:
         raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
@@ -63,7 +66,7 @@ def finetune(args: Sequence[str]) -> None:
         from bertlite_jax.jobs.finetuning import layer_probe
 
         if options.sweep or options.seeds > 1:
-            raise UserError("finetune: --probe goes without --seeds and --sweep")
+            raise UserError("finetune: --probe cannot be combined with --seeds or --sweep")
         summary = layer_probe.probe_layers(config, *where, options.overwrite)
         print_rows("layers", summary["layers"])
     elif options.sweep:
@@ -78,7 +81,7 @@ def finetune(args: Sequence[str]) -> None:
 
 
 def _recipe(args: Sequence[str], task: str) -> tuple[Options, Finetune]:
-    """What the command line says, and the recipe with its overrides for a task."""
+    """The options on the command line, and the recipe with its overrides for a task."""
     config, rest, prog = config_file("finetune", args, Finetune, task)
     missing = tyro.MISSING
     default = Options(config=config, workdir=missing, init=missing)
@@ -92,9 +95,9 @@ def _suite(args: Sequence[str], options: Options, name: str) -> None:
     from bertlite_jax.jobs.finetuning import suite
 
     if name not in suite.SUITES:
-        raise UserError(f"finetune: --task {name} is no suite; {fields_close_to(name, list(suite.SUITES))}")
+        raise UserError(f"finetune: --task {name} is not a suite; {fields_close_to(name, list(suite.SUITES))}")
     if options.sweep or options.probe != "none":
-        raise UserError(f"finetune: --task {name} goes without --sweep and --probe; name a task for these")
+        raise UserError(f"finetune: --task {name} cannot be combined with --sweep or --probe; they need a single task")
     where = options.workdir, options.init
 
     summary = suite.finetune_suite(name, lambda task: _recipe(args, task)[1], *where, options.seeds, options.overwrite)
@@ -115,20 +118,21 @@ def predict(
     null_threshold: float | None = None,
     predictions: str = "",
 ) -> None:
-    """Answers texts with a fine-tuned model, as JSON lines on standard output.
+    """Answers texts with a fine-tuned model; prints one JSON object on each line.
 
     Args:
       run: Work directory of a fine-tuning run, or any folder with a task model.
-      input: File with a text a line, or JSON objects {"text", "pair"}, {"text", "choices"}, {"words"} or {"question",
-        "context"}; a .json file in the layout of SQuAD; - reads standard input.
+      input: File with one text on each line, or one JSON object: {"text", "pair"}, {"text", "choices"}, {"words"} or
+        {"question", "context"}; or a .json file in SQuAD's format. - reads standard input.
       batch: Lines that are read and answered together.
-      task: Answer a split of this task instead, and score it where it has labels.
+      task: Answer a split of this task instead of --input, and score it if it has labels.
       data: Folder with the task's files.
-      split: Of the task.
-      submission: Folder for the file that the task's server takes, instead of JSON lines.
-      n_best: So many answers to a question, best first.
-      null_threshold: A question has no answer where its score for that is above this.
-      predictions: Also write the answers to this file, as SQuAD's scorers read them.
+      split: Split of the task to answer.
+      submission: Folder for the file that the task's evaluation server takes, instead of JSON lines.
+      n_best: Number of answers to a question, best first.
+      null_threshold: Answer "no answer" to a question where the score for that exceeds this. Without it, 0 if
+        the model was trained on questions without an answer; otherwise there is always an answer.
+      predictions: Also write the answers to this file, in the format of SQuAD's scorer.
     """
     if task:
         from bertlite_jax.jobs.answering.predict_split import predict_split
@@ -136,7 +140,7 @@ def predict(
         predict_split(run, task, data, split, sys.stdout, submission, n_best, null_threshold, predictions)
         return
     if data or submission:
-        raise UserError("predict: --data and --submission want --task")
+        raise UserError("predict: --data and --submission need --task")
 
     from bertlite_jax.jobs.answering.predict import predict as answer_lines
 
@@ -156,21 +160,23 @@ def embed(
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
     overwrite: bool = False,
 ) -> None:
-    """Turns texts into vectors, one a text or one a token.
+    """Turns texts into vectors: one for each text, or one for each token.
 
     Args:
-      run: Work directory of a run, a folder of transformers or sentence-transformers, or one that convert.py wrote.
-      input: File with a text a line, or JSON objects {"text", "pair"}; - reads standard input.
-      out: File vectors.npy or vectors.jsonl; - writes JSON lines to standard output.
-      pool: The mean over a text's tokens, the state of its [CLS], or each token's state; auto: what a folder of
-        sentence-transformers states, unit length too, else the mean.
-      layers: last; numbers such as 0,6 (0 is the embeddings; --layers=-2,-1 counts from the end), one behind the other;
-        mean, of all layers; mean:5,6.
-      normalize: Divide each vector by its length.
-      length: Tokens of a text at most; 0: what a folder of sentence-transformers states, else all positions.
+      run: Work directory of a run, a folder of transformers or sentence-transformers, or one that `bertlite convert`
+        wrote.
+      input: File with one text on each line, or one JSON object {"text", "pair"}. - reads standard input.
+      out: File to write, such as vectors.npy or vectors.jsonl. - writes JSON lines to standard output.
+      pool: mean: of the states of a text's tokens. cls: the state of [CLS]. tokens: one vector for each token. auto:
+        what a folder of sentence-transformers says, including unit length; otherwise the mean.
+      layers: Layers to take the states from. last; numbers such as 0,6, concatenated (0 is the embeddings;
+        --layers=-2,-1 counts from the end); mean, of all layers; mean:5,6.
+      normalize: Scale each vector to length 1.
+      length: Most tokens of a text; longer ones are cut. 0: what a folder of sentence-transformers says, otherwise all
+        positions of the model.
       batch: Lines that are read and encoded together.
-      compute: Precision of the products; auto takes what is fast on this machine.
-      overwrite: Replace the file.
+      compute: Precision of matrix products. auto: what is fastest on this machine.
+      overwrite: Replace the file if it exists.
     """
     from bertlite_jax.jobs.answering.embed import embed as write_vectors
 

@@ -1,4 +1,4 @@
-"""What the settings of a config must agree on. A mistake is one line: the field, and what would be right."""
+"""Checks that the settings of a config agree. A mistake is one line: the field, and what would be right."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from bertlite_jax.errors import UserError
 
 
 def check_positive(config: Any, group: str, names: tuple[str, ...]) -> None:
+    """Raises UserError for the first of these fields that is 0 or less."""
     for name in names:
         if getattr(config, name) <= 0:
             raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be positive")
 
 
 def check_numbers(config: Any, group: str) -> None:
-    """NaN passes every comparison below, and would be found at the first step only."""
+    """Raises UserError for a number that is not finite: NaN passes all the comparisons below."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for number in value if isinstance(value, tuple) else (value,):
@@ -30,12 +31,14 @@ def check_numbers(config: Any, group: str) -> None:
 
 
 def check_not_negative(config: Any, group: str, names: tuple[str, ...]) -> None:
+    """Raises UserError for the first of these fields that is less than 0."""
     for name in names:
         if getattr(config, name) < 0:
             raise UserError(f"config: {group}.{name} = {getattr(config, name)} cannot be negative")
 
 
 def check_share(config: Any, group: str, names: tuple[str, ...]) -> None:
+    """Raises UserError for the first of these fields that is less than 0, or 1 or more."""
     for name in names:
         if not 0 <= getattr(config, name) < 1:
             raise UserError(f"config: {group}.{name} = {getattr(config, name)} must be at least 0 and less than 1")
@@ -56,40 +59,53 @@ def _divides(total: int, total_name: str, part: int, part_name: str) -> None:
         )
 
 
-def check_model(model: Model) -> None:
-    """Raises UserError for a shape that cannot be built."""
+OPEN_SIZES = ("vocab_size", "max_positions")
+"""Fields of the model that a recipe may leave open, as 0; `config/sizes.py` fills them in."""
+
+
+def check_model(model: Model, may_be_open: bool = False) -> None:
+    """Raises UserError for a shape that cannot be built.
+
+    Args:
+      model: the shape.
+      may_be_open: whether its `OPEN_SIZES` may still be 0.
+    """
     check_numbers(model, "model")
-    sizes = ("vocab_size", "vocab_multiple", "embed_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
-    check_positive(model, "model", (*sizes, "max_positions", "share_groups", "init_std"))
+    sizes = ("vocab_multiple", "embed_size", "hidden_size", "num_layers", "num_heads", "ffn_size")
+    check_positive(model, "model", (*sizes, "share_groups", "init_std"))
+    check_sizes = check_not_negative if may_be_open else check_positive
+    check_sizes(model, "model", OPEN_SIZES)
     check_share(model, "model", ("hidden_dropout", "attention_dropout"))
     _divides(model.hidden_size, "model.hidden_size", model.num_heads, "model.num_heads")
     _divides(model.num_layers, "model.num_layers", model.share_groups, "model.share_groups")
-    if model.vocab_size < 6:
-        raise UserError(f"config: model.vocab_size = {model.vocab_size} leaves no piece beside the five special ones")
+    if 0 < model.vocab_size < 6:
+        raise UserError(
+            f"config: model.vocab_size = {model.vocab_size} has no room for more than the five special pieces"
+        )
     check_not_negative(model, "model", ("token_types", "pair_classes", "norm_epsilon"))
     if model.pair_classes and not model.pooler:
         raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
 
 
 def check_head(head: Head, model: Model) -> None:
-    """Raises UserError for a head that cannot stand on the model."""
+    """Raises UserError for a head that does not fit the model."""
     check_share(head, "head", ("dropout",))
     if any(width <= 0 for width in head.hidden):
         raise UserError(f"config: head.hidden = {head.hidden} must be positive widths")
     if head.conditioned and head.hidden:
-        raise UserError(f"config: head.hidden = {head.hidden} is not for head.span = conditioned, whose layers are set")
+        raise UserError(f"config: head.hidden = {head.hidden} cannot be combined with head.span = conditioned")
     if head.kind in ("classify", "tag") and not head.labels:
-        raise UserError(f"config: head.labels is empty; a head that can {head.kind} names its outputs")
+        raise UserError(f"config: head.labels is empty; head.kind = {head.kind} needs the names of its outputs")
     if len(set(head.labels)) != len(head.labels):
-        raise UserError(f"config: head.labels has a name twice: {', '.join(head.labels)}")
+        raise UserError(f"config: head.labels has the same name twice: {', '.join(head.labels)}")
     if head.pooled != model.pooler:
-        raise UserError(f"config: head.kind = {head.kind} wants model.pooler = {head.pooled}, and it is {model.pooler}")
+        raise UserError(f"config: head.kind = {head.kind} needs model.pooler = {head.pooled} (it is {model.pooler})")
     if model.pair_classes:
-        raise UserError(f"config: a model with a task head has model.pair_classes = 0, not {model.pair_classes}")
+        raise UserError(f"config: a model with a task head needs model.pair_classes = 0 (it is {model.pair_classes})")
 
 
 def check_pairs(config: Pretrain) -> None:
-    """Raises UserError where the pair task and the model's pair head do not fit together."""
+    """Raises UserError if the pair task and the model's pair head do not match."""
     task = config.data.pair_task
     if task == "none":
         return
@@ -106,7 +122,7 @@ def check_pairs(config: Pretrain) -> None:
 
 
 def check_counts(config: Pretrain) -> None:
-    """Raises UserError where a number cannot be one; what divides by numbers of the config comes after it."""
+    """Raises UserError for a number out of range. Called before anything that divides by numbers of the config."""
     data, optim, run = config.data, config.optim, config.run
     for group in ("data", "mask", "optim", "run"):
         check_numbers(getattr(config, group), group)
@@ -121,10 +137,10 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     """Raises UserError, one line, for the first combination that cannot work.
 
     Args:
-      config: the whole config.
+      config: the whole config; its `OPEN_SIZES` may still be 0.
       devices: devices that share the batch, over all processes.
     """
-    check_model(config.model)
+    check_model(config.model, may_be_open=True)
     check_counts(config)
     data, mask, optim, run = config.data, config.mask, config.optim, config.run
     check_share(optim, "optim", ("beta1", "beta2"))
@@ -136,12 +152,14 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
         raise UserError(
             f"config: run.spike_factor = {run.spike_factor} must be greater than 1, or 0 to stop only on NaN"
         )
-    if data.length > config.model.max_positions:
+    if 0 < config.model.max_positions < data.length:
         raise UserError(
             f"config: data.length = {data.length} exceeds model.max_positions = {config.model.max_positions}"
         )
     if data.length < 8:
-        raise UserError(f"config: data.length = {data.length} is too short for a pair with its specials; at least 8")
+        raise UserError(
+            f"config: data.length = {data.length} is too short for a pair with its special tokens; at least 8"
+        )
     if data.weights and len(data.weights) != len(data.corpus):
         raise UserError(f"config: data.weights has {len(data.weights)} numbers for {len(data.corpus)} corpora")
     if any(weight <= 0 for weight in data.weights):
@@ -178,7 +196,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
 
 
 def check_tensor(model: Model, tensor: int) -> None:
-    """Raises UserError where heads, feed-forward layer or vocabulary cannot be split in `tensor` parts."""
+    """Raises UserError if heads, feed-forward layer or vocabulary cannot be divided among `tensor` devices."""
     if tensor > 1 and model.attention not in ("auto", "xla"):
         raise UserError(
             f"config: model.attention = {model.attention} cannot split heads for run.tensor; pass --model.attention xla"
@@ -193,14 +211,14 @@ def check_tensor(model: Model, tensor: int) -> None:
 
 
 def check_buckets(config: Pretrain) -> None:
-    """Raises UserError where rows of several lengths are not possible."""
+    """Raises UserError if `data.buckets` cannot be combined with the other settings, or are no rising lengths."""
     data = config.data
     if not data.buckets:
         return
     if data.pack:
         raise UserError("config: data.buckets are for windows that are not packed; pass --data.no-pack, or no buckets")
     if data.weights:
-        raise UserError("config: data.buckets and data.weights do not go together; leave one of them out")
+        raise UserError("config: data.buckets and data.weights cannot be combined; leave one of them out")
     lengths = (*data.buckets, data.length)
     if data.buckets[0] < 8 or any(b <= a for a, b in itertools.pairwise(lengths)):
         raise UserError(f"config: data.buckets = {data.buckets} must rise from 8 or more to below {data.length}")

@@ -1,4 +1,4 @@
-"""What fine-tuning does beside cross-entropy on labels: the group `learn` of a recipe. All of it is off by default."""
+"""What fine-tuning does beyond cross-entropy on labels: the group `learn` of a recipe. All of it is off by default."""
 
 from __future__ import annotations
 
@@ -8,81 +8,86 @@ from typing import Literal
 
 @dataclasses.dataclass(frozen=True)
 class Learn:
-    """Few labels, wrong labels, another domain; docs/finetune_few_labels.md has formulas, costs and effects."""
+    """For few labels, wrong labels, other domains; docs/finetune_few_labels.md has formulas, costs and effects."""
 
     loss: Literal["cross_entropy", "gce", "sce", "bootstrap_soft", "bootstrap_hard", "peer", "focal"] = "cross_entropy"
-    """Of a label: cross-entropy, or one of train/few_labels/label_noise.py, most of them for labels that may be
-    wrong."""
+    """Loss on labelled examples. All but cross_entropy and focal are for labels that may be wrong."""
     gce_q: float = 0.7
-    """q of `gce`, between 0 (cross-entropy) and 1 (mean absolute error)."""
+    """q of gce, from 0 (cross-entropy) to 1 (mean absolute error)."""
     sce_alpha: float = 0.1
-    """Weight of cross-entropy in `sce`."""
+    """Weight of cross-entropy in sce."""
     sce_beta: float = 1.0
-    """Weight of reverse cross-entropy in `sce`."""
+    """Weight of reverse cross-entropy in sce."""
     sce_log_zero: float = -4.0
-    """What `sce` takes for log 0."""
+    """Value that sce uses for log 0."""
     bootstrap_beta: float = 0.95
-    """Share of the label in the target of `bootstrap_soft` and `bootstrap_hard`; the paper has 0.95 and 0.8."""
+    """Share of the label in the target of bootstrap_soft and bootstrap_hard; the paper has 0.95 and 0.8."""
     peer_alpha: float = 0.5
-    """Weight of the term with another example's label in `peer`."""
+    """Weight of the term with another example's label in peer."""
     focal_gamma: float = 2.0
-    """Exponent of `focal`."""
+    """Exponent of focal."""
     fgm: float = 0.0
-    """Length of the step on the word vectors of each text (FGM); 0: none. Word vectors are about 1 long,
-    and in short runs 0.2 is much already."""
+    """Adversarial training (FGM): length of the step on the word vectors of each text; 0: off. Word vectors have a
+    length of about 1, and in short runs 0.2 is already a long step."""
     mix: Literal["none", "pooled", "hidden"] = "none"
-    """Learn from mixtures of two examples: of their pooled vectors, or of the states behind layer `mix_layer`."""
+    """Train on mixtures of two examples: of their pooled vectors, or of the hidden states after layer mix_layer."""
     mix_alpha: float = 0.4
-    """Of the Beta distribution of the share; small: mostly one of the two."""
+    """Parameter of the Beta distribution that mixing shares are drawn from; the smaller, the more one of the two
+    dominates."""
     mix_layer: int = 0
-    """For `mix = hidden`: 0 mixes the embedded texts, n the states behind layer n (TMix). Wants data.pack off."""
+    """For mix = hidden: the layer after which states are mixed (TMix); 0: the embeddings. Needs --data.no-pack."""
     mix_guessed: float = 0.0
-    """Weight of mixtures of unlabelled texts, by guessed labels (MixText), for `mix = pooled`; 0: off."""
+    """For mix = pooled: weight of mixtures of unlabelled texts, with predicted labels (MixText); 0: off."""
     teacher: str = ""
-    """A fine-tuned run or folder with the same labels, whose logits are computed once and learnt from."""
+    """Work directory or folder of a fine-tuned model with the same labels, whose logits are learnt from (distillation).
+    They are computed once."""
     teacher_weight: float = 0.5
-    """Share of the teacher in the loss, 0 to 1; the labels have the rest."""
+    """Share of the teacher in the loss, from 0 to 1; the labels have the rest."""
     temperature: float = 2.0
-    """Of teacher and student alike in their comparison."""
+    """Temperature of the logits of teacher and student when they are compared."""
     unlabelled: str = ""
-    """File with one text a line (JSON objects as `bertlite predict` reads them, for pairs), learnt from by
-    `consistency`, `mix_guessed`, `temporal` and `teacher`."""
+    """File of unlabelled texts, one on each line (for pairs, JSON objects as `bertlite predict` reads them). Used by
+    consistency, mix_guessed, temporal and teacher."""
     unlabelled_batch: int = 32
-    """Unlabelled texts in an update, beside the labelled ones."""
+    """Unlabelled texts in a batch, beside the labelled examples."""
     consistency: float = 0.0
-    """Weight of agreement between an unlabelled text and its augmentation (UDA); 0: off, 1: usual."""
+    """Weight of the loss that makes predictions for an unlabelled text and its augmentation agree (UDA); 0: off, 1:
+    usual."""
     augment: Literal["tfidf", "edits"] = "tfidf"
-    """How a text is changed: replace words that say little by others that say little, or swap and delete some words."""
+    """How a text is augmented. tfidf: replace words of low TF-IDF by others. edits: swap and delete some words."""
     augment_rate: float = 0.3
-    """Share of the words that are changed, in expectation."""
+    """Expected share of the words that are changed."""
     sharpen: float = 0.4
-    """Temperature of predictions that others learn from; below 1 sharpens."""
+    """Temperature of predictions that serve as targets; less than 1 sharpens them."""
     confidence: float = 0.8
-    """For `consistency` only originals with a label at least that probable count."""
+    """For consistency: use only texts for which the model gives one label at least this probability."""
     annealing: Literal["none", "linear", "log", "exp"] = "none"
-    """Withhold labelled examples that are learnt already; how the bound on their probability rises."""
+    """For consistency: leave out labelled examples whose label already has a probability above a threshold, which rises
+    from chance to 1 in this form."""
     temporal: float = 0.0
-    """Largest weight of agreement with the average of earlier epochs' predictions (temporal ensembling); 0: off."""
+    """Largest weight of the loss towards the average of the predictions of earlier epochs (temporal ensembling); 0:
+    off."""
     temporal_decay: float = 0.6
-    """Of that average, an epoch."""
+    """Decay of that average, for each epoch."""
     temporal_ramp: float = 0.4
-    """Share of the run until its weight has risen fully."""
+    """Share of the run in which its weight rises to the largest."""
     domains: tuple[str, ...] = ()
-    """Further domains, each a folder with the task's training file, or a file of unlabelled text; the task's own is
-    the first. A classifier tells them apart behind a gradient reversal."""
+    """Additional domains beside the task's own, each a folder with the task's training file or a file of unlabelled
+    text. A classifier learns to tell domains apart, and reversed gradients make the encoder hide them."""
     domain_weight: float = 0.1
-    """Of the reversed gradient, fully so at the end of the run."""
+    """Weight of the reversed gradient at the end of the run; it rises from 0."""
     private_layers: int = 0
-    """Layers of each domain's own encoder beside the shared one; 0: only the shared one. Left out of the model kept."""
+    """Layers of an encoder for each domain, beside the shared one; 0: only the shared one. They are not part of the
+    saved model."""
 
     @property
     def reads_unlabelled(self) -> bool:
-        """Whether each batch brings unlabelled texts with it."""
+        """Whether batches have unlabelled texts."""
         return bool(self.unlabelled)
 
     @property
     def augments(self) -> bool:
-        """Whether each of them stands beside its augmentation."""
+        """Whether batches also have an augmentation of each unlabelled text."""
         return bool(self.consistency or self.mix_guessed)
 
 
@@ -97,11 +102,11 @@ READ_BY = {
     "mix_alpha": ("mix", ("pooled", "hidden")),
     "mix_layer": ("mix", ("hidden",)),
 }
-"""Settings that only some choices of another setting read."""
+"""Settings that have an effect only with some values of another setting."""
 
 
 def problem_of(learn: Learn) -> str:
-    """What cannot work, whatever the task, as the end of a message that begins with `config: `; empty: nothing."""
+    """What cannot work with any task, as the end of a message that begins with `config: `; empty if all can."""
     for name in ("sce_alpha", "sce_beta", "peer_alpha", "focal_gamma", "fgm", "consistency", "temporal", "mix_guessed"):
         if not getattr(learn, name) >= 0:
             return f"learn.{name} = {getattr(learn, name)} must not be negative"
@@ -122,15 +127,15 @@ def problem_of(learn: Learn) -> str:
         if getattr(learn, name) != getattr(Learn(), name) and getattr(learn, owner) not in wanted:
             return f"learn.{name} has no effect with learn.{owner} = {getattr(learn, owner)}; set {' or '.join(wanted)}"
     if learn.mix != "none" and learn.loss == "peer":
-        return "learn.loss = peer wants labels as they are; set learn.mix = none or another loss"
+        return "learn.loss = peer cannot be combined with learn.mix; set learn.mix = none or another loss"
     if learn.consistency and not learn.unlabelled:
-        return "learn.consistency wants text without labels; name a file with learn.unlabelled"
+        return "learn.consistency needs text without labels; name a file with learn.unlabelled"
     if learn.mix_guessed and not (learn.unlabelled and learn.mix == "pooled"):
-        return "learn.mix_guessed mixes texts of learn.unlabelled where learn.mix = pooled; set both"
+        return "learn.mix_guessed needs learn.unlabelled and learn.mix = pooled; set both"
     if learn.annealing != "none" and not learn.consistency:
-        return "learn.annealing holds labelled examples back for learn.consistency, which is 0; set both or neither"
+        return "learn.annealing needs learn.consistency, which is 0; set both or neither"
     if learn.unlabelled and not (learn.augments or learn.temporal or learn.teacher):
-        return "learn.unlabelled is read by learn.consistency, mix_guessed, temporal and teacher; set one of them"
+        return "learn.unlabelled has no effect without consistency, mix_guessed, temporal or teacher; set one of them"
     if learn.private_layers and not learn.domains:
-        return "learn.private_layers wants domains; name their folders with learn.domains"
+        return "learn.private_layers needs domains; name their folders with learn.domains"
     return ""

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning: a recipe, beside those of the model, the head and the optimiser."""
+"""Settings of fine-tuning, beside those of the model, the head and the optimiser."""
 
 from __future__ import annotations
 
@@ -21,104 +21,116 @@ from bertlite_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
-    """Which examples a task is learnt from, and how they become rows."""
+    """Which examples the task is learnt from, and how rows are made from them."""
 
     task: str = ""
-    """Name of the task; `--task`."""
+    """Name of the task; the option --task sets it too."""
     folder: str = ""
-    """Where its files lie, in the official layout; without a task a file of your own, CSV, TSV or JSONL; `--data`."""
+    """Folder with the task's files, in the official layout; or, without a task, a CSV, TSV or JSONL file of your own.
+    The option --data sets it too."""
     length: int = 128
-    """Tokens of an example at most, specials included; longer ones lose their end and are counted."""
+    """Most tokens of an example, special tokens included. Longer ones are cut at the end, and counted."""
     batch_examples: int = 32
-    """Examples that an update learns from, over all devices and micro-batches."""
+    """Examples in a batch, over all devices and micro-batches."""
     pack: bool = True
-    """Put several examples into a row, so that padding costs next to nothing; else one a row."""
+    """Put several examples into a row, so that little of it is padding; otherwise each has its own row."""
     row_length: int = 0
-    """Tokens in a row; 0: what needs the fewest slots for these examples."""
+    """Tokens in a row; 0: the length that leaves least padding with these examples."""
     train_examples: int = 0
-    """Only the first so many of the training examples; 0: all."""
+    """Use only the first examples of the training split, this many; 0: all."""
     validation_examples: int = 0
-    """Only the first so many of the validation examples; 0: all."""
+    """Use only the first examples of the validation split, this many; 0: all."""
     validation_file: str = ""
-    """Of your own data: what decides which model is best; without it a part of the training file is held out."""
+    """For your own data: file of the examples that decide which model is best. Without it, part of the training file is
+    held out."""
     validation_fraction: float = 0.1
-    """Share of the training file that is held out where there is no validation file."""
+    """Share of the training file that is held out if there is no validation file."""
     kind: Literal["classify", "multi_label", "regression", "choose", "tag"] = "classify"
-    """Of your own data: what is predicted."""
+    """For your own data: what is predicted. classify: one label. multi_label: any number of labels. regression: a
+    number. choose: one of several choices. tag: a label for each word."""
     text_column: str = ""
-    """Column or field of the (first) text; empty: the first of the usual names, such as text or sentence1."""
+    """For your own data: column or field of the (first) text. Without it, the first of the usual names, such as text or
+    sentence1."""
     pair_column: str = ""
-    """Column or field of the second text; empty: the first of the usual names, or single texts."""
+    """For your own data: column or field of the second text. Without it, the first of the usual names; if there is
+    none, texts are single."""
     label_column: str = ""
-    """Column or field of the label; empty: the first of the usual names."""
+    """For your own data: column or field of the label. Without it, the first of the usual names."""
     window_step: int = 128
-    """Of questions about a text that is longer than a row: tokens from one window on it to the next."""
+    """For questions about a text that is longer than a row: tokens from the start of one window on the text to the
+    next."""
     question_length: int = 64
-    """Tokens of such a question that are kept."""
+    """For questions about a text: most tokens of the question. Longer ones are cut."""
     answer_length: int = 30
-    """Tokens of an answer at most."""
+    """For questions about a text: most tokens of the answer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Adapt:
-    """What changes in the encoder that is taken over."""
+    """What changes in the pretrained encoder."""
 
     dropout: float | None = None
-    """Probability of both kinds of dropout in the encoder; None: as it was pretrained. The head has its own."""
+    """Dropout probability in the encoder. None: as in pretraining. The head has its own, head.dropout."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the products, as for pretraining."""
+    """Precision of matrix products. auto: bfloat16 on TPU and GPU, and on CPUs that are faster with it; otherwise
+    float32."""
     unroll: bool = False
-    """Write the layers out instead of scanning: faster steps, slower compilation."""
+    """Compile the layers one after the other instead of a loop over them: faster steps, slower compilation."""
     layer_decay: float = 1.0
-    """Each layer learns at this multiple of the rate of the layer above it; 1: all alike. Not with shared layers."""
+    """Learning rate of each layer, as a multiple of that of the layer above it; 1: all are the same. Not for shared
+    layers."""
     keep_head: bool = False
-    """Start with the head of `--init` too, which must have the same labels in any order; else only with its encoder."""
+    """Take over the head of --init too, not only its encoder. It must have the same labels, in any order."""
     freeze_layers: int = 0
-    """Embeddings and this many of the lowest layers stay as they are; -1: the whole encoder, only the head learns."""
+    """Freeze the embeddings and this many of the lowest layers. 0: nothing is frozen. -1: the whole encoder; only the
+    head is trained."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TuneRun:
-    """How long, how often, where."""
+    """How long to train, on which devices, and when to evaluate and save."""
 
     epochs: float = 3.0
-    """Passes over the training examples."""
+    """Number of passes over the training examples."""
     steps: int = 0
-    """Updates; 0: as `epochs` says."""
+    """Number of updates; 0: as many as epochs gives."""
     warmup_fraction: float = 0.1
-    """Share of the updates that warm up, where `optim.warmup_steps` is 0."""
+    """Share of the updates that are warm-up, if optim.warmup_steps is 0."""
     seed: int = 0
-    """Of the head, the order of the examples and the dropout."""
+    """Seed of the head, the order of the examples and the dropout."""
     devices: int = 0
-    """Devices to use; 0: all. On a CPU more than one splits the cores."""
+    """Number of devices to use; 0: all. On a CPU, several devices divide the cores among them."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl."""
+    """Steps from one line of metrics.jsonl to the next."""
     eval_every: int = 0
-    """Steps between two evaluations; 0: once an epoch. After each the run can go on from there."""
+    """Steps from one evaluation to the next; 0: once in each epoch. A run that was stopped resumes from the last
+    one."""
     checkpoint_every: int = 0
-    """Steps between two further checkpoints; 0: only after evaluations."""
+    """Steps from one additional checkpoint to the next; 0: only those after evaluations."""
     patience: int = 0
-    """Stop after so many evaluations without a better one; 0: never."""
+    """Stop after this many evaluations without improvement; 0: never."""
     keep_last: int = 1
-    """Newest checkpoints that are kept, beside the best model."""
+    """Number of newest checkpoints to keep, beside the best model."""
     tensorboard: bool = False
-    """Write event files beside metrics.jsonl."""
+    """Also write TensorBoard event files."""
     average: Literal["none", "ema", "tail"] = "none"
-    """Score and keep an average of the weights: exponential moving, or the mean of the last updates' (`tail`)."""
+    """Evaluate and keep an average of the weights. ema: an exponential moving average. tail: the mean over the last
+    updates."""
     average_decay: float = 0.99
-    """Of `ema`: how much of the average stays in an update."""
+    """For ema: share of the old average that each update keeps."""
     average_steps: int = 0
-    """Of `tail`: so many updates at the end; 0: a quarter of them all. Before them the weights are the last ones."""
+    """For tail: number of updates at the end to average over; 0: a quarter of all. Before them, the newest weights are
+    used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Finetune:
-    """Everything that a fine-tuning run depends on, beside the weights it starts from: a recipe."""
+    """Everything that a fine-tuning run depends on, beside the weights that it starts from."""
 
     data: Examples = Examples()
     adapt: Adapt = Adapt()
     head: Head = Head()
-    """`hidden`, `dropout` and `span` count here; the task and the encoder decide the rest."""
+    """Only hidden, dropout and span can be set; task and encoder decide the rest."""
     optim: Optim = Optim(name="adamw", learning_rate=2e-5, warmup_steps=0, bias_correction=True)
     run: TuneRun = TuneRun()
     learn: Learn = Learn()
@@ -126,7 +138,7 @@ class Finetune:
 
 @dataclasses.dataclass(frozen=True)
 class Finetuned(Finetune):
-    """What a work directory of fine-tuning stores: the recipe as it was carried out."""
+    """What a work directory of fine-tuning stores: the recipe with everything that was decided at the start."""
 
     init: str = ""
     """Where the encoder came from."""
@@ -138,7 +150,7 @@ OWN_OF_HEAD = ("hidden", "dropout", "span")
 
 
 def check_finetune(config: Finetune) -> None:
-    """Raises UserError, one line, for the first setting that cannot work, whatever the task and the encoder."""
+    """Raises UserError, one line, for the first setting that cannot work with any task and encoder."""
     data, adapt, optim, run = config.data, config.adapt, config.optim, config.run
     for group in ("data", "adapt", "head", "optim", "run", "learn"):
         check_numbers(getattr(config, group), group)
@@ -156,11 +168,11 @@ def check_finetune(config: Finetune) -> None:
     check_share(run, "run", ("warmup_fraction",))
     check_share(config.head, "head", ("dropout",))
     if dataclasses.replace(config.head, **{name: getattr(Head(), name) for name in OWN_OF_HEAD}) != Head():
-        raise UserError(f"config: of head only {', '.join(OWN_OF_HEAD)} can be set; the task decides the rest")
+        raise UserError(f"config: only {', '.join(OWN_OF_HEAD)} of head can be set; the task decides the rest")
     if not run.steps and not run.epochs:
-        raise UserError("config: run.epochs = 0 and run.steps = 0 leave nothing to learn; set one of them")
+        raise UserError("config: run.epochs = 0 and run.steps = 0 leave nothing to train; set one of them")
     if optim.schedule == "wsd" or optim.reference_batch:
-        raise UserError("config: fine-tuning has optim.schedule = linear or reference and optim.reference_batch = 0")
+        raise UserError("config: fine-tuning needs optim.schedule = linear or reference, and optim.reference_batch = 0")
     if not 0 <= run.seed < 2**32:
         raise UserError(f"config: run.seed = {run.seed} must be at least 0 and less than 2**32")
     if adapt.dropout is not None:
@@ -172,13 +184,15 @@ def check_finetune(config: Finetune) -> None:
     if not 0 < data.validation_fraction < 1:
         raise UserError(f"config: data.validation_fraction = {data.validation_fraction} must lie between 0 and 1")
     if data.length < 8:
-        raise UserError(f"config: data.length = {data.length} is too short for a text with its specials; at least 8")
+        raise UserError(
+            f"config: data.length = {data.length} is too short for a text with its special tokens; at least 8"
+        )
     if data.row_length and data.row_length < data.length:
         raise UserError(f"config: data.row_length = {data.row_length} is less than data.length = {data.length}")
 
 
 def check_task_model(config: Finetuned) -> None:
-    """Raises UserError where recipe, task head and encoder do not fit together."""
+    """Raises UserError if recipe, task head and encoder do not fit together."""
     check_model(config.model)
     check_head(config.head, config.model)
     model, data, adapt = config.model, config.data, config.adapt
@@ -189,8 +203,10 @@ def check_task_model(config: Finetuned) -> None:
         )
     if (adapt.layer_decay < 1 or adapt.freeze_layers > 0) and model.shared_parts:
         raise UserError(
-            f"config: adapt.layer_decay and adapt.freeze_layers want layers of their own, and {config.init} shares "
-            "them; leave both out (freeze_layers = -1 freezes the whole encoder)"
+            f"config: adapt.layer_decay and adapt.freeze_layers need layers that share no parameters, and those of "
+            f"{config.init} do; leave both out (freeze_layers = -1 freezes the whole encoder)"
         )
     if adapt.freeze_layers > model.num_layers:
-        raise UserError(f"config: adapt.freeze_layers = {adapt.freeze_layers} of {model.num_layers} layers")
+        raise UserError(
+            f"config: adapt.freeze_layers = {adapt.freeze_layers} exceeds the encoder's {model.num_layers} layers"
+        )

@@ -14,57 +14,61 @@ class Model:
     """Shape of the encoder and its pretraining heads. The defaults are ALBERT base, version 2."""
 
     vocab_size: int = 30_000
-    """Pieces in the tokenizer, V."""
+    """Pieces in the vocabulary, V. 0: as many as the tokenizer has."""
     vocab_multiple: int = 1
-    """The embedding table is padded to a multiple of this many rows; padded rows are zero and never predicted."""
+    """Pad the embedding table to a multiple of this many rows. Padded rows are zero and never predicted."""
     embed_size: int = 128
     """Width of the embedding table, E. Equal to `hidden_size` for BERT, DistilBERT and Bort."""
     projection: Literal["auto", "always"] = "auto"
-    """A dense layer between embeddings and layers: where E and D differ, or always, as ALBERT in `transformers`."""
+    """A dense layer between embeddings and encoder. auto: if their widths differ. always: as ALBERT in transformers."""
     hidden_size: int = 768
     """Width of the hidden states, D."""
     num_layers: int = 12
-    """Applications of the block, N."""
+    """Number of layers, N."""
     num_heads: int = 12
-    """Attention heads, H. Must divide `hidden_size`."""
+    """Attention heads, H. Must divide hidden_size."""
     ffn_size: int = 3072
     """Width of the feed-forward layer, F."""
     max_positions: int = 512
-    """Rows of the position table: the longest window, specials included."""
+    """Rows of the position table: most tokens in a window, special tokens included. 0: as many as data.length."""
     token_types: int = 2
-    """Kinds of token in a pair (A and B). 0 leaves the table out, as DistilBERT does."""
+    """Rows of the token type table: 2 for the parts A and B of a pair. 0: no table, as in DistilBERT."""
     share: Literal["all", "attention", "ffn", "none"] = "all"
-    """Which parameters the layers of a group share. ALBERT: all. BERT: none."""
+    """Which parameters the layers of a group share: all (ALBERT), those of attention, of the feed-forward layer, or
+    none (BERT)."""
     share_groups: int = 1
-    """Groups of consecutive layers that share among themselves. Must divide `num_layers`."""
+    """Number of groups of consecutive layers; layers share only within their group. Must divide num_layers."""
     activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
-    """Feed-forward and head activation. Google's code: tanh. Hugging Face BERT: erf."""
+    """Activation of feed-forward layers and heads. GELU by tanh as in Google's code, by erf as in Hugging Face's
+    BERT."""
     norm: Literal["post", "pre"] = "post"
-    """LayerNorm after each residual sum (as published) or before each part."""
+    """Where LayerNorm stands. post: after each residual sum, as published. pre: before attention and before
+    feed-forward."""
     norm_epsilon: float = 1e-12
     """Added to the variance in LayerNorm."""
     init_std: float = 0.02
-    """Standard deviation of the normal that is truncated at two of them."""
+    """Standard deviation of the initial weights; the normal distribution is truncated at two standard deviations."""
     position_init: Literal["normal", "sinusoidal"] = "normal"
-    """What the position table starts as: drawn like all tables, or sines and cosines of twice the deviation, from
-    which attention finds neighbours sooner. It is learnt in either case."""
+    """Initial position table, which is then learnt. normal: random, like all tables. sinusoidal: sines and cosines with
+    twice the deviation, from which attention finds neighbours sooner."""
     hidden_dropout: float = 0.0
-    """Probability, after the embeddings and after each part."""
+    """Dropout probability after the embeddings, after attention and after feed-forward."""
     attention_dropout: float = 0.0
-    """Probability, on the attention weights."""
+    """Dropout probability on the attention weights."""
     pooler: bool = True
-    """Dense and tanh on [CLS]. The pair head needs it."""
+    """Add a dense layer with tanh on [CLS]. The pair head needs it."""
     pair_classes: int = 2
-    """Outputs of the pair head. 0 leaves it out; 3 for `three_way`."""
+    """Outputs of the pair head: 2; 3 for data.pair_task three_way; 0: no pair head."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Precision of the products; parameters, norms, softmax and losses stay float32. `auto` is bfloat16 on TPU, on
-    GPU, and on CPUs with AMX or AVX-512 bfloat16 where a short trial runs faster; float32 elsewhere."""
+    """Precision of matrix products; parameters, norms, softmax and losses stay float32. auto: bfloat16 on TPU and GPU,
+    and on CPUs with AMX or AVX-512 bfloat16 if a short trial shows that it is faster; otherwise float32."""
     attention: Literal["auto", "xla", "cudnn", "pallas"] = "auto"
-    """Attention implementation. `auto` takes the fused kernels of GPU (cudnn) and TPU (pallas) where they fit."""
+    """Implementation of attention. auto: the fused kernel for GPU (cudnn) or TPU (pallas) if it fits, otherwise xla."""
     remat: Literal["none", "dots", "full"] = "none"
-    """What the backward pass computes again: nothing, all but matrix products, everything."""
+    """What the backward pass computes again instead of keeping it in memory: nothing, all but matrix products, or
+    everything."""
     unroll: bool = False
-    """Write the layers out instead of scanning: faster steps, slower compilation."""
+    """Compile the layers one after the other instead of a loop over them: faster steps, slower compilation."""
 
     @property
     def padded_vocab(self) -> int:
@@ -78,16 +82,16 @@ class Model:
 
     @property
     def shared_parts(self) -> tuple[str, ...]:
-        """Which of attention, ffn and norms have one set of parameters a group; the others have one a layer.
+        """Which of attention, ffn and norms have one set of parameters in a group; the others have one in each layer.
 
-        Norms are shared only where everything is, as in the ALBERT paper's ablation (arXiv 1909.11942, Table 4).
+        Norms are shared only if everything is, as in the ALBERT paper's ablation (arXiv 1909.11942, Table 4).
         """
         parts = {"all": ("attention", "ffn", "norms"), "attention": ("attention",), "ffn": ("ffn",), "none": ()}
         return parts[self.share]
 
     @property
     def stack_sizes(self) -> dict[str, int]:
-        """Length of the leading axis of each part's parameters: groups where it is shared, layers where it is not."""
+        """Length of the leading axis of each part's parameters: groups if it is shared, otherwise layers."""
         shared = self.shared_parts
         return {
             part: self.share_groups if part in shared else self.num_layers for part in ("attention", "ffn", "norms")
@@ -101,25 +105,28 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What stands on the encoder of a task model, in place of the pretraining heads."""
+    """The layers on top of the encoder of a task model."""
 
     kind: Literal["classify", "choose", "tag", "span"] = "classify"
-    """One answer a text or pair; one score a choice; one label a token; start and end of an answer."""
+    """classify: one answer for each text or pair. choose: one score for each choice. tag: one label for each token.
+    span: start and end of an answer."""
     labels: tuple[str, ...] = ("0", "1")
-    """Names of the outputs of `classify` and `tag`; a regression has one. `choose` and `span` have none."""
+    """Names of the outputs of classify and tag; a regression has one. choose and span have none."""
     problem: Literal["single_label", "multi_label", "regression"] = "single_label"
-    """What the outputs of `classify` mean: logits of one choice, of independent choices, or numbers."""
+    """What the outputs of classify are: logits of labels of which one is right, logits of independent labels, or
+    numbers."""
     hidden: tuple[int, ...] = ()
-    """Widths of further layers between the pooled state and the outputs, each with the pooler's activation."""
+    """Widths of additional layers between pooled state and outputs; their activation is that of the pooler."""
     activation: Literal["tanh", "relu"] = "tanh"
-    """Of the pooler (`classify`, `choose`) and of `hidden`. BERT and ALBERT: tanh. DistilBERT: relu."""
+    """Activation of the pooler (of classify and choose) and of hidden. tanh: as in BERT and ALBERT. relu: as in
+    DistilBERT."""
     dropout: float = 0.1
-    """Probability, before the outputs."""
+    """Dropout probability before the outputs."""
     span: Literal["independent", "conditioned"] = "independent"
-    """Of `span`: start and end each by themselves (BERT), or the end given the start and a third output that says
-    whether there is an answer (ALBERT's run_squad_v2)."""
+    """For span heads. independent: start and end are predicted separately (BERT). conditioned: the end is predicted
+    given the start, and a third output says whether there is an answer (ALBERT's run_squad_v2)."""
     no_answer: bool = False
-    """Of `span`: a text may not hold the answer (SQuAD 2.0), and the model says so where its score for that is above a
+    """For span heads: texts may not hold the answer (SQuAD 2.0). The model says so if its score for that exceeds a
     threshold."""
 
     @property

@@ -1,4 +1,4 @@
-"""Settings of pretraining: data, masks, optimiser, run. What must agree stands in `config/checks.py`."""
+"""Settings of pretraining: data, masks, optimiser, run. `config/checks.py` checks that they agree."""
 
 from __future__ import annotations
 
@@ -12,30 +12,32 @@ from bertlite_jax.config.pair_tasks import PairTask
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Where the windows come from and how rows are made of them."""
+    """Where the text comes from, and how rows are made from it."""
 
     corpus: tuple[str, ...] = ()
-    """Corpus folders, as `bertlite corpus` writes them."""
+    """Corpus folders that `bertlite corpus` wrote."""
     weights: tuple[float, ...] = ()
-    """Share of the windows that each corpus contributes; empty: in proportion to their sizes."""
+    """Share of each corpus in the windows. Without it, in proportion to their sizes."""
     tokenizer: str = ""
-    """Tokenizer folder; must be the one that the corpora were built with."""
+    """Folder of the tokenizer that the corpora were built with."""
     length: int = 512
-    """Tokens in a row, L, specials included."""
+    """Tokens in a row, L, special tokens included."""
     batch_rows: int = 256
     """Rows in the global batch, over all devices and micro-batches."""
     pack: bool = True
-    """Put several windows into a row."""
+    """Put several windows into a row, so that little of it is padding."""
     windows_per_row: int = 8
-    """Most windows that share a row."""
+    """Most windows in a packed row, P."""
     buckets: tuple[int, ...] = ()
-    """Shorter rows for shorter windows, where they are not packed: `128 256`. Each step has rows of one length, and as
-    many slots as `batch_rows` rows of `length`."""
+    """Lengths of shorter rows for shorter windows, such as 128 256, if windows are not packed. Each step has rows of
+    one length, and as many tokens as batch_rows rows of length have."""
     pair_task: PairTask = "sop"
-    """Sentence-order prediction (ALBERT), next-sentence prediction (BERT), next/previous/random (StructBERT), none."""
+    """sop: sentence-order prediction (ALBERT). nsp: next-sentence prediction (BERT). three_way: next, previous or
+    random (StructBERT)."""
     single_segment: Literal["drop", "split", "reference"] = "drop"
-    """A window that cannot be cut into a pair at a fitting place: no pair loss for it; cut it at any word; or take a
-    random second part with label 1, as the ALBERT release does."""
+    """For a window that cannot be cut into a pair without its edges revealing the answer. drop: it has no pair loss.
+    split: it is cut between any two words. reference: it gets a random second part and label 1, as in the ALBERT
+    release."""
     read_threads: int = 2
     """Threads that prepare batches ahead."""
 
@@ -47,18 +49,19 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """What the masked language model hides."""
+    """Which tokens are masked and predicted."""
 
     scheme: Literal["ngram", "word", "token"] = "ngram"
-    """Spans of up to `max_ngram` whole words with p(n) proportional to 1/n; single whole words; single tokens."""
+    """ngram: spans of n whole words, up to max_ngram, with probability proportional to 1/n. word: single whole words.
+    token: single tokens."""
     max_ngram: int = 3
     """Longest span, in words."""
     rate: float = 0.15
-    """Share of each window's real tokens that is predicted."""
+    """Share of each window's tokens that is predicted."""
     mask_share: float = 0.8
-    """Of those, the share replaced by [MASK]."""
+    """Share of the predicted tokens that is replaced by [MASK]."""
     random_share: float = 0.1
-    """Of those, the share replaced by a random piece. The rest stays."""
+    """Share of the predicted tokens that is replaced by a random piece. The rest is not replaced."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,76 +71,78 @@ class Optim:
     name: Literal["lamb", "adamw"] = "lamb"
     """LAMB or AdamW, as the ALBERT release computes them."""
     learning_rate: float = 1.76e-3
-    """Peak. Scaled by sqrt(batch_rows / reference_batch) where that is set."""
+    """Peak learning rate. Multiplied by sqrt(data.batch_rows / reference_batch) if reference_batch is set."""
     reference_batch: int = 0
-    """Rows for which `learning_rate` was tuned (4096 in the paper); 0: no scaling."""
+    """Rows in the batch that learning_rate was tuned for (4096 in ALBERT's paper); 0: no scaling."""
     schedule: Literal["reference", "linear", "wsd"] = "linear"
-    """`reference`: the ALBERT release's, whose decay clock starts at step 0; `linear`: warm-up, then decay to
-    `end_fraction`; `wsd`: warm-up, stable, decay over the last `decay_steps`."""
+    """linear: warm-up, then linear decay to end_fraction. reference: that of the ALBERT release, whose decay counts
+    from step 0. wsd: warm-up, stable, decay over the last decay_steps."""
     warmup_steps: int = 3125
     """Steps of linear warm-up."""
     decay_steps: int = 0
-    """Steps of the final decay under `wsd`."""
+    """Steps of the final decay of wsd."""
     end_fraction: float = 0.0
-    """Learning rate that the decay ends at after the last step, as a share of the peak. Not used by `reference`."""
+    """Learning rate after the last step, as a share of the peak. Not used by the schedule reference."""
     beta1: float = 0.9
-    """Decay of the first moment."""
+    """Decay of the average of gradients (first moment)."""
     beta2: float = 0.999
-    """Decay of the second moment."""
+    """Decay of the average of squared gradients (second moment)."""
     epsilon: float = 1e-6
     """Added to the square root of the second moment."""
     weight_decay: float = 0.01
-    """Decoupled; not on biases and LayerNorm."""
+    """Decoupled weight decay; not applied to biases and LayerNorm."""
     clip_norm: float = 1.0
-    """Largest global norm of the gradient; 0: no clipping."""
+    """Largest global norm of the gradient; larger gradients are scaled down to it. 0: no clipping."""
     bias_correction: bool = False
-    """Adam's bias correction. The ALBERT and BERT releases have none."""
+    """Use Adam's bias correction, which the ALBERT and BERT releases do not."""
     micro_batches: int = 1
-    """The batch is computed in so many parts, to save memory; the result is the same."""
+    """Number of parts that a batch is computed in, to save memory. The result is the same."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """How long, how often, where."""
+    """How long to train, on which devices, and when to evaluate and save."""
 
     steps: int = 125_000
-    """Updates."""
+    """Number of updates."""
     seed: int = 0
-    """Of the weights, the order of the data, the masks and the dropout."""
+    """Seed of the weights, the order of the data, the masks and the dropout."""
     depths: tuple[tuple[int, int], ...] = ()
-    """Layers and last step, in turn: `3 20000 6 50000` applies the shared layer 3 times up to step 20,000, 6 times up
-    to step 50,000 and then `model.num_layers` times. Evaluation always applies it `model.num_layers` times. Needs
-    `model.share = all` with one group."""
+    """Train with fewer layers at first: pairs of layers and last step, so that 3 20000 6 50000 applies the shared layer
+    3 times up to step 20000, 6 times up to step 50000, then model.num_layers times. Evaluation always uses all. Needs
+    model.share = all and one group."""
     devices: int = 0
-    """Devices of each process to use; 0: all. On a CPU more than one splits the cores."""
+    """Number of devices to use in each process; 0: all. On a CPU, several devices divide the cores among them."""
     fsdp: int = 1
-    """Parameters and what the optimiser remembers of them are split over so many devices; each has rows of its own."""
+    """Number of devices that parameters and optimiser state are sharded over (FSDP). Each computes different rows."""
     tensor: int = 1
-    """Heads, feed-forward layer and vocabulary are split over so many devices of a process, which share their rows."""
+    """Number of devices of one process that heads, feed-forward layer and vocabulary are divided among (tensor
+    parallelism). They compute the same rows."""
     zero1: bool = False
-    """What the optimiser remembers is split over the devices that hold the same parameters."""
+    """Shard the optimiser state over devices that hold the same parameters (ZeRO stage 1)."""
     distributed: bool = False
-    """This process is one of several (a TPU pod, hosts with GPUs): find the others, train together. Goes without saying
-    where JAX_COORDINATOR_ADDRESS is set, or a TPU's environment names several hosts. `batch_rows` is the batch of all.
-    The work directory lies on a disk that all of them see; the first process writes there."""
+    """This process is one of several, as on a TPU pod or on hosts with GPUs: find the others and train together.
+    Implied if JAX_COORDINATOR_ADDRESS is set, or if a TPU's environment names several hosts. data.batch_rows is the
+    batch of all processes. The work directory must be on a disk that all of them see; the first process writes
+    there."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl."""
+    """Steps from one line of metrics.jsonl to the next."""
     eval_every: int = 1000
-    """Steps between two evaluations on the validation split; 0: only at the end."""
+    """Steps from one evaluation on the validation split to the next; 0: only at the end."""
     eval_rows: int = 512
     """Rows of the validation split in an evaluation; 0: all."""
     checkpoint_every: int = 1000
-    """Steps between two checkpoints."""
+    """Steps from one checkpoint to the next."""
     keep_last: int = 3
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     keep_every: int = 0
-    """Checkpoints at multiples of this step are kept for good; 0: none."""
+    """Also keep all checkpoints at multiples of this step; 0: none."""
     spike_factor: float = 3.0
-    """Stop when the loss exceeds this multiple of its running mean (and on NaN always); 0: only on NaN."""
+    """Stop if the loss exceeds this multiple of its running mean. 0: stop only on NaN, which always stops a run."""
     tensorboard: bool = True
-    """Write event files beside metrics.jsonl."""
+    """Also write TensorBoard event files."""
     profile_steps: tuple[int, int] = (0, 0)
-    """`10 15` writes a profiler trace of steps 10 to 14 into the work directory; `0 0`: none."""
+    """Write a profiler trace into the work directory: 10 15 traces the steps 10 to 14. 0 0: no trace."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,7 +25,7 @@ def at_step(config: Pretrain, step: int) -> Pretrain:
 
 
 def check_schedule(config: Pretrain) -> None:
-    """Raises UserError where `run.depths` or `run.profile_steps` cannot be carried out, or not with this model."""
+    """Raises UserError if `run.depths` or `run.profile_steps` cannot work, or not with this model."""
     _check_profile(config.run.profile_steps)
     depths = config.run.depths
     if not depths:
@@ -36,7 +36,7 @@ def check_schedule(config: Pretrain) -> None:
         )
     shown = f"run.depths = {' '.join(f'{layers} {last}' for layers, last in depths)}"
     if config.model.share != "all" or config.model.share_groups != 1:
-        raise UserError("config: run.depths needs one layer for all: model.share = all, model.share_groups = 1")
+        raise UserError("config: run.depths needs layers that share everything: model.share = all, one group")
     if any(b <= a for column in zip((0, 0), *depths, strict=True) for a, b in itertools.pairwise(column)):
         raise UserError(f"config: {shown} must rise in layers and in steps, from 1 on")
     layers, last = depths[-1]

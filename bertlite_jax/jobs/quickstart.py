@@ -1,7 +1,7 @@
-"""`bertlite quickstart`: bundled public-domain text becomes an evaluated, exported ALBERT, in minutes on two cores.
+"""`bertlite quickstart`: trains, evaluates and exports an ALBERT on bundled text, in minutes on two cores.
 
-It calls the same jobs that a real run does, and prints the command for each. What the recipe is small in, and why its
-loss stands still for a while before it falls, is told in docs/quickstart.md.
+It calls the same jobs as a real run, and prints the command of each. docs/quickstart.md explains where the recipe is
+small, and why its loss is on a plateau before it falls.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-import bertlite_jax
+from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config.text import CorpusOptions, TokenizerOptions
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface import parity
 from bertlite_jax.convert.huggingface.folder import to_hf
@@ -25,6 +26,7 @@ from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.benchmarks.infer import bench_infer
+from bertlite_jax.jobs.benchmarks.sample_rows import TEXT
 from bertlite_jax.jobs.pretraining.fill_mask import bare
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.reports import report
@@ -32,16 +34,15 @@ from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
 
-TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
 VOCAB_SIZE, LENGTH = 1000, 32
 INT8_ROWS = 1024
-"""Windows of text, half for measuring the 8-bit model: enough for a drop of half a point to mean something."""
+"""Windows of text; half of them measure the 8-bit model, enough to see a drop of half a point."""
 RUNTIMES = ("torch-f32", "onnx-f32", "onnx-int8-token", "jax-f32", "jax-int8")
-"""That are timed; those whose packages are missing are left out."""
+"""Runtimes to time. Missing packages are skipped."""
 
 
 def recipe(data: pathlib.Path, seed: int) -> Pretrain:
-    """Two shared layers of width 128 on windows of 32 tokens: small enough to leave the plateau within minutes."""
+    """The config: two shared layers of width 128 on windows of 32 tokens, which leave the plateau within minutes."""
     model = Model(
         vocab_size=VOCAB_SIZE,
         embed_size=128,
@@ -77,15 +78,15 @@ def recipe(data: pathlib.Path, seed: int) -> Pretrain:
 
 
 def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str, Any]:
-    """Runs all of it.
+    """Runs all steps. Started again, it resumes where it stopped.
 
     Args:
-      folder: of the run; tokenizer and corpus lie beside it in `FOLDER-data`. Started again it goes on where it was.
+      folder: work directory of the run; tokenizer and corpus are in `FOLDER-data`.
       seed: of the run. Tokenizer and corpus do not depend on it.
-      overwrite: start anew.
+      overwrite: delete an earlier run in the folder, and start from step 0.
 
     Returns:
-      What `summary.json` in the folder holds.
+      The content of `summary.json` in the folder.
     """
     run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
     config = recipe(data, seed)
@@ -95,20 +96,22 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     _head(console, "1/6", "tokenizer", f"bertlite tokenizer {TEXT} --out {data}/tokenizer --vocab-size {VOCAB_SIZE}")
     if not (data / "tokenizer").is_dir():
         data.mkdir(parents=True, exist_ok=True)
-        make_tokenizer([str(TEXT)], str(data / "tokenizer"), vocab_size=VOCAB_SIZE, language="en")
+        make_tokenizer([str(TEXT)], str(data / "tokenizer"), TokenizerOptions(vocab_size=VOCAB_SIZE, language="en"))
     _head(
         console, "2/6", "corpus", f"bertlite corpus {TEXT} --tokenizer {data}/tokenizer --out {data}/corpus --length 32"
     )
     if not (data / "corpus").is_dir():
-        build_corpus([str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), length=LENGTH, language="en")
+        build_corpus(
+            [str(TEXT)], str(data / "tokenizer"), str(data / "corpus"), CorpusOptions(length=LENGTH, language="en")
+        )
 
     # --- Corpus to model --------------------------------------------------------------------------------------------
     _head(
         console, "3/6", "pretraining and evaluation", f"bertlite pretrain ... --workdir {run}  (recipe: quickstart.py)"
     )
     console.print(
-        "At first the loss stands at the unigram entropy: the model knows how often pieces occur, and nothing else. "
-        "Then attention finds the neighbours, and the loss falls. docs/quickstart.md explains the plateau.",
+        "At first the loss stays at the unigram entropy: the model knows only how often pieces occur. Then attention "
+        "finds the neighbouring pieces, and the loss falls. docs/quickstart.md explains the plateau.",
         soft_wrap=True,
     )
     summary = pretrain(config, folder, overwrite=overwrite)
@@ -116,10 +119,10 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
         return summary
 
     # --- Model to files ---------------------------------------------------------------------------------------------
-    _head(console, "4/6", "export to Hugging Face / PyTorch", f"python tools/convert.py to-hf {run} {run}/hf")
+    _head(console, "4/6", "export to Hugging Face / PyTorch", f"bertlite convert to-hf {run} {run}/hf")
     to_hf(sources.load(run), run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config)
-    command = f"python tools/convert.py int8 {run} {run}/onnx --calibrate {TEXT}"
+    command = f"bertlite convert int8 {run} {run}/onnx --calibrate {TEXT}"
     _head(console, "5/6", "ONNX in float32 and INT8, timed", command)
     summary |= _deploy(run)
     whole_files.write_json(run / "summary.json", summary)
@@ -141,26 +144,28 @@ def _parity(run: pathlib.Path, config: Pretrain) -> float | None:
     if not parity.available():
         print(f"PyTorch is not installed, so the export was not compared with it. To compare: {parity.INSTALL}")
         return None
-    held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
-    ids = _first_windows(held_out, 4)
+    validation = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
+    ids = _first_windows(validation, 4)
     trained = sources.load(run)
     difference = parity.max_abs_diff(trained.params, trained.model, run / "hf", ids)
-    print(f"largest difference to transformers in PyTorch over logits and hidden states: {difference:.1e}")
+    print(f"largest difference from transformers in PyTorch, over logits and hidden states: {difference:.1e}")
     if difference > 1e-4:
-        raise RuntimeError(f"quickstart: the export differs from PyTorch by {difference}; at most 1e-4 is right")
+        raise RuntimeError(f"quickstart: the export differs from PyTorch by {difference}, more than 1e-4")
     return difference
 
 
-def _first_windows(held_out: source.Source, rows: int) -> np.ndarray:
+def _first_windows(validation: source.Source, rows: int) -> np.ndarray:
     """The first window of some validation rows, cut to the shortest of them: [rows, L] without padding."""
-    batch = next(evaluation_rows(held_out, rows, rows))
+    batch = next(evaluation_rows(validation, rows, rows))
     shortest = (batch["segments"] == 1).sum(axis=1).min()
     return batch["tokens"][:, :shortest]
 
 
 def _deploy(run: pathlib.Path) -> dict[str, Any]:
-    """Writes float32 and 8-bit ONNX, refused if the 8-bit model falls behind, and times both beside the others."""
-    figures = convert.int8(sources.load(run), run / "onnx", [str(TEXT)], rows=INT8_ROWS, length=LENGTH, overwrite=True)
+    """Writes ONNX in float32 and INT8, unless INT8 loses too much accuracy, and times them beside other runtimes."""
+    figures = convert.int8(
+        sources.load(run), run / "onnx", [str(TEXT)], Int8Options(rows=INT8_ROWS, length=LENGTH), overwrite=True
+    )
     print(convert.report(figures))
     runtimes = bench_infer(str(run), batch=(1,), threads=(1,), rounds=2, only=RUNTIMES)
     (shape,) = runtimes["shapes"]
@@ -170,11 +175,11 @@ def _deploy(run: pathlib.Path) -> dict[str, Any]:
         "onnx_bytes": figures["float32_bytes"],
         "int8_bytes": figures["int8_bytes"],
         "int8_top1_agreement": figures["top1_agreement"],
-        "latency_ms": {each["name"]: 1000 * each["seconds_min"] for each in shape["figures"]},
+        "latency_ms": {figure["name"]: 1000 * figure["seconds_min"] for figure in shape["figures"]},
     }
 
 
-# --- What is shown at the end ----------------------------------------------------------------------------------------
+# --- Shown at the end ----------------------------------------------------------------------------------------
 
 
 def _table(summary: dict[str, Any]) -> Table:
@@ -229,7 +234,7 @@ def _next_commands(run: pathlib.Path, data: pathlib.Path, page: pathlib.Path) ->
         f"\nOpen {page} in a browser for curves, figures and samples. Then try:\n"
         f'  bertlite fill-mask {run} "she looked at the [MASK] ."\n'
         f"  bertlite evaluate {run} --pair-task nsp\n"
-        f"  python tools/convert.py bundle {run} my-bundle\n"
+        f"  bertlite convert bundle {run} my-bundle\n"
         f"  bertlite corpus YOUR_TEXT --tokenizer {data}/tokenizer --out my-corpus --length 128\n"
         f"  bertlite pretrain configs/albert_tiny.py --help"
     )

@@ -6,17 +6,30 @@ import sys
 
 import pytest
 
-from bertlite_jax.cli.main import main
+from bertlite_jax.cli.bench import BENCHMARKS
+from bertlite_jax.cli.convert import FORMATS
+from bertlite_jax.cli.job import Job
+from bertlite_jax.cli.main import JOBS, main
 from bertlite_jax.errors import Diverged, UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEBUG = str(ROOT / "configs" / "debug_cpu.py")
 
 
-def test_without_arguments_it_lists_the_jobs(capsys):
-    assert main([]) == 0
-    shown = capsys.readouterr().out
-    assert all(job in shown for job in ("tokenizer", "corpus", "pretrain", "evaluate", "fill-mask", "report", "bench"))
+@pytest.mark.parametrize(
+    ("arguments", "jobs"),
+    [([], JOBS), (["--help"], JOBS), (["bench", "-h"], BENCHMARKS), (["convert", "--help"], FORMATS)],
+    ids=["bertlite", "--help", "bench", "convert"],
+)
+def test_help_lists_every_job_of_the_table(arguments, jobs, capsys):
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line.startswith("  ")] == [job.name for job in jobs]
+
+
+def test_jobs_that_train_store_their_programs():
+    assert all(job.compiles for job in JOBS if job.trains)
+    assert {job.name for job in JOBS if job.trains} == {"pretrain", "finetune", "quickstart"}
 
 
 def test_help_explains_each_field_with_its_unit(capsys):
@@ -31,6 +44,10 @@ def test_help_explains_each_field_with_its_unit(capsys):
 def test_unknown_jobs_are_refused_with_the_nearest_known(capsys):
     assert main(["pretrian"]) == 2
     assert capsys.readouterr().err == "bertlite: unknown job pretrian; did you mean pretrain?\n"
+    assert main(["convert", "to-fh"]) == 2
+    assert capsys.readouterr().err == "convert: unknown job to-fh; did you mean to-hf?\n"
+    assert main(["bench"]) == 2
+    assert capsys.readouterr().err.startswith("bench: the first argument is missing; it is one of data, train, scale")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +73,7 @@ def test_wrong_options_leave_with_code_2_and_write_nothing(arguments, named, tmp
         ("config = Pretrain(", ":2: "),
         ("config = Pretrain(modle=Model())", "modle"),
         ("other = 1", "does not assign the name `config`"),
-        ("config = Model()", "config is a Model, pretrain wants a Pretrain"),
+        ("config = Model()", "config is a Model, pretrain needs a Pretrain"),
     ],
 )
 def test_a_broken_config_file_is_named(content, message, tmp_path, capsys):
@@ -111,17 +128,30 @@ def test_what_is_no_mistake_of_ours_ends_in_one_line(error, code, line, monkeypa
     def job(args):
         raise error
 
-    monkeypatch.setitem(sys.modules["bertlite_jax.cli.main"]._OWN_PARSER, "pretrain", job)
+    monkeypatch.setattr("bertlite_jax.cli.main.JOBS", (Job("pretrain", "", job),))
     assert main(["pretrain"]) == code
     assert capsys.readouterr().err == line
 
 
-@pytest.mark.parametrize("flag", ["-h", "--help"])
-def test_bench_lists_its_benchmarks(flag, capsys):
-    assert main(["bench", flag]) == 0
-    shown = capsys.readouterr().out
-    assert "data" in shown
-    assert "train" in shown
+@pytest.mark.parametrize(("leaves_threads", "last"), [(True, ""), (False, "at exit\n")])
+def test_an_interrupted_job_that_leaves_threads_ends_at_once(leaves_threads, last):
+    """Python's own ending would take the interpreter down under threads that still run."""
+    program = (
+        "import atexit, sys\n"
+        "from bertlite_jax.cli import main\n"
+        "from bertlite_jax.cli.job import Job\n"
+        "def interrupt(args): raise KeyboardInterrupt\n"
+        f"main.JOBS = (Job('convert', '', interrupt, leaves_threads={leaves_threads}),)\n"
+        "atexit.register(lambda: print('at exit'))\n"
+        "sys.argv = ['bertlite', 'convert']\n"
+        "sys.exit(main.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, last, "interrupted\n")
+
+
+def test_of_the_jobs_convert_leaves_threads():
+    assert [job.name for job in JOBS if job.leaves_threads] == ["convert"]
 
 
 @pytest.mark.parametrize(

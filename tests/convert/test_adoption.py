@@ -7,8 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny
 
-from bertlite_jax.config.model import Model
 from bertlite_jax.convert import adoption, tensorflow
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
@@ -27,10 +27,9 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuv
 
 def small(vocab_size: int, seed: int = 0) -> Weights:
     """A BERT of one layer."""
-    model = Model(
-        vocab_size=vocab_size, embed_size=8, hidden_size=8, num_layers=1, num_heads=2, ffn_size=8, max_positions=16,
-        share="none", activation="gelu_erf",
-    )  # fmt: skip
+    model = tiny.model(
+        vocab_size=vocab_size, hidden_size=8, num_layers=1, ffn_size=8, share="none", activation="gelu_erf"
+    )
     draw = np.random.default_rng(seed)
     flat = {path: draw.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model).items()}
     return Weights(parameters.nest(flat), model, pair_task="nsp")

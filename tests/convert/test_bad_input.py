@@ -1,6 +1,5 @@
 """What users bring that is broken: one clear line, exit code 2, and nothing left where the output should be."""
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -10,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.weights import parameters
@@ -34,22 +34,13 @@ def source(tmp_path) -> pathlib.Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def command():
-    """The script's `main`."""
-    spec = importlib.util.spec_from_file_location("convert_script", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.main
-
-
 @pytest.fixture
-def refused(command, source, tmp_path, capsys):
+def refused(source, tmp_path, capsys):
     """Runs from-hf on the folder; checks the exit code and that nothing is left; gives the line."""
 
     def run(*options: str) -> str:
         before = sorted(path.name for path in tmp_path.iterdir())
-        assert command(["from-hf", str(source), str(tmp_path / "out"), *options]) == 2
+        assert main(["convert", "from-hf", str(source), str(tmp_path / "out"), *options]) == 2
         printed = capsys.readouterr()
         assert sorted(path.name for path in tmp_path.iterdir()) == before
         assert "out" not in before
@@ -62,9 +53,9 @@ def refused(command, source, tmp_path, capsys):
     return run
 
 
-def test_the_folder_is_read_when_nothing_is_wrong(command, source, tmp_path, capsys):
+def test_the_folder_is_read_when_nothing_is_wrong(source, tmp_path, capsys):
     """So that every refusal below is due to the damage."""
-    assert command(["from-hf", str(source), str(tmp_path / "out")]) == 0
+    assert main(["convert", "from-hf", str(source), str(tmp_path / "out")]) == 0
     assert "31 pieces" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["config.json", "params.safetensors", "tokenizer"]
@@ -142,10 +133,10 @@ def test_a_tokenizer_that_does_not_exist(source, refused, tmp_path):
     assert "nowhere.txt" in refused("--tokenizer", str(tmp_path / "nowhere.txt"))
 
 
-def test_a_folder_without_a_tokenizer_comes_in_with_a_note(command, source, tmp_path, capsys):
+def test_a_folder_without_a_tokenizer_comes_in_with_a_note(source, tmp_path, capsys):
     """Weights alone are enough to go on training; what will need a tokenizer is said."""
     (source / "vocab.txt").unlink()
-    assert command(["from-hf", str(source), str(tmp_path / "out")]) == 0
+    assert main(["convert", "from-hf", str(source), str(tmp_path / "out")]) == 0
     assert "has no tokenizer" in capsys.readouterr().out
     assert not (tmp_path / "out" / "tokenizer").exists()
 
@@ -182,10 +173,10 @@ def test_a_full_disk(limit, source, tmp_path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_an_output_in_the_way_is_kept(command, source, tmp_path, capsys):
+def test_an_output_in_the_way_is_kept(source, tmp_path, capsys):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "diary.txt").write_text("mine")
-    assert command(["from-hf", str(source), str(tmp_path / "out")]) == 2
-    assert command(["from-hf", str(source), str(tmp_path / "out"), "--overwrite"]) == 2
+    assert main(["convert", "from-hf", str(source), str(tmp_path / "out")]) == 2
+    assert main(["convert", "from-hf", str(source), str(tmp_path / "out"), "--overwrite"]) == 2
     assert "pass --overwrite" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["diary.txt"]

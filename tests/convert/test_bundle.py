@@ -9,8 +9,9 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import bundle
 from bertlite_jax.convert.bundle import read_examples, write_bundle
 from bertlite_jax.convert.bundled import tag
@@ -19,16 +20,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
-MODEL = Model(
-    vocab_size=300,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=96,
-    pair_classes=0,
-)
+MODEL = tiny.model(vocab_size=300, max_positions=96, pair_classes=0)
 POOLERLESS = dataclasses.replace(MODEL, pooler=False)
 HEADS = {
     "fill_mask": None,

@@ -63,5 +63,4 @@ def runtime_logits(folder: str) -> np.ndarray:
     ids = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
     batch = {name: np.array([getattr(text, field) for text in texts], np.int64) for name, field in ids.items()}
     session = onnxruntime.InferenceSession(f"{folder}/onnx/model_quantized.onnx", providers=["CPUExecutionProvider"])
-    (logits,) = session.run(None, batch)
-    return logits
+    return np.asarray(session.run(None, batch)[0])

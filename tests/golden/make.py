@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from typing import Any
 
 import asking
 import numpy as np
@@ -23,7 +24,7 @@ LOST = {"pretrained": 30, "finetuned": 40}
 metrics.jsonl has the losses that have to come again."""
 
 BERTLITE = (sys.executable, "-m", "bertlite_jax")
-CONVERT = (sys.executable, str(ROOT / "tools/convert.py"))
+CONVERT = (*BERTLITE, "convert")
 TOKENIZER = ("tokenizer", "text.txt", "--vocab-size", "300", "--language", "en")
 PRETRAIN = ("pretrain", str(asking.HERE / "recipe_pretrain.py"))
 FINETUNE = ("finetune", str(asking.HERE / "recipe_finetune.py"), "--data", "task.csv", "--init", "pretrained")
@@ -106,9 +107,9 @@ def sentences(count: int, seed: int) -> list[tuple[str, str]]:
 
 def write_answers(folder: pathlib.Path) -> None:
     folder.mkdir()
-    np.savez_compressed(folder / "rows.npz", **asking.rows("corpus", "tokenizer"))
+    save_arrays(folder / "rows.npz", asking.rows("corpus", "tokenizer"))
     asking.bertlite(*asking.CORPUS, "--out", "spare", "--tokenizer", "sentencepiece")
-    np.savez_compressed(folder / "sentencepiece_rows.npz", **asking.rows("spare", "sentencepiece"))
+    save_arrays(folder / "sentencepiece_rows.npz", asking.rows("spare", "sentencepiece"))
     shutil.rmtree("spare")
     for model in ("pretrained", "finetuned"):
         np.save(folder / f"{model}.npy", asking.states(model))
@@ -116,6 +117,12 @@ def write_answers(folder: pathlib.Path) -> None:
         lines = [json.dumps(answer) + "\n" for answer in asking.answers(model)]
         (folder / f"{model}.jsonl").write_text("".join(lines), encoding="utf-8")
     np.save(folder / "int8_runtime.npy", asking.runtime_logits("int8"))
+
+
+def save_arrays(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
+    """Compressed; named arrays go past the type of `savez_compressed`, which has a parameter of its own."""
+    named: dict[str, Any] = {**arrays}
+    np.savez_compressed(path, **named)
 
 
 if __name__ == "__main__":

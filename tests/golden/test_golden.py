@@ -4,7 +4,6 @@ A failure here is a user's run that does not go on, or a model that answers some
 to read the old format; the fixtures are never made again.
 """
 
-import importlib.util
 import json
 import pathlib
 import shutil
@@ -37,13 +36,6 @@ def losses(run: pathlib.Path | str, after: int = 0) -> dict[str, float]:
     lines = pathlib.Path(run, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     later = [line for line in map(json.loads, lines) if line["step"] > after]
     return {f"{line['step']} {name}": value for line in later for name, value in line.items() if name.endswith("loss")}
-
-
-def convert(*arguments: str) -> None:
-    spec = importlib.util.spec_from_file_location("convert_script", asking.HERE.parents[1] / "tools/convert.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    assert script.main([*arguments]) == 0
 
 
 def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
@@ -130,8 +122,8 @@ def test_a_folder_of_transformers_gives_the_answers_of_its_run(golden):
 
 
 def test_a_folder_of_transformers_has_the_weights_of_its_run_both_ways(golden):
-    convert("from-hf", "hf", "ours")
-    convert("to-hf", "finetuned", "hf_anew")
+    asking.bertlite("convert", "from-hf", "hf", "ours")
+    asking.bertlite("convert", "to-hf", "finetuned", "hf_anew")
     load = safetensors.numpy.load_file
     assert_same(load("ours/params.safetensors"), load(golden / "finetuned/best/params.safetensors"))
     assert_same(load("hf_anew/model.safetensors"), load(golden / "hf/model.safetensors"))

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.ops import dropout
 
-SMALL = Model(
-    vocab_size=50, embed_size=8, hidden_size=16, num_layers=4, num_heads=2, ffn_size=32, max_positions=16, init_std=0.2
-)
+SMALL = tiny.model(num_layers=4, init_std=0.2)
 
 
 def row_of(*lengths: int, width: int = 12, seed: int = 0) -> dict[str, Any]:

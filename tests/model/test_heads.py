@@ -5,20 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tiny
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.model.heads import PretrainingModel, gather_rows
 
-SMALL = Model(
-    vocab_size=50,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    init_std=0.2,
-)
+SMALL = tiny.model(init_std=0.2)
 IDS = np.arange(24).reshape(2, 12) + 5
 INPUTS = {
     "tokens": IDS,

@@ -6,20 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from bertlite_jax.config.model import Model
 from bertlite_jax.model import heads, int8_encoder
 
-MODEL = Model(
-    vocab_size=40,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=4,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=12,
-    share_groups=2,
-)
+MODEL = tiny.model(vocab_size=40, num_layers=4, max_positions=12, share_groups=2)
 
 
 def test_a_row_by_hand():

@@ -5,27 +5,17 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.checks import check_head
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 from bertlite_jax.model import span_heads
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.task_heads import TaskModel
 
-MODEL = Model(
-    vocab_size=50,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    init_std=0.4,
-    pooler=False,
-    pair_classes=0,
-)
+MODEL = tiny.model(num_layers=1, init_std=0.4, pooler=False, pair_classes=0)
 HEAD = Head(kind="span", labels=(), span="conditioned", dropout=0.5)
 # Two windows in a row and padding behind them: 2 and 1 tokens of question, 5 and 3 of text, and the specials.
 SEGMENTS = np.array([[1] * 10 + [2] * 7 + [0] * 3])

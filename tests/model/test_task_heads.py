@@ -6,24 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.checks import check_head
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.task_heads import TaskModel
 
-SMALL = Model(
-    vocab_size=50,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    init_std=0.2,
-    pair_classes=0,
-)
+SMALL = tiny.model(init_std=0.2, pair_classes=0)
 WITHOUT_POOLER = dataclasses.replace(SMALL, pooler=False)
 CASES = {
     "classify": (SMALL, Head(labels=("bad", "good", "so-so"))),
@@ -88,9 +79,9 @@ def test_dropout_draws_anew_for_each_key_and_none_without(case):
     ("head", "model", "message"),
     [
         (Head(labels=()), SMALL, "head.labels is empty"),
-        (Head(labels=("a", "a")), SMALL, "a name twice"),
-        (Head(kind="tag"), SMALL, "wants model.pooler = False"),
-        (Head(), WITHOUT_POOLER, "wants model.pooler = True"),
+        (Head(labels=("a", "a")), SMALL, "the same name twice"),
+        (Head(kind="tag"), SMALL, "needs model.pooler = False"),
+        (Head(), WITHOUT_POOLER, "needs model.pooler = True"),
         (Head(hidden=(0,)), SMALL, "positive widths"),
         (Head(), dataclasses.replace(SMALL, pair_classes=2), "model.pair_classes = 0"),
     ],

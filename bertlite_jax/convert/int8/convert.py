@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import onnx
 
+from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.convert.int8 import calibrate, checks, measuring_text, rounding, sensitivity
 from bertlite_jax.convert.int8.measuring_text import Batch, Scored
 from bertlite_jax.convert.onnx import integer
@@ -64,18 +65,7 @@ def int8(
     weights: Weights,
     out: os.PathLike[str] | str,
     text: Sequence[str],
-    *,
-    activations: Activations = "token",
-    max_drop: float = 0.005,
-    bits: Literal[7, 8] = 7,
-    leave_out: Sequence[str] = (),
-    auto: int = 0,
-    fit: bool = False,
-    data: str | None = None,
-    method: calibrate.Method = "minmax",
-    rows: int = 256,
-    length: int = 128,
-    output: Output = "auto",
+    options: Int8Options = Int8Options(),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Quantises, measures, and writes the folder `out` if the metric holds.
@@ -87,19 +77,7 @@ def int8(
       weights: with a tokenizer.
       out: folder; it appears complete or not at all.
       text: files or folders; one half of the windows calibrates, the other measures.
-      activations: one scale for each token, for each tensor, or fixed beforehand.
-      max_drop: how far the metric may fall, as a share: 0.005 is half a point.
-      bits: of the weights in products.
-      leave_out: parts that stay float32.
-      auto: so many further parts stay float32, those that lose most when measured alone.
-      fit: choose the integers by the text (`rounding.fit`) rather than each by itself: same size, smaller error,
-        minutes for BERT-base.
-      data: labelled examples for a classifier, JSON lines or TSV; without, agreement with float32 is the metric.
-      method: how ranges are found for `static`.
-      rows: windows of text, half for each purpose.
-      length: tokens of a window at most.
-      output: as for `build_onnx`, and what is measured: of states and sentence vectors the mean cosine with
-        float32.
+      options: how the model is quantised and measured, and how far the metric may fall.
       overwrite: replace an earlier result.
 
     Returns:
@@ -109,30 +87,36 @@ def int8(
       UserError: an option out of its range, `out` in the way, or a metric that falls by more than `max_drop`: the
         parts to blame are named. Nothing is written.
     """
-    checks.check_range("--max-drop", max_drop, 0, 1)
-    checks.check_options(bits, rows, length)
-    checks.check_auto(auto)
+    checks.check_range("--max-drop", options.max_drop, 0, 1)
+    checks.check_options(options.bits, options.rows, options.length)
+    checks.check_auto(options.auto)
+    output, leave_out = options.output, options.leave_out
     what = checks.check_source(weights, output)
-    if data:
+    if options.data:
         measuring_text.check_labelled(what)
     # The place is taken before the minutes of work, so that they cannot be in vain.
     with new_folder(out, overwrite, QUANTIZED) as folder:
-        container = quantized.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+        container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
         checks.check_products(container, what)
-        checks.check_auto(auto, sensitivity.parts(container, what))
-        seen = read_text(weights, text, data, rows, length, output)
-        if auto:
-            worst = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[:auto]
-            leave_out = [*leave_out, *(loss.part for loss in worst)]
-            container = quantized.quantize(weights, bits=bits, leave_out=tuple(leave_out))
+        checks.check_auto(options.auto, sensitivity.parts(container, what))
+        seen = read_text(weights, text, options.data, options.rows, options.length, output)
+        if options.auto:
+            worst = sensitivity.by_part(weights, container, seen.evaluation[:2], output=output)[: options.auto]
+            leave_out = (*leave_out, *(loss.part for loss in worst))
+            container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
             checks.check_products(container, what)
-        if fit:
+        if options.fit:
             container = rounding.fit(weights, container, seen.calibration, output)
-        models = build(weights, container, activations, seen.calibration, method, output)
-        figures = {"activations": activations, "bits": bits, "fitted": fit, "left_out": list(leave_out)}
+        models = build(weights, container, options.activations, seen.calibration, options.method, output)
+        figures = {
+            "activations": options.activations,
+            "bits": options.bits,
+            "fitted": options.fit,
+            "left_out": list(leave_out),
+        }
         figures |= measure(weights, models, seen, output)
-        if not figures["drop"] <= max_drop:
-            raise UserError(_refusal(weights, container, seen, figures, max_drop, output))
+        if not figures["drop"] <= options.max_drop:
+            raise UserError(_refusal(weights, container, seen, figures, options.max_drop, output))
         depth = sensitivity.by_depth(weights, container, seen.evaluation[:1], output)
         figures["by_depth"] = [row._asdict() for row in depth]
         _fill(folder, weights, models, figures, output)

@@ -1,6 +1,6 @@
-"""`bertlite embed`: texts become vectors, one a text or one a token, in the order of the texts.
+"""`bertlite embed`: vectors of texts, one per text or per token, in the order of the texts.
 
-Texts are read in chunks, and short ones share a row, so that neither memory nor padding grows with the file.
+Texts are read in chunks, so memory does not grow with the file; short texts share a row, which saves padding.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from bertlite_jax.model.ops import choose_precision
 Pool = Literal["auto", "mean", "cls", "tokens"]
 
 ENCODER = ("embeddings", "projection", "layers", "final_norm")
-"""Names of the parameters that are not a head's."""
+"""Names of the encoder's parameters."""
 TEXTS = Head(labels=("none",))
-"""How texts without labels are encoded."""
+"""Head for encoding texts without labels."""
 
 _SLOTS = 8192
 _SLOTS_OF_LAYERS = 2048
@@ -44,21 +44,21 @@ _SHORTEST_ROW = 128
 
 
 class Layers(NamedTuple):
-    """Whose states are taken: 0 is the projected embeddings, n the output of the nth layer."""
+    """The layers whose states are used: 0 is the projected embeddings, n the output of the nth layer."""
 
     numbers: tuple[int, ...]
     mean: bool
-    """Their mean; else one behind the other."""
+    """Whether their mean is used; otherwise they are concatenated."""
 
 
 class Vectors(NamedTuple):
-    """Of one chunk."""
+    """The vectors of one chunk of texts."""
 
     ids: list[str]
     values: list[np.ndarray]
     """[D] each, or [tokens, D]."""
     tokens: list[np.ndarray]
-    """The token ids of each text, specials included."""
+    """The token ids of each text, special tokens included."""
 
 
 def embed(
@@ -75,30 +75,31 @@ def embed(
 ) -> dict[str, int]:
     """Writes the vectors of texts.
 
-    A file of vectors is complete or absent: a line that cannot be read leaves nothing behind.
+    The file is written whole or not at all: if a line cannot be read, there is no file.
 
     Args:
       run: anything that `adoption.open_weights` opens: a run of pretraining or fine-tuning, a folder of transformers
         or sentence-transformers, one that convert.py wrote.
-      inputs: a file with a text a line, or JSON objects {"text"[, "pair"][, "id"]}; `-` for standard input.
-      out: `*.npy` ([texts, D] float32; of tokens [all tokens, D], with `vector_files.tokens_beside` for which is
-        whose), `*.jsonl`, or `-`: JSON lines on standard output.
-      pool: the mean over a text's tokens or the state of its [CLS], or every token's state, specials included in all;
-        auto: as a folder of sentence-transformers states it, unit length too, and of other sources the mean.
+      inputs: a file with one text or JSON object {"text"[, "pair"][, "id"]} per line; `-` for standard input.
+      out: `*.npy` ([texts, D] float32; for tokens [all tokens, D], with the file `vector_files.tokens_beside`),
+        `*.jsonl`, or `-` for JSON lines on standard output.
+      pool: "mean" over a text's tokens, "cls" for the state of [CLS], or "tokens" for every token's state, with special
+        tokens in all of them; "auto": as a folder of sentence-transformers states, including unit length, and the mean
+        for other sources.
       layers: see `parse_layers`.
-      normalize: divide each vector by its length (L2).
-      length: tokens of a text at most, specials included; 0: as a folder of sentence-transformers states it, else all
+      normalize: divide each vector by its L2 norm.
+      length: most tokens in a text, special tokens included; 0: as a folder of sentence-transformers states, else all
         positions of the model.
       batch: lines that are read and encoded together; for tokens at most 64.
       compute: precision of the products, as for training.
-      overwrite: replace the file.
+      overwrite: replace an existing file.
 
     Returns:
-      Counts: `examples`, `tokens`, `truncated`, `empty_texts`; said on standard error, too.
+      Counts: `examples`, `tokens`, `truncated`, `empty_texts`; also printed on standard error.
 
     Raises:
-      UserError: no weights or tokenizer there, settings that do not fit the model, a line that cannot be read, a file
-        that is in the way.
+      UserError: `run` has no weights or no tokenizer, a setting does not fit the model, a line cannot be read, or the
+        file exists.
     """
     if batch < 1:
         raise UserError(f"embed: --batch {batch} must be at least 1")
@@ -112,11 +113,11 @@ def embed(
         with open_lines(inputs, "embed") as lines, opened as write:
             where = "standard input" if inputs == "-" else inputs
             for chunk in _chunks(read_examples(lines, TEXTS, where), batch):
-                found, counts = encode(chunk)
-                write(found.ids, found.values, found.tokens)
+                vectors, counts = encode(chunk)
+                write(vectors.ids, vectors.values, vectors.tokens)
                 totals = {name: totals.get(name, 0) + counts[name] for name in counts}
             if not totals:
-                raise UserError(f"embed: {where} holds no text")
+                raise UserError(f"embed: {where} has no text")
     print(
         f"embed: {totals['examples']:,} texts, {totals['tokens']:,} tokens; {totals['truncated']:,} cut to {length} "
         f"tokens, {totals['empty_texts']:,} empty",
@@ -129,13 +130,18 @@ def _chunks(examples: Iterator[Example], batch: int) -> Iterator[list[Example]]:
     try:
         while chunk := list(itertools.islice(examples, batch)):
             yield chunk
-    except UserError as error:  # The reader is that of `bertlite predict`, and says so.
+    except UserError as error:  # The messages of the reader begin with `predict`.
         raise UserError(f"embed: {str(error).removeprefix('predict: ')}") from error
 
 
 def parse_layers(text: str, num_layers: int) -> Layers:
-    """`last`; `3`; `-4,-3,-2,-1` (one behind the other, negative ones from the end); `mean` (of layers 1 to the
-    last); `mean:-2,-1`. Raises UserError for layers that the model does not have.
+    """Parses `--layers`.
+
+    `last`; numbers such as `3` or `-4,-3,-2,-1`, concatenated, negative ones from the end; `mean`, of layers 1 to the
+    last; `mean:-2,-1`.
+
+    Raises:
+      UserError: the text has another form, or names a layer that the model does not have.
     """
     if text == "last":
         return Layers((num_layers,), False)
@@ -155,6 +161,7 @@ def parse_layers(text: str, num_layers: int) -> Layers:
 # --- The encoder -----------------------------------------------------------------------------------------------------
 
 Encode = Callable[[Sequence[Example]], tuple[Vectors, dict[str, int]]]
+"""(examples) -> their vectors, and `features.Encoded.counts`."""
 
 
 def open_encoder(
@@ -166,9 +173,10 @@ def open_encoder(
     length: int = 0,
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> tuple[Encode, int, int]:
-    """The function that makes vectors of examples, their width D, and the tokens of a text at most.
+    """Opens an encoder. Arguments as for `embed`; `loaded` are the weights at `run`.
 
-    Args: as of `embed`; `loaded` is what stands at `run`.
+    Returns:
+      The function that makes vectors of examples, their width D, and the most tokens in a text.
     """
     tokenizer, model = loaded.tokenizer, loaded.model
     if tokenizer is None:
@@ -180,7 +188,7 @@ def open_encoder(
     if pool == "auto":
         stated = loaded.sentence or Sentence(normalize=False)
         if stated.unheld:
-            raise UserError(f"embed: {run}: {stated.unheld}; name another way with --pool")
+            raise UserError(f"embed: {run}: {stated.unheld}; choose another --pool")
         pool, normalize = stated.pooling, normalize or stated.normalize
     forward = make_forward(loaded, pool, chosen, normalize, compute)
     slots = _SLOTS if len(chosen.numbers) == 1 else _SLOTS_OF_LAYERS
@@ -189,11 +197,11 @@ def open_encoder(
         encoded = features.encode(examples, tokenizer, TEXTS, length, run)
         values: list[Any] = [None] * len(examples)
         for layout in layouts(encoded, tokenizer, slots):
-            found = np.asarray(jax.device_get(forward(layout.batch)))
+            vectors = np.asarray(jax.device_get(forward(layout.batch)))
             for row, column in np.argwhere(layout.windows >= 0).tolist():
                 window, start = int(layout.windows[row, column]), int(layout.batch["cls"][row, column])
-                here = slice(start, start + int(encoded.sizes[window])) if pool == "tokens" else column
-                values[window] = found[row, here]
+                positions = slice(start, start + int(encoded.sizes[window])) if pool == "tokens" else column
+                values[window] = vectors[row, positions]
         tokens = np.split(encoded.tokens, encoded.offsets[1:-1])
         return Vectors([example.id for example in examples], values, tokens), encoded.counts
 
@@ -207,8 +215,8 @@ def make_forward(
     normalize: bool,
     compute: Literal["auto", "float32", "bfloat16"],
 ) -> Callable[[dict[str, np.ndarray]], jax.Array]:
-    """Rows as of `batches.Layout` -> [R, P, D], or [R, L, D] of tokens, float32."""
-    # What the encoder was trained with may not work here, as cuDNN's attention does not on a CPU.
+    """Returns a function from the rows of a `batches.Layout` to vectors [R, P, D], or [R, L, D] for tokens, float32."""
+    # The encoder's own attention may not work here: cuDNN's needs a GPU.
     shape = dataclasses.replace(loaded.model, attention="auto")
     model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend()))
     padded = parameters.pad_vocabulary(loaded.params, loaded.model)
@@ -228,28 +236,28 @@ def make_forward(
 
 
 def _states(model: Encoder, params: Any, rows: dict[str, jax.Array], layers: Layers) -> jax.Array:
-    """[R, L, D] float32, D several times the model's where layers stand one behind the other."""
+    """The states of the layers: [R, L, D] float32; D is a multiple of the model's if layers are concatenated."""
     tokens, segments, positions, types = (rows[name] for name in ("tokens", "segments", "positions", "token_types"))
-    held = {"params": params}
+    variables = {"params": params}
     if len(layers.numbers) == 1:
-        x = model.apply(held, tokens, positions, types, None, method="embed")
-        x = model.apply(held, x, segments, None, 0, layers.numbers[0], method="apply_layers")
+        x = model.apply(variables, tokens, positions, types, None, method="embed")
+        x = model.apply(variables, x, segments, None, 0, layers.numbers[0], method="apply_layers")
         return jnp.asarray(x, jnp.float32)
-    every = model.apply(held, tokens, segments, positions, types, method="hidden_states")
-    kept = [jnp.asarray(every[number], jnp.float32) for number in layers.numbers]
-    return sum(kept[1:], kept[0]) / len(kept) if layers.mean else jnp.concatenate(kept, axis=-1)
+    every = model.apply(variables, tokens, segments, positions, types, method="hidden_states")
+    chosen = [jnp.asarray(every[number], jnp.float32) for number in layers.numbers]
+    return sum(chosen[1:], chosen[0]) / len(chosen) if layers.mean else jnp.concatenate(chosen, axis=-1)
 
 
 def layouts(encoded: features.Encoded, tokenizer: Tokenizer, slots: int) -> Iterator[batches.Layout]:
-    """Rows of 128, 256, 512.. tokens, each text in one of the shortest kind that holds it, several in a row.
+    """Yields rows of 128, 256, 512.. tokens. Each text goes into the shortest rows that hold it, several to a row.
 
-    Few shapes, so that few programs are compiled; short texts do not pay for long ones.
+    So there are few shapes, and thus few programs to compile, and short texts are not padded to long ones.
     """
     sizes = encoded.sizes
     length, before = _SHORTEST_ROW, 0
     while before < sizes.max():
-        held = np.flatnonzero((sizes > before) & (sizes <= length))
-        rows = [held[row].tolist() for row in batches.fit(sizes[held], length)]
+        fitting = np.flatnonzero((sizes > before) & (sizes <= length))
+        rows = [fitting[row].tolist() for row in batches.fit(sizes[fitting], length)]
         count = min(_power(len(rows)), max(1, slots // length))
         shape = batches.Shape(count, length, _power(max(map(len, rows), default=1)))
         for first in range(0, len(rows), count):

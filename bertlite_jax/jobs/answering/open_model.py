@@ -28,28 +28,28 @@ class Answering(NamedTuple):
 
     head: Head
     length: int
-    """Tokens of a text at most, specials included."""
+    """Most tokens in a text, special tokens included."""
     answer: Callable[[Sequence[Example]], tuple[list[np.ndarray], dict[str, int]]]
-    """Examples in; the logits of each out (`outputs_of`), and `features.Encoded.counts`."""
+    """(examples) -> the logits of each, as of `outputs_of`, and `features.Encoded.counts`."""
 
 
 def open_task_model(run: str, loaded: Weights) -> Answering:
-    """A model with a task head, ready to answer.
+    """Opens a model with a task head.
 
     Args:
-      run: work directory of a fine-tuning run, whose texts are as long as in training, or another folder that
-        `adoption.open_weights` reads (as long as it has positions, 512 at most).
-      loaded: what stands there.
+      run: where it was loaded from. In the work directory of a fine-tuning run, texts may be as long as in training; in
+        another folder, as long as the model has positions, 512 at most.
+      loaded: the weights at `run`.
 
     Raises:
-      UserError: no task model, one for spans, or no tokenizer.
+      UserError: it is no task model, one for spans, or has no tokenizer.
     """
     head, tokenizer = loaded.head, loaded.tokenizer
     if head is None or head.kind == "span":
         kind = (
-            "answers questions (`span_predict.open_model`)"
+            "answers questions about texts, which is not possible here"
             if head
-            else "has no task head; make one with bertlite finetune"
+            else "has no task head; train one with bertlite finetune"
         )
         raise UserError(f"predict: {run} {kind}")
     if tokenizer is None:
@@ -60,11 +60,11 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     forward = make_forward(model, mesh)
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
 
-    pairs = _pairs_learnt(pathlib.Path(run)) if head.kind == "classify" else None
+    trained_on_pairs = _trained_on_pairs(pathlib.Path(run)) if head.kind == "classify" else None
 
     def answer(examples: Sequence[Example]) -> tuple[list[np.ndarray], dict[str, int]]:
-        if pairs is not None:
-            _check_pairs(examples, pairs, run)
+        if trained_on_pairs is not None:
+            _check_pairs(examples, trained_on_pairs, run)
         encoded = features.encode(examples, tokenizer, head, length, run)
         row = max(batches.round_up(length), 128)
         layouts = batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
@@ -79,19 +79,19 @@ def _length(run: pathlib.Path, positions: int) -> int:
     return min(positions, 512)
 
 
-def _pairs_learnt(run: pathlib.Path) -> bool | None:
-    """Whether a fine-tuning run was shown pairs of texts, or single texts; None: both, or it is not known."""
-    summary = run / "summary.json"
-    told = json.loads(summary.read_text(encoding="utf-8")) if summary.is_file() else {}
-    if "train_pairs" not in told or 0 < told["train_pairs"] < told["train_examples"]:
+def _trained_on_pairs(run: pathlib.Path) -> bool | None:
+    """Whether a run was trained on pairs of texts (True) or single texts (False); None: on both, or it is unknown."""
+    path = run / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "train_pairs" not in summary or 0 < summary["train_pairs"] < summary["train_examples"]:
         return None
-    return told["train_pairs"] > 0
+    return summary["train_pairs"] > 0
 
 
-def _check_pairs(examples: Sequence[Example], learnt: bool, run: str) -> None:
+def _check_pairs(examples: Sequence[Example], trained_on_pairs: bool, run: str) -> None:
     for example in examples:
-        at = f"predict: example {example.id}: {run} was trained on"
-        if learnt and example.pair is None:
-            raise UserError(f"{at} pairs; give its second text as 'pair'")
-        if not learnt and example.pair is not None:
-            raise UserError(f"{at} single texts; leave out 'pair'")
+        problem = f"predict: example {example.id}: {run} was trained on"
+        if trained_on_pairs and example.pair is None:
+            raise UserError(f"{problem} pairs; give the second text as 'pair'")
+        if not trained_on_pairs and example.pair is not None:
+            raise UserError(f"{problem} single texts; leave out 'pair'")

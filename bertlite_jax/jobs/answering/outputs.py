@@ -1,4 +1,4 @@
-"""The outputs of a task model, and what they amount to."""
+"""The outputs of a task model, and the answers that follow from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Forward = Callable[[Any, dict[str, jax.Array]], Any]
 
 
 def make_forward(model: TaskModel, mesh: jax.sharding.Mesh) -> Forward:
-    """Logits of rows that the devices share, on every device."""
+    """Returns the forward pass; the devices share the rows, and each gets all logits."""
     return jax.jit(
         lambda params, rows: task_loss.logits_of(model.apply, params, rows),
         out_shardings=sharding.replicated(mesh),
@@ -31,10 +31,10 @@ def make_forward(model: TaskModel, mesh: jax.sharding.Mesh) -> Forward:
 def outputs_of(
     forward: Forward, params: Any, encoded: Encoded, layouts: Iterable[Layout], head: Head, mesh: jax.sharding.Mesh
 ) -> list[np.ndarray]:
-    """The logits of each example: [C]; [choices] for multiple choice; [words that fit, C] for tags."""
+    """Returns the logits of each example: [C]; for multiple choice [choices]; for tags [words that fit, C]."""
     windows = np.diff(encoded.firsts)
-    owner = np.repeat(np.arange(len(windows)), windows)
-    found: list[Any] = [[None] * int(count) for count in windows]
+    example_of_window = np.repeat(np.arange(len(windows)), windows)
+    by_example: list[Any] = [[None] * int(count) for count in windows]
     needed = ("rows", "tokens", "segments", "positions", "token_types", "cls")
     for layout in layouts:
         rows = {name: layout.batch[name] for name in needed}
@@ -42,18 +42,18 @@ def outputs_of(
         for row, column in np.argwhere(layout.windows >= 0).tolist():
             window = int(layout.windows[row, column])
             if head.kind == "tag":
-                at = slice(int(encoded.offsets[window]), int(encoded.offsets[window + 1]))
+                tokens = slice(int(encoded.offsets[window]), int(encoded.offsets[window + 1]))
                 start = int(layout.batch["cls"][row, column])
-                here = start + np.flatnonzero(encoded.words[at] >= 0)
-                answer = logits[row, here]
+                answer = logits[row, start + np.flatnonzero(encoded.words[tokens] >= 0)]
             else:
                 answer = logits[row, column]
-            found[owner[window]][window - int(encoded.firsts[owner[window]])] = answer
-    return [np.concatenate(parts) if head.kind == "choose" else parts[0] for parts in found]
+            example = example_of_window[window]
+            by_example[example][window - int(encoded.firsts[example])] = answer
+    return [np.concatenate(parts) if head.kind == "choose" else parts[0] for parts in by_example]
 
 
 def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
-    """Of one example's logits: softmax over labels or choices, a probability for each label, or the numbers."""
+    """Turns one example's logits into a softmax over labels or choices, a probability per label, or the numbers."""
     if head.problem == "regression":
         return logits
     if head.problem == "multi_label":
@@ -63,18 +63,18 @@ def probabilities(head: Head, logits: np.ndarray) -> np.ndarray:
 
 
 def predictions(head: Head, outputs: Sequence[np.ndarray], examples: Sequence[Example]) -> list[Any]:
-    """What `data.metrics.score` takes: probabilities of labels or choices, else answers as `Example.label` has them.
+    """Turns logits into what `task_metrics.score` takes: probabilities of labels or choices, else values like labels.
 
-    Words of a sentence that did not fit the length get the label `O`, or the first one.
+    Words that did not fit the length get the label `O`, or the first label if there is no `O`.
     """
     if head.kind == "tag":
         other = head.labels.index("O") if "O" in head.labels else 0
         lengths = [len(example.words) for example in examples]
         tags = [tuple(int(tag) for tag in logits.argmax(-1)) for logits in outputs]
-        return [found + (other,) * (length - len(found)) for found, length in zip(tags, lengths, strict=True)]
+        return [fitting + (other,) * (length - len(fitting)) for fitting, length in zip(tags, lengths, strict=True)]
     if head.kind == "choose" or head.problem == "single_label":
         return [probabilities(head, logits) for logits in outputs]
     if head.problem == "multi_label":
         return [tuple(int(score > 0) for score in logits) for logits in outputs]
     numbers = [tuple(float(number) for number in logits) for logits in outputs]
-    return [each[0] if len(each) == 1 else each for each in numbers]
+    return [values[0] if len(values) == 1 else values for values in numbers]

@@ -1,4 +1,4 @@
-"""`bertlite predict --task`: a task model answers a split of a task, for a server or to be scored."""
+"""`bertlite predict --task`: a task model answers a split of a task, for a leaderboard or to be scored."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import submission, task_metrics
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host.whole_files import new_file
-from bertlite_jax.jobs.answering import span_predict, task_splits
+from bertlite_jax.jobs.answering import outputs, span_predict, task_splits
 from bertlite_jax.jobs.answering.open_model import open_task_model
-from bertlite_jax.jobs.answering.outputs import predictions as predicted
 from bertlite_jax.jobs.answering.predict import readable
+from bertlite_jax.jobs.answering.span_predict import AnswerOptions
 
 
 def predict_split(
@@ -35,50 +35,53 @@ def predict_split(
     """Answers every example of a split, in its order.
 
     Args:
-      run: as for `predict.open_task_model`; trained on this task, or on one with the same labels (AX: MNLI's).
+      run: as for `open_task_model`; trained on this task, or on one with the same labels (AX: MNLI's).
       name: of the task.
-      data: its folder.
-      split: of its splits, such as `test` or `validation`.
-      out: takes a JSON object a line, as for `predict.predict`, where no folder is given.
-      folder: writes the file that the suite's server takes into it instead.
-      n_best, null_threshold, predictions: of models that answer questions, see `span_predict.predict`.
+      data: folder with the task's files.
+      split: a split of the task, such as `test` or `validation`.
+      out: receives a JSON object per line, as for `predict.predict`, unless a folder is given.
+      folder: folder for the file that the suite's leaderboard accepts; empty: answers go to `out`.
+      n_best: for models that answer questions, see `AnswerOptions`.
+      null_threshold: the same.
+      predictions: the same.
 
     Returns:
-      The task's scores, empty where the split has no labels; said on standard error, too.
+      The task's scores, empty if the split has no labels; also printed on standard error.
 
     Raises:
-      UserError: no such task, split or file; a model with other labels; a split that no server takes; the file is
-        there already.
+      UserError: there is no such task, split or file; the model has other labels; no leaderboard takes the split; or
+        the output file exists.
     """
     if name not in tasks.TASKS:
-        raise UserError(f"predict: --task {name} is no task; {fields_close_to(name, list(tasks.TASKS))}")
+        raise UserError(f"predict: --task {name}: no such task; {fields_close_to(name, list(tasks.TASKS))}")
     task = tasks.TASKS[name]
     if task.head.kind == "span":
         if folder:
-            raise UserError(f"predict: {name} has no --submission; --predictions FILE is what its scorer takes")
+            raise UserError(f"predict: {name} has no --submission; its scorer reads the file of --predictions FILE")
         with adoption.open_weights(run) as loaded:
-            return span_predict.predict_task(loaded, run, task, data, split, out, n_best, null_threshold, predictions)
-    place = pathlib.Path(folder, submission.submission_name(task, split)) if folder else None
-    if place is not None and place.exists():
-        raise UserError(f"predict: {place} exists; name another --submission folder")
+            options = AnswerOptions(n_best, null_threshold, predictions)
+            return span_predict.predict_task(loaded, run, task, data, split, out, options)
+    path = pathlib.Path(folder, submission.submission_name(task, split)) if folder else None
+    if path is not None and path.exists():
+        raise UserError(f"predict: {path} exists; name another --submission folder")
     with adoption.open_weights(run) as loaded:
         model = open_task_model(run, loaded)
     _check_same_head(model.head, task.head, run, name)
-    _say_what_it_learnt(pathlib.Path(run), name)
+    _note_other_task(pathlib.Path(run), name)
     examples = task_splits.read_to_predict(task, data, split)
-    outputs, counts = model.answer(examples)
-    answers = predicted(model.head, outputs, examples)
+    all_logits, counts = model.answer(examples)
+    answers = outputs.predictions(model.head, all_logits, examples)
     print(
         f"predict: {len(examples):,} answered, {counts['truncated']:,} of them cut to {model.length} tokens",
         file=sys.stderr,
     )
-    if place is None:
-        for example, logits in zip(examples, outputs, strict=True):
+    if path is None:
+        for example, logits in zip(examples, all_logits, strict=True):
             out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
     else:
-        with new_file(place, overwrite=False, job="predict") as temporary:
-            temporary.write_text(submission.submission(task, examples, answers), encoding="utf-8")
-        print(f"predict: wrote {place}", file=sys.stderr)
+        with new_file(path, overwrite=False, job="predict") as unfinished:
+            unfinished.write_text(submission.submission(task, examples, answers), encoding="utf-8")
+        print(f"predict: wrote {path}", file=sys.stderr)
     if any(example.label is None for example in examples):
         return {}
     scores = task_metrics.score(task, examples, answers)
@@ -86,16 +89,16 @@ def predict_split(
     return scores
 
 
-def _say_what_it_learnt(run: pathlib.Path, name: str) -> None:
-    """Labels alone do not tell tasks apart: 0 and 1 mean one thing in SST-2 and another in CoLA."""
+def _note_other_task(run: pathlib.Path, name: str) -> None:
+    """Prints a line if the run was trained on another task: labels alone do not tell, as 0 and 1 of SST-2 and CoLA."""
     if (run / "best").is_dir():
-        learnt = files.read_json(run / "config.json", Finetuned).data.task
-        if learnt != name:
-            print(f"predict: {run} has learnt {learnt or 'a task of its own'}, and answers {name}", file=sys.stderr)
+        trained_on = files.read_json(run / "config.json", Finetuned).data.task or "a file of your own"
+        if trained_on != name:
+            print(f"predict: {run} was trained on {trained_on}; it now answers {name}", file=sys.stderr)
 
 
 def _check_same_head(model: Head, task: Head, run: str, name: str) -> None:
-    for what in ("kind", "problem", "labels"):
-        theirs, wanted = getattr(model, what), getattr(task, what)
-        if theirs != wanted:
-            raise UserError(f"predict: {run} has head.{what} = {theirs}, and {name} wants {wanted}")
+    for field in ("kind", "problem", "labels"):
+        of_model, of_task = getattr(model, field), getattr(task, field)
+        if of_model != of_task:
+            raise UserError(f"predict: {run} has head.{field} = {of_model}, but {name} needs {of_task}")

@@ -1,4 +1,4 @@
-"""`bertlite predict` with a model that answers questions about texts: answers, where they stand, and their scores."""
+"""`bertlite predict` with a model that answers questions about texts: answers, their positions and scores."""
 
 from __future__ import annotations
 
@@ -28,11 +28,23 @@ from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
-ROW = 384
-"""Tokens of a row where a model's folder does not say; that of the SQuAD recipes."""
+ROW_LENGTH = 384
+"""Tokens in a row, if the model's folder does not state it; as in the SQuAD recipes."""
 
-KEPT = 20
-"""Answers whose probabilities sum to 1, as in both releases."""
+MOST_ANSWERS = 20
+"""Answers to a question whose probabilities sum to 1, as in both releases."""
+
+
+class AnswerOptions(NamedTuple):
+    """Which answers are written."""
+
+    n_best: int = 1
+    """Most answers to each question."""
+    null_threshold: float | None = None
+    """There is no answer if `no_answer_score` is above it. None: 0 for models that were trained on questions without an
+    answer; other models always answer."""
+    predictions: str = ""
+    """File to write as the official scorers read it; empty: none."""
 
 
 class Answering(NamedTuple):
@@ -40,7 +52,7 @@ class Answering(NamedTuple):
 
     head: Head
     answer: Callable[[Sequence[Example], int], tuple[list[Prediction], dict[str, int]]]
-    """(questions, answers to each at most) -> predictions, and `Encoded.counts`."""
+    """(questions, most answers to each) -> predictions, and `Encoded.counts`."""
 
 
 def predict(
@@ -49,80 +61,79 @@ def predict(
     lines: Iterable[bytes],
     where: str,
     out: TextIO,
-    batch: int = 512,
-    n_best: int = 1,
-    null_threshold: float | None = None,
-    predictions: str = "",
+    batch: int,
+    options: AnswerOptions,
 ) -> dict[str, int]:
-    """Reads questions, writes answers in their order, flushed batch by batch.
+    """Reads questions and writes the answers in the same order, batch by batch.
 
     Args:
       loaded: the model.
-      run: where it is from; its recipe says how long rows, windows and answers are.
-      lines: of a JSONL file or standard input; not read where `where` is a file in the layout of SQuAD (.json).
+      run: where it was loaded from; its recipe has the lengths of rows, windows and answers.
+      lines: lines of JSON objects; not read if `where` is a file in the layout of SQuAD (.json).
       where: the file, for messages.
-      out: takes the lines, see `readable`.
+      out: receives the lines, see `readable`.
       batch: questions in a batch.
-      n_best: answers to each question at most.
-      null_threshold: there is no answer where `no_answer_score` is above it; None: 0 for models that were trained on
-        questions without an answer, and for others always an answer.
-      predictions: also write the file that the official scorers read.
+      options: which answers are written.
 
     Returns:
-      How many questions and windows were read, cut to their length, and empty; said on standard error, too.
+      Numbers of questions and windows that were read, cut to their length, and empty; also printed on standard error.
     """
     model = open_model(loaded, run)
     examples = questions.read([where]) if where.endswith(".json") else read_questions(lines, where)
     totals: dict[str, int] = {}
     texts: dict[str, str] = {}
     while chunk := list(itertools.islice(examples, batch)):
-        found, counts = model.answer(chunk, max(n_best, KEPT))
-        texts |= _write(found, model.head, out, n_best, null_threshold)
+        predictions, counts = model.answer(chunk, max(options.n_best, MOST_ANSWERS))
+        texts |= _write(predictions, model.head, out, options)
         totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
-    if predictions:
-        span_answers.write_official(pathlib.Path(predictions), texts)
-    _say(totals, texts)
+    if options.predictions:
+        span_answers.write_official(pathlib.Path(options.predictions), texts)
+    _print_counts(totals, texts)
     return totals
 
 
 def predict_task(
-    loaded: Weights,
-    run: str,
-    task: tasks.Task,
-    data: str,
-    split: str,
-    out: TextIO,
-    n_best: int = 1,
-    null_threshold: float | None = None,
-    predictions: str = "",
+    loaded: Weights, run: str, task: tasks.Task, data: str, split: str, out: TextIO, options: AnswerOptions
 ) -> dict[str, float]:
-    """Answers a split of a task and scores it (`span_examples.figures`) where it has labels; arguments as above."""
+    """Answers a split of a task, and scores it if it has labels.
+
+    Args:
+      loaded: the model.
+      run: where it was loaded from.
+      task: a task that asks for spans.
+      data: folder with its files.
+      split: one of its splits.
+      out: receives the lines, see `readable`.
+      options: which answers are written.
+
+    Returns:
+      Figures as of `span_answers.figures`; empty if the split has no labels.
+    """
     if loaded.head is None or loaded.head.kind != "span":
-        raise UserError(f"predict: {run} answers no questions, and {task.name} asks some")
+        raise UserError(f"predict: {run} does not answer questions, which {task.name} asks")
     model = open_model(loaded, run)
     examples = task_splits.read_to_predict(task, data, split)
-    found, counts = model.answer(examples, max(n_best, KEPT))
-    texts = _write(found, model.head, out, n_best, null_threshold)
-    if predictions:
-        span_answers.write_official(pathlib.Path(predictions), texts)
-    _say(counts, texts)
+    predictions, counts = model.answer(examples, max(options.n_best, MOST_ANSWERS))
+    texts = _write(predictions, model.head, out, options)
+    if options.predictions:
+        span_answers.write_official(pathlib.Path(options.predictions), texts)
+    _print_counts(counts, texts)
     if any(example.label is None for example in examples):
         return {}
-    scores = span_answers.figures(task, examples, found, texts, model.head)
+    scores = span_answers.figures(task, examples, predictions, texts, model.head)
     print("predict: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()), file=sys.stderr)
     return scores
 
 
-def _write(
-    found: Iterable[Prediction], head: Head, out: TextIO, n_best: int, null_threshold: float | None
-) -> dict[str, str]:
+def _write(predictions: Iterable[Prediction], head: Head, out: TextIO, options: AnswerOptions) -> dict[str, str]:
     """Writes a line for each question; returns the answers by id."""
+    n_best, null_threshold, _ = options
     if n_best < 1:
         raise UserError(f"predict: --n-best {n_best} must be at least 1")
     if null_threshold is None and head.no_answer:
         null_threshold = span_answers.NULL_THRESHOLD
     texts = {}
-    for prediction in found:
+    for prediction in predictions:
         line = readable(prediction, head, n_best, null_threshold)
         texts[prediction.id] = line["answer"]
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -130,9 +141,9 @@ def _write(
     return texts
 
 
-def _say(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
+def _print_counts(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
     if not totals:
-        print("predict: no question was given", file=sys.stderr)
+        print("predict: the input has no question", file=sys.stderr)
         return
     unanswered = sum(not text for text in texts.values())
     print(
@@ -143,10 +154,10 @@ def _say(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
 
 
 def open_model(loaded: Weights, run: str) -> Answering:
-    """A model for questions, ready to answer.
+    """Opens a model that answers questions.
 
     Raises:
-      UserError: no tokenizer.
+      UserError: it has no tokenizer.
     """
     head, tokenizer = loaded.head, loaded.tokenizer
     assert head is not None
@@ -160,11 +171,13 @@ def open_model(loaded: Weights, run: str) -> Answering:
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
 
     def answer(examples: Sequence[Example], count: int) -> tuple[list[Prediction], dict[str, int]]:
-        asked = span_features.encode(examples, tokenizer, data, training=False, where=run)
+        with_windows = span_features.encode(examples, tokenizer, data, training=False, where=run)
         row = batches.round_up(data.length)
-        layouts = batches.evaluation_batches(asked.encoded, row, True, 1, head, tokenizer.pad_id)
-        found = span_answers.outputs_of(forward, params, asked, layouts, mesh)
-        return span_answers.predictions_of(asked, found, data.answer_length, count), dict(asked.encoded.counts)
+        layouts = batches.evaluation_batches(with_windows.encoded, row, True, 1, head, tokenizer.pad_id)
+        window_outputs = span_answers.outputs_of(forward, params, with_windows, layouts, mesh)
+        return span_answers.predictions_of(with_windows, window_outputs, data.answer_length, count), dict(
+            with_windows.encoded.counts
+        )
 
     return Answering(head, answer)
 
@@ -172,21 +185,23 @@ def open_model(loaded: Weights, run: str) -> Answering:
 def _recipe(run: pathlib.Path, positions: int) -> Examples:
     if (run / "best").is_dir():
         return files.read_json(run / "config.json", Finetuned).data
-    return Examples(length=min(positions, ROW))
+    return Examples(length=min(positions, ROW_LENGTH))
 
 
-# --- Questions in ------------------------------------------------------------------------------------------------
+# --- Questions from JSON lines --------------------------------------------------------------------------------
 
 _QUESTION, _CONTEXT = ("question", "text"), ("context", "pair")
 _IGNORED = ("id", "answers", "is_impossible", "label", "title")
 
 
 def read_questions(lines: Iterable[bytes], where: str) -> Iterator[Example]:
-    """An unlabelled example for each line {"question" or "text", "context" or "pair"[, "id"]}; blank lines are none.
+    """Yields an unlabelled example for each line that is not blank.
+
+    A line is an object {"question" or "text", "context" or "pair"[, "id"]}.
 
     Raises:
-      UserError: with the number of the line: not UTF-8, no JSON object, a field that is unknown, missing or no string,
-        an id that came before.
+      UserError: a line is not UTF-8 or no JSON object, a field is unknown, missing or no string, or an id occurs twice.
+        The message has the line number.
     """
     seen: dict[str, int] = {}
     for number, raw in enumerate(lines, start=1):
@@ -201,65 +216,74 @@ def read_questions(lines: Iterable[bytes], where: str) -> Iterator[Example]:
             values = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise UserError(
-                f'predict: {at}: not JSON: {error}; a line is {{"question": .., "context": ..}}, and a file in the '
-                "layout of SQuAD is called .json"
+                f'predict: {at}: not JSON: {error}; each line must be {{"question": .., "context": ..}}; the name of a '
+                "file in the layout of SQuAD must end in .json"
             ) from error
         if not isinstance(values, dict):
-            raise UserError(f"predict: {at}: a JSON object is expected, not {type(values).__name__}")
+            raise UserError(f"predict: {at}: expected a JSON object, not {type(values).__name__}")
         known = (*_QUESTION, *_CONTEXT, *_IGNORED)
         if unknown := [name for name in values if name not in known]:
             raise UserError(f"predict: {at}: unknown field {unknown[0]!r}; known: {', '.join(known)}")
         name = str(values.get("id", number))
         if name in seen:
-            raise UserError(f"predict: {at}: the id {name!r} came before, in line {seen[name]}")
+            raise UserError(f"predict: {at}: the id {name!r} occurs before, in line {seen[name]}")
         seen[name] = number
         yield Example(name, _text(values, _QUESTION, at), _text(values, _CONTEXT, at))
 
 
 def _text(values: dict[str, Any], names: tuple[str, ...], at: str) -> str:
-    found = [name for name in names if name in values]
-    if len(found) != 1:
-        raise UserError(f"predict: {at}: one of the fields {' and '.join(map(repr, names))} is wanted; this model "
-                        "answers questions about a text")  # fmt: skip
-    value = values[found[0]]
+    present = [name for name in names if name in values]
+    if len(present) != 1:
+        raise UserError(
+            f"predict: {at}: expected one of the fields {' and '.join(map(repr, names))}; this model answers questions "
+            "about a text"
+        )
+    value = values[present[0]]
     if not isinstance(value, str):
-        raise UserError(f"predict: {at}: {found[0]!r} should be a str, and is {type(value).__name__}")
+        raise UserError(f"predict: {at}: {present[0]!r} should be a str, not {type(value).__name__}")
     return value
 
 
-# --- Answers out -------------------------------------------------------------------------------------------------
+# --- Answers as JSON -------------------------------------------------------------------------------------------------
 
 
 def readable(prediction: Prediction, head: Head, n_best: int, null_threshold: float | None) -> dict[str, Any]:
-    """What is written for one question.
+    """The JSON object of one answer.
 
-    `answer`, empty for none; `start` and `end`, its characters in the text (the end is the one behind the last; null
-    for none); `score`; `probability` among the answers that were looked at. Where there may be no answer, also
-    `no_answer_score`, which the threshold is compared with, and `no_answer_probability`. With several answers wanted,
-    `answers` has them all, best first.
+    `id`; `answer`, empty for none; `start` and `end`, its characters in the text (the end exclusive; null for none);
+    `score`; `probability` among the answers that were considered. If there may be no answer, also `no_answer_score`,
+    which the threshold is compared with, and `no_answer_probability`. With `n_best` > 1, `answers` has the best ones,
+    best first.
+
+    Args:
+      prediction: for one question.
+      head: of the model.
+      n_best: most answers in `answers`.
+      null_threshold: as in `AnswerOptions`, but None always gives an answer.
     """
     best = prediction.answers[0] if prediction.answers else None
     none = best is None or (null_threshold is not None and prediction.null > null_threshold)
     line: dict[str, Any] = {"id": prediction.id, "answer": "" if none or best is None else best.text}
-    shown = None if none else best
-    line |= _place(shown)
+    line |= _position_and_score(None if none else best)
     if null_threshold is not None:
         finite = math.isfinite(prediction.null)
         line["no_answer_score"] = round(prediction.null, 6) if finite else None
-        line["no_answer_probability"] = round(_none_probability(prediction, head), 6)
+        line["no_answer_probability"] = round(_no_answer_probability(prediction, head), 6)
     if n_best > 1:
-        line["answers"] = [{"answer": each.text} | _place(each) for each in prediction.answers[:n_best]]
+        line["answers"] = [
+            {"answer": answer.text} | _position_and_score(answer) for answer in prediction.answers[:n_best]
+        ]
     return line
 
 
-def _place(answer: Answer | None) -> dict[str, Any]:
+def _position_and_score(answer: Answer | None) -> dict[str, Any]:
     if answer is None:
         return {"start": None, "end": None, "score": None, "probability": None}
-    shares = {"score": round(answer.score, 6), "probability": round(answer.probability, 6)}
-    return {"start": answer.start, "end": answer.end, **shares}
+    score, probability = round(answer.score, 6), round(answer.probability, 6)
+    return {"start": answer.start, "end": answer.end, "score": score, "probability": probability}
 
 
-def _none_probability(prediction: Prediction, head: Head) -> float:
+def _no_answer_probability(prediction: Prediction, head: Head) -> float:
     if head.conditioned:
         return 1 / (1 + math.exp(-min(max(prediction.null, -500.0), 500.0)))
     return next(answer.probability for answer in answers.with_null(prediction) if not answer.text)

@@ -1,4 +1,4 @@
-"""Lines of text or JSON become examples to answer."""
+"""Reads lines of text or JSON as examples to answer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from bertlite_jax.errors import UserError
 
 @contextlib.contextmanager
 def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
-    """The lines of a file, or of standard input for `-`. `job` begins the message where the file cannot be read."""
+    """Opens the lines of a file, or of standard input for `-`.
+
+    Args:
+      inputs: the file.
+      job: begins the message if the file cannot be read.
+
+    Raises:
+      UserError: the file cannot be read, or is a table by its name.
+    """
     if inputs == "-":
         yield sys.stdin.buffer
         return
     if inputs.lower().endswith((".csv", ".tsv")):
         raise UserError(
-            f"{job}: {inputs} is a table, and each of its lines would be a text, the header too; give one text a line, "
+            f"{job}: {inputs} is a table, whose lines and header would all be read as texts; pass one text per line, "
             'or JSON objects such as {"text": ..}'
         )
     try:
@@ -33,14 +41,14 @@ def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
 
 
 def read_examples(lines: Iterable[bytes], head: Head, where: str) -> Iterator[Example]:
-    """An example for each line.
+    """Yields an example for each line.
 
-    The first line that is not blank decides: if it begins with `{`, all lines are JSON objects, else plain texts. A
-    blank line is an empty text among texts, and nothing among objects.
+    The first line that is not blank decides: if it begins with `{`, all lines are JSON objects, else plain texts. Among
+    texts, a blank line is an empty text; among objects, it is skipped.
 
     Raises:
-      UserError: with the number of the line: not UTF-8, no JSON object, an object among texts, a field of the wrong
-        kind or unknown.
+      UserError: a line is not UTF-8, is no JSON object where one is expected or one among texts, or has a field that is
+        unknown or of the wrong type. The message has the line number.
     """
     objects: bool | None = None
     blank: list[int] = []
@@ -67,9 +75,13 @@ def read_examples(lines: Iterable[bytes], head: Head, where: str) -> Iterator[Ex
 
 def _of_text(line: str, head: Head, number: int, at: str) -> Example:
     if line.lstrip().startswith("{") and _is_object(line):
-        raise UserError(f"predict: {at}: a JSON object among plain texts; the first line decides what all lines are")
+        raise UserError(
+            f"predict: {at}: a JSON object among plain texts; the first line decides how all lines are read"
+        )
     if head.kind == "choose":
-        raise UserError(f'predict: {at}: this model chooses, so each line is an object {{"text": .., "choices": [..]}}')
+        raise UserError(
+            f'predict: {at}: this model chooses, so each line must be an object {{"text": .., "choices": [..]}}'
+        )
     if head.kind == "tag":
         return Example(str(number), line, words=tuple(line.split()) or ("",))
     return Example(str(number), line.strip())
@@ -92,10 +104,10 @@ def _of_object(line: str, head: Head, number: int, at: str) -> Example:
     try:
         values = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"predict: {at}: not JSON: {error}; one object a line is expected") from error
+        raise UserError(f"predict: {at}: not JSON: {error}; each line must be one JSON object") from error
     known = _FIELDS[head.kind]
     if not isinstance(values, dict):
-        raise UserError(f"predict: {at}: a JSON object is expected, not {type(values).__name__}")
+        raise UserError(f"predict: {at}: expected a JSON object, not {type(values).__name__}")
     if unknown := [name for name in values if name not in known + _IGNORED]:
         raise UserError(f"predict: {at}: unknown field {unknown[0]!r}; known: {', '.join(known + _IGNORED)}")
     text = _typed(values, "text", str, at, needed="words" not in values) or ""
@@ -113,12 +125,12 @@ def _typed(values: Mapping[str, Any], name: str, kind: type, at: str, needed: bo
     if value is None and not needed:
         return None
     if not isinstance(value, kind):
-        raise UserError(f"predict: {at}: {name!r} should be a {kind.__name__}, and is {type(value).__name__}")
+        raise UserError(f"predict: {at}: {name!r} should be a {kind.__name__}, not {type(value).__name__}")
     return value
 
 
 def _strings(values: Mapping[str, Any], name: str, at: str) -> tuple[str, ...]:
-    found = _typed(values, name, list, at, needed=True)
-    if not all(isinstance(each, str) for each in found):
+    strings = _typed(values, name, list, at, needed=True)
+    if not all(isinstance(value, str) for value in strings):
         raise UserError(f"predict: {at}: {name!r} should be a list of strings")
-    return tuple(found)
+    return tuple(strings)

@@ -1,4 +1,4 @@
-"""Files of vectors, written bit by bit, complete or absent: .npy and JSON lines."""
+"""Files of vectors, .npy and JSON lines, written in parts, whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_file
 
 Write = Callable[[Sequence[str], Sequence[np.ndarray], Sequence[np.ndarray]], None]
-"""(ids, vectors [D] or [tokens, D] each, token ids of each) of the next texts."""
+"""(ids, vectors, token ids) of the next texts; each text's vectors are [D] or [tokens, D]."""
 Pieces = Callable[[np.ndarray], list[str]]
+"""(token ids) -> pieces."""
 
 
 def tokens_beside(out: pathlib.Path) -> pathlib.Path:
@@ -25,7 +26,7 @@ def tokens_beside(out: pathlib.Path) -> pathlib.Path:
 
 
 def check(out: str, overwrite: bool) -> None:
-    """Raises UserError for a name that says no format, or a file that is there."""
+    """Raises UserError if the name has no known format, or the file exists and may not be replaced."""
     if out == "-":
         return
     if pathlib.Path(out).suffix not in (".npy", ".jsonl"):
@@ -36,48 +37,50 @@ def check(out: str, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def opened(out: str, per_token: bool, width: int, pieces: Pieces, overwrite: bool) -> Iterator[Write]:
-    """A file that takes vectors until the block ends, and is not there where it fails.
+    """Opens a file to write vectors to. If the block fails, the file is not there.
 
     Args:
-      out: as `check` lets pass.
-      per_token: the vectors of a text are [tokens, D].
+      out: a name that `check` accepts.
+      per_token: whether the vectors of a text are [tokens, D].
       width: D.
       pieces: of the tokenizer, for JSON lines of tokens.
-      overwrite: replace the file.
+      overwrite: whether an existing file is replaced.
     """
     path = pathlib.Path(out)
     if out == "-":
         yield _json_writer(sys.stdout, per_token, pieces)
     elif path.suffix == ".jsonl":
-        with new_file(path, overwrite, job="embed") as fresh, fresh.open("w", encoding="utf-8") as file:
+        with new_file(path, overwrite, job="embed") as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yield _json_writer(file, per_token, pieces)
     elif not per_token:
-        with new_file(path, overwrite, job="embed") as fresh, _npy(fresh, width) as add:
+        with new_file(path, overwrite, job="embed") as unfinished, _npy(unfinished, width) as add:
             yield lambda ids, values, tokens: add(np.stack(values))
     else:
         sizes: list[int] = []
-        held: list[np.ndarray] = []
-        tokens_path = tokens_beside(path)
-        with new_file(path, overwrite, job="embed") as fresh, new_file(tokens_path, overwrite, job="embed") as beside:
-            with _npy(fresh, width) as add:
+        all_tokens: list[np.ndarray] = []
+        with (
+            new_file(path, overwrite, job="embed") as unfinished,
+            new_file(tokens_beside(path), overwrite, job="embed") as beside,
+        ):
+            with _npy(unfinished, width) as add:
 
                 def write(ids: Sequence[str], values: Sequence[np.ndarray], tokens: Sequence[np.ndarray]) -> None:
                     sizes.extend(map(len, tokens))
-                    held.extend(tokens)  # 4 bytes a token; its vector has thousands.
+                    all_tokens.extend(tokens)  # 4 bytes per token; its vector has thousands.
                     add(np.concatenate(values))
 
                 yield write
             with beside.open("wb") as file:
-                np.savez(file, ids=np.concatenate(held), offsets=np.cumsum([0, *sizes]))
+                np.savez(file, ids=np.concatenate(all_tokens), offsets=np.cumsum([0, *sizes]))
 
 
 def _json_writer(file: IO[str], per_token: bool, pieces: Pieces) -> Write:
-    """`{"id", "vector"}`, or `{"id", "tokens", "vectors"}`, a line."""
+    """Returns a function that writes lines `{"id", "vector"}`, or `{"id", "tokens", "vectors"}`."""
 
     def write(ids: Sequence[str], values: Sequence[np.ndarray], tokens: Sequence[np.ndarray]) -> None:
-        for name, vectors, own in zip(ids, values, tokens, strict=True):
+        for name, vectors, text_tokens in zip(ids, values, tokens, strict=True):
             if per_token:
-                line = {"id": name, "tokens": pieces(own), "vectors": [_numbers(each) for each in vectors]}
+                line = {"id": name, "tokens": pieces(text_tokens), "vectors": [_numbers(vector) for vector in vectors]}
             else:
                 line = {"id": name, "vector": _numbers(vectors)}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -87,13 +90,13 @@ def _json_writer(file: IO[str], per_token: bool, pieces: Pieces) -> Write:
 
 
 def _numbers(vector: np.ndarray) -> list[float]:
-    """With as many digits as tell one float32 from the next."""
+    """The values with as many digits as distinguish one float32 from the next."""
     return [float(str(value)) for value in vector]
 
 
 @contextlib.contextmanager
 def _npy(path: pathlib.Path, width: int) -> Iterator[Callable[[np.ndarray], None]]:
-    """Takes [n, width] float32 at a time; how many there are is written into the header at the end."""
+    """Yields a function that appends [n, width] float32; at the end, the header gets the number of vectors."""
     count = 0
     with path.open("wb") as file:
 

@@ -1,6 +1,6 @@
-"""`bertlite bench data`: how fast batches are made, how full they are, and what their pairs give away.
+"""`bertlite bench data`: how fast batches are made, how full they are, and how easy their pairs are.
 
-Real tokens are the slots that belong to a window (`segments > 0`), [CLS] and [SEP] among them; padding never counts.
+Real tokens are the slots of a window (`segments > 0`), with [CLS] and [SEP]; padding never counts.
 """
 
 from __future__ import annotations
@@ -33,22 +33,24 @@ def bench_data(
     step_seconds: float | None = None,
     threads: int = 2,
 ) -> dict[str, Any]:
-    """Makes batches of a corpus and prints what it took.
+    """Makes batches of a corpus and prints speed, fill and pair statistics.
 
     Args:
-      corpus: folder from `bertlite corpus`.
-      tokenizer: the folder that it was built with; without it nothing is known of punctuation and capitals, so pairs
-        are cut without regard to them and the edge rule is left out.
-      length: tokens in a row; None: as the corpus was built for.
-      batch_rows: rows of a batch.
-      steps: batches that are timed.
-      pair_task, windows_per_row, pack: as in the config's group `data`.
-      step_seconds: time of a training step; its wait for data is then measured with `threads` threads.
-      threads: `data.read_threads`.
+      corpus: Corpus folder that `bertlite corpus` made.
+      tokenizer: Tokenizer folder that the corpus was built with. Without it, pairs are cut without regard to
+        punctuation and capitals, and the edge rule is not computed.
+      length: Tokens in a row; by default the length that the corpus was built for.
+      batch_rows: Rows in a batch.
+      steps: Number of batches to time.
+      pair_task: Pair task, as in data.pair_task of a config.
+      windows_per_row: Most windows in a row, as in data.windows_per_row.
+      pack: Put several windows into a row, as in data.pack.
+      step_seconds: Time of a training step, in seconds; if given, also measures how long steps wait for data.
+      threads: Threads that prepare batches, as in data.read_threads.
 
     Returns:
       {"fill", "windows_per_row", "tokens_per_second", "tokens_per_second_core", "plan_seconds", "pairs", "wait_share"
-      (None without `step_seconds`), "cpu", ..}. A core's second is one of CPU time, over all threads.
+      (None without `step_seconds`), "cpu", ..}. `tokens_per_second_core` divides by CPU time, over all threads.
 
     Raises:
       UserError: the corpus cannot be used, or `steps` is not positive.
@@ -82,7 +84,7 @@ def bench_data(
 
 
 def _plan_seconds(opened: source.Source) -> float:
-    """Planning the rows and one pass over them, without the cached orders."""
+    """Seconds to plan the rows and one pass over them, without cached orders."""
     corpus, began = opened.corpora[0], time.perf_counter()
     plan = packing.plan_rows(corpus.slots, opened.data.length, opened.data.window_slots)
     packing.order_windows(corpus.slots, 0, 0, 0)
@@ -91,7 +93,7 @@ def _plan_seconds(opened: source.Source) -> float:
 
 
 def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, float]:
-    batches.batch_at(opened, 1, batch_rows)  # plans the first pass
+    batches.batch_at(opened, 1, batch_rows)  # Plans the first pass.
     real, slots, windows = 0, 0, 0
     wall = cpu = 0.0
     for step in range(1, steps + 1):
@@ -112,10 +114,10 @@ def _speed(opened: source.Source, batch_rows: int, steps: int) -> dict[str, floa
 
 
 def _wait_share(opened: source.Source, batch_rows: int, steps: int, step_seconds: float, threads: int) -> float:
-    """Share of its time that a loop waits for batches which does nothing else for `step_seconds` a step."""
+    """Share of its time that a loop waits for batches, if each step takes `step_seconds` besides."""
     steps = max(2, min(steps, int(20 / step_seconds)))
     feed = batches.feed(lambda step: batches.batch_at(opened, step, batch_rows), 1, steps, threads)
-    next(feed)  # the first batch is waited for in any case
+    next(feed)  # Every run waits for its first batch.
     waited, began = 0.0, time.perf_counter()
     for _ in range(steps - 1):
         time.sleep(step_seconds)
@@ -130,16 +132,16 @@ def _print(figures: dict[str, Any], windows: int) -> None:
     table.add_column("")
     table.add_column("value", justify="right")
     table.add_row("slots that hold a token (fill)", f"{figures['fill']:.2%}")
-    table.add_row("windows and rests a row", f"{figures['windows_per_row']:.2f}")
-    table.add_row("real tokens a second, wall", f"{figures['tokens_per_second']:,.0f}")
-    table.add_row("real tokens a second and core", f"{figures['tokens_per_second_core']:,.0f}")
+    table.add_row("windows and rests per row", f"{figures['windows_per_row']:.2f}")
+    table.add_row("real tokens per second", f"{figures['tokens_per_second']:,.0f}")
+    table.add_row("real tokens per second of CPU time", f"{figures['tokens_per_second_core']:,.0f}")
     table.add_row("a batch", f"{1000 * figures['batch_seconds']:.1f} ms")
-    table.add_row(f"plan of a pass over {windows:,} windows", f"{figures['plan_seconds']:.2f} s")
+    table.add_row(f"planning a pass over {windows:,} windows", f"{figures['plan_seconds']:.2f} s")
     if pairs := figures["pairs"]:
         for label, share in pairs["label_shares"].items():
             table.add_row(f"pairs ({figures['pair_task']}) with label {label}", f"{share:.2%}")
         table.add_row("windows without a pair", f"{pairs['weight_zero_share']:.2%}")
-        table.add_row("tokens beside the pairs of their windows", f"{pairs['rest_share']:.2%}")
+        table.add_row("tokens of windows outside their pairs", f"{pairs['rest_share']:.2%}")
         rule = pairs["edge_rule_accuracy"]
         table.add_row("a rule that reads only the edges scores", "needs --tokenizer" if rule is None else f"{rule:.3f}")
     if figures["wait_share"] is not None:

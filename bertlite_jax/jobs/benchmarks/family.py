@@ -1,7 +1,7 @@
-"""`bertlite bench family`: what each published shape costs to store, to train and to ask, beside BERT-base.
+"""`bertlite bench family`: what each published shape costs to store, to train and to run, beside BERT-base.
 
-Sizes, FLOPs and memory are by formula (`report/cost/flops.py`); `--measure` times answers and `--train` training
-steps, of the shapes that fit into the time that is given.
+Sizes, FLOPs and memory come from formulas (`report/cost/flops.py`). `--measure` times answers and `--train` training
+steps, of as many shapes as fit into `--seconds`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,18 +29,19 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu, whole_files
-from bertlite_jax.jobs.benchmarks import infer, machine, runtime_process, runtimes, sample_rows
+from bertlite_jax.jobs.benchmarks import infer, machine, output, sample_rows
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 from bertlite_jax.report.cost import flops
 
 BASE = "bert_base"
-"""What the others are compared with."""
+"""The shape that the others are compared with."""
 HEADLINE = ("albert_base", "albert_xlarge", "distilbert", "bort")
-"""Shapes that the last lines speak of, where they are in the table."""
+"""Shapes that get a sentence below the tables."""
 CALLS = 4
-"""An answer and a step are computed at least so often; the first call is not counted."""
+"""Least number of calls of an answer or a step; the first one is not counted."""
 SAME = 1.1
-"""Ratios up to this one, and down to its inverse, are called the same."""
+"""Ratios between the inverse of this and this count as the same."""
 
 Row = dict[str, Any]
 
@@ -55,25 +57,26 @@ def bench_family(
     only: tuple[str, ...] = (),
     out: str = "",
 ) -> list[Row]:
-    """Prints the family as a table: ALBERT, BERT, DistilBERT and Bort beside BERT-base.
+    """Prints the family as tables: ALBERT, BERT, DistilBERT and Bort beside BERT-base.
 
     Args:
       length: Tokens in a row.
       batch_rows: Rows of a training step.
-      measure: Time answers at batch 1, by ONNX Runtime in float32, or by JAX where that is not installed.
-      train: Time training steps of random rows by JAX, in the arithmetic that fits this machine.
-      threads: Cores for the answers; 0: all.
-      seconds: For all answers, and again for all training steps; what is predicted not to fit is left out.
-      only: Names of shapes. BERT-base is always there.
-      out: File for the figures as JSON.
+      measure: Time answers at batch 1 in ONNX Runtime, or in JAX if that is not installed; float32.
+      train: Time training steps on random rows in JAX, in the arithmetic that fits this machine.
+      threads: Number of cores for the answers; 0: all.
+      seconds: Time limit for all answers, and again for all training steps. Shapes that are predicted to exceed it are
+        skipped.
+      only: Names of shapes; by default all. BERT-base is always included.
+      out: JSON file for the figures.
 
     Returns:
-      A row for each shape: {"name", "parameters", "float32_bytes", "int8_bytes", "flops", "exchanged_bytes",
-      "optimiser_bytes", "step_bytes", "answer_seconds", "step_seconds", "ratios"}. Seconds are None where they were
-      not measured. `ratios`: under the same names, BERT-base's figure over this one's, so that more is better.
+      For each shape {"name", "parameters", "float32_bytes", "int8_bytes", "flops", "exchanged_bytes",
+      "optimiser_bytes", "step_bytes", "answer_seconds", "step_seconds", "ratios"}. Seconds are None if
+      they were not measured. `ratios`: under the same names, BERT-base's figure over this one's, so more is better.
 
     Raises:
-      UserError: an unknown name, or a setting out of range.
+      UserError: a name is unknown, or a setting is out of range.
     """
     shapes = _shapes(only)
     shortest = min(model.max_positions for model in shapes.values())
@@ -81,34 +84,32 @@ def bench_family(
         raise UserError(f"bench: length = {length} must lie between 8 and {shortest}")
     if batch_rows < 1 or seconds <= 0:
         raise UserError(f"bench: batch_rows = {batch_rows} and seconds = {seconds:g} must be positive")
-    infer.check_place("out", out)
-    console, load = Console(highlight=False), os.getloadavg()[0]
-    if not console.is_terminal:
-        console.width = 100
+    output.check_file("out", out)
+    console, load = output.open_console(), os.getloadavg()[0]
     rows = {name: by_formula(name, model, length, batch_rows) for name, model in shapes.items()}
     used = threads or cpu.cores()
     if measure:
-        ask = functools.partial(_answer_seconds, length=length, threads=used)
-        _measure(shapes, rows, "answer_seconds", ask, seconds, console)
+        answer = functools.partial(_answer_seconds, length=length, threads=used)
+        measure_within(seconds, shapes, rows, "answer_seconds", answer, console)
     if train:
         step = functools.partial(_step_seconds, length=length, batch_rows=batch_rows)
-        _measure(shapes, rows, "step_seconds", step, seconds, console)
-    made = [row | {"ratios": ratios(row, rows[BASE])} for row in rows.values()]
-    on = machine.describe(["jax", *([_runtime()] if measure else [])], load)
+        measure_within(seconds, shapes, rows, "step_seconds", step, console)
+    figures = [row | {"ratios": ratios(row, rows[BASE])} for row in rows.values()]
+    about_machine = machine.describe(["jax", *([_runtime()] if measure else [])], load)
     settings = {"length": length, "batch_rows": batch_rows, "threads": used, "runtime": _runtime()}
-    _print(made, settings, on, console)
+    _print(figures, settings, about_machine, console)
     if out:
-        whole_files.write_json(out, {"machine": on, "settings": settings, "rows": made})
-    return made
+        whole_files.write_json(out, {"machine": about_machine, "settings": settings, "rows": figures})
+    return figures
 
 
 def _shapes(only: tuple[str, ...]) -> dict[str, Model]:
-    """The presets by name, each family from its smallest on; version 1 of ALBERT differs in its dropout alone."""
+    """The presets by name, each family from its smallest on; not ALBERT's version 1, which differs in dropout only."""
     known = {name.lower(): value for name, value in vars(presets).items() if isinstance(value, Model)}
     known = {name: value for name, value in known.items() if not name.endswith("_v1")}
     for name in only:
         if name not in known:
-            raise UserError(f"bench: --only {name} is no shape; {fields_close_to(name, list(known))}")
+            raise UserError(f"bench: --only {name}: no such shape; {fields_close_to(name, list(known))}")
     chosen = [name for name in known if name == BASE or not only or name in only]
     families = list(dict.fromkeys(name.split("_")[0] for name in known))
     size = {name: flops.parameters(known[name])["total"] for name in chosen}
@@ -120,21 +121,21 @@ def _shapes(only: tuple[str, ...]) -> dict[str, Model]:
 
 
 def by_formula(name: str, model: Model, length: int, batch_rows: int) -> Row:
-    """A row without times.
+    """The row of a shape, without times.
 
-    The encoder with its pooler, where it has one, is what is stored and asked; its pretraining heads are trained with
-    it. `exchanged_bytes` is the float32 gradient, which devices that share a batch exchange at every step.
+    Storage and answers count the encoder and its pooler, if it has one; training counts the pretraining heads too.
+    `exchanged_bytes` is the float32 gradient, which devices that share a batch exchange at every step.
     """
     config = training_config(model, length, batch_rows)
     memory = flops.step_memory_bytes(config, compute="float32")
     count = flops.parameters(model)
-    asked = dataclasses.replace(model, pair_classes=0)
+    without_pairs = dataclasses.replace(model, pair_classes=0)
     return {
         "name": name,
         "parameters": count["encoder"] + count["pooler"],
         "float32_bytes": 4 * (count["encoder"] + count["pooler"]),
         "int8_bytes": int8_bytes(model),
-        "flops": flops.forward_flops_per_row(asked, length, 0, int(model.pooler)),
+        "flops": flops.forward_flops_per_row(without_pairs, length, 0, int(model.pooler)),
         "exchanged_bytes": 4 * count["total"],
         "optimiser_bytes": memory["optimiser"],
         "step_bytes": memory["total"],
@@ -158,42 +159,56 @@ def int8_bytes(model: Model) -> int:
 
 
 def training_config(model: Model, length: int, batch_rows: int) -> Pretrain:
-    """Pretraining with a window a row, and with the pair task where the model has a head for it."""
+    """Pretraining with one window per row, and with the pair task if the model has a head for it."""
     data = Data(length=length, batch_rows=batch_rows, pack=False, pair_task="sop" if model.pair_classes else "none")
     return Pretrain(model=model, data=data, optim=Optim(name="adamw", warmup_steps=0), run=Run(steps=1000))
 
 
 def ratios(row: Row, base: Row) -> dict[str, float | None]:
-    """How many times as good as the base each figure is: smaller, less memory, sooner there."""
-    return {name: base[name] / row[name] if base[name] and row[name] else None for name in row if name not in ("name",)}
+    """How many times as good as the base each figure is: smaller, less memory, faster; None where one is missing."""
+    return {name: base[name] / row[name] if base[name] and row[name] else None for name in row if name != "name"}
 
 
 # --- Measured --------------------------------------------------------------------------------------------------------
 
 
-def _measure(
-    shapes: dict[str, Model], rows: dict[str, Row], figure: str, run: Any, seconds: float, console: Console
+def measure_within(
+    seconds: float,
+    shapes: dict[str, Model],
+    rows: dict[str, Row],
+    figure: str,
+    measure: Callable[[Model], float],
+    console: Console,
 ) -> None:
-    """Times BERT-base, then those of the last lines, then the others, each by growing FLOPs, as the time allows."""
+    """Measures BERT-base, then the shapes of `HEADLINE`, then the others, smaller FLOPs first, while the time lasts.
+
+    Args:
+      seconds: time limit.
+      shapes: models by name.
+      rows: takes the measured values, under the name `figure`.
+      figure: "answer_seconds" or "step_seconds".
+      measure: seconds of one answer or step of a model.
+      console: for a line per shape.
+    """
     end = time.perf_counter() + seconds
-    paid = 0.0  # Seconds that a measurement takes for every second of a call, BERT-base's.
+    base_took = 0.0  # Seconds that it took to measure BERT-base.
     for name in sorted(shapes, key=lambda name: (name != BASE, name not in HEADLINE, rows[name]["flops"])):
-        times = rows[name]["flops"] / rows[BASE]["flops"]
-        size = rows[name]["float32_bytes"] / rows[BASE]["float32_bytes"]
-        wanted = paid * max(times, size)
-        if name != BASE and time.perf_counter() + wanted > end:
-            console.print(f"bench: {name} is not timed: it would take about {wanted:.0f} s; see --seconds")
+        relative_flops = rows[name]["flops"] / rows[BASE]["flops"]
+        relative_size = rows[name]["float32_bytes"] / rows[BASE]["float32_bytes"]
+        predicted = base_took * max(relative_flops, relative_size)
+        if name != BASE and time.perf_counter() + predicted > end:
+            console.print(f"bench: {name} is not timed: it would take about {predicted:.0f} s; see --seconds")
             continue
         console.print(f"bench: timing {name}")
         began = time.perf_counter()
-        rows[name][figure] = run(shapes[name])
+        rows[name][figure] = measure(shapes[name])
         if name == BASE:
-            paid = time.perf_counter() - began
+            base_took = time.perf_counter() - began
 
 
 def _runtime() -> str:
-    found = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
-    return "onnxruntime" if found else "jax"
+    installed = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+    return "onnxruntime" if installed else "jax"
 
 
 def _answer_seconds(model: Model, length: int, threads: int) -> float:
@@ -201,17 +216,17 @@ def _answer_seconds(model: Model, length: int, threads: int) -> float:
     weights = sample_rows.random_weights(model)
     rows = sample_rows.make_rows(weights, length, 1)
     name = "onnx-f32" if _runtime() == "onnxruntime" else "jax-f32"
-    chosen, _ = runtimes.choose((name,))
+    (runtime,), _ = catalogue.choose((name,))
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
-        _, load = chosen[0].prepare(weights, pathlib.Path(scratch), [])
-        with runtime_process.start(name, load, threads) as process:
+        _, load = runtime.prepare(weights, pathlib.Path(scratch), [])
+        with process.start(name, load, threads) as started:
             batch = sample_rows.batches_of(weights, rows, 1)
-            process.run(batch)
-            return min(process.run(batch * (CALLS - 1), seconds=infer.TURN_SECONDS).seconds)
+            started.run(batch)
+            return min(started.run(batch * (CALLS - 1), seconds=infer.TURN_SECONDS).seconds)
 
 
 def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
-    """The fastest of several updates; the step of `bertlite pretrain`, compiled."""
+    """The fastest of several training steps, as `bertlite pretrain` compiles them."""
     import jax
 
     from bertlite_jax.jobs.pretraining.step import make_pretraining
@@ -220,22 +235,23 @@ def _step_seconds(model: Model, length: int, batch_rows: int) -> float:
 
     config = training_config(model, length, batch_rows)
     mesh = sharding.make_mesh(1)
-    parts = make_pretraining(config, choose_precision.resolve("auto", jax.default_backend()), mesh, SPECIAL_IDS)
-    held = state.init_state(parts.init_params, parts.optimizer, config.run.seed, parts.layout)
+    compute = choose_precision.resolve("auto", jax.default_backend())
+    pretraining = make_pretraining(config, compute, mesh, SPECIAL_IDS)
+    train_state = state.init_state(pretraining.init_params, pretraining.optimizer, config.run.seed, pretraining.layout)
     batch = sharding.put_batch(random_batch(config), mesh)
     times = []
     for _ in range(CALLS):
         began = time.perf_counter()
-        held, metrics = parts.step(held, batch)
+        train_state, metrics = pretraining.step(train_state, batch)
         loss = float(metrics["loss"])
         times.append(time.perf_counter() - began)
         if not math.isfinite(loss):
-            raise RuntimeError(f"bench: the loss is {loss}; these figures would mean nothing")
+            raise RuntimeError(f"bench: the loss is {loss}, so the times would mean nothing")
     return min(times[1:])
 
 
 def random_batch(config: Pretrain) -> dict[str, np.ndarray]:
-    """A batch as of `data.rows.batches.batch_at`, of random tokens: a full window a row, cut in its middle."""
+    """A batch as `data/rows/batches.py` makes it, of random tokens: each row is one full window, cut in the middle."""
     rows, length = config.data.batch_rows, config.data.length
     generator = np.random.default_rng(0)
     batch = batches.empty_batch(rows, length, windows=1)
@@ -253,7 +269,7 @@ def random_batch(config: Pretrain) -> dict[str, np.ndarray]:
 # --- Report ----------------------------------------------------------------------------------------------------------
 
 
-def _print(rows: list[Row], settings: dict[str, Any], on: dict[str, Any], console: Console) -> None:
+def _print(rows: list[Row], settings: dict[str, Any], about_machine: dict[str, Any], console: Console) -> None:
     length, batch_rows = settings["length"], settings["batch_rows"]
     title = f"The family at {length} tokens, training steps of {batch_rows} rows"
     figures = _table(title, ("M", "f32", "int8", "GFLOP", "exchanged", "optimiser", "step", "answer", "train"))
@@ -263,7 +279,7 @@ def _print(rows: list[Row], settings: dict[str, Any], on: dict[str, Any], consol
         times = (_milliseconds(row[name]) for name in ("answer_seconds", "step_seconds"))
         figures.add_row(row["name"], *sizes, f"{row['flops'] / 1e9:,.2f}", *steps, *times)
     console.print(figures)
-    shown = {
+    compared = {
         "size": "float32_bytes",
         "GFLOP": "flops",
         "exchanged": "exchanged_bytes",
@@ -271,16 +287,16 @@ def _print(rows: list[Row], settings: dict[str, Any], on: dict[str, Any], consol
         "answer": "answer_seconds",
         "train": "step_seconds",
     }
-    better = _table(f"How many times as good as {BASE}: smaller, less, sooner", tuple(shown))
+    better = _table(f"How many times as good as {BASE}: smaller, less, faster", tuple(compared))
     for row in rows:
-        better.add_row(row["name"], *(_times(row["ratios"][name]) for name in shown.values()))
+        better.add_row(row["name"], *(_times(row["ratios"][name]) for name in compared.values()))
     console.print(better)
     console.print(
-        "M: millions of parameters, encoder and pooler; f32, int8: MB on disk; GFLOP: of an answer to one row; "
-        "exchanged: MB of gradient that devices exchange a step; optimiser: MB of both moments; step: MB of a training "
-        "step in float32 with the dropout of each, by formula; answer: ms, batch 1, "
-        f"{settings['runtime']} float32, threads: {settings['threads']}, fastest call; train: ms, JAX, fastest step.\n"
-        f"{machine_line(on)}\n"
+        "M: millions of parameters in encoder and pooler; f32, int8: MB on disk; GFLOP: to answer one row; exchanged: "
+        "MB of gradient that devices exchange in a step; optimiser: MB of both moments; step: MB of memory for a "
+        "training step in float32 with the shape's own dropout, by formula; answer: ms at batch 1 in "
+        f"{settings['runtime']} float32, threads: {settings['threads']}, fastest call; train: ms in JAX, "
+        f"fastest step.\n{machine_line(about_machine)}\n"
     )
     for row in rows:
         if row["name"] in HEADLINE:
@@ -288,11 +304,11 @@ def _print(rows: list[Row], settings: dict[str, Any], on: dict[str, Any], consol
 
 
 def _table(title: str, columns: tuple[str, ...]) -> Table:
-    made = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    made.add_column("shape", no_wrap=True)
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("shape", no_wrap=True)
     for name in columns:
-        made.add_column(name, justify="right", no_wrap=True)
-    return made
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def conclusion(row: Row) -> str:
@@ -304,13 +320,13 @@ def conclusion(row: Row) -> str:
     return (
         f"{row['name']}: {_than(better['parameters'], 'smaller', 'larger')}, "
         f"{_than(better['step_bytes'], 'less', 'more')} memory and "
-        f"{_than(better['exchanged_bytes'], 'less', 'more')} communication a training step, "
+        f"{_than(better['exchanged_bytes'], 'less', 'more')} communication in a training step, "
         f"and answers {_than(speed, 'faster', 'slower', 'no faster')} ({origin})."
     )
 
 
 def _than(ratio: float, better: str, worse: str, same: str = "as much") -> str:
-    """`9.4x smaller`, `2.1x larger`, or `same` where there is little between them."""
+    """`9.4x smaller`, `2.1x larger`, or `same` if they differ by little."""
     if ratio > SAME:
         return f"{_times(ratio)} {better}"
     return f"{_times(1 / ratio)} {worse}" if ratio < 1 / SAME else same

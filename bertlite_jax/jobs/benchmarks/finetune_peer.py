@@ -1,7 +1,7 @@
-"""The other side of `bertlite bench finetune`: transformers in PyTorch learns a task from our weights and our tokens.
+"""The peer of `bertlite bench finetune`: transformers in PyTorch trains a task from our weights and our tokens.
 
-It runs in a process of its own, as `inference_peer` starts it: a call makes an update or answers examples. It trains as
-the stock Trainer does: batches padded to their longest example, AdamW (fused) without weight decay on biases and
+It runs in a process of its own (`runtimes/process.py`); a request makes a training step or answers examples. It trains
+as the stock Trainer does: batches padded to their longest example, AdamW (fused) without weight decay on biases and
 LayerNorm, linear warm-up and decay, gradients clipped to a global norm, the library's own attention and dropout.
 
 Letters: M examples, K examples of a batch, L tokens of its longest one, C outputs.
@@ -24,24 +24,25 @@ from bertlite_jax.data.examples.batches import deal
 from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.data.rows import packing
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.benchmarks.runtime_process import Answer, Batch
+from bertlite_jax.jobs.benchmarks.runtimes.process import Answer, Batch
 
 INSTALL = 'pip install torch transformers  (or: pip install "bertlite_jax[torch]")'
 Precision = Literal["float32", "bfloat16"]
 
-LEARN, ANSWER = "learn", "answer"
-"""Keys of what the process is asked: numbers of examples, of the training or of the validation split."""
+TRAIN, ANSWER = "train", "answer"
+"""Keys of a request, whose value is an array of example numbers in the training or the validation split."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Lesson:
-    """Everything that the peer's process needs.
+class PeerTask:
+    """Everything that the peer's process needs. It is pickled, so it holds arrays and settings only.
 
     Attributes:
-      folder: a folder of transformers with a sequence classifier, where the training starts.
-      train, valid: the two splits as token ids.
-      optim: peak, warm-up, moments, decay and clipping; `warmup_steps` as they are carried out.
-      steps: updates of the whole run, where the rate ends.
+      folder: folder of transformers with a sequence classifier, from which training starts.
+      train: training split as token ids.
+      valid: validation split as token ids.
+      optim: peak rate, warm-up, moments, decay and clipping; `warmup_steps` is the number that is used.
+      steps: training steps of the whole run, at which the rate reaches 0.
       seed: of the dropout.
       pad_id: of the tokenizer.
       precision: of the products; bfloat16 is autocast, with weights and moments in float32.
@@ -61,16 +62,16 @@ class Lesson:
 
 
 def check_installed() -> None:
-    """Raises UserError, with the command to install it, where PyTorch or transformers is missing."""
+    """Raises UserError, with the command to install it, if PyTorch or transformers is missing."""
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"bench: finetune needs {name} for the other side; {INSTALL}")
+            raise UserError(f"bench: finetune needs {name} for the peer; {INSTALL}")
 
 
 def check_recipe(config: Finetune, head: Head) -> None:
-    """Raises UserError for a setting that PyTorch's side does not have, so that the two would not be alike."""
+    """Raises UserError for a setting that the peer does not have, so the two sides would train differently."""
     optim, adapt = config.optim, config.adapt
-    wanted = {
+    requirements = {
         "optim.name = adamw": optim.name == "adamw",
         "optim.bias_correction = True": optim.bias_correction,
         "optim.schedule = linear": optim.schedule == "linear",
@@ -80,36 +81,39 @@ def check_recipe(config: Finetune, head: Head) -> None:
         "head.hidden = ()": not config.head.hidden,
         "run.patience = 0": config.run.patience == 0,
         "run.average = none": config.run.average == "none",
-        "every learn.* as it is by default": config.learn == Learn(),
+        "every learn.* at its default": config.learn == Learn(),
     }
-    if unmet := [setting for setting, met in wanted.items() if not met]:
-        raise UserError(f"bench: finetune compares with transformers' stock training, which wants {unmet[0]}")
+    if unmet := [setting for setting, met in requirements.items() if not met]:
+        raise UserError(f"bench: finetune compares with transformers' stock training, which needs {unmet[0]}")
     if head.kind != "classify":
-        raise UserError(f"bench: finetune compares tasks that classify texts or pairs, not those that {head.kind}")
+        raise UserError(f"bench: finetune compares tasks that classify texts or pairs; this one has a {head.kind} head")
 
 
 # --- Batches -----------------------------------------------------------------------------------------------------
 
 
 def dealt_batches(encoded: Encoded, batch_examples: int, seed: int, steps: int) -> list[np.ndarray]:
-    """The examples of each update of our own run, [K] int64 each: the same ones in the same order."""
-    made: list[np.ndarray] = []
+    """The examples of each step of our own run, in order: [K] int64 each."""
+    batches: list[np.ndarray] = []
     epoch = 0
-    while len(made) < steps:
-        dealt = deal(encoded.sizes, batch_examples, seed, epoch)
-        made += [batch[batch >= 0] for batch in dealt]
+    while len(batches) < steps:
+        epoch_batches = deal(encoded.sizes, batch_examples, seed, epoch)
+        batches += [batch[batch >= 0] for batch in epoch_batches]
         epoch += 1
-    return made[:steps]
+    return batches[:steps]
 
 
 def shuffled_batches(encoded: Encoded, batch_examples: int, seed: int) -> list[np.ndarray]:
-    """An epoch as the stock Trainer draws it. For times: ours deal long examples evenly, which padding pays for."""
+    """The batches of an epoch as the stock Trainer draws them, for speed.
+
+    Ours deal long examples evenly over the batches, which would cost the peer padding.
+    """
     order = packing.generator(seed, 0, 3).permutation(len(encoded.sizes))
     return [order[first : first + batch_examples] for first in range(0, len(order), batch_examples)]
 
 
 def padded(encoded: Encoded, numbers: np.ndarray, pad_id: int) -> Batch:
-    """Examples as rows that are padded to the longest of them, as DataCollatorWithPadding makes them.
+    """A batch of examples, padded to the longest of them, as DataCollatorWithPadding makes it.
 
     Returns:
       input_ids, attention_mask, token_type_ids: [K, L] int64; labels: [K] int64, or [K, C] float32.
@@ -129,20 +133,22 @@ def padded(encoded: Encoded, numbers: np.ndarray, pad_id: int) -> Batch:
 
 
 def filled(encoded: Encoded, batches: list[np.ndarray]) -> float:
-    """Of the slots of padded batches, the share that holds tokens."""
+    """Share of the slots of padded batches that hold a token."""
     sizes = [encoded.sizes[batch] for batch in batches]
-    return sum(int(each.sum()) for each in sizes) / sum(int(each.max()) * len(each) for each in sizes)
+    return sum(int(of_batch.sum()) for of_batch in sizes) / sum(
+        int(of_batch.max()) * len(of_batch) for of_batch in sizes
+    )
 
 
 # --- In the peer's process -----------------------------------------------------------------------------------------
 
 
-def load(lesson: Lesson, threads: int) -> Answer:
-    """What `runtime_process.start` loads.
+def load(peer_task: PeerTask, threads: int) -> Answer:
+    """Loads the peer, as `process.start` calls it.
 
     Returns:
-      `answer(request)`: {LEARN: [K] numbers} makes one update and gives its loss, [1]; {ANSWER: [K] numbers} gives the
-      logits of validation examples, [K, C] float32, without dropout.
+      `answer(request)`: {TRAIN: [K] numbers} makes one step and returns its loss, [1]; {ANSWER: [K] numbers} returns
+      the logits of validation examples, [K, C] float32, without dropout.
     """
     import torch
     import transformers
@@ -150,14 +156,14 @@ def load(lesson: Lesson, threads: int) -> Answer:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(threads)
-    torch.manual_seed(lesson.seed)
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(lesson.folder)
-    forward = _forward(network, lesson.precision)
-    update = _updates(network, lesson.optim, lesson.steps)
+    torch.manual_seed(peer_task.seed)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(peer_task.folder)
+    forward = _forward(network, peer_task.precision)
+    update = _make_update(network, peer_task.optim, peer_task.steps)
 
-    def learn(numbers: np.ndarray) -> np.ndarray:
+    def train(numbers: np.ndarray) -> np.ndarray:
         network.train()
-        loss = forward(padded(lesson.train, numbers, lesson.pad_id), True).loss
+        loss = forward(padded(peer_task.train, numbers, peer_task.pad_id), True).loss
         loss.backward()
         update()
         return np.array([loss.item()], np.float32)
@@ -165,13 +171,13 @@ def load(lesson: Lesson, threads: int) -> Answer:
     def answer(numbers: np.ndarray) -> np.ndarray:
         network.eval()
         with torch.inference_mode():
-            return forward(padded(lesson.valid, numbers, lesson.pad_id), False).logits.float().numpy()
+            return forward(padded(peer_task.valid, numbers, peer_task.pad_id), False).logits.float().numpy()
 
-    return lambda request: learn(request[LEARN]) if LEARN in request else answer(request[ANSWER])
+    return lambda request: train(request[TRAIN]) if TRAIN in request else answer(request[ANSWER])
 
 
 def _forward(network: Any, precision: Precision) -> Callable[[Batch, bool], Any]:
-    """`forward(batch, with_labels)`: the class's output, under autocast where the precision says so."""
+    """Returns `forward(batch, with_labels)`, which runs the class, under autocast for bfloat16."""
     import inspect
 
     import torch
@@ -187,8 +193,8 @@ def _forward(network: Any, precision: Precision) -> Callable[[Batch, bool], Any]
     return forward
 
 
-def _updates(network: Any, optim: Optim, steps: int) -> Callable[[], None]:
-    """`update()`: clips, steps AdamW and its schedule, forgets the gradients.
+def _make_update(network: Any, optim: Optim, steps: int) -> Callable[[], None]:
+    """Returns `update()`, which clips the gradients, steps AdamW and its schedule, and clears the gradients.
 
     Source: huggingface/transformers:trainer.py (`get_decay_parameter_names`, `create_scheduler`).
     """

@@ -1,16 +1,14 @@
 """`bertlite bench infer`: how fast a model answers on this CPU, in which runtime and arithmetic, and how large it is.
 
-Every contender has a process of its own. One works at a time, and they take turns, so that a machine that is busy for a
-while is busy for all. Rows are as long as they are said to be, without padding. The first call of each shape is not
-counted. Ratios and throughput are those of the fastest call, because other programs can only slow a call down.
+Every runtime has a process of its own. One works at a time, and they take turns, so that a machine that is busy for a
+while is busy for all. Rows have the stated length, without padding. The first call of each shape is not counted. Ratios
+and throughput are those of the fastest call, because other programs can only slow a call down.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
 import math
 import os
 import pathlib
@@ -25,32 +23,32 @@ from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
-from bertlite_jax.jobs.benchmarks import machine, runtime_process, runtimes, sample_rows
-from bertlite_jax.jobs.benchmarks.runtime_process import Batch, Load, Process
-from bertlite_jax.jobs.benchmarks.runtimes import Contender
+from bertlite_jax.jobs.benchmarks import machine, output, sample_rows
+from bertlite_jax.jobs.benchmarks.race import Contender, drop_slow, race
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
+from bertlite_jax.jobs.benchmarks.runtimes.process import Batch, Load, Process
+from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, Task, task_of
 from bertlite_jax.report.benchmarks import inference
 
 ROWS = 16
-"""Different rows of each length, over which answers are compared; at least a batch."""
+"""Different rows of each length on which answers are compared; at least a batch."""
 CALIBRATION = 16
-"""Further rows, of the first length, on which the ranges of static INT8 are measured."""
-HOPELESS = 5.0
-"""Who takes so many times as long as the first contender gets no further turns."""
+"""Further rows, of the first length, that calibrate the ranges of static INT8."""
+TOO_SLOW = 5.0
+"""A runtime that takes more than this many times as long as the first one gets no further turns."""
 TRIALS = 3
-"""Calls after which that is decided: other programs may have slowed one down."""
+"""Calls before that is decided, since other programs may have slowed one down."""
 TURN_SECONDS = 0.3
-"""A turn goes on for so long, and has at least one call."""
+"""Length of a turn, which has at least one call."""
 FILE = "inference.json"
-"""Where a run's work directory keeps the figures; `bertlite report` shows them."""
+"""File with the figures in a run's work directory; `bertlite report` shows them."""
 
 
 @dataclasses.dataclass
-class Timed:
-    """One contender on one shape."""
+class Timed(Contender):
+    """A runtime on one shape; `seconds` are those of its calls."""
 
-    seconds: list[float] = dataclasses.field(default_factory=list)
     answers: list[np.ndarray] = dataclasses.field(default_factory=list)
-    dropped: bool = False
 
 
 Shape = tuple[int, int, int]
@@ -59,21 +57,22 @@ Shape = tuple[int, int, int]
 
 @dataclasses.dataclass
 class Entry:
-    """A contender, what it needs, and what was measured."""
+    """A runtime that takes part: its file, its process, and what was measured."""
 
-    contender: Contender
+    runtime: Runtime
     load: Load
     file_bytes: int
     timed: dict[Shape, Timed] = dataclasses.field(default_factory=dict)
-    process: Process | None = None
+    started: Process | None = None
     loaded_bytes: int = 0
     peak_bytes: int = 0
     load_seconds: float = math.inf
 
     @property
-    def running(self) -> Process:
-        assert self.process
-        return self.process
+    def process(self) -> Process:
+        """Its process, which has been started."""
+        assert self.started
+        return self.started
 
 
 def bench_infer(
@@ -94,68 +93,67 @@ def bench_infer(
     The default takes minutes for BERT-base; --batch 1 8 32 --length 32 128 512 takes an hour.
 
     Args:
-      source: A run's work directory, a folder of transformers, or one that tools/convert.py wrote.
-      preset: Instead of it, a shape with random weights and a two-label classifier: bert_base (the default),
+      source: Work directory of a run, folder of transformers, or folder that tools/convert.py wrote.
+      preset: Instead of a source, a shape with random weights and a two-label classifier: bert_base (the default),
         albert_base, distilbert, bort, bert_tiny...
-      batch: Rows in a batch.
-      length: Tokens in a row; none: 128, or as many as the model has positions.
-      threads: Cores that a contender may use; 0: all.
-      rounds: Turns that each contender gets.
-      only: Names of contenders: torch-f32, torch-bf16, onnx-f32, onnx-int8-tensor, onnx-int8-token, onnx-int8-static,
-        onnx-int8-stock, openvino, openvino-int8, jax-f32, jax-auto, jax-int8.
-      out: File for the figures as JSON.
-      html: File for a page with tables and plots.
+      batch: Batch sizes, in rows.
+      length: Row lengths, in tokens; by default 128, or the model's positions if they are fewer.
+      threads: Numbers of cores that a runtime may use; 0: all.
+      rounds: Turns of each runtime for each shape.
+      only: Runtimes to time, by default all; missing packages are skipped. Names: torch-f32, torch-bf16,
+        onnx-f32, onnx-int8-tensor, onnx-int8-token, onnx-int8-static, onnx-int8-stock,
+        openvino, openvino-int8, jax-f32, jax-auto, jax-int8.
+      out: JSON file for the figures.
+      html: HTML file for a page with tables and plots.
 
     Returns:
       {"model", "task", "random_weights", "machine", "settings", "skipped", "contenders": [{"name", "about", "bytes",
       "loaded_bytes", "peak_bytes", "load_seconds", "largest_difference", "top1_agreement", "rows_compared"}], "shapes":
       [{"batch", "length", "threads", "figures": [{"name", "calls", "seconds_min", "seconds_p50", "seconds_p95",
-      "sequences_per_second", "ratio", "dropped"}]}]}. `ratio`: how many times as fast as the first contender.
+      "sequences_per_second", "ratio", "dropped"}]}]}. `ratio`: speed over that of the first runtime.
 
     Raises:
-      UserError: a source that cannot be read, a setting out of range, or a process that the system ended.
+      UserError: the source cannot be read, a setting is out of range, or the system ended a process.
     """
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 100
+    console = output.open_console()
     load, available = os.getloadavg()[0], cpu.cores()
     counts = tuple(dict.fromkeys(count or available for count in threads))
-    weights, name, is_random = _weights(source, preset, console)
+    weights, name, is_random = _load_weights(source, preset, console)
     length = length or (min(128, weights.model.max_positions),)
     _check(weights.model, batch, length, counts, rounds, available)
-    check_place("out", out)
-    check_place("html", html)
-    chosen, skipped = _choose(only, runtimes.task_of(weights))
+    output.check_file("out", out)
+    output.check_file("html", html, drawn=True)
+    task = task_of(weights)
+    chosen, skipped = _choose(only, task)
     for line in skipped:
         console.print(f"bench: {line}", soft_wrap=True)
     if not chosen:
-        raise UserError("bench: no contender is left")
+        raise UserError("bench: no runtime is left to time")
     most = max(ROWS, *batch)
     rows = {size: sample_rows.make_rows(weights, size, most + CALIBRATION) for size in length}
     shapes = [(count, size, number) for count in counts for size in length for number in batch]
     with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
         texts = sample_rows.batches_of(weights, rows[length[0]][most:], 1)
         entries = _prepare(weights, chosen, pathlib.Path(scratch), texts, console)
-        groups = _groups(entries, console)
+        groups = group_by_memory(entries, console)
         for count in counts:
             for group in groups:
                 with contextlib.ExitStack() as stack:
                     _start(group, count, stack, console)
                     for shape in [shape for shape in shapes if shape[0] == count]:
                         batches = sample_rows.batches_of(weights, rows[shape[1]][:most], shape[2])
-                        _race(group, shape, batches, rounds, entries[0])
+                        _race(group, shape, batches, rounds, entries[0], console)
                         console.print(f"bench: {shape[2]} x {shape[1]}, {_plural(count, 'thread')}: done")
-                    _note_memory(group)
-    task = runtimes.task_of(weights)
+                    _record_memory(group)
     figures = {
         "model": name,
         "task": task,
         "random_weights": is_random,
-        "machine": machine.describe(["jax", *(name for contender in chosen for name in contender.packages)], load),
+        "machine": machine.describe(["jax", *(name for runtime in chosen for name in runtime.packages)], load),
         "settings": {"rounds": rounds, "threads": list(counts), "text": weights.tokenizer is not None},
         "skipped": skipped,
-        "contenders": [_about(entry, entries[0], task) for entry in entries],
-        "shapes": [_shape(entries, shape) for shape in shapes],
+        "contenders": [_entry_figures(entry, entries[0], task) for entry in entries],
+        "shapes": [_shape_figures(entries, shape) for shape in shapes],
     }
     inference.print_tables(figures, console)
     _store(figures, source, out, html, console)
@@ -165,14 +163,16 @@ def bench_infer(
 # --- The model -------------------------------------------------------------------------------------------------------
 
 
-def _weights(source: str, preset: str, console: Console) -> tuple[Weights, str, bool]:
+def _load_weights(source: str, preset: str, console: Console) -> tuple[Weights, str, bool]:
     """The model, its name, and whether its weights are random."""
     if source and preset:
-        raise UserError(f"bench: a folder ({source}) and --preset {preset}: give one of them")
+        raise UserError(f"bench: pass either a folder ({source}) or --preset {preset}, not both")
     if source:
         return sources.load(source), pathlib.Path(source).resolve().name, False
     model = sample_rows.known_preset(preset or "bert_base")
-    console.print("bench: random weights: speed and size only; how far answers differ says little", soft_wrap=True)
+    console.print(
+        "bench: random weights: only speed and size count; differences between answers mean little", soft_wrap=True
+    )
     return sample_rows.random_weights(model), preset or "bert_base", True
 
 
@@ -189,107 +189,101 @@ def _check(
         raise UserError(f"bench: --length must lie between 3 and the model's {model.max_positions} positions")
     if max(counts) > available:
         raise UserError(
-            f"bench: --threads {max(counts)} is more than the {available} cores that there are; 0 means all"
+            f"bench: --threads {max(counts)} is more than the {available} cores of this machine; 0 means all"
         )
 
 
-def check_place(option: str, path: str) -> None:
-    """Raises UserError before the work where the file could not be written after it."""
-    if path and not pathlib.Path(path).resolve().parent.is_dir():
-        raise UserError(f"bench: --{option} {path}: its folder does not exist; name one that does")
-    if option == "html" and path and importlib.util.find_spec("matplotlib") is None:
-        raise UserError("bench: --html needs matplotlib; pip install 'bertlite_jax[report]'")
-
-
-def _choose(only: tuple[str, ...], task: runtimes.Task) -> tuple[list[Contender], list[str]]:
+def _choose(only: tuple[str, ...], task: Task) -> tuple[list[Runtime], list[str]]:
     from bertlite_jax.model.ops import choose_precision
 
-    return runtimes.choose(only, choose_precision.resolve("auto", "cpu") == "float32", task)
+    return catalogue.choose(only, choose_precision.resolve("auto", "cpu") == "float32", task)
 
 
 # --- Turns -----------------------------------------------------------------------------------------------------------
 
 
 def _prepare(
-    weights: Weights, chosen: list[Contender], scratch: pathlib.Path, texts: list[Batch], console: Console
+    weights: Weights, chosen: list[Runtime], scratch: pathlib.Path, texts: list[Batch], console: Console
 ) -> list[Entry]:
-    """Writes everybody's files."""
+    """Writes the file of each runtime."""
     entries = []
-    for contender in chosen:
-        console.print(f"bench: writing {contender.name}")
-        place, load = contender.prepare(weights, scratch, texts)
-        entries.append(Entry(contender, load, place.stat().st_size))
+    for runtime in chosen:
+        console.print(f"bench: writing the file of {runtime.name}")
+        path, load = runtime.prepare(weights, scratch, texts)
+        entries.append(Entry(runtime, load, path.stat().st_size))
     return entries
 
 
-def _groups(entries: list[Entry], console: Console) -> list[list[Entry]]:
-    """Who is loaded together: all, or each alone where the free memory may not hold all.
+def group_by_memory(entries: list[Entry], console: Console) -> list[list[Entry]]:
+    """The runtimes that are loaded together: all of them, or each alone if free memory may not hold all.
 
-    A contender takes its libraries and about twice its file.
+    A runtime takes its libraries and about twice its file.
     """
-    place = pathlib.Path("/proc/meminfo")
-    if not place.is_file():
+    meminfo = pathlib.Path("/proc/meminfo")
+    if not meminfo.is_file():
         return [entries]
-    lines = dict(line.split(":", 1) for line in place.read_text(encoding="utf-8").splitlines() if ":" in line)
+    lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines() if ":" in line)
     free = int(lines["MemAvailable"].split()[0]) * 1024
     needed = sum(400_000_000 + 2 * entry.file_bytes for entry in entries)
     if needed < free:
         return [entries]
     console.print(
-        f"bench: {free / 1e9:.1f} GB of memory are free and all contenders together need about {needed / 1e9:.1f}: "
-        "each runs alone, so that a machine that is busy for a while is not busy for all",
+        f"bench: {free / 1e9:.1f} GB of memory are free, and all runtimes together need about {needed / 1e9:.1f} GB: "
+        "each runs alone, so if the machine is busy for a while, that slows only some of them down",
         soft_wrap=True,
     )
     return [[entry] for entry in entries]
 
 
 def _start(group: list[Entry], threads: int, stack: contextlib.ExitStack, console: Console) -> None:
-    names = ", ".join(entry.contender.name for entry in group)
+    names = ", ".join(entry.runtime.name for entry in group)
     console.print(f"bench: loading, {_plural(threads, 'thread')} each: {names}", soft_wrap=True)
     for entry in group:
-        entry.process = stack.enter_context(runtime_process.start(entry.contender.name, entry.load, threads))
+        entry.started = stack.enter_context(process.start(entry.runtime.name, entry.load, threads))
 
 
-def _race(group: list[Entry], shape: Shape, batches: list[Batch], rounds: int, first: Entry) -> None:
-    """A group on the batches of one shape: one answer to each, then turns.
-
-    Who is hopeless on this machine, as bfloat16 is without instructions for it, gets only its trials.
-    """
-    for entry in group:
-        timed = entry.timed[shape] = Timed()
-        timed.answers = entry.running.run(batches[:1], keep=True).answers  # compiles, allocates
+def _race(group: list[Entry], shape: Shape, batches: list[Batch], rounds: int, first: Entry, console: Console) -> None:
+    """Lets a group answer each batch of one shape once, then take turns; one that is too slow gets only its trials."""
+    by_name = {entry.runtime.name: entry for entry in group}
+    for name, entry in by_name.items():
+        if not entry.timed:
+            console.print(f"bench: first call of {name}, {shape[2]} x {shape[1]} tokens")
+        timed = entry.timed[shape] = Timed(name)
+        timed.answers = entry.process.run(batches[:1], return_answers=True).answers  # Compiles and allocates.
         for _ in range(TRIALS):
-            timed.seconds += entry.running.run(batches[:1]).seconds
-            timed.dropped = min(timed.seconds) > HOPELESS * min(first.timed[shape].seconds)
+            timed.seconds += entry.process.run(batches[:1]).seconds
+            drop_slow([timed], TOO_SLOW, first.timed[shape].fastest)
             if not timed.dropped:
                 break
-    going = [entry for entry in group if not entry.timed[shape].dropped]
-    for entry in going:
-        if batches[1:]:
-            turn = entry.running.run(batches[1:], keep=True)
-            entry.timed[shape].answers += turn.answers
-            entry.timed[shape].seconds += turn.seconds
-    for _ in range(rounds):
-        for entry in going:
-            entry.timed[shape].seconds += entry.running.run(batches[:1], seconds=TURN_SECONDS).seconds
-
-
-def _note_memory(group: list[Entry]) -> None:
-    """What the processes have held, before they end."""
     for entry in group:
-        entry.loaded_bytes = max(entry.loaded_bytes, entry.running.loaded_bytes)
-        entry.peak_bytes = max(entry.peak_bytes, entry.running.run([]).peak_bytes)
-        entry.load_seconds = min(entry.load_seconds, entry.running.load_seconds)
+        timed = entry.timed[shape]
+        if batches[1:] and not timed.dropped:
+            turn = entry.process.run(batches[1:], return_answers=True)
+            timed.answers += turn.answers
+            timed.seconds += turn.seconds
+
+    def take_turn(timed: Timed) -> list[float]:
+        return by_name[timed.name].process.run(batches[:1], seconds=TURN_SECONDS).seconds
+
+    race([entry.timed[shape] for entry in group], rounds, take_turn)
+
+
+def _record_memory(group: list[Entry]) -> None:
+    """Asks the processes for their memory before they end."""
+    for entry in group:
+        entry.loaded_bytes = max(entry.loaded_bytes, entry.process.loaded_bytes)
+        entry.peak_bytes = max(entry.peak_bytes, entry.process.run([]).peak_bytes)
+        entry.load_seconds = min(entry.load_seconds, entry.process.load_seconds)
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------
 
 
-def _about(entry: Entry, first: Entry, task: str) -> dict[str, Any]:
-    """Size, memory and agreement of a contender, over all shapes and numbers of threads."""
+def _entry_figures(entry: Entry, first: Entry, task: str) -> dict[str, Any]:
+    """Size, memory and agreement of a runtime, over all shapes and numbers of threads."""
     return {
-        "name": entry.contender.name,
-        "about": entry.contender.about,
+        "name": entry.runtime.name,
+        "about": entry.runtime.about,
         "bytes": entry.file_bytes,
         "loaded_bytes": entry.loaded_bytes,
         "peak_bytes": entry.peak_bytes,
@@ -298,46 +292,48 @@ def _about(entry: Entry, first: Entry, task: str) -> dict[str, Any]:
     }
 
 
-def agreement(right: list[Timed], other: list[Timed], task: str) -> dict[str, Any]:
-    """How far a contender's answers are from the first one's, over the batches that both answered.
+def agreement(first: list[Timed], other: list[Timed], task: str) -> dict[str, Any]:
+    """Compares a runtime's answers with those of the first one, over the batches that both answered.
 
     Returns:
-      `largest_difference` over all numbers, None where one is not finite; `top1_agreement`: share of the answers
-      (texts, or tokens for tags and masked words, or ends of spans) whose largest logit stands at the same place, None
-      for states and single numbers; `rows_compared`.
+      `largest_difference` over all values, None if one is not finite; `top1_agreement`: share of the answers (texts,
+      or tokens for tags and masked words, or ends of spans) with the same largest logit, None for states and single
+      values; `rows_compared`.
     """
-    pairs = [pair for a, b in zip(right, other, strict=True) for pair in zip(a.answers, b.answers, strict=True)]
-    same, rows, furthest = [], 0, 0.0
-    for wanted, given in pairs:
-        if wanted.shape != given.shape:
-            raise RuntimeError(f"bench: a contender answers with {given.shape} where the first has {wanted.shape}")
-        furthest = float(np.fmax(furthest, np.abs(wanted - given).max())) if np.isfinite(given).all() else math.inf
-        same.append(np.ravel(wanted.argmax(-1) == given.argmax(-1)))
-        rows += len(wanted)
-    ranked = task != "states" and pairs and pairs[0][0].shape[-1] > 1
+    shapes = zip(first, other, strict=True)
+    # A runtime that was dropped has answered the first batch only.
+    answers = [pair for a, b in shapes for pair in zip(a.answers, b.answers, strict=False)]
+    same, rows, largest = [], 0, 0.0
+    for ours, theirs in answers:
+        if ours.shape != theirs.shape:
+            raise RuntimeError(f"bench: a runtime answers with shape {theirs.shape}, the first one with {ours.shape}")
+        largest = float(np.fmax(largest, np.abs(ours - theirs).max())) if np.isfinite(theirs).all() else math.inf
+        same.append(np.ravel(ours.argmax(-1) == theirs.argmax(-1)))
+        rows += len(ours)
+    ranked = task != "states" and answers and answers[0][0].shape[-1] > 1
     return {
-        "largest_difference": furthest if math.isfinite(furthest) else None,
+        "largest_difference": largest if math.isfinite(largest) else None,
         "top1_agreement": float(np.mean(np.concatenate(same))) if ranked else None,
         "rows_compared": rows,
     }
 
 
-def _shape(entries: list[Entry], shape: Shape) -> dict[str, Any]:
+def _shape_figures(entries: list[Entry], shape: Shape) -> dict[str, Any]:
     threads, length, number = shape
-    base = min(entries[0].timed[shape].seconds)
+    first_seconds = entries[0].timed[shape].fastest
     figures = []
     for entry in entries:
         timed = entry.timed[shape]
-        best = min(timed.seconds)
+        best = timed.fastest
         figures.append(
             {
-                "name": entry.contender.name,
+                "name": entry.runtime.name,
                 "calls": len(timed.seconds),
                 "seconds_min": best,
                 "seconds_p50": float(np.percentile(timed.seconds, 50)),
                 "seconds_p95": float(np.percentile(timed.seconds, 95)),
                 "sequences_per_second": number / best,
-                "ratio": base / best,
+                "ratio": first_seconds / best,
                 "dropped": timed.dropped,
             }
         )

@@ -1,4 +1,4 @@
-"""The machine that a benchmark's figures belong to, and how to make it pass for a lesser one."""
+"""The machine that a benchmark's figures belong to, and how to make it behave like a lesser one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _LESSER_ONEDNN = {"avx2": "AVX2", "avx512": "AVX512_CORE"}
 
 
 def describe(packages: Iterable[str], load: float) -> dict[str, Any]:
-    """CPU, cores, instruction sets, load, Python, versions, and what the environment limits; asks no accelerator.
+    """CPU, cores, instruction sets, load, Python and package versions, limiting environment variables; no accelerators.
 
     Args:
-      packages: names of installed packages whose versions belong beside the figures.
-      load: of the system before anything was measured, over one minute.
+      packages: names of installed packages whose versions are reported.
+      load: the system's one-minute load average before anything was measured.
     """
     return {
         "cpu": cpu.name(),
@@ -39,11 +39,11 @@ def describe(packages: Iterable[str], load: float) -> dict[str, Any]:
 
 
 def lesser_environment(kind: Lesser) -> dict[str, str]:
-    """Environment variables that hold XLA and PyTorch to the instruction sets of a lesser host, without bfloat16.
+    """Environment variables that limit XLA and PyTorch to the instruction sets of a lesser host, without bfloat16.
 
-    XLA's own loops obey `xla_cpu_max_isa`. The library that it gives large products to asks the CPU itself, so those
-    go to XLA's oneDNN instead, which obeys ONEDNN_MAX_CPU_ISA as PyTorch's does. On a real host of that kind the
-    library would be there, and products a little faster (a fifth, on an AMD EPYC with AVX2).
+    XLA's own loops obey `xla_cpu_max_isa`. The library that computes its large products asks the CPU itself, so the
+    products go to XLA's oneDNN instead, which obeys ONEDNN_MAX_CPU_ISA as PyTorch's does. A real host of that kind has
+    the library, and is a little faster in products (by a fifth, on an AMD EPYC with AVX2).
 
     Raises:
       UserError: this CPU lacks one of the instruction sets.
@@ -61,7 +61,7 @@ def lesser_environment(kind: Lesser) -> dict[str, str]:
 
 
 def run_as(kind: Lesser, function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
-    """What the function returns or raises in a process of its own that passes for a lesser host."""
+    """Calls the function in a process of its own that behaves like a lesser host; returns or raises what it does."""
     before = dict(os.environ)
     os.environ.update(lesser_environment(kind))
     try:

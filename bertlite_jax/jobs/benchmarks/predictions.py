@@ -1,8 +1,8 @@
-"""`bertlite bench predictions`: does `transformers` answer a validation split from our export as we do?
+"""`bertlite bench predictions`: does `transformers` give the same answers from our export as we do?
 
-The task model is written with `to_hf`, loaded by the class that its config.json names, and both answer the same tokens:
-ours in the packed rows of an evaluation, theirs in padded batches. In float32 the two should agree on every example;
-in the run's own arithmetic they may differ where two labels are nearly as likely, so each difference is listed with
+The task model is written with `to_hf` and loaded by the class that its config.json names. Both answer the same tokens:
+ours in the packed rows of an evaluation, theirs in padded batches. In float32 the two should agree on every example. In
+the run's own arithmetic they may differ where two labels are almost equally likely, so each difference is listed with
 its margin.
 """
 
@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import pathlib
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,19 +20,22 @@ import numpy as np
 
 from bertlite_jax.config.files import read_json
 from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks import Task
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.answering import outputs, task_splits
 from bertlite_jax.jobs.answering.task_splits import Split
-from bertlite_jax.jobs.benchmarks import finetune_peer, runtime_process
-from bertlite_jax.jobs.benchmarks.finetune import answers_of
-from bertlite_jax.jobs.benchmarks.finetune_peer import Lesson
+from bertlite_jax.jobs.benchmarks import finetune_peer
+from bertlite_jax.jobs.benchmarks.finetune import peer_logits
+from bertlite_jax.jobs.benchmarks.finetune_peer import PeerTask
+from bertlite_jax.jobs.benchmarks.runtimes import process
 from bertlite_jax.jobs.finetuning.examples import open_splits
 from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -42,17 +46,17 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
     """Compares the answers of a fine-tuned run with those of transformers from its export, on the validation split.
 
     Args:
-      run: Work directory of a fine-tuning run of a task that classifies texts or pairs.
-      data: Folder with the task's files; by default the one that it was trained on.
-      out: File for the figures as JSON.
+      run: Work directory of a fine-tuning run whose task classifies texts or pairs.
+      data: Folder with the task's files; by default the one that the run was trained on.
+      out: JSON file for the figures.
 
     Returns:
       {"task", "examples", "transformers": its figures, and for "float32" and the run's own arithmetic: {"figures",
-      "largest_difference" (of the logits), "different": [{"id", "margin"}]}}. `margin`: by how much the logit of their
-      answer beats that of ours, in their logits; for numbers an answer is never different.
+      "largest_difference" (of the logits), "different": [{"id", "margin"}]}}. `margin`: in their logits, how far their
+      answer is ahead of ours. Regression has no different answers.
 
     Raises:
-      UserError: no such run, PyTorch is missing, or the model fits no class of transformers.
+      UserError: there is no such run, PyTorch is missing, or the model fits no class of transformers.
     """
     finetune_peer.check_installed()
     config: Finetuned = read_json(pathlib.Path(run) / "config.json", Finetuned)
@@ -60,31 +64,34 @@ def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str
     files = dataclasses.replace(config.data, folder=data or config.data.folder)
     task = task_splits.task_of(files)
     if model.head is None or model.tokenizer is None or model.head.kind != "classify":
-        raise UserError(f"bench: {run} is no run of a task that classifies texts or pairs")
+        raise UserError(f"bench: {run} is not a fine-tuning run whose task classifies texts or pairs")
     valid = open_splits(task, _without_training(files), model.head, model.tokenizer)[1]
     theirs = their_logits(model, valid)
-    found: dict[str, Any] = {
+    ids = [example.id for example in valid.examples]
+    result: dict[str, Any] = {
         "task": task.name,
         "examples": len(valid.examples),
-        "transformers": _score(task, model, valid, theirs),
+        "transformers": _score(task, model.head, valid, theirs),
     }
     chosen = choose_precision.resolve(model.model.compute, jax.default_backend())
     for compute in dict.fromkeys(("float32", chosen)):
         logits = our_logits(model, valid, compute, config.data)
-        found[compute] = {"figures": _score(task, model, valid, logits)} | differences(model, valid, logits, theirs)
+        result[compute] = {"figures": _score(task, model.head, valid, logits)} | differences(
+            model.head, ids, logits, theirs
+        )
     if out:
-        whole_files.write_json(out, found)
-    _print(found)
-    return found
+        whole_files.write_json(out, result)
+    _print(result)
+    return result
 
 
 def _without_training(data: Examples) -> Examples:
-    """A training split of one example, as only the validation split is needed."""
+    """With a training split of one example, since only the validation split is needed."""
     return dataclasses.replace(data, train_examples=1)
 
 
 def our_logits(model: Weights, valid: Split, compute: precision.Compute, data: Examples) -> np.ndarray:
-    """[M, C] float32, computed as an evaluation computes them."""
+    """Our logits, computed as in an evaluation: [M, C] float32."""
     assert model.head
     assert model.tokenizer
     mesh = sharding.make_mesh(1)
@@ -96,12 +103,12 @@ def our_logits(model: Weights, valid: Split, compute: precision.Compute, data: E
 
 
 def their_logits(model: Weights, valid: Split) -> np.ndarray:
-    """[M, C] float32, of the exported folder in float32."""
+    """The logits of transformers, from the exported folder in float32: [M, C] float32."""
     assert model.tokenizer
     with tempfile.TemporaryDirectory() as scratch:
         folder = pathlib.Path(scratch) / "model"
         to_hf(model, folder)
-        lesson = Lesson(
+        peer_task = PeerTask(
             folder=str(folder),
             train=valid.encoded,
             valid=valid.encoded,
@@ -111,44 +118,53 @@ def their_logits(model: Weights, valid: Split) -> np.ndarray:
             pad_id=model.tokenizer.pad_id,
             precision="float32",
         )
-        load = functools.partial(finetune_peer.load, lesson)
-        with runtime_process.start("PyTorch", load, cpu.cores()) as process:
-            return answers_of(process, valid.encoded.sizes)
+        load = functools.partial(finetune_peer.load, peer_task)
+        with process.start("PyTorch", load, cpu.cores()) as peer:
+            return peer_logits(peer, valid.encoded.sizes)
 
 
-def differences(model: Weights, valid: Split, ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """`largest_difference` and `different`, as `bench_predictions` returns them."""
-    assert model.head
+def differences(head: Head, ids: Sequence[str], ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """`largest_difference` and `different`, as `bench_predictions` returns them.
+
+    Args:
+      head: of the model.
+      ids: of the M examples.
+      ours: [M, C] logits.
+      theirs: [M, C] logits.
+    """
     largest = float(np.abs(ours - theirs).max())
-    if model.head.problem == "regression":
+    if head.problem == "regression":
         return {"largest_difference": largest, "different": []}
-    if model.head.problem == "multi_label":
+    if head.problem == "multi_label":
         rows, margins = (ours > 0) != (theirs > 0), np.abs(theirs)
-        listed = [(int(row), float(margins[row][rows[row]].max())) for row in np.flatnonzero(rows.any(axis=1))]
+        different = [(int(row), float(margins[row][rows[row]].max())) for row in np.flatnonzero(rows.any(axis=1))]
     else:
-        chosen, wanted = ours.argmax(axis=1), theirs.argmax(axis=1)
-        rows = np.flatnonzero(chosen != wanted).tolist()
-        listed = [(row, float(theirs[row, wanted[row]] - theirs[row, chosen[row]])) for row in rows]
-    different = [{"id": valid.examples[row].id, "margin": margin} for row, margin in listed]
-    return {"largest_difference": largest, "different": different}
+        our_label, their_label = ours.argmax(axis=1), theirs.argmax(axis=1)
+        rows = np.flatnonzero(our_label != their_label).tolist()
+        different = [(row, float(theirs[row, their_label[row]] - theirs[row, our_label[row]])) for row in rows]
+    return {
+        "largest_difference": largest,
+        "different": [{"id": ids[row], "margin": margin} for row, margin in different],
+    }
 
 
-def _score(task: Any, model: Weights, valid: Split, logits: np.ndarray) -> dict[str, float]:
-    assert model.head
-    given = outputs.predictions(model.head, list(logits), valid.examples)
-    return task_metrics.score(task, valid.examples, given)
+def _score(task: Task, head: Head, valid: Split, logits: np.ndarray) -> dict[str, float]:
+    predictions = outputs.predictions(head, list(logits), valid.examples)
+    return task_metrics.score(task, valid.examples, predictions)
 
 
-def _print(found: dict[str, Any]) -> None:
-    def shown(figures: dict[str, float]) -> str:
+def _print(result: dict[str, Any]) -> None:
+    def in_words(figures: dict[str, float]) -> str:
         return ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
 
-    print(f"{found['task']}: {found['examples']:,} examples; transformers, float32: {shown(found['transformers'])}")
-    for name, figures in found.items():
+    print(
+        f"{result['task']}: {result['examples']:,} examples; transformers, float32: {in_words(result['transformers'])}"
+    )
+    for name, figures in result.items():
         if isinstance(figures, dict) and "different" in figures:
-            margins = sorted((each["margin"] for each in figures["different"]), reverse=True)
+            margins = sorted((answer["margin"] for answer in figures["different"]), reverse=True)
             tail = f", margins up to {margins[0]:.2g}" if margins else ""
             print(
-                f"bertlite_jax, {name}: {shown(figures['figures'])}; {len(margins)} answers differ{tail}; logits by "
-                f"at most {figures['largest_difference']:.2g}"
+                f"bertlite_jax, {name}: {in_words(figures['figures'])}; {len(margins)} answers differ{tail}; logits "
+                f"differ by at most {figures['largest_difference']:.2g}"
             )

@@ -1,4 +1,4 @@
-"""What the benchmarks of answers run on: random weights of a preset, and rows of ids without padding."""
+"""What benchmarks run on: bundled text, random weights of a preset, and rows of ids without padding."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError, fields_close_to
-from bertlite_jax.jobs.benchmarks import runtimes
-from bertlite_jax.jobs.benchmarks.runtime_process import Batch
+from bertlite_jax.jobs.benchmarks.runtimes.process import Batch
+from bertlite_jax.jobs.benchmarks.runtimes.runtime import CHOICES, task_of
 
 TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
+"""The public-domain text that comes with the package."""
 
 
 def known_preset(name: str) -> Model:
-    """A shape of `presets`, by its name in small letters. Raises UserError where there is none."""
+    """The preset of that name, in lower case. Raises UserError if there is none."""
     known = {other.lower(): value for other, value in vars(presets).items() if isinstance(value, Model)}
     if name not in known:
         raise UserError(f"bench: --preset {name} is unknown; {fields_close_to(name, list(known))}")
@@ -28,10 +29,10 @@ def known_preset(name: str) -> Model:
 
 
 def random_weights(model: Model, seed: int = 0) -> Weights:
-    """A classifier with two labels on a pooled encoder of that shape, untrained.
+    """An untrained classifier with two labels, on an encoder of that shape with a pooler.
 
-    Kernels and tables are normal with the deviation that training starts from; norms and biases scatter by as much, so
-    that a bias or scale that a runtime forgets shows.
+    Kernels and tables are normal with the deviation that training starts from. Norms and biases scatter by as much, so
+    that a runtime that forgets a bias or a scale is noticed.
     """
     plain = model.token_types == 0 and not model.pooler and model.norm_epsilon == 1e-12  # DistilBERT pools with a ReLU.
     head = Head("classify", ("negative", "positive"), activation="relu" if plain else "tanh")
@@ -45,12 +46,12 @@ def random_weights(model: Model, seed: int = 0) -> Weights:
 
 
 def make_rows(weights: Weights, length: int, count: int) -> np.ndarray:
-    """Ids without padding, [count, length] int64: the bundled text where there is a tokenizer, else random ids."""
+    """Ids without padding, [count, length] int64: bundled text if the model has a tokenizer, else random ids."""
     if not weights.tokenizer:
         return np.random.default_rng(0).integers(5, weights.model.vocab_size, (count, length))
     from bertlite_jax.data.text import documents
 
-    tokenizer, room = weights.tokenizer, length - 2
+    tokenizer, room = weights.tokenizer, length - 2  # [CLS] and [SEP] take two.
     ids: list[int] = []
     for sentence in documents.read_sentences([str(TEXT)]):
         ids += tokenizer.encode(sentence).tolist()
@@ -62,12 +63,12 @@ def make_rows(weights: Weights, length: int, count: int) -> np.ndarray:
 
 
 def batches_of(weights: Weights, rows: np.ndarray, number: int) -> list[Batch]:
-    """The rows in batches; a head that chooses gets each row beside its neighbour."""
-    made = []
+    """The rows in batches of `number`; a head that chooses gets each row beside its neighbour."""
+    batches = []
     for start in range(0, len(rows) - number + 1, number):
         ids = rows[start : start + number]
-        if runtimes.task_of(weights) == "choose":
-            ids = np.stack([np.roll(ids, shift, axis=-1) for shift in range(runtimes.CHOICES)], axis=1)
+        if task_of(weights) == "choose":
+            ids = np.stack([np.roll(ids, shift, axis=-1) for shift in range(CHOICES)], axis=1)
         ids = np.ascontiguousarray(ids)
-        made.append({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
-    return made
+        batches.append({"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
+    return batches

@@ -1,5 +1,6 @@
-"""The other side of `bertlite bench train --peer`: transformers' AlbertForPreTraining in PyTorch, training on rows with
-padding. It lives in a process of its own, so that neither library's threads or memory touch the other's.
+"""The peer of `bertlite bench train --peer`: transformers' AlbertForPreTraining in PyTorch, on rows with padding.
+
+It has a process of its own, so that threads and memory of the two libraries do not mix.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from bertlite_jax.errors import UserError
 
 INSTALL = "pip install torch transformers"
 Batches = dict[int, list[dict[str, np.ndarray]]]
-"""By length: batches of input_ids, attention_mask, token_type_ids, labels (-100 where nothing is predicted), each
-[B, L], and the labels of pairs [B], as `label_of_pairs` names them; int64."""
+"""Row length to batches: input_ids, attention_mask, token_type_ids, labels (-100 where nothing is predicted), each
+[B, L], and the pair labels [B] under the name that `label_of_pairs` gives; all int64."""
 Run = Callable[[int, str, int], tuple[float, float, float]]
-"""(length, float32 or bfloat16, steps) -> wall seconds, CPU seconds, the last loss."""
+"""(row length, "float32" or "bfloat16", steps) -> wall seconds, CPU seconds and the last loss."""
 
 
 def check_installed() -> None:
-    """Raises UserError, with the command to install it, where PyTorch or transformers is missing."""
+    """Raises UserError, with the command to install it, if PyTorch or transformers is missing."""
     for name in ("torch", "transformers"):
         if importlib.util.find_spec(name) is None:
             raise UserError(f"bench: --peer needs {name}; {INSTALL}")
@@ -38,9 +39,9 @@ def check_installed() -> None:
 
 @contextmanager
 def start(model: Model, batches: Batches) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Starts the process; gives what trains in it and its versions and threads; ends it with the context."""
+    """Starts the process; yields the function that trains in it, and its versions and threads."""
     ours, theirs = multiprocessing.Pipe()
-    # Not a fork: JAX has threads.
+    # Not a fork, because JAX has threads.
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, model, batches), daemon=True)
     process.start()
     theirs.close()
@@ -80,22 +81,24 @@ def _serve(connection: Connection, model: Model, batches: Batches) -> None:
 
 
 def make_trainer(model: Model, device: str = "cpu", compiled: bool = False) -> Callable[[Mapping[str, Any], str], Any]:
-    """Gives an AdamW update of a fresh network of the model's shape, without dropout, with SDPA for attention.
+    """Makes a network of the model's shape with random weights, without dropout and with SDPA, and its AdamW update.
 
     Args:
-      model: the shape; transformers' AlbertForPreTraining or BertForPreTraining has it.
-      device: as PyTorch calls it, cpu or cuda.
-      compiled: the forward and backward pass through `torch.compile`.
+      model: the shape, one of transformers' AlbertForPreTraining or BertForPreTraining.
+      device: PyTorch's name of the device, cpu or cuda.
+      compiled: whether `torch.compile` compiles the forward and backward pass.
 
     Returns:
-      `train(batch, precision)`, whose loss stays on the device, so that nothing waits for it. A batch holds arrays,
-      or tensors that lie on the device already.
+      `train(batch, precision)`, which makes an update. The loss that it returns stays on the device, so that nothing
+      waits for it. A batch holds arrays, or tensors on the device.
     """
     import torch
     import transformers
 
     torch.manual_seed(0)
-    network: Any = transformers.AutoModelForPreTraining.from_config(_config(model), attn_implementation="sdpa")
+    network: Any = transformers.AutoModelForPreTraining.from_config(
+        transformers_config(model), attn_implementation="sdpa"
+    )
     network = network.to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, weight_decay=0.01, fused=device != "cpu")
     forward = torch.compile(network) if compiled else network
@@ -112,8 +115,8 @@ def make_trainer(model: Model, device: str = "cpu", compiled: bool = False) -> C
     return train
 
 
-def _config(model: Model) -> Any:
-    """Transformers' config of the shape, without dropout."""
+def transformers_config(model: Model) -> Any:
+    """The shape as a config of transformers, without dropout."""
     import transformers
 
     plain = dataclasses.replace(model, hidden_dropout=0.0, attention_dropout=0.0)
@@ -124,5 +127,5 @@ def _config(model: Model) -> Any:
 
 
 def label_of_pairs(model: Model) -> str:
-    """What the class of the model's shape calls the labels of its pair head."""
+    """The argument of the model's class in transformers that takes the pair labels."""
     return "sentence_order_label" if choose_family(model) == "albert" else "next_sentence_label"

@@ -1,1 +1,1 @@
-"""`bertlite compile`: a training step for devices that are not here."""
+"""`bertlite compile`: a training step for devices that this machine does not have."""

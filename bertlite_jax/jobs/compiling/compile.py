@@ -1,6 +1,6 @@
-"""`bertlite compile`: the whole training step, compiled for a TPU slice on a machine that has none.
+"""`bertlite compile`: compiles the whole training step for a TPU slice, on a machine without TPUs.
 
-Says whether the batch fits, what crosses the network, and the least time that a step can take.
+It reports whether the batch fits, how much crosses the network, and the least time that a step can take.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Any
 
-from bertlite_jax.config import checks
+from bertlite_jax.config import checks, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.compiling import batch_search, topology
@@ -32,18 +32,19 @@ def compile_for(
     """Compiles the step of a config for a slice, or searches the largest batch that fits it.
 
     Args:
-      config: of a pretraining run; the corpus and the tokenizer are not read.
-      name: the slice, `v5e:16x16` or `v5e-256`.
-      num_slices: so many of them, over the data-centre network.
-      find_batch: search the most rows a device that fit; `data.batch_rows` is not read.
+      config: of a pretraining run; its corpus and tokenizer are not read.
+      name: the slice, such as `v5e:16x16` or `v5e-256`.
+      num_slices: number of slices, connected by the data-centre network.
+      find_batch: search the most rows per device that fit; `data.batch_rows` is ignored.
       keep_hlo: file for the optimised HLO; not with `find_batch`.
-      heaviest: print so many operations that move the most bytes.
+      heaviest: number of operations to print that move the most bytes.
 
     Returns:
       The figures that the command prints.
 
     Raises:
-      UserError: bad names, no compiler, or a batch that does not fit; names the largest that does.
+      UserError: a name is wrong, the compiler is missing, or the batch does not fit; then the message has the largest
+        that does.
     """
     slices = topology.parse(name, num_slices)
     if heaviest < 0:
@@ -57,12 +58,11 @@ def compile_for(
     if find_batch:
         rows, result = search(config, slices, library, heaviest=heaviest)
         if not rows:
-            raise UserError(
-                f"compile: not one row a device fits: {_needs(result)}; use a smaller model or --model.remat full"
-            )
+            problem = f"compile: not even one row per device fits: {_needs(result)}"
+            raise UserError(f"{problem}; use a smaller model or --model.remat full")
     else:
         print(
-            f"compile: {rows} rows a device in each of {config.optim.micro_batches} micro-batches; this takes minutes"
+            f"compile: {rows} rows per device in each of {config.optim.micro_batches} micro-batches; this takes minutes"
         )
         result = attempt(config, slices, library, rows, keep_hlo, heaviest)
         if not result["fits"]:
@@ -77,8 +77,9 @@ def compile_for(
 
 
 def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pretrain:
-    """The config, if a run could start with it; with `round_batch` its batch is made to divide first."""
+    """Checks that a run could start with the config, and returns it; `round_batch` makes its batch divisible first."""
     checks.check_counts(config)
+    config = sizes.published_sizes(config)
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
@@ -89,37 +90,37 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
 
 
 def divide(config: Pretrain, slices: Topology) -> Pretrain:
-    """The config with fewer micro-batches, where its number is for fewer devices and leaves less than a row to each."""
-    a_device, rest = divmod(config.data.batch_rows, row_parts(config, slices))
-    wanted = config.optim.micro_batches
-    if rest or a_device % wanted == 0:
+    """The config with fewer micro-batches, if its number of them does not divide the rows of a device."""
+    device_rows, rest = divmod(config.data.batch_rows, row_parts(config, slices))
+    micro_batches = config.optim.micro_batches
+    if rest or device_rows % micro_batches == 0:
         return config  # It divides, or no number of micro-batches helps.
-    parts = max(parts for parts in range(1, a_device + 1) if a_device % parts == 0 and parts <= wanted)
+    fewer = max(n for n in range(1, device_rows + 1) if device_rows % n == 0 and n <= micro_batches)
     print(
-        f"compile: {config.data.batch_rows} rows on {row_parts(config, slices)} devices cannot be cut into {wanted} "
-        f"micro-batches; taking {parts}: train with --optim.micro-batches {parts}"
+        f"compile: {config.data.batch_rows} rows on {row_parts(config, slices)} devices cannot be divided into "
+        f"{micro_batches} micro-batches; using {fewer}: train with --optim.micro-batches {fewer}"
     )
-    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=parts))
+    return dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=fewer))
 
 
 def row_parts(config: Pretrain, slices: Topology) -> int:
-    """In how many parts a batch is split: all devices but those that share their rows."""
-    each = slices.devices // slices.slices
-    if each % (config.run.fsdp * config.run.tensor):
+    """Number of parts that a batch is split into; devices over which tensors are split share their rows."""
+    slice_devices = slices.devices // slices.slices
+    if slice_devices % (config.run.fsdp * config.run.tensor):
         raise UserError(
-            f"config: run.fsdp = {config.run.fsdp} times run.tensor = {config.run.tensor} must divide the {each} "
-            "devices of a slice"
+            f"config: run.fsdp = {config.run.fsdp} times run.tensor = {config.run.tensor} must divide the "
+            f"{slice_devices} devices of a slice"
         )
     return slices.devices // config.run.tensor
 
 
 def rows_of(config: Pretrain, slices: Topology) -> int:
-    """Rows of one micro-batch on one device: what memory depends on."""
+    """Rows of one micro-batch on one device, on which memory depends."""
     return config.data.batch_rows // (row_parts(config, slices) * config.optim.micro_batches)
 
 
 def with_rows(config: Pretrain, slices: Topology, rows: int) -> Pretrain:
-    """The config with a batch of so many rows a device and micro-batch."""
+    """The config with a batch of `rows` rows per device and micro-batch."""
     batch_rows = rows * row_parts(config, slices) * config.optim.micro_batches
     return dataclasses.replace(config, data=dataclasses.replace(config.data, batch_rows=batch_rows))
 
@@ -127,19 +128,22 @@ def with_rows(config: Pretrain, slices: Topology, rows: int) -> Pretrain:
 def search(
     config: Pretrain, slices: Topology, library: str, points: tuple[tuple[int, int], ...] = (), heaviest: int = 0
 ) -> tuple[int, dict[str, Any]]:
-    """The most rows a device that fit, and what the compiler says of them.
+    """Returns the most rows per device that fit, and the compiler's result for them.
 
     Args:
-      points: (rows, bytes) of the same model, known from other slices.
-      heaviest: so many operations are listed.
+      config: of a pretraining run.
+      slices: to compile for.
+      library: the compiler's file.
+      points: pairs (rows, bytes) of the same model, known from other slices.
+      heaviest: number of operations to list that move the most bytes.
     """
     compute = choose_precision.resolve(config.model.compute, "tpu")
     scores = attention.choose_for(config.model, config.data.length, "tpu", compute) == "einsum"
     one_row = flops.step_memory_bytes(with_rows(config, slices, 1), slices.devices, compute, scores)
-    of_rows = one_row["activations"] + one_row["logits"]
-    state = one_row["total"] - of_rows
+    row_bytes = one_row["activations"] + one_row["logits"]
+    state = one_row["total"] - row_bytes
     available = available_bytes(slices)
-    expected = batch_search.on_grid((available - state) / of_rows)
+    expected = batch_search.on_grid((available - state) / row_bytes)
     known = ((0, state), *points)
 
     def fits(rows: int) -> dict[str, Any]:
@@ -149,19 +153,19 @@ def search(
 
 
 def refusal(config: Pretrain, slices: Topology, library: str, rows: int, result: dict[str, Any]) -> str:
-    """One line for a batch that does not fit: what it needs, and what would fit."""
-    print(f"compile: {rows} rows a device do not fit; searching the largest that do")
+    """The message for a batch that does not fit: what it needs, and what would fit."""
+    print(f"compile: {rows} rows per device do not fit; searching the largest number that does")
     points = ((rows, result["used_bytes"]),)
     most, _ = search(config, slices, library, points)
-    asked = f"compile: {rows} rows a device do not fit: {_needs(result)}"
+    problem = f"compile: {rows} rows per device do not fit: {_needs(result)}"
     if not most:
-        return f"{asked}; not one row does; use a smaller model or --model.remat full"
+        return f"{problem}; not even one row does; use a smaller model or --model.remat full"
     total = with_rows(config, slices, most).data.batch_rows
-    a_device = config.data.batch_rows // row_parts(config, slices)
-    parts = next(parts for parts in range(1, a_device + 1) if a_device % parts == 0 and a_device // parts <= most)
+    device_rows = config.data.batch_rows // row_parts(config, slices)
+    micro_batches = next(n for n in range(1, device_rows + 1) if device_rows % n == 0 and device_rows // n <= most)
     return (
-        f"{asked}; the largest that does is {most}: --data.batch-rows {total}, "
-        f"or keep the batch with --optim.micro-batches {parts}"
+        f"{problem}; at most {most} do: pass --data.batch-rows {total}, "
+        f"or keep the batch with --optim.micro-batches {micro_batches}"
     )
 
 
@@ -178,11 +182,11 @@ def find_library() -> str:
     Raises:
       UserError: it is not installed.
     """
-    named = os.environ.get("TPU_LIBRARY_PATH", "")
-    if named:
-        if not pathlib.Path(named).is_file():
-            raise UserError(f"compile: TPU_LIBRARY_PATH = {named} does not exist; unset it or name libtpu.so")
-        return named
+    path = os.environ.get("TPU_LIBRARY_PATH", "")
+    if path:
+        if not pathlib.Path(path).is_file():
+            raise UserError(f"compile: TPU_LIBRARY_PATH = {path} does not exist; unset it or name libtpu.so")
+        return path
     package = importlib.util.find_spec("libtpu")
     if package is None or not package.submodule_search_locations:
         raise UserError('compile: the TPU compiler is not installed; pip install "bertlite_jax[tpu]"')
@@ -190,9 +194,9 @@ def find_library() -> str:
 
 
 def environment(library: str) -> dict[str, str]:
-    """Variables of the compiling process: no TPU is looked for, here or at a cloud's metadata server."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
-    return kept | {
+    """Variables of the compiling process, which keep it from looking for TPUs, also at a cloud's metadata server."""
+    dropped = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    return {name: value for name, value in os.environ.items() if name not in dropped} | {
         "JAX_PLATFORMS": "cpu",
         "TPU_LIBRARY_PATH": library,
         "TPU_SKIP_MDS_QUERY": "1",
@@ -205,12 +209,13 @@ def environment(library: str) -> dict[str, str]:
 def attempt(
     config: Pretrain, slices: Topology, library: str, rows: int, keep_hlo: str = "", heaviest: int = 0
 ) -> dict[str, Any]:
-    """Compiles for so many rows a device and micro-batch; what `compile_step.compile_step` returns.
+    """Compiles for `rows` rows per device and micro-batch; returns what `compile_step.compile_step` does.
 
     Raises:
       UserError: the devices of the slice cannot be split as `run.fsdp` and `run.tensor` say.
+      RuntimeError: the compiler failed.
     """
-    asked = {
+    request = {
         "topology": slices.compiler_name,
         "slices": slices.slices,
         "options": slices.compiler_options,
@@ -219,32 +224,32 @@ def attempt(
         "heaviest": heaviest,
     }
     with tempfile.TemporaryDirectory() as folder:
-        request, answer = pathlib.Path(folder, "request.json"), pathlib.Path(folder, "answer.json")
-        request.write_text(json.dumps(asked), encoding="utf-8")
-        command = [sys.executable, "-m", "bertlite_jax.jobs.compiling.compile_step", str(request), str(answer)]
-        ended = subprocess.run(command, env=environment(library), capture_output=True, text=True)
-        if ended.returncode:
-            raise RuntimeError(f"the TPU compiler ended with {ended.returncode}:\n{ended.stderr[-4000:]}")
+        request_file, answer = pathlib.Path(folder, "request.json"), pathlib.Path(folder, "answer.json")
+        request_file.write_text(json.dumps(request), encoding="utf-8")
+        command = [sys.executable, "-m", "bertlite_jax.jobs.compiling.compile_step", str(request_file), str(answer)]
+        compiler = subprocess.run(command, env=environment(library), capture_output=True, text=True)
+        if compiler.returncode:
+            raise RuntimeError(f"the TPU compiler ended with {compiler.returncode}:\n{compiler.stderr[-4000:]}")
         result = json.loads(answer.read_text(encoding="utf-8"))
     if "refused" in result:
         raise UserError(result["refused"])
     used, available = batch_search.used_bytes(result), available_bytes(slices)
-    if result["fits"] and used > available:  # Those for v4 and TPU7x let some programs pass that take more.
-        kept = {"compile_seconds": result["compile_seconds"]}
-        return kept | {"fits": False, "used_bytes": used, "available_bytes": available}
+    if result["fits"] and used > available:  # For v4 and TPU7x the compiler accepts some programs that take more.
+        seconds = result["compile_seconds"]
+        return {"compile_seconds": seconds, "fits": False, "used_bytes": used, "available_bytes": available}
     return result
 
 
-# --- What it means ---------------------------------------------------------------------------------------------------
+# --- Figures ---------------------------------------------------------------------------------------------------
 
 
 def available_bytes(slices: Topology) -> int:
-    """Memory of one device."""
+    """Memory of one device, in bytes."""
     return slices.chip.usable_bytes // slices.chip.devices
 
 
 def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[str, Any]:
-    """The compiler's numbers beside what the chip can do. Bytes and FLOPs are of one device."""
+    """The compiler's figures and what the chip can do, by the name that is printed. Bytes and FLOPs are per device."""
     chip = slices.chip
     rows = rows_of(config, slices)
     model_flops = flops.train_flops_per_step(config) / slices.devices
@@ -252,7 +257,7 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
     serial = chips.serial_seconds(result["operations"], result["hbm_bytes"], chip)
     used = batch_search.used_bytes(result)
     sent = sum(part["bytes"] for part in result["collectives"])
-    shown = {
+    table = {
         "chips": slices.chips,
         "devices": slices.devices,
         "rows a device and micro-batch": rows,
@@ -265,8 +270,8 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
     }
     for part in result["collectives"]:
         group = f" over {part['group']} devices" if part["group"] else ""
-        shown[f"{part['kind']}{group}"] = f"{part['count']} x, {part['bytes'] / 1e6:,.2f} MB"
-    return shown | {
+        table[f"{part['kind']}{group}"] = f"{part['count']} x, {part['bytes'] / 1e6:,.2f} MB"
+    return table | {
         "collectives (MB a device and step)": sent / 1e6,
         "their least time within a slice (ms)": 1e3 * _link_seconds(result["collectives"], slices),
         "model TFLOP a device": model_flops / 1e12,
@@ -285,7 +290,7 @@ def figures(config: Pretrain, slices: Topology, result: dict[str, Any]) -> dict[
 
 
 def _link_seconds(collectives: list[dict[str, Any]], slices: Topology) -> float:
-    """Least time of what goes over the links of one slice, one after the other."""
+    """Least time of all transfers over the links of one slice, one after the other."""
     total = 0.0
     for part in collectives:
         if part["kind"] != hlo_cost.BETWEEN_SLICES:

@@ -1,7 +1,7 @@
-"""The training step of a config, compiled for devices that need not exist here. Runs in a process of its own.
+"""Compiles the training step of a config for devices that need not exist on this machine, in a process of its own.
 
 `compile.py` starts it, because the compiler reads its settings from the environment when it is loaded, and because it
-can end the process that it lives in. What was asked for comes in as JSON, what was found goes out as JSON.
+may end its process. It reads a request as JSON and writes the answer as JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.step import lowered, make_pretraining
+from bertlite_jax.jobs.pretraining.step import lower, make_pretraining
 from bertlite_jax.model.ops import attention, choose_precision
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import sharding
@@ -30,27 +30,32 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def lower_step(config: Pretrain, mesh: jax.sharding.Mesh) -> Any:
-    """The step of `pretrain.py` over shapes alone, lowered for the mesh's devices, whatever this machine has."""
+    """Lowers the step of `pretrain.py` from shapes alone, for devices that need not exist on this machine."""
     platform = mesh.devices.flat[0].platform
     compute = choose_precision.resolve(config.model.compute, platform)
     attention.choose_for(config.model, config.data.length, platform, compute)
-    parts = make_pretraining(config, compute, mesh, SPECIAL_IDS)
-    return lowered(config, parts, mesh)
+    return lower(config, make_pretraining(config, compute, mesh, SPECIAL_IDS), mesh)
 
 
 def open_devices(topology: str, slices: int, options: dict[str, Any]) -> list[Any]:
-    """The devices of a topology as the TPU compiler knows it, e.g. "v5e:4x4"."""
+    """The devices of a topology by its name in the TPU compiler, such as "v5e:4x4"."""
     more = options | ({"num_slices": slices} if slices > 1 else {})
     return list(topologies.get_topology_desc(platform="tpu", topology_name=topology, **more).devices)
 
 
 def compile_step(config: Pretrain, devices: list[Any], keep_text: str = "", heaviest: int = 0) -> dict[str, Any]:
-    """Compiles, and says what the compiler found.
+    """Compiles the step.
+
+    Args:
+      config: of a pretraining run.
+      devices: that share the step.
+      keep_text: file for the optimised HLO; empty: none.
+      heaviest: number of operations to list that move the most bytes.
 
     Returns:
-      `refused`, a line, where the devices cannot be split so. Else bytes and FLOPs of one device: `fits`, and
-      `compile_seconds`; where it fits `argument_bytes`, `temporary_bytes`, `output_bytes`, `code_bytes` and the fields
-      of `hlo_cost.Cost`; where not `used_bytes` and `available_bytes`.
+      If the devices cannot be split as the config says: `refused`, a message. Otherwise `fits` and `compile_seconds`;
+      if it fits, for one device, `argument_bytes`, `temporary_bytes`, `output_bytes`, `code_bytes` and the fields of
+      `hlo_cost.Cost`; if not, `used_bytes` and `available_bytes`.
     """
     before = time.perf_counter()
     try:
@@ -85,9 +90,9 @@ def compile_step(config: Pretrain, devices: list[Any], keep_text: str = "", heav
 
 
 def memory_of_refusal(message: str) -> tuple[int, int] | None:
-    """Bytes that a device would need and has, read from the compiler's refusal; None where it is about other things.
+    """Bytes that a device would need and has, from the compiler's message; None if that is about something else.
 
-    "Ran out of memory in memory space hbm. Used 20.06G of 15.75G hbm." is one of its forms.
+    One form of the message: "Ran out of memory in memory space hbm. Used 20.06G of 15.75G hbm."
     """
     if "RESOURCE_EXHAUSTED" not in message or "emory" not in message:
         return None
@@ -96,23 +101,23 @@ def memory_of_refusal(message: str) -> tuple[int, int] | None:
         r"\(([\d.]+[KMGT]?)\) exceeds available HBM \(([\d.]+[KMGT]?)\)",
     )
     for form in forms:
-        found = re.search(form, message)
-        if found:
-            return size_in_bytes(found[1]), size_in_bytes(found[2])
+        match = re.search(form, message)
+        if match:
+            return size_in_bytes(match[1]), size_in_bytes(match[2])
     return None
 
 
 def size_in_bytes(text: str) -> int:
-    """`15.75G` as 16,911,433,728."""
+    """Converts `15.75G` to 16,911,433,728."""
     number, unit = text.rstrip("KMGT"), text.lstrip("0123456789.")
     return int(float(number) * _UNITS[unit])
 
 
-def main(asked: dict[str, Any]) -> dict[str, Any]:
-    """One request: `topology`, `slices`, `options`, `config`, `keep_text`, `heaviest`."""
-    config = files.from_dict(Pretrain, asked["config"], "compile")
-    devices = open_devices(asked["topology"], asked["slices"], asked["options"])
-    return compile_step(config, devices, asked["keep_text"], asked["heaviest"])
+def main(request: dict[str, Any]) -> dict[str, Any]:
+    """Answers one request: `topology`, `slices`, `options`, `config`, `keep_text`, `heaviest`."""
+    config = files.from_dict(Pretrain, request["config"], "compile")
+    devices = open_devices(request["topology"], request["slices"], request["options"])
+    return compile_step(config, devices, request["keep_text"], request["heaviest"])
 
 
 if __name__ == "__main__":

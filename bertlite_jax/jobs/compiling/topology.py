@@ -1,4 +1,4 @@
-"""Names of TPU slices: those of the compiler ("v4:4x8x8", in chips) and those users know ("v4-512", in cores).
+"""Names of TPU slices: the compiler's ("v4:4x8x8", in chips) and the users' ("v4-512", in cores).
 
 The number in a user's name counts TensorCores on v4, v5p and tpu7x, two of them a chip, and chips on v5e and v6e. So
 v4-512 is 256 chips, and the compiler calls it v4:4x8x8.
@@ -31,17 +31,17 @@ class Topology:
 
     @property
     def chip(self) -> Chip:
-        """What one of its chips can do."""
+        """Memory and speed of one of its chips."""
         return CHIPS[self.generation]
 
     @property
     def chips(self) -> int:
-        """In all slices."""
+        """Number of chips in all slices."""
         return math.prod(self.shape) * self.slices
 
     @property
     def devices(self) -> int:
-        """That JAX sees, in all slices."""
+        """Number of devices that JAX sees, in all slices."""
         return self.chips * self.chip.devices
 
     @property
@@ -56,7 +56,7 @@ class Topology:
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """What the compiler wants to be told besides. Without megacore a v4 chip is two devices of half the memory."""
+        """Further options of the compiler. Without megacore, a v4 chip is two devices with half the memory each."""
         return {"chip_config_name": "megacore"} if self.generation == "v4" else {}
 
 
@@ -65,12 +65,14 @@ def parse(text: str, slices: int = 1) -> Topology:
 
     Args:
       text: either kind of name.
-      slices: that many of them.
+      slices: number of slices.
 
     Raises:
-      UserError: no such generation, shape or size; names the nearest that exists.
+      UserError: there is no such generation, shape or size; the message has the nearest that exists.
     """
-    generation, separator, size = re.fullmatch(r"([^:-]*)([:-]?)(.*)", text.strip().lower()).groups()  # pyright: ignore
+    name = text.strip().lower()
+    generation = re.split("[:-]", name, maxsplit=1)[0]
+    separator, size = name[len(generation) :][:1], name[len(generation) + 1 :]
     generation = ALIASES.get(generation, generation)
     if generation not in CHIPS:
         raise UserError(f"compile: --topology {text}: unknown chip; {fields_close_to(generation, list(CHIPS))}")
@@ -83,7 +85,7 @@ def parse(text: str, slices: int = 1) -> Topology:
         return Topology(generation, _shape_of(chip, int(size), text), slices)
     else:
         sides = "x".join("2" * chip.axes)
-        raise UserError(f"compile: --topology {text}: not a slice; say {generation}:{sides} or {generation}-16")
+        raise UserError(f"compile: --topology {text}: not a slice; write {generation}:{sides} or {generation}-16")
     _check_shape(chip, shape, text)
     return Topology(generation, shape, slices)
 
@@ -101,9 +103,9 @@ def describe(topology: Topology) -> str:
 
 
 def usual_shape(axes: int, chips: int) -> tuple[int, ...]:
-    """The torus that Cloud TPU gives to so many chips, a power of two: sides as equal as can be, longer ones last.
+    """The shape of a Cloud TPU slice of `chips` chips, a power of two: sides as equal as possible, longer ones last.
 
-    The first slice of three axes is 2x2x1, one host.
+    The smallest slice with three axes is 2x2x1, one host.
     """
     if axes == 3 and chips == 4:
         return (2, 2, 1)
@@ -124,7 +126,7 @@ def _shape_of(chip: Chip, number: int, text: str) -> tuple[int, ...]:
 
 
 def _user_sizes(chip: Chip) -> list[int]:
-    """Numbers that names of slices have."""
+    """The numbers in the users' names of slices."""
     powers = [2**power for power in range(2, chip.most_chips.bit_length())]
     return [chips * chip.cores for chips in powers]
 
@@ -140,6 +142,6 @@ def _check_shape(chip: Chip, shape: tuple[int, ...], text: str) -> None:
     if any(side < 1 for side in shape) or any(side % 2 for side in shape[:2]):
         fitting = "x".join(str(max(2, side + side % 2)) for side in shape[:2]) + "".join(f"x{s}" for s in shape[2:])
         raise UserError(
-            f"compile: --topology {text}: hosts hold 2x2 chips, so the first two sides are even; "
-            f"say {chip.generation}:{fitting}"
+            f"compile: --topology {text}: hosts hold 2x2 chips, so the first two sides must be even; "
+            f"write {chip.generation}:{fitting}"
         )

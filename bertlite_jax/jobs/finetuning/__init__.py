@@ -1,1 +1,1 @@
-"""Fine-tuning: once, with several seeds, over a grid, over a suite."""
+"""Fine-tuning: a single run, several seeds, a grid, or the tasks of a suite."""

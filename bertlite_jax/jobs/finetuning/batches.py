@@ -1,4 +1,4 @@
-"""Which examples stand in which batch, step by step."""
+"""The batch of each step."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from bertlite_jax.train import sharding
 
 
 class Batches:
-    """Batch after batch; holds only the order of the epoch that it is in, and what `learn` adds to it.
+    """Batch after batch. Keeps only the order of the current epoch, and the additions of `learn`.
 
     Args:
       setup: of the run.
-      folder: of the run, where what `learn` adds is kept; None leaves it out.
+      folder: the work directory, where additions of `learn` are stored; None: batches without additions.
     """
 
     def __init__(self, setup: Setup, folder: pathlib.Path | None = None):
-        self.setup, self.epoch, self.dealt = setup, -1, np.zeros((0, 0), np.int64)
+        self.setup, self.epoch, self.epoch_batches = setup, -1, np.zeros((0, 0), np.int64)
         self.additions = None
         if folder is not None and setup.start.config.learn != Learn():
             self.additions = few_label_batches.Additions(setup, folder)
 
     def at(self, number: int) -> tuple[dict[str, jax.Array], int]:
-        """What step `number`, from 1, learns from, and how many examples that are."""
+        """The batch of step `number`, from 1, on the devices, and its number of examples."""
         setup, config = self.setup, self.setup.start.config
         epoch, index = divmod(number - 1, setup.per_epoch)
         sizes = setup.train.encoded.sizes
         if epoch != self.epoch:
-            self.dealt = batches.deal(sizes, config.data.batch_examples, config.run.seed, epoch)
+            self.epoch_batches = batches.deal(sizes, config.data.batch_examples, config.run.seed, epoch)
             self.epoch = epoch
         pad_id = setup.start.tokenizer.pad_id
         layout = batches.batch_at(
-            setup.train.encoded, self.dealt, index, setup.shape, config.head, config.data.pack, pad_id
+            setup.train.encoded, self.epoch_batches, index, setup.shape, config.head, config.data.pack, pad_id
         )
-        more = self.additions.of(number, layout, self.dealt[index]) if self.additions else {}
-        return sharding.put_batch(layout.batch | more, setup.mesh), int((self.dealt[index] >= 0).sum())
+        more = self.additions.arrays_at(number, layout, self.epoch_batches[index]) if self.additions else {}
+        return sharding.put_batch(layout.batch | more, setup.mesh), int((self.epoch_batches[index] >= 0).sum())

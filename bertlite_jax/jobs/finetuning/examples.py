@@ -1,4 +1,4 @@
-"""Examples to train on and to judge by, counted and described."""
+"""Reads the examples to train and evaluate on, and describes them."""
 
 from __future__ import annotations
 
@@ -19,68 +19,79 @@ from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import span_answers
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of, predictions
-from bertlite_jax.jobs.answering.task_splits import _ALWAYS, _WORTH_A_LINE, Evaluate, Split, examples_of, in_words
+from bertlite_jax.jobs.answering.task_splits import COUNTED_BY_ENCODE, Evaluate, Split, examples_of, in_words
 from bertlite_jax.model.task_heads import TaskModel
+
+_NOTES = {
+    "truncated": "{number:,} examples were longer than data.length and lost their end",
+    "empty_texts": "{number:,} texts are empty; they are used like all others",
+    "nothing_to_learn": "{number:,} questions have an answer that is not in their text; they are not trained on",
+    "words_cut_off": "{number:,} words lie behind data.length; they are not trained on, and answered with O",
+}
+"""Counts of `features.encode` that are worth a line."""
 
 
 def open_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> tuple[Split, Split]:
-    """The training split and the one that decides which model is best."""
-    noted: Counter[str] = Counter()
-    stream = itertools.islice(examples_of(task, data, "train", noted), data.train_examples or None)
+    """The training split, and the validation split that decides which model is best."""
+    counts: Counter[str] = Counter()
+    stream = itertools.islice(examples_of(task, data, "train", counts), data.train_examples or None)
     if head.kind == "span":
         encoded = span_features.encode(stream, tokenizer, data, training=True, where=f"{task.name} train").encoded
     else:
         encoded = features.encode(stream, tokenizer, head, data.length, f"{task.name} train")
     decisive = next((name for name in task.splits if name.startswith("validation")), "validation")
-    return Split("train", encoded, [], noted=noted), _held_out(task, decisive, data, head, tokenizer)
+    return Split("train", encoded, [], reading_counts=counts), _validation_split(task, decisive, data, head, tokenizer)
 
 
 def other_validation_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> dict[str, Split]:
-    """Further splits with labels, such as MNLI's mismatched one; those whose files are missing are named and left."""
-    found = {}
+    """Further validation splits, such as MNLI's mismatched one. Prints a line for those whose files are missing."""
+    splits = {}
     for name in [name for name in task.splits if name.startswith("validation")][1:]:
         try:
-            found[name] = _held_out(task, name, data, head, tokenizer)
+            splits[name] = _validation_split(task, name, data, head, tokenizer)
         except UserError as error:
             print(f"finetune: {name} is not scored: {error}")
-    return found
+    return splits
 
 
-def _held_out(task: tasks.Task, name: str, data: Examples, head: Head, tokenizer: Tokenizer) -> Split:
-    noted: Counter[str] = Counter()
-    examples = list(itertools.islice(examples_of(task, data, name, noted), data.validation_examples or None))
+def _validation_split(task: tasks.Task, name: str, data: Examples, head: Head, tokenizer: Tokenizer) -> Split:
+    counts: Counter[str] = Counter()
+    examples = list(itertools.islice(examples_of(task, data, name, counts), data.validation_examples or None))
     where = f"{task.name} {name}"
     if head.kind == "span":
-        asked = span_features.encode(examples, tokenizer, data, training=False, where=where)
-        return Split(name, asked.encoded, examples, asked, noted)
-    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples, noted=noted)
+        questions = span_features.encode(examples, tokenizer, data, training=False, where=where)
+        return Split(name, questions.encoded, examples, questions, counts)
+    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples, reading_counts=counts)
 
 
 def check_training(encoded: features.Encoded, head: Head) -> None:
-    """Raises UserError where nothing can be learnt."""
+    """Raises UserError if there is nothing to learn from."""
     if encoded.counts["unlabelled"]:
-        raise UserError(f"finetune: {encoded.counts['unlabelled']} training examples have no label; leave them out")
+        raise UserError(f"finetune: {encoded.counts['unlabelled']} training examples have no label; remove them")
     if head.kind == "classify" and head.problem == "single_label" and len(np.unique(encoded.labels)) < 2:
         only = head.labels[int(encoded.labels[0])]
-        raise UserError(f"finetune: all training examples have the label {only}; there is nothing to tell apart")
+        raise UserError(f"finetune: all training examples have the label {only}, so there is nothing to learn")
 
 
 def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
-    """Counts for `summary.json`; says in a line each what a user should know of the data."""
+    """Prints a line for everything that a user should know about the data. Returns counts for `summary.json`."""
     counts = {f"{split.name}_{name}": n for split in (train, valid) for name, n in split.encoded.counts.items()}
     for split in (train, valid):
-        counts |= {f"{split.name}_{name}": number for name, number in split.noted.items() if name not in _ALWAYS}
-        if said := in_words(split.noted):
-            print(f"finetune: {split.name}: {said}")
-        for name, text in _WORTH_A_LINE.items():
+        from_reading = {name: n for name, n in split.reading_counts.items() if name not in COUNTED_BY_ENCODE}
+        counts |= {f"{split.name}_{name}": number for name, number in from_reading.items()}
+        if text := in_words(split.reading_counts):
+            print(f"finetune: {split.name}: {text}")
+        for name, text in _NOTES.items():
             if number := split.encoded.counts.get(name):
                 print(f"finetune: {split.name}: {text.format(number=number)}")
     if head.kind in ("choose", "span") or head.problem != "single_label":
         return counts
-    seen, there = (np.unique(split.encoded.labels[split.encoded.labels >= 0]) for split in (train, valid))
-    unseen = [head.labels[int(label)] for label in np.setdiff1d(there, seen)]
+    train_labels, valid_labels = (
+        np.unique(split.encoded.labels[split.encoded.labels >= 0]) for split in (train, valid)
+    )
+    unseen = [head.labels[int(label)] for label in np.setdiff1d(valid_labels, train_labels)]
     if unseen:
-        print(f"finetune: {valid.name} has labels that no training example has: {', '.join(unseen)}")
+        print(f"finetune: {valid.name} has labels without a training example: {', '.join(unseen)}")
     shares = np.bincount(valid.encoded.labels[valid.encoded.labels >= 0])
     majority = {"majority_share": float(shares.max() / shares.sum())} if shares.size else {}
     return counts | {"labels_never_trained": unseen} | majority
@@ -95,8 +106,8 @@ def open_evaluation(
     def evaluate(params: Any, split: Split, folder: pathlib.Path | None = None) -> dict[str, Any]:
         layouts = batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
         if split.questions:
-            found = span_answers.outputs_of(forward, params, split.questions, layouts, mesh)
-            answers = span_answers.predictions_of(split.questions, found, config.data.answer_length)
+            outputs = span_answers.outputs_of(forward, params, split.questions, layouts, mesh)
+            answers = span_answers.predictions_of(split.questions, outputs, config.data.answer_length)
             texts = span_answers.texts_of(answers, head)
             if folder:
                 span_answers.write_official(folder / "predictions.json", texts)

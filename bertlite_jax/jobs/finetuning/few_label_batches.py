@@ -1,6 +1,6 @@
-"""What each batch carries for `learn`, beside its rows; and what a step's predictions become.
+"""The arrays that `learn` adds to each batch, and the averages of a step's predictions.
 
-Letters: R rows, P windows a row, M examples, C labels, S slots for a batch's predictions.
+Letters: R rows, P windows per row, M examples, C labels, S slots for a batch's predictions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,12 @@ Arrays = dict[str, np.ndarray]
 
 
 class Additions:
-    """For one run; holds the averages of predictions, and remembers them in files beside the checkpoints."""
+    """The additions of one run. It owns the averages of predictions, and stores them in files beside the checkpoints.
+
+    Args:
+      setup: of the run.
+      run: its work directory.
+    """
 
     def __init__(self, setup: Setup, run: pathlib.Path):
         config: Finetuned = setup.start.config
@@ -56,20 +61,20 @@ class Additions:
     def _unlabelled_batch(self) -> int:
         return min(self.learn.unlabelled_batch, len(self.extra.texts))
 
-    def of(self, number: int, layout: batches.Layout, examples: np.ndarray) -> Arrays:
-        """The arrays for step `number`, by the names that `train.few_labels` has for them.
+    def arrays_at(self, number: int, layout: batches.Layout, examples: np.ndarray) -> Arrays:
+        """The arrays for step `number`, by the names that `train.few_labels` uses.
 
         Args:
-          number: from 1.
-          layout: of the labelled rows, one window an example.
+          number: of the step, from 1.
+          layout: of the labelled rows, one window per example.
           examples: [S] numbers of the batch's examples, -1 for none.
         """
         rows = layout.batch["rows"].shape[0]
-        found: Arrays = {"progress": np.full(rows, (number - 1) / self.setup.steps, np.float32)}
-        found |= self._compared("", number, layout.windows, examples, self.teacher)
+        arrays: Arrays = {"progress": np.full(rows, (number - 1) / self.setup.steps, np.float32)}
+        arrays |= self._targets("", number, layout.windows, examples, self.teacher)
         if self.extra.domain is not None:
-            found["domain"] = np.where(layout.windows >= 0, self.extra.domain[layout.windows], -1).astype(np.int32)
-        return found | (self._unlabelled(number) if self.extra.unlabelled is not None else {})
+            arrays["domain"] = np.where(layout.windows >= 0, self.extra.domain[layout.windows], -1).astype(np.int32)
+        return arrays | (self._unlabelled(number) if self.extra.unlabelled is not None else {})
 
     def _unlabelled(self, number: int) -> Arrays:
         extra, config = self.extra, self.setup.start.config
@@ -78,67 +83,69 @@ class Additions:
         assert shape is not None
         batch = self._unlabelled_batch()
         epoch, index = divmod(number - 1, batches.batches_in_epoch(len(extra.texts), batch))
-        dealt = batches.deal(encoded.sizes, batch, config.run.seed + few_label_inputs.UNLABELLED_ORDER, epoch)
-        layout = batches.batch_at(encoded, dealt, index, shape, config.head, True, self.pad_id)
-        there = layout.windows >= 0
-        original = there & (layout.windows % windows == 0)
-        found = {name: array for name, array in layout.batch.items() if name != "labels"}
-        found |= {"weights": original.astype(np.float32), "changed": (there & ~original).astype(np.int32)}
+        epoch_batches = batches.deal(encoded.sizes, batch, config.run.seed + few_label_inputs.UNLABELLED_ORDER, epoch)
+        layout = batches.batch_at(encoded, epoch_batches, index, shape, config.head, True, self.pad_id)
+        used = layout.windows >= 0
+        original = used & (layout.windows % windows == 0)
+        arrays = {name: array for name, array in layout.batch.items() if name != "labels"}
+        arrays |= {"weights": original.astype(np.float32), "changed": (used & ~original).astype(np.int32)}
         texts = np.where(original, layout.windows // windows, -1)
-        found |= self._compared(UNLABELLED, number, texts, dealt[index], self.teacher_unlabelled)
-        return {UNLABELLED + name: array for name, array in found.items()}
+        arrays |= self._targets(UNLABELLED, number, texts, epoch_batches[index], self.teacher_unlabelled)
+        return {UNLABELLED + name: array for name, array in arrays.items()}
 
-    def _compared(
+    def _targets(
         self, stream: str, number: int, texts: np.ndarray, batch: np.ndarray, teacher: np.ndarray | None
     ) -> Arrays:
-        """Teacher's logits and averages for texts [R, P], -1 for none, of a batch [S]."""
-        found: Arrays = {}
+        """The teacher's logits and the averages for texts [R, P], -1 for none, of a batch [S]."""
+        arrays: Arrays = {}
         if teacher is not None:
-            found["teacher"] = np.where(texts[..., None] >= 0, teacher[texts], 0).astype(np.float32)
+            arrays["teacher"] = np.where(texts[..., None] >= 0, teacher[texts], 0).astype(np.float32)
         if average := self.averages.get(stream):
             target, known = average.at(number, batch)
             progress = (number - 1) / self.setup.steps
             weight = self.learn.temporal * consistency.ramp(progress, self.learn.temporal_ramp) * known
-            found["ensemble"] = np.where(texts[..., None] >= 0, target[texts], 0).astype(np.float32)
-            found["ensemble_weight"] = (weight * (texts >= 0)).astype(np.float32)
-            place = {int(text): slot for slot, text in enumerate(batch) if text >= 0}
-            slots = [place.get(int(text), len(batch)) for text in texts.ravel()]
-            found["slot"] = np.array(slots, np.int32).reshape(texts.shape)
-        return found
+            arrays["ensemble"] = np.where(texts[..., None] >= 0, target[texts], 0).astype(np.float32)
+            arrays["ensemble_weight"] = (weight * (texts >= 0)).astype(np.float32)
+            slot_of = {int(text): slot for slot, text in enumerate(batch) if text >= 0}
+            slots = [slot_of.get(int(text), len(batch)) for text in texts.ravel()]
+            arrays["slot"] = np.array(slots, np.int32).reshape(texts.shape)
+        return arrays
 
     def read(self, number: int, values: dict[str, Any]) -> dict[str, Any]:
-        """Takes a step's predictions out of its metrics."""
+        """Adds a step's predictions to the averages. Returns its metrics without them."""
         for stream, average in self.averages.items():
-            average.note(number, np.asarray(values[stream + "predictions"]))
+            average.add(number, np.asarray(values[stream + "predictions"]))
         return {name: value for name, value in values.items() if not name.endswith("predictions")}
 
     def save(self, number: int) -> None:
-        """Before the checkpoint of a step; the files of the one before stay, in case this one is not completed."""
+        """Stores the averages before the checkpoint of a step; older files stay, in case that is not completed."""
         if not self.averages:
             return
-        arrays = {f"{stream}|{k}": v for stream, held in self.averages.items() for k, v in held.arrays().items()}
-        place = self.folder / f"averages-{number}.npz"
-        with whole_files.new_file(place, overwrite=True, job="finetune") as path, open(path, "wb") as out:
+        arrays = {f"{stream}|{k}": v for stream, average in self.averages.items() for k, v in average.arrays().items()}
+        path = self.folder / f"averages-{number}.npz"
+        with whole_files.new_file(path, overwrite=True, job="finetune") as unfinished, open(unfinished, "wb") as out:
             np.savez(out, **arrays)
         written = sorted(self.folder.glob("averages-*.npz"), key=lambda path: int(path.stem.split("-")[1]))
         for old in written[: -1 - self.setup.start.config.run.keep_last]:
             old.unlink()
 
     def restore(self, number: int) -> None:
-        """As `save` left it after step `number`; 0 begins."""
+        """Restores the averages as `save` stored them for step `number`; does nothing for 0."""
         if not self.averages or not number:
             return
         path = self.folder / f"averages-{number}.npz"
         if not path.is_file():
-            raise UserError(f"finetune: {path} is missing, and the run cannot go on without it; pass --overwrite")
-        with np.load(path) as held:
+            raise UserError(
+                f"finetune: {path} is missing, and the run cannot resume without it; pass --overwrite to start again"
+            )
+        with np.load(path) as stored:
             for stream, average in self.averages.items():
                 prefix = f"{stream}|"
-                average.take({k.removeprefix(prefix): held[k] for k in held.files if k.startswith(prefix)})
+                average.restore({k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)})
 
 
 def slots_of(setup: Setup) -> tuple[int, int]:
-    """S of labelled and of unlabelled batches: what `batches.deal` deals at most."""
+    """S of labelled and of unlabelled batches: the most examples that `batches.deal` puts into one."""
     learn: Learn = setup.start.config.learn
     if not learn.temporal:
         return 0, 0

@@ -1,4 +1,4 @@
-"""What `learn` brings to a fine-tuning run beside its labelled examples: domains, unlabelled text, what goes with it.
+"""Inputs of a fine-tuning run besides its labelled examples: domains, unlabelled texts and their augmentations.
 
 Letters: M examples, C labels, K domains.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -32,28 +32,28 @@ from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train.few_labels import domains
 
 UNLABELLED_ORDER = 1
-"""Added to the seed for the order of unlabelled texts: where their batches are planned, and where they are dealt."""
+"""Added to the seed for the order of unlabelled texts, when their batches are planned and when they are formed."""
 DOMAINS = "domains"
-"""Where the parameters lie that a run has and a kept model has not."""
+"""Name of the parameters that a run has and the stored model has not."""
 
 
 def check(config: Finetuned) -> None:
-    """Raises UserError where `learn` does not fit the task, the encoder or the batches."""
+    """Raises UserError if `learn` does not fit the task, the encoder or the batches."""
     learn, head, model = config.learn, config.head, config.model
     if learn == Learn():
         return
     if head.kind == "span":
-        raise UserError("config: learn is not for tasks that ask for spans")
+        raise UserError("config: learn.* does not apply to tasks that ask for spans")
     if dataclasses.replace(learn, fgm=0.0) != Learn() and (head.kind, head.problem) != ("classify", "single_label"):
-        raise UserError("config: learn, but for learn.fgm, wants a task with one label a text")
+        raise UserError("config: all of learn.* but learn.fgm needs a task with one label per text")
     if learn.mix == "hidden" and config.data.pack:
-        raise UserError("config: learn.mix = hidden mixes rows of one text each; pass --data.no-pack")
+        raise UserError("config: learn.mix = hidden needs rows of one text each; pass --data.no-pack")
     if learn.mix == "hidden" and not 0 <= learn.mix_layer < model.num_layers:
         raise UserError(f"config: learn.mix_layer = {learn.mix_layer} must be at least 0 and below {model.num_layers}")
     if learn.mix != "none" and (learn.teacher or learn.temporal or learn.domains):
-        raise UserError("config: learn.mix does not go with learn.teacher, learn.temporal or learn.domains")
+        raise UserError("config: learn.mix cannot be combined with learn.teacher, learn.temporal or learn.domains")
     if learn.domains and learn.teacher:
-        raise UserError("config: learn.teacher does not go with learn.domains")
+        raise UserError("config: learn.teacher cannot be combined with learn.domains")
     if not 0 <= learn.private_layers <= model.num_layers:
         raise UserError(f"config: learn.private_layers = {learn.private_layers}; the encoder has {model.num_layers}")
 
@@ -64,50 +64,61 @@ def check(config: Finetuned) -> None:
 def join_domains(
     config: Finetuned, task: tasks.Task, train: task_splits.Split, tokenizer: Tokenizer
 ) -> tuple[task_splits.Split, np.ndarray | None]:
-    """Puts the further domains behind the training examples; [M] int32 says whose each is, None without domains."""
+    """Appends the examples of `learn.domains`.
+
+    Returns:
+      The training split, and the domain of each example, [M] int32, or None without domains.
+    """
     if not config.learn.domains:
         return train, None
     encoded, owners = train.encoded, [np.zeros(len(train.encoded.sizes), np.int32)]
-    for number, place in enumerate(config.learn.domains, start=1):
-        noted: Counter[str] = Counter()
-        examples = _domain(config, task, place, noted)
-        more = features.encode(examples, tokenizer, config.head, config.data.length, place)
+    for number, path in enumerate(config.learn.domains, start=1):
+        counts: Counter[str] = Counter()
+        examples = _read_domain(config, task, path, counts)
+        more = features.encode(examples, tokenizer, config.head, config.data.length, path)
         owners.append(np.full(len(more.sizes), number, np.int32))
         encoded = joining.behind(encoded, more)
         labelled = more.counts["examples"] - more.counts["unlabelled"]
-        said = f"{more.counts['examples']:,} examples, {labelled:,} with a label"
-        print(f"finetune: domain {number}: {place}: " + "; ".join(filter(None, (said, in_words(noted)))))
+        summary = f"{more.counts['examples']:,} examples, {labelled:,} with a label"
+        print(f"finetune: domain {number}: {path}: " + "; ".join(filter(None, (summary, in_words(counts)))))
     return train._replace(encoded=encoded), np.concatenate(owners)
 
 
-def _domain(config: Finetuned, task: tasks.Task, place: str, noted: Counter[str]) -> Any:
-    if place.endswith(".txt"):
-        return read_texts(place, config.head)
+def _read_domain(config: Finetuned, task: tasks.Task, path: str, counts: Counter[str]) -> Iterable[Example]:
+    if path.endswith(".txt"):
+        return read_texts(path, config.head)
     if not config.data.task:
-        other = task_splits.task_of(dataclasses.replace(config.data, folder=place, validation_file=""))
+        other = task_splits.task_of(dataclasses.replace(config.data, folder=path, validation_file=""))
         if other.head.labels != task.head.labels:
             raise UserError(
-                f"finetune: {place} has the labels {', '.join(other.head.labels)}, and {config.data.folder} "
-                f"{', '.join(task.head.labels)}; domains share their labels"
+                f"finetune: {path} has the labels {', '.join(other.head.labels)}, but {config.data.folder} has "
+                f"{', '.join(task.head.labels)}; all domains need the same labels"
             )
-        return tasks.read(other, "", "train", noted)
-    return tasks.read(task, place, "train", noted)
+        return tasks.read(other, "", "train", counts)
+    return tasks.read(task, path, "train", counts)
 
 
 def read_texts(path: str, head: Head) -> list[Example]:
-    """One text a line, or JSON objects; labels are not read."""
+    """Reads a file with one text or JSON object per line; labels are ignored."""
     try:
         with open(path, "rb") as lines:
-            found = list(read_examples(lines, head, path))
+            texts = list(read_examples(lines, head, path))
     except OSError as error:
         raise UserError(f"finetune: {path} cannot be read: {error.strerror}") from error
-    if not found:
-        raise UserError(f"finetune: {path} holds no text")
-    return found
+    if not texts:
+        raise UserError(f"finetune: {path} contains no text")
+    return texts
 
 
-def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, unit: int) -> Extra:
-    """Reads and augments what `learn.unlabelled` names; settles the shape of its batches, whole multiples of `unit`."""
+def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, multiple: int) -> Extra:
+    """Reads and augments the texts of `learn.unlabelled`, and determines the shape of their batches.
+
+    Args:
+      config: of the run.
+      tokenizer: of the encoder.
+      steps: in the whole run.
+      multiple: the rows of a batch are a multiple of this.
+    """
     learn, data, head = config.learn, config.data, config.head
     if not learn.unlabelled:
         return Extra()
@@ -119,30 +130,30 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, unit: i
     batch = min(learn.unlabelled_batch, len(texts))
     epochs = -(-steps // batches.batches_in_epoch(len(texts), batch))
     shape = batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
-    shape = shape._replace(rows=-(-shape.rows // unit) * unit)
-    print(f"finetune: {len(texts):,} unlabelled texts, {batch} a step in {shape.rows} rows of {shape.length} tokens")
+    shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
+    print(f"finetune: {len(texts):,} unlabelled texts, {batch} per step in {shape.rows} rows of {shape.length} tokens")
     return Extra(texts=texts, unlabelled=encoded, shape=shape)
 
 
 def augmented(texts: Sequence[Example], learn: Learn, seed: int) -> list[Example]:
-    """Each text changed, both texts of a pair."""
+    """Augments each text, and both texts of a pair."""
     if learn.augment == "tfidf":
-        counted = [text for example in texts for text in (example.text, example.pair) if text]
-        change = augment.make_tfidf(counted, learn.augment_rate, seed)
+        all_texts = [text for example in texts for text in (example.text, example.pair) if text]
+        change = augment.make_tfidf(all_texts, learn.augment_rate, seed)
     else:
         change = augment.make_edits(learn.augment_rate, seed)
-    found = []
+    changed = []
     for number, example in enumerate(texts):
         pair = example.pair and change(example.pair, 2 * number + 1)
-        found.append(dataclasses.replace(example, text=change(example.text, 2 * number), pair=pair))
-    return found
+        changed.append(dataclasses.replace(example, text=change(example.text, 2 * number), pair=pair))
+    return changed
 
 
 # --- Parameters of domains -------------------------------------------------------------------------------------------
 
 
 def with_domains(init: Callable[[jax.Array], Any], config: Finetuned, compute: Any) -> Callable[[jax.Array], Any]:
-    """Also draws what tells domains apart, and their private encoders, under `DOMAINS`."""
+    """Makes `init` draw the domain classifier and the private encoders too, under `DOMAINS`."""
     learn, model = config.learn, config.model
     if not learn.domains:
         return init
@@ -164,7 +175,7 @@ def with_domains(init: Callable[[jax.Array], Any], config: Finetuned, compute: A
 
 
 def private_of(model: TaskModel, learn: Learn) -> Callable[..., Any] | None:
-    """A domain's own encoder as a function of its parameters."""
+    """The forward pass of a domain's private encoder, as a function of its parameters; None without private layers."""
     if not learn.private_layers:
         return None
     encoder = PrivateEncoder(narrowed(model.config, learn.private_layers), model.compute)
@@ -172,26 +183,26 @@ def private_of(model: TaskModel, learn: Learn) -> Callable[..., Any] | None:
 
 
 def start_private(params: Any, learn: Learn) -> Any:
-    """Private encoders begin as the lowest layers of the shared one."""
+    """Initialises the private encoders with the lowest layers of the shared one."""
     if not learn.private_layers:
         return params
-    own = params[DOMAINS]["private"]
-    taken = {"layers": params["layers"], "pooler": params["pooler"]}
-    if "final_norm" in own:
-        taken["final_norm"] = params["final_norm"]
+    private_params = params[DOMAINS]["private"]
+    shared_params = {"layers": params["layers"], "pooler": params["pooler"]}
+    if "final_norm" in private_params:
+        shared_params["final_norm"] = params["final_norm"]
 
     def lowest(private: Any, shared: Any) -> Any:
         shared = shared[: private.shape[1]] if shared.shape != private.shape[1:] else shared
         return np.broadcast_to(np.asarray(shared), private.shape).copy()
 
-    return {**params, DOMAINS: {**params[DOMAINS], "private": jax.tree.map(lowest, own, taken)}}
+    return {**params, DOMAINS: {**params[DOMAINS], "private": jax.tree.map(lowest, private_params, shared_params)}}
 
 
-def kept(params: Any) -> Any:
-    """Without what only training needs: the parameters of a task model like any other."""
+def without_domains(params: Any) -> Any:
+    """The parameters of a plain task model, without those that only training needs."""
     return {name: part for name, part in params.items() if name != DOMAINS}
 
 
 def folder_of(run: pathlib.Path) -> pathlib.Path:
-    """Where a run holds a teacher's logits and averages of predictions."""
+    """The folder of a run for a teacher's logits and averages of predictions."""
     return run / "learning"

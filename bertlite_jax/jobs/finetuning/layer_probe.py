@@ -1,7 +1,7 @@
-"""`bertlite finetune --probe layers`: which layer knows what. A head is trained on the frozen states of each layer.
+"""`bertlite finetune --probe layers`: what each layer knows. A head is trained on the frozen states of each layer.
 
-The encoder runs once over the examples; what it says is kept in the work directory until the probe is done, so that
-memory holds a batch of it.
+The encoder runs once over the examples. Its states are stored in the work directory until the probe is done, so that
+memory holds one batch of them.
 """
 
 from __future__ import annotations
@@ -42,117 +42,120 @@ from bertlite_jax.report.tasks import task_plots
 from bertlite_jax.train.tasks import layer_probe
 
 RATE = 1e-3
-"""Of the heads, which begin from nothing; falls to 0 in a straight line."""
+"""Learning rate of the heads; decays linearly to 0."""
 BATCH = 128
 LEAST_STEPS, LEAST_EPOCHS = 600, 5
-"""Updates: whichever is more."""
-STATE = "probe.json"
+"""Training steps and epochs of the heads: whichever is more."""
+CONFIG = "probe.json"
 
 
 class States(NamedTuple):
-    """What the encoder says to a split."""
+    """The encoder's states for a split: one per item, which is a window or, for tags, a word.
+
+    Letters: N layers, I items, D width, M examples, P items per example (1, or the number of choices), C outputs.
+    """
 
     values: np.ndarray
-    """[N + 1, U, D] float32, a file; U windows (their mean state), or words that are tagged (their first piece's)."""
-    units: np.ndarray
-    """[M, P] int64: which of them belong to an example (one; one a choice); -1 for none. Of tags [U, 1]."""
+    """[N + 1, I, D] float32, mapped from a file: the mean state of a window, or the state of a word's first piece."""
+    items: np.ndarray
+    """[M, P] int64: the items of each example, -1 for none; for tags [I, 1]."""
     labels: np.ndarray
-    """[M] int32, [M, C] float32; of tags [U]."""
-    owners: np.ndarray
-    """[U] int64: the example of each."""
+    """[M] int32 or [M, C] float32; for tags [I] int32."""
+    examples: np.ndarray
+    """[I] int64: the example of each item."""
 
 
 def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False) -> dict[str, Any]:
-    """Trains a head on each layer of an encoder that stays as it is.
+    """Trains a head on each layer of a frozen encoder.
 
-    A head is that of the task without the pooler (none to several hidden layers, as `config.head` says): it reads the
-    mean of a text's states, since the [CLS] of lower layers has not looked around yet; of tags each word's first
-    state. States are scaled to deviation 1 for each layer.
+    The head is the task's, without the pooler, with hidden layers as in `config.head`. It reads the mean of a text's
+    states, since the [CLS] of a low layer has hardly attended to the text yet; for tags, the state of each word's first
+    piece. The states of each layer are scaled to deviation 1.
 
     Args:
-      config: the recipe; of `optim` and `run` only `run.seed` and `run.devices` count.
-      run: the work directory: probe.json, summary.json, layers.svg; while it lasts, the states.
+      config: the recipe; of `optim` and `run`, only `run.seed` and `run.devices` are used.
+      run: the work directory: probe.json, summary.json, layers.svg, and the states until the probe is done.
       init: where the encoder comes from, as for `finetune`.
-      overwrite: start anew where the directory holds a probe.
+      overwrite: delete a probe that the directory holds, and start again.
 
     Returns:
-      What `summary.json` holds: the task's metrics for each layer under `layers`, and of the best one.
+      The content of `summary.json`: the task's metrics of the best layer, and those of each layer under `layers`.
 
     Raises:
-      UserError: all that `finetune` refuses, a task that asks for spans, a directory of something else.
+      UserError: `finetune` refuses the recipe, the task asks for spans, or the directory holds something else.
     """
     check_finetune(config)
     folder = pathlib.Path(run)
-    with adoption.open_weights(init) as given:
-        setup = prepare(config, given, init)
+    with adoption.open_weights(init) as weights:
+        setup = prepare(config, weights, init)
         if setup.start.config.head.kind == "span":
-            raise UserError("finetune: --probe layers has no states small enough for spans; probe another task")
-        _open(folder, setup, overwrite)
+            raise UserError("finetune: --probe layers does not apply to tasks that ask for spans; probe another task")
+        _open_folder(folder, setup, overwrite)
         if (folder / "summary.json").is_file():
             return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        train, valid = (_states(folder, split, setup) for split in (setup.train, setup.valid))
+        train, valid = (states_of(folder, split, setup) for split in (setup.train, setup.valid))
         summary = _summary(setup, _scores(setup, train, valid))
-    with new_file(folder / "layers.svg", overwrite=True, job="finetune") as fresh:
-        fresh.write_bytes(picture(summary))
+    with new_file(folder / "layers.svg", overwrite=True, job="finetune") as unfinished:
+        unfinished.write_bytes(picture(summary))
     whole_files.write_json(folder / "summary.json", summary)
     shutil.rmtree(folder / "states")
     return summary
 
 
 def picture(summary: dict[str, Any]) -> bytes:
-    """The task's first metric over the layers as SVG."""
+    """Plots the task's first metric over the layers, as SVG."""
     values = [row[summary["metric"]] for row in summary["layers"]]
     share = summary.get("majority_share") if summary["metric"] == "accuracy" else None
-    levels = [Level("commonest label", share)] if share is not None else []
+    levels = [Level("most frequent label", share)] if share is not None else []
     return task_plots.layers(values, f"{summary['task']}: {summary['metric'].replace('_', ' ')}", levels)
 
 
-def _open(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
-    """A work directory of this very probe, new or begun."""
-    stated = files.to_json(setup.start.config)
-    held = folder / STATE
+def _open_folder(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
+    """Makes the work directory, or checks that it holds this same probe."""
+    config = files.to_json(setup.start.config)
+    config_file = folder / CONFIG
     if folder.is_dir() and any(folder.iterdir()):
-        if not held.is_file():
-            raise UserError(f"finetune: {folder} holds something else than a probe; name another --workdir")
+        if not config_file.is_file():
+            raise UserError(f"finetune: {folder} holds something other than a probe; name another --workdir")
         if overwrite:
             shutil.rmtree(folder)
-        elif held.read_text(encoding="utf-8") != stated:
+        elif config_file.read_text(encoding="utf-8") != config:
             raise UserError(f"finetune: {folder} holds another probe; pass --overwrite, or name another --workdir")
     (folder / "states").mkdir(parents=True, exist_ok=True)
-    with new_file(held, overwrite=True, job="finetune") as fresh:
-        fresh.write_text(stated, encoding="utf-8")
+    with new_file(config_file, overwrite=True, job="finetune") as unfinished:
+        unfinished.write_text(config, encoding="utf-8")
 
 
-# --- What the encoder says -------------------------------------------------------------------------------------------
+# --- States of the encoder -------------------------------------------------------------------------------------------
 
 
-def _states(folder: pathlib.Path, split: task_splits.Split, setup: Setup) -> States:
-    """Of a split, from the file of an earlier start if there is one."""
+def states_of(folder: pathlib.Path, split: task_splits.Split, setup: Setup) -> States:
+    """The states of a split: read from the work directory, or computed and written there first."""
     encoded, head = split.encoded, setup.start.config.head
     windows = np.diff(encoded.firsts)
     if head.kind == "tag":
         places = np.flatnonzero(encoded.words >= 0)
-        owners = np.searchsorted(encoded.offsets, places, side="right") - 1
-        units, labels = np.arange(len(places))[:, None], encoded.labels[places]
+        examples = np.searchsorted(encoded.offsets, places, side="right") - 1
+        items, labels = np.arange(len(places))[:, None], encoded.labels[places]
     else:
-        owners = np.repeat(np.arange(len(windows)), windows)
+        examples = np.repeat(np.arange(len(windows)), windows)
         across = np.arange(windows.max())
-        units = np.where(across < windows[:, None], encoded.firsts[:-1, None] + across, -1)
+        items = np.where(across < windows[:, None], encoded.firsts[:-1, None] + across, -1)
         labels = encoded.labels
     path = folder / "states" / f"{split.name}.npy"
     if not path.is_file():
         model = setup.start.config.model
-        with new_file(path, overwrite=True, job="finetune") as fresh:
-            shape = (model.num_layers + 1, len(owners), model.hidden_size)
-            file = np.lib.format.open_memmap(fresh, mode="w+", dtype=np.float32, shape=shape)
-            for at, values in _computed(split, setup):
-                file[:, at] = values
+        with new_file(path, overwrite=True, job="finetune") as unfinished:
+            shape = (model.num_layers + 1, len(examples), model.hidden_size)
+            file = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape)
+            for items_of_batch, values in _compute(split, setup):
+                file[:, items_of_batch] = values
             file.flush()
-    return States(np.load(path, mmap_mode="r"), units, labels, owners)
+    return States(np.load(path, mmap_mode="r"), items, labels, examples)
 
 
-def _computed(split: task_splits.Split, setup: Setup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers [n] of units, and their states [N + 1, n, D]."""
+def _compute(split: task_splits.Split, setup: Setup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields numbers [n] of items and their states [N + 1, n, D], batch by batch."""
     config, encoded = setup.start.config, split.encoded
     model = Encoder(config.model, setup.model.compute)
     padded = parameters.pad_vocabulary(setup.start.params, config.model)
@@ -173,15 +176,15 @@ def _computed(split: task_splits.Split, setup: Setup) -> Iterator[tuple[np.ndarr
     pack = config.data.pack
     for layout in evaluation_batches(encoded, setup.shape.length, pack, 1, config.head, pad, 2048):
         rows = {name: layout.batch[name] for name in ("tokens", "segments", "positions", "token_types", "cls")}
-        found = np.asarray(jax.device_get(forward(params, rows)))
+        states = np.asarray(jax.device_get(forward(params, rows)))
         places = np.argwhere(layout.windows >= 0)
         if not tagging:
-            yield layout.windows[places[:, 0], places[:, 1]], found[:, places[:, 0], places[:, 1]]
+            yield layout.windows[places[:, 0], places[:, 1]], states[:, places[:, 0], places[:, 1]]
             continue
         for row, column in places.tolist():
             begin, end = encoded.offsets[layout.windows[row, column] :][:2]
             words = np.flatnonzero(encoded.words[begin:end] >= 0)
-            yield first_words[begin + words], found[:, row, layout.batch["cls"][row, column] + words]
+            yield first_words[begin + words], states[:, row, layout.batch["cls"][row, column] + words]
 
 
 # --- Heads -----------------------------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ def _scores(setup: Setup, train: States, valid: States) -> list[dict[str, float]
     def init(key: jax.Array) -> Any:
         return module.init(key, jnp.zeros((1, 1, config.model.hidden_size)), None)["params"]
 
-    scale, count = _scale(train), len(train.units)
+    scale, count = scale_of(train), len(train.items)
     batch = min(BATCH, count)
     epochs = max(LEAST_EPOCHS, -(-LEAST_STEPS * batch // count))
     orders = (packing.generator(config.run.seed, epoch).permutation(count) for epoch in range(epochs))
@@ -209,12 +212,14 @@ def _scores(setup: Setup, train: States, valid: States) -> list[dict[str, float]
     layers = config.model.num_layers + 1
     params = layer_probe.fit(init, apply, head, layers, batches, scale, rate, config.run.seed)
     answers = layer_probe.make_answers(apply, scale)
-    logits = np.concatenate([np.asarray(answers(params, jnp.asarray(part))) for part in _evaluated(valid)], axis=1)
-    return [_score(setup, valid, each) for each in logits[:, : len(valid.units)]]
+    logits = np.concatenate(
+        [np.asarray(answers(params, jnp.asarray(states))) for states in _evaluation_batches(valid)], axis=1
+    )
+    return [_score(setup, valid, of_layer) for of_layer in logits[:, : len(valid.items)]]
 
 
-def _scale(states: States) -> layer_probe.Scale:
-    """Mean and deviation over units, layer by layer, so that no more than one layer is in memory."""
+def scale_of(states: States) -> layer_probe.Scale:
+    """Mean and deviation over the items, layer by layer, so that at most one layer is in memory."""
     means = np.stack([layer.mean(0, dtype=np.float64) for layer in states.values])
     deviations = np.stack([layer.std(0, dtype=np.float64) for layer in states.values])
     shaped = (value.astype(np.float32)[:, None, None] for value in (means, deviations + 1e-6))
@@ -222,40 +227,40 @@ def _scale(states: States) -> layer_probe.Scale:
 
 
 def batch_of(states: States, numbers: np.ndarray, head: Head) -> layer_probe.Batch:
-    """What examples (or words that are tagged) teach, as `train.probe.Batch`."""
-    units, labels = states.units[numbers], states.labels[numbers]
-    batch = {"states": _gathered(states.values, units)}
+    """A training batch of examples, or of words for tags, by their numbers."""
+    items, labels = states.items[numbers], states.labels[numbers]
+    batch = {"states": _gather(states.values, items)}
     if head.kind == "choose":
-        right = (np.arange(units.shape[1]) == labels[:, None]).astype(np.int32)
-        return batch | {"choices": (units >= 0).astype(np.int32), "labels": right, "weights": right.astype(np.float32)}
+        right = (np.arange(items.shape[1]) == labels[:, None]).astype(np.int32)
+        return batch | {"choices": (items >= 0).astype(np.int32), "labels": right, "weights": right.astype(np.float32)}
     if labels.dtype == np.float32:
         return batch | {"labels": labels[:, None], "weights": np.ones((len(numbers), 1), np.float32)}
     known = labels != UNLABELLED
     return batch | {"labels": np.where(known, labels, 0)[:, None], "weights": known.astype(np.float32)[:, None]}
 
 
-def _gathered(values: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """[N + 1, B, P, D]; 0 where there is no unit."""
-    flat = np.maximum(units, 0).ravel()
-    found = np.stack([layer[flat] for layer in values]).reshape(len(values), *units.shape, -1)
-    return found * (units >= 0)[..., None]
+def _gather(values: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The states of items [B, P]: [N + 1, B, P, D], 0 where the item is -1."""
+    flat = np.maximum(items, 0).ravel()
+    states = np.stack([layer[flat] for layer in values]).reshape(len(values), *items.shape, -1)
+    return states * (items >= 0)[..., None]
 
 
-def _evaluated(states: States) -> Iterator[np.ndarray]:
+def _evaluation_batches(states: States) -> Iterator[np.ndarray]:
     """The states of all examples in batches of one shape; the last is filled up with the first example."""
-    for first in range(0, len(states.units), 4 * BATCH):
+    for first in range(0, len(states.items), 4 * BATCH):
         numbers = np.arange(first, first + 4 * BATCH)
-        yield _gathered(states.values, states.units[np.where(numbers < len(states.units), numbers, 0)])
+        yield _gather(states.values, states.items[np.where(numbers < len(states.items), numbers, 0)])
 
 
 def _score(setup: Setup, valid: States, logits: np.ndarray) -> dict[str, float]:
-    """Of one layer: logits [M, P, C], of tags [U, 1, C]."""
+    """The metrics of one layer, from logits [M, P, C], for tags [I, 1, C]."""
     head, examples = setup.start.config.head, setup.valid.examples
     if head.kind == "tag":
-        ends = np.searchsorted(valid.owners, np.arange(1, len(examples)))
+        ends = np.searchsorted(valid.examples, np.arange(1, len(examples)))
         outputs = np.split(logits[:, 0], ends)
     elif head.kind == "choose":
-        outputs = [each[own >= 0, 0] for each, own in zip(logits, valid.units, strict=True)]
+        outputs = [choices[items >= 0, 0] for choices, items in zip(logits, valid.items, strict=True)]
     else:
         outputs = list(logits[:, 0])
     return task_metrics.score(setup.task, examples, predictions(head, outputs, examples))

@@ -1,4 +1,4 @@
-"""Settles task, encoder, examples, shapes and optimiser before a fine-tuning run writes anything."""
+"""Determines task, encoder, examples, shapes and optimiser before a fine-tuning run writes anything."""
 
 from __future__ import annotations
 
@@ -26,11 +26,17 @@ from bertlite_jax.train.step import Loss, make_step
 from bertlite_jax.train.tasks import layer_rates, span_loss
 
 
-def prepare(config: Finetune, given: Weights, init: str) -> Setup:
-    """Checks everything, reads the examples, settles the shapes. Writes nothing."""
+def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
+    """Checks everything, reads the examples and determines the shapes. Writes nothing.
+
+    Args:
+      config: the recipe.
+      weights: the model to start from.
+      init: where the weights come from, for messages and the run's config.
+    """
     mesh = sharding.make_mesh(config.run.devices)
     task = task_splits.task_of(config.data)
-    start = take_over(config, task.head, init, given)
+    start = take_over(config, task.head, init, weights)
     full, head, run = start.config, start.config.head, config.run
     compute = choose_precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
     train, valid = open_splits(task, config.data, head, start.tokenizer)
@@ -44,52 +50,53 @@ def prepare(config: Finetune, given: Weights, init: str) -> Setup:
     steps = run.steps or max(1, round(run.epochs * per_epoch))
     epochs = -(-steps // per_epoch)
     shape = batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
-    unit = mesh.size * config.optim.micro_batches
-    shape = shape._replace(rows=-(-shape.rows // unit) * unit)
+    multiple = mesh.size * config.optim.micro_batches
+    shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
     slots = per_epoch * shape.rows * shape.length
     notes = describe(train, valid, head) | {"real_share": train.encoded.counts["tokens"] / slots}
     model = TaskModel(full.model, head, compute)
-    extra = few_label_inputs.read_unlabelled(full, start.tokenizer, steps, unit)._replace(domain=domain)
+    extra = few_label_inputs.read_unlabelled(full, start.tokenizer, steps, multiple)._replace(domain=domain)
     return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra)
 
 
 def digests(setup: Setup) -> dict[str, str]:
-    """Of everything that a run learns from or is judged by: a run that goes on with other examples is another run."""
+    """Digests of all data that a run is trained and evaluated on; a run resumes only with the same data."""
     data, learn = setup.start.config.data, setup.start.config.learn
-    found = {f"{data.folder} ({split.name})": split.encoded.digest() for split in (setup.train, setup.valid)}
-    return found | ({learn.unlabelled: setup.extra.unlabelled.digest()} if setup.extra.unlabelled else {})
+    splits = {f"{data.folder} ({split.name})": split.encoded.digest() for split in (setup.train, setup.valid)}
+    return splits | ({learn.unlabelled: setup.extra.unlabelled.digest()} if setup.extra.unlabelled else {})
 
 
 def init_params(setup: Setup) -> Callable[[jax.Array], Any]:
-    """Draws the parameters of the model, and of what only training needs."""
+    """Returns a function that draws the parameters: the model's, and those that only training needs."""
     draw = functools.partial(draw_params, setup.model)
     return few_label_inputs.with_domains(draw, setup.start.config, setup.model.compute)
 
 
 def announcement(setup: Setup, params: Any) -> str:
+    """The lines that are printed before the first step."""
     batch, shape, encoded = setup.start.config.data.batch_examples, setup.shape, setup.train.encoded
     kind = setup.mesh.devices.flat[0].device_kind
     return (
         f"finetune: {setup.task.name} from {setup.start.config.init}: {state.count_parameters(params):,} parameters, "
         f"{setup.mesh.size} x {kind}, products in {setup.model.compute}\n"
         f"finetune: {setup.steps:,} steps of {batch} of {encoded.counts['examples']:,} examples (an epoch is "
-        f"{setup.per_epoch:,}) in {shape.rows} rows of {shape.length} tokens, {setup.notes['real_share']:.0%} of them "
-        "real"
+        f"{setup.per_epoch:,} steps), in {shape.rows} rows of {shape.length} tokens, {setup.notes['real_share']:.0%} "
+        "filled"
     )
 
 
 def layout_of(setup: Setup) -> sharding.Layout:
-    """Every device holds all parameters."""
+    """The layout of the parameters: all of them on every device."""
     return sharding.layout(jax.eval_shape(init_params(setup), jax.random.key(0)), setup.mesh)
 
 
 def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
-    """The optimiser, with what the recipe puts behind it, and one update as one jitted call."""
+    """The optimiser, with layer rates and averaging if the recipe has them, and the jitted step."""
     config, steps = setup.start.config, setup.steps
     shapes = jax.eval_shape(init_params(setup), jax.random.key(0))
-    settled = schedules.with_warmup(config.optim, config.run.warmup_fraction, steps)
+    schedule_optim = schedules.with_warmup(config.optim, config.run.warmup_fraction, steps)
     batch = config.data.batch_examples
-    parts = [optim.make_optimizer(settled, steps, batch, shapes)]
+    parts = [optim.make_optimizer(schedule_optim, steps, batch, shapes)]
     if config.adapt.layer_decay != 1.0 or config.adapt.freeze_layers:
         parts.append(layer_rates.scale_by_depth(config.adapt, config.model.num_layers, shapes))
     if config.run.average != "none":
@@ -99,7 +106,7 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
         prepare=loss.make_prepare(),
         loss=_loss(setup),
         optimizer=optimizer,
-        learning_rate=schedules.schedule(settled, steps, batch),
+        learning_rate=schedules.schedule(schedule_optim, steps, batch),
         layout=layout_of(setup),
         micro_batches=config.optim.micro_batches,
         seed=config.run.seed,

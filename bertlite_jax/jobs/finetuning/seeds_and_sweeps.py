@@ -1,7 +1,6 @@
-"""Several fine-tuning runs as one: the same recipe with other seeds, or a grid of rates and batches.
+"""Several fine-tuning runs: the same recipe with several seeds, or a grid of learning rates and batch sizes.
 
-Each run has a folder of its own, and one that has ended is read, not repeated: the same command goes on where it
-stopped.
+Each run has a folder of its own. Finished runs are read, not repeated, so the same command resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -26,30 +25,30 @@ BATCHES = (16, 32)
 
 
 def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite: bool = False) -> dict[str, Any]:
-    """The same recipe with several seeds, from `run.seed` on, in `seed-<n>/`.
+    """Trains the recipe with several seeds, from `run.seed` on, in `seed-<n>/`.
 
     Returns:
-      Median, least and greatest of each figure of the task, and the folder of the best run by the first one; also in
-      `summary.json` of the work directory. What `finetune` returns where a signal stopped it.
+      Median, minimum and maximum of each of the task's figures, and the folder of the best run by the first one; also
+      written to `summary.json` of the work directory. If a signal stopped a run, what `finetune` returned for it.
     """
     _refuse_single_run(run)
     metric = task_splits.task_of(config.data).metrics[0]
-    found: dict[str, dict[str, Any]] = {}
+    by_folder: dict[str, dict[str, Any]] = {}
     for seed in range(config.run.seed, config.run.seed + seeds):
-        place = str(pathlib.Path(run) / f"seed-{seed}")
-        print(f"finetune: seed {seed} in {place}")
-        one = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
-        found[place] = finetune(one, place, init, overwrite)
-        if "stopped" in found[place]:
-            return found[place]
-    runs = list(found.values())
+        folder = str(pathlib.Path(run) / f"seed-{seed}")
+        print(f"finetune: seed {seed} in {folder}")
+        seed_config = dataclasses.replace(config, run=dataclasses.replace(config.run, seed=seed))
+        by_folder[folder] = finetune(seed_config, folder, init, overwrite)
+        if "stopped" in by_folder[folder]:
+            return by_folder[folder]
+    runs = list(by_folder.values())
     summary: dict[str, Any] = {"task": runs[0]["task"], "metric": metric, "seeds": seeds}
     for name in _scores(config, runs[0]):
         values = [figures[name] for figures in runs]
         summary |= {name: float(np.median(values)), f"{name}_min": min(values), f"{name}_max": max(values)}
     speeds = [figures["examples_per_second"] for figures in runs if figures["examples_per_second"]]
     summary["examples_per_second"] = float(np.median(speeds)) if speeds else None
-    summary["best_run"] = max(found, key=lambda place: found[place][metric])
+    summary["best_run"] = max(by_folder, key=lambda folder: by_folder[folder][metric])
     whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
@@ -63,37 +62,37 @@ def finetune_sweep(
     seeds: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """The recipe at each learning rate and batch, in `lr-<rate>-batch-<examples>/`; with several seeds by their median.
+    """Trains the recipe at each learning rate and batch size, in `lr-<rate>-batch-<examples>/`.
 
-    A point that diverges has no figures, and the sweep goes on.
+    With several seeds, a point's figures are the medians. A point that diverges has no figures; the sweep continues.
 
     Returns:
-      `points` (rate, batch, folder, figures each), and of the best point by the task's first metric `best_rate`,
-      `best_batch`, `best_run` and its figures; also in `summary.json` of the work directory.
+      `points` (rate, batch size, folder and figures of each), and of the best point by the task's first metric
+      `best_rate`, `best_batch`, `best_run` and its figures; also written to `summary.json` of the work directory.
 
     Raises:
-      UserError: an empty grid, and all that `finetune` refuses.
-      Diverged: all points did.
+      UserError: the grid is empty, or `finetune` refuses the recipe.
+      Diverged: every point diverged.
     """
     _refuse_single_run(run)
     if not rates or not batches:
-        raise UserError("finetune: the sweep has no points; give it learning rates and batches")
+        raise UserError("finetune: the sweep has no points; pass learning rates and batch sizes")
     metric = task_splits.task_of(config.data).metrics[0]
     points: list[dict[str, Any]] = []
     for rate, batch in [(rate, batch) for batch in batches for rate in rates]:
-        place = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
-        print(f"finetune: learning rate {rate:g}, batch {batch} in {place}")
-        one = dataclasses.replace(
+        folder = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
+        print(f"finetune: learning rate {rate:g}, batch {batch} in {folder}")
+        point_config = dataclasses.replace(
             config,
             optim=dataclasses.replace(config.optim, learning_rate=rate),
             data=dataclasses.replace(config.data, batch_examples=batch),
         )
-        point = {"learning_rate": rate, "batch_examples": batch, "folder": place}
+        point = {"learning_rate": rate, "batch_examples": batch, "folder": folder}
         try:
             if seeds > 1:
-                figures = finetune_seeds(one, place, init, seeds, overwrite)
+                figures = finetune_seeds(point_config, folder, init, seeds, overwrite)
             else:
-                figures = finetune(one, place, init, overwrite)
+                figures = finetune(point_config, folder, init, overwrite)
         except Diverged as error:
             print(error)
             points.append(point | {"diverged": str(error)})
@@ -101,10 +100,10 @@ def finetune_sweep(
         if "stopped" in figures:
             return figures
         points.append(point | {name: figures[name] for name in (*_scores(config, figures), "examples_per_second")})
-    there = [point for point in points if metric in point]
-    if not there:
+    finished = [point for point in points if metric in point]
+    if not finished:
         raise Diverged("finetune: every point of the sweep diverged; try lower learning rates")
-    best = max(there, key=lambda point: point[metric])
+    best = max(finished, key=lambda point: point[metric])
     summary = {
         "task": task_splits.task_of(config.data).name,
         "metric": metric,
@@ -119,11 +118,11 @@ def finetune_sweep(
 
 
 def _scores(config: Finetune, figures: dict[str, Any]) -> list[str]:
-    """Names of the task's scores among a run's figures, those of further validation splits included."""
+    """Names of the task's scores among a run's figures, including those of further validation splits."""
     metrics = task_splits.task_of(config.data).metrics
     return [name for name in figures if any(name == m or name.endswith(f"_{m}") for m in metrics)]
 
 
 def _refuse_single_run(run: str) -> None:
     if (pathlib.Path(run) / workdir.CONFIG).is_file():
-        raise UserError(f"finetune: {run} holds a single run; several runs want a --workdir of their own")
+        raise UserError(f"finetune: {run} holds a single run; several runs need another --workdir")

@@ -1,4 +1,4 @@
-"""What is settled before a fine-tuning run writes anything."""
+"""What is determined before a fine-tuning run writes anything."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from bertlite_jax.model.task_heads import TaskModel
 
 
 class Extra(NamedTuple):
-    """What few-label settings bring with them, read before the first step."""
+    """Additional data of `learn`, read before the first step."""
 
     domain: np.ndarray | None = None
-    """[M] int32, the domain of each training example."""
+    """[M] int32: the domain of each training example."""
     texts: Sequence[Example] = ()
-    """Without labels."""
+    """Unlabelled texts."""
     unlabelled: features.Encoded | None = None
-    """The same, as windows: each text, and beside it its augmentation where one is wanted."""
+    """`texts` as windows; each text is followed by its augmentation if `learn` augments."""
     shape: batches.Shape | None = None
-    """Of their batches."""
+    """Shape of the batches of unlabelled texts."""
 
 
 class Setup(NamedTuple):
-    """All that is settled before anything is written."""
+    """A fine-tuning run before its first step."""
 
     start: Start
     task: tasks.Task
@@ -39,10 +39,11 @@ class Setup(NamedTuple):
     train: task_splits.Split
     valid: task_splits.Split
     steps: int
+    """In the whole run."""
     per_epoch: int
-    """Steps."""
+    """Steps in an epoch."""
     shape: batches.Shape
+    """Of every batch."""
     notes: dict[str, Any]
-    """For `summary.json`."""
+    """Counts for `summary.json`."""
     extra: Extra = Extra()
-    """What `config.learn` brings with it."""

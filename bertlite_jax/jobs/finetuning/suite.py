@@ -1,6 +1,6 @@
-"""`bertlite finetune --task all-glue`: every task of a suite whose files are there, and published rows beside ours.
+"""`bertlite finetune --task all-glue`: all tasks of a suite whose files are found, beside published results.
 
-Each task has a folder of its own under the work directory, and one that has ended is read, not repeated.
+Each task has a folder of its own in the work directory. Finished runs are read, not repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bertlite_jax.jobs.finetuning.seeds_and_sweeps import finetune_seeds
 SUITES = {"all-glue": "glue", "all-superglue": "superglue"}
 
 FROM_MNLI = ("rte", "mrpc", "stsb")
-"""These start from the suite's own model for MNLI, where there is one: Lan et al. 2020, section 4.9."""
+"""These start from the suite's own MNLI model, if it was trained: Lan et al. 2020, section 4.9."""
 
 _GLUE = ("mnli", "qnli", "qqp", "rte", "sst2", "mrpc", "cola", "stsb")
 _SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "superglue_rte", "wic", "wsc")
@@ -51,7 +51,7 @@ Wang et al. 2019 (arXiv 1905.00537), table 3."""
 
 
 def shown_metrics(suite: str, task: str) -> tuple[str, ...]:
-    """Names of the figures that the published rows have for a task."""
+    """Names of the metrics that the published results report for a task."""
     if suite == "superglue":
         return tasks.TASKS[task].metrics
     return ({"cola": "mcc", "stsb": "pearson"}.get(task, "accuracy"),)
@@ -67,61 +67,58 @@ def finetune_suite(
 ) -> dict[str, Any]:
     """Trains the suite's tasks one after the other, MNLI first, since others start from it.
 
-    A task whose files are missing is named and left out; the suite's average then is, too.
+    A task whose files are missing is skipped, and so is the suite's average then.
 
     Args:
       name: all-glue or all-superglue.
-      recipe_of: task -> its recipe, with `data.task` and `data.folder` set.
-      run: work directory; `<task>/` of each run in it.
+      recipe_of: task to its recipe, with `data.task` and `data.folder` set.
+      run: work directory; each task has a folder `<task>/` in it.
       init: the encoder.
-      seeds: for each task, as `finetune_seeds`.
-      overwrite: start all anew.
+      seeds: number of runs of each task, as for `finetune_seeds`.
+      overwrite: delete the runs that the directory holds, and start again.
 
     Returns:
-      `tasks` (task -> its summary), `left_out` (task -> why), `average` on the validation sets or None, and `table`:
-      a row for ours and for each published model; also in `summary.json`. What `finetune` returns where a signal
-      stopped it.
+      `tasks` (task to its summary), `left_out` (task to reason), `average` on the validation sets or None, and `table`:
+      rows for our model and each published one; also written to `summary.json`. If a signal stopped a run, what
+      `finetune` returned for it.
 
     Raises:
-      UserError: no task has files, and all that `finetune` refuses but missing files.
+      UserError: no task has files, or `finetune` refuses a recipe for another reason than missing files.
     """
     suite = SUITES[name]
     wanted = [task for task, entry in tasks.TASKS.items() if entry.suite == suite and "train" in entry.splits]
-    found: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     for task in sorted(wanted, key=lambda task: task != "mnli"):
-        recipe, place = recipe_of(task), str(pathlib.Path(run) / task)
+        recipe, folder = recipe_of(task), str(pathlib.Path(run) / task)
         if reason := _missing_files(task, recipe.data.folder):
-            print(f"finetune: {task} is left out: {reason}")
+            print(f"finetune: {task} is skipped: {reason}")
             left_out[task] = reason
             continue
-        start = found["mnli"].get("best_run", str(pathlib.Path(run) / "mnli")) if _goes_on(task, found) else init
-        print(f"finetune: {task} in {place}, from {start}")
+        from_mnli = task in FROM_MNLI and "mnli" in summaries
+        start = summaries["mnli"].get("best_run", str(pathlib.Path(run) / "mnli")) if from_mnli else init
+        print(f"finetune: {task} in {folder}, from {start}")
         if seeds > 1:
-            found[task] = finetune_seeds(recipe, place, start, seeds, overwrite)
+            summaries[task] = finetune_seeds(recipe, folder, start, seeds, overwrite)
         else:
-            found[task] = finetune(recipe, place, start, overwrite)
-        if "stopped" in found[task]:
-            return found[task]
-    if not found:
+            summaries[task] = finetune(recipe, folder, start, overwrite)
+        if "stopped" in summaries[task]:
+            return summaries[task]
+    if not summaries:
         raise UserError(f"finetune: --data has no task of {suite}: {'; '.join(left_out.values())}")
     summary = {
         "suite": suite,
-        "tasks": found,
+        "tasks": summaries,
         "left_out": left_out,
-        "average": _average(suite, found),
-        "table": table(suite, found),
+        "average": average(suite, summaries),
+        "table": table(suite, summaries),
     }
     whole_files.write_json(pathlib.Path(run) / "summary.json", summary)
     return summary
 
 
-def _goes_on(task: str, found: Mapping[str, Any]) -> bool:
-    return task in FROM_MNLI and "mnli" in found
-
-
 def _missing_files(task: str, folder: str) -> str:
-    """Why a task cannot be trained here; empty where it can."""
+    """Why a task cannot be trained; empty if it can."""
     entry = tasks.TASKS[task]
     try:
         for split in ("train", next(name for name in entry.splits if name.startswith("validation"))):
@@ -131,10 +128,10 @@ def _missing_files(task: str, folder: str) -> str:
     return ""
 
 
-def _average(suite: str, found: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """By the suite's rule, in percent; None where a task is missing."""
-    scores = {task: {m: figures[m] for m in tasks.TASKS[task].metrics} for task, figures in found.items()}
-    mismatched = found.get("mnli", {}).get("validation_mismatched_accuracy")
+def average(suite: str, summaries: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """The average by the suite's rule, in percent; None if a task is missing."""
+    scores = {task: {m: figures[m] for m in tasks.TASKS[task].metrics} for task, figures in summaries.items()}
+    mismatched = summaries.get("mnli", {}).get("validation_mismatched_accuracy")
     if mismatched is not None:
         scores[suites.MISMATCHED] = {"accuracy": mismatched}
     try:
@@ -143,12 +140,13 @@ def _average(suite: str, found: Mapping[str, Mapping[str, Any]]) -> float | None
         return None
 
 
-def table(suite: str, found: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of percents as text, ours first: a column for each task that is ours or published; two metrics as a/b."""
+def table(suite: str, summaries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of percentages as text, ours first, with a column for each trained or published task; two metrics as a/b."""
     order = [*(_GLUE if suite == "glue" else _SUPERGLUE)]
-    order += [task for task in found if task not in order]
+    order += [task for task in summaries if task not in order]
     ours = {
-        task: tuple(100 * figures[metric] for metric in shown_metrics(suite, task)) for task, figures in found.items()
+        task: tuple(100 * figures[metric] for metric in shown_metrics(suite, task))
+        for task, figures in summaries.items()
     }
     rows = {"this run": ours} | PUBLISHED[suite]
     return [

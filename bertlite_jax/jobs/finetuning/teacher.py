@@ -1,4 +1,4 @@
-"""What a teacher says of the training examples, computed once and kept."""
+"""The logits of a teacher for the training examples, computed once and stored."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ from bertlite_jax.jobs.answering.open_model import open_task_model
 
 
 def check_teacher(teacher: str, head: Head) -> None:
-    """Raises UserError for a teacher of other labels; without a teacher there is nothing to check."""
+    """Raises UserError if the teacher has other labels than the task; an empty name passes."""
     if not teacher:
         return
     with adoption.open_weights(teacher) as loaded:
-        known = loaded.head
-    if known is None or known.kind != head.kind or sorted(known.labels) != sorted(head.labels):
+        teacher_head = loaded.head
+    if teacher_head is None or teacher_head.kind != head.kind or sorted(teacher_head.labels) != sorted(head.labels):
+        labels = f"has the labels {', '.join(teacher_head.labels)}" if teacher_head else "is no classifier"
         raise UserError(
-            f"finetune: learn.teacher = {teacher} has the labels "
-            f"{', '.join(known.labels) if known else 'of no classifier'}; the task has {', '.join(head.labels)}"
+            f"finetune: learn.teacher = {teacher} {labels}; the task has the labels {', '.join(head.labels)}"
         )
 
 
 def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder: pathlib.Path) -> np.ndarray:
-    """[M, C] float32: computed once, and kept in the run's folder under a hash of the texts and the teacher's files."""
-    given = list(examples)
-    path = folder / f"teacher-{_digest(teacher, given)}.npy"
+    """The teacher's logits for the examples: [M, C] float32, C in the order of the labels of `head`.
+
+    They are stored in the run's folder, under a hash of the texts and of the teacher's files.
+    """
+    texts = list(examples)
+    path = folder / f"teacher-{_digest(teacher, texts)}.npy"
     if path.is_file():
         return np.load(path)
     with adoption.open_weights(teacher) as loaded:
         model = open_task_model(teacher, loaded)
-    print(f"finetune: {teacher} teaches: its logits for {len(given):,} texts go to {path}")
+    print(f"finetune: computing the logits of the teacher {teacher} for {len(texts):,} texts, stored in {path}")
     outputs: list[np.ndarray] = []
-    for chunk in _chunks(given, 512):
+    for chunk in _chunks(texts, 512):
         outputs += model.answer(chunk)[0]
     order = [model.head.labels.index(label) for label in head.labels]
     logits = np.stack(outputs)[:, order].astype(np.float32)
@@ -50,7 +53,7 @@ def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder
 
 
 def _digest(teacher: str, examples: list[Example]) -> str:
-    """Of all texts, and of the names, sizes and times of the teacher's weights."""
+    """Digest of all texts, and of the names, sizes and times of the teacher's weight files."""
     digest = hashlib.sha256(str(pathlib.Path(teacher).absolute()).encode())
     for path in sorted(pathlib.Path(teacher).rglob("*.safetensors")):
         digest.update(f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}\0".encode())

@@ -1,1 +1,1 @@
-"""Pretraining, and what its runs are asked."""
+"""Pretraining, and questions to its runs: evaluation and fill-mask."""

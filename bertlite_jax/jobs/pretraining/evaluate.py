@@ -1,4 +1,4 @@
-"""`bertlite evaluate`: scores a run on the validation split of a corpus, by the one fixed masking."""
+"""`bertlite evaluate`: scores a run on the validation split of a corpus, always with the same masking."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bertlite_jax.train import sharding
 from bertlite_jax.train.pretraining import objective
 
 Evaluate = Callable[[Any], dict[str, float]]
-"""Parameters in, `valid_*` figures out."""
+"""(parameters) -> figures by name, see `open_evaluation`."""
 
 
 def open_evaluation(
@@ -39,46 +39,48 @@ def open_evaluation(
     """Opens the validation split and returns the function that scores parameters on it.
 
     Args:
-      config: its `data` names the corpora and the pair task, `run.eval_rows` how many rows are read.
-      apply: of the model.
+      config: `data` names the corpora and the pair task; `run.eval_rows` is the number of rows to read, 0 for all.
+      apply: the model's forward pass.
       mesh: devices that share the rows.
-      trained_on: the training split of the same corpora, whose frequent pieces are the baseline.
-      tokenizer: that of `data.tokenizer` where the caller has loaded it.
+      trained_on: training split of the same corpora; its most frequent pieces are the baseline.
+      tokenizer: that of `data.tokenizer`, if the caller has loaded it already.
 
     Returns:
-      A function of the parameters. Its figures: `valid_mlm_loss`, `valid_mlm_accuracy`, `unigram_entropy`,
-      `majority_accuracy`, and with a pair task `valid_pair_loss`, `valid_pair_accuracy`, `pair_label_prior`.
+      `evaluate(params)`, which returns `valid_mlm_loss`, `valid_mlm_accuracy`, `unigram_entropy`, `majority_accuracy`,
+      `valid_predictions`, and with a pair task `valid_pair_loss`, `valid_pair_accuracy`, `pair_label_prior`,
+      `valid_pairs`. Losses and the entropy are in nats.
     """
-    held_out = source.open_source(config.data, "validation", objective.EVALUATION_SEED, tokenizer)
+    validation = source.open_source(config.data, "validation", objective.EVALUATION_SEED, tokenizer)
     counts = np.zeros(config.model.vocab_size, np.float32)  # In int32 a frequent piece of a large corpus would wrap.
     seen = source.unigram_counts(trained_on)
     counts[: len(seen)] = seen
     classes = pair_classes(config.data.pair_task)
-    sums = objective.make_evaluation(apply, config.model, held_out.special_ids, classes)
+    sums = objective.make_evaluation(apply, config.model, validation.special_ids, classes)
     sums_of = jax.jit(sums, out_shardings=sharding.replicated(mesh))
-    rows = evaluation_batch_rows(config, sharding.row_parts(mesh))
+    batch_rows = evaluation_batch_rows(config, sharding.row_parts(mesh))
 
     def evaluate(params: Any) -> dict[str, float]:
         totals: dict[str, Any] = {}
-        here = (jax.process_index(), jax.process_count())
-        for batch in batches.evaluation_rows(held_out, config.run.eval_rows, rows, *here):
-            found = jax.device_get(sums_of(params, counts, sharding.put_batch(batch, mesh)))
-            totals = {name: totals.get(name, 0.0) + np.asarray(value, np.float64) for name, value in found.items()}
+        process = (jax.process_index(), jax.process_count())
+        for batch in batches.evaluation_rows(validation, config.run.eval_rows, batch_rows, *process):
+            batch_sums = jax.device_get(sums_of(params, counts, sharding.put_batch(batch, mesh)))
+            for name, value in batch_sums.items():
+                totals[name] = totals.get(name, 0.0) + np.asarray(value, np.float64)
         return figures(totals)
 
     return evaluate
 
 
 def evaluation_batch_rows(config: Pretrain, devices: int) -> int:
-    """Rows in an evaluation batch: a micro-batch's, or what the evaluation has if that is less."""
-    wanted = config.data.batch_rows // config.optim.micro_batches
+    """Rows in an evaluation batch: those of a micro-batch, or all rows of the evaluation if they are fewer."""
+    rows = config.data.batch_rows // config.optim.micro_batches
     if config.run.eval_rows:
-        wanted = min(wanted, config.run.eval_rows)
-    return max(1, wanted // devices) * devices
+        rows = min(rows, config.run.eval_rows)
+    return max(1, rows // devices) * devices
 
 
 def figures(totals: Mapping[str, Any]) -> dict[str, float]:
-    """Sums over the evaluation rows as the figures that are reported."""
+    """Turns sums over the evaluation rows into the figures that are reported."""
     weight = float(totals["mlm_weight"])
     if not weight:
         raise UserError("evaluate: the validation split has no token to predict; build the corpus from more text")
@@ -101,12 +103,12 @@ def figures(totals: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _row_length(data: Data, max_positions: int) -> int:
-    """Tokens in a row: as trained, or more where a corpus was built for longer rows and the model has the positions."""
+    """Tokens in a row: as in training, or more if a corpus was built for longer rows."""
     built = {folder: read_meta(folder)["length"] for folder in data.corpus}
     for folder, length in built.items():
         if length > max_positions:
             raise UserError(
-                f"evaluate: {folder} has windows for rows of {length} tokens and the model {max_positions} positions; "
+                f"evaluate: {folder} was built for rows of {length} tokens; the model has {max_positions} positions; "
                 f"build it with --length {max_positions}"
             )
     return max(data.length, *built.values())
@@ -114,7 +116,7 @@ def _row_length(data: Data, max_positions: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A run that was trained, as evaluation, prediction and export need it."""
+    """A pretrained model, opened for evaluation and prediction."""
 
     config: Pretrain
     params: Any
@@ -123,19 +125,19 @@ class Trained:
 
 
 def open_run(run: str | os.PathLike[str]) -> Trained:
-    """The newest good checkpoint of a work directory, its config and its tokenizer.
+    """Opens the newest good checkpoint of a work directory, with its config and tokenizer.
 
     Raises:
-      UserError: not a work directory, or nothing in it can be restored.
+      UserError: `run` is no work directory, or no checkpoint in it can be restored.
     """
     folder = pathlib.Path(run)
     config = files.read_json(folder / "config.json")
-    # The run's own copy; where it was trained from may be gone.
+    # The run's own copy; the folder that it was trained with may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     params = sources.load(folder).params
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
     compute = choose_precision.resolve(config.model.compute, jax.default_backend())
-    # What the run was trained with may not work here, as cuDNN's attention does not on a CPU.
+    # The run's own attention may not work here: cuDNN's needs a GPU.
     model = PretrainingModel(dataclasses.replace(config.model, attention="auto"), compute)
     return Trained(config, params, tokenizer, model.apply)
 
@@ -150,15 +152,19 @@ def evaluate(
 
     Args:
       run: its work directory.
-      corpus: folders whose validation splits are read; empty: the run's own.
-      pair_task: scored with the run's pair head, whatever it was trained on; None: the run's own.
-      rows: how many rows of the validation split; 0: all.
+      corpus: folders whose validation splits are read; empty: those of the run.
+      pair_task: task that the run's pair head is scored on, whichever it was trained on; None: that of the run.
+      rows: number of rows of the validation split; 0: all.
 
     Returns:
-      As of `open_evaluation`.
+      The figures, see `open_evaluation`.
+
+    Raises:
+      UserError: no such run or corpus, a pair task that the head does not fit, or a corpus for longer rows than the
+        model has positions.
     """
     if rows < 0:
-        raise UserError(f"evaluate: rows = {rows} cannot be negative; 0 reads all")
+        raise UserError(f"evaluate: rows = {rows} cannot be negative; 0 reads all rows")
     trained = open_run(run)
     config = trained.config
     data = dataclasses.replace(
@@ -167,7 +173,9 @@ def evaluate(
     data = dataclasses.replace(data, length=_row_length(data, config.model.max_positions))
     classes = config.model.pair_classes
     if pair_task and pair_classes(pair_task) not in (0, classes):
-        raise UserError(f"evaluate: {run} has a pair head of {classes} classes; {pair_task} cannot be scored with it")
+        raise UserError(
+            f"evaluate: {run} has a pair head with {classes} classes, which cannot be scored on {pair_task}"
+        )
     config = dataclasses.replace(config, data=data, run=dataclasses.replace(config.run, eval_rows=rows))
     trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)
     return open_evaluation(config, trained.apply, sharding.make_mesh(1), trained_on)(trained.params)

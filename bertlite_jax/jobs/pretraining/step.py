@@ -1,4 +1,4 @@
-"""The model, the optimiser and the step of a pretraining run: for the run itself, for the compiler, for benchmarks."""
+"""The model, the optimiser and the step of a pretraining run, shared by the run, `bertlite compile` and benchmarks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bertlite_jax.train.step import Batch, Step, make_step
 
 
 class Pretraining(NamedTuple):
-    """What a step is made of; nothing is compiled and nothing lies on a device yet."""
+    """The parts of a step. Nothing is compiled and nothing lies on a device yet."""
 
     model: PretrainingModel
     init_params: Callable[[jax.Array], Any]
@@ -35,7 +35,7 @@ class Pretraining(NamedTuple):
     """Of the parameters over the devices."""
     optimizer: optax.GradientTransformation
     step: Step
-    """One update."""
+    """As `train.step.make_step` returns it."""
 
 
 def make_pretraining(
@@ -45,14 +45,14 @@ def make_pretraining(
     special_ids: Mapping[str, int],
     scaled_for: int = 0,
 ) -> Pretraining:
-    """Puts together what a config describes.
+    """Builds the model, the optimiser and the step that a config describes.
 
     Args:
       config: of the run.
-      compute: the precision that `model.compute` comes to on the mesh's devices, or another one.
-      mesh: devices that share the rows; they need not be this machine's.
-      special_ids: of the tokenizer.
-      scaled_for: rows that the learning rate is scaled for; 0: those of a batch.
+      compute: precision of the products; usually what `model.compute` resolves to on the mesh's devices.
+      mesh: devices that share the rows. They need not exist on this machine.
+      special_ids: the tokenizer's special tokens, name to id.
+      scaled_for: batch rows that the learning rate is scaled for; 0: `data.batch_rows`.
     """
     batch_rows = scaled_for or config.data.batch_rows
     model = PretrainingModel(config.model, compute)
@@ -74,11 +74,11 @@ def make_pretraining(
 
 
 class Stage(NamedTuple):
-    """Steps that one program makes."""
+    """A range of steps that share one compiled program."""
 
     config: Pretrain
-    """With the layers, the length of rows and the rows of these steps."""
-    parts: Pretraining
+    """With the number of layers, the row length and the batch rows of these steps."""
+    pretraining: Pretraining
 
 
 def make_stages(
@@ -88,22 +88,24 @@ def make_stages(
     mesh: jax.sharding.Mesh,
     special_ids: Mapping[str, int],
 ) -> Callable[[int], Stage]:
-    """Gives what a step is made of for the number of a step; the same object for all steps of a stage.
+    """Returns a function from a step's number to its stage; all steps of a stage share one object.
 
-    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). Any stage can go on with the
-    parameters and the state of another.
+    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). All stages have the same
+    parameters and state.
 
     Args:
       config: of the run.
-      data_at: the rows of a step, from 1 on.
-      compute, mesh, special_ids: as for `make_pretraining`.
+      data_at: step number, from 1, to its rows.
+      compute: as for `make_pretraining`.
+      mesh: as for `make_pretraining`.
+      special_ids: as for `make_pretraining`.
     """
 
     @functools.cache
-    def made(of_stage: Pretrain) -> Stage:
-        return Stage(of_stage, make_pretraining(of_stage, compute, mesh, special_ids, config.data.batch_rows))
+    def stage_of(stage_config: Pretrain) -> Stage:
+        return Stage(stage_config, make_pretraining(stage_config, compute, mesh, special_ids, config.data.batch_rows))
 
-    return lambda step: made(dataclasses.replace(at_step(config, step), data=data_at(step)))
+    return lambda step: stage_of(dataclasses.replace(at_step(config, step), data=data_at(step)))
 
 
 # --- Compiling ----------------------------------------------------------------------------------------------------
@@ -115,39 +117,40 @@ class Program(NamedTuple):
     step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     """As `Pretraining.step`, for this state and these rows only."""
     seconds: float
-    """That it took to compile, or to fetch from the cache."""
+    """Time to compile it, or to fetch it from the cache."""
     sent_bytes: int
-    """What one device contributes to sums, and receives by gathering, in a step."""
+    """Bytes that one device contributes to reductions, and receives by gathering, in a step."""
 
 
 def compile_beside(stage: Stage, mesh: jax.sharding.Mesh) -> concurrent.futures.Future[Program]:
-    """Starts to compile a step in a thread, since XLA needs no Python for most of it."""
+    """Starts compiling a step in a thread, since XLA needs no Python for most of it."""
 
-    def compiled() -> Program:
+    def compile_step() -> Program:
         before = time.perf_counter()
-        program = lowered(stage.config, stage.parts, mesh).compile()
+        program = lower(stage.config, stage.pretraining, mesh).compile()
         seconds = time.perf_counter() - before
-        sent = hlo_cost.cost(program.as_text()).collectives if mesh.size > 1 else ()
-        return Program(program, seconds, sum(each.bytes for each in sent))
+        collectives = hlo_cost.cost(program.as_text() or "").collectives if mesh.size > 1 else ()
+        return Program(program, seconds, sum(collective.bytes for collective in collectives))
 
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="compile")
-    future = pool.submit(compiled)
+    future = pool.submit(compile_step)
     pool.shutdown(wait=False)
     return future
 
 
-def lowered(config: Pretrain, parts: Pretraining, mesh: jax.sharding.Mesh) -> Any:
-    """The step over shapes alone, for the mesh's devices, whatever this machine has."""
-    return parts.step.lower(state.shapes_of(parts.layout, parts.optimizer), batch_shapes(config, mesh))
+def lower(config: Pretrain, pretraining: Pretraining, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
+    """Lowers the step from shapes alone, for the mesh's devices, which need not exist on this machine."""
+    shapes = state.shapes_of(pretraining.layout, pretraining.optimizer)
+    return pretraining.step.lower(shapes, batch_shapes(config, mesh))
 
 
 def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays of `config.batch.BATCH` for a step, split over the devices."""
+    """Shapes of the arrays of `config.batch.BATCH` in a step, sharded over the devices."""
     data = config.data
-    place = sharding.by_rows(mesh)
+    by_rows = sharding.by_rows(mesh)
     shapes = batch.batch_shapes(data.batch_rows, data.length, data.window_slots)
     return {
-        name: jax.ShapeDtypeStruct(shape, np.dtype(batch.BATCH[name].dtype), sharding=place)
+        name: jax.ShapeDtypeStruct(shape, np.dtype(batch.BATCH[name].dtype), sharding=by_rows)
         for name, shape in shapes.items()
     }
 

@@ -1,1 +1,1 @@
-"""Pages of runs."""
+"""HTML reports of runs."""

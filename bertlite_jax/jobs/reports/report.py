@@ -1,4 +1,4 @@
-"""`bertlite report RUN`: writes RUN/report.html from what the run left in its work directory."""
+"""`bertlite report RUN`: writes RUN/report.html from the files in a run's work directory."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bertlite_jax.report.run import html, metrics
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
-    """Makes the report of a run of pretraining or fine-tuning, finished or not, or of several of the latter.
+    """Writes the report of a pretraining or fine-tuning run, finished or not, or of several fine-tuning runs.
 
-    `config.json` and `metrics.jsonl` have to be there; `summary.json`, `samples.json`, `environment.json`,
-    `inference.json` and the corpora are shown where they are found. For fine-tuning see `report_tasks`.
+    `config.json` and `metrics.jsonl` are required; `summary.json`, `samples.json`, `environment.json`, `inference.json`
+    and the corpora are shown if they exist. For fine-tuning see `tasks.render`.
 
     Returns:
-      the path of `report.html`, a single file that needs nothing beside it.
+      The path of `report.html`, a single file without links to others.
 
     Raises:
       UserError: the folder is no work directory, a file in it is broken, or matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""What `bertlite report` reads of fine-tuning runs: files, and what the best model says to the validation split."""
+"""What `bertlite report` shows of fine-tuning runs: files, and the best model's answers to the validation split."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from bertlite_jax.report.tasks import figures, page
 from bertlite_jax.report.tasks.figures import Answers, Shown
 
 _CHUNK = 512
+"""Examples that are answered together."""
 
 
 def holds_tasks(workdir: pathlib.Path) -> bool:
@@ -34,7 +35,7 @@ def holds_tasks(workdir: pathlib.Path) -> bool:
 
 
 def render(workdir: pathlib.Path) -> str:
-    """The page: of one run, of several with the best of them, or of a probe of layers.
+    """Renders the page of one run, of several with the best of them, or of a layer probe.
 
     Raises:
       UserError: a file is broken or missing, or matplotlib is not installed.
@@ -47,8 +48,8 @@ def render(workdir: pathlib.Path) -> str:
     folders = sorted(path.parent for path in workdir.glob("*/summary.json"))
     runs = [(folder.name, read(folder / "summary.json", {})) for folder in folders]
     best = workdir
-    while not (best / "config.json").is_file() and "best_run" in (held := read(best / "summary.json", {})):
-        best = best / pathlib.Path(held["best_run"]).name
+    while not (best / "config.json").is_file() and "best_run" in (best_summary := read(best / "summary.json", {})):
+        best = best / pathlib.Path(best_summary["best_run"]).name
     return page.render_several(page.Several(workdir.resolve().name, summary, runs, _run(best)))
 
 
@@ -57,7 +58,7 @@ def _run(workdir: pathlib.Path) -> page.TaskRun:
     answers, missing = None, ""
     try:
         answers = answers_of(workdir, config)
-    except UserError as error:  # The data may lie on another machine; all else is shown nevertheless.
+    except UserError as error:  # The data may be on another machine; everything else is shown.
         missing = str(error)
     return page.TaskRun(
         name=workdir.resolve().name,
@@ -71,7 +72,11 @@ def _run(workdir: pathlib.Path) -> page.TaskRun:
 
 
 def read(path: pathlib.Path, missing: Any) -> Any:
-    """The JSON in `path`, or `missing` where there is no such file."""
+    """The JSON in `path`, or `missing` if there is no such file.
+
+    Raises:
+      UserError: the file is not JSON, or holds another type than `missing`.
+    """
     if not path.is_file():
         return missing
     try:
@@ -79,8 +84,8 @@ def read(path: pathlib.Path, missing: Any) -> Any:
     except json.JSONDecodeError as error:
         raise UserError(f"report: {path}:{error.lineno}: not JSON: {error.msg}") from error
     if missing is not None and type(values) is not type(missing):
-        wanted = "list" if isinstance(missing, list) else "object"
-        raise UserError(f"report: {path}: holds {type(values).__name__}; it should hold one JSON {wanted}")
+        expected = "list" if isinstance(missing, list) else "object"
+        raise UserError(f"report: {path}: contains a {type(values).__name__}; it should contain one JSON {expected}")
     return values
 
 
@@ -88,17 +93,17 @@ def read(path: pathlib.Path, missing: Any) -> Any:
 
 
 def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
-    """The best model's answers to the split that decided which one is best.
+    """The best model's answers to the validation split that decided which model is best.
 
     Raises:
-      UserError: no model yet, or the data is not there any more.
+      UserError: there is no model yet, or the data is gone.
     """
     task = task_splits.task_of(config.data)
     split = next((name for name in task.splits if name.startswith("validation")), "validation")
     stream = task_splits.examples_of(task, config.data, split)
     examples = list(itertools.islice(stream, config.data.validation_examples or None))
     if config.head.kind == "span":
-        return _of_spans(workdir, examples)
+        return _judge_spans(workdir, examples)
     model = open_task_model(str(workdir), sources.load(workdir))
     outputs: list[np.ndarray] = []
     for first in range(0, len(examples), _CHUNK):
@@ -107,92 +112,93 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
 
 
 def judge(head: Head, examples: Sequence[Example], outputs: Sequence[np.ndarray]) -> Answers:
-    """What logits as of `outputs.outputs_of` amount to, against the labels of the examples."""
-    shares = [probabilities(head, logits) for logits in outputs]
+    """Compares logits as of `outputs.outputs_of` with the labels of the examples."""
+    probs = [probabilities(head, logits) for logits in outputs]
     if head.kind == "tag":
-        return _of_tags(head, examples, shares)
+        return _judge_tags(head, examples, probs)
     if head.kind == "choose" or head.problem == "single_label":
-        return _of_labels(head, examples, shares)
+        return _judge_labels(head, examples, probs)
     if head.problem == "regression":
-        return _of_numbers(examples, shares)
-    return _of_several(head, examples, shares)
+        return _judge_numbers(examples, probs)
+    return _judge_label_sets(head, examples, probs)
 
 
-def _of_labels(head: Head, examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Answers:
-    gold, said = np.array([example.label for example in examples], int), np.array([int(s.argmax()) for s in shares])
-    sure = np.array([float(each.max()) for each in shares])
+def _judge_labels(head: Head, examples: Sequence[Example], probs: Sequence[np.ndarray]) -> Answers:
+    gold = np.array([example.label for example in examples], int)
+    predicted = np.array([int(of_label.argmax()) for of_label in probs])
+    confidence = np.array([float(of_label.max()) for of_label in probs])
     shown = []
-    for example, each, right, answer in zip(examples, shares, gold.tolist(), said.tolist(), strict=True):
+    for example, of_label, right, answer in zip(examples, probs, gold.tolist(), predicted.tolist(), strict=True):
         names = example.choices if head.kind == "choose" else head.labels
-        loss = figures.cross_entropy(each, right)
-        shown.append(Shown(_text(example), names[right], names[answer], float(each[answer]), loss))
+        loss = figures.cross_entropy(of_label, right)
+        shown.append(Shown(_text(example), names[right], names[answer], float(of_label[answer]), loss))
     if head.kind == "choose":  # The number of a choice is no label.
-        return Answers(shown, confidence=sure, right=gold == said)
-    table = thresholds.table(np.stack(shares), gold)
-    return Answers(shown, gold, said, sure, gold == said, thresholds=table)
+        return Answers(shown, confidence=confidence, right=gold == predicted)
+    table = thresholds.table(np.stack(probs), gold)
+    return Answers(shown, gold, predicted, confidence, gold == predicted, thresholds=table)
 
 
-def _of_several(head: Head, examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Answers:
-    """Every label of every example is one answer, yes or no, in the calibration."""
-    wanted, scores = np.array([example.label for example in examples], bool), np.stack(shares)
-    said = scores > 0.5
+def _judge_label_sets(head: Head, examples: Sequence[Example], probs: Sequence[np.ndarray]) -> Answers:
+    """In the calibration, every label of every example is one answer, yes or no."""
+    gold, scores = np.array([example.label for example in examples], bool), np.stack(probs)
+    predicted = scores > 0.5
     shown = [
-        Shown(_text(example), _names(head, gold), _names(head, answer), None, figures.binary_cross_entropy(s, gold))
-        for example, gold, answer, s in zip(examples, wanted, said, scores, strict=True)
+        Shown(_text(example), _names(head, right), _names(head, answer), None, figures.binary_cross_entropy(s, right))
+        for example, right, answer, s in zip(examples, gold, predicted, scores, strict=True)
     ]
     groups = {}
-    for place, label in enumerate(head.labels):
-        counts = figures.confusion(wanted[:, place].astype(int), said[:, place].astype(int), 2)
-        there, precision, recall, f1 = figures.by_label(counts)[1]
+    for number, label in enumerate(head.labels):
+        counts = figures.confusion(gold[:, number].astype(int), predicted[:, number].astype(int), 2)
+        support, precision, recall, f1 = figures.by_label(counts)[1]
         percents = {
             name: 100 * value for name, value in (("precision", precision), ("recall", recall)) if value is not None
         }
-        groups[label] = {"there": there, **percents, "F1": 100 * f1}
-    sure = np.where(said, scores, 1 - scores).ravel()
-    return Answers(shown, confidence=sure, right=(wanted == said).ravel(), groups={"by_label": groups})
+        groups[label] = {"there": support, **percents, "F1": 100 * f1}
+    confidence = np.where(predicted, scores, 1 - scores).ravel()
+    return Answers(shown, confidence=confidence, right=(gold == predicted).ravel(), groups={"by_label": groups})
 
 
 def _names(head: Head, chosen: np.ndarray) -> str:
-    return ", ".join(label for label, there in zip(head.labels, chosen, strict=True) if there)
+    return ", ".join(label for label, is_chosen in zip(head.labels, chosen, strict=True) if is_chosen)
 
 
-def _of_numbers(examples: Sequence[Example], found: Sequence[np.ndarray]) -> Answers:
-    """Of several numbers the first is drawn; all of them count in the loss."""
+def _judge_numbers(examples: Sequence[Example], predicted: Sequence[np.ndarray]) -> Answers:
+    """Of several numbers, only the first is plotted; the loss counts all of them."""
     shown, pairs = [], []
-    for example, numbers in zip(examples, found, strict=True):
+    for example, numbers in zip(examples, predicted, strict=True):
         gold = np.atleast_1d(np.array(example.label, float))
-        wanted, given = (", ".join(f"{value:.3g}" for value in values) for values in (gold, numbers))
-        shown.append(Shown(_text(example), wanted, given, None, float(np.mean((gold - numbers) ** 2))))
+        right, answer = (", ".join(f"{value:.3g}" for value in values) for values in (gold, numbers))
+        shown.append(Shown(_text(example), right, answer, None, float(np.mean((gold - numbers) ** 2))))
         pairs.append((gold[0], float(numbers[0])))
     return Answers(shown, numbers=np.array(pairs))
 
 
-def _of_tags(head: Head, examples: Sequence[Example], shares: Sequence[np.ndarray]) -> Answers:
-    """Words that did not fit are left out; so are words without a label."""
-    shown, gold, said, sure = [], [], [], []
-    for example, each in zip(examples, shares, strict=True):
+def _judge_tags(head: Head, examples: Sequence[Example], probs: Sequence[np.ndarray]) -> Answers:
+    """Words that did not fit, or have no label, do not count."""
+    shown, gold, predicted, confidence = [], [], [], []
+    for example, of_word in zip(examples, probs, strict=True):
         labels = example.label if isinstance(example.label, tuple) else ()
-        known = [(place, label) for place, label in enumerate(labels[: len(each)]) if label >= 0]
-        losses = [figures.cross_entropy(each[place], label) for place, label in known]
+        known = [(word, label) for word, label in enumerate(labels[: len(of_word)]) if label >= 0]
+        losses = [figures.cross_entropy(of_word[word], label) for word, label in known]
         gold += [label for _, label in known]
-        said += [int(each[place].argmax()) for place, _ in known]
-        sure += [float(each[place].max()) for place, _ in known]
-        wrong = [(place, label) for place, label in known if each[place].argmax() != label]
-        wanted = ", ".join(f"{example.words[place]} {head.labels[label]}" for place, label in wrong)
-        given = ", ".join(f"{example.words[place]} {head.labels[int(each[place].argmax())]}" for place, _ in wrong)
-        shown.append(Shown(" ".join(example.words), wanted, given, None, float(np.mean(losses or [0.0]))))
-    right = np.array(gold) == np.array(said)
-    return Answers(shown, np.array(gold, int), np.array(said, int), np.array(sure), right)
+        predicted += [int(of_word[word].argmax()) for word, _ in known]
+        confidence += [float(of_word[word].max()) for word, _ in known]
+        wrong = [(word, label) for word, label in known if of_word[word].argmax() != label]
+        right = ", ".join(f"{example.words[word]} {head.labels[label]}" for word, label in wrong)
+        answer = ", ".join(f"{example.words[word]} {head.labels[int(of_word[word].argmax())]}" for word, _ in wrong)
+        shown.append(Shown(" ".join(example.words), right, answer, None, float(np.mean(losses or [0.0]))))
+    is_right = np.array(gold) == np.array(predicted)
+    return Answers(shown, np.array(gold, int), np.array(predicted, int), np.array(confidence), is_right)
 
 
-def _of_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
+def _judge_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
     loaded = sources.load(workdir)
     model = span_predict.open_model(loaded, str(workdir))
     predictions = []
     for first in range(0, len(examples), _CHUNK):
         predictions += model.answer(examples[first : first + _CHUNK], 20)[0]
     texts = span_answers.texts_of(predictions, model.head)
-    shown, sure, right = [], [], []
+    shown, confidence, right = [], [], []
     for example, prediction in zip(examples, predictions, strict=True):
         answer = texts[example.id]
         exact, f1 = squad_metrics.score_one(example, answer)
@@ -200,10 +206,10 @@ def _of_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
         gold = " / ".join(dict.fromkeys(text for text, _ in example.answers))
         shown.append(Shown(_text(example), gold, answer, likely or None, 1 - f1 + 1e-6 * likely))
         if answer:
-            sure.append(likely)
+            confidence.append(likely)
             right.append(bool(exact))
     groups = span_answers.breakdown(examples, texts)
-    return Answers(shown, confidence=np.array(sure), right=np.array(right, bool), groups=groups)
+    return Answers(shown, confidence=np.array(confidence), right=np.array(right, bool), groups=groups)
 
 
 def _text(example: Example) -> str:

@@ -1,4 +1,4 @@
-"""Signals that end a run early, after what it has is saved."""
+"""Signals that end a run early, after its state is saved."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from jax.experimental import multihost_utils
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[int], bool]]:
-    """`wanted(step)`, called after every step: whether to save and end now.
+    """Yields `stop_wanted(step)`, which a job calls after every step: whether to save and end now.
 
-    SIGTERM and the first Ctrl-C ask for it; a second Ctrl-C interrupts. With several processes a SIGTERM to any of
-    them is enough: JAX picks a step that none of them has passed, and all stop after that one. Ctrl-C interrupts then.
+    With one process, SIGTERM and the first Ctrl-C ask the run to stop; a second Ctrl-C interrupts it. With several
+    processes a SIGTERM to any of them is enough: JAX picks a step that none of them has passed, and all stop after that
+    step; Ctrl-C interrupts at once.
     """
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return
     received: list[int] = []
 
-    def note(number: int, frame: object) -> None:
+    def receive(number: int, frame: object) -> None:
         del frame
         received.append(number)
         signal.signal(signal.SIGINT, before[signal.SIGINT])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield lambda step: bool(received)
     finally:

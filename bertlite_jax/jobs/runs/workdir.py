@@ -1,7 +1,7 @@
-"""What a job's work directory is: when it is made, gone on with, refused or cleared.
+"""A job's work directory: when it is created, resumed, refused or cleared.
 
-A directory is the work directory of a run when its `config.json` is one that a job wrote. Nothing else in a directory
-is ever deleted or overwritten than what a run writes itself.
+A directory is a work directory if its `config.json` was written by a job. Only files that a run itself writes are ever
+deleted or overwritten.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from bertlite_jax.host.places import check_on_disk
 CONFIG = "config.json"
 ENVIRONMENT = "environment.json"
 
-# In the order in which they are cleared. The config goes last: until then the directory still counts as a run, and
-# without checkpoints that run starts at step 0.
+# In the order in which they are cleared. The config goes last: until then the directory still counts as a work
+# directory, of a run that starts at step 0 because its checkpoints are gone.
 WRITTEN_BY_A_RUN = (
     "checkpoints",
     "best",
@@ -46,7 +46,7 @@ WRITTEN_BY_A_RUN = (
     CONFIG,
 )
 
-# None of these changes what is learnt, so a run may go on with other values.
+# None of these changes what is learnt, so a run may resume with other values.
 FREE_TO_CHANGE = frozenset(
     {
         "data.read_threads",
@@ -71,19 +71,19 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
-    """What the bits of a run depend on besides its config: package versions, cores, devices, the CPU's name, corpora.
+    """What the exact bits of a run depend on besides its config: package versions, cores, devices, CPU and corpora.
 
     Args:
-      corpora: folders. Their `corpus.json` stands for them; it lists counts and the size of every file.
+      corpora: corpus folders. Each is identified by its `corpus.json`, which lists counts and the size of every file.
     """
-    sidecars = {folder: (on_disk(folder) / "corpus.json").read_bytes() for folder in corpora}
+    descriptions = {folder: (on_disk(folder) / "corpus.json").read_bytes() for folder in corpora}
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "cores": cpu.cores(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "cpu": cpu.name(),
-        "corpora": {folder: hashlib.sha256(content).hexdigest() for folder, content in sidecars.items()},
+        "corpora": {folder: hashlib.sha256(content).hexdigest() for folder, content in descriptions.items()},
     }
 
 
@@ -94,38 +94,38 @@ def open_workdir(
     environment: dict[str, Any],
     log: Callable[[str], None] = print,
 ) -> bool:
-    """Makes the directory, or finds that it holds an earlier run of the same config. For the first process only.
+    """Creates the directory, or checks that it holds an earlier run of the same config. For the first process only.
 
     Args:
       path: the job's `--workdir`.
-      config: frozen dataclass of settings, the whole of what the job depends on.
+      config: frozen dataclass with all settings that the job depends on.
       overwrite: clear an earlier run's files first.
-      environment: what `environment()` gives.
-      log: takes one line.
+      environment: of this run, as `environment()` returns it.
+      log: prints one line.
 
     Returns:
-      True to go on with the run that is there, False to start.
+      Whether the directory holds a run to resume.
 
     Raises:
-      UserError: the directory holds a run of another config or another corpus, or is not empty and holds no run.
-        Nothing is written.
+      UserError: the directory holds a run with another config or another corpus, or is not empty and holds no run.
+        Then nothing is written.
     """
     check_on_disk("workdir", path)
     folder = pathlib.Path(path)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"workdir: {folder} is a file; name a directory")
     if not (folder / CONFIG).is_file():
-        _refuse_strangers(folder)
-        goes_on = False
+        _refuse_foreign_files(folder)
+        holds_run = False
     elif overwrite:
         _refuse_other_programs(folder)
         _clear(folder)
-        goes_on = False
+        holds_run = False
     else:
         _refuse_other_programs(folder)
         _compare_configs(folder, config)
         _compare_environments(folder, environment, log)
-        goes_on = True
+        holds_run = True
     try:
         folder.mkdir(parents=True, exist_ok=True)
         whole_files.remove_leftovers(folder)
@@ -133,10 +133,10 @@ def open_workdir(
         whole_files.write_json(folder / ENVIRONMENT, environment)
     except OSError as error:
         raise UserError(f"workdir: {error.filename or folder} cannot be written: {error.strerror}") from error
-    return goes_on
+    return holds_run
 
 
-def _refuse_strangers(folder: pathlib.Path) -> None:
+def _refuse_foreign_files(folder: pathlib.Path) -> None:
     # A kill during the very first write leaves a temporary file behind, and nothing else.
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
     foreign = sorted(name for name in names if whole_files.intended_name(name) not in WRITTEN_BY_A_RUN)
@@ -144,20 +144,20 @@ def _refuse_strangers(folder: pathlib.Path) -> None:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise UserError(
             f"workdir: {folder} is not empty ({shown}) and holds no {CONFIG} of a run; name a new or empty directory "
-            "(--overwrite only clears the files of an earlier run)"
+            "(--overwrite only clears files of an earlier run)"
         )
 
 
 def _refuse_other_programs(folder: pathlib.Path) -> None:
-    """Other programs have a config.json too: a Hugging Face model, for one."""
+    """Refuses a `config.json` of another program, such as that of a Hugging Face model."""
     try:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError:
         values = None
     if not (isinstance(values, dict) and isinstance(values.get("run"), dict) and isinstance(values.get("data"), dict)):
         raise UserError(
-            f"workdir: {folder / CONFIG} is not the config of a run, so nothing here is touched, with --overwrite or "
-            "without; name another --workdir"
+            f"workdir: {folder / CONFIG} is not the config of a run; it is left alone, with or without --overwrite; "
+            "name another --workdir"
         )
 
 
@@ -179,12 +179,12 @@ def _compare_configs(folder: pathlib.Path, config: Any) -> None:
     lines = [line for line in files.differences(old, config) if line.partition(":")[0] in fixed]
     if fixed == ["run.steps"]:
         raise UserError(
-            f"workdir: {folder}: {lines[0]}: the learning rate schedule depends on run.steps, so this would not be the "
-            f"same run; start another one from its weights with --init {folder} and a new --workdir"
+            f"workdir: {folder}: {lines[0]}: the learning rate schedule depends on run.steps, so this would be another "
+            f"run; start one from these weights with --init {folder} and a new --workdir"
         )
     raise UserError(
         f"workdir: {folder} holds a run with another config ({'; '.join(lines)}); "
-        "name another --workdir, or pass --overwrite to start anew"
+        "name another --workdir, or pass --overwrite to start again from step 0"
     )
 
 
@@ -193,24 +193,26 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
     if not path.is_file():  # Killed between the writes of the two files, before the first step.
         return
     then = json.loads(path.read_text(encoding="utf-8"))
-    built = then.get("corpora", {})
-    other = [name for name, digest in now.get("corpora", {}).items() if built.get(name, digest) != digest]
-    if other:
+    corpora_then = then.get("corpora", {})
+    changed_corpora = [
+        name for name, digest in now.get("corpora", {}).items() if corpora_then.get(name, digest) != digest
+    ]
+    if changed_corpora:
         raise UserError(
-            f"workdir: {folder} was begun with other data than what now lies in {other[0]}; put the first back, name "
-            "another --workdir, or pass --overwrite to start anew"
+            f"workdir: {folder} was started with other data than {changed_corpora[0]} now holds; put the old data "
+            "back, name another --workdir, or pass --overwrite to start again from step 0"
         )
     old, new = _decisive(then), _decisive(now)
     changed = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
     if changed:
         log(
-            f"workdir: {folder} was begun elsewhere ({'; '.join(changed)}); "
-            "what follows is no longer promised to be bit for bit what it would have been"
+            f"workdir: {folder} was started in another environment ({'; '.join(changed)}); "
+            "from here on, the run may differ in its last bits from an uninterrupted one"
         )
 
 
 def _decisive(values: dict[str, Any]) -> dict[str, Any]:
-    """The parts of an environment that decide the last bits, as `{name: value}`."""
+    """The parts of an environment that decide the last bits, by name."""
     devices = values.get("devices", [])
     counts = ", ".join(f"{devices.count(kind)} x {kind}" for kind in sorted(set(devices)))
     return {**values.get("packages", {}), "cores": values.get("cores"), "devices": counts, "cpu": values.get("cpu")}
@@ -220,11 +222,11 @@ def _decisive(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
-    """Drops what a resumed run will write again, and a last line that a kill cut off, so that no step is there twice.
+    """Removes the lines that a resumed run will write again, and a last line that a kill cut off.
 
     Args:
-      path: `metrics.jsonl`; need not exist.
-      step: of the restored checkpoint; lines of later steps go.
+      path: `metrics.jsonl`; may be missing.
+      step: of the restored checkpoint. Lines of later steps are removed.
 
     Raises:
       UserError: a line before the last is not a JSON object with a step.
@@ -233,29 +235,33 @@ def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
     if not file.is_file():
         return
     lines = file.read_bytes().split(b"\n")
-    kept = []
+    remaining = []
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
         try:
-            of = json.loads(line)["step"]
+            line_step = json.loads(line)["step"]
         except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):  # No line break follows: it was cut off.
+            if number == len(lines):  # No line break follows, so it was cut off.
                 continue
-            raise UserError(f"metrics: {file}:{number}: not a JSON object with a step; repair or remove it") from error
-        if of <= step:
-            kept.append(line + b"\n")
-    whole_files.write_bytes(file, b"".join(kept))
+            raise UserError(
+                f"metrics: {file}:{number}: not a JSON object with a step; repair or remove the line"
+            ) from error
+        if line_step <= step:
+            remaining.append(line + b"\n")
+    whole_files.write_bytes(file, b"".join(remaining))
 
 
 def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> pathlib.Path:
     """Copies a tokenizer folder to `tokenizer/` in the work directory, whole or not at all.
 
+    A resumed run has the copy already; then the two are only compared.
+
     Returns:
-      The copy's path. On a resume the copy is there already, and is only compared.
+      The copy's path.
 
     Raises:
-      UserError: the copy that is there differs from `folder`.
+      UserError: the existing copy differs from `folder`.
     """
     source, target = tokenizer.on_disk(folder), pathlib.Path(workdir) / "tokenizer"
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
@@ -264,8 +270,8 @@ def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[st
         if differing or absent:
             name = (differing + absent)[0]
             raise UserError(
-                f"workdir: {target / name} is not the same as {source / name}; "
-                "give the tokenizer that the run began with, or --overwrite"
+                f"workdir: {target / name} differs from {source / name}; "
+                "pass the tokenizer that the run was started with, or --overwrite"
             )
         return target
     with whole_files.folder_beside(target) as copy:

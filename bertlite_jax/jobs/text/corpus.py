@@ -1,13 +1,15 @@
 """`bertlite corpus`: text files become a corpus, the same bytes for any number of workers.
 
-A build writes into a folder `OUT.tmp-...` beside `OUT` and renames it when all is done, so a killed one leaves nothing
-that passes for a corpus. The documents are read, cleaned, freed of duplicates and given to a split in this process;
-the workers split them into sentences, tokenise them and cut them into windows (data/corpus/chunks.py).
+A build writes into a folder `OUT.tmp-...` beside `OUT` and renames it at the end, so a build that was killed leaves
+nothing that looks like a corpus. This process reads and cleans the documents, drops duplicates and assigns each to a
+split; the workers divide documents into sentences, tokenise them and cut them into windows (data/corpus/chunks.py).
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import importlib
 import os
 import pathlib
 import sys
@@ -20,13 +22,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.corpus import chunks, shards, windows
 from bertlite_jax.data.corpus.chunks import Chunk, Document
 from bertlite_jax.data.corpus.folder import FORMAT, check_out, move_into_place, scratch_folder
 from bertlite_jax.data.corpus.splits import SPLITS, assign_splits, distinct, open_seen
 from bertlite_jax.data.corpus.statistics import COUNTED, READ, statistics_of
 from bertlite_jax.data.text import object_storage
-from bertlite_jax.data.text.documents import OnBadText, list_files, read_documents
+from bertlite_jax.data.text.documents import list_files, read_documents
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
@@ -40,19 +43,11 @@ def build_corpus(
     inputs: Sequence[str],
     tokenizer_folder: str,
     out: str,
+    options: CorpusOptions = CorpusOptions(),
     *,
-    length: int = 512,
-    validation_fraction: float = 0.02,
-    short_fraction: float = 0.1,
-    whole_sentences: bool = False,
-    language: str = "auto",
-    one_sentence_per_line: bool = False,
-    text_field: str = "text",
-    on_bad_text: OnBadText = "refuse",
     workers: int = 0,
     beam: bool = False,
     beam_options: str = "",
-    seed: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Builds the corpus folder `out`.
@@ -63,18 +58,10 @@ def build_corpus(
       inputs: text files and folders (`read_documents` says which formats).
       tokenizer_folder: as `bertlite tokenizer` writes it.
       out: folder to make.
-      length: tokens in a row, L, specials included; a window holds at most L - 3.
-      validation_fraction: share of the documents in the validation split; at least one where there are two.
-      short_fraction: share of the windows that aim at a random shorter length.
-      whole_sentences: never cut a sentence that fits into a window.
-      language: of the sentence splitter, `en`, `zh`, ...; `auto`: by script, document by document.
-      one_sentence_per_line: the input's lines are sentences, so do not split them.
-      text_field: field of JSON lines and column of Parquet files that holds the text.
-      on_bad_text: `refuse` or `replace` bytes that are not UTF-8.
-      workers: processes; 0: as many as there are cores. It does not change the result.
-      beam: let Apache Beam do the work (data/corpus/beam.py); the bytes are the same.
-      beam_options: for Beam's runner, as on a command line.
-      seed: of the split and of the short windows.
+      options: what decides the bytes of the corpus. A window holds at most `length` - 3 tokens of text.
+      workers: processes; 0: one for each core. The result is the same.
+      beam: let Apache Beam do the work (data/corpus/beam.py). The result is the same.
+      beam_options: of Beam's runner, as on a command line.
       overwrite: replace a corpus that is there.
 
     Returns:
@@ -83,62 +70,26 @@ def build_corpus(
     Raises:
       UserError: bad input or options, one line; `out` is then as it was before.
     """
-    cutting = windows.Cutting(length, short_fraction, whole_sentences, seed)
-    _check(cutting, validation_fraction, workers, on_bad_text)
-    if beam and workers:
-        raise UserError("corpus: --workers is not for --beam, whose runner is told by --beam-options")
+    _check(options, workers, beam, beam_options)
     if beam:
-        from bertlite_jax.data.corpus.beam import (
-            Plan,
-            write,  # Before anything is read: it may not be installed.
-        )
-    elif beam_options:
-        raise UserError("corpus: --beam-options are for --beam")
+        importlib.import_module("bertlite_jax.data.corpus.beam")  # Before anything is read: it may not be installed.
     console = Console(stderr=True)
     check_on_disk("corpus", out)
     place = pathlib.Path(os.path.abspath(out))
     check_out(place, overwrite)
     files = list_files(inputs)
     vocabulary = load_tokenizer(tokenizer_folder)
-    recipe = chunks.Recipe(cutting, language, one_sentence_per_line)
     counts: Counter[str] = Counter()
     began = time.monotonic()
     with scratch_folder(place) as folder:
         if beam:
-            plan = Plan(
-                files, vocabulary.folder, recipe, validation_fraction, text_field, on_bad_text, os.fspath(folder)
-            )
-            written = write(plan, vocabulary.vocab_size, beam_options, counts)
+            written = _write_by_beam(folder, vocabulary, files, options, beam_options, counts)
         else:
-            documents = read_documents(files, text_field=text_field, on_bad_text=on_bad_text, counts=counts)
-            with contextlib.closing(open_seen(folder)) as seen:
-                kept = assign_splits(distinct(documents, seen, counts), validation_fraction, seed)
-                work = chunks.encode_chunks(vocabulary, recipe, _chunks(kept, counts), workers or cpu.cores())
-                written = _write(folder, vocabulary, work, files, console)
-            os.unlink(folder / "seen.sqlite")
+            written = _write(folder, vocabulary, files, options, workers or cpu.cores(), counts, console)
         splits = _finish(folder, written)
         if not splits["train"]["windows"]:
             raise UserError(f"corpus: {', '.join(inputs)}: no document in it; nothing was written")
-        meta = {
-            "format": FORMAT,
-            "tokenizer_hash": vocabulary.hash,
-            "vocab_size": vocabulary.vocab_size,
-            "length": length,
-            "seed": seed,
-            "special_ids": dict(zip(("pad", "unk", "cls", "sep", "mask"), vocabulary.special_ids, strict=True)),
-            "settings": {
-                "validation_fraction": validation_fraction,
-                "short_fraction": short_fraction,
-                "whole_sentences": whole_sentences,
-                "language": language,
-                "one_sentence_per_line": one_sentence_per_line,
-                "text_field": text_field,
-                "on_bad_text": on_bad_text,
-            },
-            "splits": splits,
-            "statistics": statistics_of(counts, splits, length),
-            "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
-        }
+        meta = _meta(folder, vocabulary, options, splits, counts)
         seconds = time.monotonic() - began
         speed = {
             "seconds": round(seconds, 3),
@@ -150,25 +101,103 @@ def build_corpus(
         whole_files.write_json(folder / "corpus.json", meta)
         move_into_place(folder, place)
     print_statistics(meta | {"build": speed}, console)
-    if validation_fraction and not splits["validation"]["windows"]:
+    if options.validation_fraction and not splits["validation"]["windows"]:
         hint = "a blank line separates documents of plain text"
-        print(f"corpus: one document only, so the validation split is empty; {hint}", file=sys.stderr)
+        print(f"corpus: there is only one document, so the validation split is empty; {hint}", file=sys.stderr)
     return meta | {"build": speed}
 
 
-def _check(cutting: windows.Cutting, validation_fraction: float, workers: int, on_bad_text: str) -> None:
-    if not 8 <= cutting.length <= 65_535:
-        raise UserError(f"corpus: length = {cutting.length} must lie between 8 and 65535")
-    for name, share in (("validation_fraction", validation_fraction), ("short_fraction", cutting.short_fraction)):
+def _check(options: CorpusOptions, workers: int, beam: bool, beam_options: str) -> None:
+    if not 8 <= options.length <= 65_535:
+        raise UserError(f"corpus: length = {options.length} must lie between 8 and 65535")
+    for name in ("validation_fraction", "short_fraction"):
+        share = getattr(options, name)
         if not 0 <= share < 1:
             raise UserError(f"corpus: {name} = {share} must be at least 0 and less than 1")
     if workers < 0:
         raise UserError(f"corpus: workers = {workers} must be positive, or 0 for all cores")
-    if on_bad_text not in ("refuse", "replace"):
-        raise UserError(f"corpus: on_bad_text = {on_bad_text!r} must be refuse or replace")
+    if options.on_bad_text not in ("refuse", "replace"):
+        raise UserError(f"corpus: on_bad_text = {options.on_bad_text!r} must be refuse or replace")
+    if beam and workers:
+        raise UserError(
+            "corpus: --workers cannot be combined with --beam; pass --beam-options to Beam's runner instead"
+        )
+    if beam_options and not beam:
+        raise UserError("corpus: --beam-options needs --beam")
+
+
+def _meta(
+    folder: pathlib.Path,
+    vocabulary: Tokenizer,
+    options: CorpusOptions,
+    splits: dict[str, dict[str, Any]],
+    counts: Counter[str],
+) -> dict[str, Any]:
+    """What `corpus.json` holds."""
+    settings = dataclasses.asdict(options)
+    length, seed = settings.pop("length"), settings.pop("seed")
+    return {
+        "format": FORMAT,
+        "tokenizer_hash": vocabulary.hash,
+        "vocab_size": vocabulary.vocab_size,
+        "length": length,
+        "seed": seed,
+        "special_ids": dict(zip(("pad", "unk", "cls", "sep", "mask"), vocabulary.special_ids, strict=True)),
+        "settings": settings,
+        "splits": splits,
+        "statistics": statistics_of(counts, splits, length),
+        "sizes": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
+    }
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
+
+
+def _recipe(options: CorpusOptions) -> chunks.Recipe:
+    cutting = windows.Cutting(options.length, options.short_fraction, options.whole_sentences, options.seed)
+    return chunks.Recipe(cutting, options.language, options.one_sentence_per_line)
+
+
+def _write_by_beam(
+    folder: pathlib.Path,
+    vocabulary: Tokenizer,
+    files: list[str],
+    options: CorpusOptions,
+    beam_options: str,
+    counts: Counter[str],
+) -> list[shards.SplitFiles]:
+    """Writes all windows by Apache Beam; adds to the counts."""
+    from bertlite_jax.data.corpus.beam import Plan, write
+
+    plan = Plan(
+        files,
+        vocabulary.folder,
+        _recipe(options),
+        options.validation_fraction,
+        options.text_field,
+        options.on_bad_text,
+        os.fspath(folder),
+    )
+    return write(plan, vocabulary.vocab_size, beam_options, counts)
+
+
+def _write(
+    folder: pathlib.Path,
+    vocabulary: Tokenizer,
+    files: list[str],
+    options: CorpusOptions,
+    workers: int,
+    counts: Counter[str],
+    console: Console,
+) -> list[shards.SplitFiles]:
+    """Writes all windows by processes of this machine; adds to the counts."""
+    documents = read_documents(files, text_field=options.text_field, on_bad_text=options.on_bad_text, counts=counts)
+    with contextlib.closing(open_seen(folder)) as seen:
+        kept = assign_splits(distinct(documents, seen, counts), options.validation_fraction, options.seed)
+        encoded = chunks.encode_chunks(vocabulary, _recipe(options), _chunks(kept, counts), workers)
+        written = _write_splits(folder, vocabulary, encoded, files, console)
+    os.unlink(folder / "seen.sqlite")
+    return written
 
 
 def _chunks(documents: Iterator[Document], counts: Counter[str]) -> Iterator[Chunk]:
@@ -183,14 +212,14 @@ def _chunks(documents: Iterator[Document], counts: Counter[str]) -> Iterator[Chu
         yield Chunk(gathered, counts["position"], counts["bytes"], size)
 
 
-def _write(
+def _write_splits(
     folder: pathlib.Path,
     vocabulary: Tokenizer,
     encoded: Generator[tuple[Chunk, dict[str, chunks.Windowed]]],
     files: list[str],
     console: Console,
 ) -> list[shards.SplitFiles]:
-    """Writes all windows."""
+    """Writes windows as they come from the workers, and shows how far the files have been read."""
     splits = {name: shards.open_split(os.fspath(folder), name, vocabulary.vocab_size) for name in SPLITS}
     with contextlib.ExitStack() as stack:
         for split in splits.values():
@@ -216,7 +245,7 @@ def _finish(folder: pathlib.Path, written: list[shards.SplitFiles]) -> dict[str,
 
 
 def print_statistics(meta: dict[str, Any], console: Console) -> None:
-    """A table of what the corpus holds and of what was dropped on the way."""
+    """Prints a table of what the corpus holds and what was dropped."""
     statistics, speed = meta["statistics"], meta["build"]
     table = Table(title=f"windows for rows of {meta['length']} tokens", title_justify="left")
     for column in ("", *SPLITS, "all"):
@@ -239,7 +268,7 @@ def print_statistics(meta: dict[str, Any], console: Console) -> None:
 
 @contextlib.contextmanager
 def _progress(total: int, console: Console) -> Iterator[Callable[[int, int], None]]:
-    """Shows how far the files have been read: a bar, or a line every ten seconds where nobody watches.
+    """Shows how far the files have been read: a bar on a terminal, elsewhere a line every ten seconds.
 
     Args:
       total: bytes of all files as they are stored.
@@ -262,15 +291,15 @@ def _progress(total: int, console: Console) -> Iterator[Callable[[int, int], Non
 
             yield show
         return
-    said = began
+    last = began
 
-    def say(position: int, text_bytes: int) -> None:
-        nonlocal said
+    def print_line(position: int, text_bytes: int) -> None:
+        nonlocal last
         now = time.monotonic()
-        if now - said >= 10:
-            said, seconds = now, now - began
+        if now - last >= 10:
+            last, seconds = now, now - began
             left = seconds * (total - position) / max(1, position)
             rate, share = text_bytes / 1e6 / seconds, 100 * position / max(1, total)
             print(f"corpus: {share:.0f} %, {rate:.1f} MB/s, {left:.0f} s left", file=sys.stderr, flush=True)
 
-    yield say
+    yield print_line

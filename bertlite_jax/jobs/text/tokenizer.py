@@ -1,55 +1,56 @@
-"""`bertlite tokenizer`: learns a vocabulary from text, or takes over a released one."""
+"""`bertlite tokenizer`: trains a vocabulary on text, or takes over a released one."""
 
 from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import Literal
 
+from bertlite_jax.config.text import TokenizerOptions
 from bertlite_jax.data.text import documents
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
 
 def make_tokenizer(
-    text: Sequence[str],
-    out: str,
-    *,
-    vocab_size: int,
-    kind: Literal["sentencepiece", "wordpiece", "bpe"] = "sentencepiece",
-    lower: bool = True,
-    keep_accents: bool = False,
-    word_segmenter: Literal["pieces", "jieba"] = "pieces",
-    text_field: str = "text",
-    language: str = "auto",
-    on_bad_text: documents.OnBadText = "refuse",
-    overwrite: bool = False,
+    text: Sequence[str], out: str, options: TokenizerOptions = TokenizerOptions(), overwrite: bool = False
 ) -> Tokenizer:
-    """Writes a tokenizer folder and says what is in it.
+    """Writes a tokenizer folder and prints what is in it.
 
     Args:
-      text: files or folders to learn from; or a single released vocabulary to adopt.
+      text: files or folders to train on; or a single released vocabulary.
       out: folder to write.
-      vocab_size, kind, lower, keep_accents, word_segmenter: as for `data.tokenizer.train`. An adopted vocabulary has
-        its own size and kind, and decides on case and accents unless they are to be kept.
-      text_field, language, on_bad_text: as for `data.text.read_sentences`.
-      overwrite: replace a tokenizer that is there.
+      options: what the vocabulary becomes. A released one has its own size and kind, and decides about case and accents
+        unless the options keep them.
+      overwrite: replace the folder if it holds a tokenizer.
+
+    Raises:
+      UserError: no text, text that cannot be read, or a folder in the way.
     """
     if not text:
         raise UserError("tokenizer: no text; name files, folders of them, or one released vocabulary")
+    keep_accents = options.keep_accents or options.cased
     if len(text) == 1 and is_vocabulary(text[0]):
         made = adopt_vocabulary(
             text[0],
             out,
-            lower=None if lower else False,
+            lower=False if options.cased else None,
             keep_accents=keep_accents or None,
-            word_segmenter=word_segmenter,
+            word_segmenter=options.word_segmenter,
             overwrite=overwrite,
         )
     else:
-        sentences = documents.read_sentences(text, language=language, text_field=text_field, on_bad_text=on_bad_text)
+        sentences = documents.read_sentences(
+            text, language=options.language, text_field=options.text_field, on_bad_text=options.on_bad_text
+        )
         made = train_tokenizer(
-            sentences, out, vocab_size, kind, lower, keep_accents, word_segmenter, overwrite=overwrite
+            sentences,
+            out,
+            options.vocab_size,
+            options.kind,
+            not options.cased,
+            keep_accents,
+            options.word_segmenter,
+            overwrite=overwrite,
         )
     cases = "lower-cased" if made.settings["lower"] else "cased"
     accents = "kept" if made.settings["keep_accents"] else "stripped"

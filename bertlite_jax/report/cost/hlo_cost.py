@@ -318,7 +318,8 @@ def _fusion_bytes(module: Module, line: Instruction, sources: list[Instruction])
             whole = _viewed(module, inner, inner.root) is parameter
             total += sum(shape.bytes for shape in parameter.shapes) if whole else _read(module, inner, parameter)
     results = [inner.instructions[name] for name in inner.root.operands] if inner.root.operation == "tuple" else []
-    for result, shape in zip(results or [inner.root], line.shapes, strict=True):
+    # A root that is no tuple may have several results, as a reduction of a pair has; the first stands for them.
+    for result, shape in zip(results or [inner.root], line.shapes, strict=False):
         if shape.space == 0:
             total += _written(module, inner, result, shape)
     return total

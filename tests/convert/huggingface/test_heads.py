@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.huggingface import names
@@ -18,15 +19,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.task_heads import TaskModel
 
-ALBERT = Model(
-    vocab_size=61,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=24,
-    max_positions=20,
-)
+ALBERT = tiny.model(vocab_size=61, ffn_size=24, max_positions=20)
 BERT = dataclasses.replace(ALBERT, embed_size=16, share="none", activation="gelu_erf")
 DISTILBERT = dataclasses.replace(BERT, token_types=0, pooler=False, pair_classes=0)
 BORT = dataclasses.replace(DISTILBERT, norm_epsilon=1e-5, activation="gelu_tanh")

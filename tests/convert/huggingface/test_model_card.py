@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.huggingface import folder
@@ -19,7 +20,7 @@ TEXTS = [
     "There were doors all round the hall, but they were all locked.",
     "Now I'm opening out like the largest telescope that ever was!",
 ]
-SHARED = Model(vocab_size=60, embed_size=8, hidden_size=16, num_layers=2, num_heads=2, ffn_size=24, max_positions=64)
+SHARED = tiny.model(vocab_size=60, ffn_size=24, max_positions=64)
 UNSHARED = dataclasses.replace(SHARED, embed_size=16, share="none")
 HEADLESS = dataclasses.replace(UNSHARED, token_types=0, pooler=False, pair_classes=0)
 

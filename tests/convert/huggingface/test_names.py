@@ -4,23 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.huggingface import names
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 
-ALBERT = Model(
-    vocab_size=50,
-    vocab_multiple=16,
-    embed_size=8,
-    hidden_size=12,
-    num_layers=4,
-    num_heads=2,
-    ffn_size=20,
-    max_positions=10,
-    share_groups=2,
-)
+ALBERT = tiny.model(vocab_multiple=16, hidden_size=12, num_layers=4, ffn_size=20, max_positions=10, share_groups=2)
 BERT = dataclasses.replace(ALBERT, embed_size=12, share="none", share_groups=1)
 DISTILBERT = dataclasses.replace(BERT, token_types=0, pooler=False, pair_classes=0)
 CASES = {

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import adoption
@@ -26,7 +27,7 @@ from bertlite_jax.model.heads import PretrainingModel
 # Lewis Carroll, Alice's Adventures in Wonderland, 1865.
 TEXTS = ["Down, down, down.", "There were doors all round the hall, but they were all locked.", "Curiouser!"]
 
-ALBERT = Model(vocab_size=39, embed_size=8, hidden_size=16, num_layers=2, num_heads=2, ffn_size=24, max_positions=64)
+ALBERT = tiny.model(vocab_size=39, ffn_size=24, max_positions=64)
 BERT = dataclasses.replace(ALBERT, embed_size=16, share="none")
 DISTILBERT = dataclasses.replace(BERT, token_types=0, pooler=False, pair_classes=0)
 MODELS = {

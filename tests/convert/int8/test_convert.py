@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from int8_examples import MODEL, WORDS, trained_like, write_text
 
+from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface.folder import to_hf
@@ -35,7 +36,9 @@ def with_outlier(weights: Weights) -> Weights:
 
 def test_a_model_that_holds_is_written_whole(tmp_path):
     weights = trained_like(tmp_path, MODEL)
-    figures = convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=0.1, rows=64, length=16)
+    figures = convert.int8(
+        weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(max_drop=0.1, rows=64, length=16)
+    )
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     assert {
         "config.json",
@@ -58,14 +61,14 @@ def test_a_model_that_holds_is_written_whole(tmp_path):
 def test_a_broken_layer_is_refused_and_named(tmp_path):
     weights = with_outlier(trained_like(tmp_path, MODEL, Head(kind="tag", labels=tuple("abcdefgh"))))
     with pytest.raises(UserError, match=r"falls from 1.0000 to 0\.\d+.*--leave-out layers\.(1|ffn\.up)$"):
-        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], rows=64, length=16)
+        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(rows=64, length=16))
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_blamed_can_be_left_out_by_itself(tmp_path):
     weights = with_outlier(trained_like(tmp_path, MODEL, Head(kind="tag", labels=tuple("abcdefgh"))))
     text = [write_text(tmp_path)]
-    figures = convert.int8(weights, tmp_path / "out", text, max_drop=0.05, auto=1, rows=64, length=16)
+    figures = convert.int8(weights, tmp_path / "out", text, Int8Options(max_drop=0.05, auto=1, rows=64, length=16))
     assert figures["left_out"] in (["layers.1"], ["layers.ffn.up"])
     assert figures["integer_products"] < figures["products"] == 14
 
@@ -75,7 +78,10 @@ def test_the_other_activations_hold_too(activations, tmp_path):
     weights = trained_like(tmp_path, MODEL, Head())
     text = [write_text(tmp_path)]
     figures = convert.int8(
-        weights, tmp_path / "out", text, activations=activations, max_drop=0.1, rows=32, length=16, method="minmax"
+        weights,
+        tmp_path / "out",
+        text,
+        Int8Options(activations=activations, max_drop=0.1, rows=32, length=16, method="minmax"),
     )
     assert figures["integer_products"] == 15  # 12, projection, pooler, classifier
     assert figures["top1_agreement"] >= 0.9
@@ -87,7 +93,7 @@ def test_labelled_examples_measure_accuracy(tmp_path):
     examples = [{"text": " ".join(WORDS[i : i + 4]), "pair": WORDS[i], "label": "no"} for i in range(16)]
     data = tmp_path / "data.jsonl"
     data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
-    convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=32, length=16)
+    convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(max_drop=1, rows=32, length=16))
     session = open_session(tmp_path / "out" / folder.MODEL)
     batches = measuring_text.labelled(weights, str(data), 8, 16)
     answers = np.concatenate([run_session(session, batch)["logits"].argmax(-1) for batch in batches])
@@ -95,7 +101,7 @@ def test_labelled_examples_measure_accuracy(tmp_path):
         example["label"] = ("no", "yes")[answer]
     data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
     figures = convert.int8(
-        weights, tmp_path / "more", [write_text(tmp_path)], data=str(data), max_drop=1, rows=32, length=16
+        weights, tmp_path / "more", [write_text(tmp_path)], Int8Options(data=str(data), max_drop=1, rows=32, length=16)
     )
     assert (figures["metric"], figures["before"], figures["answers"]) == ("accuracy", 1.0, 16)
 
@@ -150,7 +156,9 @@ def test_vectors_are_measured_by_their_cosine_whatever_the_head(head, output, tm
     if output == "sentence":
         weights = dataclasses.replace(weights, sentence=Sentence("cls", normalize=False))
     text = [write_text(tmp_path)]
-    figures = convert.int8(weights, tmp_path / "out", text, output=output, max_drop=0.1, rows=16, length=16)
+    figures = convert.int8(
+        weights, tmp_path / "out", text, Int8Options(output=output, max_drop=0.1, rows=16, length=16)
+    )
     batches = convert.read_text(weights, text, None, 16, 16, output).evaluation
     vectors = {}
     for file in (folder.MODEL, folder.QUANTIZED):
@@ -190,7 +198,9 @@ def test_parts_that_the_file_does_not_hold_are_not_tried(tmp_path):
 def test_what_is_blamed_for_vectors_is_the_broken_layer(tmp_path):
     weights = with_outlier(trained_like(tmp_path, MODEL, CLASSIFIER))
     with pytest.raises(UserError, match=r"^convert: int8: cosine .*1 - cosine when.*--leave-out layers\.(1|ffn\.up)$"):
-        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], output="states", rows=16, length=16)
+        convert.int8(
+            weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(output="states", rows=16, length=16)
+        )
 
 
 @pytest.mark.parametrize("activations", ["token", "static"])
@@ -198,8 +208,8 @@ def test_what_is_blamed_for_vectors_is_the_broken_layer(tmp_path):
 def test_scores_of_choices_are_amounts_and_a_span_is_two_places(kind, activations, tmp_path):
     """So eight texts are eight amounts, with a cosine over all, or sixteen places that are the same or not."""
     weights = trained_like(tmp_path, MODEL, Head(kind=kind))
-    options = {"activations": activations, "fit": True, "max_drop": 1, "rows": 16, "length": 16}
-    figures = convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], **options)
+    options = Int8Options(activations=activations, fit=True, max_drop=1, rows=16, length=16)
+    figures = convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], options)
     choose = kind == "choose"
     assert figures["metric"] == ("cosine with float32" if choose else "agreement with float32")
     assert figures["answers"] == (8 if choose else 16)
@@ -224,7 +234,7 @@ def test_examples_are_refused_where_no_classifier_answers(tmp_path):
     weights = trained_like(tmp_path, MODEL, CLASSIFIER)
     for output in ("states", "sentence"):
         with pytest.raises(UserError, match=f"--data measures .* answers with {output}; leave --data out"):
-            convert.int8(weights, tmp_path / "out", ["text"], output=output, data="data.jsonl")
+            convert.int8(weights, tmp_path / "out", ["text"], Int8Options(output=output, data="data.jsonl"))
 
 
 def test_answers_that_are_no_numbers_are_not_measured():
@@ -238,7 +248,7 @@ def test_a_metric_that_is_no_number_does_not_pass_the_gate(tmp_path, monkeypatch
     measure = convert.measure
     monkeypatch.setattr(convert, "measure", lambda *args: measure(*args) | {"drop": float("nan")})
     with pytest.raises(UserError, match="nothing was written"):
-        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=16, length=16)
+        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(max_drop=1, rows=16, length=16))
     assert not (tmp_path / "out").exists()
 
 
@@ -260,15 +270,17 @@ def test_a_metric_that_is_no_number_does_not_pass_the_gate(tmp_path, monkeypatch
 def test_options_out_of_their_range_are_named_before_anything_is_read(options, said, tmp_path):
     weights = trained_like(tmp_path, MODEL)
     with pytest.raises(UserError, match=f"^convert: {said}"):
-        convert.int8(weights, tmp_path / "out", ["no such text"], **options)
+        convert.int8(weights, tmp_path / "out", ["no such text"], Int8Options(**options))
 
 
 def test_at_least_one_part_becomes_integers(tmp_path):
     weights = trained_like(tmp_path, MODEL)
     with pytest.raises(UserError, match="no product of integers is left"):
-        convert.int8(weights, tmp_path / "out", ["text"], leave_out=["layers", "projection"], output="states")
+        convert.int8(
+            weights, tmp_path / "out", ["text"], Int8Options(leave_out=("layers", "projection"), output="states")
+        )
     with pytest.raises(UserError, match=r"--auto 99: 0 to \d+, since the parts are .*layers\.ffn\.up"):
-        convert.int8(weights, tmp_path / "out", ["text"], auto=99)
+        convert.int8(weights, tmp_path / "out", ["text"], Int8Options(auto=99))
     assert not (tmp_path / "out").exists()
 
 
@@ -299,7 +311,9 @@ def test_files_without_text_are_told_once_and_not_by_the_reader(tmp_path, caplog
 
 def test_the_card_names_the_quantised_file_and_what_it_costs_and_its_code_answers(tmp_path, monkeypatch, capsys):
     weights = trained_like(tmp_path, MODEL, CLASSIFIER)
-    figures = convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], max_drop=1, rows=16, length=16)
+    figures = convert.int8(
+        weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(max_drop=1, rows=16, length=16)
+    )
     card = (tmp_path / "out" / "README.md").read_text()
     for name in (folder.QUANTIZED, folder.MODEL, quantized.FILE, convert.SIDECAR):
         assert f"| `{name}` |" in card
@@ -319,7 +333,7 @@ def test_what_went_through_8_bits_says_so_and_is_not_quantised_again(tmp_path):
     shared = dataclasses.replace(MODEL, share="all")
     weights = dataclasses.replace(trained_like(tmp_path, shared), sentence=Sentence("cls", False, 9))
     text = [write_text(tmp_path)]
-    convert.int8(weights, tmp_path / "out", text, max_drop=1, rows=16, length=16)
+    convert.int8(weights, tmp_path / "out", text, Int8Options(max_drop=1, rows=16, length=16))
     again = sources.load(tmp_path / "out")
     assert again.sentence == weights.sentence
     with pytest.raises(UserError, match="went through 8 bits already"):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.huggingface import folder
@@ -11,17 +12,7 @@ from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 
-MODEL = Model(
-    vocab_size=50,
-    vocab_multiple=16,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=4,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=12,
-    share_groups=2,
-)
+MODEL = tiny.model(vocab_multiple=16, num_layers=4, max_positions=12, share_groups=2)
 
 
 def weights_of(model: Model, head: Head | None = None, seed: int = 0) -> Weights:

@@ -16,6 +16,7 @@ import venv
 
 import pytest
 
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.corpus import shards
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary
 from bertlite_jax.errors import UserError
@@ -68,9 +69,7 @@ def test_the_bytes_are_those_of_the_local_route(folder, vocabulary, tmp_path, mo
             [str(folder)],
             vocabulary.folder,
             str(tmp_path / name),
-            length=64,
-            validation_fraction=fraction,
-            seed=seed,
+            CorpusOptions(length=64, validation_fraction=fraction, seed=seed),
             **options,
         )
     assert made["local"]["statistics"] == made["beam"]["statistics"]
@@ -100,9 +99,9 @@ def test_without_beam_the_install_line_is_given(folder, vocabulary, tmp_path, mo
 
 
 def test_options_that_do_not_go_together_are_refused(folder, vocabulary, tmp_path):
-    with pytest.raises(UserError, match="--beam-options are for --beam"):
+    with pytest.raises(UserError, match="--beam-options needs --beam"):
         build_corpus([str(folder)], vocabulary.folder, str(tmp_path / "out"), beam_options=QUICK)
-    with pytest.raises(UserError, match="--workers is not for --beam"):
+    with pytest.raises(UserError, match="--workers cannot be combined with --beam"):
         build_corpus([str(folder)], vocabulary.folder, str(tmp_path / "out"), beam=True, workers=2)
 
 

@@ -98,6 +98,7 @@ def test_weights_are_the_shares_of_windows_and_no_window_is_left_out(corpus, sec
 @pytest.mark.parametrize("vocabulary", ["bert_cased_vocab.txt", "albert_spiece.model"])
 def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, vocabulary, length):
     """Two megabytes of Wikipedia. The rule is the best table of the four edges' punctuation, capitals and digits."""
+    from bertlite_jax.config.text import CorpusOptions
     from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
     from bertlite_jax.jobs.text.corpus import build_corpus
 
@@ -111,7 +112,7 @@ def test_on_real_text_rows_are_full_and_edges_tell_nothing(shared, tmp_path, voc
             [str(tmp_path / "text.txt")],
             str(tmp_path / "tokenizer"),
             str(tmp_path / "corpus"),
-            length=length,
+            CorpusOptions(length=length),
             workers=1,
         )
     data = Data(corpus=(str(tmp_path / "corpus"),), tokenizer=str(tmp_path / "tokenizer"), length=length)

@@ -13,6 +13,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config.pretrain import Data
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.vocabulary import tokenizer
@@ -63,7 +64,7 @@ def test_text_from_a_bucket_makes_the_corpus_that_text_on_the_disk_makes(bucket,
     bucket.upload(str(near), "mine/text/part")
     made = {}
     for name, place in (("near", str(tmp_path / "text")), ("far", "gs://mine/text")):
-        build_corpus([place], prepared.tokenizer, str(tmp_path / name), length=64, workers=1)
+        build_corpus([place], prepared.tokenizer, str(tmp_path / name), CorpusOptions(length=64), workers=1)
         made[name] = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir() if path.name != "build.json"}
     assert made["near"] == made["far"]
     assert json.loads(made["far"]["corpus.json"])["statistics"]["documents"] == 30
@@ -82,7 +83,7 @@ def write_text(path: pathlib.Path, documents: list[str]) -> None:
 
 def test_a_text_that_is_not_in_the_bucket_is_named(bucket, prepared, tmp_path):
     with pytest.raises(UserError, match="corpus: gs://mine/nothing: does not exist"):
-        build_corpus(["gs://mine/nothing"], prepared.tokenizer, str(tmp_path / "out"), length=64)
+        build_corpus(["gs://mine/nothing"], prepared.tokenizer, str(tmp_path / "out"), CorpusOptions(length=64))
 
 
 def test_a_bucket_that_fails_now_and_then_is_asked_again(bucket, prepared, monkeypatch):
@@ -163,7 +164,7 @@ def test_the_places_that_jobs_write_to_are_checked_without_the_command_too(tmp_p
     with pytest.raises(UserError, match="gs:/mine/run lies in object storage"):
         workdir.open_workdir(pathlib.Path("gs://mine/run"), Pretrain(), False, {})
     with pytest.raises(UserError, match="corpus: gs://mine/corpus lies in object storage"):
-        build_corpus([prepared.text], prepared.tokenizer, "gs://mine/corpus", length=64)
+        build_corpus([prepared.text], prepared.tokenizer, "gs://mine/corpus", CorpusOptions(length=64))
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -151,7 +152,7 @@ def test_a_way_that_cannot_be_held_wants_another(bert, tmp_path):
     with adoption.open_weights(bert) as given:
         stated = Sentence(unheld="there is a dense layer behind the pooling")
         save_weights(dataclasses.replace(given, sentence=stated), tmp_path / "sentences")
-    with pytest.raises(UserError, match="dense layer behind the pooling; name another way with --pool"):
+    with pytest.raises(UserError, match="dense layer behind the pooling; choose another --pool"):
         vectors(tmp_path / "sentences", ["the cat"], tmp_path)
 
 
@@ -188,19 +189,19 @@ def test_a_file_that_is_there_is_replaced_only_on_demand(bert, tmp_path):
 
 
 def test_an_empty_input_is_refused(bert, tmp_path):
-    with pytest.raises(UserError, match="holds no text"):
+    with pytest.raises(UserError, match="has no text"):
         vectors(bert, [], tmp_path)
 
 
 def test_means_leave_out_other_windows_and_padding():
-    states = np.arange(12.0).reshape(1, 6, 2)
-    segments = np.array([[1, 1, 2, 2, 2, 0]])
+    states = jnp.arange(12.0).reshape(1, 6, 2)
+    segments = jnp.array([[1, 1, 2, 2, 2, 0]])
     found = pooling.mean_of_windows(states, segments, 3)
     np.testing.assert_allclose(found, [[[1, 2], [6, 7], [0, 0]]])  # (0, 2)/2; (4, 6, 8)/3; no third window
 
 
 def test_a_vector_of_zeros_has_no_direction():
-    np.testing.assert_allclose(pooling.unit_length(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
+    np.testing.assert_allclose(pooling.unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0.0, 0.0]])
 
 
 @pytest.mark.parametrize(

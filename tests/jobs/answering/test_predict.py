@@ -81,7 +81,7 @@ def test_an_object_among_texts_and_a_table_are_refused(trained, tmp_path):
         answers(trained, ["the queen", '{"text": "the rabbit"}'], tmp_path)
     assert len(answers(trained, ["the queen", "{ the rabbit"], tmp_path)) == 2
     (tmp_path / "table.csv").write_text("text,label\nthe queen,1\n")
-    with pytest.raises(UserError, match=r"table.csv is a table, and each of its lines would be a text"):
+    with pytest.raises(UserError, match=r"table.csv is a table, whose lines and header would all be read as texts"):
         predict.predict(str(trained), str(tmp_path / "table.csv"), io.StringIO())
 
 
@@ -95,9 +95,9 @@ def test_an_empty_and_an_endless_text_are_answered_and_counted(trained, tmp_path
     ("line", "message"),
     [
         ('{"text": "a"', ":2: not JSON"),
-        ('["a"]', ":2: a JSON object is expected, not list"),
+        ('["a"]', ":2: expected a JSON object, not list"),
         ('{"txt": "a"}', ":2: unknown field 'txt'; known: text, pair, id, label"),
-        ('{"text": 3}', ":2: 'text' should be a str, and is int"),
+        ('{"text": 3}', ":2: 'text' should be a str, not int"),
         ('{"pair": "a"}', ":2: 'text' should be a str"),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_single_text_is_refused_by_a_model_of_pairs_and_either_is_taken_where_
     shutil.copytree(trained, run)
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"train_pairs": summary["train_examples"]}))
-    with pytest.raises(UserError, match="was trained on pairs; give its second text as 'pair'"):
+    with pytest.raises(UserError, match="was trained on pairs; give the second text as 'pair'"):
         answers(run, [single], tmp_path)
     assert len(answers(run, [pair], tmp_path)) == 1
     (run / "summary.json").unlink()
@@ -136,7 +136,7 @@ def test_bytes_that_are_no_utf8_are_named_with_their_line(trained, tmp_path):
 
 
 def test_a_model_without_a_task_head_is_refused(encoder, tmp_path):
-    with pytest.raises(UserError, match="has no task head; make one with bertlite finetune"):
+    with pytest.raises(UserError, match="has no task head; train one with bertlite finetune"):
         answers(encoder, ["a"], tmp_path)
 
 
@@ -158,7 +158,7 @@ def test_a_number_is_given_as_it_is():
 
 def test_a_choice_is_counted_from_zero():
     found = predict.readable(
-        Head(kind="choose"), Example("1", "x", choices=("a", "b")), [*np.zeros(2, np.float32), 0, 1]
+        Head(kind="choose"), Example("1", "x", choices=("a", "b")), np.array([0, 0, 0, 1], np.float32)
     )
     assert found["choice"] == 1
     assert found["probabilities"] == pytest.approx([0.268941, 0.731059])
@@ -169,12 +169,12 @@ def test_spans_join_what_belongs_together_as_conlleval_counts_it():
         ["the", "New", "York", "Times", "of", "Paris", "France"],
         ["O", "B-ORG", "I-ORG", "I-ORG", "O", "B-LOC", "B-LOC"],
     )
-    assert predict.spans(words, tags) == [
+    assert predict.spans_of(words, tags) == [
         {"label": "ORG", "start": 1, "end": 4, "text": "New York Times"},
         {"label": "LOC", "start": 5, "end": 6, "text": "Paris"},
         {"label": "LOC", "start": 6, "end": 7, "text": "France"},
     ]
-    stray = predict.spans(words[:3], ["I-LOC", "I-ORG", "O"])
+    stray = predict.spans_of(words[:3], ["I-LOC", "I-ORG", "O"])
     assert [span["label"] for span in stray] == ["LOC", "ORG"]
 
 
@@ -203,8 +203,8 @@ def test_the_servers_file_has_a_header_and_every_index_once(trained, toy, tmp_pa
 @pytest.mark.parametrize(
     ("task", "split", "message"),
     [
-        ("sst", "test", "--task sst is no task; did you mean sst2"),
-        ("mnli", "test", "has head.labels = .*, and mnli wants .*entailment"),
+        ("sst", "test", "--task sst: no such task; did you mean sst2"),
+        ("mnli", "test", "has head.labels = .*, but mnli needs .*entailment"),
         ("sst2", "validation", "no server takes predictions of 'validation'; it takes: test"),
     ],
 )

@@ -180,6 +180,7 @@ def test_a_split_is_answered_and_scored(independent, squad, tmp_path):
 
 def test_windows_of_other_questions_in_the_row_do_not_matter(trained, squad):
     loaded = sources.load(trained)
+    assert loaded.head
     setup = prepare(recipe_for(squad, loaded.head.span, pack=False), loaded, str(trained))
     pad_id = setup.start.tokenizer.pad_id
     evaluate = open_evaluation(setup.task, setup.start.config, setup.model, setup.mesh, 32, pad_id)
@@ -190,6 +191,7 @@ def test_windows_of_other_questions_in_the_row_do_not_matter(trained, squad):
 
 def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squad, tmp_path):
     loaded = sources.load(trained)
+    assert loaded.head
     if loaded.head.conditioned:
         for write in (
             lambda: to_hf(loaded, tmp_path / "hf"),
@@ -201,6 +203,7 @@ def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squa
         return
     to_hf(loaded, tmp_path / "hf")
     back = sources.load(tmp_path / "hf")
+    assert back.head
     assert back.head.kind == "span"
     np.testing.assert_array_equal(back.params["head"]["output"]["kernel"], loaded.params["head"]["output"]["kernel"])
 
@@ -208,12 +211,12 @@ def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"question": "a"}', "1: one of the fields 'context' and 'pair'"),
+        (b'{"question": "a"}', "1: expected one of the fields 'context' and 'pair'"),
         (b'{"question": "a", "context": 3}', "1: 'context' should be a str"),
         (b'{"question": "a", "context": "b", "extra": 1}', "1: unknown field 'extra'"),
         (b'{"question": ', "1: not JSON"),
         (b"\xff", "1: invalid UTF-8"),
-        (b'{"id": 1, "text": "a", "pair": "b"}\n{"id": 1, "text": "a", "pair": "b"}', "2: the id '1' came before"),
+        (b'{"id": 1, "text": "a", "pair": "b"}\n{"id": 1, "text": "a", "pair": "b"}', "2: the id '1' occurs before"),
     ],
 )
 def test_a_line_that_is_no_question_is_refused_with_its_number(line, message):
@@ -222,7 +225,7 @@ def test_a_line_that_is_no_question_is_refused_with_its_number(line, message):
 
 
 def test_options_for_answers_are_refused_elsewhere(encoder):
-    with pytest.raises(UserError, match="gives none"):
+    with pytest.raises(UserError, match="are for models that answer questions, not for"):
         predict(encoder, "-", io.StringIO(), n_best=3)
-    with pytest.raises(UserError, match="answers no questions"):
+    with pytest.raises(UserError, match="does not answer questions"):
         predict_split(encoder, "squad2", "nowhere", "validation", io.StringIO())

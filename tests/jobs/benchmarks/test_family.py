@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tiny
 from rich.console import Console
 
 from bertlite_jax.config import presets
@@ -17,8 +18,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks import family, sample_rows
 from bertlite_jax.model.ops import choose_precision
 
-TINY = Model(vocab_size=200, embed_size=32, hidden_size=32, num_layers=2, num_heads=2, ffn_size=64, max_positions=32,
-             share="none")  # fmt: skip
+TINY = tiny.model(vocab_size=200, embed_size=32, hidden_size=32, ffn_size=64, max_positions=32, share="none")
 
 
 def rows():
@@ -79,7 +79,7 @@ def sentence(**ratios):
 def test_the_sentence_says_what_the_figures_say():
     """A measured time counts for more than FLOPs."""
     assert sentence(parameters=9.37, step_bytes=2.5, exchanged_bytes=12.0) == (
-        "it: 9.37x smaller, 2.50x less memory and 12.0x less communication a training step, and answers no faster "
+        "it: 9.37x smaller, 2.50x less memory and 12.0x less communication in a training step, and answers no faster "
         "(by its FLOPs)."
     )
     assert "answers 2.00x faster (by its FLOPs)" in sentence(flops=2.0)
@@ -114,18 +114,18 @@ def test_what_does_not_fit_into_the_time_is_left_out():
     shapes = {"bert_base": TINY, "bert_large": TINY}
     made = {name: {"flops": 1.0, "float32_bytes": 1, "answer_seconds": None} for name in shapes}
     console = Console(record=True, quiet=False, width=100)
-    family._measure(shapes, made, "answer_seconds", lambda model: 0.5, 1e-9, console)
+    family.measure_within(1e-9, shapes, made, "answer_seconds", lambda model: 0.5, console)
     assert made["bert_base"]["answer_seconds"] == 0.5
     assert made["bert_large"]["answer_seconds"] is None
     assert "bert_large is not timed" in console.export_text()
 
 
 def test_the_shapes_of_the_last_lines_are_timed_first():
-    shapes = dict.fromkeys(("bert_tiny", "bort", "bert_base", "distilbert"), TINY)
+    shapes: dict[str, Model] = dict.fromkeys(("bert_tiny", "bort", "bert_base", "distilbert"), TINY)
     sizes = {"bert_tiny": 0.1, "bort": 5.0, "bert_base": 10.0, "distilbert": 3.0}
     made = {name: {"flops": size, "float32_bytes": 1, "answer_seconds": None} for name, size in sizes.items()}
     order = iter(range(4))
-    family._measure(shapes, made, "answer_seconds", lambda model: next(order), 60.0, Console(quiet=True))
+    family.measure_within(60.0, shapes, made, "answer_seconds", lambda model: next(order), Console(quiet=True))
     assert sorted(made, key=lambda name: made[name]["answer_seconds"]) == [
         "bert_base",
         "distilbert",
@@ -149,17 +149,19 @@ def test_random_rows_look_like_those_of_a_corpus(prepared):
 def test_random_weights_are_a_classifier_of_that_shape():
     """DistilBERT's classes pool with a ReLU, the others with tanh; every shape gets a pooler."""
     distilled = sample_rows.random_weights(dataclasses.replace(presets.DISTILBERT, vocab_size=100))
+    assert distilled.head
     assert distilled.head.activation == "relu"
     assert distilled.model.pooler
     assert not distilled.model.pair_classes
     plain = sample_rows.random_weights(TINY)
+    assert plain.head
     assert plain.head.activation == "tanh"
     assert plain.head.outputs == 2
     parameters.check_shapes(parameters.flatten(plain.params), plain.model, "test", plain.head)
 
 
 def test_mistakes_are_one_line():
-    with pytest.raises(UserError, match="--only albert_bass is no shape; did you mean albert_base"):
+    with pytest.raises(UserError, match="--only albert_bass: no such shape; did you mean albert_base"):
         family.bench_family(only=("albert_bass",))
     with pytest.raises(UserError, match="length = 513 must lie between 8 and 512"):
         family.bench_family(length=513)

@@ -120,7 +120,7 @@ def test_another_recipe_is_trained_again(files, measured, tmp_path, monkeypatch)
         raise Started
 
     monkeypatch.setattr(finetune, "start_peer", started)
-    other = finetune._recipe(files["config"], "sst2", files["data"], 48, 0)
+    other = finetune.load_recipe(files["config"], "sst2", files["data"], 48, 0)
     with pytest.raises(Started):
         finetune.peer_run(other, files["init"], kept, "float32")
 
@@ -140,15 +140,10 @@ def test_an_export_gives_the_same_predictions(measured, tmp_path):
 
 def test_differences_are_listed_with_their_margin(measured):
     """Of two examples one has the other answer; in their logits it leads by 0.5."""
-    model = finetune_ours.open_setup(config_of(measured), measured[1]["init"]).start.config
-    valid = type("Valid", (), {"examples": [type("E", (), {"id": name}) for name in "ab"]})
+    head = read_json(measured[0] / "bertlite_jax" / "seed-0" / "config.json", Finetuned).head
     ours, theirs = np.array([[1.0, 0.0], [2.0, 1.0]]), np.array([[1.0, 0.0], [1.0, 1.5]])
-    found = predictions.differences(model, valid, ours, theirs)  # type: ignore[arg-type]
+    found = predictions.differences(head, "ab", ours, theirs)
     assert found == {"largest_difference": 1.0, "different": [{"id": "b", "margin": 0.5}]}
-
-
-def config_of(measured):
-    return read_json(measured[0] / "bertlite_jax" / "seed-0" / "config.json", Finetuned)
 
 
 # --- Turns -----------------------------------------------------------------------------------------------------------
@@ -156,19 +151,11 @@ def config_of(measured):
 
 def test_ratios_are_of_examples_and_of_the_best_turns():
     """64 examples in 2 s at best against 32 in 4 s: 32 / s and 8 / s. By rounds: 32 / 8 and 16 / 4, both 4."""
-    ours = Contender("ours", "float32", 1.0, 64, lambda: 0.0, [2.0, 4.0])
-    theirs = Contender("theirs", "float32", 0.5, 32, lambda: 0.0, [4.0, 8.0])
+    ours = Contender("ours", "float32", 1.0, 64, lambda: 0.0, seconds=[2.0, 4.0])
+    theirs = Contender("theirs", "float32", 0.5, 32, lambda: 0.0, seconds=[4.0, 8.0])
     first, second = finetune_ours.throughput([ours, theirs])
     assert (first["examples_per_second"], second["examples_per_second"]) == (32.0, 8.0)
     assert (second["ratio"], second["ratio_median"]) == (4.0, 4.0)
-
-
-def test_the_first_turn_is_not_counted_and_sides_alternate():
-    order = []
-    sides = [Contender(name, "float32", 1.0, 1, lambda name=name: order.append(name) or 1.0) for name in "ab"]
-    finetune_ours.race(sides, 2, lambda line: None)
-    assert "".join(order) == "ababab"
-    assert sides[0].seconds == [1.0, 1.0]
 
 
 def test_batches_of_a_turn_are_as_long_as_those_of_an_epoch():
@@ -186,8 +173,8 @@ def test_batches_of_a_turn_are_as_long_as_those_of_an_epoch():
     [
         ({"seeds": 0, "rounds": 0}, "nothing to measure"),
         ({"seeds": 1}, "--workdir is missing"),
-        ({"seeds": 0, "peer_precision": "float16"}, "--peer-precision float16 is none of"),
-        ({"seeds": 0, "task": "sst3"}, "sst3 is no task"),
+        ({"seeds": 0, "peer_precision": "float16"}, "--peer-precision float16 must be auto, float32 or bfloat16"),
+        ({"seeds": 0, "task": "sst3"}, "sst3: no such task"),
     ],
 )
 def test_mistakes_are_one_line(files, options, message, monkeypatch):
@@ -199,5 +186,5 @@ def test_mistakes_are_one_line(files, options, message, monkeypatch):
 def test_a_config_of_another_job_is_refused(files, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune_peer, "check_installed", lambda: None)
     (tmp_path / "pretrain.py").write_text("from bertlite_jax.config import Pretrain\nconfig = Pretrain()\n")
-    with pytest.raises(UserError, match="config is a Pretrain, bench finetune wants a Finetune"):
+    with pytest.raises(UserError, match="config is a Pretrain; bench finetune needs a Finetune"):
         bench(files | {"config": str(tmp_path / "pretrain.py")}, seeds=0)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
+import pickle
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks import finetune_ours, finetune_peer
-from bertlite_jax.jobs.benchmarks.finetune_peer import ANSWER, LEARN, Lesson
+from bertlite_jax.jobs.benchmarks.finetune_peer import ANSWER, TRAIN, PeerTask
 
 ALBERT = dataclasses.replace(MODEL, share="all", activation="gelu_tanh")
 BERT = dataclasses.replace(MODEL, embed_size=32, activation="gelu_erf", norm_epsilon=1e-12)
@@ -32,11 +33,11 @@ def opened(prepared, toy, tmp_path, model, **groups):
     return finetune_ours.open_setup(recipe(toy, **groups), encoder)
 
 
-def lesson_of(setup, folder) -> Lesson:
+def peer_task_of(setup, folder) -> PeerTask:
     """From the weights that our side starts from."""
     config = setup.start.config
-    to_hf(Weights(finetune_ours.start(setup), config.model, config.head), folder)
-    return Lesson(
+    to_hf(Weights(finetune_ours.start_params(setup), config.model, config.head), folder)
+    return PeerTask(
         folder=str(folder),
         train=setup.train.encoded,
         valid=setup.valid.encoded,
@@ -58,11 +59,11 @@ def test_both_sides_lose_the_same_in_each_update(model, prepared, toy, tmp_path)
     pytest.importorskip("transformers")
     groups = STILL | {"optim": {"weight_decay": 5.0, "clip_norm": 0.5}, "run": {"steps": 5, "warmup_fraction": 0.2}}
     setup = opened(prepared, toy, tmp_path, model, rate=1e-2, **groups)
-    learn = finetune_peer.load(lesson_of(setup, tmp_path / "hf"), 1)
-    update = finetune_ours.open_updates(setup)
+    train_peer = finetune_peer.load(peer_task_of(setup, tmp_path / "hf"), 1)
+    train = finetune_ours.open_steps(setup)
     order = finetune_peer.dealt_batches(setup.train.encoded, 16, setup.start.config.run.seed, setup.steps)
-    theirs = [float(learn({LEARN: numbers})[0]) for numbers in order]
-    ours = [float(update(number)[0]["loss"]) for number in range(1, setup.steps + 1)]
+    theirs = [float(train_peer({TRAIN: numbers})[0]) for numbers in order]
+    ours = [float(train(number)[0]["loss"]) for number in range(1, setup.steps + 1)]
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.ptp(theirs) > 0.05
 
@@ -71,11 +72,11 @@ def test_an_answer_has_no_dropout_and_an_update_has(prepared, toy, tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     setup = opened(prepared, toy, tmp_path, BERT, rate=1e-12, **{"head": {"dropout": 0.5}})
-    ask = finetune_peer.load(lesson_of(setup, tmp_path / "hf"), 1)
+    ask = finetune_peer.load(peer_task_of(setup, tmp_path / "hf"), 1)
     some = np.arange(16)
     np.testing.assert_array_equal(ask({ANSWER: some}), ask({ANSWER: some}))
     assert ask({ANSWER: some}).shape == (16, 2)
-    first, second = (float(ask({LEARN: some})[0]) for _ in range(2))
+    first, second = (float(ask({TRAIN: some})[0]) for _ in range(2))
     assert abs(first - second) > 1e-4  # With a rate of 1e-12 only the masks differ.
 
 
@@ -141,20 +142,18 @@ def test_a_missing_torch_is_a_line_with_its_command(monkeypatch):
     ],
 )
 def test_a_recipe_that_pytorch_does_not_have_is_refused(groups, wanted):
-    with pytest.raises(UserError, match=f"wants {wanted}"):
+    with pytest.raises(UserError, match=f"needs {wanted}"):
         finetune_peer.check_recipe(recipe("glue", **groups), Head())
 
 
 def test_only_classifiers_are_compared():
-    with pytest.raises(UserError, match="not those that tag"):
+    with pytest.raises(UserError, match="this one has a tag head"):
         finetune_peer.check_recipe(recipe("glue"), Head("tag", ("O", "B")))
 
 
-def test_the_lesson_fits_into_a_pipe(prepared, toy, tmp_path):
+def test_the_peers_task_fits_into_a_pipe(prepared, toy, tmp_path):
     """It is pickled for the other process, so it holds arrays and settings only."""
-    import pickle
-
-    lesson = Lesson("x", encoded([2], np.zeros(1, np.int32)), encoded([2], np.zeros(1, np.int32)), Optim(), 1, 0, 0,
-                    "float32")  # fmt: skip
-    again = pickle.loads(pickle.dumps(functools.partial(finetune_peer.load, lesson))).args[0]
+    split = encoded([2], np.zeros(1, np.int32))
+    peer_task = PeerTask("x", split, split, Optim(), 1, 0, 0, "float32")
+    again = pickle.loads(pickle.dumps(functools.partial(finetune_peer.load, peer_task))).args[0]
     assert again.train.tokens.tolist() == [10, 11]

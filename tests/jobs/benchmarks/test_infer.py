@@ -9,27 +9,28 @@ import pathlib
 import numpy as np
 import pretended_contenders as pretended
 import pytest
+import tiny
 from rich.console import Console
 
 from bertlite_jax.config import files, presets
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.benchmarks import infer, runtime_process, runtimes, sample_rows
-from bertlite_jax.jobs.benchmarks.runtimes import Contender
+from bertlite_jax.jobs.benchmarks import infer, sample_rows
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
+from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, task_of
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.report.benchmarks import inference
 
-TINY = Model(vocab_size=200, embed_size=32, hidden_size=32, num_layers=2, num_heads=2, ffn_size=64, max_positions=32,
-             share="none")  # fmt: skip
+TINY = tiny.model(vocab_size=200, embed_size=32, hidden_size=32, ffn_size=64, max_positions=32, share="none")
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
+def tiny_preset(monkeypatch):
     monkeypatch.setattr(presets, "TINY", TINY, raising=False)
 
 
@@ -39,14 +40,14 @@ def contender(name, load, size):
         place.write_bytes(bytes(size))
         return place, load
 
-    return Contender(name, "of a test", (), prepare)
+    return Runtime(name, "of a test", (), prepare)
 
 
 RIGHT = contender("right", pretended.load_right, 2_000_000)
 
 
 def bench(monkeypatch, *others, **options):
-    monkeypatch.setattr(runtimes, "ALL", (RIGHT, *others))
+    monkeypatch.setattr(catalogue, "ALL", (RIGHT, *others))
     chosen = {"preset": "tiny", "batch": (1, 4), "length": (16,), "threads": (1,), "rounds": 1} | options
     return infer.bench_infer(**chosen)
 
@@ -96,13 +97,13 @@ def test_a_contender_that_answers_otherwise_is_found(monkeypatch):
 
 
 def test_numbers_that_are_not_finite_are_no_agreement():
-    right = [infer.Timed(answers=[np.array([[1.0, 2.0]])])]
-    broken = [infer.Timed(answers=[np.array([[np.nan, 2.0]])])]
+    right = [infer.Timed("any", answers=[np.array([[1.0, 2.0]])])]
+    broken = [infer.Timed("any", answers=[np.array([[np.nan, 2.0]])])]
     assert infer.agreement(right, broken, "classify")["largest_difference"] is None
 
 
 def test_states_have_no_first_place():
-    states = [infer.Timed(answers=[np.ones((1, 3, 4))])]
+    states = [infer.Timed("any", answers=[np.ones((1, 3, 4))])]
     assert infer.agreement(states, states, "states")["top1_agreement"] is None
 
 
@@ -118,9 +119,9 @@ def test_who_is_hopeless_gets_no_turns(monkeypatch):
 def test_where_memory_is_short_each_is_alone(monkeypatch):
     """A file of a petabyte never fits; the answers are compared all the same."""
     entries = [infer.Entry(RIGHT, pretended.load_right, 10**15), infer.Entry(RIGHT, pretended.load_right, 10)]
-    assert infer._groups(entries[1:], Console(quiet=True)) == [entries[1:]]
-    assert infer._groups(entries, Console(quiet=True)) == [entries[:1], entries[1:]]
-    monkeypatch.setattr(infer, "_groups", lambda entries, console: [[entry] for entry in entries])
+    assert infer.group_by_memory(entries[1:], Console(quiet=True)) == [entries[1:]]
+    assert infer.group_by_memory(entries, Console(quiet=True)) == [entries[:1], entries[1:]]
+    monkeypatch.setattr(infer, "group_by_memory", lambda entries, console: [[entry] for entry in entries])
     figures = bench(monkeypatch, contender("wrong", pretended.load_wrong, 10), batch=(1,))
     assert [who["top1_agreement"] for who in figures["contenders"]] == [1.0, 0.0]
 
@@ -131,7 +132,7 @@ def test_figures_of_a_run_are_stored_with_it_and_shown_in_its_report(monkeypatch
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text(files.to_json(Pretrain()))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n')
-    monkeypatch.setattr(runtimes, "ALL", (RIGHT,))
+    monkeypatch.setattr(catalogue, "ALL", (RIGHT,))
     figures = infer.bench_infer(str(tmp_path), batch=(1,), length=(16,), threads=(1,), rounds=1)
     assert not figures["random_weights"]
     assert json.loads((tmp_path / "inference.json").read_text()) == figures
@@ -149,12 +150,12 @@ def ended(pid):
 
 
 def test_a_process_has_the_cores_that_it_is_given_and_ends_with_the_context():
-    with runtime_process.start("cores", pretended.load_cores, 1) as process:
-        assert process.pid != os.getpid()
-        assert not ended(process.pid)
-        assert process.run([{}], keep=True).answers[0].tolist() == [1, 1]
-        assert len(process.run([{}, {}], seconds=0.0).seconds) == 2
-    assert ended(process.pid)
+    with process.start("cores", pretended.load_cores, 1) as started:
+        assert started.pid != os.getpid()
+        assert not ended(started.pid)
+        assert started.run([{}], return_answers=True).answers[0].tolist() == [1, 1]
+        assert len(started.run([{}, {}], seconds=0.0).seconds) == 2
+    assert ended(started.pid)
     assert not multiprocessing.active_children()
 
 
@@ -171,19 +172,19 @@ def test_a_contender_that_refuses_says_why(monkeypatch):
 
 
 def test_a_process_that_the_system_ends_is_one_line():
-    with pytest.raises(UserError, match=r"process of killed was ended by the system \(exit code -9\)"):
-        with runtime_process.start("killed", pretended.load_killed, 1):
-            raise AssertionError("it cannot have been loaded")
+    ended_by_system = pytest.raises(UserError, match=r"the system ended the process of killed \(exit code -9\)")
+    with ended_by_system, process.start("killed", pretended.load_killed, 1):
+        raise AssertionError("it cannot have been loaded")
 
 
 def test_long_answers_are_thinned_to_the_same_tokens():
     given = np.arange(2 * 100 * 3).reshape(2, 100, 3)
-    assert runtime_process._thinned(given) is given
+    assert process.thinned(given) is given
     huge = np.zeros((1, 100, 100_000), np.int8)
     huge[0, :, 0] = np.arange(100)
-    kept = runtime_process._thinned(huge)
-    assert kept[0, :, 0].tolist() == [0, 25, 50, 75]
-    assert kept.size <= runtime_process.MOST_ANSWERED
+    thin = process.thinned(huge)
+    assert thin[0, :, 0].tolist() == [0, 25, 50, 75]
+    assert thin.size <= process.MOST_VALUES
 
 
 # --- What is asked ---------------------------------------------------------------------------------------------------
@@ -191,30 +192,30 @@ def test_long_answers_are_thinned_to_the_same_tokens():
 
 def test_a_missing_package_is_a_line_with_its_command(monkeypatch):
     absent = dataclasses.replace(RIGHT, name="absent", packages=("os", "no_such_package_of_ours"))
-    monkeypatch.setattr(runtimes, "ALL", (RIGHT, absent))
-    chosen, skipped = runtimes.choose()
+    monkeypatch.setattr(catalogue, "ALL", (RIGHT, absent))
+    chosen, skipped = catalogue.choose()
     assert chosen == [RIGHT]
-    assert skipped == ["absent is left out: pip install no_such_package_of_ours"]
+    assert skipped == ["absent is skipped: pip install no_such_package_of_ours"]
 
 
 def test_one_arithmetic_is_not_timed_twice():
-    chosen, skipped = runtimes.choose(("jax-f32", "jax-auto"), auto_is_float32=True)
+    chosen, skipped = catalogue.choose(("jax-f32", "jax-auto"), auto_is_float32=True)
     assert [who.name for who in chosen] == ["jax-f32"]
-    assert "jax-auto is left out" in skipped[0]
+    assert "jax-auto is skipped" in skipped[0]
 
 
 def test_the_stock_tool_cannot_take_a_tied_decoder():
     """onnxruntime/quantization/onnx_model.py, replace_gemm_with_matmul: "assume B is not used by any other node"."""
-    chosen, skipped = runtimes.choose((runtimes.STOCK, "jax-f32"), task="fill-mask")
+    chosen, skipped = catalogue.choose((catalogue.STOCK, "jax-f32"), task="fill-mask")
     assert [who.name for who in chosen] == ["jax-f32"]
-    assert "transposes the table" in skipped[0]
+    assert "transposes the decoder's table" in skipped[0]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"preset": "bert_bass"}, "--preset bert_bass is unknown; did you mean bert_base"),
-        ({"only": ("onnx-f23",)}, "--only onnx-f23 is no contender; did you mean onnx-f32"),
+        ({"only": ("onnx-f23",)}, "--only onnx-f23: no such runtime; did you mean onnx-f32"),
         ({"batch": (0,)}, "--batch 0 must be positive"),
         ({"rounds": 0}, "--rounds 0 must be positive"),
         ({"length": (33,)}, "--length must lie between 3 and the model's 32 positions"),
@@ -228,19 +229,20 @@ def test_mistakes_are_one_line(options, message):
 
 
 def test_a_folder_and_a_preset_are_one_too_many():
-    with pytest.raises(UserError, match="give one of them"):
+    with pytest.raises(UserError, match="not both"):
         infer.bench_infer("runs/base", preset="tiny")
 
 
 def test_rows_are_text_without_padding(prepared):
-    weights = dataclasses.replace(sample_rows.random_weights(TINY), tokenizer=load_tokenizer(prepared.tokenizer))
+    tokenizer = load_tokenizer(prepared.tokenizer)
+    weights = dataclasses.replace(sample_rows.random_weights(TINY), tokenizer=tokenizer)
     rows = sample_rows.make_rows(weights, 16, 5)
     assert rows.shape == (5, 16)
     assert rows.dtype == np.int64
-    assert set(rows[:, 0]) == {weights.tokenizer.cls_id}
-    assert set(rows[:, -1]) == {weights.tokenizer.sep_id}
-    assert not np.isin(rows[:, 1:-1], weights.tokenizer.special_ids).all()
-    assert "[PAD]" not in weights.tokenizer.pieces(rows.ravel())
+    assert set(rows[:, 0]) == {tokenizer.cls_id}
+    assert set(rows[:, -1]) == {tokenizer.sep_id}
+    assert not np.isin(rows[:, 1:-1], tokenizer.special_ids).all()
+    assert "[PAD]" not in tokenizer.pieces(rows.ravel())
 
 
 # --- The runtimes ----------------------------------------------------------------------------------------------------
@@ -273,10 +275,10 @@ def test_runtimes_answer_the_same(task, tmp_path):
     for package in ("torch", "transformers", "onnx", "onnxruntime"):
         pytest.importorskip(package)
     weights = weights_for(task)
-    assert runtimes.task_of(weights) == task
+    assert task_of(weights) == task
     rows = sample_rows.make_rows(weights, 12, 3)
     (batch,) = sample_rows.batches_of(weights, rows, 3)
-    chosen, _ = runtimes.choose(("torch-f32", "onnx-f32", "jax-f32"))
+    chosen, _ = catalogue.choose(("torch-f32", "onnx-f32", "jax-f32"))
     answers = [who.prepare(weights, tmp_path, [batch])[1](1)(batch) for who in chosen]
     wanted = {"classify": (3, 3), "choose": (3, 2), "tag": (3, 12, 3), "span": (3, 2, 12), "fill-mask": (3, 12, 200)}
     assert answers[0].shape == wanted.get(task, (3, 12, 32))
@@ -293,7 +295,7 @@ def test_integer_files_are_a_quarter_and_answer_nearly_the_same(tmp_path):
     rows = sample_rows.make_rows(weights, 16, 4)
     (batch,) = sample_rows.batches_of(weights, rows, 4)
     names = ("onnx-f32", "onnx-int8-tensor", "onnx-int8-token", "onnx-int8-static", "onnx-int8-stock", "jax-int8")
-    chosen, _ = runtimes.choose(names)
+    chosen, _ = catalogue.choose(names)
     made = [who.prepare(weights, tmp_path, [batch]) for who in chosen]
     exact = made[0][1](1)(batch)
     for place, load in made[1:]:

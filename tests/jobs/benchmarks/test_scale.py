@@ -31,15 +31,15 @@ def answer(count: int, tokens: dict[int, float]) -> dict:
 
 
 ANSWERS = [
-    ("devices", 1, answer(1, {4: 100.0, 2: 80.0})),
-    ("devices", 2, answer(2, {4: 150.0})),
-    ("processes", 2, answer(2, {4: 50.0})),
+    scale.Answer("devices", 1, answer(1, {4: 100.0, 2: 80.0})),
+    scale.Answer("devices", 2, answer(2, {4: 150.0})),
+    scale.Answer("processes", 2, answer(2, {4: 50.0})),
 ]
 
 
 def test_speed_up_is_over_one_device_of_the_same_scaling():
     """Two rows a device: the batch of two devices is the same in both, that of one is not."""
-    found = scale._figures(ANSWERS, rows=2, strong_rows=4)
+    found = scale.figures_of(ANSWERS, rows=2, strong_rows=4)
     shown = {(each["spread"], each["scaling"], each["devices"]): each for each in found}
     assert len(found) == len(shown) == 8
     assert shown["devices", "strong", 2]["speed_up"] == 1.5
@@ -64,7 +64,7 @@ def found(cores: int, platform: str = "cpu") -> dict:
     made = {
         "machine": machine | {"platform": platform, "device_kind": platform},
         "settings": {"preset": "albert_tiny", "length": 64},
-        "figures": scale._figures(ANSWERS, rows=2, strong_rows=4),
+        "figures": scale.figures_of(ANSWERS, rows=2, strong_rows=4),
     }
     return made | {"notes": notes(made)}
 
@@ -86,7 +86,7 @@ def test_the_picture_is_a_png():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"counts": (2, 4)}, "--counts 2 4 should begin with 1"),
+        ({"counts": (2, 4)}, "--counts 2 4 must include 1"),
         ({"counts": (1, 2, 3)}, "2 does not divide 3"),
         ({"rows": 0}, "--rows 0 must be positive"),
         ({"length": 1024}, "--length 1024 exceeds the 512 positions of albert_base"),

@@ -25,7 +25,7 @@ def small(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("chosen", ["float32", "cpu_bfloat16"])
-def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_path, monkeypatch):
+def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_path, monkeypatch, capsys):
     """Ours in float32 and what a machine chooses besides, the peer in two precisions; every loss is near log V."""
     pytest.importorskip("torch", reason="the peer needs torch and transformers")
     pytest.importorskip("transformers", reason="the peer needs torch and transformers")
@@ -52,6 +52,9 @@ def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_pa
         assert figure["real_tokens_per_second"] == pytest.approx(figure["fill"] * figure["slots_per_second"], rel=1e-3)
         assert 5 < figure["loss"] < 8  # log 300 + log 2 = 6.4 for weights that know nothing.
     assert json.loads(out.read_text())["figures"] == figures
+    lines = capsys.readouterr().out.splitlines()
+    started = lines.index("bench: first step of PyTorch, bfloat16 autocast, length 64")
+    assert started < lines.index("bench: round 1 of 1"), "this step takes minutes on some CPUs, so it is announced"
     for figure in ours:
         check_parts({part["name"]: part for part in figure["parts"]})
 
@@ -105,5 +108,5 @@ def test_what_cannot_be_measured_is_refused_before_anything_is(options, says):
 
 def test_a_tokenizer_with_more_pieces_than_the_model_is_refused(prepared, tmp_path):
     model = dataclasses.replace(presets.ALBERT_BASE, vocab_size=200)
-    with pytest.raises(UserError, match="has 300 pieces, and the model room for 200"):
+    with pytest.raises(UserError, match="has 300 pieces, more than the model's 200"):
         train.build_configs((prepared.text,), prepared.tokenizer, (64,), 128, model, tmp_path, Console(quiet=True))

@@ -36,7 +36,7 @@ def test_the_largest_that_fits_is_found_in_few_attempts(first, state, row, right
     tried: list[int] = []
     attempt = device(state, row, 15.75, tried)
     rows, result = batch_search.find_largest(
-        attempt, first, int(15.75 * GIB), [(0, int(state * GIB))], say=lambda _: None
+        attempt, first, int(15.75 * GIB), [(0, int(state * GIB))], log=lambda _: None
     )
     assert (rows, result["fits"]) == (right, True)
     assert len(tried) <= 3
@@ -44,19 +44,19 @@ def test_the_largest_that_fits_is_found_in_few_attempts(first, state, row, right
 
 def test_without_knowledge_it_takes_a_few_more():
     tried: list[int] = []
-    rows, _ = batch_search.find_largest(device(6.0, 0.4, 15.75, tried), 4, int(15.75 * GIB), say=lambda _: None)
+    rows, _ = batch_search.find_largest(device(6.0, 0.4, 15.75, tried), 4, int(15.75 * GIB), log=lambda _: None)
     assert rows == 24  # (15.75 - 6) / 0.4 = 24.4
     assert len(tried) <= 6
 
 
 def test_nothing_fits_where_the_state_does_not():
     tried: list[int] = []
-    rows, result = batch_search.find_largest(device(20.0, 0.4, 15.75, tried), 8, int(15.75 * GIB), say=lambda _: None)
+    rows, result = batch_search.find_largest(device(20.0, 0.4, 15.75, tried), 8, int(15.75 * GIB), log=lambda _: None)
     assert (rows, result["fits"]) == (0, False)
 
 
 def test_each_attempt_is_said():
     said: list[str] = []
-    batch_search.find_largest(device(1.0, 8.0, 15.75, []), 2, int(15.75 * GIB), say=said.append)
-    assert said[0] == "compile: 2 rows a device do not fit: 17.0 of 15.8 GiB"
-    assert said[-1] == "compile: 1 rows a device fit: 9.0 of 15.8 GiB"
+    batch_search.find_largest(device(1.0, 8.0, 15.75, []), 2, int(15.75 * GIB), log=said.append)
+    assert said[0] == "compile: 2 rows per device do not fit: 17.0 of 15.8 GiB"
+    assert said[-1] == "compile: 1 rows per device fit: 9.0 of 15.8 GiB"

@@ -153,7 +153,7 @@ def test_micro_batches_that_were_meant_for_fewer_devices_become_fewer(capsys):
     data, optim = dataclasses.replace(CONFIG.data, batch_rows=4096), dataclasses.replace(CONFIG.optim, micro_batches=64)
     checked = compile.check(dataclasses.replace(CONFIG, data=data, optim=optim), topology.parse("v5e-256"))
     assert (checked.optim.micro_batches, checked.data.batch_rows) == (16, 4096)
-    assert "cannot be cut into 64 micro-batches; taking 16" in capsys.readouterr().out
+    assert "cannot be divided into 64 micro-batches; using 16" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_the_largest_that_does(pretend
     with pytest.raises(UserError) as refused:
         compile.compile_for(config, "v5e-16")  # 64 rows a device and micro-batch, where 20 fit
     assert str(refused.value) == (
-        "compile: 64 rows a device do not fit: 50.40 of 15.75 GiB; the largest that does is 20: "
+        "compile: 64 rows per device do not fit: 50.40 of 15.75 GiB; at most 20 do: pass "
         "--data.batch-rows 640, or keep the batch with --optim.micro-batches 8"
     )  # 128 rows a device in 8 parts of 16; 640 = 20 x 16 devices x 2 micro-batches
 
@@ -342,5 +342,5 @@ def test_what_gives_another_program_has_another_line(pretended, tmp_path):
         dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, fsdp=4)),
         dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, pair_task="none")),
     ]
-    keys = {compile_table._key(config, place) for config in (CONFIG, *others)}
+    keys = {compile_table.result_key(config, place) for config in (CONFIG, *others)}
     assert len(keys) == 4

@@ -67,10 +67,10 @@ def test_the_screen_says_which_is_which():
         ("v5f-16", "did you mean v5"),
         ("v4-500", "counts cores, two a chip; nearest: v4-512"),
         ("v5e-512", "counts chips; nearest: v5e-256"),
-        ("v5e", "say v5e:2x2 or v5e-16"),
+        ("v5e", "write v5e:2x2 or v5e-16"),
         ("v5e:4x4x4", "v5e has 2 axes, as 4x4"),
         ("v4:4x4", "v4 has 3 axes, as 2x2x4"),
-        ("v5e:3x4", "say v5e:4x4"),
+        ("v5e:3x4", "write v5e:4x4"),
         ("v5e:32x32", "at most 256 chips"),
     ],
 )

@@ -2,7 +2,10 @@
 
 import dataclasses
 import pathlib
+import shutil
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
@@ -39,9 +42,9 @@ def teacher(encoder, toy, tmp_path_factory) -> str:
     return str(run)
 
 
-def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Finetune:
-    groups.setdefault("run", {}).setdefault("steps", steps)
-    return dataclasses.replace(recipe(toy, **groups), learn=learn)
+def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: Any) -> Finetune:
+    config = recipe(toy, **groups | {"run": {"steps": steps} | groups.get("run", {})})
+    return dataclasses.replace(config, learn=learn)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +59,10 @@ def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: dict) -> Fin
     ids=lambda value: None if isinstance(value, dict) else value.loss + value.mix + str(value.fgm),
 )
 def test_what_needs_no_more_than_labels_learns(encoder, toy, tmp_path, learn: Learn, groups: dict):
-    summary = finetune(learning_with(toy, learn, 10, **groups), str(tmp_path / "run"), encoder)
+    """Its loss falls, is another one than without the option, and the stored model has no parameters more."""
+    summary = finetune(learning_with(toy, learn, 40, **groups), str(tmp_path / "run"), encoder)
     losses = losses_of(tmp_path / "run")
-    assert np.isfinite(losses).all()
-    assert len(set(losses)) == 10
-    assert 0 <= summary["accuracy"] <= 1
+    assert np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     plain = finetune(recipe(toy, run={"steps": 1}, **groups), str(tmp_path / "plain"), encoder)
     assert plain["parameters"] == summary["parameters"]
     assert losses_of(tmp_path / "plain")[0] != losses[0]
@@ -82,9 +84,9 @@ def test_a_teachers_logits_are_computed_once_and_taught(encoder, toy, texts, tea
     assert sorted(np.load(path).shape for path in files) == [(32, 2), (40, 2)]
     losses = [line["label_loss"] for line in lines_of(tmp_path / "run") if "label_loss" in line]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
-    assert capsys.readouterr().out.count("teaches") == 2
+    assert capsys.readouterr().out.count("computing the logits of the teacher") == 2
     finetune(config, str(tmp_path / "run"), encoder)
-    assert "teaches" not in capsys.readouterr().out
+    assert "computing the logits of the teacher" not in capsys.readouterr().out
 
 
 def test_a_teacher_of_other_labels_is_refused(encoder, prepared, toy, tmp_path):
@@ -97,7 +99,7 @@ def test_a_teacher_of_other_labels_is_refused(encoder, prepared, toy, tmp_path):
 
 
 @pytest.mark.slow
-def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, texts, tmp_path):
+def test_temporal_ensembling_resumes_as_if_it_had_not_stopped(encoder, toy, texts, tmp_path):
     """32 examples are 2 steps an epoch, 40 texts 3; stopped after 5 of 8 steps, by a copy that was to make no more."""
     learn = Learn(temporal=5.0, temporal_ramp=0.0, unlabelled=texts, unlabelled_batch=16)
     config = learning_with(toy, learn, 8, run={"steps": 8, "checkpoint_every": 1, "keep_last": 8, "eval_every": 8})
@@ -107,8 +109,6 @@ def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, text
     assert parts[0] == parts[1] == parts[2] == 0  # the metrics of step 2 come while step 3 is under way
     assert all(part > 0 for part in parts[3:])
     finetune(config, str(broken), encoder)
-    import shutil
-
     for step in (6, 7, 8):
         shutil.rmtree(broken / "checkpoints" / str(step))
     (broken / "summary.json").unlink()
@@ -119,18 +119,18 @@ def test_temporal_ensembling_goes_on_as_if_it_had_not_stopped(encoder, toy, text
 
 def test_averages_are_those_of_the_epochs_before():
     """Two examples, one step an epoch, decay 1/2: by hand."""
-    held = Averages(2, 1, 1, 0.5)
+    averages = Averages(2, 1, 1, 0.5)
     batch = np.array([1, 0])
-    said = {1: [[0.2], [0.4]], 2: [[0.6], [0.8]]}  # of example 1, then of example 0
+    predictions = {1: [[0.2], [0.4]], 2: [[0.6], [0.8]]}  # of example 1, then of example 0
     for number in (1, 2, 3, 4):
-        target, known = held.at(number, batch)
+        target, known = averages.at(number, batch)
         if number in (1, 2):
             assert not known
         if number == 3:  # of step 1 alone
             np.testing.assert_allclose(target, [[0.4], [0.2]], rtol=1e-6)
         if number == 4:  # (0.5 * 0.5 * first + 0.5 * second) / (1 - 0.25)
             np.testing.assert_allclose(target, [[(0.1 + 0.4) / 0.75], [(0.05 + 0.3) / 0.75]], rtol=1e-6)
-        held.note(number, np.array(said.get(number, [[0.0], [0.0]]), np.float32))
+        averages.add(number, np.array(predictions.get(number, [[0.0], [0.0]]), np.float32))
 
 
 @pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 1])
@@ -141,10 +141,10 @@ def test_domains_train_and_a_plain_task_model_is_kept(encoder, toy, texts, tmp_p
     assert summary["train_examples"] == 32 + 16 + 40
     parts = [line["domain_loss"] for line in lines_of(tmp_path / "run") if "domain_loss" in line]
     assert all(0 < part < 10 for part in parts)
-    kept = sources.load(str(tmp_path / "run"))
+    stored = sources.load(str(tmp_path / "run"))
     plain = finetune(recipe(toy, run={"steps": 1}), str(tmp_path / "plain"), encoder)
-    assert "domains" not in kept.params
-    assert sum(leaf.size for leaf in _leaves(kept.params)) == plain["parameters"] < summary["parameters"]
+    assert "domains" not in stored.params
+    assert sum(leaf.size for leaf in jax.tree.leaves(stored.params)) == plain["parameters"] < summary["parameters"]
 
 
 def test_every_batch_of_unlabelled_texts_has_the_planned_shape(prepared, tmp_path):
@@ -160,10 +160,16 @@ def test_every_batch_of_unlabelled_texts_has_the_planned_shape(prepared, tmp_pat
     for seed in range(6):
         config = Finetuned(data=Examples(length=32), learn=learn, run=TuneRun(seed=seed))
         extra = few_label_inputs.read_unlabelled(config, tokenizer, 90, 1)
+        encoded, shape = extra.unlabelled, extra.shape
+        assert encoded
+        assert shape
         for epoch in range(10):
-            dealt = batches.deal(extra.unlabelled.sizes, 24, seed + few_label_inputs.UNLABELLED_ORDER, epoch)
-            for index in range(len(dealt)):
-                batches.batch_at(extra.unlabelled, dealt, index, extra.shape, config.head, True, 0)
+            dealt = batches.deal(encoded.sizes, 24, seed + few_label_inputs.UNLABELLED_ORDER, epoch)
+            for index, texts_of_batch in enumerate(dealt):
+                layout = batches.batch_at(encoded, dealt, index, shape, config.head, True, 0)
+                assert layout.batch["tokens"].shape == (shape.rows, shape.length)
+                placed = np.sort(layout.windows[layout.windows >= 0])
+                np.testing.assert_array_equal(placed, np.sort(texts_of_batch[texts_of_batch >= 0]))
 
 
 def test_private_encoders_start_as_the_lowest_layers():
@@ -174,23 +180,20 @@ def test_private_encoders_start_as_the_lowest_layers():
     assert found["domains"]["private"]["pooler"]["bias"].all()
 
 
-def _leaves(tree):
-    import jax
-
-    return jax.tree.leaves(tree)
-
-
 @pytest.mark.parametrize(
     ("learn", "said"),
     [
         (Learn(mix="hidden"), "pass --data.no-pack"),
-        (Learn(mix="pooled", temporal=1.0), "learn.mix does not go with"),
-        (Learn(consistency=1.0), "wants text without labels"),
+        (Learn(mix="pooled", temporal=1.0), "learn.mix cannot be combined with"),
+        (Learn(consistency=1.0), "needs text without labels"),
         (Learn(gce_q=0.5), "learn.gce_q has no effect with learn.loss = cross_entropy; set gce"),
         (Learn(mix="pooled", mix_layer=2), "learn.mix_layer has no effect with learn.mix = pooled; set hidden"),
         (Learn(loss="gce", gce_q=0.0), "learn.gce_q = 0.0 must be greater than 0"),
-        (Learn(private_layers=1), "learn.private_layers wants domains"),
-        (Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"), "where learn.mix = pooled; set both"),
+        (Learn(private_layers=1), "learn.private_layers needs domains"),
+        (
+            Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"),
+            "needs learn.unlabelled and learn.mix = pooled; set both",
+        ),
         (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),
     ],
 )

@@ -37,11 +37,11 @@ def linear(head: Head):
 def taught(head: Head, states: layer_probe.States, rate: float = 0.02, steps: int = 150) -> np.ndarray:
     """Logits [N + 1, M, P, C] of heads that have seen all of `states` in every step."""
     init, apply = linear(head)
-    everything = layer_probe.batch_of(states, np.arange(len(states.units)), head)
-    scale = layer_probe._scale(states)
+    everything = layer_probe.batch_of(states, np.arange(len(states.items)), head)
+    scale = layer_probe.scale_of(states)
     batches = iter([everything] * steps)
     params = fit(init, apply, head, len(states.values), batches, scale, rate, seed=0)
-    return np.asarray(make_answers(apply, scale)(params, everything["states"]))
+    return np.asarray(make_answers(apply, scale)(params, jnp.asarray(everything["states"])))
 
 
 def test_a_head_finds_what_its_layer_knows_and_only_that():
@@ -65,9 +65,9 @@ def test_of_choices_the_one_whose_state_says_so_is_found():
     values = rng.normal(size=(2, firsts[-1], WIDTH)).astype(np.float32)
     values[1, firsts[:-1] + labels, 0] += 6
     across = np.arange(3)
-    units = np.where(across < windows[:, None], firsts[:-1, None] + across, -1)
-    states = layer_probe.States(values, units, labels, np.repeat(np.arange(150), windows))
-    scores = np.where(units >= 0, taught(Head(kind="choose", labels=(), dropout=0.0), states)[..., 0], -np.inf)
+    items = np.where(across < windows[:, None], firsts[:-1, None] + across, -1)
+    states = layer_probe.States(values, items, labels, np.repeat(np.arange(150), windows))
+    scores = np.where(items >= 0, taught(Head(kind="choose", labels=(), dropout=0.0), states)[..., 0], -np.inf)
     right = (scores.argmax(-1) == labels).mean(-1)
     assert right[1] > 0.95 > 0.7 > right[0]
 
@@ -111,7 +111,7 @@ def test_states_are_those_of_each_text_by_itself(place, tmp_path):
     config = toy_task.recipe(str(place / "glue"))
     setup = prepare(config, load_weights(place / "encoder"), init)
     (tmp_path / "states").mkdir()
-    states = layer_probe._states(tmp_path, setup.valid, setup)
+    states = layer_probe.states_of(tmp_path, setup.valid, setup)
     wanted = np.stack([[layer.mean(0) for layer in text] for text in alone(setup, setup.valid)], axis=1)
     np.testing.assert_allclose(states.values, wanted, atol=1e-5)
     assert states.values.shape == (3, 29, 32)
@@ -124,7 +124,7 @@ def test_of_tags_the_first_piece_of_each_word_is_read(place, tmp_path):
     config = toy_task.recipe(file, task="", data={"task": "", "kind": "tag", "folder": file, "length": 32})
     setup = prepare(config, load_weights(place / "encoder"), str(place / "encoder"))
     (tmp_path / "states").mkdir()
-    states, encoded = layer_probe._states(tmp_path, setup.train, setup), setup.train.encoded
+    states, encoded = layer_probe.states_of(tmp_path, setup.train, setup), setup.train.encoded
     wanted = []
     for window, text in enumerate(alone(setup, setup.train)):
         words = encoded.words[encoded.offsets[window] : encoded.offsets[window + 1]]
@@ -179,7 +179,7 @@ def test_another_probe_and_other_folders_are_refused(probed, place, capsys):
     (place / "other").mkdir(exist_ok=True)
     (place / "other" / "thesis.txt").write_text("mine")
     assert main([*command, "--workdir", str(place / "other"), "--overwrite"]) == 2
-    assert "something else than a probe" in capsys.readouterr().err
+    assert "something other than a probe" in capsys.readouterr().err
     assert (place / "other" / "thesis.txt").read_text() == "mine"
     assert main([*command, "--seeds", "2"]) == 2
 
@@ -194,6 +194,6 @@ def test_spans_are_refused(place, monkeypatch):
         return setup._replace(start=start)
 
     monkeypatch.setattr(layer_probe, "prepare", asks_for_spans)
-    with pytest.raises(UserError, match="no states small enough for spans"):
+    with pytest.raises(UserError, match="does not apply to tasks that ask for spans"):
         layer_probe.probe_layers(config, str(place / "spans"), str(place / "encoder"))
     assert not (place / "spans").exists()

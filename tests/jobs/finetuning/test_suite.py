@@ -90,9 +90,9 @@ def test_the_average_is_the_suites_when_all_its_tasks_are_there():
         "wnli": {"accuracy": 0.651},
     }
     # The leaderboard's row of BERT-large.
-    assert round(suite._average("glue", found) or 0, 1) == 80.5
+    assert round(suite.average("glue", found) or 0, 1) == 80.5
     del found["wnli"]
-    assert suite._average("glue", found) is None
+    assert suite.average("glue", found) is None
 
 
 def test_a_folder_without_any_task_of_the_suite_is_refused(encoder, tmp_path):
@@ -103,8 +103,8 @@ def test_a_folder_without_any_task_of_the_suite_is_refused(encoder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--task", "all-gleu"], "is no suite; did you mean all-glue"),
-        (["--task", "all-glue", "--sweep"], "goes without --sweep and --probe"),
+        (["--task", "all-gleu"], "is not a suite; did you mean all-glue"),
+        (["--task", "all-glue", "--sweep"], "cannot be combined with --sweep or --probe"),
     ],
 )
 def test_what_a_suite_cannot_be_is_said_in_one_line(arguments, message, tmp_path, capsys):

@@ -13,44 +13,37 @@ import sys
 import time
 
 import numpy as np
+import pytest
+import tiny
+from run_files import caching_environment, lines_of
 
-from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.jobs.pretraining import pretrain
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
+pytestmark = pytest.mark.usefixtures("compiled_once", "keep_programs")
+
+
+@pytest.fixture
+def keep_programs(compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started find what those before them compiled."""
+    for name, value in caching_environment(compiled, devices=1).items():
+        monkeypatch.setenv(name, value)
+
+
 def config(prepared, devices: int) -> Pretrain:
-    return Pretrain(
-        model=Model(
-            vocab_size=300,
-            embed_size=16,
-            hidden_size=32,
-            num_layers=2,
-            num_heads=2,
-            ffn_size=64,
-            max_positions=64,
-            hidden_dropout=0.1,
-            compute="float32",
-        ),
-        data=Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=8),
-        optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=3),
-        run=Run(steps=40, devices=devices, log_every=1, eval_every=20, eval_rows=8, checkpoint_every=10),
+    return tiny.pretrain(
+        prepared, steps=40, devices=devices, log_every=1, eval_every=20, checkpoint_every=10, tensorboard=True
     )
-
-
-def lines_of(run: pathlib.Path) -> list[dict]:
-    file = run / "metrics.jsonl"
-    text = file.read_text() if file.is_file() else ""
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def start(
     values: Pretrain, run: pathlib.Path, *extra: str, count: int = 2, devices: int = 2, of_last: tuple[str, ...] = ()
 ) -> list[subprocess.Popen]:
-    """`bertlite pretrain` in so many processes with so many devices each."""
+    """Starts `bertlite pretrain` in processes of `devices` devices each; `of_last`: more arguments of the last one."""
     file = run.parent / "config.py"
     file.write_text(f"from bertlite_jax.config import *\nconfig = {values!r}\n")
     command = ["-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run), *extra]
@@ -58,7 +51,7 @@ def start(
 
 
 def start_python(commands: list[list[str]], devices: int) -> list[subprocess.Popen]:
-    """A process for each; the environment alone says that they belong together."""
+    """Starts a process for each command; only the environment says that they belong together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -81,14 +74,14 @@ def start_python(commands: list[list[str]], devices: int) -> list[subprocess.Pop
 
 
 def wait_for(lines: int, run: pathlib.Path, processes: list[subprocess.Popen]) -> None:
-    """Until so many lines are logged."""
+    """Until that many lines are logged, or a process has ended."""
     deadline = time.monotonic() + 200
     while len(lines_of(run)) < lines and time.monotonic() < deadline and processes[0].poll() is None:
         time.sleep(0.01)
 
 
 def ended(processes: list[subprocess.Popen], codes: list[int]) -> list[tuple[str, str]]:
-    """(what we print, stderr) of each; checks the exit codes."""
+    """Waits for the processes and checks their exit codes; (our own lines of stdout, stderr) of each."""
     found = [process.communicate(timeout=300) for process in processes]
     found = [(without_gloo(out), err) for out, err in found]
     assert [process.returncode for process in processes] == codes, found
@@ -96,7 +89,7 @@ def ended(processes: list[subprocess.Popen], codes: list[int]) -> list[tuple[str
 
 
 def without_gloo(out: str) -> str:
-    """XLA's library for CPUs prints lines of its own, phrase by phrase from several threads, so that they mingle."""
+    """XLA's library for CPUs prints lines of its own, phrase by phrase from several threads, so they are mixed."""
     phrases = r"\[Gloo\] Rank | is connected to | peer ranks\. Expected number of connected peer ranks is : "
     return "".join(line for line in re.sub(phrases, "", out).splitlines(True) if line.strip(" 0123456789\n"))
 
@@ -119,13 +112,13 @@ from bertlite_jax.train import processes, sharding, state
 config = {config!r}
 with processes.joined(False):
     mesh, corpus = sharding.make_mesh(), source.open_source(config.data, "train", 0)
-    parts = make_pretraining(config, "float32", mesh, corpus.special_ids)
-    held = state.init_state(parts.init_params, parts.optimizer, 0, parts.layout)
-    losses, here = [], (jax.process_index(), jax.process_count())
+    run = make_pretraining(config, "float32", mesh, corpus.special_ids)
+    train_state = state.init_state(run.init_params, run.optimizer, 0, run.layout)
+    losses, process = [], (jax.process_index(), jax.process_count())
     for step in range(1, 6):
-        batch = batches.batch_at(corpus, step, config.data.batch_rows, *here)
-        assert len(batch["rows"]) == config.data.batch_rows // here[1]
-        held, metrics = parts.step(held, sharding.put_batch(batch, mesh))
+        batch = batches.batch_at(corpus, step, config.data.batch_rows, *process)
+        assert len(batch["rows"]) == config.data.batch_rows // process[1]
+        train_state, metrics = run.step(train_state, sharding.put_batch(batch, mesh))
         losses.append(float(metrics["loss"]))
 print(json.dumps(losses))
 """
@@ -156,13 +149,13 @@ def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 40
 
     (spoken, _), (silent, _) = ended(start(config(prepared, devices=0), run), [0, 0])
-    assert f"going on from step {step}" in spoken
+    assert f"resuming from step {step}" in spoken
     assert silent == ""
     assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
     assert json.loads((run / "summary.json").read_text())["steps"] == 40
 
 
-def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prepared, tmp_path):
+def test_four_processes_end_when_one_is_killed_and_resume_when_started_again(prepared, tmp_path):
     """Within a minute and with one line each; then the losses are those of one process with four devices.
 
     What was logged after the checkpoint and before the kill comes again bit for bit.
@@ -184,7 +177,7 @@ def test_four_processes_end_when_one_is_killed_and_go_on_when_started_again(prep
     assert step < max(before)
 
     (spoken, _), *others = ended(start(config(prepared, devices=0), run, count=4, devices=1), [0] * 4)
-    assert f"going on from step {step}" in spoken
+    assert f"resuming from step {step}" in spoken
     assert others == [("", "")] * 3
     assert_same_run(lines_of(run), lines_of(tmp_path / "one"))
     after = {line["step"]: line["loss"] for line in lines_of(run) if "loss" in line}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.pretrain import Data
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.corpus import chunks, shards, splits
 from bertlite_jax.data.corpus.folder import read_meta, scratch_folder
 from bertlite_jax.data.corpus.statistics import COUNTED
@@ -64,7 +65,7 @@ def text_file(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def built(text_file, vocabulary, tmp_path_factory) -> tuple[str, dict]:
     out = str(tmp_path_factory.mktemp("corpora") / "corpus")
-    return out, build_corpus([text_file], vocabulary.folder, out, length=64, workers=1)
+    return out, build_corpus([text_file], vocabulary.folder, out, CorpusOptions(length=64), workers=1)
 
 
 def digests(folder: str) -> dict[str, str]:
@@ -76,7 +77,8 @@ def digests(folder: str) -> dict[str, str]:
 def records(folder: str, split: str) -> list[dict]:
     import tensorflow_datasets as tfds
 
-    return list(tfds.builder_from_directory(folder).as_data_source(split))
+    builder = tfds.builder_from_directory(folder)
+    return list(builder.as_data_source(split))  # pyright: ignore[reportCallIssue]  # Its decorator has no types.
 
 
 def split_of_documents(folder: str, text: list[str], vocabulary: Tokenizer) -> dict[str, str]:
@@ -126,7 +128,8 @@ def test_tfds_opens_it_and_the_windows_are_the_text(built, text_file, vocabulary
         starts = [np.unpackbits(b, count=n, bitorder="little") for b, n in zip(bits, sizes, strict=True)]
         assert np.array_equal(np.concatenate(starts), np.concatenate([starts for _, starts in encoded]))
         ends = [
-            np.frombuffer(r["sentence_ends"], "<u2") + o for r, o in zip(found, np.cumsum([0, *sizes]), strict=True)
+            np.frombuffer(r["sentence_ends"], "<u2") + o
+            for r, o in zip(found, np.cumsum([0, *sizes[:-1]]), strict=True)
         ]
         assert set(np.concatenate(ends)) == {0, *np.cumsum([len(ids) for ids, _ in encoded])}
 
@@ -164,7 +167,9 @@ def test_unknown_pieces_and_cleaned_characters_are_counted(tmp_path, vocabulary)
     path = tmp_path / "a.txt"
     path.write_bytes("the Ж and\x00 the.\n\nyes \xff\n\n".encode("latin-1", "ignore") + "Ж the\n".encode())
     out = str(tmp_path / "out")
-    statistics = build_corpus([str(path)], vocabulary.folder, out, workers=1, on_bad_text="replace")["statistics"]
+    statistics = build_corpus([str(path)], vocabulary.folder, out, CorpusOptions(on_bad_text="replace"), workers=1)[
+        "statistics"
+    ]
     assert statistics["cleaned"] == {"invalid_utf8": 1, "nul": 1, "control": 0, "byte_order_mark": 0, "surrogate": 0}
     assert statistics["unknown_tokens"] == 1
     assert statistics["unknown_rate"] == pytest.approx(1 / statistics["tokens"])
@@ -174,7 +179,7 @@ def test_long_corpora_have_several_record_files(tmp_path, text_file, vocabulary,
     monkeypatch.setattr(shards, "SHARD_BYTES", 20_000)
     monkeypatch.setattr(shards, "BLOCK_DOCUMENTS", 30)
     out = str(tmp_path / "out")
-    build_corpus([text_file], vocabulary.folder, out, length=64, workers=1)
+    build_corpus([text_file], vocabulary.folder, out, CorpusOptions(length=64), workers=1)
     assert len(list(pathlib.Path(out).glob("corpus-train.array_record-*"))) > 3
     pick = [bytes(record["tokens"]) for record in records(out, "train")]
     assert pick == [bytes(record["tokens"]) for record in records(built[0], "train")]
@@ -201,7 +206,7 @@ def test_the_order_of_a_pair_cannot_be_read_off_its_edges(shared, tmp_path):
     path = str(shared / "pretrain/enwiki_valid.txt")
     for length in (128, 512):
         out = str(tmp_path / f"corpus{length}")
-        build_corpus([path], vocabulary.folder, out, length=length, validation_fraction=0, workers=1)
+        build_corpus([path], vocabulary.folder, out, CorpusOptions(length=length, validation_fraction=0), workers=1)
         opened = source.open_source(
             Data(corpus=(out,), length=length, batch_rows=64, tokenizer=vocabulary.folder), "train", seed=0
         )
@@ -217,13 +222,13 @@ def test_the_order_of_a_pair_cannot_be_read_off_its_edges(shared, tmp_path):
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path, text_file, vocabulary, built, workers, monkeypatch):
     monkeypatch.setattr(corpus, "CHUNK_LIMIT", 5_000)  # dozens of chunks
     out = str(tmp_path / "somewhere else")
-    build_corpus([text_file], vocabulary.folder, out, length=64, workers=workers)
+    build_corpus([text_file], vocabulary.folder, out, CorpusOptions(length=64), workers=workers)
     assert digests(out) == digests(built[0])
 
 
 def test_another_seed_gives_another_split(tmp_path, text_file, vocabulary, built):
     out = str(tmp_path / "out")
-    build_corpus([text_file], vocabulary.folder, out, length=64, workers=1, seed=1)
+    build_corpus([text_file], vocabulary.folder, out, CorpusOptions(length=64, seed=1), workers=1)
     assert digests(out)["validation.lengths.npy"] != digests(built[0])["validation.lengths.npy"]
 
 
@@ -242,7 +247,7 @@ def test_workers_load_neither_jax_nor_tfds():
 def build_text(tmp_path, vocabulary, text: list[str], name: str = "out", **options) -> tuple[str, dict]:
     path, out = tmp_path / f"{name}.txt", str(tmp_path / name)
     path.write_text("\n\n".join(text), encoding="utf-8")
-    return out, build_corpus([str(path)], vocabulary.folder, out, workers=1, **options)
+    return out, build_corpus([str(path)], vocabulary.folder, out, CorpusOptions(**options), workers=1)
 
 
 def test_exact_duplicates_go_before_the_split(tmp_path, vocabulary):
@@ -306,11 +311,13 @@ def test_one_document_is_for_training(tmp_path, vocabulary, capsys):
 # --- Refusals ------------------------------------------------------------------------------------------
 
 
-def refusal(folder: pathlib.Path, *arguments, **options) -> str:
+def refusal(
+    folder: pathlib.Path, inputs: list[str], tokenizer: str, out: str, workers=1, overwrite=False, **options
+) -> str:
     """The one line; and nothing is left in the folder but what was there."""
     before = sorted(folder.iterdir())
     with pytest.raises(UserError) as caught:
-        build_corpus(*arguments, **{"workers": 1, **options})
+        build_corpus(inputs, tokenizer, out, CorpusOptions(**options), workers=workers, overwrite=overwrite)
     assert sorted(folder.iterdir()) == before
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -386,10 +393,11 @@ def test_an_incomplete_folder_is_no_corpus(tmp_path, vocabulary):
 
 BUILD = """
 import sys
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.jobs.text import corpus
 if __name__ == "__main__":
     corpus.CHUNK_LIMIT = 10_000
-    corpus.build_corpus([sys.argv[1]], sys.argv[2], sys.argv[3], workers=2, length=64)
+    corpus.build_corpus([sys.argv[1]], sys.argv[2], sys.argv[3], CorpusOptions(length=64), workers=2)
 """
 
 
@@ -430,7 +438,7 @@ def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_fil
     (left,) = tmp_path.glob("out.tmp-*")
     with pytest.raises(UserError, match="not a finished corpus"):
         read_meta(str(left))
-    build_corpus([text_file], vocabulary.folder, str(out), length=64, workers=1)
+    build_corpus([text_file], vocabulary.folder, str(out), CorpusOptions(length=64), workers=1)
     assert digests(str(out)) == digests(built[0])
     assert not left.exists()
 
@@ -472,4 +480,6 @@ def test_a_build_leaves_a_live_one_alone(tmp_path):
 def test_a_folder_that_cannot_be_made_is_refused_in_one_line(text_file, vocabulary, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"corpus: .*file/out cannot be written: File exists; name another place$"):
-        build_corpus([text_file], vocabulary.folder, str(tmp_path / "file" / "out"), length=64, workers=1)
+        build_corpus(
+            [text_file], vocabulary.folder, str(tmp_path / "file" / "out"), CorpusOptions(length=64), workers=1
+        )

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from bertlite_jax.config.few_labels import Learn
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
@@ -28,18 +29,7 @@ from bertlite_jax.train.few_labels.loss import (
 from bertlite_jax.train.step import make_step
 from bertlite_jax.train.tasks import task_loss
 
-MODEL = Model(
-    vocab_size=40,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=2,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    share="none",
-    init_std=0.3,
-    pair_classes=0,
-)
+MODEL = tiny.model(vocab_size=40, share="none", init_std=0.3, pair_classes=0)
 HEAD = Head(labels=("a", "b", "c"), dropout=0.0)
 TASK = TaskModel(MODEL, HEAD)
 ROWS, LENGTH = 8, 12

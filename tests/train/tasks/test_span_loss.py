@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.examples.features import Encoded
@@ -14,18 +15,7 @@ from bertlite_jax.train import optim, schedules, sharding, state
 from bertlite_jax.train.step import make_step
 from bertlite_jax.train.tasks import span_loss, task_loss
 
-MODEL = Model(
-    vocab_size=60,
-    embed_size=8,
-    hidden_size=16,
-    num_layers=1,
-    num_heads=2,
-    ffn_size=32,
-    max_positions=16,
-    init_std=0.3,
-    pooler=False,
-    pair_classes=0,
-)
+MODEL = tiny.model(vocab_size=60, num_layers=1, init_std=0.3, pooler=False, pair_classes=0)
 HEADS = {name: Head(kind="span", labels=(), span=name, dropout=0.0) for name in ("independent", "conditioned")}
 WINDOWS = 12
 

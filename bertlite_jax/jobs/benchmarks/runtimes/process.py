@@ -1,7 +1,7 @@
-"""One contender of `bertlite bench infer` in a process of its own, so that thread pools and memory do not mix.
+"""A model in a process of its own, so that thread pools and memory do not mix.
 
-Nothing heavy is imported here: what a contender needs it imports in its process, once that is bound to its cores, since
-most libraries count the cores when they are imported.
+Nothing heavy is imported here: a model's libraries are imported in its process, after that is bound to its cores, since
+most of them count the cores when they are imported.
 """
 
 from __future__ import annotations
@@ -30,53 +30,52 @@ Batch = dict[str, np.ndarray]
 Answer = Callable[[Batch], np.ndarray]
 """Logits or hidden states of a batch, float32; the classes, choices, pieces or tokens to choose from come last."""
 Load = Callable[[int], Answer]
-"""Loads a model for so many threads. Has to be importable, as it is called in the other process."""
+"""(threads) -> the loaded model. It is pickled and called in the other process, so it has to be importable there."""
 
-MOST_ANSWERED = 400_000
-"""Numbers that an answer may have; of a longer one evenly spaced tokens are sent."""
+MOST_VALUES = 400_000
+"""Of an answer with more values than this, only evenly spaced tokens are sent."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """What a contender did with the batches that it was given."""
+    """Times and answers for the batches of one request."""
 
     seconds: list[float]
     """Wall time of each call."""
     answers: list[np.ndarray]
-    """Of each batch, in their order, if they were asked for."""
+    """One for each batch, in their order; empty unless they were requested."""
     peak_bytes: int
-    """The most memory that the process has held so far."""
+    """The most memory that the process has used so far."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """A contender that is loaded and waits."""
+    """A process with a loaded model that waits for requests."""
 
     run: Callable[..., Turn]
-    """`run(batches, seconds=0.0, keep=False)` answers each batch, then again from the first until the time is over."""
+    """`run(batches, seconds=0.0, return_answers=False)` answers all batches, then again until the time is over."""
     load_seconds: float
     loaded_bytes: int
-    """The most memory that the process held until the model was loaded."""
+    """The most memory that the process had used when the model was loaded."""
     pid: int
 
 
 @contextlib.contextmanager
 def start(name: str, load: Load, threads: int) -> Iterator[Process]:
-    """Starts the process, waits until its model is loaded, and ends it with the context, whatever happens.
+    """Starts the process and waits until its model is loaded; the process always ends with the context.
 
     Args:
       name: for messages.
-      load: the contender.
-      threads: cores that it may use; at most those of this process.
+      load: loads the model.
+      threads: number of cores that it may use; at most those of this process.
 
     Raises:
       UserError: the process raised one, or the system ended it, as it does when memory runs out.
-      RuntimeError: it failed otherwise; the message has its traceback.
+      RuntimeError: the process failed in another way; the message has its traceback.
     """
     ours, theirs = multiprocessing.Pipe()
-    # Not a fork: JAX has threads.
-    serve = (theirs, load, threads)
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=serve, daemon=True)
+    # Not a fork, because JAX has threads.
+    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, load, threads), daemon=True)
     process.start()
     theirs.close()
 
@@ -86,8 +85,8 @@ def start(name: str, load: Load, threads: int) -> Iterator[Process]:
         except (EOFError, ConnectionResetError) as error:
             process.join()
             raise UserError(
-                f"bench: the process of {name} was ended by the system (exit code {process.exitcode}); if memory ran "
-                "out, choose fewer contenders with --only"
+                f"bench: the system ended the process of {name} (exit code {process.exitcode}); if memory ran out, "
+                "choose fewer runtimes with --only"
             ) from error
         if kind == "refused":
             raise UserError(value)
@@ -95,8 +94,8 @@ def start(name: str, load: Load, threads: int) -> Iterator[Process]:
             raise RuntimeError(f"bench: {name} failed:\n{value}")
         return value
 
-    def run(batches: list[Batch], seconds: float = 0.0, keep: bool = False) -> Turn:
-        ours.send((batches, seconds, keep))
+    def run(batches: list[Batch], seconds: float = 0.0, return_answers: bool = False) -> Turn:
+        ours.send((batches, seconds, return_answers))
         return receive()
 
     try:
@@ -111,8 +110,8 @@ def start(name: str, load: Load, threads: int) -> Iterator[Process]:
 
 
 def _serve(connection: Connection, load: Load, threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # An interrupt is the parent's, which ends this process.
-    logging.disable(logging.WARNING)  # Libraries warn of each other's parts that nobody uses here.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles Ctrl-C, and ends this process.
+    logging.disable(logging.WARNING)  # Libraries warn about parts of each other that are not used here.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -123,7 +122,7 @@ def _serve(connection: Connection, load: Load, threads: int) -> None:
             while True:
                 connection.send(("done", _turn(answer, *connection.recv())))
         except EOFError:
-            return  # The parent is gone.
+            return  # The parent has ended.
         except UserError as error:
             connection.send(("refused", str(error)))
         except Exception:
@@ -131,36 +130,36 @@ def _serve(connection: Connection, load: Load, threads: int) -> None:
 
 
 def _bind(threads: int) -> None:
-    """Leaves the process so many cores, and tells libraries that read the environment."""
+    """Binds the process to `threads` cores, and tells libraries that read the environment."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
-def _turn(answer: Answer, batches: list[Batch], seconds: float, keep: bool) -> Turn:
+def _turn(answer: Answer, batches: list[Batch], seconds: float, return_answers: bool) -> Turn:
     times: list[float] = []
     answers: list[np.ndarray] = []
     end = time.perf_counter() + seconds
     while len(times) < len(batches) or time.perf_counter() < end:
         batch = batches[len(times) % len(batches)]
         began = time.perf_counter()
-        given = answer(batch)
+        values = answer(batch)
         times.append(time.perf_counter() - began)
-        if keep and len(answers) < len(batches):
-            answers.append(_thinned(given))
+        if return_answers and len(answers) < len(batches):
+            answers.append(thinned(values))
     return Turn(times, answers, peak_bytes())
 
 
-def _thinned(given: np.ndarray) -> np.ndarray:
-    """[B, L, C] with as many tokens, evenly spaced, as `MOST_ANSWERED` allows; the same ones for every contender."""
-    if given.ndim < 3 or given.size <= MOST_ANSWERED:
-        return given
-    return np.ascontiguousarray(given[:, :: -(-given.size // MOST_ANSWERED)])
+def thinned(values: np.ndarray) -> np.ndarray:
+    """As many evenly spaced tokens of [B, L, C] as `MOST_VALUES` allows; the same tokens for every runtime."""
+    if values.ndim < 3 or values.size <= MOST_VALUES:
+        return values
+    return np.ascontiguousarray(values[:, :: -(-values.size // MOST_VALUES)])
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held, the libraries that it imported among it."""
+    """The most memory that this process has used so far, imported libraries included."""
     status = pathlib.Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,0 +1,41 @@
+"""The benchmarks: bertlite bench data | train | scale | infer | family | finetune | predictions."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Sequence
+
+import tyro
+
+from bertlite_jax.cli.job import Job, choose, usage, wants_help
+
+
+def _measure(name: str, args: Sequence[str]) -> None:
+    """Parses the options of one benchmark and runs it. Its file is read only now: most import JAX."""
+    function = getattr(importlib.import_module(f"bertlite_jax.jobs.benchmarks.{name}"), f"bench_{name}")
+    tyro.cli(function, args=args, prog=f"bertlite bench {name}")
+
+
+def _benchmark(name: str, description: str) -> Job:
+    return Job(name, description, functools.partial(_measure, name))
+
+
+BENCHMARKS = (
+    _benchmark("data", "how fast batches are made from a corpus"),
+    _benchmark("train", "how fast a model trains; with --peer, beside PyTorch"),
+    _benchmark("scale", "how training speed changes with the number of devices, and what they send each other"),
+    _benchmark("infer", "how fast a model answers, in every runtime and precision that is installed"),
+    _benchmark("family", "what each published shape costs to store, train and run, beside BERT-base"),
+    _benchmark("finetune", "how fast and how well a task is learnt, beside transformers in PyTorch"),
+    _benchmark("predictions", "whether an exported task model gives the same answers in transformers"),
+)
+
+
+def bench(args: Sequence[str]) -> None:
+    """Runs one benchmark, or lists them."""
+    if args and wants_help(args[:1]):
+        print(usage("bertlite bench", "NAME", BENCHMARKS))
+        return
+    job, rest = choose("bench", args, BENCHMARKS)
+    job.run(rest)

@@ -1,0 +1,246 @@
+"""Weights to and from other formats: bertlite convert to-hf | from-hf | from-tf | onnx | int8 | ort | bundle.
+
+What each format needs is imported when it is asked for, so that `--help` needs none of it.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from bertlite_jax.cli.job import choose, job_of, usage, wants_help
+from bertlite_jax.config.int8 import Bits, Int8Options, Output
+
+if TYPE_CHECKING:
+    from bertlite_jax.convert.adoption import Imported
+
+Run = Annotated[Positional[str], arg(metavar="RUN")]
+Out = Annotated[Positional[str], arg(metavar="OUT")]
+
+
+def to_hf(
+    run: Run,
+    out: Out,
+    /,
+    family: Literal["auto", "albert", "bert", "distilbert"] = "auto",
+    sentence_transformers: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Writes weights as a folder that from_pretrained of transformers loads.
+
+    Args:
+      run: Work directory of a run (its newest checkpoint), or a folder that from-hf, from-tf or int8 wrote.
+      out: Folder to write.
+      family: Model classes of transformers to use; auto: the first that can hold the model.
+      sentence_transformers: Write only the encoder, as a folder that SentenceTransformer loads.
+      overwrite: Replace the folder if it is an earlier export.
+    """
+    from bertlite_jax.convert import sources
+    from bertlite_jax.convert.huggingface import folder
+
+    written = folder.to_hf(
+        sources.load(run),
+        out,
+        family=None if family == "auto" else family,
+        sentence_transformers=sentence_transformers,
+        overwrite=overwrite,
+    )
+    print(f"{out}: {written}, {_megabytes(out, folder.WEIGHTS)} of weights")
+
+
+def from_hf(
+    folder: Annotated[Positional[str], arg(metavar="FOLDER")],
+    out: Out,
+    /,
+    tokenizer: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Reads ALBERT, BERT or DistilBERT weights of transformers; writes a folder for `--init`.
+
+    Args:
+      folder: Has config.json, the weights (safetensors or pytorch_model.bin, whole or in shards) and a tokenizer.
+      out: Folder to write.
+      tokenizer: Vocabulary file or folder to use instead of the folder's own. none: write no tokenizer.
+      overwrite: Replace the folder if it is an earlier result.
+    """
+    from bertlite_jax.convert import adoption
+
+    _print_import(out, adoption.import_hf(folder, out, tokenizer=tokenizer, overwrite=overwrite))
+
+
+def from_tf(
+    checkpoint: Annotated[Positional[str], arg(metavar="CHECKPOINT")],
+    out: Out,
+    /,
+    config: str | None = None,
+    activation: Literal["auto", "gelu_tanh", "gelu_erf", "relu"] = "auto",
+    tokenizer: str = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Reads a checkpoint of google-research's ALBERT or BERT; writes a folder for `--init`.
+
+    Args:
+      checkpoint: Prefix of the checkpoint, such as albert_base/model.ckpt-best, one of its files, or its folder.
+      out: Folder to write.
+      config: albert_config.json or bert_config.json, if it is not beside the checkpoint.
+      activation: Activation function. auto: GELU by tanh for ALBERT and by erf for BERT, as the released weights need.
+      tokenizer: Vocabulary file or folder to use instead of the one beside the checkpoint. none: write no tokenizer.
+      overwrite: Replace the folder if it is an earlier result.
+    """
+    from bertlite_jax.convert import adoption
+
+    imported = adoption.import_tf(
+        checkpoint, out, config, activation=activation, tokenizer=tokenizer, overwrite=overwrite
+    )
+    _print_import(out, imported)
+
+
+def onnx(run: Run, out: Out, /, output: Output = "auto", overwrite: bool = False) -> None:
+    """Writes weights as an ONNX model in float32, with tokenizer files and config.json.
+
+    Args:
+      run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+      out: Folder to write; the model is onnx/model.onnx in it.
+      output: What the model returns. auto: the answers of its head, or for a pretrained model the pieces behind [MASK].
+        states: one vector for each token. sentence: one vector for a text.
+      overwrite: Replace the folder if it is an earlier export.
+    """
+    from bertlite_jax.convert import sources
+    from bertlite_jax.convert.onnx.folder import MODEL, write
+
+    size = write(sources.load(run), out, overwrite=overwrite, output=output)
+    print(f"{out}/{MODEL}: {size / 1e6:.2f} MB")
+
+
+def int8(
+    run: Run,
+    out: Out,
+    /,
+    calibrate: tuple[str, ...],
+    options: Annotated[Int8Options, arg(name="")] = Int8Options(),
+    overwrite: bool = False,
+) -> None:
+    """Writes ONNX models in float32 and in 8-bit integers, if the 8-bit model is nearly as good on text.
+
+    Args:
+      run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+      out: Folder to write: onnx/model.onnx, onnx/model_quantized.onnx, what was measured, tokenizer, config.json.
+      calibrate: Text files or folders, of the kind that the model will read. Half of it calibrates, half measures.
+      options: How the model is quantised.
+      overwrite: Replace the folder if it is an earlier export.
+    """
+    from bertlite_jax.convert import sources
+    from bertlite_jax.convert.int8 import convert
+
+    print(convert.report(convert.int8(sources.load(run), out, calibrate, options, overwrite)))
+
+
+def ort(
+    run: Run,
+    out: Out,
+    /,
+    text: tuple[str, ...],
+    max_mb: float = 15.0,
+    min_agreement: float = 0.95,
+    bits: Bits = 7,
+    leave_out: tuple[str, ...] = (),
+    output: Output = "auto",
+    overwrite: bool = False,
+) -> None:
+    """Writes an 8-bit file for phones and ARM servers, in ONNX Runtime's own format.
+
+    Args:
+      run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+      out: File to write, such as model.ort.
+      text: Text files or folders on which its answers are compared with those of float32.
+      max_mb: Largest allowed size in megabytes. A larger file is not written, and a message says what would fit.
+      min_agreement: Smallest allowed share of answers that equal those of float32; for vectors, of their mean cosine.
+      bits: As for int8.
+      leave_out: As for int8.
+      output: As for onnx. It is also what is compared.
+      overwrite: Replace the file if it exists.
+    """
+    from bertlite_jax.convert import sources
+    from bertlite_jax.convert.int8 import ort_format
+
+    figures = ort_format.write(
+        sources.load(run),
+        out,
+        text,
+        max_mb=max_mb,
+        min_agreement=min_agreement,
+        bits=bits,
+        leave_out=leave_out,
+        output=output,
+        overwrite=overwrite,
+    )
+    print(ort_format.report(figures))
+
+
+def bundle(
+    run: Run,
+    out: Out,
+    /,
+    bits: Bits = 7,
+    leave_out: tuple[str, ...] = (),
+    examples: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes one folder that answers offline: python predict.py "a text", with onnxruntime and tokenizers alone.
+
+    Args:
+      run: Work directory of a run, or a folder that from-hf or from-tf wrote.
+      out: Folder to write. It can be moved anywhere.
+      bits: As for int8.
+      leave_out: As for int8.
+      examples: JSONL file of inputs whose answers `predict.py --check` compares. Without it, some English sentences.
+      overwrite: Replace the folder if it is an earlier bundle.
+    """
+    from bertlite_jax.convert import sources
+    from bertlite_jax.convert.bundle import read_examples, write_bundle
+
+    asked = read_examples(examples) if examples else ()
+    made = write_bundle(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
+    for name, size in made["bytes"].items():
+        print(f"{out}/{name}: {size / 1e6:.2f} MB")
+    print(
+        f"both models give the same answer to {made['agreement']:.0%} of the stored examples; "
+        f"python {out}/predict.py --check"
+    )
+
+
+def _print_import(out: str, imported: Imported) -> None:
+    from bertlite_jax.convert.weights.folder import FILE
+
+    tokenizer = imported.weights.tokenizer
+    pieces = f", a tokenizer of {tokenizer.vocab_size:,} pieces" if tokenizer else ""
+    print(f"{out}: {_megabytes(out, FILE)} of weights{pieces}")
+    for note in imported.notes:
+        print(note)
+
+
+def _megabytes(folder: str, name: str) -> str:
+    return f"{(pathlib.Path(folder) / name).stat().st_size / 1e6:.2f} MB"
+
+
+FORMATS = (
+    job_of("convert to-hf", "a run's newest checkpoint becomes a folder of transformers", to_hf),
+    job_of("convert from-hf", "a folder of transformers becomes one that --init starts from", from_hf),
+    job_of("convert from-tf", "a checkpoint of google-research's ALBERT or BERT, likewise", from_tf),
+    job_of("convert onnx", "ONNX in float32, for ONNX Runtime and others", onnx),
+    job_of("convert int8", "ONNX in 8-bit integers, measured before it is written", int8),
+    job_of("convert ort", "the same for phones and ARM servers, within a size limit", ort),
+    job_of("convert bundle", "one folder that answers offline, with a script and a check of itself", bundle),
+)
+
+
+def convert(args: Sequence[str]) -> None:
+    """Writes or reads one format, or lists them."""
+    if args and wants_help(args[:1]):
+        print(usage("bertlite convert", "FORMAT", FORMATS))
+        return
+    job, rest = choose("convert", args, FORMATS)
+    job.run(rest)

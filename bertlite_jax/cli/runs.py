@@ -1,0 +1,102 @@
+"""The jobs that make a pretraining run and look into it: pretrain, evaluate, fill-mask, report, quickstart."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+from bertlite_jax.cli.recipe import config_file
+from bertlite_jax.cli.tables import print_figures
+from bertlite_jax.config.pair_tasks import PairTask
+from bertlite_jax.config.pretrain import Pretrain
+
+Run = Annotated[Positional[str], arg(metavar="RUN")]
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainOptions:
+    """Trains an encoder on a corpus. If the work directory holds this run already, training resumes."""
+
+    config: Annotated[Pretrain, arg(name="")]
+    workdir: str
+    """Folder of the run. If it already holds this run, training resumes."""
+    init: str = ""
+    """Start from the weights of another run (its work directory) or of a Hugging Face folder."""
+    overwrite: bool = False
+    """Start from the beginning, and delete the run that the work directory holds."""
+
+
+def pretrain(args: Sequence[str]) -> None:
+    """Reads a recipe and its overrides from the command line, and trains."""
+    config, rest, prog = config_file("pretrain", args, Pretrain)
+    default = PretrainOptions(config=config, workdir=tyro.MISSING)
+    options = tyro.cli(PretrainOptions, args=rest, prog=prog, default=default)
+    from bertlite_jax.jobs.pretraining.pretrain import pretrain as train
+
+    summary = train(options.config, options.workdir, options.init, options.overwrite)
+    if summary:  # Of several processes only the first one has it.
+        print_figures("summary", summary)
+
+
+def evaluate(
+    run: Run,
+    /,
+    corpus: UseAppendAction[tuple[str, ...]] = (),
+    pair_task: PairTask | None = None,
+    rows: int = 0,
+) -> None:
+    """Scores a run on the validation split of a corpus.
+
+    Args:
+      run: Work directory of a pretraining run.
+      corpus: Corpus folder; may be given several times. Without it, the run's own.
+      pair_task: Task to score the pair head on, even if it was trained on another. Without it, the run's own.
+      rows: Rows of the validation split to read; 0: all.
+    """
+    from bertlite_jax.jobs.pretraining.evaluate import evaluate as score
+
+    print_figures(f"evaluation of {run}", score(run, tuple(corpus), pair_task, rows))
+
+
+def fill_mask(run: Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /, top: int = 5) -> None:
+    """Shows what a trained model predicts for each [MASK] in a text.
+
+    Args:
+      run: Work directory of a pretraining run.
+      text: A text that contains [MASK].
+      top: Predictions to show for each [MASK].
+    """
+    from bertlite_jax.jobs.pretraining.fill_mask import bare
+    from bertlite_jax.jobs.pretraining.fill_mask import fill_mask as guesses_for
+
+    for number, guesses in enumerate(guesses_for(run, text, top), 1):
+        shown = "  ".join(f"{bare(piece)} {share:.3f}" for piece, share in guesses)
+        print(f"[MASK] {number}: {shown}")
+
+
+def report(run: Run, /) -> None:
+    """Writes report.html into a work directory: one file with curves, figures and samples.
+
+    Args:
+      run: Work directory of a run of pretraining or fine-tuning.
+    """
+    from bertlite_jax.jobs.reports.report import report as write_report
+
+    print(f"report: wrote {write_report(run)}")
+
+
+def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool = False) -> None:
+    """Makes an evaluated, exported ALBERT from bundled text, in minutes.
+
+    Args:
+      workdir: Folder for the run and its exports; tokenizer and corpus go into a folder beside it.
+      seed: Seed of the weights, the order of the data and the masks.
+      overwrite: Start from the beginning, and delete an earlier quickstart in the folder.
+    """
+    from bertlite_jax.jobs.quickstart import quickstart as job
+
+    job(workdir, seed, overwrite)

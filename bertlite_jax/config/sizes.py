@@ -1,0 +1,55 @@
+"""Sizes of the model that a recipe leaves open, as 0: pieces in the vocabulary, rows of the position table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bertlite_jax.config import presets
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
+
+_OF_A_FAMILY = ("embed_size", "hidden_size", "num_heads", "ffn_size", "token_types", "share", "activation")
+"""Fields by which a published shape is recognised. The number of layers is not among them."""
+
+
+def resolve_sizes(config: Pretrain, vocab_size: int) -> Pretrain:
+    """Fills in the sizes that are 0.
+
+    Args:
+      config: of a pretraining run.
+      vocab_size: pieces in its tokenizer.
+
+    Returns:
+      The config with a `model.vocab_size` and a `model.max_positions` (from `data.length`) that are not 0.
+    """
+    model = dataclasses.replace(
+        config.model,
+        vocab_size=config.model.vocab_size or vocab_size,
+        max_positions=config.model.max_positions or config.data.length,
+    )
+    return dataclasses.replace(config, model=model)
+
+
+def published_sizes(config: Pretrain) -> Pretrain:
+    """Fills in the sizes that are 0 where there is no tokenizer: its pieces are those of the published encoder.
+
+    Raises:
+      UserError: `model.vocab_size` is 0, and no encoder of this shape has been published.
+    """
+    vocab_size = config.model.vocab_size or _published_vocab_size(config.model)
+    if not vocab_size:
+        raise UserError(
+            "config: model.vocab_size = 0 means as many as the tokenizer has, and no tokenizer is read here; "
+            "pass a number, such as --model.vocab-size 30000"
+        )
+    return resolve_sizes(config, vocab_size)
+
+
+def _published_vocab_size(model: Model) -> int:
+    """Pieces of the preset with the same width, heads and sharing; 0: there is none."""
+    shape = [getattr(model, name) for name in _OF_A_FAMILY]
+    for preset in vars(presets).values():
+        if isinstance(preset, Model) and [getattr(preset, name) for name in _OF_A_FAMILY] == shape:
+            return preset.vocab_size
+    return 0

@@ -1,0 +1,70 @@
+"""What a pretraining run is asked: figures on a validation split, and the pieces behind [MASK]."""
+
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from bertlite_jax.config.text import CorpusOptions
+from bertlite_jax.data.rows import batches, source
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.pretraining.evaluate import evaluate, open_run
+from bertlite_jax.jobs.pretraining.fill_mask import fill_mask, guess
+from bertlite_jax.jobs.text.corpus import build_corpus
+from bertlite_jax.train.pretraining import objective
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+def test_evaluation_repeats_the_runs_own_figures(trained: pathlib.Path):
+    """`evaluate` on the same rows gives what training reported last."""
+    summary = json.loads((trained / "summary.json").read_text())
+    again = evaluate(str(trained), rows=8)
+    for name in ("valid_mlm_loss", "unigram_entropy", "valid_pair_accuracy"):
+        assert again[name] == pytest.approx(summary[name], rel=1e-5)
+
+
+def test_a_pair_head_can_be_scored_on_another_task(trained: pathlib.Path):
+    """The labels are those of the other task, counted here in its rows."""
+    nsp = evaluate(str(trained), pair_task="nsp", rows=8)
+    data = dataclasses.replace(open_run(str(trained)).config.data, pair_task="nsp")
+    validation = source.open_source(data, "validation", objective.EVALUATION_SEED)
+    (batch,) = batches.evaluation_rows(validation, 8, 8)
+    labels = batch["pair_labels"][batch["pair_weights"] > 0]
+    assert nsp["valid_pairs"] == len(labels)
+    assert nsp["pair_label_prior"] == pytest.approx(max(labels.mean(), 1 - labels.mean()))
+    assert np.ptp(labels) > 0
+    correct = nsp["valid_pair_accuracy"] * nsp["valid_pairs"]
+    assert correct == pytest.approx(round(correct), abs=1e-3)
+    with pytest.raises(UserError, match="2 classes, which cannot be scored on three_way"):
+        evaluate(str(trained), pair_task="three_way")
+
+
+def test_another_corpus_is_scored_as_far_as_the_model_has_positions(prepared, tmp_path, trained):
+    for length, name in ((48, "shorter"), (96, "longer")):
+        build_corpus([prepared.text], prepared.tokenizer, str(tmp_path / name), CorpusOptions(length=length), workers=1)
+    assert evaluate(str(trained), corpus=(str(tmp_path / "shorter"),), rows=2)["valid_predictions"] > 0
+    with pytest.raises(UserError, match="rows of 96 tokens; the model has 64 positions; build it with --length 64"):
+        evaluate(str(trained), corpus=(str(tmp_path / "longer"),), rows=2)
+
+
+def test_fill_mask_guesses_pieces_with_probabilities(trained: pathlib.Path):
+    (first, second) = fill_mask(str(trained), "the [MASK] said alice [MASK]", top=3)
+    assert len(first) == len(second) == 3
+    assert all(0 < share <= 1 for _, share in first)
+    assert first[0][1] >= first[1][1]
+    with pytest.raises(UserError, match=r"no \[MASK\]"):
+        fill_mask(str(trained), "nothing is missing")
+
+
+def test_texts_of_different_lengths_are_guessed_together_as_alone(trained: pathlib.Path):
+    model = open_run(str(trained))
+    texts = [model.tokenizer.encode(text, allow_special=True) for text in ("a [MASK] [MASK] of tea", "she [MASK] .")]
+    alone = [found for text in texts for found in guess(model, [text], 300)]
+    together = guess(model, texts, 300)
+    assert [len(found) for found in together] == [2, 1]
+    for ours, wanted in zip(together, alone, strict=True):
+        for guesses, right in zip(ours, wanted, strict=True):
+            assert dict(guesses) == pytest.approx(dict(right), rel=1e-4)

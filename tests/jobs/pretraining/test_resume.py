@@ -1,0 +1,127 @@
+"""A pretraining run that is killed, stopped or damaged ends with the same bits as one that is left alone."""
+
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from run_files import caching_environment, lines_of, losses_of, wait_for
+
+from bertlite_jax.train import checkpoint
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+Start = Callable[[pathlib.Path], subprocess.Popen[str]]
+"""Starts `bertlite pretrain` with a work directory, in a process of its own with one device."""
+
+
+@pytest.fixture(scope="module")
+def start(prepared, compiled) -> Start:
+    config = tiny.pretrain(prepared, steps=60, checkpoint_every=3, eval_every=0, log_every=1)
+
+    def start(run: pathlib.Path) -> subprocess.Popen[str]:
+        file = run.parent / "config.py"
+        file.write_text(f"from bertlite_jax.config import *\nconfig = {config!r}\n")
+        return subprocess.Popen(
+            [sys.executable, "-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run)],
+            env=caching_environment(compiled, devices=1),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def params_of(run: pathlib.Path) -> tuple[dict, dict]:
+    return checkpoint.restore_params(run / "checkpoints")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(start: Start, tmp_path_factory) -> pathlib.Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    process = start(run)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return run
+
+
+def assert_same_run(run: pathlib.Path, whole: pathlib.Path) -> None:
+    assert losses_of(run) == losses_of(whole)
+    steps = [line["step"] for line in lines_of(run) if "loss" in line]
+    assert steps == sorted(set(steps))
+    (ours, meta), (wanted, _) = params_of(run), params_of(whole)
+    assert meta["step"] == 60
+    jax.tree.map(np.testing.assert_array_equal, ours, wanted)
+
+
+def test_killed_three_times_it_ends_with_the_same_bits(start: Start, tmp_path, uninterrupted):
+    """Kill -9 while a checkpoint is being written, and at two random steps: losses and weights are the same."""
+    run, rng = tmp_path / "run", random.Random(1)
+
+    def writing() -> bool:
+        return any((run / "checkpoints").glob("*.orbax-checkpoint-tmp"))
+
+    def reached(step: int):
+        return lambda: max(losses_of(run), default=0) >= step
+
+    for moment in (writing, reached(rng.randint(10, 20)), reached(rng.randint(25, 50))):
+        process = start(run)
+        wait_for(moment, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(run)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert "resuming from step" in output
+    assert_same_run(run, uninterrupted)
+
+
+def test_sigterm_saves_and_ends_cleanly(start: Start, tmp_path, uninterrupted):
+    """Exit code 0, a line that says so, a checkpoint of that very step, and the same bits in the end."""
+    run = tmp_path / "run"
+    process = start(run)
+    wait_for(lambda: len(losses_of(run)) > 4, process)
+    process.terminate()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert "stopped by a signal after step" in output
+    step = int(output.split("after step ")[1].split(",")[0])
+    assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 60
+    output, _ = start(run).communicate(timeout=300)
+    assert f"resuming from step {step}" in output
+    assert_same_run(run, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_used(start: Start, tmp_path, uninterrupted):
+    """One flipped bit; the other kinds of damage are in test_checkpoint.py."""
+    run = tmp_path / "run"
+    process = start(run)
+    wait_for(lambda: checkpoint_is_sealed(run, 9), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    newest = checkpoint.verified_steps(run / "checkpoints")[-1]
+    victim = max(
+        (run / "checkpoints" / str(newest) / "params").rglob("*"), key=lambda p: p.stat().st_size * p.is_file()
+    )
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    output, _ = start(run).communicate(timeout=300)
+    assert f"{newest} is damaged" in output
+    assert "resuming from step" in output
+    assert_same_run(run, uninterrupted)
+
+
+def checkpoint_is_sealed(run: pathlib.Path, at_least: int) -> bool:
+    sums = (run / "checkpoints").glob("*/SHA256SUMS")
+    return any(path.parent.name.isdigit() and int(path.parent.name) >= at_least for path in sums)

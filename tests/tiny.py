@@ -1,0 +1,60 @@
+"""The models and configs that tests share: small enough to compile in seconds.
+
+A test names only what it is about, such as `tiny.model(share="none")`.
+"""
+
+import dataclasses
+from typing import Any
+
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+
+VOCAB_SIZE = 300
+"""Pieces of the tokenizer of the fixture `prepared`."""
+
+
+def model(**changes: Any) -> Model:
+    """An ALBERT of two layers of width 16, for random weights and ids below 50."""
+    base = Model(vocab_size=50, embed_size=8, hidden_size=16, num_layers=2, num_heads=2, ffn_size=32, max_positions=16)
+    return dataclasses.replace(base, **changes)
+
+
+def trained_model(**changes: Any) -> Model:
+    """An ALBERT of two layers of width 32 for the corpus of `prepared`: large enough to learn, the same on any CPU."""
+    base = Model(
+        vocab_size=VOCAB_SIZE,
+        embed_size=16,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        ffn_size=64,
+        max_positions=64,
+        hidden_dropout=0.1,
+        attention_dropout=0.1,
+        compute="float32",
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def pretrain(prepared: Any, **run: Any) -> Pretrain:
+    """Twelve steps on one device, with two evaluations and three checkpoints.
+
+    Args:
+      prepared: the fixture, whose corpus is trained on.
+      run: changes of the group `run`.
+    """
+    base = Run(
+        steps=12,
+        devices=1,
+        log_every=2,
+        eval_every=6,
+        eval_rows=8,
+        checkpoint_every=4,
+        tensorboard=False,
+    )
+    return Pretrain(
+        model=trained_model(),
+        data=Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=8),
+        optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=3),
+        run=dataclasses.replace(base, **run),
+    )
