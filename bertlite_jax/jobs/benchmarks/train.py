@@ -141,8 +141,9 @@ def bench_train(
         if peer:
             peer_contenders, about = _theirs(configs, stack, console)
             contenders += peer_contenders
-        _race(contenders, rounds, steps, console)
-    figures = [_figure(contender) for contender in sorted(contenders, key=lambda c: c.length)]
+        run_race(contenders, rounds, steps, console)
+    timed = [contender for contender in contenders if contender.seconds]
+    figures = [_figure(contender) for contender in sorted(timed, key=lambda c: c.length)]
     about = machine.describe(("jax", "jaxlib", "flax", "numpy"), load) | {"peer": about}
     training.print_speeds(figures, about, console)
     for figure in figures:
@@ -298,12 +299,16 @@ def _theirs(
     return contenders, about
 
 
-def _race(contenders: list[Contender], rounds: int, steps: int, console: Console) -> None:
+def run_race(contenders: list[Contender], rounds: int, steps: int, console: Console) -> None:
     """Times a first step of each contender, then turns of those that are not too slow."""
     for contender in contenders:
         # Bfloat16 on a CPU without instructions for it takes minutes here, so the user sees what is going on.
         console.print(f"bench: first step of {contender.name}, {contender.precision}, length {contender.length}")
-        contender.seconds += contender.take_turn(1)
+        try:
+            contender.seconds += contender.take_turn(1)
+        except TimeoutError as slow:
+            console.print(f"bench: {slow}; it is left out")
+    contenders = [contender for contender in contenders if contender.seconds]
     for length in {contender.length for contender in contenders}:
         same_length = [contender for contender in contenders if contender.length == length]
         race.drop_slow(same_length, TOO_SLOW, min(contender.fastest for contender in same_length))

@@ -23,6 +23,8 @@ from bertlite_jax.convert.huggingface.config import choose_family, to_config
 from bertlite_jax.errors import UserError
 
 INSTALL = "pip install torch transformers"
+PATIENCE_SECONDS = 120
+"""A step of ALBERT-base in bfloat16 on a CPU without instructions for it takes minutes, in float32 seconds."""
 Batches = dict[int, list[dict[str, np.ndarray]]]
 """Row length to batches: input_ids, attention_mask, token_type_ids, labels (-100 where nothing is predicted), each
 [B, L], and the pair labels [B] under the name that `label_of_pairs` gives; all int64."""
@@ -39,23 +41,38 @@ def check_installed() -> None:
 
 @contextmanager
 def start(model: Model, batches: Batches) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Starts the process; yields the function that trains in it, and its versions and threads."""
+    """Starts the process; yields the function that trains in it, and its versions and threads.
+
+    The function raises TimeoutError when the steps take more than `PATIENCE_SECONDS` each. The next call then gets a
+    new process.
+    """
+    process, connection = _launch(model, batches)
+
+    def run(length: int, precision: str, steps: int) -> tuple[float, float, float]:
+        nonlocal process, connection
+        connection.send((length, precision, steps))
+        if connection.poll(steps * PATIENCE_SECONDS):
+            return connection.recv()
+        process.kill()
+        process, connection = _launch(model, batches)
+        connection.recv()
+        raise TimeoutError(f"no step in {PATIENCE_SECONDS} seconds")
+
+    try:
+        yield run, connection.recv()
+        connection.send(None)
+        process.join()
+    finally:
+        process.kill()
+
+
+def _launch(model: Model, batches: Batches) -> tuple[Any, Connection]:
     ours, theirs = multiprocessing.Pipe()
     # Not a fork, because JAX has threads.
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(theirs, model, batches), daemon=True)
     process.start()
     theirs.close()
-
-    def run(length: int, precision: str, steps: int) -> tuple[float, float, float]:
-        ours.send((length, precision, steps))
-        return ours.recv()
-
-    try:
-        yield run, ours.recv()
-        ours.send(None)
-        process.join()
-    finally:
-        process.kill()
+    return process, ours
 
 
 def _serve(connection: Connection, model: Model, batches: Batches) -> None:

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import os
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from bertlite_jax.config import presets
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
-from bertlite_jax.jobs.benchmarks import machine, train
+from bertlite_jax.jobs.benchmarks import machine, train, train_peer
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.report.cost import breakdown
 
@@ -57,6 +58,36 @@ def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_pa
     assert started < lines.index("bench: round 1 of 1"), "this step takes minutes on some CPUs, so it is announced"
     for figure in ours:
         check_parts({part["name"]: part for part in figure["parts"]})
+
+
+def test_a_contender_without_a_first_step_in_time_is_left_out(capsys):
+    """The others take their turns all the same."""
+
+    def late(steps: int) -> tuple[float, float, float]:
+        raise TimeoutError("no step in 120 seconds")
+
+    shape: dict = {"length": 64, "fill": 1.0, "slots": 64}
+    quick = train.Contender("ours", precision="float32", train=lambda steps: (0.1 * steps, 0.1, 6.0), **shape)
+    slow = train.Contender("PyTorch", precision="bfloat16 autocast", train=late, **shape)
+    train.run_race([quick, slow], 3, 2, Console())
+    assert quick.seconds == pytest.approx([0.1] * 4)
+    assert slow.seconds == []
+    assert "bench: no step in 120 seconds; it is left out" in capsys.readouterr().out
+
+
+def test_a_peer_that_takes_too_long_is_replaced_by_a_new_one(monkeypatch, small):
+    """What it was asked last raises; the next request is answered by another process."""
+    pytest.importorskip("torch", reason="the peer needs torch and transformers")
+    pytest.importorskip("transformers", reason="the peer needs torch and transformers")
+    model = presets.ALBERT_BASE
+    batch = {name: np.ones((2, 8), np.int64) for name in ("input_ids", "attention_mask", "labels")}
+    batch |= {"token_type_ids": np.zeros((2, 8), np.int64), train_peer.label_of_pairs(model): np.zeros(2, np.int64)}
+    with train_peer.start(model, {8: [batch]}) as (run, _):
+        monkeypatch.setattr(train_peer, "PATIENCE_SECONDS", 0)
+        with pytest.raises(TimeoutError, match="no step in 0 seconds"):
+            run(8, "float32", 1)
+        monkeypatch.setattr(train_peer, "PATIENCE_SECONDS", 120)
+        assert 5 < run(8, "float32", 1)[2] < 8  # log 300 + log 2 = 6.4 for weights that know nothing.
 
 
 def test_both_sides_can_be_held_to_a_lesser_host(monkeypatch):
