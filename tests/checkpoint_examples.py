@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from bertlite_jax.train import checkpoint
+from bertlite_jax.train.optim import promoting
 
 
 def params_at(step: int) -> dict[str, Any]:
@@ -28,11 +29,12 @@ def optimiser() -> optax.GradientTransformation:
     def decays(params):
         return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
-    return optax.chain(
+    chain = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.masked(optax.adam(1e-3), decays),
         optax.scale_by_schedule(optax.linear_schedule(1.0, 0.0, 10)),
     )
+    return promoting(chain)  # One of the parameters is bfloat16, which optax widens.
 
 
 def opt_at(step: int) -> optax.OptState:
