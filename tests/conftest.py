@@ -26,6 +26,10 @@ if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11
 os.environ["XLA_FLAGS"] = " ".join([*FAST_TO_COMPILE, os.environ.get("XLA_FLAGS", "")])
 # What one run of the tests compiles is not for the next one, nor for the home of whoever runs them.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+# An array of another dtype or rank than its neighbours is a mistake until someone converts it in so many words. Also in
+# the processes that tests start.
+os.environ.setdefault("JAX_NUMPY_DTYPE_PROMOTION", "strict")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 type_checks.install()
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

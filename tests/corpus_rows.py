@@ -1,6 +1,6 @@
 """Sources and rows of synthetic corpora, for the tests of `data/rows/`."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,8 +16,8 @@ Corpus = tuple[str, list[dict]]
 
 def opened(corpus: Corpus, seed: int = 0, split: Literal["train", "validation"] = "train", **fields) -> source.Source:
     """The source of a corpus, with these fields of `Data`."""
-    folders = fields.pop("folders", (corpus[0],))
-    return source.open_source(Data(corpus=folders, **({"length": LENGTH} | fields)), split, seed)
+    values: dict[str, Any] = {"corpus": fields.pop("folders", (corpus[0],)), "length": LENGTH} | fields
+    return source.open_source(Data(**values), split, seed)
 
 
 def same(first: batches.Batch, other: batches.Batch) -> bool:

@@ -105,4 +105,4 @@ def mask(batch: Batch, config: Mask, seed: int = 0, **settings) -> masking.Maske
 
 def places(masked: masking.Masked, row: int) -> np.ndarray:
     """Predicted places of one row."""
-    return masked.positions[row][masked.weights[row] > 0]
+    return np.asarray(masked.positions)[row][np.asarray(masked.weights)[row] > 0]

@@ -6,8 +6,10 @@ import json
 import os
 import pathlib
 import warnings
+from typing import Any
 
 import numpy as np
+from etils import epath
 
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.corpus.boundaries import pair_bounds
@@ -72,12 +74,13 @@ def write(
     )
     info = tfds.core.DatasetInfo(builder=identity, features=features)
     info.set_file_format(file_adapters.FileFormat.ARRAY_RECORD)
-    serializer = example_serializer.ExampleSerializer(features.get_serialized_info())
+    specs: Any = features.get_serialized_info()
+    serializer = example_serializer.ExampleSerializer(specs)
     written, counts = [], {}
     for name, windows in splits.items():
         template = naming.ShardedFileTemplate(
             dataset_name="corpus",
-            data_dir=os.fspath(folder),
+            data_dir=epath.Path(folder),
             split=name,
             filetype_suffix="array_record",
             template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_INDEX}",

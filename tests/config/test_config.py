@@ -68,7 +68,7 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob(
             "data.buckets = 96 does not divide data.length = 512; nearest",
         ),
         (Pretrain(data=Data(("a", "b"), (1, 2), buckets=(128,), pack=False)), "data.weights cannot be combined"),
-        (Pretrain(run=Run(depths=(3, 100))), "must be pairs of layers and last step: ((3, 20_000), (6, 50_000))"),
+        (Pretrain(run=Run(depths=(3, 100))), "must be pairs of layers and last step: ((3, 20_000), (6, 50_000))"),  # pyright: ignore[reportArgumentType]
         (Pretrain(run=Run(depths=((6, 100), (3, 200)))), "run.depths = 6 100 3 200 must rise in layers and in steps"),
         (Pretrain(run=Run(depths=((3, 200), (6, 200)))), "must rise in layers and in steps"),
         (Pretrain(run=Run(depths=((0, 200),))), "must rise in layers and in steps, from 1 on"),

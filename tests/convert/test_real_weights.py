@@ -84,7 +84,8 @@ def embeddings(imported, ids) -> np.ndarray:
         states: Any = PretrainingModel(model, "float32").apply(
             {"params": params}, tokens, mask, positions, np.zeros_like(tokens), method="hidden_states"
         )
-        mean = (states[-1] * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
+        weight = mask.astype(np.float32)
+        mean = (states[-1] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
         return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
 
     return np.asarray(embed(imported.weights.params))

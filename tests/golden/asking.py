@@ -32,7 +32,7 @@ def bertlite(*arguments: str) -> str:
 
 
 def rows(corpus: str, tokenizer: str) -> dict[str, np.ndarray]:
-    """Training batches of 8 rows at `STEPS`, here counted from 0, and all validation rows, as `train/0/tokens` [8, 64]."""
+    """Training batches of 8 rows at `STEPS`, counted from 0, and validation rows, as `train/0/tokens` [8, 64]."""
     data = Data(corpus=(corpus,), tokenizer=tokenizer, length=64, batch_rows=8, windows_per_row=4)
     opened = source.open_source(data, "train", seed=0)
     held_out = source.open_source(data, "validation", seed=0)

@@ -115,23 +115,22 @@ def _nested(path: str) -> Iterator[_Raw]:
     if isinstance(content, list):
         for number, part in enumerate(content):
             place = f"{path}: [{number}]"
-            context = _field(part, "context_text", place)
-            for index, qa in enumerate(_items(part, "qas", place)):
-                where = f"{place}.qas[{index}]"
-                identity = _field(qa, "query_id", where)
-                yield _Raw(f"{where} ({identity})", identity, _field(qa, "query_text", where), context,
-                           qa.get("answers"), None)  # fmt: skip
+            yield from _asked(part, place, _field(part, "context_text", place), ("query_id", "query_text"))
         return
     for article_number, article in enumerate(_items(content, "data", path)):
         place = f"{path}: data[{article_number}]"
         for number, paragraph in enumerate(_items(article, "paragraphs", place)):
             here = f"{place}.paragraphs[{number}]"
-            context = _field(paragraph, "context", here)
-            for index, qa in enumerate(_items(paragraph, "qas", here)):
-                where = f"{here}.qas[{index}]"
-                identity = _field(qa, "id", where)
-                yield _Raw(f"{where} ({identity})", identity, _field(qa, "question", where), context,
-                           qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
+            yield from _asked(paragraph, here, _field(paragraph, "context", here), ("id", "question"))
+
+
+def _asked(paragraph: Any, place: str, context: Any, names: tuple[str, str]) -> Iterator[_Raw]:
+    """The questions about one context; `names` are the fields of their ids and texts."""
+    for index, qa in enumerate(_items(paragraph, "qas", place)):
+        where = f"{place}.qas[{index}]"
+        identity = _field(qa, names[0], where)
+        yield _Raw(f"{where} ({identity})", identity, _field(qa, names[1], where), context,
+                   qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
 
 
 def _lines(path: str) -> Iterator[_Raw]:

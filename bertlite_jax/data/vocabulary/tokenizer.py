@@ -16,7 +16,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -121,15 +121,15 @@ class Tokenizer:
         ids, starts, ends = self._codec.encode_spans(text)
         return np.array(ids, np.int32), np.array(starts, np.int32), np.array(ends, np.int32)
 
-    def word_starts(self, ids: np.ndarray | list[int]) -> np.ndarray:
+    def word_starts(self, ids: np.ndarray | Sequence[int]) -> np.ndarray:
         """Whether a word starts at each id, bool [n], by the spelling of the pieces alone."""
         return self._starts[np.asarray(ids, np.int64)]
 
-    def decode(self, ids: np.ndarray | list[int]) -> str:
+    def decode(self, ids: np.ndarray | Sequence[int]) -> str:
         """Readable text; not always the text that was encoded, since normalisation loses case and accents."""
         return self._codec.decode([int(i) for i in ids])
 
-    def pieces(self, ids: np.ndarray | list[int]) -> list[str]:
+    def pieces(self, ids: np.ndarray | Sequence[int]) -> list[str]:
         """The pieces, as the vocabulary spells them."""
         return [self._codec.pieces[int(i)] for i in ids]
 

@@ -87,7 +87,8 @@ def most_confused(matrix: np.ndarray, most: int = 10) -> list[tuple[int, int, in
 # --- Calibration -----------------------------------------------------------------------------------------------------
 
 
-class Bin(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Bin:
     """Answers whose probability is above `low` and at most `high` (in the first bin, from 0)."""
 
     low: float

@@ -48,10 +48,13 @@ def make_loss(apply: Apply, head: Head, model: Model) -> Loss:
     return loss
 
 
-def logits_of(
-    apply: Apply, params: Any, rows: Batch, dropout_keys: Key[Array, " B"] | None = None
-) -> Float[Array, "B places C"]:
-    """The outputs of a task model, one place for each window (P), or for each token (L) where it tags."""
+def logits_of(apply: Apply, params: Any, rows: Batch, dropout_keys: Key[Array, " B"] | None = None) -> Any:
+    """The outputs of a task model.
+
+    Returns:
+      [B, places, C] float32, one place for each window (P), or for each token (L) where it tags; the beams of a
+      conditioned span head.
+    """
     inputs = (rows[name] for name in ("tokens", "segments", "positions", "token_types", "cls"))
     return apply({"params": params}, *inputs, dropout_keys)
 

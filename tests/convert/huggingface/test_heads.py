@@ -139,7 +139,7 @@ def forward(params: Any, weights: Weights, batch: dict[str, np.ndarray]) -> tupl
 
 def cross_entropy(logits, labels):
     """Mean over the labels that count."""
-    counted = labels >= 0
+    counted = (labels >= 0).astype(np.float32)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
     return -(chosen * counted).sum() / counted.sum()
 

@@ -6,13 +6,16 @@ installed, the last test runs the others in an environment of its own.
 
 import gzip
 import hashlib
+import importlib
 import importlib.util
 import pathlib
 import random
 import subprocess
 import sys
 import tomllib
+import types
 import venv
+from typing import Any
 
 import pytest
 
@@ -50,6 +53,13 @@ def folder(tmp_path) -> pathlib.Path:
     return place
 
 
+def beam_route() -> types.ModuleType:
+    try:
+        return importlib.import_module("bertlite_jax.data.corpus.beam")
+    except UserError:
+        pytest.skip("apache-beam is not installed")
+
+
 def digests(built: str) -> dict[str, str]:
     paths = [path for path in pathlib.Path(built).iterdir() if path.name != "build.json"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
@@ -57,14 +67,13 @@ def digests(built: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(("fraction", "seed"), [(0.02, 0), (0.3, 1), (0.0, 0)])
 def test_the_bytes_are_those_of_the_local_route(folder, vocabulary, tmp_path, monkeypatch, fraction, seed):
-    beam = pytest.importorskip(
-        "bertlite_jax.data.corpus.beam", reason="apache-beam is not installed", exc_type=UserError
-    )
+    beam = beam_route()
     monkeypatch.setattr(shards, "SHARD_BYTES", 4000)
     monkeypatch.setattr(shards, "BLOCK_DOCUMENTS", 16)
     monkeypatch.setattr(beam, "CHUNK_DOCUMENTS", 7)
     made = {}
-    for name, options in (("local", {"workers": 1}), ("beam", {"beam": True, "beam_options": QUICK})):
+    routes: dict[str, dict[str, Any]] = {"local": {"workers": 1}, "beam": {"beam": True, "beam_options": QUICK}}
+    for name, options in routes.items():
         made[name] = build_corpus(
             [str(folder)],
             vocabulary.folder,
@@ -79,7 +88,7 @@ def test_the_bytes_are_those_of_the_local_route(folder, vocabulary, tmp_path, mo
 
 
 def test_bad_text_is_one_line_and_leaves_nothing(folder, vocabulary, tmp_path):
-    pytest.importorskip("bertlite_jax.data.corpus.beam", reason="apache-beam is not installed", exc_type=UserError)
+    beam_route()
     (folder / "bad.txt").write_bytes(b"one\n\ntwo \xff\n")
     with pytest.raises(UserError) as caught:
         build_corpus([str(folder)], vocabulary.folder, str(tmp_path / "out"), beam=True, beam_options=QUICK)

@@ -1,6 +1,7 @@
 """Records of windows, read without TFDS."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import synthetic_corpus
@@ -18,7 +19,8 @@ def test_tfds_reads_the_same_windows(tmp_path):
     windows = read_windows(open_records(str(folder), "train", 1000), numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        examples = tfds.builder_from_directory(str(folder)).as_data_source(split="train")
+        builder: Any = tfds.builder_from_directory(str(folder))  # Its decorator hides the method's signature.
+        examples = builder.as_data_source(split="train")
         decoded = [examples[int(number)] for number in numbers]
     for w, example in enumerate(decoded):
         n = windows.offsets[w + 1] - windows.offsets[w]

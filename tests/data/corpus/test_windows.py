@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def parse(record: bytes) -> dict[str, np.ndarray]:
     """A record as TFDS's own protobuf classes read it."""
     from tensorflow_datasets.proto import tf_example_pb2
 
-    feature = tf_example_pb2.Example.FromString(record).features.feature
+    messages: Any = tf_example_pb2  # Generated code; its names appear at run time only.
+    feature = messages.Example.FromString(record).features.feature
     tokens = np.frombuffer(feature["tokens"].bytes_list.value[0], "<u2")
     bits = np.frombuffer(feature["word_starts"].bytes_list.value[0], np.uint8)
     return {
@@ -137,7 +139,8 @@ def test_a_record_is_what_tfds_writes(document):
     from bertlite_jax.data.corpus import shards
 
     values = {"tokens": b"abc" * 70, "word_starts": b"\x01", "sentence_ends": b""}
-    serializer = example_serializer.ExampleSerializer(shards.FEATURES.get_serialized_info())
+    specs: Any = shards.FEATURES.get_serialized_info()
+    serializer = example_serializer.ExampleSerializer(specs)
     example = serializer.get_tf_example(shards.FEATURES.encode_example(values | {"document": document}))
     ours = windows.serialise(document, values["sentence_ends"], values["tokens"], values["word_starts"])
     assert ours == example.SerializeToString(deterministic=True)

@@ -1,6 +1,7 @@
 """Examples become windows that are cut by the rule of their task, and nothing is dropped without being counted."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -41,15 +42,15 @@ def test_a_text_and_a_pair_stand_between_the_specials_with_their_types(letters):
     assert made.counts == {"examples": 2, "tokens": 10, "truncated": 0, "empty_texts": 0, "unlabelled": 0, "pairs": 1}
 
 
-def reference_cut(first: list, second: list, room: int) -> tuple[list, list]:
+def reference_cut(first: Sequence[int], second: Sequence[int], room: int) -> tuple[list[int], list[int]]:
     """google-research/bert:run_classifier.py, `_truncate_seq_pair`."""
-    first, second = list(first), list(second)
-    while len(first) + len(second) > room:
-        if len(first) > len(second):
-            first.pop()
+    left, right = list(first), list(second)
+    while len(left) + len(right) > room:
+        if len(left) > len(right):
+            left.pop()
         else:
-            second.pop()
-    return first, second
+            right.pop()
+    return left, right
 
 
 @pytest.mark.parametrize("room", [0, 1, 2, 5, 8, 13, 30])

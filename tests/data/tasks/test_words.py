@@ -139,6 +139,7 @@ def test_json_lines_have_words_and_tags_as_lists(tmp_path):
     put(tmp_path, "train.jsonl", {"tokens": ["a", "comedy", ""], "tags": ["O", "B-Genre", "O"]})
     (example,) = examples("mit_movies", tmp_path)
     assert example.words == ("a", "comedy", "")
+    assert isinstance(example.label, tuple)
     assert tasks.TASKS["mit_movies"].head.labels[example.label[1]] == "B-Genre"
     assert counted("mit_movies", tmp_path) == {"examples": 1, "empty_words": 1}
     path = put(tmp_path, "train.jsonl", {"tokens": ["a", "b"], "tags": ["O"]})

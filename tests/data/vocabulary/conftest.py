@@ -7,7 +7,7 @@ import pathlib
 import pytest
 from tokenizer_texts import ENGLISH, real_lines
 
-from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, train_tokenizer
+from bertlite_jax.data.vocabulary.tokenizer import Kind, Tokenizer, train_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -30,5 +30,5 @@ def chinese(shared: pathlib.Path) -> list[str]:
 def trained(tmp_path_factory) -> dict[str, Tokenizer]:
     """One tokenizer of each kind, learnt from a few sentences."""
     folder = tmp_path_factory.mktemp("trained")
-    sizes = {"sentencepiece": 110, "wordpiece": 150, "bpe": 400}
+    sizes: dict[Kind, int] = {"sentencepiece": 110, "wordpiece": 150, "bpe": 400}
     return {kind: train_tokenizer(ENGLISH, folder / kind, size, kind=kind) for kind, size in sizes.items()}

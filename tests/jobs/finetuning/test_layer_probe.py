@@ -31,7 +31,7 @@ def linear(head: Head):
     def init(key):
         return {"kernel": 0.01 * jax.random.normal(key, (WIDTH, head.outputs)), "bias": jnp.zeros(head.outputs)}
 
-    return init, lambda params, states, keys: states @ params["kernel"] + params["bias"]
+    return init, lambda params, states, keys: states @ params["kernel"] + params["bias"][None, None]
 
 
 def taught(head: Head, states: layer_probe.States, rate: float = 0.02, steps: int = 150) -> np.ndarray:

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -82,7 +83,9 @@ def test_lines_are_made_sure_of_once_a_minute(tmp_path, monkeypatch):
 
 def test_event_files_hold_the_same_numbers(tmp_path):
     """Read back by the record format itself: length, its checksum, the event, its checksum."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto import event_pb2
+
+    messages: Any = event_pb2  # Generated code; its names appear at run time only.
 
     writer = metrics.open_writer(tmp_path, tensorboard=True)
     metrics.write(writer, 7, {"loss": 2.5, "valid_mlm_loss": 1.25, "note": "text", "mfu": None, "bad": float("nan")})
@@ -92,7 +95,7 @@ def test_event_files_hold_the_same_numbers(tmp_path):
         data = path.read_bytes()
         while data:
             size = int.from_bytes(data[:8], "little")
-            event = Event.FromString(data[12 : 12 + size])
+            event = messages.Event.FromString(data[12 : 12 + size])
             found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
             data = data[16 + size :]
     assert found == {("train/loss", 7): 2.5, ("valid/mlm_loss", 7): 1.25}
