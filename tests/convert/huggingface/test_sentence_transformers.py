@@ -134,7 +134,7 @@ def test_a_model_with_a_task_head_or_without_a_tokenizer_gives_no_sentence_vecto
     with pytest.raises(UserError, match="needs a tokenizer"):
         to_hf(dataclasses.replace(weights, tokenizer=None), tmp_path / "out", sentence_transformers=True)
     model = dataclasses.replace(weights.model, pair_classes=0)
-    with pytest.raises(UserError, match="a head that can classify"):
+    with pytest.raises(UserError, match="a head of kind classify"):
         to_hf(dataclasses.replace(weights, model=model, head=Head()), tmp_path / "out", sentence_transformers=True)
     assert not (tmp_path / "out").exists()
 
