@@ -29,6 +29,9 @@ INSIDE = {
 }
 MOST_FILES = 15
 """In a folder, `__init__.py` not counted."""
+MOST_LINES = 400
+TOPS = ("bertlite_jax", "configs", "tests", "tools")
+"""Folders of the repository that hold Python files."""
 
 # Heavy packages, and those that belong to one place.
 ONLY_IN = {
@@ -43,6 +46,11 @@ ONLY_IN = {
     "scipy": ("data/scores/task_metrics.py",),
     "onnxruntime": ("convert/onnx/session.py", "convert/int8/ort_format.py", "convert/bundled/", "jobs/"),
 }
+
+
+def python_files(top: str) -> list[pathlib.Path]:
+    """Those below a folder of the repository, in a fixed order."""
+    return sorted((ROOT / top).rglob("*.py"))
 
 
 def name_of(path: pathlib.Path) -> str:
@@ -119,8 +127,8 @@ def test_no_files_import_each_other_in_a_circle():
 def test_our_own_modules_keep_their_names():
     """Where two names clash, one of them is wrong."""
     renamed = []
-    for folder in ("bertlite_jax", "tests", "tools", "configs"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
+    for top in TOPS:
+        for path in python_files(top):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bertlite_jax"):
                     base = f"{node.module}.".removeprefix("bertlite_jax").removeprefix(".")
@@ -130,12 +138,19 @@ def test_our_own_modules_keep_their_names():
 
 
 def test_a_folder_can_be_overlooked():
+    """Recipes are the exception: each is given to a command by its path."""
+    folders = {path.parent for top in TOPS if top != "configs" for path in python_files(top)}
     counts = {
         str(folder.relative_to(ROOT)): sum(path.name != "__init__.py" for path in folder.glob("*.py"))
-        for folder in [PACKAGE, *PACKAGE.rglob("*")]
-        if folder.is_dir()
+        for folder in folders
     }
     assert {name: count for name, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_a_file_can_be_read_in_one_sitting():
+    paths = [path for top in TOPS for path in python_files(top)]
+    lengths = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8").count("\n") for path in paths}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -17,7 +17,7 @@ from bertlite_jax.errors import UserError
 
 def test_a_killed_training_leaves_nothing_that_passes_for_a_tokenizer(tmp_path):
     script = (
-        "import sys, time, tests.tokenizer_texts as here\n"
+        "import sys, time, tests.examples.tokenizer_texts as here\n"
         "from bertlite_jax.data.vocabulary import tokenizer, codecs\n"
         "real = tokenizer.load_tokenizer\n"
         "def slow(folder):\n"

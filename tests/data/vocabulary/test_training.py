@@ -15,7 +15,7 @@ from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 from bertlite_jax.errors import UserError
 
 TRAIN = """
-import sys, tests.tokenizer_texts as here
+import sys, tests.examples.tokenizer_texts as here
 from bertlite_jax.data.vocabulary import tokenizer
 for kind, size in (("sentencepiece", 100), ("wordpiece", 140), ("bpe", 350)):
     tokenizer.train_tokenizer(here.ENGLISH, f"{sys.argv[1]}/{kind}", size, kind=kind, input_sentences=15)

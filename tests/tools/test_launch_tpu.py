@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).resolve().parents[1] / "tools" / "launch_tpu.sh"
+SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "launch_tpu.sh"
 
 GCLOUD = r"""#!/usr/bin/env bash
 # compute tpus queued-resources VERB NAME ...

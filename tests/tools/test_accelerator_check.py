@@ -16,7 +16,7 @@ from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.jobs.benchmarks import train_peer
 from bertlite_jax.report.cost import flops
 
-TOOLS = pathlib.Path(__file__).resolve().parents[1] / "tools"
+TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 H200 = {
     "status": "measured",
     "platform": "gpu",

@@ -5,7 +5,7 @@ import runpy
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = """# A page
 
 | a | table |

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAP = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 PATHS = sorted(set(re.findall(r"`((?:\w+/)+)`", MAP)) | set(re.findall(r"(?:\w+/)+\w+\.(?:py|md)", MAP)))
 """Folders in backticks, and files wherever they are named, the picture included."""

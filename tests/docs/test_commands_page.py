@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = str(ROOT / "tools/commands_page.py")
 PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 OPTIONAL = (

@@ -13,7 +13,7 @@ import zstandard
 from bertlite_jax.config import checks, files
 from bertlite_jax.jobs.compiling import topology
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
 

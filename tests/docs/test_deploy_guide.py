@@ -10,7 +10,7 @@ import sys
 import pytest
 import zstandard
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S) for line in block.splitlines()]
 (PYTHON,) = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
