@@ -126,7 +126,7 @@ def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
 
 def test_a_tokenizer_that_cannot_be_adopted_is_refused_with_the_way_out(bare, tmp_path):
     (bare / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}))
-    with pytest.raises(UserError, match=r"is WordLevel; can be: .*; --tokenizer none imports the weights alone"):
+    with pytest.raises(UserError, match=r"is WordLevel; known are .*; --tokenizer none imports the weights alone"):
         adoption.import_hf(bare, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
