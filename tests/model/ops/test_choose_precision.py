@@ -103,8 +103,8 @@ def test_a_trial_is_stored_with_the_programs(tried, stored_programs):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"failure": "", "speed_up": null}', "\0\0"])
-def test_a_damaged_trial_is_measured_again(content, tried, kept_programs, caplog):
-    path = kept_programs / f"precision_trial_jax{jax.__version__}.json"
+def test_a_damaged_trial_is_measured_again(content, tried, stored_programs, caplog):
+    path = stored_programs / f"precision_trial_jax{jax.__version__}.json"
     path.write_text(content)
     ran = tried(Trial(speed_up=2.5))
     assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
@@ -112,7 +112,7 @@ def test_a_damaged_trial_is_measured_again(content, tried, kept_programs, caplog
     assert f"{path} is damaged" in caplog.text
     tried(Trial(speed_up=0.1))
     assert choose_precision.load_or_run_trial() == Trial(speed_up=2.5)
-    assert list(kept_programs.iterdir()) == [path]
+    assert list(stored_programs.iterdir()) == [path]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
