@@ -90,7 +90,7 @@ def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) ->
 
     Args:
       weights: with a tokenizer.
-      inputs: text files or folders, as `data.text.read_documents` takes them.
+      inputs: text files or folders, as `documents.read_documents` takes them.
       count: the most windows to return, spread evenly over the whole text.
       length: tokens of a window; the last one of a document is shorter, and left out below `LEAST_LENGTH`.
 

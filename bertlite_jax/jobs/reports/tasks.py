@@ -153,7 +153,7 @@ def _judge_label_sets(head: Head, examples: Sequence[Example], probs: Sequence[n
         percents = {
             name: 100 * value for name, value in (("precision", precision), ("recall", recall)) if value is not None
         }
-        groups[label] = {"there": support, **percents, "F1": 100 * f1}
+        groups[label] = {"examples": support, **percents, "F1": 100 * f1}
     confidence = np.where(predicted, scores, 1 - scores).ravel()
     return Answers(shown, confidence=confidence, right=(gold == predicted).ravel(), groups={"by_label": groups})
 

@@ -48,8 +48,8 @@ def test_each_of_several_labels_is_right_or_wrong():
     assert found.confidence.tolist() == pytest.approx([0.75, 0.75])
     assert found.right.tolist() == [True, False]
     groups = found.groups["by_label"]
-    assert groups["sad"] == {"there": 1, "precision": 100.0, "recall": 100.0, "F1": 100.0}
-    assert groups["long"] == {"there": 1, "recall": 0.0, "F1": 0.0}
+    assert groups["sad"] == {"examples": 1, "precision": 100.0, "recall": 100.0, "F1": 100.0}
+    assert groups["long"] == {"examples": 1, "recall": 0.0, "F1": 0.0}
 
 
 def test_numbers_are_off_by_their_square():
