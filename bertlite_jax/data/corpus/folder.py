@@ -17,7 +17,7 @@ from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import writing
-from bertlite_jax.host.retry import patiently
+from bertlite_jax.host.retry import read_with_retries
 
 FORMAT = 1
 INDEX = "corpus.json"
@@ -36,7 +36,7 @@ def read_meta(folder: str) -> dict[str, Any]:
     """
     path = on_disk(folder) / INDEX
     try:
-        meta = json.loads(patiently(lambda: path.read_text(encoding="utf-8"), path))
+        meta = json.loads(read_with_retries(lambda: path.read_text(encoding="utf-8"), path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"corpus: {folder} is not a finished corpus (no corpus.json); make one with `bertlite corpus`"
