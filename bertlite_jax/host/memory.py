@@ -17,9 +17,9 @@ def keep_freed_memory() -> bool:
     """Tells the C library to keep freed memory for the process, in large pages.
 
     On a CPU every training step allocates its temporary arrays anew, hundreds of megabytes. glibc maps and unmaps
-    them, so that the system clears each small page again: a sixth of an ALBERT step on two cores. Memory
-    that is kept is there at once; the process stays as large as its largest step. Large pages spare the processor's
-    address cache another twentieth. Call it first: threads that exist already keep arenas of their own.
+    them, so that the system clears each small page again: a sixth of an ALBERT step on two cores. Memory that is kept
+    is there at once; the process stays as large as its largest step. Large pages spare the processor's address cache
+    another twentieth. Call it first: threads that exist already keep arenas of their own.
 
     What is reserved are addresses, in the heap that all threads share from then on; memory is used only where something
     is stored.

@@ -20,7 +20,7 @@ _LASTING = (FileNotFoundError, IsADirectoryError, NotADirectoryError, Permission
 _LASTING_WORDS = ("Corrupted", "out of bound", "No such file", "Permission denied")
 
 
-def patiently(read: Callable[[], _T], name: object) -> _T:
+def read_with_retries(read: Callable[[], _T], name: object) -> _T:
     """Calls `read` until it does not fail, at most `ATTEMPTS` times, and returns what it returns.
 
     A missing file, missing rights and wrong bytes stay as they are, so these errors are raised at once.
@@ -33,7 +33,7 @@ def patiently(read: Callable[[], _T], name: object) -> _T:
       OSError, RuntimeError: from the last attempt.
     """
 
-    def say(state: tenacity.RetryCallState) -> None:
+    def log_retry(state: tenacity.RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0.0
         _log.warning(
@@ -45,7 +45,7 @@ def patiently(read: Callable[[], _T], name: object) -> _T:
         retry=tenacity.retry_if_exception(_may_pass),
         stop=tenacity.stop_after_attempt(ATTEMPTS),
         wait=tenacity.wait_exponential(multiplier=FIRST_WAIT_SECONDS) + tenacity.wait_random(max=FIRST_WAIT_SECONDS),
-        before_sleep=say,
+        before_sleep=log_retry,
         reraise=True,
     )
     return retrying(read)

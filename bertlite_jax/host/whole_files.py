@@ -1,7 +1,12 @@
 """Files and folders that are either complete or absent.
 
-Everything is written under another name beside its place and renamed when it is complete. A kill leaves at most a
-hidden file `.NAME.<12 hex digits>.tmp`, which `intended_name` recognises.
+Everything is written under another name beside its place and renamed when it is complete. What a kill leaves is hidden,
+and `intended_name` recognises it:
+
+* `.NAME.<12 hex digits>.tmp`: a file or folder that was being written, or a folder that was replaced.
+* `.NAME.removed.tmp`: a folder that was being removed.
+* `.NAME.<12 hex digits>.former.tmp`: the whole folder that was about to be replaced. Where `NAME` is missing, it is the
+  only copy: nothing deletes it, and `put_back_former` gives it its name again before the next write.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ import pathlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import safetensors
@@ -83,8 +88,8 @@ def put_folder(folder: pathlib.Path, place: pathlib.Path, replace: bool = False)
     Args:
       folder: on the same disk as `place`.
       place: absent or an empty folder, unless `replace`.
-      replace: what lies at `place` goes once `folder` has its name, and comes back where the rename fails. Between
-        the two renames it is called like `folder` with `-former` behind.
+      replace: what lies at `place` goes once `folder` has its name, and comes back where the rename fails. After a
+        kill between the two renames, `put_back_former` finds it.
 
     Raises:
       OSError: something is in the way; `folder` is where it was.
@@ -92,17 +97,31 @@ def put_folder(folder: pathlib.Path, place: pathlib.Path, replace: bool = False)
     if not (replace and place.exists()):
         os.rename(folder, place)
         return
-    former = folder.with_name(f"{folder.name}-former")
+    former = temporary_beside(place, ".former")
     os.rename(place, former)
     try:
         os.rename(folder, place)
     except OSError:
         os.rename(former, place)
         raise
-    if former.is_symlink():
-        former.unlink()
+    # First the name that says "whole" goes: what a kill leaves half removed must not be put back.
+    doomed = temporary_beside(place)
+    os.rename(former, doomed)
+    if doomed.is_symlink():
+        doomed.unlink()
     else:
-        shutil.rmtree(former, ignore_errors=True)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def put_back_former(place: pathlib.Path) -> None:
+    """Gives a folder its name again if `put_folder` was killed while it replaced it. For the start of a write."""
+    if os.path.lexists(place) or not place.parent.is_dir():
+        return
+    former = [
+        path for path in place.parent.iterdir() if _is_former(path.name) and intended_name(path.name) == place.name
+    ]
+    if former:
+        os.rename(max(former, key=lambda path: path.lstat().st_mtime), place)
 
 
 def remove_folder(folder: pathlib.Path) -> None:
@@ -114,10 +133,18 @@ def remove_folder(folder: pathlib.Path) -> None:
     shutil.rmtree(doomed)
 
 
-def remove_leftovers(folder: pathlib.Path) -> None:
-    """Removes what killed calls left in `folder`, for a caller who alone writes there."""
+def remove_leftovers(folder: pathlib.Path, names: Collection[str] | None = None) -> None:
+    """Removes what killed calls left in `folder`; a folder that was to be replaced stays while it is the only copy.
+
+    Args:
+      folder: exists.
+      names: what the caller, and nobody else at this time, writes there; None: everything.
+    """
     for entry in folder.iterdir():
-        if intended_name(entry.name) is None:
+        name = intended_name(entry.name)
+        if name is None or (names is not None and name not in names):
+            continue
+        if _is_former(entry.name) and not os.path.lexists(folder / name):
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -125,16 +152,20 @@ def remove_leftovers(folder: pathlib.Path) -> None:
             entry.unlink()
 
 
-def temporary_beside(place: str | os.PathLike[str]) -> pathlib.Path:
-    """A name of which no other process and no other host makes use, in the folder of `place`."""
+def temporary_beside(place: str | os.PathLike[str], kind: str = "") -> pathlib.Path:
+    """A name that no other process or host uses, in the folder of `place`; `kind` stands before its `.tmp`."""
     place = pathlib.Path(place)
-    return place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}.tmp")
+    return place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}{kind}.tmp")
 
 
 def intended_name(name: str) -> str | None:
     """The name that a temporary file or folder was to get; None for a name that is not of our making."""
-    match = re.fullmatch(r"\.(.+?)(\.[0-9a-f]{12}|\.removed)?\.tmp", name)
+    match = re.fullmatch(r"\.(.+)\.(?:[0-9a-f]{12}(?:\.former)?|removed)\.tmp", name)
     return match[1] if match else None
+
+
+def _is_former(name: str) -> bool:
+    return name.endswith(".former.tmp") and intended_name(name) is not None
 
 
 # --- Outputs that a user names: nothing is replaced unasked, and what goes wrong is told in one line -----------------
@@ -154,6 +185,8 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str, job: str
       UserError: `out` is in the way, cannot be made, or there is no room for what the block writes.
     """
     out = pathlib.Path(os.path.abspath(out))
+    with writing(job, out):
+        put_back_former(out)
     in_the_way = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     if in_the_way and not overwrite:
         raise UserError(f"{job}: {out} exists; pass --overwrite to replace it, or name another folder")
@@ -179,9 +212,10 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert")
       job: first word of the error messages.
 
     Raises:
-      UserError: `out` exists, cannot be made, or there is no room for what the block writes.
+      UserError: `out` exists, is a folder, cannot be made, or there is no room for what the block writes.
     """
     out = pathlib.Path(os.path.abspath(out))
+    check_no_folder(out, job)
     if out.exists() and not overwrite:
         raise UserError(f"{job}: {out} exists; pass --overwrite to replace it, or name another file")
     with contextlib.ExitStack() as stack:
@@ -195,6 +229,12 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert")
             yield temporary
             _readable(temporary, mode)
             os.replace(temporary, out)
+
+
+def check_no_folder(out: pathlib.Path, job: str = "convert") -> None:
+    """Raises UserError where a file is to be written and a folder lies."""
+    if out.is_dir():
+        raise UserError(f"{job}: {out} is a folder and is not replaced; name a file")
 
 
 def _readable(path: pathlib.Path, mode: int) -> None:

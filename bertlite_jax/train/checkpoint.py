@@ -21,6 +21,8 @@ import concurrent.futures
 import dataclasses
 import os
 import pathlib
+import re
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -66,11 +68,21 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     path.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
         whole_files.remove_leftovers(path)
+        _remove_old_leftovers(path)
     # Old steps are removed below, after the seal. Orbax would remove them before it: with keep_last = 1, a kill
     # between the two would leave nothing that can be trusted.
     manager = checkpoint_arrays.open_manager(path)
     worker = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
     return Checkpoints(path, keep_last, keep_every, manager, worker)
+
+
+def _remove_old_leftovers(folder: pathlib.Path) -> None:
+    """Removes what killed runs of older code left: half removed steps, and sums that were being written."""
+    for entry in folder.iterdir():
+        if re.fullmatch(r"[0-9]+\.removing", entry.name):
+            shutil.rmtree(entry)
+        elif re.fullmatch(rf"[0-9]+\.{checkpoint_sums.SUMS}\.tmp", entry.name):
+            entry.unlink()
 
 
 def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[str, Any]) -> None:

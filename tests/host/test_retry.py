@@ -35,7 +35,7 @@ class Failing:
 def test_errors_that_pass_are_waited_for(caplog):
     read = Failing(OSError(5, "Input/output error"), TimeoutError("late"), RuntimeError("read() failed: Stale handle"))
     with caplog.at_level(logging.WARNING):
-        assert retry.patiently(read, "a.npy") == "content"
+        assert retry.read_with_retries(read, "a.npy") == "content"
     assert read.calls == 4
     assert [line.split(";")[-1].rsplit(" in", 1)[0] for line in caplog.messages] == [
         " attempt 2 of 6",
@@ -48,7 +48,7 @@ def test_errors_that_pass_are_waited_for(caplog):
 def test_the_last_error_comes_out_after_six_attempts():
     read = Failing(*(OSError(5, f"number {number}") for number in range(1, 9)))
     with pytest.raises(OSError, match="number 6"):
-        retry.patiently(read, "a.npy")
+        retry.read_with_retries(read, "a.npy")
     assert read.calls == 6
 
 
@@ -65,7 +65,7 @@ def test_the_last_error_comes_out_after_six_attempts():
 def test_errors_that_last_are_raised_at_once(error):
     read = Failing(error)
     with pytest.raises(type(error)):
-        retry.patiently(read, "a.npy")
+        retry.read_with_retries(read, "a.npy")
     assert read.calls == 1
 
 
@@ -74,7 +74,7 @@ def test_the_waits_double(monkeypatch):
     monkeypatch.setattr(retry, "FIRST_WAIT_SECONDS", 1e-3)
     monkeypatch.setattr("tenacity.nap.time.sleep", waits.append)
     with pytest.raises(OSError, match="no"):
-        retry.patiently(Failing(*(OSError(5, "no") for _ in range(6))), "a.npy")
+        retry.read_with_retries(Failing(*(OSError(5, "no") for _ in range(6))), "a.npy")
     # Each has up to one millisecond of chance on top.
     assert [int(1000 * wait + 1e-6) // base for wait, base in zip(waits, (1, 2, 4, 8, 16), strict=True)] in [
         [1, 1, 1, 1, 1],

@@ -191,6 +191,17 @@ def test_the_earlier_output_stays_where_the_new_one_fails(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_file_never_replaces_a_folder(tmp_path):
+    """It is said before the block does its work."""
+    (tmp_path / "out").mkdir()
+    worked = []
+    with pytest.raises(UserError, match=r"^embed: .*/out is a folder and is not replaced; name a file$"):  # noqa: SIM117
+        with whole_files.new_file(tmp_path / "out", overwrite=True, job="embed"):
+            worked.append("in vain")
+    assert not worked
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 # --- Files and folders of a job's own --------------------------------------------------------------------------------
 
 
@@ -258,6 +269,62 @@ def test_the_earlier_folder_comes_back_where_the_new_one_cannot_be_renamed(tmp_p
     assert list(tmp_path.iterdir()) == [out]
 
 
+def kill_at_rename(monkeypatch: pytest.MonkeyPatch, number: int, folder: pathlib.Path, place: pathlib.Path) -> None:
+    """What is on disk when a process dies in `put_folder` before its rename of this number, counted from 1."""
+    rename, calls = os.rename, []
+
+    def stop(source, target):
+        calls.append(source)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "rename", stop)
+        with pytest.raises(KeyboardInterrupt):
+            whole_files.put_folder(folder, place, replace=True)
+
+
+def test_the_only_copy_of_a_folder_survives_a_kill_and_comes_back(tmp_path, monkeypatch):
+    """Killed between the two renames: nothing lies at the place, and the earlier output is the user's only one."""
+    out = folder_of(tmp_path / "out", "first")
+    new = folder_of(whole_files.temporary_beside(out), "second")
+    kill_at_rename(monkeypatch, 2, new, out)
+    assert not out.exists()
+    assert {whole_files.intended_name(path.name) for path in tmp_path.iterdir()} == {"out"}
+    whole_files.remove_leftovers(tmp_path)
+    with pytest.raises(UserError, match="out exists; pass --overwrite"), whole_files.new_folder(out, False, "word"):
+        pass
+    assert (out / "word").read_text() == "first"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_an_earlier_folder_goes_with_the_leftovers_once_the_new_one_is_in_its_place(tmp_path, monkeypatch):
+    out = folder_of(tmp_path / "out", "first")
+    kill_at_rename(monkeypatch, 3, folder_of(tmp_path / "new", "second"), out)
+    assert len(list(tmp_path.iterdir())) == 2
+    whole_files.put_back_former(out)
+    whole_files.remove_leftovers(tmp_path)
+    assert (out / "word").read_text() == "second"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_what_is_half_removed_is_not_put_back(tmp_path, monkeypatch):
+    """Killed while the replaced folder is removed; then the user removes the new one."""
+    out = folder_of(tmp_path / "out", "first")
+
+    def stop(path, ignore_errors):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            whole_files.put_folder(folder_of(tmp_path / "new", "second"), out, replace=True)
+    shutil.rmtree(out)
+    whole_files.put_back_former(out)
+    assert not out.exists()
+
+
 def test_a_folder_beside_a_place_vanishes_unless_it_is_put_there(tmp_path):
     with whole_files.folder_beside(tmp_path / "out") as folder:
         assert folder.parent == tmp_path
@@ -269,13 +336,27 @@ def test_what_a_kill_leaves_is_recognised_and_removed(tmp_path):
     whole_files.temporary_beside(tmp_path / "config.json").touch()
     whole_files.temporary_beside(tmp_path / "tokenizer").mkdir()
     folder_of(tmp_path / ".8000.removed.tmp", "half")
-    others = [folder_of(tmp_path / "4000", "whole"), tmp_path / ".hidden", tmp_path / "notes.tmp"]
+    others = [
+        folder_of(tmp_path / "4000", "whole"),
+        tmp_path / ".hidden",
+        tmp_path / "notes.tmp",
+        tmp_path / ".notes.tmp",
+    ]
     for path in others[1:]:
         path.touch()
     intended = {whole_files.intended_name(path.name) for path in tmp_path.iterdir()}
     assert intended == {"config.json", "tokenizer", "8000", None}
     whole_files.remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(others)
+
+
+def test_of_the_leftovers_only_the_named_go(tmp_path):
+    """Another command may be writing beside the run at this moment."""
+    whole_files.temporary_beside(tmp_path / "config.json").touch()
+    live = whole_files.temporary_beside(tmp_path / "vectors.npy")
+    live.touch()
+    whole_files.remove_leftovers(tmp_path, ["config.json"])
+    assert list(tmp_path.iterdir()) == [live]
 
 
 def test_a_folder_is_never_seen_half_removed(tmp_path, monkeypatch):

@@ -20,6 +20,14 @@ def test_everything_comes_back_bit_for_bit(one_step):
     assert_holds(one_step, 7)
 
 
+def test_an_opened_folder_is_cleared_of_what_older_code_left(tmp_path):
+    (tmp_path / "50.removing" / "params").mkdir(parents=True)
+    (tmp_path / "50.SHA256SUMS.tmp").touch()
+    (tmp_path / "notes.removing").mkdir()
+    checkpoint.finish(checkpoint.open_checkpoints(tmp_path, 1, 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.removing"]
+
+
 def test_from_one_device_to_eight_and_back(tmp_path, one_step):
     """Rows over eight devices where they divide, the rest replicated; then again on one."""
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))

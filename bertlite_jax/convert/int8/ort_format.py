@@ -106,11 +106,9 @@ def write(
 
 
 def _check_file(out: pathlib.Path) -> None:
-    """Raises UserError for a name that ONNX Runtime would misread, or a folder."""
+    """Raises UserError for a name that ONNX Runtime would misread."""
     if out.suffix != SUFFIX:
         raise UserError(f"convert: ort: {out} must end in {SUFFIX}: ONNX Runtime recognises the format by it")
-    if out.is_dir():
-        raise UserError(f"convert: ort: {out} is a folder and is not replaced; name a file")
 
 
 def _read_back(

@@ -17,7 +17,7 @@ from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import writing
-from bertlite_jax.host.retry import patiently
+from bertlite_jax.host.retry import read_with_retries
 
 FORMAT = 1
 INDEX = "corpus.json"
@@ -36,7 +36,7 @@ def read_meta(folder: str) -> dict[str, Any]:
     """
     path = on_disk(folder) / INDEX
     try:
-        meta = json.loads(patiently(lambda: path.read_text(encoding="utf-8"), path))
+        meta = json.loads(read_with_retries(lambda: path.read_text(encoding="utf-8"), path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"corpus: {folder} is not a finished corpus (no corpus.json); make one with `bertlite corpus`"
@@ -58,6 +58,8 @@ def read_meta(folder: str) -> dict[str, Any]:
 
 def check_out(place: pathlib.Path, overwrite: bool) -> None:
     """Raises UserError unless a corpus may be written to `place`; only a corpus is ever overwritten."""
+    with writing("corpus", place):
+        whole_files.put_back_former(place)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not (place / "corpus.json").is_file():
@@ -106,7 +108,7 @@ def _locked(folder: pathlib.Path) -> Iterator[bool]:
 
 
 def move_into_place(folder: pathlib.Path, place: pathlib.Path) -> None:
-    """Renames a finished folder to `place`. A corpus that lies there first gets the name of a dead build."""
+    """Renames a finished folder to `place`. A corpus that lies there is replaced."""
     mask = os.umask(0)
     os.umask(mask)
     folder.chmod(0o777 & ~mask)  # mkdtemp makes folders that only their owner can read

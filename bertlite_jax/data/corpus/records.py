@@ -17,7 +17,7 @@ from array_record.python.array_record_module import ArrayRecordReader
 
 from bertlite_jax.data.corpus.boundaries import Windows
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.retry import first_line, patiently
+from bertlite_jax.host.retry import first_line, read_with_retries
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:1"
 """For random access, where reading ahead would fetch records that are not needed."""
@@ -62,7 +62,7 @@ def open_records(folder: str, split: str, vocab_size: int) -> Records:
     readers = []
     for file in files:
         try:
-            readers.append(patiently(lambda file=file: _open(file), file))
+            readers.append(read_with_retries(lambda file=file: _open(file), file))
         except (ValueError, RuntimeError) as error:
             raise UserError(f"corpus: {file}: cannot be read ({first_line(error)}); build it again") from error
     starts = np.cumsum([0, *(reader.num_records() for reader in readers)], dtype=np.int64)
@@ -126,7 +126,7 @@ def _read(records: Records, shard: int, places: list[int]) -> list[bytes]:
             raise
 
     try:
-        return patiently(read, file)
+        return read_with_retries(read, file)
     except (ValueError, RuntimeError, IndexError, OSError) as error:
         raise UserError(
             f"corpus: {file}: cannot be read ({first_line(error)}); if the disk is healthy, the file is damaged: build "

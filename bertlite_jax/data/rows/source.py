@@ -28,7 +28,7 @@ from bertlite_jax.data.rows import packing
 from bertlite_jax.data.rows.pairs import token_kinds
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.retry import patiently
+from bertlite_jax.host.retry import read_with_retries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
     if not meta["splits"].get(split, {}).get("windows"):
         raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
     file = pathlib.Path(folder) / f"{split}.lengths.npy"
-    lengths = patiently(lambda: np.load(file), file)
+    lengths = read_with_retries(lambda: np.load(file), file)
     records = open_records(folder, split, meta["vocab_size"])
     if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
         raise UserError(

@@ -23,7 +23,7 @@ from etils import epath
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import in_object_storage
-from bertlite_jax.host.retry import first_line, patiently
+from bertlite_jax.host.retry import first_line, read_with_retries
 
 _log = logging.getLogger(__name__)
 _CLIENTS = ("gcsfs", "google", "s3fs", "botocore", "adlfs", "azure", "aiohttp", "requests")
@@ -57,7 +57,7 @@ def size_of(name: str) -> int:
     if not in_object_storage(name):
         return os.path.getsize(name)
     with reaching(name):
-        return patiently(epath.Path(name).stat, name).length
+        return read_with_retries(epath.Path(name).stat, name).length
 
 
 @contextlib.contextmanager
@@ -79,7 +79,7 @@ def copied_folder(folder: str, index: str) -> str:
     try:
         with reaching(folder):
             remote = epath.Path(folder)
-            content = patiently((remote / index).read_bytes, remote / index)
+            content = read_with_retries((remote / index).read_bytes, remote / index)
             key = hashlib.sha256(folder.encode() + b"\n" + content).hexdigest()[:16]
             cache = pathlib.Path(platformdirs.user_cache_dir("bertlite_jax", appauthor=False)) / "staged"
             cache.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,10 @@ def copied_folder(folder: str, index: str) -> str:
 
 def _fetch(remote: epath.Path, place: pathlib.Path) -> None:
     """Copies all files of a flat folder, whole or not at all."""
-    sizes = {file.name: patiently(file.stat, file).length for file in patiently(lambda: [*remote.iterdir()], remote)}
+    sizes = {
+        file.name: read_with_retries(file.stat, file).length
+        for file in read_with_retries(lambda: [*remote.iterdir()], remote)
+    }
     free = shutil.disk_usage(place.parent).free
     if sum(sizes.values()) > free:
         raise UserError(
@@ -105,7 +108,7 @@ def _fetch(remote: epath.Path, place: pathlib.Path) -> None:
     _log.info("data: copying %s (%s bytes) to %s", remote, f"{sum(sizes.values()):,}", place)
     with whole_files.folder_beside(place) as folder:
         for name, size in sizes.items():
-            patiently(functools.partial(_fetch_file, remote / name, folder / name, size), remote / name)
+            read_with_retries(functools.partial(_fetch_file, remote / name, folder / name, size), remote / name)
         whole_files.put_folder(folder, place)
 
 

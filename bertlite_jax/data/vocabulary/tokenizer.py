@@ -236,6 +236,8 @@ def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool
         raise UserError(f"tokenizer: word_segmenter = {word_segmenter!r} is unknown; known: {', '.join(_SEGMENTERS)}")
     if word_segmenter == "jieba":
         word_starts.load_jieba()
+    with writing("tokenizer", place):
+        whole_files.put_back_former(place)
     if place.exists() and not (place.is_dir() and not any(place.iterdir())):
         if not overwrite:
             raise UserError(f"tokenizer: {place} exists; give another folder, or pass --overwrite")

@@ -23,6 +23,7 @@ from bertlite_jax.data.scores.answers import Answer, Prediction
 from bertlite_jax.data.tasks import questions
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import check_no_folder
 from bertlite_jax.jobs.answering import outputs, span_answers, task_splits
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -78,6 +79,7 @@ def predict(
     Returns:
       Numbers of questions and windows that were read, cut to their length, and empty; also printed on standard error.
     """
+    _check_file(options)
     model = open_model(loaded, run)
     examples = questions.read([where]) if where.endswith(".json") else read_questions(lines, where)
     totals: dict[str, int] = {}
@@ -111,6 +113,7 @@ def predict_task(
     """
     if loaded.head is None or loaded.head.kind != "span":
         raise UserError(f"predict: {run} does not answer questions, which {task.name} asks")
+    _check_file(options)
     model = open_model(loaded, run)
     examples = task_splits.read_to_predict(task, data, split)
     predictions, counts = model.answer(examples, max(options.n_best, MOST_ANSWERS))
@@ -123,6 +126,11 @@ def predict_task(
     scores = span_answers.figures(task, examples, predictions, texts, model.head)
     print("predict: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()), file=sys.stderr)
     return scores
+
+
+def _check_file(options: AnswerOptions) -> None:
+    if options.predictions:
+        check_no_folder(pathlib.Path(options.predictions), job="predict")
 
 
 def _write(predictions: Iterable[Prediction], head: Head, out: TextIO, options: AnswerOptions) -> dict[str, str]:

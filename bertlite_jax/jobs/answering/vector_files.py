@@ -12,7 +12,7 @@ from typing import IO
 import numpy as np
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.whole_files import new_file
+from bertlite_jax.host.whole_files import check_no_folder, new_file
 
 Write = Callable[[Sequence[str], Sequence[np.ndarray], Sequence[np.ndarray]], None]
 """(ids, vectors, token ids) of the next texts; each text's vectors are [D] or [tokens, D]."""
@@ -26,11 +26,12 @@ def tokens_beside(out: pathlib.Path) -> pathlib.Path:
 
 
 def check(out: str, overwrite: bool) -> None:
-    """Raises UserError if the name has no known format, or the file exists and may not be replaced."""
+    """Raises UserError if the name has no known format, is a folder's, or the file exists and may not be replaced."""
     if out == "-":
         return
     if pathlib.Path(out).suffix not in (".npy", ".jsonl"):
         raise UserError(f"embed: --out {out} should end in .npy or .jsonl, or be - for JSON lines on standard output")
+    check_no_folder(pathlib.Path(out), job="embed")
     if pathlib.Path(out).exists() and not overwrite:
         raise UserError(f"embed: {out} exists; pass --overwrite to replace it, or name another file")
 

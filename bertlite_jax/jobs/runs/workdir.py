@@ -128,7 +128,7 @@ def open_workdir(
         holds_run = True
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        whole_files.remove_leftovers(folder)
+        whole_files.remove_leftovers(folder, WRITTEN_BY_A_RUN)
         whole_files.write_text(folder / CONFIG, files.to_json(config) + "\n")
         whole_files.write_json(folder / ENVIRONMENT, environment)
     except OSError as error:

@@ -13,6 +13,7 @@ from tokenizer_texts import ENGLISH
 
 from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary, load_tokenizer, train_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import temporary_beside
 
 
 def test_a_killed_training_leaves_nothing_that_passes_for_a_tokenizer(tmp_path):
@@ -46,6 +47,15 @@ def test_a_tokenizer_that_is_there_is_replaced_only_on_request(tmp_path):
     with pytest.raises(UserError, match="not a tokenizer folder"):
         train_tokenizer(ENGLISH, tmp_path / "notes", 110, overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "t"]
+
+
+def test_a_tokenizer_that_a_killed_training_was_replacing_comes_back(tmp_path):
+    """Killed between two renames: the earlier tokenizer is the only one."""
+    old = train_tokenizer(ENGLISH, tmp_path / "t", 100)
+    (tmp_path / "t").rename(temporary_beside(tmp_path / "t", ".former"))
+    with pytest.raises(UserError, match="exists; give another folder"):
+        train_tokenizer(ENGLISH, tmp_path / "t", 110)
+    assert load_tokenizer(tmp_path / "t").hash == old.hash
 
 
 # --- Folders ---------------------------------------------------------------------------------------------------------

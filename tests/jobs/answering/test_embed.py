@@ -188,6 +188,13 @@ def test_a_file_that_is_there_is_replaced_only_on_demand(bert, tmp_path):
     assert vectors(bert, ["the cat"], tmp_path, overwrite=True).shape == (1, 32)
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_is_never_replaced_by_vectors(overwrite, tmp_path):
+    (tmp_path / "v.npy").mkdir()
+    with pytest.raises(UserError, match=r"^embed: .*/v.npy is a folder and is not replaced; name a file$"):
+        vector_files.check(str(tmp_path / "v.npy"), overwrite)
+
+
 def test_an_empty_input_is_refused(bert, tmp_path):
     with pytest.raises(UserError, match="has no text"):
         vectors(bert, [], tmp_path)

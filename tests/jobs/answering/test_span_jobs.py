@@ -178,6 +178,15 @@ def test_a_split_is_answered_and_scored(independent, squad, tmp_path):
     assert json.loads(official.read_text()) == json.loads((independent / "predictions.json").read_text())
 
 
+def test_a_folder_in_place_of_the_official_file_is_refused_before_the_work(independent, squad, tmp_path):
+    out, place = io.StringIO(), str(tmp_path)
+    with pytest.raises(UserError, match="is a folder and is not replaced; name a file"):
+        predict(str(independent), str(squad / "dev-v2.0.json"), out, predictions=place)
+    with pytest.raises(UserError, match="is a folder and is not replaced; name a file"):
+        predict_split(str(independent), "squad2", str(squad), "validation", out, predictions=place)
+    assert not out.getvalue()
+
+
 def test_windows_of_other_questions_in_the_row_do_not_matter(trained, squad):
     loaded = sources.load(trained)
     assert loaded.head

@@ -97,6 +97,16 @@ def test_a_directory_killed_while_it_was_made_is_made_again(tmp_path):
     assert workdir.open_workdir(tmp_path, CONFIG, False, HERE, pytest.fail) is False
 
 
+def test_a_start_removes_no_files_but_those_that_a_run_was_writing(a_run):
+    """The others are a user's own, and what another command is writing beside the run."""
+    others = {".notes.tmp", ".config.json.tmp", ".vectors.npy.0123456789ab.tmp"}
+    before = set(os.listdir(a_run))
+    for name in (*others, ".metrics.jsonl.0123456789ab.tmp"):
+        (a_run / name).touch()
+    assert workdir.open_workdir(a_run, CONFIG, False, HERE, pytest.fail) is True
+    assert set(os.listdir(a_run)) == before | others
+
+
 def test_what_does_not_change_the_weights_may_change(a_run):
     run = dict(devices=1, log_every=7, eval_every=3, checkpoint_every=11, keep_last=9, keep_every=100)
     new = changed("run", **run, tensorboard=False, profile_steps=(10, 15))

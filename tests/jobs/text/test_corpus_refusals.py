@@ -11,8 +11,9 @@ import pytest
 from corpus_text import build_text, digests, some_text
 
 from bertlite_jax.config.text import CorpusOptions
-from bertlite_jax.data.corpus.folder import read_meta, scratch_folder
+from bertlite_jax.data.corpus.folder import check_out, read_meta, scratch_folder
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import temporary_beside
 from bertlite_jax.jobs.text.corpus import build_corpus
 
 
@@ -65,6 +66,17 @@ def test_only_a_corpus_is_overwritten_and_only_when_asked(tmp_path, text_file, v
     precious.mkdir()
     (precious / "thesis.tex").write_text("years of work")
     assert "is not a corpus" in refusal(tmp_path, [text_file], vocabulary.folder, str(precious), overwrite=True)
+
+
+def test_a_corpus_that_a_killed_build_was_replacing_comes_back(tmp_path):
+    """Killed between two renames: the earlier corpus is the only one."""
+    out = tmp_path / "out"
+    former = temporary_beside(out, ".former")
+    former.mkdir()
+    (former / "corpus.json").touch()
+    with pytest.raises(UserError, match=r"out: exists; give another folder"):
+        check_out(out, overwrite=False)
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_an_incomplete_folder_is_no_corpus(tmp_path, vocabulary):
