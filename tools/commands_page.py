@@ -28,7 +28,7 @@ WIDTH = "110"
 """Columns of the terminal: enough for each option's name and choices, too few for tyro to put boxes side by side."""
 RECIPE = ("model", "data", "mask", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
-NESTED = {"bench": ("NAME", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
+NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}
 """Further forms of a job that have a `--help` of their own."""

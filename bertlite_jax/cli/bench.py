@@ -35,7 +35,7 @@ BENCHMARKS = (
 def bench(args: Sequence[str]) -> None:
     """Runs one benchmark, or lists them."""
     if args and wants_help(args[:1]):
-        print(usage("bertlite bench", "NAME", BENCHMARKS))
+        print(usage("bertlite bench", "BENCHMARK", BENCHMARKS))
         return
-    job, rest = choose("bench", args, BENCHMARKS)
+    job, rest = choose("bench", "benchmark", args, BENCHMARKS)
     job.run(rest)

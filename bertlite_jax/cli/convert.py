@@ -158,9 +158,11 @@ def ort(
       text: Text files or folders on which its answers are compared with those of float32.
       max_mb: Largest allowed size in megabytes. A larger file is not written, and a message says what would fit.
       min_agreement: Smallest allowed share of answers that equal those of float32; for vectors, of their mean cosine.
-      bits: As for int8.
-      leave_out: As for int8.
-      output: As for onnx. It is also what is compared.
+      bits: Bits of the integer weights. 7 is correct on every CPU; 8 only where u8 x s8 products do not saturate (VNNI,
+        AMX, ARM).
+      leave_out: Parts that stay in float, such as pooler layers.ffn.down layers.11
+      output: What the model returns, and what is compared. auto: the answers of its head, or for a pretrained model the
+        pieces behind [MASK]. states: one vector for each token. sentence: one vector for a text.
       overwrite: Replace the file if it exists.
     """
     from bertlite_jax.convert import sources
@@ -194,8 +196,9 @@ def bundle(
     Args:
       run: Work directory of a run, or a folder that from-hf or from-tf wrote.
       out: Folder to write. It can be moved anywhere.
-      bits: As for int8.
-      leave_out: As for int8.
+      bits: Bits of the integer weights. 7 is correct on every CPU; 8 only where u8 x s8 products do not saturate (VNNI,
+        AMX, ARM).
+      leave_out: Parts that stay in float, such as pooler layers.ffn.down layers.11
       examples: JSONL file of inputs whose answers `predict.py --check` compares. Without it, some English sentences.
       overwrite: Replace the folder if it is an earlier bundle.
     """
@@ -203,11 +206,11 @@ def bundle(
     from bertlite_jax.convert.bundle import read_examples, write_bundle
 
     asked = read_examples(examples) if examples else ()
-    made = write_bundle(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
-    for name, size in made["bytes"].items():
+    written = write_bundle(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
+    for name, size in written["bytes"].items():
         print(f"{out}/{name}: {size / 1e6:.2f} MB")
     print(
-        f"both models give the same answer to {made['agreement']:.0%} of the stored examples; "
+        f"both models give the same answer to {written['agreement']:.0%} of the stored examples; "
         f"python {out}/predict.py --check"
     )
 
@@ -242,5 +245,5 @@ def convert(args: Sequence[str]) -> None:
     if args and wants_help(args[:1]):
         print(usage("bertlite convert", "FORMAT", FORMATS))
         return
-    job, rest = choose("convert", args, FORMATS)
+    job, rest = choose("convert", "format", args, FORMATS)
     job.run(rest)

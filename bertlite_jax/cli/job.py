@@ -54,17 +54,23 @@ def wants_help(args: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(args))
 
 
-def choose(command: str, args: Sequence[str], jobs: Sequence[Job]) -> tuple[Job, list[str]]:
+def choose(command: str, noun: str, args: Sequence[str], jobs: Sequence[Job]) -> tuple[Job, list[str]]:
     """The job that the first argument names, and the other arguments.
+
+    Args:
+      command: named in errors.
+      noun: what these jobs are called in errors: job, benchmark, format.
+      args: what follows the command.
+      jobs: to choose from.
 
     Raises:
       UserError: there is no such job, or no argument; names the nearest one or all.
     """
     names = [job.name for job in jobs]
     if not args:
-        raise UserError(f"{command}: the first argument is missing; it is one of {', '.join(names)}")
+        raise UserError(f"{command}: name a {noun}: {', '.join(names)}")
     if args[0] not in names:
-        raise UserError(f"{command}: unknown job {args[0]}; {fields_close_to(args[0], names)}")
+        raise UserError(f"{command}: unknown {noun} {args[0]}; {fields_close_to(args[0], names)}")
     return jobs[names.index(args[0])], list(args[1:])
 
 

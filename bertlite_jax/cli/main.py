@@ -27,8 +27,8 @@ JOBS = (
     job_of("evaluate", "score a run on held-out text", runs.evaluate, compiles=True),
     job_of("fill-mask", "show what a model predicts for [MASK]", runs.fill_mask, compiles=True),
     job_of("report", "put curves, figures and samples of a run into one HTML file", runs.report),
-    Job("compile", "compile a training step for a TPU slice that you do not have", compile.compile_step),
-    Job("bench", "measure data, training, inference, scaling", bench.bench),
+    Job("compile", "compile a training step for a TPU slice, without a TPU", compile.compile_step),
+    Job("bench", "measure speed, beside PyTorch, transformers and other runtimes", bench.bench),
     job_of("quickstart", "all of it on bundled text, in minutes", runs.quickstart, trains=True, compiles=True),
 )
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     job = None
     try:
-        job, rest = choose("bertlite", args, JOBS)
+        job, rest = choose("bertlite", "job", args, JOBS)
         check_places(rest, text_anywhere=job.text_anywhere)
         _prepare(job, rest)
         job.run(rest)

@@ -108,26 +108,26 @@ class Head:
     """The layers on top of the encoder of a task model."""
 
     kind: Literal["classify", "choose", "tag", "span"] = "classify"
-    """classify: one answer for each text or pair. choose: one score for each choice. tag: one label for each token.
-    span: start and end of an answer."""
+    """Set by the task. classify: one answer for each text or pair. choose: one score for each choice. tag: one label
+    for each token. span: start and end of an answer."""
     labels: tuple[str, ...] = ("0", "1")
-    """Names of the outputs of classify and tag; a regression has one. choose and span have none."""
+    """Set by the task. Names of the outputs of classify and tag; a regression has one. choose and span have none."""
     problem: Literal["single_label", "multi_label", "regression"] = "single_label"
-    """What the outputs of classify are: logits of labels of which one is right, logits of independent labels, or
-    numbers."""
+    """Set by the task. What the outputs of classify are: logits of labels of which one is right, logits of independent
+    labels, or numbers."""
     hidden: tuple[int, ...] = ()
     """Widths of additional layers between pooled state and outputs; their activation is that of the pooler."""
     activation: Literal["tanh", "relu"] = "tanh"
-    """Activation of the pooler (of classify and choose) and of hidden. tanh: as in BERT and ALBERT. relu: as in
-    DistilBERT."""
+    """Set by the encoder. Activation of the pooler (of classify and choose) and of hidden. tanh: as in BERT and ALBERT.
+    relu: as in DistilBERT."""
     dropout: float = 0.1
     """Dropout probability before the outputs."""
     span: Literal["independent", "conditioned"] = "independent"
     """For span heads. independent: start and end are predicted separately (BERT). conditioned: the end is predicted
     given the start, and a third output says whether there is an answer (ALBERT's run_squad_v2)."""
     no_answer: bool = False
-    """For span heads: texts may not hold the answer (SQuAD 2.0). The model says so if its score for that exceeds a
-    threshold."""
+    """Set by the task. For span heads: texts may not hold the answer (SQuAD 2.0). The model says so if its score for
+    that exceeds a threshold."""
 
     @property
     def conditioned(self) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bertlite_jax.config import checks
 from bertlite_jax.config.model import Model
+from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.convert.weights import renaming
 from bertlite_jax.convert.weights.config_values import bert_shape, check_kinds
 from bertlite_jax.convert.weights.folder import Weights, read_json
@@ -68,6 +69,8 @@ BERT = (
     *_HEADS,
 )
 TABLES: dict[TfFamily, tuple[Module, ...]] = {"albert": ALBERT, "bert": BERT}
+PAIR_TASKS: dict[TfFamily, PairTask] = {"albert": "sop", "bert": "nsp"}
+"""What the pair heads of the releases were trained on."""
 
 # Their kernels are [in, out] like ours; only the pair head has its weights as [classes, D].
 _LEAVES: renaming.Leaves = {
@@ -109,7 +112,7 @@ def from_variables(
     family = family_of(named, where)
     model = model_of(config, family, named, config_name or where, activation)
     params = nest(to_ours(named, family, model, where))
-    pair_task = {"albert": "sop", "bert": "nsp"}[family] if model.pair_classes else "none"
+    pair_task = PAIR_TASKS[family] if model.pair_classes else "none"
     return Weights(params, model, pair_task=pair_task)
 
 

@@ -45,9 +45,11 @@ def test_unknown_jobs_are_refused_with_the_nearest_known(capsys):
     assert main(["pretrian"]) == 2
     assert capsys.readouterr().err == "bertlite: unknown job pretrian; did you mean pretrain?\n"
     assert main(["convert", "to-fh"]) == 2
-    assert capsys.readouterr().err == "convert: unknown job to-fh; did you mean to-hf?\n"
+    assert capsys.readouterr().err == "convert: unknown format to-fh; did you mean to-hf?\n"
+    assert main(["bench", "trian"]) == 2
+    assert capsys.readouterr().err == "bench: unknown benchmark trian; did you mean train?\n"
     assert main(["bench"]) == 2
-    assert capsys.readouterr().err.startswith("bench: the first argument is missing; it is one of data, train, scale")
+    assert capsys.readouterr().err.startswith("bench: name a benchmark: data, train, scale")
 
 
 @pytest.mark.parametrize(

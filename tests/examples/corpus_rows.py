@@ -26,7 +26,7 @@ def same(first: batches.Batch, other: batches.Batch) -> bool:
 
 
 def segments_of(batch: batches.Batch) -> list[tuple[list[int], list[int]]]:
-    """(A, B) of every window in the batch, without specials; read from the batch alone."""
+    """(A, B) of every window in the batch, without special tokens; read from the batch alone."""
     found = []
     for row in range(len(batch["tokens"])):
         for segment in range(1, batch["segments"][row].max() + 1):

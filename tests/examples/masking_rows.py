@@ -38,7 +38,7 @@ def pack(rows, length: int = 128, windows: int = 8) -> Batch:
 
 
 def windows_from(ids, starts, sizes, pairs=True):
-    """Cuts a long text into windows of the given sizes, specials included, each into two parts at a word start."""
+    """Cuts a long text into windows of these sizes, special tokens included, each into two parts at a word start."""
     ids, starts, at = np.asarray(ids), np.asarray(starts, np.int32), 0
     for size in sizes:
         size = min(size - 3, len(ids) - at)

@@ -17,7 +17,7 @@ from bertlite_jax.model.task_heads import TaskModel
 
 MODEL = tiny.model(num_layers=1, init_std=0.4, pooler=False, pair_classes=0)
 HEAD = Head(kind="span", labels=(), span="conditioned", dropout=0.5)
-# Two windows in a row and padding behind them: 2 and 1 tokens of question, 5 and 3 of text, and the specials.
+# Two windows in a row and padding behind them: 2 and 1 tokens of question, 5 and 3 of text, and the special tokens.
 SEGMENTS = np.array([[1] * 10 + [2] * 7 + [0] * 3])
 POSITIONS = np.array([[*range(10), *range(7), 0, 0, 0]])
 TYPES = np.array([[0] * 4 + [1] * 6 + [0] * 3 + [1] * 4 + [0] * 3])

@@ -27,7 +27,7 @@ def max_abs_diff(params: Any, model: Model, folder: str | os.PathLike[str], ids:
       params: of our model.
       model: its shape.
       folder: what `to_hf` wrote for a model with ALBERT's pretraining heads.
-      ids: [B, L] int32 ids without padding, specials included.
+      ids: [B, L] int32 ids without padding, special tokens included.
     """
     import torch
     import transformers

@@ -38,14 +38,14 @@ def write_sentence(folder: pathlib.Path, model: Model, family: Family, sentence:
     """Writes modules.json, 1_Pooling/config.json, sentence_bert_config.json and config_sentence_transformers.json.
 
     `SentenceTransformer(folder)` then gives [texts, D]: the mean of the last hidden states over the real tokens,
-    specials included, or the state of the first one; divided by its length (L2) if `sentence.normalize` is set.
+    special tokens included, or the state of the first one; divided by its length (L2) if `sentence.normalize` is set.
 
     Args:
       folder: holds config.json, the weights of a base model, and a tokenizer.
       model: its shape.
       family: whose class the weights are written for.
       sentence: pooling and unit length.
-      longest: the most tokens of a text, specials included; longer texts are cut.
+      longest: the most tokens of a text, special tokens included; longer texts are cut.
     """
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     if sentence.normalize:

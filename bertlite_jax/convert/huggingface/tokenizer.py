@@ -38,7 +38,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: pathlib.Path, max_length: int,
     Args:
       tokenizer: ours.
       folder: exists.
-      max_length: longest input of the model in tokens, specials included; the class's own default is 1e30.
+      max_length: longest input of the model in tokens, special tokens included; the class's own default is 1e30.
       token_types: fewer than 2 leaves `token_type_ids` out of what the tokenizer returns.
     """
     pieces = special_pieces(tokenizer)

@@ -83,7 +83,7 @@ def describe(
 
 
 def _longest(weights: Weights, output: Output) -> int:
-    """The most tokens of a text, specials included; longer texts are cut."""
+    """The most tokens of a text, special tokens included; longer texts are cut."""
     return sentence_length(weights) if output == "sentence" else weights.model.max_positions
 
 

@@ -34,7 +34,7 @@ class Sentence:
     Attributes:
       pooling: the mean over the real tokens, or the state of the first one.
       normalize: divide the vector by its length (L2).
-      max_length: the most tokens that are read, specials included; 0 for all positions.
+      max_length: the most tokens that are read, special tokens included; 0 for all positions.
       unheld: why these settings do not give the vectors of the source; empty if they do.
     """
 
@@ -69,7 +69,7 @@ class Weights:
 
 
 def sentence_length(weights: Weights) -> int:
-    """The most tokens of a text that its vector is computed from, specials included."""
+    """The most tokens of a text that its vector is computed from, special tokens included."""
     stated = weights.sentence.max_length if weights.sentence else 0
     return min(stated or weights.model.max_positions, weights.model.max_positions)
 

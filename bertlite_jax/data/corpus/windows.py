@@ -23,7 +23,7 @@ class Cutting:
     """How documents are cut into windows."""
 
     length: int = 512
-    """Tokens in a row, specials included."""
+    """Tokens in a row, special tokens included."""
     short_fraction: float = 0.1
     """Share of the windows that aim at a random shorter length."""
     whole_sentences: bool = False

@@ -30,7 +30,7 @@ class Encoded:
     """All windows of a split.
 
     Attributes:
-      tokens: [T] int32, specials included, one window after the other.
+      tokens: [T] int32, special tokens included, one window after the other.
       types: [T] int8, 1 for the second text and its [SEP].
       words: [T] int32, the number of the word whose first piece this is, else -1; empty unless words are tagged.
       offsets: [W + 1] int64, where each window begins.

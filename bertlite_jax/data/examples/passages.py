@@ -54,7 +54,7 @@ class Window(NamedTuple):
     first: int
     stop: int
     offset: int
-    """Index in the row of the token `first`: the question and two specials stand before it."""
+    """Index in the row of the token `first`: the question and two special tokens stand before it."""
     best: np.ndarray
     """[stop - first] bool: this window shows the token with more context than the others do."""
 
@@ -86,7 +86,7 @@ def windows(passage: Passage, length: int, step: int) -> list[Window]:
 
     Args:
       passage: of `passages`.
-      length: most tokens in a row, specials included (384 in the SQuAD recipes).
+      length: most tokens in a row, special tokens included (384 in the SQuAD recipes).
       step: tokens from the beginning of one window to that of the next (BERT's doc_stride, 128); if it is longer
         than a window's part of the context, the windows follow one another and no token is left out.
 
@@ -99,8 +99,8 @@ def windows(passage: Passage, length: int, step: int) -> list[Window]:
         raise UserError(f"questions: step = {step} must be at least 1")
     if room < 1:
         raise UserError(
-            f"questions: question {passage.id}: its {len(passage.question)} tokens and {SPECIALS} specials leave no "
-            f"room for context in rows of {length}; use longer rows or a smaller max_question"
+            f"questions: question {passage.id}: its {len(passage.question)} tokens and {SPECIALS} special tokens leave "
+            f"no room for context in rows of {length}; use longer rows or a smaller max_question"
         )
     total, step = len(passage.ids), min(step, room)
     firsts = [0]

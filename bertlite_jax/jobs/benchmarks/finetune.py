@@ -16,10 +16,11 @@ import pathlib
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -46,7 +47,7 @@ OURS, PEER = "bertlite_jax", "transformers"
 
 
 def bench_finetune(
-    config: str,
+    config: Annotated[str, tyro.conf.arg(metavar="CONFIG.py")],
     /,
     *,
     init: str,
@@ -65,7 +66,8 @@ def bench_finetune(
 
     Args:
       config: Recipe, such as configs/finetune_glue.py.
-      init: Encoder to start from: a run's work directory, or a folder that tools/convert.py wrote.
+      init: Encoder to start from: a run's work directory, a folder of transformers, or one that `bertlite
+        convert` wrote.
       task: Name of the task; by default the recipe's data.task.
       data: Folder with the task's files; by default the recipe's data.folder.
       workdir: Folder for the runs and summary.json. If it already holds the same runs, they resume.

@@ -32,7 +32,9 @@ from bertlite_jax.train.state import TrainState
 def open_setup(recipe: Finetune, init: str) -> Setup:
     """Everything that `finetune` determines before its first step. Raises UserError for what `finetune` refuses."""
     if not init:
-        raise UserError("bench: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
+        raise UserError(
+            "bench: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
+        )
     with adoption.open_weights(init) as weights:
         return prepare(recipe, weights, init)
 

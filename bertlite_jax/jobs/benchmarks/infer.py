@@ -13,9 +13,10 @@ import math
 import os
 import pathlib
 import tempfile
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 from rich.console import Console
 
 from bertlite_jax.config.model import Model
@@ -42,6 +43,11 @@ TURN_SECONDS = 0.3
 """Length of a turn, which has at least one call."""
 FILE = "inference.json"
 """File with the figures in a run's work directory; `bertlite report` shows them."""
+_ONLY = (
+    "Runtimes to time, by default all; missing packages are skipped. Names: "
+    f"{', '.join(runtime.name for runtime in catalogue.ALL)}."
+)
+"""Help of `--only`."""
 
 
 @dataclasses.dataclass
@@ -76,7 +82,7 @@ class Entry:
 
 
 def bench_infer(
-    source: str = "",
+    source: Annotated[str, tyro.conf.arg(metavar="[RUN|FOLDER]")] = "",
     /,
     *,
     preset: str = "",
@@ -84,7 +90,7 @@ def bench_infer(
     length: tuple[int, ...] = (),
     threads: tuple[int, ...] = (1, 0),
     rounds: int = 5,
-    only: tuple[str, ...] = (),
+    only: Annotated[tuple[str, ...], tyro.conf.arg(help=_ONLY)] = (),
     out: str = "",
     html: str = "",
 ) -> dict[str, Any]:
@@ -93,16 +99,14 @@ def bench_infer(
     The default takes minutes for BERT-base; --batch 1 8 32 --length 32 128 512 takes an hour.
 
     Args:
-      source: Work directory of a run, folder of transformers, or folder that tools/convert.py wrote.
+      source: Work directory of a run, folder of transformers, or folder that `bertlite convert` wrote.
       preset: Instead of a source, a shape with random weights and a two-label classifier: bert_base (the default),
         albert_base, distilbert, bort, bert_tiny...
       batch: Batch sizes, in rows.
       length: Row lengths, in tokens; by default 128, or the model's positions if they are fewer.
       threads: Numbers of cores that a runtime may use; 0: all.
       rounds: Turns of each runtime for each shape.
-      only: Runtimes to time, by default all; missing packages are skipped. Names: torch-f32, torch-bf16,
-        onnx-f32, onnx-int8-tensor, onnx-int8-token, onnx-int8-static, onnx-int8-stock,
-        openvino, openvino-int8, jax-f32, jax-auto, jax-int8.
+      only: Names of the runtimes to time; empty: all in `catalogue.ALL` whose packages are installed.
       out: JSON file for the figures.
       html: HTML file for a page with tables and plots.
 

@@ -13,10 +13,11 @@ import functools
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
+import tyro
 
 from bertlite_jax.config.files import read_json
 from bertlite_jax.config.finetune import Examples, Finetuned
@@ -42,7 +43,9 @@ from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
 
-def bench_predictions(run: str, /, *, data: str = "", out: str = "") -> dict[str, Any]:
+def bench_predictions(
+    run: Annotated[str, tyro.conf.arg(metavar="RUN")], /, *, data: str = "", out: str = ""
+) -> dict[str, Any]:
     """Compares the answers of a fine-tuned run with those of transformers from its export, on the validation split.
 
     Args:

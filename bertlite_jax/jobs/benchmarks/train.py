@@ -304,15 +304,23 @@ def run_race(contenders: list[Contender], rounds: int, steps: int, console: Cons
     for contender in contenders:
         # Bfloat16 on a CPU without instructions for it takes minutes here, so the user sees what is going on.
         console.print(f"bench: first step of {contender.name}, {contender.precision}, length {contender.length}")
-        try:
-            contender.seconds += contender.take_turn(1)
-        except TimeoutError as slow:
-            console.print(f"bench: {slow}; it is left out")
+        contender.seconds += _turn_or_drop(contender, 1, console)
     contenders = [contender for contender in contenders if contender.seconds]
     for length in {contender.length for contender in contenders}:
         same_length = [contender for contender in contenders if contender.length == length]
         race.drop_slow(same_length, TOO_SLOW, min(contender.fastest for contender in same_length))
-    race.race(contenders, rounds, lambda contender: contender.take_turn(steps), console.print)
+    race.race(contenders, rounds, lambda contender: _turn_or_drop(contender, steps, console), console.print)
+
+
+def _turn_or_drop(contender: Contender, steps: int, console: Console) -> list[float]:
+    """The seconds of a turn; none if it takes too long, and then the contender gets no further turns."""
+    try:
+        return contender.take_turn(steps)
+    except TimeoutError as slow:
+        contender.dropped = True
+        outcome = "its earlier times count" if contender.seconds else "it is left out"
+        console.print(f"bench: {contender.name}, {contender.precision}: {slow}; {outcome}")
+        return []
 
 
 # --- Report --------------------------------------------------------------------------------------------------------

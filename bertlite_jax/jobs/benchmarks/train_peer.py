@@ -53,7 +53,7 @@ def start(model: Model, batches: Batches) -> Iterator[tuple[Run, dict[str, Any]]
         connection.send((length, precision, steps))
         if connection.poll(steps * PATIENCE_SECONDS):
             return connection.recv()
-        process.kill()
+        _end(process, connection)
         process, connection = _launch(model, batches)
         connection.recv()
         raise TimeoutError(f"no step in {PATIENCE_SECONDS} seconds")
@@ -63,7 +63,14 @@ def start(model: Model, batches: Batches) -> Iterator[tuple[Run, dict[str, Any]]
         connection.send(None)
         process.join()
     finally:
-        process.kill()
+        _end(process, connection)
+
+
+def _end(process: Any, connection: Connection) -> None:
+    """Ends the process at once, waits until it is gone, and closes our end of its pipe."""
+    process.kill()
+    process.join()
+    connection.close()
 
 
 def _launch(model: Model, batches: Batches) -> tuple[Any, Connection]:

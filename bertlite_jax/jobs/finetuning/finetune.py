@@ -55,8 +55,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     Args:
       config: the recipe, with the task and its folder.
       run: the work directory: config.json, metrics.jsonl, checkpoints/, best/, tokenizer/, summary.json.
-      init: where the encoder comes from: a run, a folder of `transformers`, one of `convert.py from-hf`, or another
-        task's model (see `start.take_over`).
+      init: where the encoder comes from: a run, a folder of `transformers`, a folder that `bertlite convert` wrote, or
+        another task's model (see `start.take_over`).
       overwrite: delete a run that the directory holds, and start from step 0.
 
     Returns:
@@ -69,7 +69,9 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     """
     check_finetune(config)
     if not init:
-        raise UserError("finetune: --init is missing; name a run, or a folder of transformers or of convert.py from-hf")
+        raise UserError(
+            "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
+        )
     folder, clock = pathlib.Path(run), metrics.Clock()
     with adoption.open_weights(init) as weights:
         setup = prepare(config, weights, init)
@@ -168,7 +170,7 @@ def _loop(
                 if pending is not None:
                     read_metrics(number - 1, pending)
             if compiles:
-                display.say(clock.first_step())
+                display.print_line(clock.first_step())
             timed += 0 if compiles else examples
             pending = step_metrics
             checkpoint.maybe_seal(checkpoints)
@@ -186,7 +188,7 @@ def _loop(
                 with clock.measure("evaluation"):
                     figures = evaluate(params, setup.valid)
                 metrics.write(writer, number, {f"valid_{name}": value for name, value in figures.items()})
-                display.say(f"valid at step {number}: " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
+                display.print_line(f"valid at step {number}: " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
                 better = meta["best"] is None or figures[first] > meta["best"][first]
                 meta |= {"best": {"step": number, **figures}, "waited": 0} if better else {"waited": meta["waited"] + 1}
             with clock.measure("checkpoint"):

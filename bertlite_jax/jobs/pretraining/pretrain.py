@@ -157,9 +157,11 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
             with clock.measure("compile" if new_stage else "step"):
                 train_state, step_metrics = step(train_state, batch)
             if number == start + 1:
-                display.say(clock.first_step(program.seconds))
+                display.print_line(clock.first_step(program.seconds))
                 if mesh.size > 1:
-                    display.say(f"a step sends {program.sent_bytes / 1e6:,.2f} MB from each device to the others")
+                    display.print_line(
+                        f"a step sends {program.sent_bytes / 1e6:,.2f} MB from each device to the others"
+                    )
             if new_stage:
                 pace.pause()
             if pending is not None:
@@ -177,7 +179,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
                 with clock.measure("evaluation"):
                     figures = evaluate(train_state.params)
                 write(number, figures)
-                display.say(_evaluation_line(number, figures))
+                display.print_line(_evaluation_line(number, figures))
             if last or stopped or number % config.run.checkpoint_every == 0:
                 with clock.measure("checkpoint"):
                     meta = {"step": number, "loss_mean": guard.mean} | pace.totals()

@@ -193,8 +193,8 @@ def _write(
     """Writes all windows by processes of this machine; adds to the counts."""
     documents = read_documents(files, text_field=options.text_field, on_bad_text=options.on_bad_text, counts=counts)
     with contextlib.closing(open_seen(folder)) as seen:
-        kept = assign_splits(distinct(documents, seen, counts), options.validation_fraction, options.seed)
-        encoded = chunks.encode_chunks(vocabulary, _recipe(options), _chunks(kept, counts), workers)
+        with_splits = assign_splits(distinct(documents, seen, counts), options.validation_fraction, options.seed)
+        encoded = chunks.encode_chunks(vocabulary, _recipe(options), _chunks(with_splits, counts), workers)
         written = _write_splits(folder, vocabulary, encoded, files, console)
     os.unlink(folder / "seen.sqlite")
     return written

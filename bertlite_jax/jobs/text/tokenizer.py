@@ -30,7 +30,7 @@ def make_tokenizer(
         raise UserError("tokenizer: no text; name files, folders of them, or one released vocabulary")
     keep_accents = options.keep_accents or options.cased
     if len(text) == 1 and is_vocabulary(text[0]):
-        made = adopt_vocabulary(
+        tokenizer = adopt_vocabulary(
             text[0],
             out,
             lower=False if options.cased else None,
@@ -42,7 +42,7 @@ def make_tokenizer(
         sentences = documents.read_sentences(
             text, language=options.language, text_field=options.text_field, on_bad_text=options.on_bad_text
         )
-        made = train_tokenizer(
+        tokenizer = train_tokenizer(
             sentences,
             out,
             options.vocab_size,
@@ -52,10 +52,10 @@ def make_tokenizer(
             options.word_segmenter,
             overwrite=overwrite,
         )
-    cases = "lower-cased" if made.settings["lower"] else "cased"
-    accents = "kept" if made.settings["keep_accents"] else "stripped"
-    print(f"tokenizer: {made.kind}, {made.vocab_size:,} pieces, {cases}, accents {accents}, in {out}")
-    return made
+    cases = "lower-cased" if tokenizer.settings["lower"] else "cased"
+    accents = "kept" if tokenizer.settings["keep_accents"] else "stripped"
+    print(f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} pieces, {cases}, accents {accents}, in {out}")
+    return tokenizer
 
 
 def is_vocabulary(path: str) -> bool:

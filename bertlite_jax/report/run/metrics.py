@@ -131,7 +131,7 @@ class Display(NamedTuple):
 
     show: Callable[[int, Mapping[str, Any]], None]
     """Takes the number of finished steps and the metrics of the last of them."""
-    say: Callable[[str], None]
+    print_line: Callable[[str], None]
     """Prints one line that stays, e.g. the result of an evaluation."""
 
 
@@ -155,11 +155,13 @@ def progress(
         done, spent = step - first[0][0], now() - first[0][1]
         return spent / done * (steps - step) if done > 0 else None
 
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     if not console.is_terminal:
-        yield Display(lambda step, values: say(progress_line(step, steps, values, seconds_left(step))), say)
+        yield Display(
+            lambda step, values: print_line(progress_line(step, steps, values, seconds_left(step))), print_line
+        )
         return
 
     columns = (
@@ -173,7 +175,7 @@ def progress(
             line = progress_line(step, steps, values, seconds_left(step))
             bar.update(task, completed=step, description=line)
 
-        yield Display(show, say)
+        yield Display(show, print_line)
 
 
 def progress_line(step: int, steps: int, values: Mapping[str, Any], seconds_left: float | None = None) -> str:

@@ -154,7 +154,7 @@ def test_a_long_question_keeps_its_first_tokens_and_says_how_many_went(uncased):
 
 def test_a_question_that_leaves_no_room_is_refused(uncased):
     made = passage_of(uncased, "one", "who " * 20)
-    with pytest.raises(UserError, match="question q: its 20 tokens and 3 specials leave no room"):
+    with pytest.raises(UserError, match="question q: its 20 tokens and 3 special tokens leave no room"):
         passages.windows(made, 23, 4)
     assert len(passages.windows(made, 24, 4)) == 1
     with pytest.raises(UserError, match="step = 0 must be at least 1"):

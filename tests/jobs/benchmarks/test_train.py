@@ -72,7 +72,29 @@ def test_a_contender_without_a_first_step_in_time_is_left_out(capsys):
     train.run_race([quick, slow], 3, 2, Console())
     assert quick.seconds == pytest.approx([0.1] * 4)
     assert slow.seconds == []
-    assert "bench: no step in 120 seconds; it is left out" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "bench: PyTorch, bfloat16 autocast: no step in 120 seconds; it is left out" in said
+
+
+def test_a_contender_that_is_late_in_a_later_turn_keeps_its_times(capsys):
+    """It gets no further turns, and the others take theirs."""
+    asked = []
+
+    def late_in_round_2(steps: int) -> tuple[float, float, float]:
+        asked.append(steps)
+        if len(asked) == 3:
+            raise TimeoutError("no step in 120 seconds")
+        return 0.2 * steps, 0.2, 6.0
+
+    shape: dict = {"length": 64, "fill": 1.0, "slots": 64}
+    quick = train.Contender("ours", precision="float32", train=lambda steps: (0.1 * steps, 0.1, 6.0), **shape)
+    slow = train.Contender("PyTorch", precision="float32", train=late_in_round_2, **shape)
+    train.run_race([slow, quick], 4, 2, Console())
+    assert quick.seconds == pytest.approx([0.1] * 5)
+    assert slow.seconds == pytest.approx([0.2] * 2)
+    assert asked == [1, 2, 2]
+    said = " ".join(capsys.readouterr().out.split())
+    assert "bench: PyTorch, float32: no step in 120 seconds; its earlier times count" in said
 
 
 def test_a_peer_that_takes_too_long_is_replaced_by_a_new_one(monkeypatch, small):

@@ -158,7 +158,7 @@ def test_off_a_terminal_every_step_is_one_plain_line():
         display.show(10, VALUES)
         now.seconds = 30.0
         display.show(20, VALUES)
-        display.say("valid_mlm_loss 4.1 [nats]")
+        display.print_line("valid_mlm_loss 4.1 [nats]")
     # 30 s for 10 steps leave 240 s for 80; the first line has nothing to reckon from.
     assert out.getvalue() == (
         f"step 10/100 (10 %)  {LINE}\nstep 20/100 (20 %)  {LINE}  left 4:00\nvalid_mlm_loss 4.1 [nats]\n"
@@ -170,7 +170,7 @@ def test_on_a_terminal_there_is_a_bar_with_the_same_line_and_notes_stay():
     console = Console(file=out, force_terminal=True, width=200, color_system=None)
     with metrics.progress(100, start=50, console=console) as display:
         display.show(60, VALUES)
-        display.say("saved step 60")
+        display.print_line("saved step 60")
     assert f"step 60/100 (60 %)  {LINE}" in out.getvalue()
     assert "saved step 60" in out.getvalue()
 

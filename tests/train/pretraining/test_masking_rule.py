@@ -76,7 +76,7 @@ def test_english_text_is_masked_by_the_rule(english, config):
 
 @pytest.mark.parametrize("config", SCHEMES[:2], ids=lambda c: c.scheme)
 def test_chinese_text_is_masked_by_the_rule(chinese, config):
-    """BERT's ids: the specials are 0 and 100 to 103, and unknown characters occur in the text."""
+    """BERT's ids: the special tokens are 0 and 100 to 103, and unknown characters occur in the text."""
     batch = text_batch(*chinese)
     for old, new in ((CLS, 101), (SEP, 102)):
         batch["tokens"] = np.where((batch["tokens"] == old) & (batch["segments"] > 0), new, batch["tokens"])
@@ -95,7 +95,7 @@ def draws_of(priority, span_words) -> masking.Draws:
 
 @st.composite
 def any_row(draw):
-    """Windows of any shape: no specials, specials anywhere, no word start, parts that change at any place."""
+    """Windows of any shape: special tokens anywhere or nowhere, no word start, parts that change at any place."""
     ends = sorted(draw(st.lists(st.integers(0, LENGTH), min_size=WINDOWS, max_size=WINDOWS)))
     segments = [next((w + 1 for w, end in enumerate(ends) if place < end), 0) for place in range(LENGTH)]
     small = functools.partial(st.lists, min_size=LENGTH, max_size=LENGTH)
@@ -119,7 +119,7 @@ def choose(config):
 @hypothesis.settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @hypothesis.given(row=any_row())
 def test_any_row_and_any_draws_are_masked_by_the_rule(config, row):
-    """Many equal priorities, unbroken rows of specials, words longer than the budget."""
+    """Many equal priorities, unbroken rows of special tokens, words longer than the budget."""
     draws, *columns = row
     chosen = choose(config)(draws, *(np.array(column, np.int32) for column in columns))
     assert set(np.flatnonzero(chosen)) == chosen_by_hand(draws, *columns, config=config, special=SPECIAL)
