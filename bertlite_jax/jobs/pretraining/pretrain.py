@@ -80,7 +80,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         config, lambda number: buckets.find(row_buckets, number)[0].data, compute, mesh, rows_source.special_ids
     )
     pretraining = stage_at(config.run.steps).pretraining
-    evaluate = open_evaluation(config, pretraining.model.apply, mesh, rows_source, tokenizer)
+    evaluate = open_evaluation(config, pretraining.model.apply, mesh, tokenizer)
     init_weights = _load_init(init, config, pretraining.layout.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
