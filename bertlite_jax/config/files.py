@@ -17,7 +17,7 @@ import typing
 from typing import Any
 
 from bertlite_jax.config.pretrain import Pretrain
-from bertlite_jax.config.schedule import read_strings
+from bertlite_jax.config.schedule import read_strings, refuse_strings
 from bertlite_jax.errors import UserError, fields_close_to
 
 
@@ -37,7 +37,10 @@ def load_file(path: str, task: str = "") -> Any:
         raise UserError(f"config: {where}: {reason}") from error
     if "config" not in names:
         raise UserError(f"config: {path} does not assign the name `config`")
-    return names.get("tasks", {}).get(task, names["config"])
+    config = names.get("tasks", {}).get(task, names["config"])
+    if isinstance(config, Pretrain):
+        refuse_strings(config, path)
+    return config
 
 
 def to_json(config: Any) -> str:
