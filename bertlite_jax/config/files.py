@@ -17,7 +17,7 @@ import typing
 from typing import Any
 
 from bertlite_jax.config.pretrain import Pretrain
-from bertlite_jax.config.schedule import read_strings
+from bertlite_jax.config.schedule import read_strings, refuse_strings
 from bertlite_jax.errors import UserError, fields_close_to
 
 
@@ -37,7 +37,10 @@ def load_file(path: str, task: str = "") -> Any:
         raise UserError(f"config: {where}: {reason}") from error
     if "config" not in names:
         raise UserError(f"config: {path} does not assign the name `config`")
-    return names.get("tasks", {}).get(task, names["config"])
+    config = names.get("tasks", {}).get(task, names["config"])
+    if isinstance(config, Pretrain):
+        refuse_strings(config, path)
+    return config
 
 
 def to_json(config: Any) -> str:
@@ -81,11 +84,25 @@ def _check_kind(value: Any, hint: Any, where: str) -> None:
                 f"config: {where} = {value!r} is unknown; {fields_close_to(str(value), [*typing.get_args(hint)])}"
             )
         return
-    is_list = typing.get_origin(hint) is tuple
-    wanted = {bool: bool, int: int, float: (int, float), str: str}.get(hint, list | tuple if is_list else object)
+    if typing.get_origin(hint) is tuple:
+        _check_list(value, typing.get_args(hint), where)
+        return
+    wanted = {bool: bool, int: int, float: (int, float), str: str}.get(hint, object)
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint in (int, float)):
-        name = "list" if is_list else getattr(hint, "__name__", str(hint))
+        name = getattr(hint, "__name__", str(hint))
         raise UserError(f"config: {where} = {value!r} should be of the kind {name}")
+
+
+def _check_list(value: Any, hints: tuple[Any, ...], where: str) -> None:
+    """Raises UserError unless the value is a list whose elements are as the arguments of the hint `tuple[...]` say."""
+    if not isinstance(value, list | tuple):
+        raise UserError(f"config: {where} = {value!r} should be a list")
+    if hints[-1] is Ellipsis:
+        hints = hints[:1] * len(value)
+    if len(value) != len(hints):
+        raise UserError(f"config: {where} = {value!r} should be a list of {len(hints)}")
+    for number, (element, hint) in enumerate(zip(value, hints, strict=True)):
+        _check_kind(element, hint, f"{where}[{number}]")
 
 
 def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:

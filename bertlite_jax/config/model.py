@@ -6,7 +6,10 @@ import dataclasses
 from typing import Literal
 
 SPECIAL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
-"""Ids by role in ALBERT's vocabulary, which ours follow: those of a model that has no tokenizer beside it."""
+"""Ids by role in ALBERT's vocabulary, which ours follow: those of a model that has no tokenizer beside it.
+
+Wherever the roles have an order, it is that of these keys.
+"""
 
 
 @dataclasses.dataclass(frozen=True)

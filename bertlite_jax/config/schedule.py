@@ -54,22 +54,54 @@ def _check_profile(steps: tuple[int, ...]) -> None:
         )
 
 
-# --- Stored configs --------------------------------------------------------------------------------------------------
+# --- Strings, as older versions had them -----------------------------------------------------------------------------
+
+_FORMERLY_STRINGS: dict[str, tuple[Any, ...]] = {"depths": ((3, 20000), (6, 50000)), "profile_steps": (10, 15)}
+"""Fields of `run` that were strings, with an example of what is right now."""
 
 
 def read_strings(values: dict[str, Any]) -> dict[str, Any]:
-    """Values of a stored config; `run.depths` and `run.profile_steps` become lists where they are strings, as once.
+    """Values of a stored config; schedules that are strings, as older versions stored them, become numbers.
 
-    `3:20000,6:50000` is [[3, 20000], [6, 50000]], `10:15` is [10, 15]; the empty strings are [] and [0, 0]. Everything
-    else stays as it is.
+    `3:20000,6:50000` is ((3, 20000), (6, 50000)), `10:15` is (10, 15); the empty strings are () and (0, 0).
+    Everything else stays as it is.
     """
     run = values.get("run")
     if not isinstance(run, dict):
         return values
     read = dict(run)
-    depths, profile = run.get("depths"), run.get("profile_steps")
-    if isinstance(depths, str) and re.fullmatch(r"(\d+:\d+(,|$))*", depths):
-        read["depths"] = [[int(number) for number in pair.split(":")] for pair in depths.split(",") if pair]
-    if isinstance(profile, str) and re.fullmatch(r"(\d+:\d+)?", profile):
-        read["profile_steps"] = [int(number) for number in profile.split(":")] if profile else [0, 0]
+    for name in _FORMERLY_STRINGS:
+        numbers = _numbers_of(name, run[name]) if isinstance(run.get(name), str) else None
+        if numbers is not None:
+            read[name] = numbers
     return values | {"run": read}
+
+
+def _numbers_of(name: str, text: str) -> tuple[Any, ...] | None:
+    """The value of a field that was a string in older versions; None if the text is no such value."""
+    if name == "depths" and re.fullmatch(r"(\d+:\d+(,|$))*", text):
+        return tuple(tuple(map(int, pair.split(":"))) for pair in text.split(",") if pair)
+    if name == "profile_steps" and re.fullmatch(r"(\d+:\d+)?", text):
+        return tuple(map(int, text.split(":"))) if text else (0, 0)
+    return None
+
+
+def refuse_strings(config: Pretrain, where: str = "") -> None:
+    """Raises UserError if `run.depths` or `run.profile_steps` of a recipe is a string, as in older versions.
+
+    Args:
+      config: as the recipe has it.
+      where: the recipe's file, for the message.
+    """
+    for name, example in _FORMERLY_STRINGS.items():
+        value: object = getattr(config.run, name)
+        if isinstance(value, str):
+            numbers = _numbers_of(name, value)
+            numbers = example if numbers is None else numbers
+            flat = [number for item in numbers for number in (item if isinstance(item, tuple) else (item,))]
+            option = " ".join([f"--run.{name.replace('_', '-')}", *map(str, flat)])
+            place = f"{where}: " if where else ""
+            raise UserError(
+                f"config: {place}run.{name} = {value!r} should be numbers: {name}={numbers} in a recipe, "
+                f"{option} on the command line"
+            )

@@ -40,8 +40,8 @@ def published_sizes(config: Pretrain) -> Pretrain:
     vocab_size = config.model.vocab_size or _published_vocab_size(config.model)
     if not vocab_size:
         raise UserError(
-            "config: model.vocab_size = 0 means as many as the tokenizer has, and no tokenizer is read here; "
-            "pass a number, such as --model.vocab-size 30000"
+            "config: model.vocab_size = 0 means as many as the tokenizer has, and none is given; "
+            "pass one with --data.tokenizer DIR, or a number with --model.vocab-size 30000"
         )
     return resolve_sizes(config, vocab_size)
 

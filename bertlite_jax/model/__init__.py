@@ -1,1 +1,1 @@
-"""AnyArray become hidden states and logits. Flax lives here."""
+"""Arrays become hidden states and logits. Flax lives here."""

@@ -82,10 +82,10 @@ def _scaled(
 
 def rows(table: Params, ids: Int[AnyArray, "*places"]) -> Float32[Array, "*places E"]:
     """Rows of an embedding table."""
-    found = jnp.take(table["embedding"], ids, axis=0, mode="clip").astype(jnp.float32)
+    values = jnp.take(table["embedding"], ids, axis=0, mode="clip").astype(jnp.float32)
     if "embedding_scale" not in table:
-        return found
-    return found * jnp.take(table["embedding_scale"], ids, mode="clip")[..., None]
+        return values
+    return values * jnp.take(table["embedding_scale"], ids, mode="clip")[..., None]
 
 
 def decode(x: Float32[Array, "*rows E"], table: Params, bias: Float32[AnyArray, " V"]) -> Float32[Array, "*rows V"]:
@@ -212,11 +212,11 @@ def answer(
     """
     positions = jnp.broadcast_to(jnp.arange(input_ids.shape[1]), input_ids.shape)
     last = hidden_states(params, config, input_ids, attention_mask, positions, token_type_ids)[-1]
-    found = {"last_hidden_state": last}
+    outputs = {"last_hidden_state": last}
     if "pooler" in params:
-        found["pooler_output"] = pooled(params, last, head)
+        outputs["pooler_output"] = pooled(params, last, head)
     if head:
-        found["logits"] = task(params, head, last)
+        outputs["logits"] = task(params, head, last)
     elif "mlm" in params:
-        found["logits"] = masked_lm(params, config, last)
-    return found
+        outputs["logits"] = masked_lm(params, config, last)
+    return outputs

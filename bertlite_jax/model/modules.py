@@ -80,7 +80,7 @@ class Norm(nn.Module):
 
 
 class Table(nn.Module):
-    """Rows that ids pick. AnyArray out of range take the last row; configs are checked so that there are none."""
+    """Rows that ids pick. Ids out of range take the last row; configs are checked so that there are none."""
 
     rows: int
     width: int

@@ -167,11 +167,11 @@ class ConditionedSpans(nn.Module):
         own, given = self.end_hidden(hidden, given)
         given = given.reshape(rows, windows, count, -1)
         window = jnp.maximum(segments - 1, 0)
-        found = []
+        end_logits = []
         for number in range(count):  # One after the other: all at once would be S times the hidden states.
             x = self.end_norm(jnp.tanh(own + gather_rows(given[:, :, number], window)))
-            found.append(jnp.where(allowed, self.end(x)[..., 0], _NEVER))
-        return found
+            end_logits.append(jnp.where(allowed, self.end(x)[..., 0], _NEVER))
+        return end_logits
 
 
 def may_be_end(

@@ -187,11 +187,11 @@ def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
 def _roll_back(folder: pathlib.Path, log: Log) -> int | None:
     good, damaged = checkpoint_sums.newest_whole(folder)
     if good is None and any(problem != checkpoint_sums.UNSEALED for _, problem in damaged):
-        raise UserError(f"{_all_damaged(folder, damaged)}; put back a copy of one, or start anew with --overwrite")
+        raise UserError(f"{_all_damaged(folder, damaged)}; put back a copy of one, or start again with --overwrite")
     for step, problem in damaged:
         name = _free_name(folder, f"{step}.damaged")
         os.rename(folder / str(step), folder / name)
-        then = "starting at step 0" if good is None else f"going on from {good}"
+        then = "starting at step 0" if good is None else f"resuming from {good}"
         log(f"checkpoint: {folder / str(step)} is damaged ({problem}), now named {name}; {then}")
     return good
 

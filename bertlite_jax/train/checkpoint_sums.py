@@ -84,7 +84,7 @@ def _read_sums(path: pathlib.Path) -> dict[str, str]:
 
 
 def _files(step_folder: pathlib.Path) -> list[str]:
-    """Every file below a step's folder as sorted relative names, without the sums and what becomes them."""
+    """Every file below a step's folder as sorted relative names, without SHA256SUMS and its temporary file."""
     paths = (path for path in step_folder.rglob("*") if not path.is_dir())
     names = (path.relative_to(step_folder).as_posix() for path in paths)
     return sorted(name for name in names if SUMS not in (name, whole_files.intended_name(name)))

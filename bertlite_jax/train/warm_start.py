@@ -48,7 +48,7 @@ def merge(fresh: Any, given: Any, where: str) -> tuple[Any, list[str]]:
       where: names the source in messages.
 
     Returns:
-      (parameters like `fresh`, lines that say what was drawn anew or left out).
+      (parameters like `fresh`, lines that say what was initialised randomly or left out).
 
     Raises:
       UserError: names weights whose shape differs otherwise.
@@ -58,14 +58,16 @@ def merge(fresh: Any, given: Any, where: str) -> tuple[Any, list[str]]:
     merged, notes = {}, []
     for name, leaf in new.items():
         if name not in old:
-            notes.append(f"init: {name} is not in {where}: drawn anew")
+            notes.append(f"init: {name} is not in {where}: initialised randomly")
             merged[name] = leaf
         elif old[name].shape == leaf.shape:
             merged[name] = np.asarray(old[name], leaf.dtype)
         else:
             rows = min(old[name].shape[0], leaf.shape[0])
             merged[name] = jnp.asarray(leaf).at[:rows].set(np.asarray(old[name][:rows], leaf.dtype))
-            more = f"rows {rows} to {leaf.shape[0] - 1} drawn anew" if rows < leaf.shape[0] else "the rest left out"
+            more = "the rest left out"
+            if rows < leaf.shape[0]:
+                more = f"rows {rows} to {leaf.shape[0] - 1} initialised randomly"
             notes.append(f"init: {name}: rows 0 to {rows - 1} from {where}, {more}")
     notes += [f"init: {name} of {where} is not used by this config" for name in old if name not in new]
     structure = jax.tree.structure(fresh)

@@ -37,5 +37,7 @@ def test_the_tokenizer_counts_if_it_is_given(compiled, prepared, capsys):
 
 def test_another_shape_needs_a_number(compiled, capsys):
     assert main(["compile", str(ROOT / "configs/debug_cpu.py"), "--topology", "v5e-16"]) == 2
-    assert "model.vocab_size = 0 means as many as the tokenizer has" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "model.vocab_size = 0 means as many as the tokenizer has" in shown
+    assert "pass one with --data.tokenizer DIR, or a number with --model.vocab-size 30000" in shown
     assert compiled == []

@@ -41,6 +41,19 @@ def test_help_explains_each_field_with_its_unit(capsys):
         assert words in shown
 
 
+def test_a_recipe_of_an_older_version_is_refused_in_one_line(tmp_path, capsys, recwarn):
+    recipe = tmp_path / "old.py"
+    recipe.write_text(
+        "from bertlite_jax.config.pretrain import Pretrain, Run\nconfig = Pretrain(run=Run(depths='3:20000,6:50000'))\n"
+    )
+    assert main(["pretrain", str(recipe), "--workdir", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == (
+        f"config: {recipe}: run.depths = '3:20000,6:50000' should be numbers: depths=((3, 20000), (6, 50000)) in a "
+        "recipe, --run.depths 3 20000 6 50000 on the command line\n"
+    )
+    assert not recwarn.list
+
+
 def test_unknown_jobs_are_refused_with_the_nearest_known(capsys):
     assert main(["pretrian"]) == 2
     assert capsys.readouterr().err == "bertlite: unknown job pretrian; did you mean pretrain?\n"

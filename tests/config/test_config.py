@@ -160,6 +160,27 @@ def test_a_stored_value_of_the_wrong_kind_is_named(values, message):
         files.from_dict(Model, values, "there")
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"depths": "3 to 9"}, "depths = '3 to 9' should be a list"),
+        ({"depths": [["a", 3]]}, "depths[0][0] = 'a' should be of the kind int"),
+        ({"depths": [[3, 100], [6]]}, "depths[1] = [6] should be a list of 2"),
+        ({"depths": [3, 100]}, "depths[0] = 3 should be a list"),
+        ({"profile_steps": [10, True]}, "profile_steps[1] = True should be of the kind int"),
+        ({"profile_steps": [10]}, "profile_steps = [10] should be a list of 2"),
+    ],
+)
+def test_a_stored_list_is_checked_with_its_elements(values, message):
+    with pytest.raises(UserError, match=f"^{re.escape(f'config: there: {message}')}$"):
+        files.from_dict(Run, values, "there")
+
+
+def test_lists_of_any_length_become_tuples():
+    stored = {"corpus": [], "weights": [1, 0.5], "buckets": [64, 128, 256]}
+    assert files.from_dict(Data, stored, "there") == Data(weights=(1, 0.5), buckets=(64, 128, 256))
+
+
 def test_a_whole_number_will_do_for_a_real_one():
     assert files.from_dict(Model, {"hidden_dropout": 0}, "there") == Model(hidden_dropout=0.0)
 

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 
+import pytest
 import tyro
 
 from bertlite_jax.config import files
 from bertlite_jax.config.pretrain import Pretrain, Run
 from bertlite_jax.config.schedule import at_step
+from bertlite_jax.errors import UserError
 
 CONFIG = Pretrain(run=Run(depths=((3, 100), (6, 300)), profile_steps=(10, 15)))
 
@@ -42,6 +44,29 @@ def test_older_configs_have_strings(tmp_path):
     path = tmp_path / "config.json"
     assert stored(path, depths="3:100,6:300", profile_steps="10:15") == CONFIG
     assert stored(path, depths="", profile_steps="") == Pretrain()
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (
+            "depths='3:100,6:300'",
+            "run.depths = '3:100,6:300' should be numbers: depths=((3, 100), (6, 300)) in a recipe, "
+            "--run.depths 3 100 6 300 on the command line",
+        ),
+        ("depths='3 to 9'", "run.depths = '3 to 9' should be numbers: depths=((3, 20000), (6, 50000)) in a recipe"),
+        ("depths=''", "run.depths = '' should be numbers: depths=() in a recipe, --run.depths on the command line"),
+        ("profile_steps='10:15'", "profile_steps=(10, 15) in a recipe, --run.profile-steps 10 15 on the command line"),
+        ("profile_steps=''", "run.profile_steps = '' should be numbers: profile_steps=(0, 0) in a recipe"),
+    ],
+)
+def test_strings_in_a_recipe_are_refused_with_what_is_right(tmp_path, run, message):
+    recipe = tmp_path / "old.py"
+    recipe.write_text(f"from bertlite_jax.config.pretrain import Pretrain, Run\nconfig = Pretrain(run=Run({run}))\n")
+    with pytest.raises(UserError) as refused:
+        files.load_file(str(recipe))
+    assert str(refused.value).startswith(f"config: {recipe}: run.")
+    assert message in str(refused.value)
 
 
 def test_todays_configs_have_lists(tmp_path):

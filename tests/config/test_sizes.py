@@ -41,7 +41,7 @@ def test_without_a_tokenizer_the_published_vocabulary_counts(preset):
 
 
 def test_a_shape_that_nobody_published_needs_a_number():
-    with pytest.raises(UserError, match=r"no tokenizer is read here; pass a number, such as --model.vocab-size 30000"):
+    with pytest.raises(UserError, match=r"--data.tokenizer DIR, or a number with --model.vocab-size 30000"):
         published_sizes(Pretrain(model=dataclasses.replace(OPEN, hidden_size=60)))
 
 

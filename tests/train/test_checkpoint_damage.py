@@ -110,7 +110,7 @@ def test_a_damaged_newest_is_named_and_the_run_goes_on_from_the_one_before(tmp_p
     assert len(lines) == 1
     assert "\n" not in lines[0]
     assert lines[0].startswith(f"checkpoint: {folder}/30 is damaged (")
-    assert lines[0].endswith("going on from 20")
+    assert lines[0].endswith("resuming from 20")
     assert re.search(says, lines[0])
     assert (folder / "30.damaged").is_dir()
     assert_holds(folder, 20)
@@ -138,7 +138,7 @@ def test_several_damaged_ones_are_all_named(tmp_path):
     lines = []
     assert checkpoint.newest_good(folder, lines.append) == 10
     assert [line.split()[1] for line in lines] == [f"{folder}/30", f"{folder}/20"]
-    assert all(line.endswith("going on from 10") for line in lines)
+    assert all(line.endswith("resuming from 10") for line in lines)
 
 
 def test_reading_weights_renames_nothing(tmp_path):

@@ -22,13 +22,13 @@ def test_a_longer_table_keeps_the_given_rows_and_names_the_new_ones():
     merged, notes = warm_start.merge(params(5), params(3), "RUN")
     table = np.asarray(merged["embeddings"]["position"]["embedding"])
     assert table[:, 0].tolist() == [3, 3, 3, 5, 5]
-    assert notes == ["init: embeddings/position/embedding: rows 0 to 2 from RUN, rows 3 to 4 drawn anew"]
+    assert notes == ["init: embeddings/position/embedding: rows 0 to 2 from RUN, rows 3 to 4 initialised randomly"]
 
 
 def test_what_only_one_side_has_is_named():
     merged, notes = warm_start.merge(params(3, new=(2,)), params(3, old=(2,)), "RUN")
     assert set(merged) == {"embeddings", "new"}
-    assert notes == ["init: new is not in RUN: drawn anew", "init: old of RUN is not used by this config"]
+    assert notes == ["init: new is not in RUN: initialised randomly", "init: old of RUN is not used by this config"]
 
 
 def test_shapes_are_enough_to_refuse():

@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import decoders as token_decoders
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
+from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
 from bertlite_jax.data.vocabulary.word_starts import SPACE
 from bertlite_jax.errors import UserError
@@ -23,7 +24,7 @@ from bertlite_jax.host.whole_files import write_json
 
 def special_token_ids(tokenizer: Tokenizer) -> dict[str, int]:
     """Ids by role: pad, unk, cls, sep, mask."""
-    return {role: getattr(tokenizer, f"{role}_id") for role in ("pad", "unk", "cls", "sep", "mask")}
+    return dict(zip(SPECIAL_IDS, tokenizer.special_ids, strict=True))
 
 
 def special_pieces(tokenizer: Tokenizer) -> dict[str, str]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import glob
 import json
 import os
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
 
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
@@ -54,6 +58,12 @@ def read_meta(folder: str) -> dict[str, Any]:
             raise UserError(f"corpus: {file}: {file.stat().st_size} bytes instead of {size}; build the corpus again")
     speed = path.with_name("build.json")
     return meta | ({"build": json.loads(speed.read_text(encoding="utf-8"))} if speed.is_file() else {})
+
+
+def unigram_counts(folders: Sequence[str], split: Literal["train", "validation"]) -> Int64[np.ndarray, " V"]:
+    """How often each id occurs in a split, over all these corpora."""
+    files = [on_disk(folder) / f"{split}.unigram.npy" for folder in folders]
+    return np.sum([patiently(functools.partial(np.load, file), file) for file in files], axis=0)
 
 
 def check_out(place: pathlib.Path, overwrite: bool) -> None:

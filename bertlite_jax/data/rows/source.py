@@ -181,11 +181,6 @@ def rests_and_slots(
     return rests.astype(packing.index_type(len(lengths))), slots
 
 
-def unigram_counts(source: Source) -> Int64[np.ndarray, " V"]:
-    """How often each id occurs in the source's split, over all corpora."""
-    return np.sum([np.load(pathlib.Path(c.folder) / f"{source.split}.unigram.npy") for c in source.corpora], axis=0)
-
-
 # --- Which windows stand where ---------------------------------------------------------------------------------------
 
 

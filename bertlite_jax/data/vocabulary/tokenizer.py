@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.vocabulary import adoption, codecs, training, word_starts
 from bertlite_jax.errors import UserError
@@ -31,7 +32,6 @@ from bertlite_jax.host.places import writing
 SETTINGS_FILE = "bertlite_tokenizer.json"
 MODEL_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt", "bpe": "tokenizer.json"}
 _SEGMENTERS = ("pieces", "jieba")
-_ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 Kind = Literal["sentencepiece", "wordpiece", "bpe"]
 
@@ -62,7 +62,7 @@ class Tokenizer:
     @property
     def special_ids(self) -> tuple[int, ...]:
         """Ids of the padding, unknown, [CLS], [SEP] and [MASK] pieces, in this order."""
-        return self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id
+        return tuple(getattr(self, f"{role}_id") for role in SPECIAL_IDS)
 
     def encode(self, text: str, allow_special: bool = False) -> np.ndarray:
         """Ids of `text`, int32 [n], without [CLS] and [SEP].
@@ -158,7 +158,7 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     missing = [name for name in saved["specials"].values() if name not in index]
     if missing:
         raise UserError(f"tokenizer: {place} has no piece {missing[0]}, which its settings name as a special one")
-    ids = {f"{role}_id": index[saved["specials"][role]] for role in _ROLES}
+    ids = {f"{role}_id": index[saved["specials"][role]] for role in SPECIAL_IDS}
     return Tokenizer(
         folder=os.fspath(place),
         kind=saved["kind"],

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from typing import Any
 
-from bertlite_jax.config import checks, sizes
+from bertlite_jax.config import checks
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.compiling import batch_search, topology
@@ -32,7 +32,7 @@ def compile_for(
     """Compiles the step of a config for a slice, or searches the largest batch that fits it.
 
     Args:
-      config: of a pretraining run; its corpus and tokenizer are not read.
+      config: of a pretraining run, with the sizes of its model filled in; its corpus and tokenizer are not read.
       name: the slice, such as `v5e:16x16` or `v5e-256`.
       num_slices: number of slices, connected by the data-centre network.
       find_batch: search the most rows per device that fit; `data.batch_rows` is ignored.
@@ -79,11 +79,11 @@ def compile_for(
 def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pretrain:
     """Checks that a run could start with the config, and returns it; `round_batch` makes its batch divisible first."""
     checks.check_counts(config)
-    config = sizes.published_sizes(config)
     if round_batch:
         config = with_rows(config, slices, max(1, rows_of(config, slices)))
     config = divide(config, slices)
     checks.check_pretrain(config, row_parts(config, slices))
+    checks.check_model(config.model)  # Sizes may not be open any more.
     compute = choose_precision.resolve(config.model.compute, "tpu")
     attention.choose_for(config.model, config.data.length, "tpu", compute)
     return config

@@ -16,7 +16,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.pair_tasks import PairTask, pair_classes
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
-from bertlite_jax.data.corpus.folder import read_meta
+from bertlite_jax.data.corpus.folder import read_meta, unigram_counts
 from bertlite_jax.data.rows import batches, source
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
@@ -33,16 +33,15 @@ def open_evaluation(
     config: Pretrain,
     apply: objective.Apply,
     mesh: Mesh,
-    trained_on: source.Source,
     tokenizer: Tokenizer | None = None,
 ) -> Evaluate:
     """Opens the validation split and returns the function that scores parameters on it.
 
     Args:
-      config: `data` names the corpora and the pair task; `run.eval_rows` is the number of rows to read, 0 for all.
+      config: `data` names the corpora and the pair task; `run.eval_rows` is the number of rows to read, 0 for all. The
+        most frequent pieces of the corpora's training splits are the baseline.
       apply: the model's forward pass.
       mesh: devices that share the rows.
-      trained_on: training split of the same corpora; its most frequent pieces are the baseline.
       tokenizer: that of `data.tokenizer`, if the caller has loaded it already.
 
     Returns:
@@ -52,7 +51,7 @@ def open_evaluation(
     """
     validation = source.open_source(config.data, "validation", objective.EVALUATION_SEED, tokenizer)
     counts = np.zeros(config.model.vocab_size, np.float32)  # In int32 a frequent piece of a large corpus would wrap.
-    seen = source.unigram_counts(trained_on)
+    seen = unigram_counts(config.data.corpus, "train")
     counts[: len(seen)] = seen
     classes = pair_classes(config.data.pair_task)
     sums = objective.make_evaluation(apply, config.model, validation.special_ids, classes)
@@ -134,12 +133,12 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
     config = files.read_json(folder / "config.json")
     # The run's own copy; the folder that it was trained with may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
-    params = sources.load(folder).params
-    tokenizer = load_tokenizer(str(folder / "tokenizer"))
+    weights = sources.load(folder)
+    tokenizer = weights.tokenizer or load_tokenizer(str(folder / "tokenizer"))
     compute = choose_precision.resolve(config.model.compute, jax.default_backend())
     # The run's own attention may not work here: cuDNN's needs a GPU.
     model = PretrainingModel(dataclasses.replace(config.model, attention="auto"), compute)
-    return Trained(config, params, tokenizer, model.apply)
+    return Trained(config, weights.params, tokenizer, model.apply)
 
 
 def evaluate(
@@ -177,5 +176,4 @@ def evaluate(
             f"evaluate: {run} has a pair head with {classes} classes, which cannot be scored on {pair_task}"
         )
     config = dataclasses.replace(config, data=data, run=dataclasses.replace(config.run, eval_rows=rows))
-    trained_on = source.open_source(config.data, "train", objective.EVALUATION_SEED)
-    return open_evaluation(config, trained.apply, sharding.make_mesh(1), trained_on)(trained.params)
+    return open_evaluation(config, trained.apply, sharding.make_mesh(1), trained.tokenizer)(trained.params)

@@ -96,7 +96,7 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
       [{"text": "... [MASK] ...", "truth": piece, "predictions": [[piece, probability], ...]}, ...].
     """
     tokenizer = trained.tokenizer
-    validation = source.open_source(trained.config.data, "validation", objective.EVALUATION_SEED)
+    validation = source.open_source(trained.config.data, "validation", objective.EVALUATION_SEED, tokenizer)
     batch = next(evaluation_rows(validation, samples, samples))
     masked_texts, masked_windows = [], []
     for row in range(samples):

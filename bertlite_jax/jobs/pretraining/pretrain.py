@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import checks, sizes
+from bertlite_jax.config import checks, schedule, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
@@ -56,6 +56,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
       UserError: anything that is wrong before the first step.
       Diverged: the loss is not finite, or exceeds `run.spike_factor` times its running mean.
     """
+    schedule.refuse_strings(config)
     with processes.joined(config.run.distributed):
         return _pretrain(config, pathlib.Path(run), init, overwrite)
 
@@ -80,7 +81,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         config, lambda number: buckets.find(row_buckets, number)[0].data, compute, mesh, rows_source.special_ids
     )
     pretraining = stage_at(config.run.steps).pretraining
-    evaluate = open_evaluation(config, pretraining.model.apply, mesh, rows_source, tokenizer)
+    evaluate = open_evaluation(config, pretraining.model.apply, mesh, tokenizer)
     init_weights = _load_init(init, config, pretraining.layout.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------

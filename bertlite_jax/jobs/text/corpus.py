@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.data.corpus import chunks, shards, windows
 from bertlite_jax.data.corpus.chunks import Chunk, Document
@@ -142,7 +143,7 @@ def _meta(
         "vocab_size": vocabulary.vocab_size,
         "length": length,
         "seed": seed,
-        "special_ids": dict(zip(("pad", "unk", "cls", "sep", "mask"), vocabulary.special_ids, strict=True)),
+        "special_ids": dict(zip(SPECIAL_IDS, vocabulary.special_ids, strict=True)),
         "settings": settings,
         "splits": splits,
         "statistics": statistics_of(counts, splits, length),

@@ -269,4 +269,4 @@ def _keeps(
     query = jax.lax.broadcasted_iota(jnp.uint32, shape, query_axis) + jnp.uint32(chunk.start)
     key = jax.lax.broadcasted_iota(jnp.uint32, shape, 1 - query_axis)
     first, second = (seeds[2 * number + i].astype(jnp.uint32) for i in (0, 1))
-    return dropout.kept(dropout.mixed(first, second, query * jnp.uint32(length) + key), rate)
+    return dropout.keeps_by_bits(dropout.mixed(first, second, query * jnp.uint32(length) + key), rate)

@@ -66,10 +66,10 @@ def keeps(
     seeds: UInt32[Array, "*#places 2"], places: UInt32[Array, "*#places"], rate: float
 ) -> Bool[Array, "*#places"]:
     """Whether each place keeps its value: true with probability 1 - rate, to 2^-32."""
-    return kept(hashed(seeds, places), rate)
+    return keeps_by_bits(hashed(seeds, places), rate)
 
 
-def kept(bits: UInt32[Array, "*shape"], rate: float) -> Bool[Array, "*shape"]:
+def keeps_by_bits(bits: UInt32[Array, "*shape"], rate: float) -> Bool[Array, "*shape"]:
     """Whether the places with these bits keep their values."""
     return bits >= np.uint32(round(rate * 2**32))
 

@@ -165,6 +165,12 @@ def test_nothing_is_divided_by_a_zero_of_the_config(group, field):
         compile.check(dataclasses.replace(CONFIG, **{group: changed}), topology.parse("v5e-16"))
 
 
+def test_sizes_are_filled_in_before():
+    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, vocab_size=0))
+    with pytest.raises(UserError, match=r"model.vocab_size = 0 must be positive"):
+        compile.check(config, topology.parse("v5e-16"))
+
+
 def test_gpu_attention_is_refused_for_a_tpu():
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, attention="cudnn"))
     with pytest.raises(UserError, match="needs a GPU"):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from bertlite_jax.config.text import CorpusOptions
+from bertlite_jax.data.corpus.folder import read_meta, unigram_counts
 from bertlite_jax.data.rows import batches, source
+from bertlite_jax.data.vocabulary import codecs
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.evaluate import evaluate, open_run
-from bertlite_jax.jobs.pretraining.fill_mask import fill_mask, guess
+from bertlite_jax.jobs.pretraining.fill_mask import fill_mask, guess, sample_predictions
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.train.pretraining import objective
 
@@ -24,6 +26,24 @@ def test_evaluation_repeats_the_runs_own_figures(trained: pathlib.Path):
     again = evaluate(str(trained), rows=8)
     for name in ("valid_mlm_loss", "unigram_entropy", "valid_pair_accuracy"):
         assert again[name] == pytest.approx(summary[name], rel=1e-5)
+
+
+def test_an_evaluation_reads_what_it_scores_and_one_tokenizer(trained: pathlib.Path, monkeypatch):
+    """The unigram baseline needs the stored counts of the training split, not its windows."""
+    splits, built = [], []
+    open_records, build = source.open_records, codecs.build
+    monkeypatch.setattr(source, "open_records", lambda *args: splits.append(args[1]) or open_records(*args))
+    monkeypatch.setattr(codecs, "build", lambda *args: built.append(args[0]) or build(*args))
+    evaluate(str(trained), rows=2)
+    assert (splits, built) == (["validation"], ["sentencepiece"])
+    sample_predictions(open_run(str(trained)), samples=2)
+    assert (splits, built) == (["validation"] * 2, ["sentencepiece"] * 2)
+
+
+def test_the_unigram_baseline_counts_the_training_splits(prepared):
+    """A corpus that is given twice counts twice."""
+    counts = unigram_counts([prepared.corpus] * 2, "train")
+    assert counts.sum() == 2 * read_meta(prepared.corpus)["splits"]["train"]["tokens"]
 
 
 def test_a_pair_head_can_be_scored_on_another_task(trained: pathlib.Path):

@@ -173,6 +173,14 @@ def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
     assert 0 < summary["valid_mlm_loss"] < 1.05 * math.log(tiny.VOCAB_SIZE)  # Guessing alike for all pieces: log V.
 
 
+def test_a_schedule_in_a_string_is_refused_before_anything_starts(prepared, tmp_path):
+    config = tiny.pretrain(prepared, depths="1:4")
+    with pytest.raises(
+        UserError, match=r"^config: run.depths = '1:4' should be numbers: depths=\(\(1, 4\),\) in a recipe"
+    ):
+        pretrain.pretrain(config, str(tmp_path / "run"))
+
+
 def test_profile_steps_writes_a_trace(prepared, tmp_path):
     pretrain.pretrain(tiny.pretrain(prepared, steps=4, eval_every=0, profile_steps=(2, 4)), str(tmp_path / "run"))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
