@@ -63,7 +63,7 @@ def read_meta(folder: str) -> dict[str, Any]:
 def unigram_counts(folders: Sequence[str], split: Literal["train", "validation"]) -> Int64[np.ndarray, " V"]:
     """How often each id occurs in a split, over all these corpora."""
     files = [on_disk(folder) / f"{split}.unigram.npy" for folder in folders]
-    return np.sum([patiently(functools.partial(np.load, file), file) for file in files], axis=0)
+    return np.sum([read_with_retries(functools.partial(np.load, file), file) for file in files], axis=0)
 
 
 def check_out(place: pathlib.Path, overwrite: bool) -> None:
