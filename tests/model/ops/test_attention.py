@@ -226,7 +226,8 @@ def test_what_xla_splits_over_devices_has_no_kernel():
     """Evaluation on several devices: XLA divides the program, and cannot divide a kernel."""
     qkv, segments = jnp.zeros((8, 128, 3 * 128), jnp.bfloat16), jnp.ones((8, 128), jnp.int32)
     device = jax.sharding.AbstractDevice("TPU v5 lite", 1, "tpu")
-    mesh = jax.sharding.AbstractMesh((4,), ("data",), abstract_device=device)
+    automatic = (jax.sharding.AxisType.Auto,)
+    mesh = jax.sharding.AbstractMesh((4,), ("data",), axis_types=automatic, abstract_device=device)
 
     def rows(qkv: Array, segments: Array) -> Array:
         mask = attention.segment_mask(segments)

@@ -137,6 +137,17 @@ def test_activations_and_their_slopes(kind, function):
     np.testing.assert_allclose(slope, (function(x + 1e-5) - function(x - 1e-5)) / 2e-5, atol=5e-6)
 
 
+@pytest.mark.parametrize("kind", ["gelu_tanh", "gelu_erf", "relu"])
+def test_slopes_of_activations_on_several_devices(kind):
+    """Inside `shard_map`, where the training step is, as outside."""
+    P = jax.sharding.PartitionSpec
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    slopes = jax.grad(lambda x: jnp.sum(activation(x, kind)))
+    x = normal(8, 16)
+    split = jax.jit(jax.shard_map(slopes, mesh=mesh, in_specs=P("data"), out_specs=P("data")))
+    np.testing.assert_allclose(split(x), slopes(x), atol=1e-6)
+
+
 def test_layer_norm_and_its_gradients():
     """Against the same written out for autodiff, with a mean far from 0."""
     x, params = normal(3, 7, 16) + 5, {"scale": normal(16, seed=1), "bias": normal(16, seed=2)}
