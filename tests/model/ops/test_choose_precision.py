@@ -15,7 +15,12 @@ PAIR = np.ones(2)
 
 @pytest.fixture
 def tried(monkeypatch):
-    """`tried(outcome)` makes every trial end in this way; returns the list of those that ran. Nothing is cached."""
+    """`tried(outcome)` makes every trial end in this way; returns the list of those that ran.
+
+    No outcome is stored, unless the test says where: whoever runs the tests may have a cache of programs.
+    """
+    caching = jax.config.jax_enable_compilation_cache  # pyright: ignore[reportAttributeAccessIssue]
+    jax.config.update("jax_enable_compilation_cache", False)
 
     def pretend(outcome: Trial) -> list[Trial]:
         ran = []
@@ -25,6 +30,7 @@ def tried(monkeypatch):
 
     yield pretend
     choose_precision.load_or_run_trial.cache_clear()
+    jax.config.update("jax_enable_compilation_cache", caching)
 
 
 @pytest.fixture
