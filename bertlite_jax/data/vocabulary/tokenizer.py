@@ -27,7 +27,7 @@ from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.vocabulary import adoption, codecs, training, word_starts
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.host.places import writing
+from bertlite_jax.host.places import final_place, writing
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
 MODEL_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt", "bpe": "tokenizer.json"}
@@ -221,7 +221,7 @@ def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) 
         "settings": vocabulary.settings,
         "specials": vocabulary.specials,
     }
-    with whole_files.folder_beside(out) as folder:
+    with whole_files.folder_beside(out) as folder, whole_files.output_errors(out, folder, "tokenizer"):
         (folder / MODEL_FILES[vocabulary.kind]).write_bytes(vocabulary.model)
         whole_files.write_json(folder / SETTINGS_FILE, saved)
         load_tokenizer(folder)
@@ -231,7 +231,7 @@ def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) 
 
 def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool) -> pathlib.Path:
     """Checks all that can be checked before the text is read."""
-    place = pathlib.Path(out)
+    place = final_place("tokenizer", out)
     if word_segmenter not in _SEGMENTERS:
         raise UserError(f"tokenizer: word_segmenter = {word_segmenter!r} is unknown; known: {', '.join(_SEGMENTERS)}")
     if word_segmenter == "jieba":
