@@ -18,7 +18,8 @@ PACKAGE = ROOT / "bertlite_jax"
 # not listed stand on it. Rooms that are planned are listed before they exist.
 FLOORS = (
     ("errors",),
-    ("config", "host"),
+    ("host",),
+    ("config",),
     ("data", "model", "train", "report", "search"),
     ("convert",),
     ("jobs",),

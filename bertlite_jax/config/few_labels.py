@@ -107,7 +107,17 @@ READ_BY = {
 
 def problem_of(learn: Learn) -> str:
     """What cannot work with any task, as the end of a message that begins with `config: `; empty if all can."""
-    for name in ("sce_alpha", "sce_beta", "peer_alpha", "focal_gamma", "fgm", "consistency", "temporal", "mix_guessed"):
+    for name in (
+        "sce_alpha",
+        "sce_beta",
+        "peer_alpha",
+        "focal_gamma",
+        "fgm",
+        "consistency",
+        "temporal",
+        "mix_guessed",
+        "domain_weight",
+    ):
         if not getattr(learn, name) >= 0:
             return f"learn.{name} = {getattr(learn, name)} must not be negative"
     for name in ("mix_alpha", "temperature", "sharpen", "unlabelled_batch"):

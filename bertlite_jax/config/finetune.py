@@ -160,13 +160,15 @@ def check_finetune(config: Finetune) -> None:
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     check_positive(run, "run", ("log_every", "keep_last"))
     check_not_negative(data, "data", ("row_length", "train_examples", "validation_examples"))
-    check_not_negative(optim, "optim", ("warmup_steps", "weight_decay", "clip_norm"))
+    check_not_negative(optim, "optim", ("warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
     counts = ("epochs", "steps", "devices", "eval_every", "checkpoint_every", "patience", "average_steps")
     check_not_negative(run, "run", counts)
     check_share(run, "run", ("average_decay",))
     check_share(optim, "optim", ("beta1", "beta2"))
     check_share(run, "run", ("warmup_fraction",))
     check_share(config.head, "head", ("dropout",))
+    if not 0 <= optim.end_fraction <= 1:
+        raise UserError(f"config: optim.end_fraction = {optim.end_fraction} must lie between 0 and 1")
     if dataclasses.replace(config.head, **{name: getattr(Head(), name) for name in OWN_OF_HEAD}) != Head():
         raise UserError(f"config: only {', '.join(OWN_OF_HEAD)} of head can be set; the task decides the rest")
     if not run.steps and not run.epochs:
