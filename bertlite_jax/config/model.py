@@ -24,6 +24,11 @@ class Model:
     """Width of the embedding table, E. Equal to `hidden_size` for BERT, DistilBERT and Bort."""
     projection: Literal["auto", "always"] = "auto"
     """A dense layer between embeddings and encoder. auto: if their widths differ. always: as ALBERT in transformers."""
+    embedding_order: Literal["sum_then_project", "project_then_sum"] = "sum_then_project"
+    """Where the projection stands. sum_then_project: word, position and token type vectors have width E, are summed and
+    normalised, then projected (ALBERT). project_then_sum: word vectors are projected first, without a bias; the other
+    tables and the norm have width D, and the masked-LM head goes back through the same kernel (ALBERT of
+    brightmart/albert_zh)."""
     hidden_size: int = 768
     """Width of the hidden states, D."""
     num_layers: int = 12
@@ -82,6 +87,16 @@ class Model:
     def projected(self) -> bool:
         """Whether there is a projection."""
         return self.projection == "always" or self.embed_size != self.hidden_size
+
+    @property
+    def projects_words(self) -> bool:
+        """Whether the projection is that of the word vectors, before the sum."""
+        return self.projected and self.embedding_order == "project_then_sum"
+
+    @property
+    def sum_size(self) -> int:
+        """Width at which word, position and token type vectors are summed, S; also that of the masked-LM head."""
+        return self.hidden_size if self.projects_words else self.embed_size
 
     @property
     def shared_parts(self) -> tuple[str, ...]:
