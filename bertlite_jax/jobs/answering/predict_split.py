@@ -11,6 +11,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights import label_order
 from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import submission, task_metrics
 from bertlite_jax.errors import UserError, fields_close_to
@@ -65,7 +66,8 @@ def predict_split(
     if path is not None and path.exists():
         raise UserError(f"predict: {path} exists; name another --submission folder")
     with adoption.open_weights(run) as loaded:
-        model = open_task_model(run, loaded)
+        # A model of elsewhere may have the labels of the task in another order.
+        model = open_task_model(run, label_order.reordered(loaded, task.head.labels) or loaded)
     _check_same_head(model.head, task.head, run, name)
     _note_other_task(pathlib.Path(run), name)
     examples = task_splits.read_to_predict(task, data, split)
@@ -101,4 +103,5 @@ def _check_same_head(model: Head, task: Head, run: str, name: str) -> None:
     for field in ("kind", "problem", "labels"):
         of_model, of_task = getattr(model, field), getattr(task, field)
         if of_model != of_task:
-            raise UserError(f"predict: {run} has head.{field} = {of_model}, but {name} needs {of_task}")
+            hint = label_order.naming_hint(model, run)
+            raise UserError(f"predict: {run} has head.{field} = {of_model}, but {name} needs {of_task}{hint}")

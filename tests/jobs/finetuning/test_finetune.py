@@ -229,6 +229,14 @@ def test_a_kept_heads_outputs_follow_the_order_of_the_labels(prepared, tmp_path,
         take_over(config, Head(labels=("yes", "no")), place)
 
 
+def test_a_kept_head_without_names_asks_for_them(prepared, tmp_path, toy):
+    """LABEL_0 of one model is entailment and of another contradiction: nothing is guessed."""
+    place = write_encoder(tmp_path / "mnli", prepared.tokenizer, head=Head(labels=("LABEL_0", "LABEL_1", "LABEL_2")))
+    config = recipe(toy, adapt={"keep_head": True})
+    with pytest.raises(UserError, match="have no names: give them, in their order, with bertlite convert from-hf"):
+        take_over(config, Head(labels=("neutral", "contradiction", "entailment")), place)
+
+
 def test_a_trained_model_goes_on_from_its_scores_with_its_head(trained: pathlib.Path, toy, tmp_path):
     """At a rate of nearly nothing it scores what it scored."""
     config = recipe(toy, rate=1e-12, adapt={"keep_head": True}, run={"steps": 1})
