@@ -50,7 +50,7 @@ TOPS = ("bertlite_jax", "configs", "tests", "tools")
 
 # Heavy packages, and those that belong to one place.
 ONLY_IN = {
-    "flax": ("model/", "train/sharding.py"),
+    "flax": ("model/", "train/sharding.py", "convert/huggingface/flax_file.py"),
     "orbax": ("train/checkpoint_arrays.py",),
     "torch": ("convert/huggingface/parity.py", "convert/huggingface/weight_files.py", "jobs/"),
     "transformers": ("convert/huggingface/parity.py", "jobs/"),

@@ -80,7 +80,12 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
         _labels(head) if head and head.labels else "",
         "## Shape\n",
         table(("", ""), _shape_rows(weights, model)),
-        _figures("## Training\n", _TRAINING, facts, _objective(weights.pair_task) if head is None and facts else ""),
+        _figures(
+            "## Training\n",
+            _TRAINING,
+            facts,
+            _objective(weights.pair_task) if _trained_here_or_known(weights, facts) else "",
+        ),
         _figures("## Evaluation\n", _EVALUATION, facts, ""),
         _tokenizer(weights.tokenizer),
         f"## Limits\n\n{_LIMITS[head is not None]}{_SENTENCE_LIMITS if sentence_transformers else ''}\n",
@@ -186,6 +191,11 @@ def _shape_rows(weights: Weights, model: Model) -> list[tuple[str, str]]:
         ("longest input, tokens", str(model.max_positions)),
         ("activation", model.activation),
     ]
+
+
+def _trained_here_or_known(weights: Weights, facts: dict[str, Any]) -> bool:
+    """Whether the card can say what the pretraining heads were trained on; a task model has none."""
+    return weights.head is None and bool(facts or ("pair" in weights.params and weights.pair_task in PAIR_LABELS))
 
 
 def _objective(pair_task: str) -> str:

@@ -13,6 +13,7 @@ import bertlite_jax
 from bertlite_jax.config.model import SPECIAL_IDS, Head, Model
 from bertlite_jax.convert.huggingface import model_card
 from bertlite_jax.convert.huggingface.config import choose_family, to_config
+from bertlite_jax.convert.huggingface.names import folded_shape
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.onnx import graph
 from bertlite_jax.convert.onnx.float32 import float32
@@ -95,7 +96,8 @@ def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
     """
     output = choose_output(weights, output)
     head = weights.head if output == "auto" else None
-    model = dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0)
+    # A projection of the words is in no class; multiplied into the table, it is the same function.
+    model = folded_shape(dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0))
     ids = special_token_ids(weights.tokenizer) if weights.tokenizer else SPECIAL_IDS
     kind = weights.tokenizer.kind if weights.tokenizer else None
     try:
