@@ -136,8 +136,9 @@ def _check_sums(folder: pathlib.Path, sums: Any) -> None:
         raise UserError(f"convert: {folder / 'config.json'}: {_SUMS} is {sums!r}; it should be a table of files")
     for name, digest in sums.items():
         path = folder / name
-        if not path.is_file():
+        if not path.exists():
             raise UserError(f"convert: {path} is missing; copy the whole folder")
+        check_readable(path)
         if _sha256(path) != digest:
             raise UserError(
                 f"convert: {path} is damaged: its SHA-256 is not the one in config.json; copy the folder again (or, if "
@@ -152,11 +153,20 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return json_files.read_object(path, "convert")
 
 
+def check_readable(path: pathlib.Path) -> None:
+    """Raises UserError unless a file can be opened: safetensors says of most of them that there is no such file."""
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"convert: {path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"convert: {path} cannot be read: {error.strerror}") from error
+
+
 def read_safetensors(path: pathlib.Path) -> parameters.Flat:
-    """All tensors of a file. Raises UserError where it is missing or damaged."""
+    """All tensors of a file. Raises UserError where it is missing, cannot be read or is damaged."""
+    check_readable(path)
     try:
         return safetensors.numpy.load_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"convert: {path} does not exist") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error

@@ -28,7 +28,7 @@ import safetensors.numpy
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Sentence, Weights
+from bertlite_jax.convert.weights.folder import Sentence, Weights, check_readable
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
@@ -323,8 +323,7 @@ def load(path: os.PathLike[str] | str) -> Container:
         listed).
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"convert: {path} does not exist")
+    check_readable(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

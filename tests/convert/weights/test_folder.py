@@ -70,6 +70,18 @@ def test_every_file_of_the_tokenizer_is_checked(folder):
     load_weights(folder)
 
 
+def test_a_folder_in_place_of_the_weights_is_one_line(folder):
+    path = folder / "params.safetensors"
+    path.unlink()
+    path.mkdir()
+    assert refused(folder) == f"convert: {path} cannot be read: Is a directory"
+    path.rmdir()
+    assert refused(folder) == f"convert: {path} is missing; copy the whole folder"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "sha256"}))
+    assert refused(folder) == f"convert: {path} does not exist"
+
+
 def test_a_folder_without_sums_is_read(folder):
     """As every version before this one wrote it."""
     config = json.loads((folder / "config.json").read_text())
