@@ -282,6 +282,8 @@ def _describe_pairs(
         f"{statistics['weight_zero_share']:.3f}"
         + (f"; a rule that reads only the edges scores {rule:.3f}" if rule else "")
     )
+    if problem := batches.pair_problem(statistics, config.data.pair_task):
+        print(f"pretrain: {problem}")
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

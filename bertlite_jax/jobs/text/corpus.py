@@ -103,10 +103,16 @@ def build_corpus(
         whole_files.write_json(folder / "corpus.json", meta)
         move_into_place(folder, place)
     print_statistics(meta | {"build": speed}, console)
-    if options.validation_fraction and not splits["validation"]["windows"]:
-        hint = "a blank line separates documents of plain text"
-        print(f"corpus: there is only one document, so the validation split is empty; {hint}", file=sys.stderr)
+    if options.validation_fraction and counts["documents"] - counts["duplicate_documents"] == 1:
+        _describe_only_document(splits["validation"]["windows"])
     return meta | {"build": speed}
+
+
+def _describe_only_document(windows: int) -> None:
+    """Says where the validation split of a single document comes from."""
+    what = f"its end is the validation split ({windows:,} windows)" if windows else "the validation split is empty"
+    hint = "a blank line separates documents of plain text"
+    print(f"corpus: there is only one document, so {what}; {hint}", file=sys.stderr)
 
 
 def _check(options: CorpusOptions, workers: int, beam: bool, beam_options: str) -> None:
