@@ -26,6 +26,7 @@ _NOTES = {
     "truncated": "{number:,} examples were longer than data.length and lost their end",
     "empty_texts": "{number:,} texts are empty; they are used like all others",
     "nothing_to_learn": "{number:,} questions have an answer that is not in their text; they are not trained on",
+    "divided_answers": "{number:,} questions have an answer that no window shows whole; lower data.window_step",
     "words_cut_off": "{number:,} words lie behind data.length; they are not trained on, and answered with O",
 }
 """Counts of `features.encode` that are worth a line."""
