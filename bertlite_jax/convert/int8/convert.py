@@ -90,6 +90,7 @@ def int8(
     checks.check_range("--max-drop", options.max_drop, 0, 1)
     checks.check_options(options.bits, options.rows, options.length)
     checks.check_auto(options.auto)
+    checks.warn_of_bits(options.bits)
     output, leave_out = options.output, options.leave_out
     scored = checks.check_source(weights, output)
     if options.data:

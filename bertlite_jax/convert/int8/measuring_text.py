@@ -108,7 +108,7 @@ def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) ->
             f"convert: {', '.join(inputs)}: too little text to measure with: {len(rows)} windows of {LEAST_LENGTH} to "
             f"{length} tokens; give at least two, better hundreds"
         )
-    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
 def _documents(inputs: Sequence[str]) -> Iterator[list[str]]:

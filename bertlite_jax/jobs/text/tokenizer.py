@@ -5,8 +5,11 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from bertlite_jax.config.text import TokenizerOptions
 from bertlite_jax.data.text import documents
+from bertlite_jax.data.vocabulary import word_starts
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
 
@@ -55,7 +58,18 @@ def make_tokenizer(
     cases = "lower-cased" if tokenizer.settings["lower"] else "cased"
     accents = "kept" if tokenizer.settings["keep_accents"] else "stripped"
     print(f"tokenizer: {tokenizer.kind}, {tokenizer.vocab_size:,} pieces, {cases}, accents {accents}, in {out}")
+    _note_chinese_words(tokenizer)
     return tokenizer
+
+
+def _note_chinese_words(tokenizer: Tokenizer) -> None:
+    """Says where whole-word masks would cover one Chinese character at a time."""
+    single = tokenizer.kind == "wordpiece" and tokenizer.settings["word_segmenter"] == "pieces"
+    if single and word_starts.has_chinese(tokenizer.pieces(np.arange(tokenizer.vocab_size))):
+        print(
+            "tokenizer: each Chinese character counts as a word, so whole-word masks cover one character; "
+            "--word-segmenter jieba makes them cover words"
+        )
 
 
 def is_vocabulary(path: str) -> bool:
