@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from bertlite_jax.convert import sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import sentence_notes
 from bertlite_jax.convert.weights import label_order, parameters
-from bertlite_jax.convert.weights.folder import Weights, read_json, save_weights
+from bertlite_jax.convert.weights.folder import Weights, save_weights
 from bertlite_jax.convert.weights.head_choice import HeadChoice
 from bertlite_jax.data.vocabulary.tokenizer import SETTINGS_FILE, Tokenizer, adopt_vocabulary, load_tokenizer
 from bertlite_jax.errors import UserError
@@ -188,7 +187,7 @@ def _adopted(wanted: str, vocabulary: pathlib.Path | None) -> Iterator[Tokenizer
 
 
 def adopt(source: pathlib.Path, out: pathlib.Path) -> Tokenizer:
-    """Adopts a vocabulary as `transformers` reads it: tokenizer_config.json decides about case and accents.
+    """Adopts a vocabulary with the ids that `AutoTokenizer` gives, as `bertlite tokenizer` does.
 
     Args:
       source: a `.model`, a vocab.txt, or a folder of `transformers`.
@@ -197,33 +196,11 @@ def adopt(source: pathlib.Path, out: pathlib.Path) -> Tokenizer:
     Raises:
       UserError: the vocabulary cannot be adopted, or `out` cannot be written.
     """
-    lower, keep_accents = _stated_case(source if source.is_dir() else source.parent)
     try:
         with output_errors(out, out):
-            return adopt_vocabulary(source, out, lower=lower, keep_accents=keep_accents)
+            return adopt_vocabulary(source, out)
     except UserError as error:
         raise UserError(f"{error}; convert from-hf --tokenizer none imports the weights alone") from error
-
-
-def _stated_case(folder: pathlib.Path) -> tuple[bool | None, bool | None]:
-    """(lower-case, keep accents) as tokenizer_config.json states them; None where it does not."""
-    path = folder / "tokenizer_config.json"
-    if not path.is_file() or _is_bpe(folder / "tokenizer.json"):
-        return None, None
-    settings = read_json(path)
-    strip: Any = settings.get("strip_accents")
-    return settings.get("do_lower_case"), settings.get("keep_accents") if strip is None else not strip
-
-
-def _is_bpe(path: pathlib.Path) -> bool:
-    """Whether this is a byte-level vocabulary, which has a normalisation of its own."""
-    if not path.is_file():
-        return False
-    try:
-        model = json.loads(path.read_text(encoding="utf-8")).get("model", {})
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"tokenizer: {path} is not a file of the tokenizers library") from error
-    return model.get("type") == "BPE" or "merges" in model
 
 
 def fit_vocabulary(

@@ -221,8 +221,13 @@ def _tokenizer(tokenizer: Tokenizer | None) -> str:
         return ""
     case = "lower-cases its input" if tokenizer.settings.get("lower") else "keeps case"
     accents = "keeps accents" if tokenizer.settings.get("keep_accents") else "strips accents"
-    text = f"The {tokenizer.kind} tokenizer {case} and {accents}."
-    return f"## Tokenizer\n\n{text} Special pieces that are written out in a text count as special pieces.\n"
+    kind = "adopted" if tokenizer.kind == "pipeline" else tokenizer.kind
+    text = f"The {kind} tokenizer {case} and {accents}."
+    special = (
+        "Special pieces that are written out in a text count as special pieces here; `bertlite predict` and `bertlite "
+        "embed` read them as text."
+    )
+    return f"## Tokenizer\n\n{text} {special}\n"
 
 
 def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
