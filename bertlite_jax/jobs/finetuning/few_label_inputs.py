@@ -131,7 +131,9 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, multipl
     epochs = -(-steps // batches.batches_in_epoch(len(texts), batch))
     shape = batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
-    print(f"finetune: {len(texts):,} unlabelled texts, {batch} per step in {shape.rows} rows of {shape.length} tokens")
+    cut = f", {encoded.counts['truncated']:,} cut to data.length" if encoded.counts["truncated"] else ""
+    rows = f"{shape.rows} rows of {shape.length} tokens"
+    print(f"finetune: {len(texts):,} unlabelled texts{cut}, {batch} per step in {rows}")
     return Extra(texts=texts, unlabelled=encoded, shape=shape)
 
 

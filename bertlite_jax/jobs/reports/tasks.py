@@ -15,6 +15,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.data.scores import squad_metrics, thresholds
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.reader import within
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.jobs.answering import span_answers, span_predict, task_splits
@@ -115,6 +116,9 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     examples = list(itertools.islice(stream, config.data.validation_examples or None))
     if config.head.kind == "span":
         return _judge_spans(workdir, examples)
+    # A label that the model lacks has no probability; its examples are errors in the score, and not shown here.
+    examples = [within(example, config.head) for example in examples]
+    examples = [example for example in examples if example.label is not None]
     model = open_task_model(str(workdir), sources.load(workdir))
     outputs: list[np.ndarray] = []
     for first in range(0, len(examples), _CHUNK):
