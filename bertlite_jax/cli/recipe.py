@@ -40,6 +40,13 @@ def value_of(option: str, args: Sequence[str]) -> str:
     return ""
 
 
+def fields_given(args: Sequence[str], config: Any) -> set[str]:
+    """The fields of a config that are among the options, such as `run.epochs`; `--data.no-pack` is `data.pack`."""
+    known = set(files.flat(config))
+    names = {text[2:].partition("=")[0].replace("-", "_") for text in args if text.startswith("--")}
+    return known & (names | {name.replace(".no_", ".", 1) for name in names})
+
+
 def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:
     """Reads the recipe that the first argument names.
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
-from bertlite_jax.cli.recipe import config_file, value_of
+from bertlite_jax.cli.recipe import config_file, fields_given, value_of
 from bertlite_jax.cli.tables import print_figures, print_rows
+from bertlite_jax.config import effects
 from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.model import Head
 from bertlite_jax.errors import UserError, fields_close_to
 
 _Run = Annotated[Positional[str], arg(metavar="RUN")]
@@ -32,8 +34,8 @@ class Options:
     """Name of the task, such as sst2, or of a suite: all-glue, all-superglue. Without it, the recipe's data.task. A
     recipe may have other settings for each task."""
     data: str = ""
-    """Folder with the task's files; or, without a task, a CSV, TSV or JSONL file. Without it, the recipe's
-    data.folder."""
+    """Folder with the task's files; or, without a task, a file of your own: a table, JSON, Parquet or CoNLL columns.
+    Without it, the recipe's data.folder."""
     seeds: int = 1
     """Number of runs, with run.seed and the seeds after it. The report has their median, lowest and highest score."""
     sweep: bool = False
@@ -52,7 +54,7 @@ class Options:
 
 def finetune(args: Sequence[str]) -> None:
     """Trains a recipe once, with several seeds, over a grid, layer by layer, or on each task of a suite."""
-    options, config = _recipe(args, value_of("--task", args))
+    options, config = _recipe(args, value_of("--task", args), print)
     if options.seeds < 1:
         raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
     if config.data.task.startswith("all-"):
@@ -80,15 +82,78 @@ def finetune(args: Sequence[str]) -> None:
     print_figures("summary", summary)
 
 
-def _recipe(args: Sequence[str], task: str) -> tuple[Options, Finetune]:
-    """The options on the command line, and the recipe with its overrides for a task."""
+def _recipe(args: Sequence[str], task: str, log: Callable[[str], None] = lambda line: None) -> tuple[Options, Finetune]:
+    """The options on the command line, and the recipe with its overrides for a task.
+
+    Args:
+      args: what follows the job.
+      task: whose settings a recipe may have.
+      log: prints a line about what was given and takes the place of the recipe's.
+
+    Raises:
+      UserError: an option has no effect, or two contradict each other.
+    """
     config, rest, prog = config_file("finetune", args, Finetune, task)
     missing = tyro.MISSING
     default = Options(config=config, workdir=missing, init=missing)
     options = tyro.cli(Options, args=rest, prog=prog, default=default)
+    given = fields_given(rest, config)
     named = {"task": task or options.task, "folder": options.data}
+    for name, value in named.items():
+        said = getattr(options.config.data, name)
+        if f"data.{name}" in given and value not in ("", said):
+            raise UserError(
+                f"finetune: --{'task' if name == 'task' else 'data'} {value} and --data.{name} {said} differ"
+            )
     data = dataclasses.replace(options.config.data, **{name: value for name, value in named.items() if value})
-    return options, dataclasses.replace(options.config, data=data)
+    full = dataclasses.replace(options.config, data=data)
+    _check_mode(options, given, rest)
+    full, lines = finetune_settings(full, given)
+    for line in lines:
+        log(f"finetune: {line}")
+    return options, full
+
+
+def finetune_settings(config: Finetune, given: Collection[str]) -> tuple[Finetune, list[str]]:
+    """The recipe in which the command line has won, and lines about it; see `effects.settled`.
+
+    `--run.epochs` takes the place of a recipe's steps, and of the warm-up and the evaluations that were counted in
+    them. `--head.labels` names the labels of one's own data.
+    """
+    steps, warmup = config.run.steps, config.optim.warmup_steps
+    if "head.labels" in given:
+        if "data.label_names" in given and config.data.label_names != config.head.labels:
+            raise UserError("finetune: --head.labels and --data.label-names differ; leave one of them out")
+        if config.data.task:
+            raise UserError(f"finetune: --head.labels has no effect with --task {config.data.task}, which has its own")
+        config = effects.replaced(config, "data.label_names", config.head.labels)
+        config = effects.replaced(config, "head.labels", Head().labels)
+    config, lines = effects.settled(config, given, effects.FINETUNE_OVERRIDES)
+    if steps and not config.run.steps:
+        if warmup and config.optim.warmup_steps and "optim.warmup_steps" not in given:
+            config = effects.replaced(config, "run.warmup_fraction", round(warmup / steps, 4))
+            config = effects.replaced(config, "optim.warmup_steps", 0)
+            lines.append(f"warm-up is {warmup / steps:.1%} of the steps, as in the recipe")
+        if "run.eval_every" not in given:
+            config = effects.replaced(config, "run.eval_every", 0)
+    effects.check_effects(config, given, effects.FINETUNE_NEEDS)
+    return config, lines
+
+
+def _check_mode(options: Options, given: Collection[str], args: Sequence[str]) -> None:
+    """Raises UserError for an option that --sweep or --probe does not read, or that only they read."""
+    typed = {text.partition("=")[0] for text in args if text.startswith("--")}
+    if options.sweep:
+        for field, name in (("optim.learning_rate", "--sweep-rates"), ("data.batch_examples", "--sweep-batches")):
+            if field in given:
+                raise UserError(f"finetune: {effects.option(field)} has no effect with --sweep; pass {name}")
+    elif idle := sorted(typed & {"--sweep-rates", "--sweep-batches"}):
+        raise UserError(f"finetune: {idle[0]} has no effect without --sweep")
+    if options.probe == "layers":
+        read = ("run.seed", "run.devices")
+        idle = sorted(name for name in given if name.split(".")[0] in ("optim", "run", "learn") and name not in read)
+        if idle:
+            raise UserError(f"finetune: {effects.option(idle[0])} has no effect with --probe layers")
 
 
 def _suite(args: Sequence[str], options: Options, name: str) -> None:
