@@ -201,7 +201,9 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         stated = stated | {"model_type": known}
     family, model = from_config(stated, str(place))
     tensors = foreign_names.canonical_names(tensors, family, where)
-    tensors = _with_named_head(tensors, family, model.hidden_size, head, where)
+    tensors, renamed = _with_named_head(tensors, stated, family, model.hidden_size, head, where)
+    if renamed:
+        notes.append(f"{renamed} was read as the head, as nothing else could be it")
     task_head = heads.read_head(stated, family, tensors, where, head, labels)
     tensors, unread = foreign_names.drop_unread(tensors, family, task_head)
     if unread:
@@ -227,18 +229,25 @@ def config_file(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _with_named_head(
-    tensors: parameters.Flat, family: Family, width: int, wanted: HeadChoice, where: str
-) -> parameters.Flat:
-    """The tensors with the family's name for the head that `wanted` asks for, if a class of one's own has another."""
-    kind = KINDS.get(wanted)
+    tensors: parameters.Flat, stated: dict[str, Any], family: Family, width: int, wanted: HeadChoice, where: str
+) -> tuple[parameters.Flat, str]:
+    """The tensors with the family's name for the task head, if a class of one's own has another; and that other name.
+
+    Which head is meant, `wanted` says, or else the class that the config states.
+    """
+    kinds = heads.class_kinds(stated, family) if wanted == "auto" else []
+    kind = KINDS.get(wanted) or next(iter(kinds), None)
     if kind is None or f"{names.HEAD_MODULES[kind]}.weight" in tensors:
-        return tensors
+        return tensors, ""
     modules = foreign_names.head_candidates(tensors, family, width, ROWS.get(kind, 0))
+    if kinds and (len(modules) != 1 or modules[0] in names.HEAD_MODULES.values()):
+        return tensors, ""  # The class and the tensors disagree, which `read_head` says.
     if len(modules) != 1:
         found = f"several could be it: {', '.join(modules)}" if modules else "no tensor beside the encoder could be it"
         raise UserError(f"convert: {where}: --head {wanted}, but {found}; --head none reads the encoder alone")
     old, new = f"{modules[0]}.", f"{names.HEAD_MODULES[kind]}."
-    return {new + name.removeprefix(old) if name.startswith(old) else name: tensors[name] for name in tensors}
+    renamed = {new + name.removeprefix(old) if name.startswith(old) else name: tensors[name] for name in tensors}
+    return renamed, modules[0]
 
 
 def _pair_task(stated: dict[str, Any], model: Model) -> str:

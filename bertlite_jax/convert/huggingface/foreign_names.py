@@ -22,6 +22,7 @@ _SIGNS: dict[Family, str] = {
     "bert": "encoder.layer.0.attention.self.query.",
 }
 _LOOKALIKES = ("roberta.", "electra.", "xlm", "camembert.", "deberta.", "ernie.", "layoutlm.", "esm.", "nezha.")
+_THEIR_CLASSES = ("Roberta", "Electra", "XLM", "Camembert", "Deberta", "Ernie", "LayoutLM", "Esm", "Nezha", "MPNet")
 # Positions of RoBERTa start at 2, so that its tables have two rows more than a power of two.
 _ROBERTA_POSITIONS = (514, 130, 258, 1026)
 
@@ -55,11 +56,17 @@ def without_wrappers(tensors: Flat, where: str) -> tuple[Flat, str]:
       The tensors, and the prefix that was taken off; empty for none.
 
     Raises:
-      UserError: there are adapters or two encoders, or two tensors would have one name.
+      UserError: the layout is one that is read from elsewhere, there are adapters or two encoders, or two tensors would
+        have one name.
     """
     if any(".lora_A." in name for name in tensors):
         raise UserError(
             f"convert: {where}: LoRA adapters lie beside the weights; save model.merge_and_unload() instead"
+        )
+    if any(".layer_shared." in name for name in tensors):
+        raise UserError(
+            f"convert: {where}: the names are those of brightmart/albert_zh (layer_shared), copied from a checkpoint "
+            "of TensorFlow; read that checkpoint with from-tf"
         )
     anchors = [name for name in tensors if name == _ANCHOR or name.endswith(f".{_ANCHOR}")]
     if len(anchors) > 1:
@@ -88,8 +95,7 @@ def family_of(tensors: Flat, prefix: str, architectures: Collection[str], where:
       UserError: no family has these names, or others have them too.
     """
     found: list[Family] = [family for family, sign in _SIGNS.items() if any(sign in name for name in tensors)]
-    stems = ("bert", "albert", "distilbert")
-    foreign = [name for name in architectures if "For" in name and name.split("For")[0].lower() not in stems]
+    foreign = [name for name in architectures if class_name(name).startswith(_THEIR_CLASSES)]
     alike = any(f".{name}" in f".{prefix}" for name in _LOOKALIKES)
     positions = [
         len(np.atleast_1d(value)) for name, value in tensors.items() if name.endswith("position_embeddings.weight")
@@ -101,6 +107,11 @@ def family_of(tensors: Flat, prefix: str, architectures: Collection[str], where:
             'albert, bert or distilbert; add "model_type" if it is one of them'
         )
     return found[0]
+
+
+def class_name(name: str) -> str:
+    """A class of transformers without the mark of its framework: BertModel for FlaxBertModel and TFBertModel."""
+    return name.removeprefix("Flax").removeprefix("TF")
 
 
 def canonical_names(tensors: Flat, family: Family, where: str) -> Flat:
@@ -151,11 +162,11 @@ def drop_unread(tensors: Flat, family: Family, head: Head | None) -> tuple[Flat,
 
 def head_candidates(tensors: Flat, family: Family, width: int, rows: int) -> list[str]:
     """Modules beside the encoder that could be the last layer of a task: [rows, width] and a bias; 0: any rows."""
-    pretraining = tuple(theirs for ours, theirs, _ in TABLES[family] if ours.split("/")[0] in PRETRAINING_HEADS)
+    others = tuple(theirs for ours, theirs, _ in TABLES[family] if ours.split("/")[0] in PRETRAINING_HEADS)
     modules = []
     for name, value in tensors.items():
         module, _, leaf = name.rpartition(".")
-        if leaf != "weight" or module.startswith((f"{family}.", *pretraining)) or value.ndim != 2:
+        if leaf != "weight" or module.startswith((f"{family}.", "pre_classifier", *others)) or value.ndim != 2:
             continue
         bias = tensors.get(f"{module}.bias")
         fits = value.shape[1] == width and rows in (0, len(value))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.huggingface.foreign_names import class_name
 from bertlite_jax.convert.huggingface.names import HEAD_MODULES, Family
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice, HeadKind, named_outputs
@@ -128,9 +129,8 @@ def read_head(
 
 def _stated_kind(values: dict[str, Any], family: Family, tensors: Flat, where: str) -> HeadKind | None:
     """What the class in `architectures` does; None for one without a task head."""
-    stated: list[str] = values.get("architectures") or []
-    shown = ", ".join(stated) or "missing"
-    kinds: list[HeadKind] = [kind for kind, suffix in TASK_CLASSES.items() if STEMS[family] + suffix in stated]
+    shown = ", ".join(values.get("architectures") or []) or "missing"
+    kinds = class_kinds(values, family)
     modules = [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
     if not kinds and modules:
         known = ", ".join(STEMS[family] + suffix for suffix in TASK_CLASSES.values())
@@ -145,6 +145,12 @@ def _stated_kind(values: dict[str, Any], family: Family, tensors: Flat, where: s
             f"{HEAD_MODULES[kinds[0]]}.weight; is it the config of these weights? from-hf --head none reads the encoder"
         )
     return kinds[0] if kinds else None
+
+
+def class_kinds(values: dict[str, Any], family: Family) -> list[HeadKind]:
+    """The kinds of the task classes that `architectures` names."""
+    stated = [class_name(name) for name in values.get("architectures") or []]
+    return [kind for kind, suffix in TASK_CLASSES.items() if STEMS[family] + suffix in stated]
 
 
 def _problem(values: dict[str, Any], labels: tuple[str, ...], where: str) -> str:

@@ -65,8 +65,25 @@ def read_tensors(folder: pathlib.Path) -> Flat:
         )
     raise UserError(
         f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE} nor {flax_file.FILE}, nor an index of one of them; "
-        "save the model with save_pretrained"
+        f"{_way_out(folder)}"
     )
+
+
+def _way_out(folder: pathlib.Path) -> str:
+    """What to do where the weights have another name, or are not there."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return "adapter_model.safetensors changes another model's weights: save model.merge_and_unload()"
+    for ending, usual in (
+        ("safetensors", SAFETENSORS),
+        ("bin", PICKLE),
+        ("pt", PICKLE),
+        ("pth", PICKLE),
+        ("ckpt", PICKLE),
+    ):
+        found = sorted(folder.glob(f"*.{ending}"))
+        if len(found) == 1:
+            return f"if {found[0].name} holds them, rename it to {usual}"
+    return "save the model with save_pretrained"
 
 
 def _floats_to_f32(tensors: Flat) -> Flat:

@@ -69,6 +69,11 @@ def test_adapters_are_to_be_merged_first(task):
     assert "save model.merge_and_unload() instead" in task.refused()
 
 
+def test_brightmarts_names_in_pytorch_are_told_apart(task):
+    task.tensors = {name.replace("layer.0", "layer_shared"): value for name, value in task.tensors.items()}
+    assert "names are those of brightmart/albert_zh" in task.refused()
+
+
 def test_nothing_is_said_where_nothing_was_done(task, caplog):
     from_hf(task.path)
     assert caplog.text == ""
@@ -105,7 +110,7 @@ def test_models_that_only_look_like_bert_are_refused(change, tmp_path):
     if change == "roberta prefix":
         folder.tensors = {name.replace("bert.", "roberta.", 1): value for name, value in folder.tensors.items()}
     elif change == "roberta class":
-        folder.config["architectures"] = ["RobertaForMaskedLM"]
+        folder.config["architectures"] = ["FlaxRobertaModel"]
     elif change == "roberta positions":
         folder.tensors["bert.embeddings.position_embeddings.weight"] = np.zeros((514, 8), np.float32)
     else:
@@ -191,6 +196,19 @@ def test_a_head_of_another_name_is_found_where_it_is_the_only_one(task):
     same(from_hf(task.path, head="classify"), classifier())
     task.tensors |= {"second.weight": np.ones((2, 8), np.float32), "second.bias": np.ones(2, np.float32)}
     assert "several could be it: fc_out, second" in task.refused(head="classify")
+
+
+def test_the_stated_class_tells_what_an_only_head_of_another_name_is(task, caplog):
+    """`nn.Sequential` makes classifier.1 of classifier."""
+    task.tensors = {name.replace("classifier.", "classifier.1."): value for name, value in task.tensors.items()}
+    same(from_hf(task.write()), classifier())
+    assert "classifier.1 was read as the head, as nothing else could be it" in caplog.text
+
+
+@pytest.mark.parametrize("mark", ["Flax", "TF"])
+def test_the_mark_of_a_framework_is_no_part_of_the_class(mark, task):
+    task.config["architectures"] = [f"{mark}BertForSequenceClassification"]
+    same(from_hf(task.write()), classifier())
 
 
 def test_a_head_that_the_choice_does_not_fit_is_one_line(task):

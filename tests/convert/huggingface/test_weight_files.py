@@ -281,6 +281,21 @@ def test_a_file_name_longer_than_any_is_one_short_line(name, tmp_path):
     assert len(line) < 400 + len(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        ("best.pt", "pytorch_model.bin"),
+        ("epoch=3.ckpt", "pytorch_model.bin"),
+        ("weights.safetensors", "model.safetensors"),
+    ],
+)
+def test_weights_of_another_name_are_pointed_out(name, usual, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    assert f"if {name} holds them, rename it to {usual}" in refusal(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    assert "save model.merge_and_unload()" in refusal(tmp_path)
+
+
 def test_an_index_too_deep_or_with_an_endless_number_is_one_line(tmp_path):
     for content in ("[" * 200_000, '{"weight_map": ' + "9" * 5000 + "}", '{"weight_map": {"a": "\\ud800"}}'):
         (tmp_path / "model.safetensors.index.json").write_text(content)
