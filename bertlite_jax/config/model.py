@@ -121,6 +121,10 @@ class Model:
         return self.hidden_size // self.num_heads
 
 
+Split = Literal["punctuation", "chinese", "clitics", "characters"]
+"""What is a word of its own in plain text."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Head:
     """The layers on top of the encoder of a task model."""
@@ -146,6 +150,11 @@ class Head:
     no_answer: bool = False
     """Set by the task. For span heads: texts may not hold the answer (SQuAD 2.0). The model says so if its score for
     that exceeds a threshold."""
+
+    splits: tuple[Split, ...] = ("punctuation", "chinese")
+    """Set by the training words. For tag heads: how plain text becomes words, beside white space. punctuation: signs
+    are words of their own. chinese: so is each Chinese character. clitics: so are 's and n't. characters: every
+    character is one."""
 
     @property
     def conditioned(self) -> bool:
