@@ -175,6 +175,15 @@ def predict(
     /,
     input: str = "-",
     batch: int = 512,
+    text_column: str = "",
+    pair_column: str = "",
+    label_column: str = "",
+    id_column: str = "",
+    choice_columns: tuple[str, ...] = (),
+    delimiter: str = "",
+    labels: tuple[str, ...] = (),
+    score: bool = True,
+    metrics: str = "",
     task: str = "",
     data: str = "",
     split: str = "test",
@@ -187,9 +196,20 @@ def predict(
 
     Args:
       run: Work directory of a fine-tuning run, or any folder with a task model.
-      input: File with one text on each line, or one JSON object: {"text", "pair"}, {"text", "choices"}, {"words"} or
-        {"question", "context"}; or a .json file in SQuAD's format. - reads standard input.
+      input: File of any form that finetune reads: CSV, TSV, JSON, Parquet, CoNLL columns. Or lines with one text each,
+        or one JSON object each: {"text", "pair"}, {"text", "choices"}, {"words"}, {"question", "context"}. - reads
+        such lines from standard input.
       batch: Lines that are read and answered together.
+      text_column: Column or field of the (first) text, or of the question. Without it, as in training, or one of the
+        usual names.
+      pair_column: Column or field of the second text, or of the text that answers the question, likewise.
+      label_column: Column or field of the label, likewise. Where there are labels, the answers are scored.
+      id_column: Column or field of the id. Without it, the first of id, idx and index; if there is none, line numbers.
+      choice_columns: Columns of the choices, or one field with a list of them.
+      delimiter: Character between the columns of a table. Without it, recognised from the header.
+      labels: Names of the model's outputs in their order, where the model does not know them or the input has others.
+      score: Compare the answers with the labels of --input, where it has any.
+      metrics: File for the scores, as JSON. They are printed in any case.
       task: Answer a split of this task instead of --input, and score it if it has labels.
       data: Folder with the task's files.
       split: Split of the task to answer.
@@ -199,17 +219,32 @@ def predict(
         the model was trained on questions without an answer; otherwise there is always an answer.
       predictions: Also write the answers to this file, in the format of SQuAD's scorer.
     """
+    from bertlite_jax.data.tasks.own.options import OwnOptions
+
+    columns = OwnOptions(
+        text=text_column,
+        pair=pair_column,
+        label=label_column,
+        id=id_column,
+        choices=choice_columns,
+        delimiter=delimiter,
+    )
     if task:
         from bertlite_jax.jobs.answering.predict_split import predict_split
 
-        predict_split(run, task, data, split, sys.stdout, submission, n_best, null_threshold, predictions)
+        if columns != OwnOptions() or input != "-":
+            raise UserError(
+                "predict: --task reads the task's own files; leave out --input, --delimiter and the columns"
+            )
+        answers = n_best, null_threshold, predictions
+        predict_split(run, task, data, split, sys.stdout, submission, *answers, metrics, labels)
         return
     if data or submission:
         raise UserError("predict: --data and --submission need --task")
 
     from bertlite_jax.jobs.answering.predict import predict as answer_lines
 
-    answer_lines(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
+    answer_lines(run, input, sys.stdout, batch, n_best, null_threshold, predictions, columns, metrics, labels, score)
 
 
 def embed(
@@ -223,6 +258,9 @@ def embed(
     length: int = 0,
     batch: int = 512,
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
+    text_column: str = "",
+    pair_column: str = "",
+    delimiter: str = "",
     overwrite: bool = False,
 ) -> None:
     """Turns texts into vectors: one for each text, or one for each token.
@@ -230,7 +268,8 @@ def embed(
     Args:
       run: Work directory of a run, a folder of transformers or sentence-transformers, or one that `bertlite convert`
         wrote.
-      input: File with one text on each line, or one JSON object {"text", "pair"}. - reads standard input.
+      input: File with one text on each line, or one JSON object {"text", "pair"}; or a table or Parquet file. - reads
+        lines from standard input.
       out: File to write, such as vectors.npy or vectors.jsonl. - writes JSON lines to standard output.
       pool: mean: of the states of a text's tokens. cls: the state of [CLS]. tokens: one vector for each token. auto:
         what a folder of sentence-transformers says, including unit length; otherwise the mean.
@@ -241,8 +280,13 @@ def embed(
         positions of the model.
       batch: Lines that are read and encoded together.
       compute: Precision of matrix products. auto: what is fastest on this machine.
+      text_column: Column or field of the (first) text. Without it, the first of the usual names, such as text.
+      pair_column: Column or field of the second text, likewise.
+      delimiter: Character between the columns of a table. Without it, recognised from the header.
       overwrite: Replace the file if it exists.
     """
+    from bertlite_jax.data.tasks.own.options import OwnOptions
     from bertlite_jax.jobs.answering.embed import embed as write_vectors
 
-    write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)
+    columns = OwnOptions(text=text_column, pair=pair_column, delimiter=delimiter)
+    write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite, columns)

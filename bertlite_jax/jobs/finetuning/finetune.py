@@ -231,7 +231,8 @@ def _check_finite(number: int, line: dict[str, float]) -> None:
 def _save_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
     config = setup.start.config
     params = jax.device_get(few_label_inputs.without_domains(params))
-    save_weights(Weights(params, config.model, config.head, setup.start.tokenizer), folder / BEST, overwrite=True)
+    head = dataclasses.replace(config.head, splits=setup.splits)
+    save_weights(Weights(params, config.model, head, setup.start.tokenizer), folder / BEST, overwrite=True)
 
 
 # --- Start, resumption, summary -------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.answering.word_splits import learn_splits
 from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs, own_data
 from bertlite_jax.jobs.finetuning.examples import check_training, describe, open_splits
 from bertlite_jax.jobs.finetuning.setup import Setup
@@ -69,7 +70,8 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
         print(f"finetune: {line}")
     model = TaskModel(full.model, head, compute)
     extra = few_label_inputs.read_unlabelled(full, start.tokenizer, steps, multiple)._replace(domain=domain)
-    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra)
+    splits = learn_splits(task, config.data) if head.kind == "tag" else head.splits
+    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra, splits)
 
 
 def _idle(config: Finetuned, steps: int, per_epoch: int) -> list[str]:
