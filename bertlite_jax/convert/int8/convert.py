@@ -325,10 +325,13 @@ def _depth_lines(figures: dict[str, Any]) -> list[str]:
     """A table with a line for each layer, below an explanation of its columns."""
     rows = figures["by_depth"]
     answers = rows[0]["top1"] is not None
-    compared = "texts' vectors" if figures["output"] == "sentence" else "tokens' states"
+    compared, one = ("texts' vectors", "text") if figures["output"] == "sentence" else ("tokens' states", "token")
     lines = [
-        f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest",
-        *["same answer: share that stays the same when the head reads that layer's states"] * answers,
+        "8 bits against float32 after each layer",
+        "layer: number of layers that were applied; 0 is the embeddings",
+        f"cosine: of the {compared} with those of float32, mean; 1 is equal",
+        f"lowest: the same cosine of the {one} that differs most",
+        *["same answer: share of answers that stay the same when the head reads that layer's states"] * answers,
         "layer   cosine   lowest" + ("   same answer" if answers else ""),
     ]
     for row in rows:

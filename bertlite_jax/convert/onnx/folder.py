@@ -167,7 +167,7 @@ def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> s
         lines.append("The weights came without a tokenizer, so there is none here; use the one of their training.\n")
     else:
         file = QUANTIZED if figures else MODEL
-        lines.append(_usage(file, model.token_types > 0, _longest(weights, output)))
+        lines.append(_usage(file, model.token_types > 0, _longest(weights, output), kind == "fill-mask"))
     return "\n".join(lines)
 
 
@@ -203,8 +203,9 @@ Both models answered the same held-out text in ONNX Runtime.
 {model_card.table(("figure", "value"), rows)}"""
 
 
-def _usage(file: str, types: bool, longest: int) -> str:
+def _usage(file: str, types: bool, longest: int, masks: bool) -> str:
     type_ids = ',\n    "token_type_ids": [text.type_ids for text in texts]' if types else ""
+    special = "" if masks else 'tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text.\n'
     return f"""## Use
 
 ```python
@@ -213,8 +214,9 @@ import numpy, onnxruntime, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_padding()
 tokenizer.enable_truncation({longest})
-session = onnxruntime.InferenceSession("{file}")
+{special}session = onnxruntime.InferenceSession("{file}")
 texts = tokenizer.encode_batch(["a text", "another"])
+print(sum(bool(text.overflowing) for text in texts), "of", len(texts), "texts cut to {longest} tokens")
 batch = {{
     "input_ids": [text.ids for text in texts],
     "attention_mask": [text.attention_mask for text in texts]{type_ids},
