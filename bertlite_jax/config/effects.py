@@ -49,6 +49,13 @@ FINETUNE_NEEDS = (
     Need(tuple(f"data.{name}" for name in _OF_OWN_DATA), "data.task", _is(""), "it is for files of your own"),
     Need(("data.choice_columns",), "data.kind", _is("auto", "choose"), "pass --data.kind choose"),
     Need(("data.separator",), "data.kind", _is("auto", "multi_label"), "pass --data.kind multi_label"),
+    Need(("data.label_names",), "data.kind", _is("auto", "classify", "multi_label", "tag"), "it has no labels"),
+    Need(
+        ("data.pair_column",),
+        "data.kind",
+        _is("auto", "classify", "multi_label", "regression"),
+        "it reads no second text",
+    ),
     Need(("data.row_length",), "data.pack", bool, "leave out --data.no-pack"),
     Need(("run.average_decay",), "run.average", _is("ema"), "pass --run.average ema"),
     Need(("run.average_steps",), "run.average", _is("tail"), "pass --run.average tail"),

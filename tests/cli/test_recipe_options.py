@@ -73,6 +73,11 @@ def test_what_is_given_beside_epochs_stays(started):
         ("--task sst2 --data.task cola", "--task sst2 and --data.task cola differ"),
         ("--task sst2 --head.labels a b", "--head.labels has no effect with --task sst2"),
         ("--head.labels a b --data.label-names c d", "--head.labels and --data.label-names differ"),
+        (
+            "--data.kind regression --data.label-names a b",
+            "--data.label-names has no effect with data.kind = regression",
+        ),
+        ("--data.kind tag --data.pair-column b", "--data.pair-column has no effect with data.kind = tag"),
         ("--learn.confidence 0.5", "--learn.confidence has no effect with learn.consistency = 0.0"),
         ("--learn.temperature 3", "--learn.temperature has no effect with learn.teacher = not set"),
         ("--data.no-pack --data.row-length 256", "--data.row-length has no effect with data.pack = False"),

@@ -100,11 +100,13 @@ def _decode(raw: bytes, where: str, first: bool) -> str:
 
 
 def refuse_utf16(start: bytes, where: str, job: str = "task") -> None:
-    """Raises UserError, with the command that converts it, if a file that begins so is UTF-16."""
-    marked = start[:2] in (b"\xff\xfe", b"\xfe\xff")
-    # Latin text without a mark: every other byte is zero.
-    if marked or (len(start) >= 4 and start[:64].count(0) * 3 > len(start[:64])):
-        raise UserError(f"{job}: {where}: this is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8")
+    """Raises UserError, with the command that converts it, if a file that begins so is UTF-16 or UTF-32."""
+    marked = start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[:4] == b"\x00\x00\xfe\xff"
+    # Latin text without a mark: every other byte is zero, or three of four are.
+    zeros = start[:64].count(0) / len(start[:64]) if len(start) >= 4 else 0.0
+    if marked or zeros > 1 / 3:
+        name = "UTF-32" if zeros > 0.6 or start[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff") else "UTF-16"
+        raise UserError(f"{job}: {where}: this is {name}, not UTF-8; convert it: iconv -f {name.lower()} -t utf-8")
 
 
 def whole_text(path: str) -> str:

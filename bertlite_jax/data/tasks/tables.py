@@ -63,10 +63,10 @@ def quoted_rows(path: str, lines: Lines, delimiter: str, counts: Counter[str]) -
     """The fields of each row that is not blank, with quotes as in RFC 4180: a field may go over several lines.
 
     Raises:
-      UserError: a quote stands where none may be; names the line where the row begins.
+      UserError: a quote stands where none may be, or there is a zero byte; names the line.
     """
     csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-    rows = csv.reader((line + "\n" for _, line in lines), delimiter=delimiter, strict=True)
+    rows = csv.reader((line + "\n" for line in _without_zero_bytes(path, lines)), delimiter=delimiter, strict=True)
     while True:
         first = rows.line_num + 1
         try:
@@ -82,6 +82,15 @@ def quoted_rows(path: str, lines: Lines, delimiter: str, counts: Counter[str]) -
             counts["blank_lines"] += 1
         else:
             yield first, fields
+
+
+def _without_zero_bytes(path: str, lines: Lines) -> Iterator[str]:
+    for number, line in lines:
+        if "\0" in line:
+            raise UserError(
+                f"task: {path}:{number}: a zero byte, which no text has; the file is damaged or is no table"
+            )
+        yield line
 
 
 def header(fields: list[str], where: str) -> list[str]:

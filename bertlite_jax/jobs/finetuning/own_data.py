@@ -17,6 +17,7 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import features
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks.own.reader import unknown_in_words
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.answering.task_splits import Split
 from bertlite_jax.jobs.runs import workdir
@@ -50,6 +51,9 @@ def decided(config: Finetune, run: str, overwrite: bool = False) -> Finetune:
     task = task_splits.task_of(data)
     assert isinstance(task, tasks.OwnTask)
     assert task.survey is not None
+    given = [name for name, count in task.survey.counts.items() if count]
+    if task.survey.kind == "classify" and len(given) < 2:
+        raise UserError(f"finetune: all training examples have the label {given[0]}, so there is nothing to learn")
     names = task.options.label_names if task.survey.named else ()
     data = dataclasses.replace(data, kind=task.options.kind, label_names=names)
     if data.held_out == "auto" and not data.validation_file:

@@ -107,6 +107,8 @@ def test_utf16_is_told_how_to_convert_it(tmp_path, encoding, name):
     path = tmp_path / name
     path.write_bytes("text,label\na,x\n".encode(encoding))
     assert "this is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8" in refused(str(path))
+    path.write_bytes("text,label\na,x\n".encode(encoding.replace("16", "32")))
+    assert "this is UTF-32, not UTF-8; convert it: iconv -f utf-32 -t utf-8" in refused(str(path))
 
 
 @pytest.mark.parametrize("name", ["own.xlsx", "own.xls", "own.ods", "own.csv"])
@@ -245,11 +247,11 @@ def test_plain_text_is_no_table(tmp_path):
         assert formats.format_of(put(tmp_path, "one.txt", word), OwnOptions()) == "text"
 
 
-def test_null_bytes_are_counted(tmp_path):
-    assert counted(own(put(tmp_path, "own.csv", "text,label", "a\0b,x", "c,y")), "") == {
-        "examples": 2,
-        "texts_with_null_bytes": 1,
-    }
+def test_zero_bytes_are_refused_in_csv_and_counted_elsewhere(tmp_path):
+    path = put(tmp_path, "own.csv", "text,label", "a\0b,x", "c,y")
+    assert refused(path).startswith(f"task: {path}:2: a zero byte, which no text has")
+    path = put(tmp_path, "own.tsv", "text\tlabel", "a\0b\tx", "c\ty")
+    assert counted(own(path), "") == {"examples": 2, "texts_with_zero_bytes": 1}
 
 
 # --- Characters that end no line -------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ class Reader:
             return self._tagged(identity, record, columns, where)
         text = fields.text(record, columns.text, where)
         if "\0" in text:
-            self.counts["texts_with_null_bytes"] += 1
+            self.counts["texts_with_zero_bytes"] += 1
         if self.kind == "choose":
             offered = layouts.offered_choices(_flat_choices(record, columns), columns.choices, where)
             chosen = self._chosen(record, columns, offered, where) if self.labelled else None
