@@ -164,9 +164,10 @@ def int8(
       overwrite: Replace the folder if it is an earlier export.
     """
     from bertlite_jax.convert.int8 import convert
+    from bertlite_jax.jobs.answering.inputs import options_of_run
 
     with _opened(run, out) as weights:
-        print(convert.report(convert.int8(weights, out, calibrate, options, overwrite)))
+        print(convert.report(convert.int8(weights, out, calibrate, options, overwrite, options_of_run(run))))
 
 
 def ort(

@@ -16,6 +16,7 @@ import onnx
 
 from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.convert.int8 import calibrate, checks, measuring_text, rounding, sensitivity
+from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS
 from bertlite_jax.convert.int8.measuring_text import Batch, Scored
 from bertlite_jax.convert.onnx import integer
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic
@@ -27,6 +28,7 @@ from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights, sentence_length
 from bertlite_jax.convert.weights.quantized import Container
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
 from bertlite_jax.host.whole_files import new_folder, write_json
@@ -67,6 +69,7 @@ def int8(
     text: Sequence[str],
     options: Int8Options = Int8Options(),
     overwrite: bool = False,
+    columns: OwnOptions = USUAL_COLUMNS,
 ) -> dict[str, Any]:
     """Quantises, measures, and writes the folder `out` if the metric falls by no more than allowed.
 
@@ -79,6 +82,7 @@ def int8(
       text: files or folders; one half of the windows calibrates, the other measures.
       options: how the model is quantised and measured, and how far the metric may fall.
       overwrite: replace an earlier result.
+      columns: of the labelled examples, as they were said when the model was trained.
 
     Returns:
       The contents of the sidecar.
@@ -100,7 +104,7 @@ def int8(
         container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
         checks.check_products(container, scored)
         checks.check_auto(options.auto, sensitivity.parts(container, scored))
-        batches = read_text(weights, text, options.data, options.rows, options.length, output)
+        batches = read_text(weights, text, options.data, options.rows, options.length, output, columns)
         if options.auto:
             worst = sensitivity.by_part(weights, container, batches.evaluation[:2], output=output)[: options.auto]
             leave_out = (*leave_out, *(loss.part for loss in worst))
@@ -153,13 +157,14 @@ def read_text(
     rows: int,
     length: int,
     output: Output = "auto",
+    columns: OwnOptions = USUAL_COLUMNS,
 ) -> Text:
     """Batches to calibrate and to measure with; no window serves both. `length` is cut to what the model reads."""
     scored = measuring_text.scored_output(weights, output)
     longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
     length = min(length, longest)
     # Examples first, so that an error in them does not wait for minutes of reading text.
-    examples = measuring_text.labelled(weights, data, _BATCH, length) if data else []
+    examples = measuring_text.labelled(weights, data, _BATCH, length, columns) if data else []
     windows = measuring_text.windows(weights, text, rows, length)
     calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
     evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
