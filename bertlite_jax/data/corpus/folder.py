@@ -91,7 +91,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_file_size(name: str, size: Any) -> bool:
-    return _is_count(size) and pathlib.PurePath(name).name == name
+    return _is_count(size) and pathlib.PurePath(name).name == name and len(name) < 256
 
 
 def read_array(path: pathlib.Path, columns: int = 0) -> np.ndarray:
