@@ -179,7 +179,11 @@ def add_word_marks(pipeline: Any) -> None:
 
 
 def add_tokens(pipeline: Any, source: Source, file: dict[str, Any]) -> None:
-    """Adds the tokens that are found in the raw text, in transformers' order: by id, then those named by their role."""
+    """Adds the tokens that are found in the raw text, in transformers' order: by id, then those named by their role.
+
+    Raises:
+      UserError: two of the pipeline's added tokens normalise alike, or one to nothing.
+    """
     tokens = source.added_tokens(file)
     known = {token.content for token in [*pipeline.get_added_tokens_decoder().values(), *tokens]}
     for token in [*source.specials().values(), *source.more_specials()]:
@@ -187,6 +191,26 @@ def add_tokens(pipeline: Any, source: Source, file: dict[str, Any]) -> None:
             tokens.append(token)
             known.add(token.content)
     pipeline.add_tokens(tokens)
+    _check_apart(pipeline, source)
+
+
+def _check_apart(pipeline: Any, source: Source) -> None:
+    """Of two tokens that normalise alike the library finds a random one; at one that becomes nothing it panics."""
+    first_of: dict[str, str] = {}
+    for token in pipeline.get_added_tokens_decoder().values():
+        if not token.normalized or not pipeline.normalizer:
+            continue
+        with library_errors.told_of(f"tokenizer: {source.file} cannot be run"):
+            text = pipeline.normalizer.normalize_str(token.content)
+        where = f"tokenizer: {source.file}: the added token"
+        if not text:
+            raise UserError(f'{where} {token.content!r} normalises to nothing; remove it, or set "normalized": false')
+        if text in first_of:
+            raise UserError(
+                f"{where}s {first_of[text]!r} and {token.content!r} both normalise to {text!r}, so which is found "
+                'changes from load to load; remove one, or set "normalized": false for both'
+            )
+        first_of[text] = token.content
 
 
 def _check_class(source: Source, file: str, reader: str, families: tuple[str, ...]) -> None:

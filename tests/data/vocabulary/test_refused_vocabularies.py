@@ -7,7 +7,7 @@ import pathlib
 from typing import Any
 
 import pytest
-from tokenizer_folders import sentencepiece_model, vocab_txt, wordpiece, write_folder
+from tokenizer_folders import UNCASED, sentencepiece_model, vocab_txt, wordpiece, write_folder
 from tokenizers import pre_tokenizers
 
 from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
@@ -44,6 +44,13 @@ REFUSED = {
     r"nested too deeply": lambda f: replaced(f, '{"model": ' + "[" * 100_000),
     r"thousands of digits": lambda f: replaced(f, '{"model": ' + "9" * 5000 + "}"),
     r"a JSON object is expected": lambda f: replaced(f, "[1]"),
+    r"'Covid' and 'covid' both normalise to 'covid'": lambda f: wordpiece(f, added=("Covid", "covid")),
+    r"'cafe' and 'café' both normalise to 'cafe'": lambda f: wordpiece(f, added=("cafe", "café"), **BERT),
+    r"'\\n' and '\\t' both normalise to ' '": lambda f: wordpiece(f, added=("\n", "\t")),
+    r"'New' and 'new' both": lambda f: vocab_txt(
+        f, files={"added_tokens.json": {"New": len(UNCASED), "new": len(UNCASED) + 1}}
+    ),
+    r"'\\u200b' normalises to nothing": lambda f: wordpiece(f, added=("\u200b",)),
 }  # fmt: skip
 
 
