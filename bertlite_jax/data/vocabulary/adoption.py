@@ -1,9 +1,10 @@
 """Adopts a vocabulary that another program made: ALBERT's .model, BERT's vocab.txt, a Hugging Face folder.
 
-First comes the pipeline that `AutoTokenizer` runs for it (`pipelines`). Where one of our own codecs cuts the awkward
-texts of `check_texts` into the same pieces it is taken, since it is several times faster; else the pipeline itself is
-kept and run. So an adopted vocabulary gives AutoTokenizer's ids, or is refused. The one exception is meant: special
-pieces that stand in a text, such as [SEP], are text.
+First comes the pipeline that `AutoTokenizer` runs for it (`pipelines`). Where it is built of the steps that one of our
+own codecs stands for (`known_steps`), and that codec cuts the awkward texts of `check_texts` into the same pieces, the
+codec is taken, since it is several times faster; else the pipeline itself is kept and run. So an adopted vocabulary
+gives AutoTokenizer's ids, or is refused. The one exception is meant: special pieces that stand in a text, such as
+[SEP], are text.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from google.protobuf.message import DecodeError
 from bertlite_jax.data.vocabulary import (
     check_texts,
     codecs,
+    known_steps,
     library_errors,
     pipelines,
     tokenizer_json,
@@ -225,6 +227,8 @@ def _lines(pieces: list[str]) -> bytes:
 
 def _wordpieces(pipeline: Any, content: bytes, specials: dict[str, str]) -> Iterator[Vocabulary]:
     """BERT's normalisation in its two forms, with Chinese characters apart and without."""
+    if not known_steps.are_bert(json.loads(pipeline.to_str())):
+        return
     lower, keep_accents = _case_of(pipeline)
     for split_chinese in (True, False):
         settings = {"lower": lower, "keep_accents": keep_accents, "split_chinese": split_chinese}
@@ -256,7 +260,7 @@ def _from_json(source: Source, content: bytes, case: pipelines.Case) -> Vocabula
         return _choose(source, pipeline, lambda specials: _unigram(source, pipeline, file, pieces, specials))
     if kind == "WordPiece":
         return _choose(source, pipeline, lambda specials: _wordpieces(pipeline, _lines(pieces), specials))
-    return _choose(source, pipeline, lambda specials: _byte_level(pipeline, file, pieces, specials))
+    return _choose(source, pipeline, lambda specials: _byte_level(source, pipeline, file, pieces, specials))
 
 
 def _untold_kind(model: dict[str, Any]) -> str:
@@ -276,6 +280,8 @@ def _unigram(
     source: Source, pipeline: Any, file: dict[str, Any], pieces: list[str], specials: dict[str, str]
 ) -> Iterator[Vocabulary]:
     """A SentencePiece model with the pieces, scores and character map of the file."""
+    if not known_steps.are_albert(json.loads(pipeline.to_str())):
+        return
     scores = dict(file["model"]["vocab"])
     proto = codecs.MODEL_SCHEMA.ModelProto()
     kinds = codecs.MODEL_SCHEMA.ModelProto.SentencePiece
@@ -304,9 +310,12 @@ def _unigram(
 
 
 def _byte_level(
-    pipeline: Any, file: dict[str, Any], pieces: list[str], specials: dict[str, str]
+    source: Source, pipeline: Any, file: dict[str, Any], pieces: list[str], specials: dict[str, str]
 ) -> Iterator[Vocabulary]:
     """The file without the special pieces among its added tokens: they are pieces like others, which no text has."""
+    run = json.loads(pipeline.to_str())
+    if not known_steps.are_those_of(run, tokenizer_json.as_written(source, file)):  # A class leaves some of them out.
+        file = file | {"normalizer": run["normalizer"], "pre_tokenizer": run["pre_tokenizer"]}
     vocabulary = file["model"]["vocab"] | {piece: number for number, piece in enumerate(pieces)}
     file = file | {"model": file["model"] | {"vocab": vocabulary}}
     lower, keep_accents = _case_of(pipeline)

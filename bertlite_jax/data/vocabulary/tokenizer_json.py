@@ -18,7 +18,7 @@ from typing import Any
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from bertlite_jax.data.vocabulary import library_errors, pipelines
+from bertlite_jax.data.vocabulary import known_steps, library_errors, pipelines
 from bertlite_jax.data.vocabulary.pipelines import first_stated
 from bertlite_jax.data.vocabulary.transformers_folder import Source
 from bertlite_jax.errors import UserError
@@ -96,7 +96,7 @@ def _by_class(source: Source, file: dict[str, Any], case: pipelines.Case) -> Any
 
 def charsmap(source: Source, file: dict[str, Any]) -> bytes:
     """SentencePiece's character map among the normalizers; empty if there is none. Raises UserError if damaged."""
-    for step in steps(file):
+    for step in known_steps.flat(file.get("normalizer"), "normalizers"):
         if step.get("type") == "Precompiled":
             stated = step.get("precompiled_charsmap")
             with library_errors.told_of(f"tokenizer: {source.file}: its precompiled_charsmap is damaged"):
@@ -108,24 +108,11 @@ def charsmap(source: Source, file: dict[str, Any]) -> bytes:
     return b""
 
 
-def steps(file: dict[str, Any]) -> list[dict[str, Any]]:
-    """The normalizers of a tokenizers file in their order, those in sequences within a sequence included."""
-    flat: list[dict[str, Any]] = []
-    waiting = [file.get("normalizer")]
-    while waiting:
-        step = waiting.pop(0)
-        if isinstance(step, dict) and isinstance(step.get("normalizers"), list):
-            waiting = step["normalizers"] + waiting
-        elif isinstance(step, dict):
-            flat.append(step)
-    return flat
-
-
 def _with_case(source: Source, file: dict[str, Any], case: pipelines.Case) -> dict[str, Any]:
     """The file without truncation and padding, and with the case that is asked for, or that BERT's class puts in."""
     file = file | {"truncation": None, "padding": None}
     lower, keep_accents = case
-    only = steps(file)
+    only = known_steps.flat(file.get("normalizer"), "normalizers")
     if [step.get("type") for step in only] == ["BertNormalizer"]:
         step = dict(only[0])
         if source.family == "bert":
@@ -155,6 +142,11 @@ def _parse(source: Source, file: dict[str, Any]) -> Any:
     charsmap(source, file)  # The library panics over a damaged one.
     with library_errors.told_of(f"tokenizer: {source.file} is not a file of the tokenizers library"):
         return tokenizers.Tokenizer.from_str(json.dumps(file))
+
+
+def as_written(source: Source, file: dict[str, Any]) -> dict[str, Any]:
+    """The file as this version of the library writes it, with all that older versions leave out."""
+    return json.loads(_parse(source, file).to_str())
 
 
 def runs_file(source: Source, kind: str) -> bool:
