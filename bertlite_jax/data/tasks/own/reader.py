@@ -190,7 +190,7 @@ class Reader:
         place = self.names.index(name)
         if place is not None:
             same = self.names.names[place]
-            if labels.plain(name) != labels.plain(same) and labels.folded(name) == labels.folded(same):
+            if labels.plain(name) != labels.plain(same) and labels.same(name) == labels.same(same):
                 self.counts["other_spellings"] += 1
             return place
         if not self.needs_labels and self.names.lacks_label(name):

@@ -9,7 +9,7 @@ from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile, column_form
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
@@ -139,7 +139,7 @@ def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     for where, record in _rows(file):
         value = fields.find(record, columns.label, where)
         column = next(name for name in columns.label if name in record)
-        named = isinstance(value, str) and value.strip() in options.label_names
+        named = isinstance(value, str | int) and str(value).strip() in options.label_names
         if not named and labels.is_withheld(value, column, bool(options.label_names or _stored(file, columns))):
             continue
         value = value if named else _value(record, columns, where)
@@ -159,7 +159,11 @@ def _of_names(
 ) -> Survey:
     """The survey of labels that are names or numbers of names."""
     said = options.label_names or _stored(file, columns)
-    names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
+    if kind == "tag" and not said:
+        labels.refuse_zero_tag(spellings, file.path)
+    names = said or labels.names_of(spellings, file.path, options.kind != "auto", file.delimiter == ";")
+    if kind == "classify" and not said:
+        labels.refuse_minus_1(names, spellings, file.path)
     counts = _counted(spellings, names, bool(said))
     return Survey(file.path, kind, columns, names, counts, examples, named=bool(said))
 
@@ -177,31 +181,30 @@ def _of_several(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     if len(columns.label) > 1 and all(name in file.names for name in columns.label):
         return _of_bits(file, columns, options)
     spellings: Counter[str] = Counter()
-    placed: Counter[int] = Counter()
-    widths: set[int] = set()
+    found, separators = vectors.Vectors(options.label_names), vectors.Separators()
     examples = 0
     for where, record in _rows(file):
         value = next((record[name] for name in columns.label if name in record), None)
         if value is None or (fields.is_missing(value) and not fields.is_blank(value)):
             _value(record, columns, where)
         if isinstance(value, str):
-            value = fields.label_parts(value, columns.separator)
-        bits = value if isinstance(value, list) and labels.is_vector(value) else []
-        widths.add(len(bits))
-        if bits:
-            placed.update(place for place, each in enumerate(bits) if labels.bit(each, where))
+            parts = fields.label_parts(value, columns.separator)
+            separators.add(value, parts, where)
+            value = value if parts == [value] else parts
+        found.add(value, where)
         spellings.update(fields.label_names(value, columns.separator, where))
         examples += 1
-    (width,) = widths if len(widths) == 1 else (0,)
-    if width:
+    if width := found.width():
         names = options.label_names or tuple(str(place) for place in range(width))
         if len(names) != width:
             raise UserError(
                 f"task: {file.path}: each label is a list of {width} numbers 0 and 1, and --data.label-names lists "
                 f"{len(names)} names"
             )
-        counts = {name: placed[place] for place, name in enumerate(names)}
+        counts = {name: found.placed[place] for place, name in enumerate(names)}
         return Survey(file.path, "multi_label", columns, names, counts, examples, vector=True)
+    if not options.label_names:
+        separators.refuse(columns.separator)
     return _of_names("multi_label", spellings, examples, file, columns, options)
 
 
