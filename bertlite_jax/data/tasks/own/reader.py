@@ -241,6 +241,8 @@ class Reader:
         tags = (fields.listed(tags) if isinstance(tags, str) else tags) if self.labelled else None
         if tags is None and self.needs_labels:
             raise UserError(f"task: {where}: no tags; only a test split may lack them")
+        if not words and not self.needs_labels:
+            return Example(identity, "")
         if not words:
             raise UserError(f"task: {where}: no words to tag; leave the empty sentence out")
         if tags is not None and (not isinstance(tags, list) or len(tags) != len(words)):
