@@ -5,17 +5,20 @@ What each format needs is imported when it is asked for, so that `--help` needs 
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
 from bertlite_jax.cli.job import choose, job_of, usage, wants_help
 from bertlite_jax.config.int8 import Bits, Int8Options, Output
+from bertlite_jax.convert.weights.head_choice import HeadChoice
 
 if TYPE_CHECKING:
     from bertlite_jax.convert.adoption import Imported
+    from bertlite_jax.convert.weights.folder import Weights
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
 Out = Annotated[Positional[str], arg(metavar="OUT")]
@@ -32,22 +35,23 @@ def to_hf(
     """Writes weights as a folder that from_pretrained of transformers loads.
 
     Args:
-      run: Work directory of a run (its newest checkpoint), or a folder that from-hf, from-tf or int8 wrote.
+      run: Work directory of a run (its newest checkpoint), a folder that from-hf, from-tf or int8 wrote, or a folder of
+        transformers.
       out: Folder to write.
       family: Model classes of transformers to use; auto: the first that can hold the model.
       sentence_transformers: Write only the encoder, as a folder that SentenceTransformer loads.
       overwrite: Replace the folder if it is an earlier export.
     """
-    from bertlite_jax.convert import sources
     from bertlite_jax.convert.huggingface import folder
 
-    written = folder.to_hf(
-        sources.load(run),
-        out,
-        family=None if family == "auto" else family,
-        sentence_transformers=sentence_transformers,
-        overwrite=overwrite,
-    )
+    with _opened(run, out) as weights:
+        written = folder.to_hf(
+            weights,
+            out,
+            family=None if family == "auto" else family,
+            sentence_transformers=sentence_transformers,
+            overwrite=overwrite,
+        )
     print(f"{out}: {written}, {_megabytes(out, folder.WEIGHTS)} of weights")
 
 
@@ -55,20 +59,31 @@ def from_hf(
     folder: Annotated[Positional[str], arg(metavar="FOLDER")],
     out: Out,
     /,
+    head: HeadChoice = "auto",
+    labels: tuple[str, ...] = (),
     tokenizer: str = "auto",
+    drop_rows: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Reads ALBERT, BERT or DistilBERT weights of transformers; writes a folder for `--init`.
 
     Args:
-      folder: Has config.json, the weights (safetensors or pytorch_model.bin, whole or in shards) and a tokenizer.
+      folder: Has config.json, the weights (safetensors, pytorch_model.bin or flax_model.msgpack, whole or in shards)
+        and a tokenizer.
       out: Folder to write.
+      head: What the task head is for. auto: what the class in config.json says. none: leave the head out.
+      labels: Names of the head's outputs, in their order, instead of those in config.json.
       tokenizer: Vocabulary file or folder to use instead of the folder's own. none: write no tokenizer.
+      drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
       overwrite: Replace the folder if it is an earlier result.
     """
-    from bertlite_jax.convert import adoption
+    from bertlite_jax.convert import adoption, sources
 
-    _print_import(out, adoption.import_hf(folder, out, tokenizer=tokenizer, overwrite=overwrite))
+    sources.refuse_inside(folder, out)
+    imported = adoption.import_hf(
+        folder, out, tokenizer=tokenizer, overwrite=overwrite, head=head, labels=labels, drop_rows=drop_rows
+    )
+    _print_import(out, imported)
 
 
 def from_tf(
@@ -77,23 +92,39 @@ def from_tf(
     /,
     config: str | None = None,
     activation: Literal["auto", "gelu_tanh", "gelu_erf", "relu"] = "auto",
+    head: HeadChoice = "auto",
+    labels: tuple[str, ...] = (),
     tokenizer: str = "auto",
+    drop_rows: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Reads a checkpoint of google-research's ALBERT or BERT; writes a folder for `--init`.
+    """Reads a checkpoint of google-research's ALBERT or BERT or of brightmart's ALBERT; writes a folder for `--init`.
 
     Args:
       checkpoint: Prefix of the checkpoint, such as albert_base/model.ckpt-best, one of its files, or its folder.
       out: Folder to write.
       config: albert_config.json or bert_config.json, if it is not beside the checkpoint.
       activation: Activation function. auto: GELU by tanh for ALBERT and by erf for BERT, as the released weights need.
+      head: What the task head of a fine-tuned checkpoint is for. auto: spans for that of run_squad, otherwise
+        classification. none: leave it out.
+      labels: Names of the head's outputs, in their order. Without it: LABEL_0, LABEL_1, ...
       tokenizer: Vocabulary file or folder to use instead of the one beside the checkpoint. none: write no tokenizer.
+      drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
       overwrite: Replace the folder if it is an earlier result.
     """
-    from bertlite_jax.convert import adoption
+    from bertlite_jax.convert import adoption, sources
 
+    sources.refuse_inside(checkpoint, out)
     imported = adoption.import_tf(
-        checkpoint, out, config, activation=activation, tokenizer=tokenizer, overwrite=overwrite
+        checkpoint,
+        out,
+        config,
+        activation=activation,
+        tokenizer=tokenizer,
+        overwrite=overwrite,
+        head=head,
+        labels=labels,
+        drop_rows=drop_rows,
     )
     _print_import(out, imported)
 
@@ -108,10 +139,10 @@ def onnx(run: Run, out: Out, /, output: Output = "auto", overwrite: bool = False
         states: one vector for each token. sentence: one vector for a text.
       overwrite: Replace the folder if it is an earlier export.
     """
-    from bertlite_jax.convert import sources
     from bertlite_jax.convert.onnx.folder import MODEL, write
 
-    size = write(sources.load(run), out, overwrite=overwrite, output=output)
+    with _opened(run, out) as weights:
+        size = write(weights, out, overwrite=overwrite, output=output)
     print(f"{out}/{MODEL}: {size / 1e6:.2f} MB")
 
 
@@ -132,10 +163,11 @@ def int8(
       options: How the model is quantised.
       overwrite: Replace the folder if it is an earlier export.
     """
-    from bertlite_jax.convert import sources
     from bertlite_jax.convert.int8 import convert
+    from bertlite_jax.jobs.answering.inputs import options_of_run
 
-    print(convert.report(convert.int8(sources.load(run), out, calibrate, options, overwrite)))
+    with _opened(run, out) as weights:
+        print(convert.report(convert.int8(weights, out, calibrate, options, overwrite, options_of_run(run))))
 
 
 def ort(
@@ -165,20 +197,20 @@ def ort(
         pieces behind [MASK]. states: one vector for each token. sentence: one vector for a text.
       overwrite: Replace the file if it exists.
     """
-    from bertlite_jax.convert import sources
     from bertlite_jax.convert.int8 import ort_format
 
-    figures = ort_format.write(
-        sources.load(run),
-        out,
-        text,
-        max_mb=max_mb,
-        min_agreement=min_agreement,
-        bits=bits,
-        leave_out=leave_out,
-        output=output,
-        overwrite=overwrite,
-    )
+    with _opened(run, out) as weights:
+        figures = ort_format.write(
+            weights,
+            out,
+            text,
+            max_mb=max_mb,
+            min_agreement=min_agreement,
+            bits=bits,
+            leave_out=leave_out,
+            output=output,
+            overwrite=overwrite,
+        )
     print(ort_format.report(figures))
 
 
@@ -202,17 +234,27 @@ def bundle(
       examples: JSONL file of inputs whose answers `predict.py --check` compares. Without it, some English sentences.
       overwrite: Replace the folder if it is an earlier bundle.
     """
-    from bertlite_jax.convert import sources
     from bertlite_jax.convert.bundle import read_examples, write_bundle
 
     asked = read_examples(examples) if examples else ()
-    written = write_bundle(sources.load(run), out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
+    with _opened(run, out) as weights:
+        written = write_bundle(weights, out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
     for name, size in written["bytes"].items():
         print(f"{out}/{name}: {size / 1e6:.2f} MB")
     print(
         f"both models give the same answer to {written['agreement']:.0%} of the stored examples; "
         f"python {out}/predict.py --check"
     )
+
+
+@contextlib.contextmanager
+def _opened(run: str, out: str) -> Iterator[Weights]:
+    """The weights at `run` with their tokenizer. Raises UserError where writing `out` would replace them."""
+    from bertlite_jax.convert import adoption, sources
+
+    sources.refuse_inside(run, out)
+    with adoption.open_weights(run) as weights:
+        yield weights
 
 
 def _print_import(out: str, imported: Imported) -> None:
@@ -232,7 +274,7 @@ def _megabytes(folder: str, name: str) -> str:
 FORMATS = (
     job_of("convert to-hf", "a run's newest checkpoint becomes a folder of transformers", to_hf),
     job_of("convert from-hf", "a folder of transformers becomes one that --init starts from", from_hf),
-    job_of("convert from-tf", "a checkpoint of google-research's ALBERT or BERT, likewise", from_tf),
+    job_of("convert from-tf", "a checkpoint of google-research or brightmart, likewise", from_tf),
     job_of("convert onnx", "ONNX in float32, for ONNX Runtime and others", onnx),
     job_of("convert int8", "ONNX in 8-bit integers, measured before it is written", int8),
     job_of("convert ort", "the same for phones and ARM servers, within a size limit", ort),

@@ -1,20 +1,26 @@
 """The `bertlite` command: finds the job in one table, and turns what goes wrong into one line and an exit code.
 
-Exit codes: 0 done (a preempted job too: it has saved), 2 bad input or config, 130 interrupted, 1 anything else.
+Exit codes: 0 done (a preempted job too: it has saved), 2 bad input or config, or the system or the machine refuses
+(`host/refusals`), 130 interrupted, 1 anything else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
+import select
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
-from bertlite_jax.cli import bench, compile, convert, runs, tasks, text
+from bertlite_jax.cli import accelerators, bench, compile, convert, runs, tasks, text
 from bertlite_jax.cli.job import Job, choose, job_of, usage, wants_help
 from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.errors import Diverged, UserError
-from bertlite_jax.host import memory
+from bertlite_jax.host import memory, refusals
+from bertlite_jax.host.places import check_utf8
 
 JOBS = (
     job_of("tokenizer", "train a tokenizer on text, or take over a released one", text.tokenizer, text_anywhere=True),
@@ -45,31 +51,114 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("bertlite_jax").setLevel(logging.INFO)
-    if not args or wants_help(args[:1]):
-        print(usage("bertlite", "JOB", JOBS))
-        return 0
+    if argv is None and isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # Under LC_ALL=C a ▁ must not end a job.
+    try:
+        code = _run(args, own_process=argv is None)
+    finally:
+        refused = _flush(sys.stdout)
+        if refused and argv is None:
+            _drop_output()
+    if not refused or code:
+        return code
+    return _report_output(refused, args)
+
+
+def _run(args: Sequence[str], own_process: bool) -> int:
+    """Runs the job that the first argument names; returns the exit code."""
     job = None
     try:
+        if not args or wants_help(args[:1]):
+            print(usage("bertlite", "JOB", JOBS))
+            return 0
         job, rest = choose("bertlite", "job", args, JOBS)
+        _check_surroundings(job)
         check_places(rest, text_anywhere=job.text_anywhere)
         _prepare(job, rest)
         job.run(rest)
     except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return _say(error, 2)
     except Diverged as error:
-        print(error, file=sys.stderr)
-        return 1
+        return _say(error, 1)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        if argv is None and job and job.leaves_threads:
+        _say("interrupted", 130)
+        if own_process and job and job.leaves_threads:
             # The threads are still at work, and taking the interpreter down under them can crash.
             sys.stderr.flush()
             os._exit(130)
         return 130
-    except BrokenPipeError:  # The reader of our output, `head` for one, has closed it.
-        return 0
+    except Exception as error:
+        if isinstance(error, OSError) and (refused := _flush(sys.stdout)):
+            return _report_output(refused, args)
+        if isinstance(error, BrokenPipeError) and _reader_left(sys.stdout):
+            return 0
+        line = accelerators.line_of(error) or refusals.line_of(error, "".join(args[:1]) or "bertlite", args[1:])
+        if line is None:
+            raise
+        return _say(line, 2)
     return 0
+
+
+def _say(line: object, code: int) -> int:
+    """Prints what went wrong in one line; returns the exit code.
+
+    Names of files come with it, and one may hold line feeds or the codes by which a terminal is driven.
+    """
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(line))
+    with contextlib.suppress(OSError):  # Nobody can be told that standard error itself is full.
+        print(shown, file=sys.stderr)
+    return code
+
+
+# --- Standard output -------------------------------------------------------------------------------------------------
+
+
+def _flush(stream: TextIO | None) -> OSError | None:
+    """Writes out what the stream still holds; returns what was refused. A closed stream (`>&-`) is None."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _reader_left(stream: TextIO | None) -> bool:
+    """Whether the pipe behind a stream has no reader any more. Unbuffered, the stream holds nothing that would tell."""
+    try:
+        descriptor = stream.fileno() if stream is not None else 1
+    except OSError:  # No file of the system is behind it.
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _report_output(refused: OSError, args: Sequence[str]) -> int:
+    """What to say where standard output takes no more; nothing where its reader, `head` for one, has closed it."""
+    if isinstance(refused, BrokenPipeError):
+        return 0
+    return _say(f"{' '.join(args[:1]) or 'bertlite'}: standard output cannot be written: {refused.strerror}", 2)
+
+
+def _drop_output() -> None:
+    """Sends what is left in standard output nowhere: Python would try to write it again at the end, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+# --- Before a job ----------------------------------------------------------------------------------------------------
+
+
+def _check_surroundings(job: Job) -> None:
+    """Raises UserError where the folder that this runs in is gone, or has a name that other libraries cannot take."""
+    try:
+        here = os.getcwd()
+    except OSError as error:
+        raise UserError("bertlite: the folder that this runs in does not exist any more; go to another one") from error
+    if job.trains:
+        check_utf8("bertlite", here)
 
 
 def _prepare(job: Job, args: Sequence[str]) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 from bertlite_jax.config import files
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.places import check_on_disk
+from bertlite_jax.host.places import check_on_disk, check_utf8
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
 
 
 def check_places(args: Sequence[str], text_anywhere: bool = False) -> None:
-    """Raises UserError for a `gs://...` where only a path on the disk can be used.
+    """Raises UserError for a `gs://...` where only a path on the disk can be used, and for what is not UTF-8.
 
     Args:
       args: what follows the name of the job.
@@ -26,6 +26,8 @@ def check_places(args: Sequence[str], text_anywhere: bool = False) -> None:
             option, _, text = text.partition("=")
         if option not in MAY_BE_REMOTE:
             check_on_disk(option.lstrip("-") or "argument", text)
+        if not text_anywhere or option != MAY_BE_REMOTE[0]:  # Text may have any name.
+            check_utf8(option.lstrip("-") or "argument", text)
 
 
 def value_of(option: str, args: Sequence[str]) -> str:
@@ -36,6 +38,13 @@ def value_of(option: str, args: Sequence[str]) -> str:
         if text.startswith(f"{option}="):
             return text.removeprefix(f"{option}=")
     return ""
+
+
+def fields_given(args: Sequence[str], config: Any) -> set[str]:
+    """The fields of a config that are among the options, such as `run.epochs`; `--data.no-pack` is `data.pack`."""
+    known = set(files.flat(config))
+    names = {text[2:].partition("=")[0].replace("-", "_") for text in args if text.startswith("--")}
+    return known & (names | {name.replace(".no_", ".", 1) for name in names})
 
 
 def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:

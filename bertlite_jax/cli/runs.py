@@ -9,8 +9,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from bertlite_jax.cli.recipe import config_file
+from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.cli.tables import print_figures
+from bertlite_jax.config import effects
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 
@@ -35,6 +36,7 @@ def pretrain(args: Sequence[str]) -> None:
     config, rest, prog = config_file("pretrain", args, Pretrain)
     default = PretrainOptions(config=config, workdir=tyro.MISSING)
     options = tyro.cli(PretrainOptions, args=rest, prog=prog, default=default)
+    effects.check_effects(options.config, fields_given(rest, config), effects.PRETRAIN_NEEDS)
     from bertlite_jax.jobs.pretraining.pretrain import pretrain as train
 
     summary = train(options.config, options.workdir, options.init, options.overwrite)

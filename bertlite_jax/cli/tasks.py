@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, arg
 
-from bertlite_jax.cli.recipe import config_file, value_of
+from bertlite_jax.cli.recipe import config_file, fields_given, value_of
 from bertlite_jax.cli.tables import print_figures, print_rows
+from bertlite_jax.config import effects
 from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.model import Head
 from bertlite_jax.errors import UserError, fields_close_to
 
 _Run = Annotated[Positional[str], arg(metavar="RUN")]
@@ -32,8 +34,8 @@ class Options:
     """Name of the task, such as sst2, or of a suite: all-glue, all-superglue. Without it, the recipe's data.task. A
     recipe may have other settings for each task."""
     data: str = ""
-    """Folder with the task's files; or, without a task, a CSV, TSV or JSONL file. Without it, the recipe's
-    data.folder."""
+    """Folder with the task's files; or, without a task, a file of your own: a table, JSON, Parquet or CoNLL columns.
+    Without it, the recipe's data.folder."""
     seeds: int = 1
     """Number of runs, with run.seed and the seeds after it. The report has their median, lowest and highest score."""
     sweep: bool = False
@@ -52,7 +54,7 @@ class Options:
 
 def finetune(args: Sequence[str]) -> None:
     """Trains a recipe once, with several seeds, over a grid, layer by layer, or on each task of a suite."""
-    options, config = _recipe(args, value_of("--task", args))
+    options, config = _recipe(args, value_of("--task", args), print)
     if options.seeds < 1:
         raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
     if config.data.task.startswith("all-"):
@@ -80,15 +82,78 @@ def finetune(args: Sequence[str]) -> None:
     print_figures("summary", summary)
 
 
-def _recipe(args: Sequence[str], task: str) -> tuple[Options, Finetune]:
-    """The options on the command line, and the recipe with its overrides for a task."""
+def _recipe(args: Sequence[str], task: str, log: Callable[[str], None] = lambda line: None) -> tuple[Options, Finetune]:
+    """The options on the command line, and the recipe with its overrides for a task.
+
+    Args:
+      args: what follows the job.
+      task: whose settings a recipe may have.
+      log: prints a line about what was given and takes the place of the recipe's.
+
+    Raises:
+      UserError: an option has no effect, or two contradict each other.
+    """
     config, rest, prog = config_file("finetune", args, Finetune, task)
     missing = tyro.MISSING
     default = Options(config=config, workdir=missing, init=missing)
     options = tyro.cli(Options, args=rest, prog=prog, default=default)
+    given = fields_given(rest, config)
     named = {"task": task or options.task, "folder": options.data}
+    for name, value in named.items():
+        said = getattr(options.config.data, name)
+        if f"data.{name}" in given and value not in ("", said):
+            raise UserError(
+                f"finetune: --{'task' if name == 'task' else 'data'} {value} and --data.{name} {said} differ"
+            )
     data = dataclasses.replace(options.config.data, **{name: value for name, value in named.items() if value})
-    return options, dataclasses.replace(options.config, data=data)
+    full = dataclasses.replace(options.config, data=data)
+    _check_mode(options, given, rest)
+    full, lines = finetune_settings(full, given)
+    for line in lines:
+        log(f"finetune: {line}")
+    return options, full
+
+
+def finetune_settings(config: Finetune, given: Collection[str]) -> tuple[Finetune, list[str]]:
+    """The recipe in which the command line has won, and lines about it; see `effects.settled`.
+
+    `--run.epochs` takes the place of a recipe's steps, and of the warm-up and the evaluations that were counted in
+    them. `--head.labels` names the labels of one's own data.
+    """
+    steps, warmup = config.run.steps, config.optim.warmup_steps
+    if "head.labels" in given:
+        if "data.label_names" in given and config.data.label_names != config.head.labels:
+            raise UserError("finetune: --head.labels and --data.label-names differ; leave one of them out")
+        if config.data.task:
+            raise UserError(f"finetune: --head.labels has no effect with --task {config.data.task}, which has its own")
+        config = effects.replaced(config, "data.label_names", config.head.labels)
+        config = effects.replaced(config, "head.labels", Head().labels)
+    config, lines = effects.settled(config, given, effects.FINETUNE_OVERRIDES)
+    if steps and not config.run.steps:
+        if warmup and config.optim.warmup_steps and "optim.warmup_steps" not in given:
+            config = effects.replaced(config, "run.warmup_fraction", round(warmup / steps, 4))
+            config = effects.replaced(config, "optim.warmup_steps", 0)
+            lines.append(f"warm-up is {warmup / steps:.1%} of the steps, as in the recipe")
+        if "run.eval_every" not in given:
+            config = effects.replaced(config, "run.eval_every", 0)
+    effects.check_effects(config, given, effects.FINETUNE_NEEDS)
+    return config, lines
+
+
+def _check_mode(options: Options, given: Collection[str], args: Sequence[str]) -> None:
+    """Raises UserError for an option that --sweep or --probe does not read, or that only they read."""
+    typed = {text.partition("=")[0] for text in args if text.startswith("--")}
+    if options.sweep:
+        for field, name in (("optim.learning_rate", "--sweep-rates"), ("data.batch_examples", "--sweep-batches")):
+            if field in given:
+                raise UserError(f"finetune: {effects.option(field)} has no effect with --sweep; pass {name}")
+    elif idle := sorted(typed & {"--sweep-rates", "--sweep-batches"}):
+        raise UserError(f"finetune: {idle[0]} has no effect without --sweep")
+    if options.probe == "layers":
+        read = ("run.seed", "run.devices")
+        idle = sorted(name for name in given if name.split(".")[0] in ("optim", "run", "learn") and name not in read)
+        if idle:
+            raise UserError(f"finetune: {effects.option(idle[0])} has no effect with --probe layers")
 
 
 def _suite(args: Sequence[str], options: Options, name: str) -> None:
@@ -110,6 +175,15 @@ def predict(
     /,
     input: str = "-",
     batch: int = 512,
+    text_column: str = "",
+    pair_column: str = "",
+    label_column: str = "",
+    id_column: str = "",
+    choice_columns: tuple[str, ...] = (),
+    delimiter: str = "",
+    labels: tuple[str, ...] = (),
+    score: bool = True,
+    metrics: str = "",
     task: str = "",
     data: str = "",
     split: str = "test",
@@ -122,9 +196,20 @@ def predict(
 
     Args:
       run: Work directory of a fine-tuning run, or any folder with a task model.
-      input: File with one text on each line, or one JSON object: {"text", "pair"}, {"text", "choices"}, {"words"} or
-        {"question", "context"}; or a .json file in SQuAD's format. - reads standard input.
+      input: File of any form that finetune reads: CSV, TSV, JSON, Parquet, CoNLL columns. Or lines with one text each,
+        or one JSON object each: {"text", "pair"}, {"text", "choices"}, {"words"}, {"question", "context"}. - reads
+        such lines from standard input.
       batch: Lines that are read and answered together.
+      text_column: Column or field of the (first) text, or of the question. Without it, as in training, or one of the
+        usual names.
+      pair_column: Column or field of the second text, or of the text that answers the question, likewise.
+      label_column: Column or field of the label, likewise. Where there are labels, the answers are scored.
+      id_column: Column or field of the id. Without it, the first of id, idx and index; if there is none, line numbers.
+      choice_columns: Columns of the choices, or one field with a list of them.
+      delimiter: Character between the columns of a table. Without it, recognised from the header.
+      labels: Names of the model's outputs in their order, where the model does not know them or the input has others.
+      score: Compare the answers with the labels of --input, where it has any.
+      metrics: File for the scores, as JSON. They are printed in any case.
       task: Answer a split of this task instead of --input, and score it if it has labels.
       data: Folder with the task's files.
       split: Split of the task to answer.
@@ -134,17 +219,32 @@ def predict(
         the model was trained on questions without an answer; otherwise there is always an answer.
       predictions: Also write the answers to this file, in the format of SQuAD's scorer.
     """
+    from bertlite_jax.data.tasks.own.options import OwnOptions
+
+    columns = OwnOptions(
+        text=text_column,
+        pair=pair_column,
+        label=label_column,
+        id=id_column,
+        choices=choice_columns,
+        delimiter=delimiter,
+    )
     if task:
         from bertlite_jax.jobs.answering.predict_split import predict_split
 
-        predict_split(run, task, data, split, sys.stdout, submission, n_best, null_threshold, predictions)
+        if columns != OwnOptions() or input != "-":
+            raise UserError(
+                "predict: --task reads the task's own files; leave out --input, --delimiter and the columns"
+            )
+        answers = n_best, null_threshold, predictions
+        predict_split(run, task, data, split, sys.stdout, submission, *answers, metrics, labels)
         return
     if data or submission:
         raise UserError("predict: --data and --submission need --task")
 
     from bertlite_jax.jobs.answering.predict import predict as answer_lines
 
-    answer_lines(run, input, sys.stdout, batch, n_best, null_threshold, predictions)
+    answer_lines(run, input, sys.stdout, batch, n_best, null_threshold, predictions, columns, metrics, labels, score)
 
 
 def embed(
@@ -158,6 +258,9 @@ def embed(
     length: int = 0,
     batch: int = 512,
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
+    text_column: str = "",
+    pair_column: str = "",
+    delimiter: str = "",
     overwrite: bool = False,
 ) -> None:
     """Turns texts into vectors: one for each text, or one for each token.
@@ -165,7 +268,8 @@ def embed(
     Args:
       run: Work directory of a run, a folder of transformers or sentence-transformers, or one that `bertlite convert`
         wrote.
-      input: File with one text on each line, or one JSON object {"text", "pair"}. - reads standard input.
+      input: File with one text on each line, or one JSON object {"text", "pair"}; or a table or Parquet file. - reads
+        lines from standard input.
       out: File to write, such as vectors.npy or vectors.jsonl. - writes JSON lines to standard output.
       pool: mean: of the states of a text's tokens. cls: the state of [CLS]. tokens: one vector for each token. auto:
         what a folder of sentence-transformers says, including unit length; otherwise the mean.
@@ -176,8 +280,13 @@ def embed(
         positions of the model.
       batch: Lines that are read and encoded together.
       compute: Precision of matrix products. auto: what is fastest on this machine.
+      text_column: Column or field of the (first) text. Without it, the first of the usual names, such as text.
+      pair_column: Column or field of the second text, likewise.
+      delimiter: Character between the columns of a table. Without it, recognised from the header.
       overwrite: Replace the file if it exists.
     """
+    from bertlite_jax.data.tasks.own.options import OwnOptions
     from bertlite_jax.jobs.answering.embed import embed as write_vectors
 
-    write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite)
+    columns = OwnOptions(text=text_column, pair=pair_column, delimiter=delimiter)
+    write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite, columns)

@@ -22,7 +22,7 @@ def tokenizer(
 
     Args:
       text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on disk or gs://. Or one released vocabulary: an
-        ALBERT .model, a BERT vocab.txt, a folder with tokenizer.json.
+        ALBERT .model, a BERT vocab.txt, a folder of transformers.
       out: Folder to write.
       options: What the vocabulary becomes.
       overwrite: Replace the folder if it holds a tokenizer.

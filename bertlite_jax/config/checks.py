@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
+from bertlite_jax.config import bounds
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
@@ -22,12 +24,27 @@ def check_positive(config: Any, group: str, names: tuple[str, ...]) -> None:
 
 
 def check_numbers(config: Any, group: str) -> None:
-    """Raises UserError for a number that is not finite: NaN passes all the comparisons below."""
+    """Raises UserError for a number that is not finite or too large: NaN passes all the comparisons below."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in _numbers_in(value):
             if isinstance(number, float) and not math.isfinite(number):
                 raise UserError(f"config: {group}.{field.name} = {value} must be a finite number")
+            most = bounds.most_of(group, field.name, number)
+            if abs(number) > most:
+                end = most if number > 0 else -most
+                limit = f"{end:,}" if isinstance(end, int) else f"{end:g}"
+                wrong = f"too large; at most {limit}" if number > 0 else f"too small; at least {limit}"
+                raise UserError(f"config: {group}.{field.name} = {bounds.shown(value)} is {wrong}")
+
+
+def _numbers_in(value: Any) -> Iterator[int | float]:
+    """The numbers in a field, also in tuples of tuples."""
+    if isinstance(value, tuple):
+        for element in value:
+            yield from _numbers_in(element)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
 
 
 def check_not_negative(config: Any, group: str, names: tuple[str, ...]) -> None:
@@ -45,7 +62,8 @@ def check_share(config: Any, group: str, names: tuple[str, ...]) -> None:
 
 
 def _divisors_near(total: int, wanted: int) -> str:
-    divisors = [d for d in range(1, total + 1) if total % d == 0]
+    small = [d for d in range(1, math.isqrt(total) + 1) if total % d == 0]
+    divisors = {*small, *(total // d for d in small)}
     below = max((d for d in divisors if d < wanted), default=None)
     above = min((d for d in divisors if d > wanted), default=None)
     return " or ".join(str(d) for d in (below, above) if d)
@@ -124,7 +142,7 @@ def check_pairs(config: Pretrain) -> None:
 def check_counts(config: Pretrain) -> None:
     """Raises UserError for a number out of range. Called before anything that divides by numbers of the config."""
     data, optim, run = config.data, config.optim, config.run
-    for group in ("data", "mask", "optim", "run"):
+    for group in ("model", "data", "mask", "optim", "run"):
         check_numbers(getattr(config, group), group)
     check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))

@@ -26,6 +26,9 @@ class Learn:
     """Weight of the term with another example's label in peer."""
     focal_gamma: float = 2.0
     """Exponent of focal."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """balanced: weight the loss of each example by the inverse of its label's share, so that rare labels count as much
+    as common ones."""
     fgm: float = 0.0
     """Adversarial training (FGM): length of the step on the word vectors of each text; 0: off. Word vectors have a
     length of about 1, and in short runs 0.2 is already a long step."""
@@ -107,7 +110,17 @@ READ_BY = {
 
 def problem_of(learn: Learn) -> str:
     """What cannot work with any task, as the end of a message that begins with `config: `; empty if all can."""
-    for name in ("sce_alpha", "sce_beta", "peer_alpha", "focal_gamma", "fgm", "consistency", "temporal", "mix_guessed"):
+    for name in (
+        "sce_alpha",
+        "sce_beta",
+        "peer_alpha",
+        "focal_gamma",
+        "fgm",
+        "consistency",
+        "temporal",
+        "mix_guessed",
+        "domain_weight",
+    ):
         if not getattr(learn, name) >= 0:
             return f"learn.{name} = {getattr(learn, name)} must not be negative"
     for name in ("mix_alpha", "temperature", "sharpen", "unlabelled_batch"):

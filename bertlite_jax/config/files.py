@@ -13,12 +13,15 @@ import os
 import pathlib
 import runpy
 import traceback
+import types
 import typing
 from typing import Any
 
-from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.bounds import shown
+from bertlite_jax.config.pretrain import Pretrain, Run
 from bertlite_jax.config.schedule import read_strings, refuse_strings
 from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host import json_files
 
 
 def load_file(path: str, task: str = "") -> Any:
@@ -29,18 +32,52 @@ def load_file(path: str, task: str = "") -> Any:
     try:
         names = runpy.run_path(path)
     except SyntaxError as error:
-        raise UserError(f"config: {error.filename}:{error.lineno}: {error.msg}") from error
-    except Exception as error:  # Whatever a misspelt name or a missing import leads to: the file is the user's.
+        where = ":".join(str(part) for part in (error.filename or path, error.lineno) if part is not None)
+        raise UserError(f"config: {where}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # Whatever the user's file leads to: a misspelt name, a missing import.
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
         where = f"{path}:{lines[-1]}" if lines else path
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, SystemExit):
+            reason = f"a recipe assigns the name `config` and does not end the program (sys.exit {reason})"
         raise UserError(f"config: {where}: {reason}") from error
     if "config" not in names:
         raise UserError(f"config: {path} does not assign the name `config`")
-    config = names.get("tasks", {}).get(task, names["config"])
-    if isinstance(config, Pretrain):
+    of_tasks = names.get("tasks", {})
+    if not isinstance(of_tasks, dict):
+        raise UserError(f"config: {path}: `tasks` is a {type(of_tasks).__name__}; a dict of configs by task is needed")
+    config = of_tasks.get(task, names["config"])
+    if isinstance(config, Pretrain) and isinstance(config.run, Run):
         refuse_strings(config, path)
-    return config
+    is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
+    return checked_kinds(config, path) if is_config else config
+
+
+def checked_kinds(config: Any, where: str) -> Any:
+    """The config with tuples in place of lists, where each value is of the kind of its field.
+
+    Python itself does not look: `Run(steps="many")` is made, and fails only where the number is needed.
+
+    Args:
+      config: a dataclass; groups of settings in it are dataclasses too.
+      where: its file, for the message.
+
+    Raises:
+      UserError: names the first field that has a value of another kind.
+    """
+    hints = typing.get_type_hints(type(config))
+    checked = {}
+    for field in dataclasses.fields(config):
+        value, hint, place = getattr(config, field.name), hints[field.name], f"{where}: {field.name}"
+        if not dataclasses.is_dataclass(hint):
+            _check_kind(value, hint, place)
+            checked[field.name] = _as_tuples(value)
+        elif isinstance(value, typing.cast(type, hint)):
+            checked[field.name] = checked_kinds(value, place)
+        else:
+            name = getattr(hint, "__name__", str(hint))
+            raise UserError(f"config: {place} = {shown(value)} should be of the kind {name}")
+    return dataclasses.replace(config, **checked)
 
 
 def to_json(config: Any) -> str:
@@ -48,12 +85,14 @@ def to_json(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
-def from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
+def from_dict(kind: type, values: Any, where: str) -> Any:
     """Builds dataclass `kind` from nested dictionaries, as `to_json` writes them.
 
     Raises:
-      UserError: names the unknown or missing field and the nearest that exists.
+      UserError: names the unknown field and the nearest that exists, or the field whose value is of another kind.
     """
+    if not isinstance(values, dict):
+        raise UserError(f"config: {where} = {shown(values)} should be an object with the fields of {kind.__name__}")
     hints = typing.get_type_hints(kind)
     known = [field.name for field in dataclasses.fields(kind)]
     for name in values:
@@ -79,28 +118,42 @@ def _as_tuples(value: Any) -> Any:
 def _check_kind(value: Any, hint: Any, where: str) -> None:
     """Raises UserError where JSON has a value of another kind than the field, or a word that it does not know."""
     if typing.get_origin(hint) is typing.Literal:
-        if value not in typing.get_args(hint):
-            raise UserError(
-                f"config: {where} = {value!r} is unknown; {fields_close_to(str(value), [*typing.get_args(hint)])}"
-            )
+        if not isinstance(value, str | int) or value not in typing.get_args(hint):
+            known = [str(word) for word in typing.get_args(hint)]
+            raise UserError(f"config: {where} = {shown(value)} is unknown; {fields_close_to(str(value)[:80], known)}")
         return
     if typing.get_origin(hint) is tuple:
         _check_list(value, typing.get_args(hint), where)
         return
-    wanted = {bool: bool, int: int, float: (int, float), str: str}.get(hint, object)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and hint in (int, float)):
+    hints = [hint]
+    if isinstance(hint, types.UnionType):
+        hints = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        if value is None:
+            return
+    wanted = {bool: bool, int: int, float: (int, float), str: str}.get(hints[0], object)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and hints[0] in (int, float)):
         name = getattr(hint, "__name__", str(hint))
-        raise UserError(f"config: {where} = {value!r} should be of the kind {name}")
+        raise UserError(f"config: {where} = {shown(value)} should be of the kind {name}")
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise UserError(f"config: {where} = {shown(value)} is too large; no number here has more than 19 digits")
+    if isinstance(value, str) and not value.isprintable():
+        _check_text(value, where)
+
+
+def _check_text(value: str, where: str) -> None:
+    """Raises UserError for text that no file name and no JSON file can hold."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise UserError(f"config: {where} = {ascii(value)[:80]} has a null byte or half of a surrogate pair")
 
 
 def _check_list(value: Any, hints: tuple[Any, ...], where: str) -> None:
     """Raises UserError unless the value is a list whose elements are as the arguments of the hint `tuple[...]` say."""
     if not isinstance(value, list | tuple):
-        raise UserError(f"config: {where} = {value!r} should be a list")
+        raise UserError(f"config: {where} = {shown(value)} should be a list")
     if hints[-1] is Ellipsis:
         hints = hints[:1] * len(value)
     if len(value) != len(hints):
-        raise UserError(f"config: {where} = {value!r} should be a list of {len(hints)}")
+        raise UserError(f"config: {where} = {shown(value)} should be a list of {len(hints)}")
     for number, (element, hint) in enumerate(zip(value, hints, strict=True)):
         _check_kind(element, hint, f"{where}[{number}]")
 
@@ -108,12 +161,10 @@ def _check_list(value: Any, hints: tuple[Any, ...], where: str) -> None:
 def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:
     """The config that a job stored in its work directory."""
     try:
-        values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        os.lstat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"config: {path}:{error.lineno}: not JSON: {error.msg}") from error
-    return from_dict(kind, read_strings(values), str(path))
+    return from_dict(kind, read_strings(json_files.read_object(path, "config")), str(path))
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

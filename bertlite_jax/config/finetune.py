@@ -26,8 +26,8 @@ class Examples:
     task: str = ""
     """Name of the task; the option --task sets it too."""
     folder: str = ""
-    """Folder with the task's files, in the official layout; or, without a task, a CSV, TSV or JSONL file of your own.
-    The option --data sets it too."""
+    """Folder with the task's files, in the official layout; or, without a task, a file of your own: CSV, TSV, JSON,
+    Parquet or CoNLL columns. The option --data sets it too."""
     length: int = 128
     """Most tokens of an example, special tokens included. Longer ones are cut at the end, and counted."""
     batch_examples: int = 32
@@ -45,9 +45,18 @@ class Examples:
     held out."""
     validation_fraction: float = 0.1
     """Share of the training file that is held out if there is no validation file."""
-    kind: Literal["classify", "multi_label", "regression", "choose", "tag"] = "classify"
+    held_out: Literal["auto", "stratified", "by_hash"] = "auto"
+    """Which texts of the training file are held out. stratified: the same share of each label. by_hash: each text by a
+    hash of its own. Equal texts are never on both sides. auto: stratified; by_hash in a run of an older version."""
+    metric: Literal["auto", "accuracy", "f1_macro", "f1_micro", "exact", "mcc", "pearson", "spearman", "span_f1"] = (
+        "auto"
+    )
+    """Metric that decides which model is best; one of the task's. auto: the task's first; f1_macro for your own data if
+    one label has more than nine tenths of the examples."""
+    kind: Literal["auto", "classify", "multi_label", "regression", "choose", "tag"] = "auto"
     """For your own data: what is predicted. classify: one label. multi_label: any number of labels. regression: a
-    number. choose: one of several choices. tag: a label for each word."""
+    number. choose: one of several choices. tag: a label for each word. auto: tag for lists of words and CoNLL columns,
+    multi_label for lists of labels, otherwise classify."""
     text_column: str = ""
     """For your own data: column or field of the (first) text. Without it, the first of the usual names, such as text or
     sentence1."""
@@ -55,7 +64,21 @@ class Examples:
     """For your own data: column or field of the second text. Without it, the first of the usual names; if there is
     none, texts are single."""
     label_column: str = ""
-    """For your own data: column or field of the label. Without it, the first of the usual names."""
+    """For your own data: column or field of the label. Without it, the first of the usual names. Several columns of 0
+    and 1, with commas between their names, are several labels."""
+    id_column: str = ""
+    """For your own data: column or field of the id. Without it, the first of the usual names, or the number of the
+    line."""
+    choice_columns: tuple[str, ...] = ()
+    """For your own data and kind choose: field with the list of choices, or one column each. Without it, choices."""
+    label_names: tuple[str, ...] = ()
+    """For your own data: names of all labels in the order of the outputs, or a file with one on each line. Your data
+    may have their numbers from 0 instead. Labels that no example has are allowed. The option --head.labels sets it
+    too."""
+    separator: str = "|"
+    """For your own data and kind multi_label: what stands between the labels of an example in CSV and TSV."""
+    delimiter: str = ""
+    """For your own data: what stands between the columns of a table, such as ; or tab. Without it, it is recognised."""
     window_step: int = 128
     """For questions about a text that is longer than a row: tokens from the start of one window on the text to the
     next."""
@@ -160,13 +183,15 @@ def check_finetune(config: Finetune) -> None:
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     check_positive(run, "run", ("log_every", "keep_last"))
     check_not_negative(data, "data", ("row_length", "train_examples", "validation_examples"))
-    check_not_negative(optim, "optim", ("warmup_steps", "weight_decay", "clip_norm"))
+    check_not_negative(optim, "optim", ("warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
     counts = ("epochs", "steps", "devices", "eval_every", "checkpoint_every", "patience", "average_steps")
     check_not_negative(run, "run", counts)
     check_share(run, "run", ("average_decay",))
     check_share(optim, "optim", ("beta1", "beta2"))
     check_share(run, "run", ("warmup_fraction",))
     check_share(config.head, "head", ("dropout",))
+    if not 0 <= optim.end_fraction <= 1:
+        raise UserError(f"config: optim.end_fraction = {optim.end_fraction} must lie between 0 and 1")
     if dataclasses.replace(config.head, **{name: getattr(Head(), name) for name in OWN_OF_HEAD}) != Head():
         raise UserError(f"config: only {', '.join(OWN_OF_HEAD)} of head can be set; the task decides the rest")
     if not run.steps and not run.epochs:

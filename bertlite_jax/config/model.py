@@ -24,6 +24,11 @@ class Model:
     """Width of the embedding table, E. Equal to `hidden_size` for BERT, DistilBERT and Bort."""
     projection: Literal["auto", "always"] = "auto"
     """A dense layer between embeddings and encoder. auto: if their widths differ. always: as ALBERT in transformers."""
+    embedding_order: Literal["sum_then_project", "project_then_sum"] = "sum_then_project"
+    """Where the projection stands. sum_then_project: word, position and token type vectors have width E, are summed and
+    normalised, then projected (ALBERT). project_then_sum: word vectors are projected first, without a bias; the other
+    tables and the norm have width D, and the masked-LM head goes back through the same kernel (ALBERT of
+    brightmart/albert_zh)."""
     hidden_size: int = 768
     """Width of the hidden states, D."""
     num_layers: int = 12
@@ -84,6 +89,16 @@ class Model:
         return self.projection == "always" or self.embed_size != self.hidden_size
 
     @property
+    def projects_words(self) -> bool:
+        """Whether the projection is that of the word vectors, before the sum."""
+        return self.projected and self.embedding_order == "project_then_sum"
+
+    @property
+    def sum_size(self) -> int:
+        """Width at which word, position and token type vectors are summed, S; also that of the masked-LM head."""
+        return self.hidden_size if self.projects_words else self.embed_size
+
+    @property
     def shared_parts(self) -> tuple[str, ...]:
         """Which of attention, ffn and norms have one set of parameters in a group; the others have one in each layer.
 
@@ -104,6 +119,10 @@ class Model:
     def head_size(self) -> int:
         """Width of one attention head."""
         return self.hidden_size // self.num_heads
+
+
+Split = Literal["punctuation", "chinese", "clitics", "characters"]
+"""What is a word of its own in plain text."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +150,11 @@ class Head:
     no_answer: bool = False
     """Set by the task. For span heads: texts may not hold the answer (SQuAD 2.0). The model says so if its score for
     that exceeds a threshold."""
+
+    splits: tuple[Split, ...] = ("punctuation", "chinese")
+    """Set by the training words. For tag heads: how plain text becomes words, beside white space. punctuation: signs
+    are words of their own. chinese: so is each Chinese character. clitics: so are 's and n't. characters: every
+    character is one."""
 
     @property
     def conditioned(self) -> bool:

@@ -9,7 +9,9 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 
-_OF_A_FAMILY = ("embed_size", "hidden_size", "num_heads", "ffn_size", "token_types", "share", "activation")
+_OF_A_FAMILY = (
+    "embed_size", "embedding_order", "hidden_size", "num_heads", "ffn_size", "token_types", "share", "activation"
+)  # fmt: skip
 """Fields by which a published shape is recognised. The number of layers is not among them."""
 
 

@@ -39,7 +39,8 @@ class CorpusOptions:
     length: int = 512
     """Tokens in a row that the windows must fit into, special tokens included; from 8 to 65535."""
     validation_fraction: float = 0.02
-    """Share of the documents that is held out for validation; at least one document where there are two."""
+    """Share of the documents that is held out for validation: at least one document where there are two, and the end of
+    a single one."""
     short_fraction: float = 0.1
     """Share of the windows that aim at a random shorter length."""
     whole_sentences: bool = False

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from bertlite_jax.convert import sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import sentence_notes
-from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Weights, read_json, save_weights
+from bertlite_jax.convert.weights import label_order, parameters
+from bertlite_jax.convert.weights.folder import Weights, save_weights
+from bertlite_jax.convert.weights.head_choice import HeadChoice
 from bertlite_jax.data.vocabulary.tokenizer import SETTINGS_FILE, Tokenizer, adopt_vocabulary, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import output_errors
 
 Path = os.PathLike[str] | str
+_LOG = logging.getLogger(__name__)
 
 _HF_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
 _TF_FILES = ("30k-clean.model", "spiece.model", "vocab.txt")
@@ -35,7 +37,16 @@ class Imported(NamedTuple):
     notes: list[str]
 
 
-def import_hf(folder: Path, out: Path, *, tokenizer: str = "auto", overwrite: bool = False) -> Imported:
+def import_hf(
+    folder: Path,
+    out: Path,
+    *,
+    tokenizer: str = "auto",
+    overwrite: bool = False,
+    head: HeadChoice = "auto",
+    labels: Sequence[str] = (),
+    drop_rows: bool = False,
+) -> Imported:
     """Writes a folder of `transformers` as one of ours, with its tokenizer where it has one.
 
     The tokenizer's size decides `model.vocab_size` (`fit_vocabulary`). Without a tokenizer only the weights are
@@ -47,6 +58,9 @@ def import_hf(folder: Path, out: Path, *, tokenizer: str = "auto", overwrite: bo
       tokenizer: `auto`: the folder's own; `none`: leave it out; else a vocabulary file, a folder with one, or a
         tokenizer folder of ours.
       overwrite: replace an earlier result.
+      head: as for `from_hf`.
+      labels: as for `from_hf`.
+      drop_rows: as for `fit_vocabulary`.
 
     Raises:
       UserError: as for `from_hf`; a vocabulary of another size or of a kind that cannot be adopted; `out` is in the way
@@ -55,8 +69,8 @@ def import_hf(folder: Path, out: Path, *, tokenizer: str = "auto", overwrite: bo
     folder = pathlib.Path(folder)
     vocabulary = folder if any((folder / name).is_file() for name in _HF_FILES) else None
     missing = f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
-    loaded = from_hf(folder)
-    imported = _import(loaded, vocabulary, missing, str(folder), out, tokenizer, overwrite)
+    loaded = from_hf(folder, head=head, labels=labels)
+    imported = _import(loaded, vocabulary, missing, str(folder), out, tokenizer, overwrite, drop_rows)
     return Imported(imported.weights, imported.notes + sentence_notes(folder, loaded.sentence))
 
 
@@ -68,8 +82,11 @@ def import_tf(
     activation: tensorflow.Activation = "auto",
     tokenizer: str = "auto",
     overwrite: bool = False,
+    head: HeadChoice = "auto",
+    labels: Sequence[str] = (),
+    drop_rows: bool = False,
 ) -> Imported:
-    """Writes a checkpoint of google-research's ALBERT or BERT as a folder of ours, with the vocabulary beside it.
+    """Writes a checkpoint of google-research's or brightmart's as a folder of ours, with the vocabulary beside it.
 
     Args:
       checkpoint: as for `tensorflow.from_tf`.
@@ -79,18 +96,21 @@ def import_tf(
       tokenizer: as for `import_hf`. `auto` takes 30k-clean.model, spiece.model or vocab.txt beside the checkpoint, else
         the only file *.model or vocab*.txt.
       overwrite: as for `import_hf`.
+      head: as for `tensorflow.from_tf`.
+      labels: as for `tensorflow.from_tf`.
+      drop_rows: as for `fit_vocabulary`.
 
     Raises:
       UserError: as for `tensorflow.from_tf` and `import_hf`.
     """
     prefix = tensorflow.checkpoint_prefix(checkpoint)
-    loaded = tensorflow.from_tf(prefix, config, activation=activation)
+    loaded = tensorflow.from_tf(prefix, config, activation=activation, head=head, labels=labels)
     beside = [prefix.parent / name for name in _TF_FILES if (prefix.parent / name).is_file()]
     beside = beside or sorted([*prefix.parent.glob("*.model"), *prefix.parent.glob("vocab*.txt")])
     vocabulary = beside[0] if beside and (len(beside) == 1 or beside[0].name in _TF_FILES) else None
     several = f"several vocabularies ({', '.join(path.name for path in beside)})"
     missing = f"{prefix.parent} has {several if beside else 'no vocabulary'}"
-    return _import(loaded, vocabulary, missing, str(prefix), out, tokenizer, overwrite)
+    return _import(loaded, vocabulary, missing, str(prefix), out, tokenizer, overwrite, drop_rows)
 
 
 @contextlib.contextmanager
@@ -105,7 +125,11 @@ def open_weights(path: Path) -> Iterator[Weights]:
         yield loaded
         return
     with _adopted("auto", pathlib.Path(path)) as adopted:
-        yield fit_vocabulary(loaded, adopted, str(path))[0] if adopted else loaded
+        if adopted:
+            loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
+            for note in notes:
+                _LOG.warning("convert: %s: %s", path, note)
+        yield loaded
 
 
 def _import(
@@ -116,15 +140,16 @@ def _import(
     out: Path,
     tokenizer: str,
     overwrite: bool,
+    drop_rows: bool,
 ) -> Imported:
     """Writes the folder. `vocabulary`: what `auto` takes; `missing`: the note if that is None."""
-    notes = _absent_heads(loaded)
+    notes = _absent_heads(loaded) + _unnamed_outputs(loaded)
     with _adopted(tokenizer, vocabulary) as adopted:
         if adopted is None:
             reason = "the tokenizer was left out" if tokenizer == "none" else missing
             notes.append(f"{reason}: exports that read text (ONNX folders, bundles, sentence embeddings) need one")
         else:
-            loaded, changed = fit_vocabulary(loaded, adopted, where)
+            loaded, changed = fit_vocabulary(loaded, adopted, where, own=tokenizer == "auto", drop_rows=drop_rows)
             notes += changed
         save_weights(loaded, out, overwrite=overwrite)
     if loaded.tokenizer is not None:
@@ -137,6 +162,12 @@ def _absent_heads(loaded: Weights) -> list[str]:
     if loaded.head or not absent:
         return []
     return [f"not in the checkpoint: {', '.join(absent)}; a run that starts from here initialises those it needs"]
+
+
+def _unnamed_outputs(loaded: Weights) -> list[str]:
+    if loaded.head is None or not label_order.is_unnamed(loaded.head):
+        return []
+    return [f"the outputs of the head are called {', '.join(loaded.head.labels)}; --labels names them, in this order"]
 
 
 # --- The vocabulary --------------------------------------------------------------------------------------------------
@@ -156,7 +187,7 @@ def _adopted(wanted: str, vocabulary: pathlib.Path | None) -> Iterator[Tokenizer
 
 
 def adopt(source: pathlib.Path, out: pathlib.Path) -> Tokenizer:
-    """Adopts a vocabulary as `transformers` reads it: tokenizer_config.json decides about case and accents.
+    """Adopts a vocabulary with the ids that `AutoTokenizer` gives, as `bertlite tokenizer` does.
 
     Args:
       source: a `.model`, a vocab.txt, or a folder of `transformers`.
@@ -165,47 +196,32 @@ def adopt(source: pathlib.Path, out: pathlib.Path) -> Tokenizer:
     Raises:
       UserError: the vocabulary cannot be adopted, or `out` cannot be written.
     """
-    lower, keep_accents = _stated_case(source if source.is_dir() else source.parent)
     try:
         with output_errors(out, out):
-            return adopt_vocabulary(source, out, lower=lower, keep_accents=keep_accents)
+            return adopt_vocabulary(source, out)
     except UserError as error:
-        raise UserError(f"{error}; --tokenizer none imports the weights alone") from error
+        raise UserError(f"{error}; convert from-hf --tokenizer none imports the weights alone") from error
 
 
-def _stated_case(folder: pathlib.Path) -> tuple[bool | None, bool | None]:
-    """(lower-case, keep accents) as tokenizer_config.json states them; None where it does not."""
-    path = folder / "tokenizer_config.json"
-    if not path.is_file() or _is_bpe(folder / "tokenizer.json"):
-        return None, None
-    settings = read_json(path)
-    strip: Any = settings.get("strip_accents")
-    return settings.get("do_lower_case"), settings.get("keep_accents") if strip is None else not strip
-
-
-def _is_bpe(path: pathlib.Path) -> bool:
-    """Whether this is a byte-level vocabulary, which has a normalisation of its own."""
-    if not path.is_file():
-        return False
-    try:
-        model = json.loads(path.read_text(encoding="utf-8")).get("model", {})
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"tokenizer: {path} is not a file of the tokenizers library") from error
-    return model.get("type") == "BPE" or "merges" in model
-
-
-def fit_vocabulary(loaded: Weights, tokenizer: Tokenizer, where: str) -> tuple[Weights, list[str]]:
+def fit_vocabulary(
+    loaded: Weights, tokenizer: Tokenizer, where: str, *, own: bool = False, drop_rows: bool = False
+) -> tuple[Weights, list[str]]:
     """The weights with as many rows as the tokenizer has pieces, and with that tokenizer.
 
     Published tables are often padded: some have 30,528 rows for BERT's 30,522 pieces. No text reaches such rows, and
     ours are never predicted, so they are dropped if they are zeros, or if the table's length is the number of pieces
     rounded up to a multiple of 8, 16, ... or 1024. The logits of all pieces stay the same; a softmax no longer counts
-    the dropped rows. Any other difference means that the tokenizer is not the model's.
+    the dropped rows. Others have spare rows of some other number (dbmdz's have 32,102 for 31,102 pieces); those are
+    dropped if the tokenizer is the model's own. A single row too many, though, is more likely a piece that the
+    vocabulary has lost: every id behind it would be that of another piece. Any other difference means that the
+    tokenizer is not the model's.
 
     Args:
       loaded: with tables of `model.vocab_size` rows.
       tokenizer: the model's new tokenizer.
       where: named in errors.
+      own: whether the tokenizer lay beside the weights.
+      drop_rows: drop surplus rows whatever their number.
 
     Returns:
       The weights, with `model.vocab_size` and `tokenizer` set; a note if rows were dropped.
@@ -220,10 +236,14 @@ def fit_vocabulary(loaded: Weights, tokenizer: Tokenizer, where: str) -> tuple[W
     padded = pieces < rows and any(-(-pieces // multiple) * multiple == rows for multiple in _MULTIPLES)
     tables = [flat[path] for path in ("embeddings/word/embedding", "mlm/bias") if path in flat]
     empty = pieces < rows and not any(table[pieces:].any() for table in tables)
-    if not (padded or empty):
+    spare = pieces < rows and (drop_rows or (own and rows > pieces + 1))
+    if not (padded or empty or spare):
+        lost = pieces + 1 == rows
+        reason = "as if the vocabulary had lost a piece" if lost else "too different for padding"
+        way_out = ", and --drop-rows leaves the surplus out" if pieces < rows else ""
         raise UserError(
-            f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, too different "
-            "for padding; is it the tokenizer of this model? --tokenizer takes another, or none"
+            f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, {reason}; is "
+            f"it the tokenizer of this model? --tokenizer takes another, or none{way_out}"
         )
     model = dataclasses.replace(loaded.model, vocab_size=pieces, vocab_multiple=1)
     params = parameters.nest(parameters.trim_vocabulary(flat, model))

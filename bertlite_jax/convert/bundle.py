@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import hashlib
+import importlib
 import importlib.metadata
 import itertools
 import json
@@ -13,11 +14,13 @@ import pathlib
 import re
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import bertlite_jax
+from bertlite_jax.convert import bundled
 from bertlite_jax.convert.huggingface.tokenizer import build_fast_tokenizer, special_pieces, special_token_ids
+from bertlite_jax.convert.int8 import checks
 from bertlite_jax.convert.onnx import integer
 from bertlite_jax.convert.onnx.float32 import float32
 from bertlite_jax.convert.onnx.graph import save_onnx
@@ -25,11 +28,19 @@ from bertlite_jax.convert.onnx.model import build_onnx
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights, sentence_length
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import new_folder, write_json
 
 ABOUT = "bundle.json"
 MODELS = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _CODE = pathlib.Path(__file__).parent / "bundled"
+_READ_THEIR_OWN = {"tag": ("words", "tag"), "choose": ("choose",), "span": ("span",), "fill_mask": ("fill_mask",)}
+"""Files of `bundled/` for the kinds of model that do not read `texts`."""
+_IMPORTS_OF_WORDS = {
+    "import hashlib\n": "import functools\nimport hashlib\n",
+    "import sys\n": "import re\nimport sys\nimport unicodedata\n",
+}
+"""What splitting a text into words needs beside the imports of predict.py."""
 _PACKAGES = ("onnx", "onnxruntime", "tokenizers", "numpy")
 
 _SENTENCES = (
@@ -40,6 +51,11 @@ _SENTENCES = (
     "He read the letter twice, put it away, and said nothing at all.",
     "What a wonderful story, and how well she told it!",
 )
+_NOTES = {
+    "tag": "Plain text is split into words as the training data were (`split_words`); `words` are taken as they are.",
+    "fill_mask": "A mask behind the cut is refused.",
+    "other": "A special piece written in a text, such as `[SEP]`, is text like any other.",
+}
 _CHOICES = ("It was dark outside.", "Somebody had paid for it.", "The hall was empty.")
 
 
@@ -74,7 +90,9 @@ def write_bundle(
         raise UserError("convert: bundle: these weights have no tokenizer; a bundle reads text, so it needs one")
     output = "sentence" if weights.head is None and "mlm" not in weights.params else "auto"
     kind = _kind(weights, output)
-    _check_examples(examples, kind, special_pieces(weights.tokenizer)["mask"])
+    checks.warn_of_bits(bits)
+    about = _about(weights, kind)
+    _check_examples(examples, kind, about)
     container = quantized.quantize(weights, bits=bits, leave_out=leave_out)
     with new_folder(out, overwrite, ABOUT) as folder:
         (folder / "onnx").mkdir()
@@ -82,7 +100,6 @@ def write_bundle(
         save_onnx(build_onnx(weights, integer.per_token(container), output), folder / MODELS["int8"])
         build_fast_tokenizer(weights.tokenizer).save(str(folder / "tokenizer.json"))
         (folder / "predict.py").write_text(script(kind), encoding="utf-8")
-        about = _about(weights, kind)
         about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}
         about["check"] = []
         write_json(folder / ABOUT, about)
@@ -101,17 +118,14 @@ def read_examples(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
     """Inputs from a JSONL file. Raises UserError, with the line, for one that predict.py could not read."""
     examples = []
     try:
-        lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"convert: bundle: {path} cannot be read: {error}") from error
+        lines = pathlib.Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    except OSError as error:
+        raise UserError(f"convert: bundle: {path} cannot be read: {error.strerror}") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        try:
-            item = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"convert: bundle: {path}:{number}: not JSON: {error.msg}") from error
-        if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+        item = json_files.parse_object(line, f"{path}:{number}", "convert: bundle")
+        if not isinstance(item.get("text", item.get("words")), str | list):
             raise UserError(f'convert: bundle: {path}:{number}: an example is an object such as {{"text": "..."}}')
         examples.append(item)
     if not examples:
@@ -119,31 +133,38 @@ def read_examples(path: os.PathLike[str] | str) -> list[dict[str, Any]]:
     return examples
 
 
-def _check_examples(examples: Sequence[dict[str, Any]], kind: str, mask: str) -> None:
-    """Raises UserError for an example that a model of this kind cannot answer, or that would check nothing."""
+def _check_examples(examples: Sequence[dict[str, Any]], kind: str, about: dict[str, Any]) -> None:
+    """Raises UserError for an example that a model of this kind cannot answer."""
     for number, item in enumerate(examples, 1):
-        where = f"convert: bundle: example {number}"
-        pair, choices = item.get("pair"), item.get("choices")
-        if not isinstance(pair, str | None):
-            raise UserError(f"{where}: pair = {pair!r} must be a text")
-        if (kind == "choose") != bool(choices):
-            raise UserError(f'{where}: {"needs" if kind == "choose" else "cannot have"} "choices" with a {kind} model')
-        if choices and not (isinstance(choices, list) and all(isinstance(choice, str) for choice in choices)):
-            raise UserError(f"{where}: choices must be a list of texts")
-        if kind == "span" and not pair:
-            raise UserError(f'{where}: a question needs its context as "pair"')
-        if kind == "fill_mask" and mask not in f"{item['text']} {pair}":
-            raise UserError(f"{where}: there is no {mask} in it, so a masked language model has nothing to predict")
+        if kind != "choose" and "choices" in item:
+            raise UserError(f'convert: bundle: example {number}: cannot have "choices" with a {kind} model')
+        try:
+            _reader(kind)(item, about)
+        except ValueError as error:
+            raise UserError(f"convert: bundle: example {number}: {error}") from error
+
+
+def _reader(kind: str) -> Callable[[dict[str, Any], dict[str, Any]], Any]:
+    """The function of predict.py that reads an input of one kind of model, and raises ValueError for all others."""
+    return importlib.import_module(f"{bundled.__name__}.{_READ_THEIR_OWN.get(kind, ('texts',))[-1]}").read
 
 
 def script(kind: str) -> str:
-    """predict.py for one kind of answer: the common part, with the function `answer` instead of its import."""
-    answer = re.sub(r"^import .*\n|^from .*\n", "", (_CODE / f"{kind}.py").read_text(encoding="utf-8"), flags=re.M)
-    _, _, answer = answer.partition('"""\n')  # The file's docstring is for readers of our source.
+    """predict.py for one kind of answer: the common part, with the functions of that kind instead of their imports."""
+    files = _READ_THEIR_OWN.get(kind, ("texts", kind))
+    parts = "\n\n\n".join(map(_without_imports, files))
     common = (_CODE / "predict.py").read_text(encoding="utf-8")
-    before, _, after = common.partition("from bertlite_jax.convert.bundled.classify import answer\n\n")
-    settings, mark, functions = after.partition("\n\ndef load(")
-    return f"{before.rstrip()}\n\n{settings.rstrip()}\n\n\n{answer.strip()}\n{mark}{functions}"
+    for plain, more in _IMPORTS_OF_WORDS.items() if kind == "tag" else ():
+        common = common.replace(plain, more, 1)
+    before, _, after = re.split(r"((?:from bertlite_jax\..*\n)+\n)", common, maxsplit=1)
+    settings, mark, functions = after.partition("\n\ndef about(")
+    return f"{before.rstrip()}\n\n{settings.rstrip()}\n\n\n{parts}\n{mark}{functions}"
+
+
+def _without_imports(name: str) -> str:
+    """A file of `bundled/` without its imports and its docstring, which is for readers of our source."""
+    text = re.sub(r"^import .*\n|^from .*\n", "", (_CODE / f"{name}.py").read_text(encoding="utf-8"), flags=re.M)
+    return text.partition('"""\n')[2].strip()
 
 
 def _kind(weights: Weights, output: str) -> str:
@@ -161,6 +182,7 @@ def _about(weights: Weights, kind: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "labels": list(weights.head.labels) if weights.head else [],
+        "splits": list(weights.head.splits) if weights.head else [],
         "max_length": sentence_length(weights) if kind == "embed" else weights.model.max_positions,
         "pad_id": ids["pad"],
         "pad_token": pieces["pad"],
@@ -234,7 +256,8 @@ examples both models give the same answer in {agreement:.0%} of the cases. Input
 {lines}
 ```
 
-At most {about["max_length"]} pieces are read; longer input is cut. In pieces, `▁` marks the start of a word.
+At most {about["max_length"]} pieces are read. Longer input is cut: its answer has `"cut": true`, and a line on standard
+error counts such inputs. {_NOTES.get(about["kind"], _NOTES["other"])} In pieces, `▁` marks the start of a word.
 Kind of answer: {about["kind"]}{labels}.
 
 | file | MB | SHA-256 |

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+import re
 from typing import Any
 
 from bertlite_jax.config import files
-from bertlite_jax.convert.huggingface.folder import from_hf
+from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
@@ -35,12 +36,36 @@ def load(path: os.PathLike[str] | str) -> Weights:
         container = quantized.load(folder / quantized.FILE)
         tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
         return quantized.to_weights(container, tokenizer)
-    if (folder / "config.json").is_file():
+    if is_tensorflow(folder):
+        raise UserError(
+            f"convert: {folder} is a checkpoint of TensorFlow; read it with bertlite convert from-tf {folder} OUT and "
+            "name OUT"
+        )
+    if config_file(folder).is_file():
         return from_hf(folder)
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
         f"config.json), nor one that bertlite convert wrote (no {FILE}, no {quantized.FILE})"
     )
+
+
+def is_tensorflow(path: pathlib.Path) -> bool:
+    """Whether a path is a checkpoint of TensorFlow, by its prefix, one of its files, or a folder with nothing else."""
+    if path.is_dir():
+        return any(path.glob("*.index")) and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin"))
+    named = re.search(r"\.(index|meta|data-\d{5}-of-\d{5})$", path.name) is not None
+    return named or path.with_name(f"{path.name}.index").is_file()
+
+
+def refuse_inside(source: os.PathLike[str] | str, out: os.PathLike[str] | str) -> None:
+    """Raises UserError where writing `out` would replace what is read: it is `source` or a folder around it.
+
+    Links are followed, so that two names of one folder are one.
+    """
+    read, written = (pathlib.Path(os.path.realpath(place)) for place in (source, out))
+    if written == read or written in read.parents:
+        where = "the place that is read" if written == read else f"a folder around {source}, which is read"
+        raise UserError(f"convert: {out} is {where}; name another folder to write")
 
 
 def _load_run(run: pathlib.Path) -> Weights:

@@ -1,9 +1,11 @@
-"""How the C library manages the memory of this process."""
+"""The memory of this process: how much there can be, and how the C library manages it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import pathlib
+import resource
 import sys
 
 # Names of <malloc.h> and <sys/mman.h>.
@@ -11,6 +13,49 @@ _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _MADV_HUGEPAGE = 14
 _HUGE_PAGE = 2 << 20
 _MOST_RESERVED = 16 << 30
+_OWN_GROUPS, _CONTROL_GROUPS = pathlib.Path("/proc/self/cgroup"), pathlib.Path("/sys/fs/cgroup")
+
+
+def most_bytes() -> int | None:
+    """Bytes of memory that this process can have at most; None where the system does not say.
+
+    The least of: the machine's memory without swap, what its control group (a container, a job of a cluster) may use,
+    and `ulimit -v`.
+    """
+    limits = [*_control_group_limits(), resource.getrlimit(resource.RLIMIT_AS)[0]]
+    if "SC_PHYS_PAGES" in os.sysconf_names:
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    known = [limit for limit in limits if limit > 0 and limit != resource.RLIM_INFINITY]
+    return min(known, default=None)
+
+
+def _control_group_limits() -> list[int]:
+    """Limits of the group of this process and of those around it, in both versions of Linux' control groups."""
+    try:
+        text = _OWN_GROUPS.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # Not Linux, or /proc is hidden.
+        return []
+    files = []
+    for line in text.splitlines():
+        controllers, _, group = line.partition(":")[2].partition(":")
+        if "memory" in controllers.split(","):
+            top, name = _CONTROL_GROUPS / "memory", "memory.limit_in_bytes"
+        elif not controllers and group:
+            top, name = _CONTROL_GROUPS, "memory.max"
+        else:
+            continue
+        place = top / os.path.normpath(group).lstrip("/")
+        files += [folder / name for folder in (place, *place.parents) if folder.is_relative_to(top)]
+    return [limit for file in files if (limit := _number_in(file)) is not None]
+
+
+def _number_in(file: pathlib.Path) -> int | None:
+    """The number in a file; None where it is missing or says `max`."""
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
 
 
 def keep_freed_memory() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import re
 from collections.abc import Iterator
 
@@ -22,6 +23,47 @@ def check_on_disk(job: str, place: str | os.PathLike[str]) -> None:
             f"{job}: {place} lies in object storage, and this must be a path on disk: mount the bucket, or copy the "
             "files (docs/tpu.md shows how); only text, data.corpus and data.tokenizer may be gs://"
         )
+
+
+def check_utf8(job: str, text: str) -> None:
+    """Raises UserError for an argument of bytes that are not UTF-8, which Python keeps as halves of surrogate pairs.
+
+    Checkpoints, corpora and models are written by libraries that cannot take such a name.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        raise UserError(
+            f"{job}: {shown} is not UTF-8; use another name or text, or set LC_ALL=C.UTF-8 if it looks right to you"
+        ) from error
+
+
+def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
+    """Where an output will lie: the absolute path, and behind links what they lead to.
+
+    Args:
+      job: first word of the error messages.
+      out: as the user named it. A folder of outputs takes the place of what lies there.
+
+    Raises:
+      UserError: it is a link that leads nowhere (its disk may not be mounted), or a folder that this runs in or below:
+        it would be replaced while this program, and the user's shell, are in it.
+    """
+    check_on_disk(job, out)
+    place = pathlib.Path(os.path.abspath(out))
+    with writing(job, place):
+        if place.is_symlink():
+            try:
+                place = place.resolve(strict=True)
+            except (FileNotFoundError, RuntimeError) as error:  # RuntimeError: links in a circle.
+                raise UserError(
+                    f"{job}: {place} is a link to {os.readlink(place)}, which does not exist; remove the link, or name "
+                    "another place"
+                ) from error
+        if place.is_dir() and pathlib.Path(os.getcwd()).is_relative_to(os.path.realpath(place)):
+            raise UserError(f"{job}: {out} is the folder that this runs in; name another, or a new one in it")
+    return place
 
 
 @contextlib.contextmanager

@@ -22,14 +22,11 @@ import uuid
 from collections.abc import Collection, Iterator
 from typing import Any
 
-import safetensors
-
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.places import writing
+from bertlite_jax.host import refusals
+from bertlite_jax.host.places import final_place, writing
 
-# Only a write meets these: a full disk, a quota, a limit on the size of files, a read-only file system.
-_WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-# A read meets these too, so that the file's name has to tell which it was.
+# A read meets these too, unlike those of a full disk, so that the file's name has to tell which it was.
 _PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
 
 # --- Whatever is in the way is replaced, and errors pass as they are -------------------------------------------------
@@ -184,7 +181,7 @@ def new_folder(out: os.PathLike[str] | str, overwrite: bool, mark: str, job: str
     Raises:
       UserError: `out` is in the way, cannot be made, or there is no room for what the block writes.
     """
-    out = pathlib.Path(os.path.abspath(out))
+    out = final_place(job, out)
     with writing(job, out):
         put_back_former(out)
     in_the_way = out.exists() and not (out.is_dir() and not any(out.iterdir()))
@@ -214,7 +211,7 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert")
     Raises:
       UserError: `out` exists, is a folder, cannot be made, or there is no room for what the block writes.
     """
-    out = pathlib.Path(os.path.abspath(out))
+    out = final_place(job, out)
     check_no_folder(out, job)
     if out.exists() and not overwrite:
         raise UserError(f"{job}: {out} exists; pass --overwrite to replace it, or name another file")
@@ -232,9 +229,11 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert")
 
 
 def check_no_folder(out: pathlib.Path, job: str = "convert") -> None:
-    """Raises UserError where a file is to be written and a folder lies."""
+    """Raises UserError where a file is to be written and a folder, a pipe or a device such as /dev/null lies."""
     if out.is_dir():
         raise UserError(f"{job}: {out} is a folder and is not replaced; name a file")
+    if out.exists() and not out.is_file():
+        raise UserError(f"{job}: {out} is a pipe or a device and is not replaced; name a file")
 
 
 def _readable(path: pathlib.Path, mode: int) -> None:
@@ -256,7 +255,9 @@ def output_errors(out: pathlib.Path, temporary: pathlib.Path, job: str = "conver
     """
     try:
         yield
-    except (OSError, safetensors.SafetensorError) as error:
+    except UserError:
+        raise
+    except Exception as error:
         number = _write_error(error, str(temporary))
         if number is None:
             raise
@@ -268,10 +269,9 @@ def output_errors(out: pathlib.Path, temporary: pathlib.Path, job: str = "conver
 
 def _write_error(error: Exception, temporary: str) -> int | None:
     """The error number of a failed write into `temporary`; None where the error is about something else."""
-    if isinstance(error, OSError) and error.errno is not None:
-        inside = any(str(name or "").startswith(temporary) for name in (error.filename, error.filename2))
-        known = _WRITE_ERRORS + _PLACE_ERRORS if inside else _WRITE_ERRORS
-        return error.errno if error.errno in known else None
-    # Rust's writer of safetensors says "(os error 28)", and copytree gathers lines with "[Errno 28]".
-    numbers = {int(digits) for digits in re.findall(r"(?:os error |\[Errno )(\d+)", str(error))}
-    return next((number for number in _WRITE_ERRORS if number in numbers), None)
+    number = refusals.error_number(error)
+    if number in refusals.NO_ROOM:
+        return number
+    names = (error.filename, error.filename2) if isinstance(error, OSError) else ()
+    inside = any(str(name or "").startswith(temporary) for name in names)
+    return number if inside and number in _PLACE_ERRORS else None

@@ -1,13 +1,15 @@
 """Token ids become hidden states: embeddings, projection, and layers that share parameters as the config says.
 
 One definition serves ALBERT, BERT, DistilBERT and Bort. Letters: B rows, L tokens in a row, D hidden, E embedding,
-N layers.
+N layers, S the width at which embeddings are summed (E, or D where words are projected first).
 
 Sources: Devlin et al. 2018 (arXiv 1810.04805); Lan et al. 2020 (arXiv 1909.11942), section 3;
-google-research/albert:modeling.py.
+google-research/albert:modeling.py; brightmart/albert_zh:modeling.py (words projected first).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import flax.linen as nn
 from jax import Array
@@ -15,14 +17,14 @@ from jaxtyping import Float, Int, Key
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.model.layers import Layers, attend_in
-from bertlite_jax.model.modules import Linear, Norm, Table, matrix_init, sinusoid_init
+from bertlite_jax.model.modules import Linear, Norm, Table, WordProjection, matrix_init, sinusoid_init
 from bertlite_jax.model.ops import dropout
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.precision import Compute, activation_dtype
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, E]."""
+    """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, S]."""
 
     config: Model
 
@@ -32,9 +34,9 @@ class Embeddings(nn.Module):
         normal = matrix_init(c.init_std)
         self.word = Table(c.vocab_size, c.embed_size, normal, padded_rows=c.padded_vocab)
         of_positions = sinusoid_init(c.init_std) if c.position_init == "sinusoidal" else normal
-        self.position = Table(c.max_positions, c.embed_size, of_positions)
+        self.position = Table(c.max_positions, c.sum_size, of_positions)
         if c.token_types:
-            self.token_type = Table(c.token_types, c.embed_size, normal)
+            self.token_type = Table(c.token_types, c.sum_size, normal)
         self.norm = Norm(c.norm_epsilon)
 
     def __call__(
@@ -44,10 +46,21 @@ class Embeddings(nn.Module):
         token_types: Int[AnyArray, "B L"],
         keys: Key[Array, " B"] | None,
         shift: Float[Array, "B L E"] | None = None,
-    ) -> Float[Array, "B L E"]:
-        """Float32; `shift` is added to the word vectors, `keys` None switches dropout off."""
+        project: Callable[[Array], Array] | None = None,
+    ) -> Float[Array, "B L S"]:
+        """Float32.
+
+        Args:
+          tokens: ids.
+          positions: inside the window.
+          token_types: part of the pair.
+          keys: of dropout; None switches it off.
+          shift: is added to the word vectors.
+          project: what word vectors go through before the sum, if anything.
+        """
         words = self.word(tokens)
-        x = (words if shift is None else words + shift) + self.position(positions)
+        words = words if shift is None else words + shift
+        x = (project(words) if project else words) + self.position(positions)
         if self.config.token_types:
             x = x + self.token_type(token_types)
         return dropout.dropout(self.norm(x), dropout.keys_at(keys, dropout.EMBEDDING_SITE), self.config.hidden_dropout)
@@ -63,7 +76,9 @@ class Encoder(nn.Module):
         """Makes the parts that the config asks for."""
         c = self.config
         self.embeddings = Embeddings(c)
-        if c.projected:
+        if c.projects_words:
+            self.projection = WordProjection(c.embed_size, c.hidden_size, c.init_std, self.compute)
+        elif c.projected:
             self.projection = Linear(c.hidden_size, c.init_std, self.compute)
         self.layers = Layers(c, self.compute)
         if c.norm == "pre":
@@ -77,9 +92,11 @@ class Encoder(nn.Module):
         keys: Key[Array, " B"] | None,
         shift: Float[Array, "B L E"] | None = None,
     ) -> Float[Array, "B L D"]:
-        """The projected embeddings; `shift` is added to the word vectors."""
-        x = self.embeddings(tokens, positions, token_types, keys, shift)
-        if self.config.projected:
+        """The embeddings at width D; `shift` is added to the word vectors."""
+        c = self.config
+        first = self.projection if c.projects_words else None
+        x = self.embeddings(tokens, positions, token_types, keys, shift, first)
+        if c.projected and not c.projects_words:
             x = self.projection(x)
         return x.astype(activation_dtype(self.compute))
 

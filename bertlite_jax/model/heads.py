@@ -1,8 +1,10 @@
 """Hidden states become logits: masked language model and sentence pair.
 
-Letters: B rows, L tokens, D hidden, E embedding, K predictions in a row, P windows in a row, V rows of the embedding
-table (the vocabulary, padded), C pair classes.
-Source: google-research/albert:run_pretraining.py (`get_masked_lm_output`, `get_sentence_order_output`).
+Letters: B rows, L tokens, D hidden, E embedding, S the width at which embeddings are summed (E, or D where words are
+projected first), K predictions in a row, P windows in a row, V rows of the embedding table (the vocabulary, padded), C
+pair classes.
+Sources: google-research/albert:run_pretraining.py (`get_masked_lm_output`, `get_sentence_order_output`);
+brightmart/albert_zh:run_pretraining.py (the way back through the projection).
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def gather_rows(hidden: Float[Array, "B L D"], positions: Int[AnyArray, "B K"]) 
 
 
 class MaskedLM(nn.Module):
-    """Dense to E, activation, LayerNorm, and the product with the embedding table (tied)."""
+    """Dense to S, activation, LayerNorm, and the product with the embedding table (tied)."""
 
     config: Model
     compute: Compute
@@ -45,14 +47,27 @@ class MaskedLM(nn.Module):
     def setup(self) -> None:
         """Makes the dense layer, the norm and the bias of the vocabulary."""
         c = self.config
-        self.dense = Linear(c.embed_size, c.init_std, self.compute)
+        self.dense = Linear(c.sum_size, c.init_std, self.compute)
         self.norm = Norm(c.norm_epsilon)
         self.bias = self.param("bias", nn.initializers.zeros, (c.padded_vocab,))
 
-    def __call__(self, hidden: Float[Array, "B K D"], table: Float32[AnyArray, "V E"]) -> Float32[Array, "B K V"]:
-        """Logits of hidden states; those of the table's padding rows are very negative."""
+    def __call__(
+        self,
+        hidden: Float[Array, "B K D"],
+        table: Float32[AnyArray, "V E"],
+        projection: Float32[AnyArray, "E D"] | None = None,
+    ) -> Float32[Array, "B K V"]:
+        """Logits of hidden states; those of the table's padding rows are very negative.
+
+        Args:
+          hidden: states at the positions to predict.
+          table: of the words.
+          projection: kernel of the words' projection where it comes before the sum; the states go back through it.
+        """
         c = self.config
         x = self.norm(activation(self.dense(hidden), c.activation))
+        if projection is not None:
+            x = products.matmul(x, projection.T, self.compute)
         # [B * K, V] until the end: the loss uses that shape too, and on a TPU another shape is another copy.
         logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute) + self.bias[None]
         if c.padded_vocab > c.vocab_size:
@@ -103,7 +118,9 @@ class PretrainingModel(nn.Module):
           dropout_keys: one a row, or None.
         """
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
-        logits = self.mlm(gather_rows(hidden, predict_positions), self.encoder.embeddings.word.embedding)
+        projection = self.encoder.projection.kernel if self.config.projects_words else None
+        table = self.encoder.embeddings.word.embedding
+        logits = self.mlm(gather_rows(hidden, predict_positions), table, projection)
         return logits, self._pair_logits(hidden, cls)
 
     def _pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:

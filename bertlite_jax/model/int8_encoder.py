@@ -3,7 +3,8 @@
 A forward pass of its own, for answers and for measuring: nothing here is trained. It computes the integers that the
 per-token ONNX file computes. Parameters are those of a container, nested by stored name (`layers/3/ffn/up`; the number
 is the group's where layers share). A product is `{kernel, bias}` in float32, or `{kernel int8, kernel_scale, bias,
-zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`.
+zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`. A projection of the words alone is
+`{kernel}` in float32.
 
 Letters: B rows, L tokens, D hidden, E embedding, V vocabulary, C outputs of a task head, H heads.
 Source: the scheme of torchao's `Int8DynamicActivationInt8WeightConfig`, with a zero point of its own for what GELU has
@@ -111,11 +112,14 @@ def hidden_states(
 ) -> list[Float32[Array, "B L D"]]:
     """The projected embeddings and the states after each layer; the arguments are those of `Encoder`."""
     tables = params["embeddings"]
-    x = rows(tables["word"], tokens) + rows(tables["position"], positions)
+    x = rows(tables["word"], tokens)
+    if config.projects_words:
+        x = products.matmul(x, params["projection"]["kernel"], "float32")
+    x = x + rows(tables["position"], positions)
     if config.token_types:
         x = x + rows(tables["token_type"], token_types)
     x = layer_norm(x, tables["norm"], config.norm_epsilon)
-    if config.projected:
+    if config.projected and not config.projects_words:
         x = product(x, params["projection"])
     mask = attention.segment_mask(segments)
     states = [x]
@@ -167,6 +171,8 @@ def masked_lm(params: Params, config: Model, hidden: Float32[Array, "*rows D"]) 
     """Logits of the masked language model."""
     x = activation(product(hidden, params["mlm"]["dense"]), config.activation)
     x = layer_norm(x, params["mlm"]["norm"], config.norm_epsilon)
+    if config.projects_words:
+        x = products.matmul(x, params["projection"]["kernel"].T, "float32")
     return decode(x, params["embeddings"]["word"], params["mlm"]["bias"])
 
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import DTypeLike
-from jaxtyping import Float, Int, Key
+from jaxtyping import Float, Float32, Int, Key
 
 from bertlite_jax.model.ops import products
 from bertlite_jax.model.ops.arrays import AnyArray
@@ -64,6 +64,23 @@ class Linear(nn.Module):
         kernel = self.param("kernel", matrix_init(self.init_std), (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return products.dense(x, {"kernel": kernel, "bias": bias}, self.compute)
+
+
+class WordProjection(nn.Module):
+    """A kernel without a bias that is multiplied with in both directions: [..., E] -> [..., D] and back."""
+
+    rows: int
+    features: int
+    init_std: float
+    compute: Compute
+
+    def setup(self) -> None:
+        """Draws the kernel [E, D]."""
+        self.kernel = self.param("kernel", matrix_init(self.init_std), (self.rows, self.features))
+
+    def __call__(self, x: Float[Array, "*rows E"]) -> Float32[Array, "*rows {self.features}"]:
+        """The product with the kernel."""
+        return products.matmul(x, self.kernel, self.compute)
 
 
 class Norm(nn.Module):

@@ -20,6 +20,8 @@ from bertlite_jax.errors import UserError
 
 # Orbax reports every phase of every save at level INFO.
 logging.getLogger("absl").setLevel(logging.WARNING)
+# And warns where one save waits for another, which is as meant.
+logging.getLogger("absl").addFilter(lambda record: not str(record.msg).startswith("Waiting for previous save"))
 
 
 def open_manager(folder: pathlib.Path) -> ocp.CheckpointManager:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, tensorflow
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
@@ -103,6 +104,19 @@ def test_case_and_accents_are_as_tokenizer_config_states_them(stated, lower, kee
     assert (settings["lower"], settings["keep_accents"]) == (lower, keeps)
 
 
+def test_outputs_without_names_are_pointed_out(tmp_path):
+    """huggingface/transformers #12822: LABEL_0 is entailment in one model and contradiction in another."""
+    model = dataclasses.replace(small(35).model, pair_classes=0)
+    head = Head("classify", ("LABEL_0", "LABEL_1"))
+    draw = np.random.default_rng(0)
+    flat = {path: draw.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model, head).items()}
+    to_hf(Weights(parameters.nest(flat), model, head), tmp_path / "hf")
+    notes = adoption.import_hf(tmp_path / "hf", tmp_path / "ours").notes
+    assert notes[0] == "the outputs of the head are called LABEL_0, LABEL_1; --labels names them, in this order"
+    named = adoption.import_hf(tmp_path / "hf", tmp_path / "named", labels=("no", "yes"))
+    assert named.weights.head == dataclasses.replace(head, labels=("no", "yes"))
+
+
 def test_without_a_tokenizer_only_the_weights_are_imported_and_a_note_says_what_needs_one(bare, tmp_path):
     imported = adoption.import_hf(bare, tmp_path / "ours")
     assert imported.weights.tokenizer is None
@@ -126,7 +140,9 @@ def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
 
 def test_a_tokenizer_that_cannot_be_adopted_is_refused_with_the_way_out(bare, tmp_path):
     (bare / "tokenizer.json").write_text(json.dumps({"model": {"type": "WordLevel", "vocab": {}}}))
-    with pytest.raises(UserError, match=r"is WordLevel; known are .*; --tokenizer none imports the weights alone"):
+    with pytest.raises(
+        UserError, match=r"is WordLevel; known are .*; convert from-hf --tokenizer none imports the weights alone"
+    ):
         adoption.import_hf(bare, tmp_path / "ours")
     assert not (tmp_path / "ours").exists()
 
@@ -161,6 +177,29 @@ def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(rows, bare, t
     tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "tokenizer")
     with pytest.raises(UserError, match=f"tokenizer has 35 pieces and the model's table {rows} rows"):
         adoption.fit_vocabulary(small(rows), tokenizer, "folder")
+
+
+@pytest.mark.parametrize("rows", [37, 42, 71, 1035])
+def test_spare_rows_are_dropped_where_the_tokenizer_is_the_models_own(rows, tmp_path):
+    """dbmdz/berts #12: 32,102 rows for 31,102 pieces; lonePatient/ERNIE #4: 18,000 for 17,964."""
+    to_hf(small(rows), tmp_path / "hf")
+    write_vocabulary(tmp_path / "hf", PIECES)
+    imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
+    assert f"{rows:,} rows for 35 pieces; the {rows - 35:,} beyond them (not zero, but never" in imported.notes[0]
+    with adoption.open_weights(tmp_path / "hf") as opened:
+        assert opened.model.vocab_size == 35
+    flat, before = (parameters.flatten(each.params) for each in (imported.weights, small(rows)))
+    np.testing.assert_array_equal(flat["mlm/bias"], before["mlm/bias"][:35])
+
+
+def test_a_single_spare_row_looks_like_a_lost_piece_and_goes_on_demand(tmp_path):
+    """huggingface/transformers #5777: MiniLM's vocabulary lacked one, and every id behind it was wrong."""
+    to_hf(small(36), tmp_path / "hf")
+    write_vocabulary(tmp_path / "hf", PIECES)
+    with pytest.raises(UserError, match=r"table 36 rows, as if the vocabulary had lost a piece.*--drop-rows"):
+        adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
+    imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours", drop_rows=True)
+    assert imported.weights.model.vocab_size == 35
 
 
 def test_a_table_of_the_tokenizers_size_stays_as_it_is(tmp_path):

@@ -126,7 +126,7 @@ def test_a_vocabulary_that_is_none(content, source, refused):
 
 def test_a_tokenizer_config_that_is_no_json(source, refused):
     (source / "tokenizer_config.json").write_text("{oops")
-    assert "tokenizer_config.json:1: not JSON" in refused()
+    assert "tokenizer_config.json: not JSON" in refused()
 
 
 def test_a_tokenizer_that_does_not_exist(source, refused, tmp_path):

@@ -10,28 +10,13 @@ import types
 
 import numpy as np
 import pytest
-import tiny
+from bundle_examples import HEADS, weights_of
 
-from bertlite_jax.config.model import Head
 from bertlite_jax.convert import bundle
 from bertlite_jax.convert.bundle import read_examples, write_bundle
 from bertlite_jax.convert.bundled import tag
-from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Weights
-from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
-MODEL = tiny.model(vocab_size=300, max_positions=96, pair_classes=0)
-POOLERLESS = dataclasses.replace(MODEL, pooler=False)
-HEADS = {
-    "fill_mask": None,
-    "classify": Head(labels=("bad", "good", "so-so")),
-    "labels": Head(labels=("rude", "short"), problem="multi_label"),
-    "regress": Head(labels=("similarity",), problem="regression"),
-    "choose": Head(kind="choose", labels=()),
-    "tag": Head(kind="tag", labels=("O", "B-place", "I-place")),
-    "span": Head(kind="span", labels=()),
-}
 PREAMBLE = """
 import runpy, socket, sys
 for name in ("bertlite_jax", "jax", "flax", "onnx", "torch", "transformers", "safetensors", "sentencepiece"):
@@ -42,15 +27,6 @@ socket.socket.connect = socket.getaddrinfo = refused
 sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-
-
-def weights_of(prepared, kind: str) -> Weights:
-    head = HEADS[kind]
-    model = MODEL if head is None or head.pooled else POOLERLESS
-    rng = np.random.default_rng(0)
-    shapes = parameters.shapes(model, head)
-    flat = {path: rng.normal(size=shape, scale=0.3).astype(np.float32) for path, shape in shapes.items()}
-    return Weights(parameters.nest(flat), model, head, load_tokenizer(prepared.tokenizer))
 
 
 def predict(folder: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
@@ -75,6 +51,8 @@ def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind
     checked = predict(there, "--check")
     assert (checked.returncode, checked.stderr) == (0, "")
     item = {"text": "alice was [MASK] tired", "pair": "of sitting by her sister on the bank"}
+    if kind == "fill_mask":
+        del item["pair"]
     if kind == "choose":
         item = {"text": "alice was", "choices": ["tired", "a rabbit", "late"]}
     (tmp_path / "inputs.jsonl").write_text(json.dumps(item) + "\n")
@@ -115,7 +93,7 @@ def test_spans_join_words_of_one_label_and_follow_the_first_piece():
     )
     best = [1, 0, 1, 2, 0, 0, 1, 1]
     logits = np.eye(3, dtype=np.float32)[best] * 9
-    about = {"labels": ["O", "B-place", "I-place"]}
+    about = {"labels": ["O", "B-place", "I-place"], "splits": ["punctuation", "chinese"]}
     found = tag.answer({"text": text}, row, {"logits": logits}, None, about)
     assert found["answer"] == [["place", "New York"], ["place", "Geneva"]]
     assert found["spans"] == [[3, 11], [13, 19]]
@@ -153,11 +131,12 @@ def test_own_examples_are_stored(prepared, tmp_path):
     ("kind", "example", "message"),
     [
         ("classify", {"text": "a", "choices": ["x"]}, "cannot have"),
-        ("classify", {"text": "a", "pair": 5}, "pair = 5 must be a text"),
-        ("choose", {"text": "a"}, 'needs "choices"'),
+        ("classify", {"text": "a", "pair": 5}, 'an input of this model is {"text": "..."} or'),
+        ("choose", {"text": "a"}, r'an input of this model is .*"choices"'),
         ("choose", {"text": "a", "choices": ["x", 5]}, "a list of texts"),
-        ("span", {"text": "who?"}, "needs its context"),
-        ("fill_mask", {"text": "nothing hidden"}, r"there is no \[MASK\] in it"),
+        ("span", {"text": "who?"}, '"pair": "the text that answers it"'),
+        ("tag", {"words": "a b"}, r'or {"words": \["...", "..."\]}'),
+        ("fill_mask", {"text": "nothing hidden"}, r"there is no \[MASK\] in the text"),
     ],
 )
 def test_examples_that_cannot_be_answered_are_refused(prepared, tmp_path, kind, example, message):
@@ -170,20 +149,17 @@ def test_files_of_examples_name_the_wrong_line(tmp_path):
     file = tmp_path / "examples.jsonl"
     for content, message in (
         ('{"text": "a"}\n{', ":2: not JSON"),
+        ('{"text": "a", "id": ' + "9" * 5000 + "}", ":1: .*thousands of digits"),
+        ('{"text": ' + "[" * 200_000, ":1: .*nested too deeply"),
+        ('{"text": "\\ud800"}', ":1: .*without its other half"),
         ('{"txt": 1}', ":1: an example is"),
         ("\n", "no example"),
     ):
         file.write_text(content)
         with pytest.raises(UserError, match=message):
             read_examples(file)
-
-
-@pytest.mark.parametrize("words", [[], ["--bogus"], ["a", "b", "c"], ["--file"]])
-def test_arguments_that_the_script_does_not_understand_show_its_usage(tagger, words):
-    done = predict(tagger, *words)
-    assert done.returncode == 1
-    assert "python predict.py --check" in done.stderr
-    assert not done.stdout
+    file.write_bytes(b'\xef\xbb\xbf{"text": "a\xe2\x80\xa8b"}\r\n')
+    assert read_examples(file) == [{"text": "a\u2028b"}]
 
 
 def test_the_check_names_a_missing_file(tagger, tmp_path):

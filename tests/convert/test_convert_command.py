@@ -134,6 +134,35 @@ def test_a_bundle_is_made_and_its_examples_are_the_users(run, tmp_path, capsys):
     assert "examples.jsonl:2:" in capsys.readouterr().err
 
 
+def test_a_folder_of_transformers_keeps_its_tokenizer_and_is_never_written_over_itself(run, tmp_path, capsys):
+    """Neither under its own name, nor under another, nor with a folder around it."""
+    here = tmp_path / "hf"
+    assert main(["convert", "to-hf", str(run), str(here)]) == 0
+    assert main(["convert", "to-hf", str(here), str(tmp_path / "again")]) == 0
+    for name in ("tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (here / name).read_bytes()
+    capsys.readouterr()
+    (tmp_path / "link").symlink_to(here)
+    before = {path.name: path.read_bytes() for path in here.iterdir()}
+    for form, *options in (
+        ["to-hf"], ["from-hf"], ["onnx"], ["int8", "--calibrate", "x"], ["ort", "--text", "x"], ["bundle"]
+    ):  # fmt: skip
+        for out in (here, tmp_path / "link", tmp_path, f"{here}/../hf/"):
+            assert main(["convert", form, str(here), str(out), *options, "--overwrite"]) == 2
+            (line,) = capsys.readouterr().err.strip().split("\n")
+            assert "name another folder to write" in line
+    assert {path.name: path.read_bytes() for path in here.iterdir()} == before
+
+
+def test_a_checkpoint_of_tensorflow_is_told_how_to_be_read(tmp_path, capsys):
+    """google-research/albert #224, #116: `--init` with a path that ends in .index or .data-00000-of-00001."""
+    (tmp_path / "model.ckpt.index").touch()
+    (tmp_path / "model.ckpt.data-00000-of-00001").touch()
+    for name in (".", "model.ckpt", "model.ckpt.index", "model.ckpt.data-00000-of-00001"):
+        assert main(["convert", "to-hf", str(tmp_path / name), str(tmp_path.parent / "out")]) == 2
+        assert "read it with bertlite convert from-tf" in capsys.readouterr().err
+
+
 def test_mistakes_are_one_line_and_exit_code_2(run, text, tmp_path, capsys):
     assert main(["convert", "to-hf", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
     assert main(["convert", "int8", str(tmp_path), str(tmp_path / "out"), "--calibrate", str(text)]) == 2

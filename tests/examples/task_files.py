@@ -24,6 +24,12 @@ def tsv(*fields: str) -> str:
     return "\t".join(fields)
 
 
+def own(*files: str, test: str = "", **settings) -> tasks.OwnTask:
+    """A task of one's own training, validation and test file."""
+    train, validation, third = (*files, "", "", "")[:3]
+    return tasks.task_of_file(train, validation, third or test, options=tasks.OwnOptions(**settings))
+
+
 def examples(name: str | tasks.Task, folder, split: str = "train", counts: dict | None = None) -> list[Example]:
     task = tasks.TASKS[name] if isinstance(name, str) else name
     return list(tasks.read(task, str(folder), split, counts))

@@ -8,4 +8,4 @@ def answer(item, row, outputs, tokenizer, about):
     scores = dict(
         zip(about["labels"], map(float, 1 / (1 + np.exp(-outputs["logits"].astype(np.float64)))), strict=True)
     )
-    return {"answer": [x for x in scores if scores[x] >= 0.5], "score": max(scores.values()), "scores": scores}
+    return {"answer": [x for x in scores if scores[x] > 0.5], "score": max(scores.values()), "scores": scores}

@@ -6,6 +6,7 @@ README.md shows inputs and answers. --float32 uses the weights before rounding t
 
 import hashlib
 import json
+import os
 import pathlib
 import sys
 
@@ -14,56 +15,139 @@ import onnxruntime
 import tokenizers
 
 from bertlite_jax.convert.bundled.classify import answer
+from bertlite_jax.convert.bundled.texts import read
 
 HERE = pathlib.Path(__file__).resolve().parent
-ABOUT = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
 FIELDS = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
+STATED = {"kind": str, "labels": list, "max_length": int, "pad_id": int, "pad_token": str, "mask_id": int}
+STATED |= {"mask_token": str, "splits": list, "models": dict, "sha256": dict, "check": list}
+
+
+def about():
+    """What bundle.json states. ValueError if the file is missing or damaged."""
+    try:
+        stated = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"bundle.json cannot be read: {str(error)[:200]}") from error
+    known = stated if isinstance(stated, dict) else {}
+    if wrong := [name for name, kind in STATED.items() if not isinstance(known.get(name), kind)]:
+        raise ValueError(f"bundle.json is damaged: {', '.join(wrong)} missing or of another type")
+    return stated
 
 
 def load(weights="int8"):
-    """The tokenizer, and a session with the weights `int8` or `float32`."""
-    tokenizer = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
-    tokenizer.enable_truncation(ABOUT["max_length"])
-    tokenizer.enable_padding(pad_id=ABOUT["pad_id"], pad_token=ABOUT["pad_token"])
-    return tokenizer, onnxruntime.InferenceSession(HERE / ABOUT["models"][weights], providers=["CPUExecutionProvider"])
+    """The tokenizer, a session with the weights `int8` or `float32`, and what bundle.json states."""
+    stated = about()
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
+        place = HERE / stated["models"][weights]
+        session = onnxruntime.InferenceSession(place, providers=["CPUExecutionProvider"])
+        tokenizer.enable_truncation(stated["max_length"])
+        tokenizer.enable_padding(pad_id=stated["pad_id"], pad_token=stated["pad_token"])
+    except Exception as error:  # Both libraries raise errors of their own for files that are missing or damaged.
+        raise ValueError(f"the model cannot be loaded, see predict.py --check: {str(error)[:200]}") from error
+    # A "[SEP]" in a text is text, as in training. Only a masked language model has to find its mask.
+    tokenizer.encode_special_tokens = stated["kind"] != "fill_mask"
+    return tokenizer, session, stated
 
 
 def predict(model, item):
-    """The answer to {"text": ...}, {"text": ..., "pair": ...} or {"text": ..., "choices": [...]}."""
-    tokenizer, session = model
-    pairs = [(item["text"], other) for other in item.get("choices", [item.get("pair")])]
-    rows = tokenizer.encode_batch([pair if pair[1] is not None else pair[0] for pair in pairs])
+    """The answer to {"text": ...}, {"text": ..., "pair": ...}, {"text": ..., "choices": [...]} or {"words": [...]}.
+
+    If the input has more pieces than the model reads, the answer has "cut": true. ValueError if the input is of another
+    form. Half of a surrogate pair, which is no character, is replaced by U+FFFD.
+    """
+    tokenizer, session, stated = model
+    if not isinstance(item, dict):
+        raise ValueError('an input is an object such as {"text": "..."}')
+    item = whole_characters(item)
+    rows = tokenizer.encode_batch(read(item, stated), is_pretokenized=stated["kind"] == "tag")
     feed = {i.name: np.array([getattr(row, FIELDS[i.name]) for row in rows]) for i in session.get_inputs()}
-    if "choices" in item:  # [choices, length] becomes [1, choices, length].
+    if stated["kind"] == "choose":  # [choices, length] becomes [1, choices, length].
         feed = {name: ids[None] for name, ids in feed.items()}
     outputs = {o.name: value[0] for o, value in zip(session.get_outputs(), session.run(None, feed), strict=True)}
-    return answer(item, rows[0], outputs, tokenizer, ABOUT)
+    cut = {"cut": True} if any(row.overflowing for row in rows) else {}
+    return answer(item, rows[0], outputs, tokenizer, stated) | cut
+
+
+def whole_characters(value):
+    """The same JSON value with U+FFFD in place of every half of a surrogate pair."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {name: whole_characters(each) for name, each in value.items()}
+    return [whole_characters(each) for each in value] if isinstance(value, list) else value
 
 
 def check():
     """A line for each file that is missing or damaged, and for each stored answer that has changed."""
-    wrong = [f"{name} is missing" for name in ABOUT["sha256"] if not (HERE / name).is_file()]
-    sums = {} if wrong else {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in ABOUT["sha256"]}
-    wrong += [f"{name} is damaged" for name in sums if sums[name] != ABOUT["sha256"][name]]
-    for weights in ABOUT["models"] if not wrong else ():
+    stated = about()
+    sums = stated["sha256"]
+    wrong = [f"{name} is missing" for name in sums if not (HERE / name).is_file()]
+    found = {} if wrong else {name: hashlib.sha256((HERE / name).read_bytes()).hexdigest() for name in sums}
+    wrong += [f"{name} is damaged" for name in found if found[name] != sums[name]]
+    for weights in stated["models"] if not wrong else ():
         model = load(weights)
-        for case in ABOUT["check"]:
+        for number, case in enumerate(stated["check"], 1):
+            if not isinstance(case, dict) or not all(isinstance(case.get(name), dict) for name in ("input", weights)):
+                wrong.append(f"bundle.json is damaged: example {number} of its check")
+                continue
             now, then = predict(model, case["input"]), case[weights]
-            if now["answer"] != then["answer"] or abs(now["score"] - then["score"]) > 0.02 * max(1, abs(then["score"])):
+            near = 0.02 * max(1, abs(then["score"])) if isinstance(then.get("score"), (int, float)) else -1
+            if now["answer"] != then.get("answer") or near < 0 or abs(now["score"] - then["score"]) > near:
                 wrong.append(f"{weights} weights: {case['input']} gives {now} and gave {then} before")
     return wrong
 
 
-if __name__ == "__main__":
-    words = [word for word in sys.argv[1:] if word != "--float32"]
+def inputs_in(path):
+    """(place, input) of each line of a JSONL file. ValueError names the line that cannot be read."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below; only opening it is the user's mistake.
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
+        for number, line in enumerate(file, 1):
+            place = f"{path}:{number}: "
+            if line.strip():
+                try:
+                    yield place, json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"{place}not JSON: {str(error)[:200]}; one object a line is expected") from error
+
+
+def main(words):
+    """Runs the command line; ValueError for what the user can mend."""
+    weights = "float32" if "--float32" in words else "int8"
+    words = [word for word in words if word != "--float32"]
+    if words in (["--help"], ["-h"]):
+        print(__doc__)
+        return
     if words == ["--check"]:
         sys.exit("\n".join(check()) or print("All files and answers are unchanged."))
-    inputs = [dict(zip(("text", "pair"), words, strict=False))]
-    if words[:1] == ["--file"] and len(words) == 2:
-        lines = pathlib.Path(words[1]).read_text(encoding="utf-8-sig").split("\n")
-        inputs = [json.loads(line) for line in lines if line.strip()]
-    elif len(words) not in (1, 2) or words[0].startswith("--"):
+    from_file = words[:1] == ["--file"] and len(words) == 2
+    if not from_file and (len(words) not in (1, 2) or words[0].startswith("--")):
         sys.exit(__doc__)
-    loaded = load("float32" if "--float32" in sys.argv else "int8")
-    for one in inputs:
-        print(json.dumps(predict(loaded, one), ensure_ascii=sys.stdout.encoding.lower() != "utf-8"))
+    # Bytes that the locale cannot decode are text in UTF-8 all the same.
+    texts = [os.fsencode(word).decode("utf-8", "replace") for word in words]
+    model, count, cut, broken = load(weights), 0, 0, 0
+    inputs = inputs_in(words[1]) if from_file else [("", dict(zip(("text", "pair"), texts, strict=False)))]
+    for place, item in inputs:
+        try:
+            found = predict(model, item)
+        except ValueError as error:
+            raise ValueError(f"{place}{error}") from error
+        print(json.dumps(found, ensure_ascii=(sys.stdout.encoding or "").lower() != "utf-8"))
+        count, cut, broken = count + 1, cut + ("cut" in found), broken + (whole_characters(item) != item)
+    if cut:
+        print(f"predict.py: {cut} of {count} inputs cut to {model[2]['max_length']} pieces", file=sys.stderr)
+    if broken:
+        print(f"predict.py: {broken} inputs with half of a surrogate pair, now U+FFFD", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except ValueError as problem:
+        sys.exit(f"predict.py: {problem}")
+    except BrokenPipeError:  # The reader of our output, `head` for one, has closed it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,7 +8,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pair_tasks import PAIR_LABELS
 from bertlite_jax.convert.huggingface import heads
 from bertlite_jax.convert.huggingface.names import Family
-from bertlite_jax.convert.weights.config_values import bert_shape, check_kinds
+from bertlite_jax.convert.weights.config_values import bert_shape, check_kinds, check_sizes
 from bertlite_jax.errors import UserError
 
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu_erf": "gelu", "relu": "relu"}
@@ -32,6 +32,11 @@ def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | 
     Raises:
       UserError: no class of `transformers` can hold the model, or its head.
     """
+    if model.projects_words:
+        raise UserError(
+            'convert: to-hf: no class of transformers has embedding_order = "project_then_sum"; to-hf multiplies the '
+            "projection into the word table first"
+        )
     if model.norm == "pre":
         raise UserError('convert: to-hf: no class of transformers holds norm = "pre"; train with norm = "post"')
     family = _family_of_shape(model, tokenizer_kind, head)
@@ -227,6 +232,42 @@ _DEFAULTS: dict[Family, dict[str, Any]] = {
 """Values for keys that a `config.json` leaves out: the defaults of the classes in transformers 5.23."""
 
 
+_OPTIONAL: dict[str, tuple[type, ...]] = {
+    "problem_type": (str,),
+    "pair_task": (str,),
+    "num_labels": (int,),
+    "id2label": (dict,),
+    "classifier_dropout_prob": (int, float),
+    "classifier_dropout": (int, float),
+    "seq_classif_dropout": (int, float),
+    "qa_dropout": (int, float),
+    "dropout": (int, float),
+    "hidden_dropout_prob": (int, float),
+}
+"""Types of the keys that say something about heads; each may be null or missing."""
+
+
+def check_types(values: dict[str, Any], where: str) -> None:
+    """Raises UserError for a key about classes and heads whose value has another type than transformers writes.
+
+    Args:
+      values: contents of a `config.json`.
+      where: the file.
+    """
+    classes = values.get("architectures")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+        raise UserError(
+            f'convert: {where}: architectures is {classes!r}; it should be a list of names such as ["BertForMaskedLM"]'
+        )
+    for key, kinds in _OPTIONAL.items():
+        value = values.get(key)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            wanted = {str: "a text", dict: "a table", int: "a whole number" if kinds == (int,) else "a number"}[
+                kinds[0]
+            ]
+            raise UserError(f"convert: {where}: {key} is {value!r}; it should be {wanted}")
+
+
 def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
     """The family and the shape that a `config.json` states.
 
@@ -240,6 +281,7 @@ def from_config(values: dict[str, Any], where: str) -> tuple[Family, Model]:
         raise UserError(f"convert: {where}: model_type is {family}; only albert, bert and distilbert can be read")
     read = _DEFAULTS[family] | values
     check_kinds(read, _DEFAULTS[family], where)
+    check_sizes(read, where)
     _check_supported(read, where)
     if family == "distilbert":
         return family, Model(

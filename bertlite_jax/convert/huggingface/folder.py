@@ -1,4 +1,4 @@
-"""Weights to and from the folders that `transformers` reads. Needs numpy only, and torch for `pytorch_model.bin`."""
+"""Weights to and from the folders that `transformers` reads. `pytorch_model.bin` needs torch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import dataclasses
 import logging
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import safetensors.numpy
 
 from bertlite_jax.config import checks
 from bertlite_jax.config.model import SPECIAL_IDS, Model
 from bertlite_jax.config.pair_tasks import PAIR_LABELS
-from bertlite_jax.convert.huggingface import heads, model_card, names
+from bertlite_jax.convert.huggingface import foreign_names, heads, model_card, names
 from bertlite_jax.convert.huggingface.config import (
     architecture_of,
     check_family,
+    check_types,
     choose_family,
     from_config,
     to_config,
@@ -27,10 +30,13 @@ from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_
 from bertlite_jax.convert.huggingface.weight_files import read_tensors
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, read_json, sentence_length
+from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_folder, write_json
 
 WEIGHTS = "model.safetensors"
+CONFIGS = ("config.json", "bert_config.json", "albert_config.json")
+"""Names of the config: today's, and those of folders that were made before there were model types."""
 _LOG = logging.getLogger(__name__)
 
 Path = os.PathLike[str] | str
@@ -71,6 +77,7 @@ def to_hf(
         source that does not pool by mean or cls.
     """
     tokenizer = weights.tokenizer
+    weights, notes = _words_folded(weights)
     if family is None:
         family = choose_family(weights.model, tokenizer.kind if tokenizer else None, weights.head)
     check_family(weights.model, family, weights.head)
@@ -83,7 +90,8 @@ def to_hf(
     longest = sentence_length(weights) if sentence else weights.model.max_positions
     if sentence:
         weights = _encoder_only(weights)
-    tensors, weights, notes = _their_tensors(weights, family)
+    tensors, weights, more = _their_tensors(weights, family)
+    notes += more
     model, head, mlm = weights.model, weights.head, "mlm" in weights.params
     special_ids = special_token_ids(tokenizer) if tokenizer else SPECIAL_IDS
     with new_folder(out, overwrite, WEIGHTS) as folder:
@@ -99,6 +107,20 @@ def to_hf(
     for note in notes:
         _LOG.warning("convert: %s: %s", out, note)
     return family
+
+
+def _words_folded(weights: Weights) -> tuple[Weights, list[str]]:
+    """The weights with a projection of the words multiplied into their table, and a note where there was one."""
+    if not weights.model.projects_words:
+        return weights, []
+    flat, model = names.fold_words(parameters.flatten(weights.params), weights.model)
+    before = weights.model.padded_vocab * weights.model.embed_size
+    note = (
+        "the words are projected before the sum (embedding_order = project_then_sum), which no class of transformers "
+        f"does: the word table is written as its product with the projection, {model.vocab_size * model.hidden_size:,} "
+        f"numbers instead of {before + weights.model.embed_size * model.hidden_size:,}. The outputs are the same"
+    )
+    return dataclasses.replace(weights, params=parameters.nest(flat), model=model), [note]
 
 
 def _encoder_only(weights: Weights) -> Weights:
@@ -142,43 +164,90 @@ def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, W
 # --- In --------------------------------------------------------------------------------------------------------------
 
 
-def from_hf(folder: Path) -> Weights:
+def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = ()) -> Weights:
     """Reads ALBERT, BERT or DistilBERT weights: pretraining, masked-LM, base and task models.
 
-    `architectures` in config.json says whether there is a task head. Tensors that the task class does not read, such
-    as pretraining heads, are then left out with a warning in the log, as transformers does. Without a task head the
-    tensors decide: where the checkpoint lacks a part, `model.pooler` is False, `model.pair_classes` is 0, and `params`
-    has no `mlm`. `parameters.missing_parts(params, wanted)` names the missing parts.
+    `architectures` in config.json says whether there is a task head. Tensors that the class does not read, such as
+    pretraining heads beside a task's or the weights of a loss, are left out, and a prefix that a wrapper put before the
+    names is taken off; the log has a warning of each. Without a task head the tensors decide: where the checkpoint
+    lacks a part, `model.pooler` is False, `model.pair_classes` is 0, and `params` has no `mlm`.
+    `parameters.missing_parts(params, wanted)` names the missing parts.
 
     Args:
       folder: holds config.json and the weights (`weight_files.read_tensors`).
+      head: what a task head is for, where `architectures` does not say it.
+      labels: names of its outputs in their order; empty: as the config names them.
 
     Returns:
       f32 arrays, their shape, and the head if any, without a tokenizer. Settings that no config.json states have our
       defaults. `sentence` is set for an encoder in a folder of sentence-transformers (`read_sentence`).
 
     Raises:
-      UserError: an unreadable file, an unsupported model, or tensors that do not fit the config (all are listed).
+      UserError: an unreadable file, an unsupported model, tensors that do not fit the config (all are listed), or
+        that are not finite floats.
     """
     folder = pathlib.Path(folder)
     where = str(folder)
-    stated = read_json(folder / "config.json")
-    family, model = from_config(stated, str(folder / "config.json"))
-    tensors = names.canonical_names(read_tensors(folder), family, where)
-    head = heads.read_head(stated, family, tensors, where)
-    if head:
-        tensors, unread = names.drop_unread(tensors, family, head)
-        if unread:
-            _LOG.warning("convert: %s: left out, since the class does not read them: %s", where, ", ".join(unread))
-        model = dataclasses.replace(model, pooler=head.pooled)
-        checks.check_head(head, model)
+    place = config_file(folder)
+    stated = read_json(place)
+    check_types(stated, str(place))
+    tensors, prefix = foreign_names.without_wrappers(read_tensors(folder), where)
+    notes = [f"the names of the tensors begin with {prefix}, which was taken off"] if prefix else []
+    if stated.get("model_type") is None:
+        if not {"hidden_size", "dim"} & stated.keys():
+            raise UserError(f"convert: {place}: neither model_type nor hidden_size; is it the config of these weights?")
+        known = foreign_names.family_of(tensors, prefix, stated.get("architectures") or (), str(place))
+        notes.append(f"no model_type in {place.name}; by the names of its tensors it is {known}")
+        stated = stated | {"model_type": known}
+    family, model = from_config(stated, str(place))
+    tensors = foreign_names.canonical_names(tensors, family, where)
+    tensors, renamed = _with_named_head(tensors, stated, family, model.hidden_size, head, where)
+    if renamed:
+        notes.append(f"{renamed} was read as the head, as nothing else could be it")
+    task_head = heads.read_head(stated, family, tensors, where, head, labels)
+    tensors, unread = foreign_names.drop_unread(tensors, family, task_head)
+    if unread:
+        notes.append(f"left out, since the class does not read them: {', '.join(unread)}")
+    if task_head:
+        model = dataclasses.replace(model, pooler=task_head.pooled)
+        checks.check_head(task_head, model)
     else:
         model = _with_heads(model, family, tensors)
     checks.check_model(model)
-    flat = names.to_ours(tensors, family, model, where, head)
+    flat = names.to_ours(tensors, family, model, where, task_head)
+    parameters.check_finite(flat, where)
     flat, model = names.reduce(flat, family, model)
-    sentence = None if head else read_sentence(folder)
-    return Weights(parameters.nest(flat), model, head, pair_task=_pair_task(stated, model), sentence=sentence)
+    sentence = None if task_head else read_sentence(folder)
+    for note in notes:
+        _LOG.warning("convert: %s: %s", where, note)
+    return Weights(parameters.nest(flat), model, task_head, pair_task=_pair_task(stated, model), sentence=sentence)
+
+
+def config_file(folder: pathlib.Path) -> pathlib.Path:
+    """The config of a folder; `config.json` where there is none."""
+    return next((folder / name for name in CONFIGS if (folder / name).is_file()), folder / CONFIGS[0])
+
+
+def _with_named_head(
+    tensors: parameters.Flat, stated: dict[str, Any], family: Family, width: int, wanted: HeadChoice, where: str
+) -> tuple[parameters.Flat, str]:
+    """The tensors with the family's name for the task head, if a class of one's own has another; and that other name.
+
+    Which head is meant, `wanted` says, or else the class that the config states.
+    """
+    kinds = heads.class_kinds(stated, family) if wanted == "auto" else []
+    kind = KINDS.get(wanted) or next(iter(kinds), None)
+    if kind is None or f"{names.HEAD_MODULES[kind]}.weight" in tensors:
+        return tensors, ""
+    modules = foreign_names.head_candidates(tensors, family, width, ROWS.get(kind, 0))
+    if kinds and (len(modules) != 1 or modules[0] in names.HEAD_MODULES.values()):
+        return tensors, ""  # The class and the tensors disagree, which `read_head` says.
+    if len(modules) != 1:
+        found = f"several could be it: {', '.join(modules)}" if modules else "no tensor beside the encoder could be it"
+        raise UserError(f"convert: {where}: --head {wanted}, but {found}; --head none reads the encoder alone")
+    old, new = f"{modules[0]}.", f"{names.HEAD_MODULES[kind]}."
+    renamed = {new + name.removeprefix(old) if name.startswith(old) else name: tensors[name] for name in tensors}
+    return renamed, modules[0]
 
 
 def _pair_task(stated: dict[str, Any], model: Model) -> str:
@@ -192,4 +261,4 @@ def _with_heads(model: Model, family: Family, tensors: parameters.Flat) -> Model
     modules = {ours: theirs for ours, theirs, _ in names.TABLES[family]}
     pooler = "pooler" in modules and f"{modules['pooler']}.weight" in tensors
     pair = tensors.get(f"{modules['pair']}.weight") if "pair" in modules else None
-    return dataclasses.replace(model, pooler=pooler, pair_classes=0 if pair is None else len(pair))
+    return dataclasses.replace(model, pooler=pooler, pair_classes=0 if pair is None else len(np.atleast_1d(pair)))

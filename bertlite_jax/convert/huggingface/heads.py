@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.huggingface.foreign_names import class_name
 from bertlite_jax.convert.huggingface.names import HEAD_MODULES, Family
 from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice, HeadKind, named_outputs
+from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.errors import UserError
 
 STEMS: dict[Family, str] = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert"}
-TASK_CLASSES = {
+TASK_CLASSES: dict[HeadKind, str] = {
     "classify": "ForSequenceClassification",
     "choose": "ForMultipleChoice",
     "tag": "ForTokenClassification",
@@ -68,58 +73,94 @@ def head_settings(head: Head, family: Family) -> dict[str, Any]:
     return values
 
 
-def read_head(values: dict[str, Any], family: Family, tensors: Collection[str], where: str) -> Head | None:
-    """The task head of a checkpoint, by `architectures`; None for pretraining and base classes.
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_head(
+    values: dict[str, Any],
+    family: Family,
+    tensors: Flat,
+    where: str,
+    wanted: HeadChoice = "auto",
+    labels: Sequence[str] = (),
+) -> Head | None:
+    """The task head of a checkpoint; None for pretraining and base classes.
 
     Args:
       values: of config.json.
       family: its family.
-      tensors: canonical names of the checkpoint's tensors.
+      tensors: by canonical names; the head's last layer has the name of the family's class.
       where: the folder, for errors.
+      wanted: what the head is for; auto: `architectures` says so.
+      labels: names of its outputs; empty: those of the config.
 
     Raises:
-      UserError: `architectures` is missing or disagrees with the tensors, or a setting that our heads do not have.
+      UserError: `architectures` is missing or disagrees with the tensors, the labels do not fit the rows of the head,
+        or a setting that our heads do not have.
     """
-    stated = [name for name in values.get("architectures") or [] if isinstance(name, str)]
-    shown = ", ".join(stated) or "missing"
-    kinds = [kind for kind, suffix in TASK_CLASSES.items() if STEMS[family] + suffix in stated]
-    modules = [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
-    if not kinds and modules:
-        known = ", ".join(STEMS[family] + suffix for suffix in TASK_CLASSES.values())
-        raise UserError(
-            f"convert: {where}: the tensors have a task head ({modules[0]}.weight) and architectures in config.json is "
-            f"{shown}; it should be one of {known}"
-        )
-    if not kinds:
+    kind = KINDS.get(wanted) or (None if wanted == "none" else _stated_kind(values, family, tensors, where))
+    if kind is None:
+        if labels:
+            raise UserError(f"convert: {where}: --labels, and there is no task head whose outputs they would name")
         return None
-    wanted = HEAD_MODULES[kinds[0]]
-    if wanted not in modules:
+    if labels and kind in ROWS:
+        raise UserError(f"convert: {where}: --labels, but the outputs of a head for {kind} have no names")
+    module = HEAD_MODULES[kind]
+    if f"{module}.weight" not in tensors:
         raise UserError(
-            f"convert: {where}: architectures in config.json is {shown} and the tensors have no {wanted}.weight; is it "
-            "the config of these weights?"
+            f"convert: {where}: a head for {kind} is the tensor {module}.weight, and there is none; --head none reads "
+            "the encoder alone"
         )
-    return _head(kinds[0], values, family, where)
-
-
-def _head(kind: Any, values: dict[str, Any], family: Family, where: str) -> Head:
-    labels = _labels(values, where) if kind in ("classify", "tag") else ()
-    problem: Any = "single_label"
-    if kind == "classify":
-        # Without a problem type, transformers takes one label as a regression. Whether several labels are
-        # independent it infers from the training data, which are not here.
-        stated = values.get("problem_type") or _PROBLEMS["regression" if len(labels) == 1 else "single_label"]
-        ours = {theirs: name for name, theirs in _PROBLEMS.items()}
-        if stated not in ours:
-            raise UserError(f"convert: {where}: problem_type is {stated}; known: {', '.join(ours)}")
-        problem = ours[stated]
+    rows = len(np.atleast_1d(tensors[f"{module}.weight"]))
+    expected = ROWS.get(kind, rows)
+    if rows != expected:
+        raise UserError(f"convert: {where}: a head for {kind} has {expected} rows, and {module}.weight has {rows}")
+    named = _labels(values, where, labels, rows, module) if kind in ("classify", "tag") else ()
+    problem: Any = wanted if wanted in _PROBLEMS else _problem(values, named, where)
     relu = family == "distilbert" and kind in ("classify", "choose")
     return Head(
         kind=kind,
-        labels=labels,
-        problem=problem,
+        labels=named,
+        problem=problem if kind == "classify" else "single_label",
         activation="relu" if relu else "tanh",
         dropout=_dropout(kind, values, family),
     )
+
+
+def _stated_kind(values: dict[str, Any], family: Family, tensors: Flat, where: str) -> HeadKind | None:
+    """What the class in `architectures` does; None for one without a task head."""
+    shown = ", ".join(values.get("architectures") or []) or "missing"
+    kinds = class_kinds(values, family)
+    modules = [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
+    if not kinds and modules:
+        known = ", ".join(STEMS[family] + suffix for suffix in TASK_CLASSES.values())
+        usual = "span" if modules[0] == HEAD_MODULES["span"] else "classify"
+        raise UserError(
+            f"convert: {where}: the tensors have a task head ({modules[0]}.weight) and architectures in config.json is "
+            f"{shown}; it should be one of {known}, or say what it is: from-hf --head {usual} (none: leave it out)"
+        )
+    if kinds and HEAD_MODULES[kinds[0]] not in modules:
+        raise UserError(
+            f"convert: {where}: architectures in config.json is {shown} and the tensors have no "
+            f"{HEAD_MODULES[kinds[0]]}.weight; is it the config of these weights? from-hf --head none reads the encoder"
+        )
+    return kinds[0] if kinds else None
+
+
+def class_kinds(values: dict[str, Any], family: Family) -> list[HeadKind]:
+    """The kinds of the task classes that `architectures` names."""
+    stated = [class_name(name) for name in values.get("architectures") or []]
+    return [kind for kind, suffix in TASK_CLASSES.items() if STEMS[family] + suffix in stated]
+
+
+def _problem(values: dict[str, Any], labels: tuple[str, ...], where: str) -> str:
+    # Without a problem type, transformers takes one label as a regression. Whether several labels are
+    # independent it infers from the training data, which are not here.
+    stated = values.get("problem_type") or _PROBLEMS["regression" if len(labels) == 1 else "single_label"]
+    ours = {theirs: name for name, theirs in _PROBLEMS.items()}
+    if stated not in ours:
+        raise UserError(f"convert: {where}: problem_type is {stated}; known: {', '.join(ours)}")
+    return ours[stated]
 
 
 def _dropout(kind: str, values: dict[str, Any], family: Family) -> float:
@@ -134,17 +175,29 @@ def _dropout(kind: str, values: dict[str, Any], family: Family) -> float:
     return 0.1 if family == "albert" else values.get("hidden_dropout_prob", 0.1)
 
 
-def _labels(values: dict[str, Any], where: str) -> tuple[str, ...]:
+def _labels(values: dict[str, Any], where: str, given: Sequence[str], rows: int, module: str) -> tuple[str, ...]:
+    """The names of the outputs: as given, as stated, or LABEL_0 and so on; as many as the head has rows."""
+    if given:
+        return named_outputs(given, rows, f"{module}.weight", where)
     stated = values.get("id2label")
+    count = len(stated) if stated else values.get("num_labels") or 2
+    if count != rows:
+        how = "" if stated or values.get("num_labels") else " (the default: neither id2label nor num_labels is there)"
+        raise UserError(
+            f"convert: {where}: the head has {rows} rows ({module}.weight), and config.json names {count} labels{how}; "
+            f"pass from-hf --labels with {rows} names, or correct id2label or num_labels"
+        )
     if not stated:
-        return tuple(f"LABEL_{i}" for i in range(values.get("num_labels") or 2))
+        return tuple(f"LABEL_{i}" for i in range(rows))
     try:
-        numbered = {int(number): str(label) for number, label in stated.items()}
-    except (AttributeError, ValueError) as error:
+        numbered = {int(number): label for number, label in stated.items()}
+    except ValueError as error:
         raise UserError(f"convert: {where}: id2label in config.json is not a table from numbers to names") from error
+    if wrong := [label for label in numbered.values() if isinstance(label, list | dict)]:
+        raise UserError(f"convert: {where}: id2label in config.json has {wrong[0]!r}; a label is a name or a number")
     if sorted(numbered) != list(range(len(stated))):
         raise UserError(f"convert: {where}: id2label in config.json does not count from 0: {', '.join(stated)}")
-    labels = tuple(numbered[i] for i in range(len(numbered)))
+    labels = tuple(str(numbered[i]) for i in range(len(numbered)))
     if len(set(labels)) != len(labels):
         raise UserError(f"convert: {where}: id2label in config.json has a name twice: {', '.join(labels)}")
     return labels

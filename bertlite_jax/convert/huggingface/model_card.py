@@ -80,7 +80,12 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
         _labels(head) if head and head.labels else "",
         "## Shape\n",
         table(("", ""), _shape_rows(weights, model)),
-        _figures("## Training\n", _TRAINING, facts, _objective(weights.pair_task) if head is None and facts else ""),
+        _figures(
+            "## Training\n",
+            _TRAINING,
+            facts,
+            _objective(weights.pair_task) if _trained_here_or_known(weights, facts) else "",
+        ),
         _figures("## Evaluation\n", _EVALUATION, facts, ""),
         _tokenizer(weights.tokenizer),
         f"## Limits\n\n{_LIMITS[head is not None]}{_SENTENCE_LIMITS if sentence_transformers else ''}\n",
@@ -188,6 +193,11 @@ def _shape_rows(weights: Weights, model: Model) -> list[tuple[str, str]]:
     ]
 
 
+def _trained_here_or_known(weights: Weights, facts: dict[str, Any]) -> bool:
+    """Whether the card can say what the pretraining heads were trained on; a task model has none."""
+    return weights.head is None and bool(facts or ("pair" in weights.params and weights.pair_task in PAIR_LABELS))
+
+
 def _objective(pair_task: str) -> str:
     if pair_task not in PAIR_LABELS:
         return "Objectives: masked language model.\n"
@@ -211,8 +221,13 @@ def _tokenizer(tokenizer: Tokenizer | None) -> str:
         return ""
     case = "lower-cases its input" if tokenizer.settings.get("lower") else "keeps case"
     accents = "keeps accents" if tokenizer.settings.get("keep_accents") else "strips accents"
-    text = f"The {tokenizer.kind} tokenizer {case} and {accents}."
-    return f"## Tokenizer\n\n{text} Special pieces that are written out in a text count as special pieces.\n"
+    kind = "adopted" if tokenizer.kind == "pipeline" else tokenizer.kind
+    text = f"The {kind} tokenizer {case} and {accents}."
+    special = (
+        "Special pieces that are written out in a text count as special pieces here; `bertlite predict` and `bertlite "
+        "embed` read them as text."
+    )
+    return f"## Tokenizer\n\n{text} {special}\n"
 
 
 def table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:

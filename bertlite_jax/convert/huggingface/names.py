@@ -19,7 +19,6 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import renaming
 from bertlite_jax.convert.weights.parameters import OPTIONAL_PARTS, Flat, check_shapes, shapes, trim_vocabulary
 from bertlite_jax.convert.weights.renaming import Entry, Module
-from bertlite_jax.errors import UserError
 
 Family = Literal["albert", "bert", "distilbert"]
 
@@ -98,19 +97,6 @@ _LEAVES: renaming.Leaves = {
     "bias": (("bias", ".bias", False),),
 }
 
-# Tied tensors that some checkpoints repeat: (the copy, the original).
-TIED: dict[Family, tuple[tuple[str, str], ...]] = {
-    "albert": (
-        ("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
-        ("predictions.decoder.bias", "predictions.bias"),
-    ),
-    "bert": (
-        ("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
-        ("cls.predictions.decoder.bias", "cls.predictions.bias"),
-    ),
-    "distilbert": (("vocab_projector.weight", "distilbert.embeddings.word_embeddings.weight"),),
-}
-
 
 def table(family: Family, head: Head | None = None) -> tuple[Module, ...]:
     """The modules of the pretraining classes, or of the task class with `head`.
@@ -172,6 +158,26 @@ def reduce(flat: Flat, family: Family, model: Model) -> tuple[Flat, Model]:
     return flat, model
 
 
+def fold_words(flat: Flat, model: Model) -> tuple[Flat, Model]:
+    """The same function with the projection of the words multiplied into their table: [V, E] becomes [V, D].
+
+    The masked-LM head goes back through the projection and then to the table, so it is tied to the product as well.
+    """
+    flat = dict(flat)
+    words = "embeddings/word/embedding"
+    flat[words] = flat[words].astype(np.float32) @ flat.pop("projection/kernel").astype(np.float32)
+    return flat, folded_shape(model)
+
+
+def folded_shape(model: Model) -> Model:
+    """The shape that `fold_words` leaves; other models stay as they are."""
+    if not model.projects_words:
+        return model
+    return dataclasses.replace(
+        model, embed_size=model.hidden_size, embedding_order="sum_then_project", projection="auto"
+    )
+
+
 def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
     """The same function without layer sharing: what a group shares is repeated for each of its layers.
 
@@ -218,7 +224,7 @@ def to_ours(tensors: Flat, family: Family, model: Model, where: str, head: Head 
     """Their tensors under our names, stacked, f32; the inverse of `to_theirs`.
 
     Args:
-      tensors: by their canonical names (`canonical_names`).
+      tensors: by their canonical names (`foreign_names.canonical_names`).
       family: whose names.
       model: the shape that their config states; `pooler` and `pair_classes` as the tensors have them.
       where: named in errors, usually the folder.
@@ -231,47 +237,6 @@ def to_ours(tensors: Flat, family: Family, model: Model, where: str, head: Head 
     return renaming.to_ours(entries(family, model, head), tensors, family_shapes(family, model, head), where, optional)
 
 
-def drop_unread(tensors: Flat, family: Family, head: Head) -> tuple[Flat, list[str]]:
-    """Leaves out tensors that the task class does not read: pretraining heads, and a pooler that `head` does not use.
-
-    transformers ignores such tensors too, and warns.
-
-    Returns:
-      The remaining tensors, and the names of those that were left out.
-    """
-    read = {theirs for _, theirs, _ in table(family, head)}
-    unread = tuple(f"{theirs}." for _, theirs, _ in TABLES[family] if theirs not in read)
-    dropped = [name for name in tensors if name.startswith(unread)] if unread else []
-    return {name: value for name, value in tensors.items() if name not in dropped}, dropped
-
-
 def base_names(tensors: Flat, family: Family) -> Flat:
-    """Names as the family's base class writes them, without the prefix; `canonical_names` restores it."""
+    """Names as the family's base class writes them, without the prefix; `foreign_names.canonical_names` restores it."""
     return {name.removeprefix(f"{family}."): value for name, value in tensors.items()}
-
-
-def canonical_names(tensors: Flat, family: Family, where: str) -> Flat:
-    """Names as today's pretraining and task classes write them.
-
-    Base models lack the family's prefix; old checkpoints use gamma and beta, have `position_ids` and repeat the tied
-    decoder.
-
-    Raises:
-      UserError: the decoder is not tied to the word table, which our model cannot hold.
-    """
-    base = any(name.startswith("embeddings.") for name in tensors)
-    inner = ("embeddings.", "encoder.", "transformer.", "pooler.")
-    renamed: Flat = {}
-    for name, value in tensors.items():
-        if name.endswith((".position_ids", ".token_type_ids")):
-            continue
-        name = f"{family}.{name}" if base and name.startswith(inner) else name
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        renamed[name] = value
-    for copy, original in TIED[family]:
-        if copy not in renamed:
-            continue
-        value = renamed.pop(copy)
-        if not np.array_equal(value, renamed.setdefault(original, value)):
-            raise UserError(f"convert: {where}: {copy} differs from {original}; our model ties them")
-    return renamed

@@ -8,7 +8,6 @@ sentence-transformers/all-MiniLM-L6-v2.
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
@@ -17,6 +16,7 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.convert.huggingface.names import Family
 from bertlite_jax.convert.weights.folder import Sentence, Weights, read_json
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import write_json
 
 _MODULES = "modules.json"
@@ -129,10 +129,10 @@ def sentence_notes(folder: pathlib.Path, sentence: Sentence | None) -> list[str]
 
 def _modules(path: pathlib.Path) -> list[tuple[str, str]]:
     """(kind, folder) of each module in order; the kind is the class's name, or the full type of a foreign class."""
+    listed = json_files.read(path, "convert")
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
         modules = [(str(module["type"]), str(module["path"])) for module in listed]
-    except (ValueError, TypeError, KeyError) as error:
+    except (TypeError, KeyError) as error:
         raise UserError(f"convert: {path}: not a list of modules with `type` and `path`: {error}") from error
     ours = "sentence_transformers."
     return [(kind.rpartition(".")[2] if kind.startswith(ours) else kind, place) for kind, place in modules]

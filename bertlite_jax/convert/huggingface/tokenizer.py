@@ -7,6 +7,7 @@ the model, and, for the digit-comma rule, pieces such as `▁2011,` made so unli
 
 from __future__ import annotations
 
+import json
 import pathlib
 import shutil
 from typing import Any
@@ -16,6 +17,7 @@ from tokenizers import decoders as token_decoders
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from bertlite_jax.config.model import SPECIAL_IDS
+from bertlite_jax.data.vocabulary import codecs
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
 from bertlite_jax.data.vocabulary.word_starts import SPACE
 from bertlite_jax.errors import UserError
@@ -69,12 +71,20 @@ def build_fast_tokenizer(tokenizer: Tokenizer) -> Any:
     elif tokenizer.kind == "wordpiece":
         backend = _wordpiece(tokenizer)
     else:
-        backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        file = codecs.bpe_json((folder / "tokenizer.json").read_bytes())
+        file = codecs.with_specials(file, special_pieces(tokenizer).values())
+        backend = tokenizers.Tokenizer.from_str(json.dumps(file))
     pieces, ids = special_pieces(tokenizer), special_token_ids(tokenizer)
     # RoBERTa's mask absorbs the space before it, because the piece that it replaces would start with that space.
     absorbs_space = {"mask"} if tokenizer.kind == "bpe" else set()
+    # An adopted pipeline has its special pieces already, with flags of its own.
+    present = {token.content for token in backend.get_added_tokens_decoder().values()}
     backend.add_special_tokens(
-        [tokenizers.AddedToken(piece, special=True, lstrip=role in absorbs_space) for role, piece in pieces.items()]
+        [
+            tokenizers.AddedToken(piece, special=True, lstrip=role in absorbs_space)
+            for role, piece in pieces.items()
+            if piece not in present
+        ]
     )
     cls, sep = pieces["cls"], pieces["sep"]
     backend.post_processor = processors.TemplateProcessing(

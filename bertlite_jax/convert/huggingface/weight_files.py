@@ -1,4 +1,4 @@
-"""The tensors of a folder of `transformers`: safetensors or PyTorch's own files, whole or in shards.
+"""The tensors of a folder of `transformers`: safetensors, PyTorch's own files or Flax's, whole or in shards.
 
 PyTorch's files are pickles, which can contain any program. They are only read with `weights_only=True`, which builds
 tensors and calls nothing else.
@@ -17,24 +17,29 @@ import ml_dtypes  # noqa: F401
 import numpy as np
 import safetensors
 
+from bertlite_jax.convert.huggingface import flax_file
 from bertlite_jax.convert.weights.folder import read_json
-from bertlite_jax.convert.weights.parameters import Flat
+from bertlite_jax.convert.weights.parameters import Flat, is_float
 from bertlite_jax.errors import UserError
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
 _READABLE = ("F64", "F32", "F16", "BF16", "I64", "I32", "BOOL")
 _POINTER = b"version https://git-lfs"
-_FOREIGN = ("tf_model.h5", "flax_model.msgpack")
+KERAS = "tf_model.h5"
 # Older versions run code from a crafted file in spite of weights_only (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
+_LONGEST_NAME_BYTES = 255
+_LONGEST_SHOWN = 100
+# Training loops put the weights beside their counters and the optimiser under one of these keys.
+_TABLES = ("state_dict", "model_state_dict", "model")
 
 
 def read_tensors(folder: pathlib.Path) -> Flat:
     """All tensors of a folder by their names there, as numpy arrays; every float is float32.
 
-    Reads the first of these that exists: model.safetensors; model.safetensors.index.json with its shards;
-    pytorch_model.bin; pytorch_model.bin.index.json with its shards. The last two need torch.
+    Reads the first of these that exists: model.safetensors; pytorch_model.bin (needs torch); flax_model.msgpack; or the
+    index of one of them with its shards. Tensors of Flax get the names and the orientation that PyTorch's have.
 
     Args:
       folder: as `save_pretrained` of any version writes it.
@@ -47,24 +52,42 @@ def read_tensors(folder: pathlib.Path) -> Flat:
         is not run), an index that does not fit its shards, a number format that cannot be read, or torch is missing.
     """
     folder = pathlib.Path(folder)
-    for name, read in ((SAFETENSORS, _read_safetensors), (PICKLE, _read_pickle)):
+    for name, read in ((SAFETENSORS, _read_safetensors), (PICKLE, _read_pickle), (flax_file.FILE, _read_flax)):
         if (folder / name).is_file():
             return _floats_to_f32(read(folder / name))
         index = folder / f"{name}.index.json"
         if index.is_file():
             return _floats_to_f32(_read_shards(index, read))
-    others = [name for name in _FOREIGN if (folder / name).is_file()]
-    unsupported = f" ({others[0]} cannot be read)" if others else ""
+    if (folder / KERAS).is_file():
+        raise UserError(
+            f"convert: {folder} has its weights in {KERAS} alone, which cannot be read; save them once more from "
+            "transformers 4: AutoModel.from_pretrained(FOLDER, from_tf=True).save_pretrained(OUT)"
+        )
     raise UserError(
-        f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE}, nor an index of either{unsupported}; save the "
-        "model with save_pretrained"
+        f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE} nor {flax_file.FILE}, nor an index of one of them; "
+        f"{_way_out(folder)}"
     )
 
 
+def _way_out(folder: pathlib.Path) -> str:
+    """What to do where the weights have another name, or are not there."""
+    if (folder / "adapter_model.safetensors").is_file():
+        return "adapter_model.safetensors changes another model's weights: save model.merge_and_unload()"
+    for ending, usual in (
+        ("safetensors", SAFETENSORS),
+        ("bin", PICKLE),
+        ("pt", PICKLE),
+        ("pth", PICKLE),
+        ("ckpt", PICKLE),
+    ):
+        found = sorted(folder.glob(f"*.{ending}"))
+        if len(found) == 1:
+            return f"if {found[0].name} holds them, rename it to {usual}"
+    return "save the model with save_pretrained"
+
+
 def _floats_to_f32(tensors: Flat) -> Flat:
-    # The dtype.kind of ml_dtypes' bfloat16 is "V".
-    floats = {name: value.dtype.kind == "f" or value.dtype.name == "bfloat16" for name, value in tensors.items()}
-    return {name: value.astype(np.float32, copy=False) if floats[name] else value for name, value in tensors.items()}
+    return {name: value.astype(np.float32, copy=False) if is_float(value) else value for name, value in tensors.items()}
 
 
 # --- Shards ----------------------------------------------------------------------------------------------------------
@@ -79,7 +102,8 @@ def _read_shards(index: pathlib.Path, read: Any) -> Flat:
     # The name decides and not the target of a link: a download cache is full of links to other folders.
     outside = [file for file in files if not _is_plain_name(file)]
     if outside:
-        raise UserError(f"convert: {index}: the file {outside[0]!r} is not beside the index; only plain names are read")
+        shown = outside[0] if len(outside[0]) < _LONGEST_SHOWN else f"{outside[0][:_LONGEST_SHOWN]}..."
+        raise UserError(f"convert: {index}: the file {shown!r} is not beside the index; only plain names are read")
     absent = [file for file in files if not (index.parent / file).is_file()]
     if absent:
         raise UserError(f"convert: {index}: {_listed(absent)} missing; download the whole folder")
@@ -88,6 +112,8 @@ def _read_shards(index: pathlib.Path, read: Any) -> Flat:
     for file in files:
         shard = read(index.parent / file)
         listed = {name for name, place in weight_map.items() if place == file}
+        if read is _read_flax:
+            listed = {flax_file.torch_name(name) for name in listed}
         extra += sorted(shard.keys() - listed)
         missing += sorted(listed - shard.keys())
         tensors |= {name: value for name, value in shard.items() if name in listed}
@@ -103,12 +129,14 @@ def _read_shards(index: pathlib.Path, read: Any) -> Flat:
 
 def _is_plain_name(file: str) -> bool:
     names = pathlib.PurePosixPath(file), pathlib.PureWindowsPath(file)
-    return file not in ("", ".", "..") and all(path.name == file for path in names)
+    # Linux and macOS refuse to look for a longer name, and no program writes one.
+    short = len(file.encode()) <= _LONGEST_NAME_BYTES
+    return short and file not in ("", ".", "..") and all(path.name == file for path in names)
 
 
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(names[:8]) + more
+    return ", ".join(f"{name[:_LONGEST_SHOWN]}..." if len(name) > _LONGEST_SHOWN else name for name in names[:8]) + more
 
 
 # --- One file --------------------------------------------------------------------------------------------------------
@@ -159,14 +187,28 @@ def _read_pickle(path: pathlib.Path) -> Flat:
     except Exception as error:
         reason = f"{type(error).__name__} {error}".split("\n")[0].strip()
         raise UserError(f"convert: {path} is damaged or no file of PyTorch weights: {reason}") from error
+    if isinstance(loaded, dict):
+        inner = [loaded[key] for key in _TABLES if isinstance(loaded.get(key), dict)]
+        loaded = next(filter(None, inner), loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise UserError(f"convert: {path}: not a plain table of tensors; save the model with save_pretrained")
+    if not all(isinstance(name, str) for name in loaded):
+        raise UserError(f"convert: {path}: its tensors are numbered and have no names; save the model's state_dict()")
+    if empty := [name for name, value in loaded.items() if value.is_meta]:
+        raise UserError(
+            f"convert: {path}: tensors without values (device meta): {_listed(empty)}; save the model again"
+        )
     unreadable = [f"{name} ({value.dtype})" for name, value in loaded.items() if not _is_readable(torch, value)]
     if unreadable:
         raise UserError(
             f"convert: {path}: number formats that cannot be read: {_listed(unreadable)}; save the model in float32"
         )
     return {name: _array(torch, value) for name, value in loaded.items()}
+
+
+def _read_flax(path: pathlib.Path) -> Flat:
+    _refuse_pointer(path)
+    return flax_file.read(path)
 
 
 def _torch(path: pathlib.Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from bertlite_jax.convert.int8 import measuring_text
@@ -11,6 +12,8 @@ from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.convert.weights.quantized import Container
 from bertlite_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 
 def check_range(option: str, value: float, lowest: float, highest: float) -> None:
@@ -34,6 +37,15 @@ def check_options(bits: int, rows: int, length: int) -> None:
         raise UserError(f"convert: --rows {rows} must be at least 2 windows of text: one calibrates, one measures")
     if length < measuring_text.LEAST_LENGTH:
         raise UserError(f"convert: --length {length} must be at least {measuring_text.LEAST_LENGTH} tokens")
+
+
+def warn_of_bits(bits: int) -> None:
+    """Logs a line for 8-bit weights beside unsigned 8-bit activations, which overflow on some CPUs."""
+    if bits == 8:
+        _LOG.warning(
+            "convert: --bits 8: CPUs with AVX2 but without VNNI give wrong answers with this file, without a word; "
+            "7 bits are right on every CPU"
+        )
 
 
 def check_source(weights: Weights, output: model.Output) -> Scored:

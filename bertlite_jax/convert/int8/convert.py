@@ -16,6 +16,7 @@ import onnx
 
 from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.convert.int8 import calibrate, checks, measuring_text, rounding, sensitivity
+from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS
 from bertlite_jax.convert.int8.measuring_text import Batch, Scored
 from bertlite_jax.convert.onnx import integer
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic
@@ -27,6 +28,7 @@ from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights, sentence_length
 from bertlite_jax.convert.weights.quantized import Container
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
 from bertlite_jax.host.whole_files import new_folder, write_json
@@ -67,6 +69,7 @@ def int8(
     text: Sequence[str],
     options: Int8Options = Int8Options(),
     overwrite: bool = False,
+    columns: OwnOptions = USUAL_COLUMNS,
 ) -> dict[str, Any]:
     """Quantises, measures, and writes the folder `out` if the metric falls by no more than allowed.
 
@@ -79,6 +82,7 @@ def int8(
       text: files or folders; one half of the windows calibrates, the other measures.
       options: how the model is quantised and measured, and how far the metric may fall.
       overwrite: replace an earlier result.
+      columns: of the labelled examples, as they were said when the model was trained.
 
     Returns:
       The contents of the sidecar.
@@ -90,6 +94,7 @@ def int8(
     checks.check_range("--max-drop", options.max_drop, 0, 1)
     checks.check_options(options.bits, options.rows, options.length)
     checks.check_auto(options.auto)
+    checks.warn_of_bits(options.bits)
     output, leave_out = options.output, options.leave_out
     scored = checks.check_source(weights, output)
     if options.data:
@@ -99,7 +104,7 @@ def int8(
         container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
         checks.check_products(container, scored)
         checks.check_auto(options.auto, sensitivity.parts(container, scored))
-        batches = read_text(weights, text, options.data, options.rows, options.length, output)
+        batches = read_text(weights, text, options.data, options.rows, options.length, output, columns)
         if options.auto:
             worst = sensitivity.by_part(weights, container, batches.evaluation[:2], output=output)[: options.auto]
             leave_out = (*leave_out, *(loss.part for loss in worst))
@@ -152,13 +157,14 @@ def read_text(
     rows: int,
     length: int,
     output: Output = "auto",
+    columns: OwnOptions = USUAL_COLUMNS,
 ) -> Text:
     """Batches to calibrate and to measure with; no window serves both. `length` is cut to what the model reads."""
     scored = measuring_text.scored_output(weights, output)
     longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
     length = min(length, longest)
     # Examples first, so that an error in them does not wait for minutes of reading text.
-    examples = measuring_text.labelled(weights, data, _BATCH, length) if data else []
+    examples = measuring_text.labelled(weights, data, _BATCH, length, columns) if data else []
     windows = measuring_text.windows(weights, text, rows, length)
     calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
     evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
@@ -324,10 +330,13 @@ def _depth_lines(figures: dict[str, Any]) -> list[str]:
     """A table with a line for each layer, below an explanation of its columns."""
     rows = figures["by_depth"]
     answers = rows[0]["top1"] is not None
-    compared = "texts' vectors" if figures["output"] == "sentence" else "tokens' states"
+    compared, one = ("texts' vectors", "text") if figures["output"] == "sentence" else ("tokens' states", "token")
     lines = [
-        f"after each layer, 8 bits against float32: cosine of the {compared}, mean and lowest",
-        *["same answer: share that stays the same when the head reads that layer's states"] * answers,
+        "8 bits against float32 after each layer",
+        "layer: number of layers that were applied; 0 is the embeddings",
+        f"cosine: of the {compared} with those of float32, mean; 1 is equal",
+        f"lowest: the same cosine of the {one} that differs most",
+        *["same answer: share of answers that stay the same when the head reads that layer's states"] * answers,
         "layer   cosine   lowest" + ("   same answer" if answers else ""),
     ]
     for row in rows:

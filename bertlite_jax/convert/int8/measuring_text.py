@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.int8.labelled import read_labelled
+from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS, read_labelled
 from bertlite_jax.convert.onnx import model
 from bertlite_jax.convert.onnx.model import choose_output
 from bertlite_jax.convert.weights.folder import Sentence, Weights
+from bertlite_jax.data.examples import features
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.text import documents
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
@@ -108,7 +110,7 @@ def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) ->
             f"convert: {', '.join(inputs)}: too little text to measure with: {len(rows)} windows of {LEAST_LENGTH} to "
             f"{length} tokens; give at least two, better hundreds"
         )
-    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, count).astype(int))]
+    return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
 def _documents(inputs: Sequence[str]) -> Iterator[list[str]]:
@@ -172,35 +174,25 @@ def check_labelled(scored: Scored) -> Head:
     return head
 
 
-def labelled(weights: Weights, path: str, size: int, length: int) -> list[Batch]:
+def labelled(weights: Weights, path: str, size: int, length: int, columns: OwnOptions = USUAL_COLUMNS) -> list[Batch]:
     """Batches of texts or pairs from a file of examples (`convert/int8/labelled.py`), with their labels' numbers.
 
+    They are cut as in training (`features.encode`).
+
     Raises:
-      UserError: the head does not classify with one label, or a line of the file is wrong.
+      UserError: the head does not classify with one label, or the file is wrong.
     """
     tokenizer, head = tokenizer_of(weights), check_labelled(scored_output(weights))
-    rows, types, labels = [], [], []
-    for example in read_labelled(path, head):
-        first, second = (tokenizer.encode(example.get(key) or "") for key in ("text", "pair"))
-        first, second = _cut_pair(first, second, length - 2 - bool(len(second)))
-        tail = np.r_[second, tokenizer.sep_id] if len(second) else second
-        rows.append(np.r_[tokenizer.cls_id, first, tokenizer.sep_id, tail].astype(np.int64))
-        types.append(np.r_[np.zeros(len(first) + 2), np.ones(len(tail))].astype(np.int64))
-        labels.append(head.labels.index(str(example["label"])))
+    encoded = features.encode(read_labelled(path, head, columns), tokenizer, head, length, path)
+    rows = np.split(encoded.tokens.astype(np.int64), encoded.offsets[1:-1])
+    types = np.split(encoded.types.astype(np.int64), encoded.offsets[1:-1])
     padded = batches(weights, rows, size, length)
     for number, batch in enumerate(padded):
         at = slice(number * size, (number + 1) * size)
         for i, kinds in enumerate(types[at]):
             batch["token_type_ids"][i, : len(kinds)] = kinds
-        batch["labels"] = np.array(labels[at])
+        batch["labels"] = encoded.labels[at].astype(np.int64)
     return padded
-
-
-def _cut_pair(first: np.ndarray, second: np.ndarray, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts the end of the longer text, piece by piece, until both fit into `room`."""
-    while len(first) + len(second) > room:
-        first, second = (first[:-1], second) if len(first) >= len(second) else (first, second[:-1])
-    return first, second
 
 
 # --- Scores ----------------------------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ class Draft(NamedTuple):
 
     Attributes:
       graph: what is written so far. Its memo has the value `shape`, [B, L], once the ids are declared.
-      flat: parameters by flat name, the vocabulary trimmed. Only the norms are read here; the arithmetic has its own.
+      flat: parameters by flat name, the vocabulary trimmed. Only the norms and a projection of the
+        words alone are read here; the arithmetic has its own.
       model: their shape.
       arithmetic: of the products.
     """

@@ -13,6 +13,7 @@ import bertlite_jax
 from bertlite_jax.config.model import SPECIAL_IDS, Head, Model
 from bertlite_jax.convert.huggingface import model_card
 from bertlite_jax.convert.huggingface.config import choose_family, to_config
+from bertlite_jax.convert.huggingface.names import folded_shape
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.onnx import graph
 from bertlite_jax.convert.onnx.float32 import float32
@@ -95,7 +96,8 @@ def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
     """
     output = choose_output(weights, output)
     head = weights.head if output == "auto" else None
-    model = dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0)
+    # A projection of the words is in no class; multiplied into the table, it is the same function.
+    model = folded_shape(dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0))
     ids = special_token_ids(weights.tokenizer) if weights.tokenizer else SPECIAL_IDS
     kind = weights.tokenizer.kind if weights.tokenizer else None
     try:
@@ -165,7 +167,7 @@ def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> s
         lines.append("The weights came without a tokenizer, so there is none here; use the one of their training.\n")
     else:
         file = QUANTIZED if figures else MODEL
-        lines.append(_usage(file, model.token_types > 0, _longest(weights, output)))
+        lines.append(_usage(file, model.token_types > 0, _longest(weights, output), kind == "fill-mask"))
     return "\n".join(lines)
 
 
@@ -201,8 +203,9 @@ Both models answered the same held-out text in ONNX Runtime.
 {model_card.table(("figure", "value"), rows)}"""
 
 
-def _usage(file: str, types: bool, longest: int) -> str:
+def _usage(file: str, types: bool, longest: int, masks: bool) -> str:
     type_ids = ',\n    "token_type_ids": [text.type_ids for text in texts]' if types else ""
+    special = "" if masks else 'tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text.\n'
     return f"""## Use
 
 ```python
@@ -211,8 +214,9 @@ import numpy, onnxruntime, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
 tokenizer.enable_padding()
 tokenizer.enable_truncation({longest})
-session = onnxruntime.InferenceSession("{file}")
+{special}session = onnxruntime.InferenceSession("{file}")
 texts = tokenizer.encode_batch(["a text", "another"])
+print(sum(bool(text.overflowing) for text in texts), "of", len(texts), "texts cut to {longest} tokens")
 batch = {{
     "input_ids": [text.ids for text in texts],
     "attention_mask": [text.attention_mask for text in texts]{type_ids},

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.onnx.arithmetic import Draft, Site, dense, layer_norm, spread
+from bertlite_jax.convert.onnx.arithmetic import Draft, Site, dense, layer_norm, spread, stored
 from bertlite_jax.convert.onnx.graph import FLOAT, Graph, add_output, constant, node, nodes
 from bertlite_jax.convert.weights.folder import Sentence
 
@@ -61,6 +61,9 @@ def fill_mask(draft: Draft, hidden: str) -> None:
     x = dense(draft, hidden, Site("mlm/dense"))
     x = activation(draft.graph, x, draft.model.activation, "mlm.activation")
     x = layer_norm(draft, x, Site("mlm/norm"))
+    if draft.model.projects_words:
+        kernel = stored(draft, Site("projection"), "kernel")
+        x = node(draft.graph, "Gemm", x, kernel, name="mlm.projection", transB=1)
     logits = spread(draft, draft.arithmetic.decode(draft.graph, x), draft.model.vocab_size)
     add_output(draft.graph, logits, "logits", ["batch", "sequence", draft.model.vocab_size])
 

@@ -24,7 +24,7 @@ import onnx
 import bertlite_jax
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.huggingface.sentence_transformers import sentence_of
-from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Draft, Site, dense, layer_norm, spread
+from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Draft, Site, dense, layer_norm, spread, stored
 from bertlite_jax.convert.onnx.graph import FLOAT, Graph, add_input, constant, finish, node
 from bertlite_jax.convert.onnx.heads import activation, fill_mask, hidden_states, sentence, task
 from bertlite_jax.convert.weights import parameters
@@ -143,18 +143,20 @@ def _encoder(draft: Draft, ids: str, mask: str, types: str) -> str:
 
 
 def _embed(draft: Draft, ids: str, types: str) -> str:
-    """Rows of the tables, summed, normalised and projected: [B, L] -> [M, D]."""
+    """Rows of the tables, summed and normalised, projected before or after: [B, L] -> [M, D]."""
     graph, c, rows = draft.graph, draft.model, draft.arithmetic.rows
     zero, one = constant(graph, 0, np.int64), constant(graph, 1, np.int64)
     length = node(graph, "Gather", graph.memo["shape"], one, name="length")
     positions = node(graph, "Range", zero, length, one, name="positions")
     x = rows(graph, ids, "embeddings/word/embedding")
+    if c.projects_words:
+        x = node(graph, "MatMul", x, stored(draft, Site("projection"), "kernel"), name="projection")
     if types:
         x = node(graph, "Add", x, rows(graph, types, "embeddings/token_type/embedding"), name="embeddings")
     x = node(graph, "Add", x, rows(graph, positions, "embeddings/position/embedding"), name="embeddings")
-    x = node(graph, "Reshape", x, constant(graph, [-1, c.embed_size], np.int64), name="embeddings")
+    x = node(graph, "Reshape", x, constant(graph, [-1, c.sum_size], np.int64), name="embeddings")
     x = layer_norm(draft, x, Site("embeddings/norm"))
-    return dense(draft, x, Site("projection")) if c.projected else x
+    return dense(draft, x, Site("projection")) if c.projected and not c.projects_words else x
 
 
 def _far(draft: Draft, mask: str) -> str:

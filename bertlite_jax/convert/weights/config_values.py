@@ -22,6 +22,24 @@ def check_kinds(values: dict[str, Any], usual: dict[str, Any], where: str) -> No
             raise UserError(f"convert: {where}: {key} is {value!r}; it should be a value such as {example!r}")
 
 
+LARGEST_SIZE = 10_000_000
+"""The largest width or number of pieces that a config may state; beyond it, it is damaged."""
+MOST_LAYERS = 1_000
+
+
+def check_sizes(values: dict[str, Any], where: str) -> None:
+    """Raises UserError for a number that no model has, before anything is counted up to it.
+
+    Args:
+      values: what a file states, of the types that `check_kinds` wants.
+      where: the file.
+    """
+    for key, value in values.items():
+        limit = MOST_LAYERS if key in ("num_hidden_layers", "n_layers", "num_hidden_groups") else LARGEST_SIZE
+        if isinstance(value, int) and value > limit and not key.endswith("_id"):
+            raise UserError(f"convert: {where}: {key} is {value}; it can be {limit:,} at most")
+
+
 def bert_shape(values: dict[str, Any], shared: bool) -> dict[str, Any]:
     """The arguments of `Model` that `BertConfig` and `AlbertConfig` state, of Google's code and of transformers alike.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import hashlib
 import os
 import pathlib
 import shutil
@@ -19,10 +19,12 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import new_folder, write_json
 
 FILE = "params.safetensors"
 _FORMAT = "bertlite parameters 1"
+_SUMS = "sha256"
 
 Path = os.PathLike[str] | str
 
@@ -77,6 +79,8 @@ def sentence_length(weights: Weights) -> int:
 def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
     """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`.
 
+    config.json has the SHA-256 of every other file.
+
     Args:
       weights: what to write.
       out: folder; it appears complete or not at all.
@@ -93,9 +97,11 @@ def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> Non
         stated["sentence"] = dataclasses.asdict(weights.sentence)
     with new_folder(out, overwrite, FILE) as folder:
         safetensors.numpy.save_file(flat, folder / FILE, metadata={"format": _FORMAT})
-        write_json(folder / "config.json", stated)
         if weights.tokenizer:
             shutil.copytree(weights.tokenizer.folder, folder / "tokenizer")
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        stated[_SUMS] = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+        write_json(folder / "config.json", stated)
 
 
 def load_weights(folder: pathlib.Path) -> Weights:
@@ -104,6 +110,7 @@ def load_weights(folder: pathlib.Path) -> Weights:
     stated = read_json(where)
     if "model" not in stated:
         raise UserError(f"convert: {where} has no `model`, so its format is not {_FORMAT}")
+    _check_sums(folder, stated.get(_SUMS, {}))
     model = files.from_dict(Model, stated["model"], str(where))
     check_model(model)
     head = files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
@@ -112,31 +119,54 @@ def load_weights(folder: pathlib.Path) -> Weights:
     sentence = files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
     flat = read_safetensors(folder / FILE)
     parameters.check_shapes(flat, model, str(folder), head)
+    parameters.check_finite(flat, str(folder / FILE))
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
     pair_task = stated.get("pair_task", "none")
     return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence)
 
 
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_sums(folder: pathlib.Path, sums: Any) -> None:
+    """Raises UserError for a file that is not as it was written; folders of older versions have no sums."""
+    if not isinstance(sums, dict):
+        raise UserError(f"convert: {folder / 'config.json'}: {_SUMS} is {sums!r}; it should be a table of files")
+    for name, digest in sums.items():
+        path = folder / name
+        if not path.exists():
+            raise UserError(f"convert: {path} is missing; copy the whole folder")
+        check_readable(path)
+        if _sha256(path) != digest:
+            raise UserError(
+                f"convert: {path} is damaged: its SHA-256 is not the one in config.json; copy the folder again (or, if "
+                f"you changed the file yourself, remove {_SUMS} from config.json)"
+            )
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The object in a JSON file. Raises UserError where the file is missing or is not a JSON object."""
+    if not path.exists():
+        raise UserError(f"convert: {path} does not exist; is its folder a model of transformers?")
+    return json_files.read_object(path, "convert")
+
+
+def check_readable(path: pathlib.Path) -> None:
+    """Raises UserError unless a file can be opened: safetensors says of most of them that there is no such file."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        path.open("rb").close()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"convert: {path} does not exist; is its folder a model of transformers?") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"convert: {path}:{error.lineno}: not JSON: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"convert: {path}: not UTF-8 at byte {error.start}; is it JSON?") from error
-    if not isinstance(values, dict):
-        raise UserError(f"convert: {path}: not a JSON object but {type(values).__name__}")
-    return values
+        raise UserError(f"convert: {path} does not exist") from error
+    except OSError as error:
+        raise UserError(f"convert: {path} cannot be read: {error.strerror}") from error
 
 
 def read_safetensors(path: pathlib.Path) -> parameters.Flat:
-    """All tensors of a file. Raises UserError where it is missing or damaged."""
+    """All tensors of a file. Raises UserError where it is missing, cannot be read or is damaged."""
+    check_readable(path)
     try:
         return safetensors.numpy.load_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"convert: {path} does not exist") from error
     except safetensors.SafetensorError as error:
         raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error

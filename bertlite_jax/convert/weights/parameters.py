@@ -40,17 +40,20 @@ def nest(flat: Flat) -> dict[str, Any]:
 def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter, by flat name: of the pretraining model, or of the task model with `head`."""
     v, e, d, f = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
+    s = model.sum_size
     size = model.stack_sizes
     known = {
         "embeddings/word/embedding": (v, e),
-        "embeddings/position/embedding": (model.max_positions, e),
-        "embeddings/norm/scale": (e,),
-        "embeddings/norm/bias": (e,),
+        "embeddings/position/embedding": (model.max_positions, s),
+        "embeddings/norm/scale": (s,),
+        "embeddings/norm/bias": (s,),
     }
     if model.token_types:
-        known["embeddings/token_type/embedding"] = (model.token_types, e)
+        known["embeddings/token_type/embedding"] = (model.token_types, s)
     if model.projected:
-        known |= {"projection/kernel": (e, d), "projection/bias": (d,)}
+        known["projection/kernel"] = (e, d)
+    if model.projected and not model.projects_words:
+        known["projection/bias"] = (d,)
     for name in ("query", "key", "value", "output"):
         at = f"layers/attention/{name}"
         known |= {f"{at}/kernel": (size["attention"], d, d), f"{at}/bias": (size["attention"], d)}
@@ -64,7 +67,7 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
         known |= {"pooler/kernel": (d, d), "pooler/bias": (d,)}
     if head is not None:
         return known | _head_shapes(head, d)
-    known |= {"mlm/dense/kernel": (d, e), "mlm/dense/bias": (e,), "mlm/norm/scale": (e,), "mlm/norm/bias": (e,)}
+    known |= {"mlm/dense/kernel": (d, s), "mlm/dense/bias": (s,), "mlm/norm/scale": (s,), "mlm/norm/bias": (s,)}
     known["mlm/bias"] = (v,)
     if model.pair_classes:
         known |= {"pair/kernel": (d, model.pair_classes), "pair/bias": (model.pair_classes,)}
@@ -104,6 +107,22 @@ def check_shapes(flat: Flat, model: Model, where: str, head: Head | None = None)
     present = {path: tuple(flat[path].shape) for path in wanted if path in flat}
     wrong = [(path, shape, wanted[path]) for path, shape in present.items() if shape != wanted[path]]
     raise_problems(where, missing, unknown, wrong)
+
+
+def is_float(value: np.ndarray) -> bool:
+    """Whether an array holds floats. The dtype.kind of ml_dtypes' bfloat16 is "V"."""
+    return value.dtype.kind == "f" or value.dtype.name == "bfloat16"
+
+
+def check_finite(flat: Flat, where: str) -> None:
+    """Raises UserError for NaN or infinity: every answer of such a model would be NaN."""
+    broken = [path for path, value in flat.items() if not np.isfinite(value).all()]
+    if broken:
+        more = f" and {len(broken) - 8} more" if len(broken) > 8 else ""
+        raise UserError(
+            f"convert: {where}: NaN or infinity in {', '.join(broken[:8])}{more}; the training diverged or the file is "
+            "damaged, take an earlier one"
+        )
 
 
 def refuse_conditioned(head: Head | None, where: str) -> None:

@@ -15,6 +15,7 @@ The tied output table is not repeated.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -27,16 +28,18 @@ import safetensors.numpy
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Sentence, Weights
+from bertlite_jax.convert.weights.folder import Sentence, Weights, check_readable
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import new_file
 
 FILE = "model.int8.safetensors"
 WORDS = "embeddings/word/embedding"
 _FORMAT = "bertlite int8 2"
 _KEY = "bertlite"
+_SUM = "sha256"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,16 +212,16 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
     model = dataclasses.replace(weights.model, vocab_multiple=1)
     parameters.check_shapes(flat, model, "int8", weights.head)
     single = unstack(flat)
-    broken = [path for path, value in single.items() if not np.isfinite(value).all()]
-    if broken:
-        raise UserError(f"convert: int8: NaN or infinity in {', '.join(broken)}; take an earlier checkpoint")
+    parameters.check_finite(single, "int8")
     for name in leave_out:
         if not any(belongs(path, name) for path in single):
             known = fields_close_to(name, sorted({path.rsplit("/", 1)[0] for path in [*flat, *single]}))
             raise UserError(f"convert: int8: no parameter starts with {name}; {known}")
     integers, scales, floats = {}, {}, {}
+    # A kernel that is multiplied with in both directions has no axis that could share scales; it is small.
+    both_ways = "projection/kernel" if model.projects_words else ""
     for path, value in single.items():
-        if _leaf(path) not in _AXES or any(belongs(path, name) for name in leave_out):
+        if _leaf(path) not in _AXES or path == both_ways or any(belongs(path, name) for name in leave_out):
             floats[path] = np.asarray(value, np.float32)
         else:
             range_bits = bits if is_multiplied(path, decodes="mlm" in weights.params) else 8
@@ -306,6 +309,7 @@ def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool 
     }
     scales = {f"{name}.scale": value for name, value in container.scales.items()}
     tensors = {name: np.ascontiguousarray(v) for name, v in (container.integers | scales | container.floats).items()}
+    manifest[_SUM] = _digest(tensors)
     with new_file(path, overwrite) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata={_KEY: json.dumps(manifest)})
     return os.path.getsize(path)
@@ -319,21 +323,23 @@ def load(path: os.PathLike[str] | str) -> Container:
         listed).
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"convert: {path} does not exist")
+    check_readable(path)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except safetensors.SafetensorError as error:
         raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error
-    if _KEY not in metadata or json.loads(metadata[_KEY]).get("format") != _FORMAT:
+    manifest = json_files.parse_object(metadata.get(_KEY, "{}"), str(path), "convert")
+    if manifest.get("format") != _FORMAT:
         raise UserError(f"convert: the format of {path} is not {_FORMAT}, which bertlite convert int8 writes")
-    manifest = json.loads(metadata[_KEY])
     model = files.from_dict(Model, manifest["model"], str(path))
     checks.check_model(model)
     head = files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
     _check_tensors(tensors, manifest, str(path))
+    # Files of older versions have no sum.
+    if manifest.get(_SUM, "") not in ("", _digest(tensors)):
+        raise UserError(f"convert: {path} is damaged: the SHA-256 of its tensors is not the stated one; copy it again")
     integers = {name: tensors[name] for name in manifest["quantized"]}
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
     floats = {name: tensors[name] for name in manifest["float32"]}
@@ -341,6 +347,14 @@ def load(path: os.PathLike[str] | str) -> Container:
     stated = manifest.get("sentence")
     sentence = files.from_dict(Sentence, stated, str(path)) if stated else None
     return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"], sentence)
+
+
+def _digest(tensors: Flat) -> str:
+    """SHA-256 of the tensors' bytes in the order of their names."""
+    digest = hashlib.sha256()
+    for _, value in sorted(tensors.items()):
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()
 
 
 def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from bertlite_jax.convert.weights.parameters import Flat, raise_problems
+from bertlite_jax.convert.weights.parameters import Flat, is_float, raise_problems
+from bertlite_jax.errors import UserError
 
 Module = tuple[str, str, str]
 """(our module, their module, kind). `{i}` in their module counts the entries of our leading axis."""
@@ -40,7 +41,9 @@ def list_entries(modules: Iterable[Module], leaves: Leaves, shapes: Mapping[str,
             path = f"{ours}/{our_leaf}"
             if path not in shapes:
                 continue
-            indices = range(shapes[path][0]) if "{i}" in theirs else [None]
+            # Of layers that share everything, some programs have one module without a number.
+            single = [0] if ours.startswith("layers/") else [None]
+            indices = range(shapes[path][0]) if "{i}" in theirs else single
             listed += [Entry(path, i, theirs.format(i=i) + suffix, transposed) for i in indices]
     return listed
 
@@ -62,7 +65,7 @@ def to_ours(
       optional: parts, such as `pooler`, that may be missing as a whole.
 
     Raises:
-      UserError: lists every tensor that is missing, unknown or wrongly shaped.
+      UserError: lists every tensor that is missing, unknown, wrongly shaped, or of whole numbers.
     """
     ours_of = {entry.theirs: entry.ours for entry in entries}
     absent = set(optional) - {_part(ours_of[name]) for name in tensors if name in ours_of}
@@ -81,6 +84,11 @@ def to_ours(
             value = tensors[entry.theirs].astype(np.float32)
             slices.setdefault(entry.ours, []).append(value.T if entry.transposed else value)
     raise_problems(where, missing, sorted(name for name in tensors if name not in ours_of), wrong)
+    integers = [
+        f"{name} ({tensors[name].dtype})" for name in ours_of if name in tensors and not is_float(tensors[name])
+    ]
+    if integers:
+        raise UserError(f"convert: {where}: weights must be floats, and these are not: {', '.join(integers[:8])}")
     stacked = {entry.ours for entry in entries if entry.index is not None}
     return {
         path: np.ascontiguousarray(np.stack(values) if path in stacked else values[0])

@@ -104,7 +104,7 @@ def _build(pipeline: Any, plan: Plan, vocab_size: int) -> None:
     numbered = _numbered(_documents(pipeline, plan))
     encoded = (
         numbered
-        | "split" >> beam.Map(_with_split, beam.pvalue.AsSingleton(_head(numbered, plan)), plan)
+        | "split" >> beam.FlatMap(_with_split, beam.pvalue.AsSingleton(_head(numbered, plan)), plan)
         | "by block" >> beam.GroupByKey()
         | "encode" >> beam.ParDo(_Encode(plan, vocab_size)).with_outputs("sizes", "counts", "unigram", main="windows")
     )
@@ -239,10 +239,15 @@ def _head_splits(head: list[tuple[int, bytes, int]], plan: Plan) -> dict[int, st
 
 def _with_split(
     document: tuple[int, bytes, list[str]], head: dict[int, str], plan: Plan
-) -> tuple[int, chunks.Document]:
+) -> Iterator[tuple[int, chunks.Document]]:
     number, digest, paragraphs = document
-    split = head.get(number) or splits.split_of(digest, plan.validation_fraction, plan.seed)
-    return number // shards.BLOCK_DOCUMENTS, chunks.Document(number, split, paragraphs)
+    if plan.validation_fraction and len(head) == 1:
+        parts = splits.divide(paragraphs, plan.validation_fraction)
+    else:
+        split = head.get(number) or splits.split_of(digest, plan.validation_fraction, plan.seed)
+        parts = [chunks.Document(number, split, paragraphs)]
+    for part in parts:
+        yield part.number // shards.BLOCK_DOCUMENTS, part
 
 
 # --- Windows ---------------------------------------------------------------------------------------------------------

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import glob
-import json
 import os
 import pathlib
 import shutil
 import tempfile
+import tokenize
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
 
+from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import whole_files
+from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.host.places import writing
-from bertlite_jax.host.retry import read_with_retries
+from bertlite_jax.host.retry import first_line, read_with_retries
 
 FORMAT = 1
 INDEX = "corpus.json"
@@ -40,16 +40,22 @@ def read_meta(folder: str) -> dict[str, Any]:
     """
     path = on_disk(folder) / INDEX
     try:
-        meta = json.loads(read_with_retries(lambda: path.read_text(encoding="utf-8"), path))
+        content = read_with_retries(path.read_bytes, path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
             f"corpus: {folder} is not a finished corpus (no corpus.json); make one with `bertlite corpus`"
         ) from error
-    except ValueError as error:
-        raise UserError(f"corpus: {path}: damaged ({error}); build the corpus again") from error
+    except OSError as error:
+        raise UserError(f"corpus: {path} cannot be read: {error.strerror or error}") from error
+    try:
+        meta = json_files.parse(content, str(path), "corpus")
+    except UserError as error:
+        raise UserError(f"{error}: the file is damaged; build the corpus again") from error
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         stated = meta.get("format") if isinstance(meta, dict) else None
         raise UserError(f"corpus: {path}: format {stated}, but this version reads {FORMAT}; build the corpus again")
+    if wrong := _wrong_entry(meta):
+        raise UserError(f"corpus: {path}: damaged: {wrong} is missing or has a wrong value; build the corpus again")
     for name, size in meta["sizes"].items():
         file = path.with_name(name)
         if not file.is_file():
@@ -57,22 +63,78 @@ def read_meta(folder: str) -> dict[str, Any]:
         if file.stat().st_size != size:
             raise UserError(f"corpus: {file}: {file.stat().st_size} bytes instead of {size}; build the corpus again")
     speed = path.with_name("build.json")
-    return meta | ({"build": json.loads(speed.read_text(encoding="utf-8"))} if speed.is_file() else {})
+    return meta | ({"build": json_files.read_object(speed, "corpus")} if speed.is_file() else {})
+
+
+def _wrong_entry(meta: dict[str, Any]) -> str:
+    """The first entry of corpus.json that is missing, of another type or out of its range; "" if all are right."""
+    for name in ("length", "vocab_size"):
+        if not _is_count(meta.get(name)):
+            return name
+    if not isinstance(meta.get("tokenizer_hash"), str):
+        return "tokenizer_hash"
+    for name in ("special_ids", "splits", "sizes"):
+        if not isinstance(meta.get(name), dict):
+            return name
+    for name in SPECIAL_IDS:
+        value = meta["special_ids"].get(name)
+        if not _is_count(value) or value >= meta["vocab_size"]:
+            return f"special_ids.{name}"
+    for name, counts in meta["splits"].items():
+        if not isinstance(counts, dict) or not all(map(_is_count, counts.values())):
+            return f"splits.{name}"
+    return next((f"sizes.{name}" for name, size in meta["sizes"].items() if not _is_file_size(name, size)), "")
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_file_size(name: str, size: Any) -> bool:
+    return _is_count(size) and pathlib.PurePath(name).name == name
+
+
+def read_array(path: pathlib.Path, columns: int = 0) -> np.ndarray:
+    """An array of integers that `bertlite corpus` wrote: [N], or [N, columns].
+
+    Raises:
+      UserError: the file holds something else.
+    """
+
+    def read() -> np.ndarray:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file)
+
+    try:
+        array = read_with_retries(read, path)
+    except (ValueError, EOFError, OverflowError, SyntaxError, tokenize.TokenError) as error:
+        raise UserError(f"corpus: {path}: damaged ({first_line(error)}); build the corpus again") from error
+    shape = (columns,) if columns else ()
+    if array.dtype.kind not in "iu" or array.ndim == 0 or array.shape[1:] != shape:
+        raise UserError(f"corpus: {path}: damaged (it has another shape or type); build the corpus again")
+    return array
 
 
 def unigram_counts(folders: Sequence[str], split: Literal["train", "validation"]) -> Int64[np.ndarray, " V"]:
-    """How often each id occurs in a split, over all these corpora."""
-    files = [on_disk(folder) / f"{split}.unigram.npy" for folder in folders]
-    return np.sum([read_with_retries(functools.partial(np.load, file), file) for file in files], axis=0)
+    """How often each id occurs in a split, over all these corpora.
+
+    Raises:
+      UserError: a file is damaged, or the corpora have vocabularies of different sizes.
+    """
+    counts = [read_array(on_disk(folder) / f"{split}.unigram.npy") for folder in folders]
+    if len({len(each) for each in counts}) > 1:
+        raise UserError(f"corpus: {', '.join(folders)} have vocabularies of different sizes; build them again")
+    return np.sum(counts, axis=0)
 
 
 def check_out(place: pathlib.Path, overwrite: bool) -> None:
     """Raises UserError unless a corpus may be written to `place`; only a corpus is ever overwritten."""
     with writing("corpus", place):
         whole_files.put_back_former(place)
-    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        free = not place.exists() or (place.is_dir() and not any(place.iterdir()))
+    if free:
         return
-    if not (place / "corpus.json").is_file():
+    if not (place / INDEX).is_file():
         raise UserError(f"corpus: {place}: exists and is not a corpus; give another folder")
     if not overwrite:
         raise UserError(f"corpus: {place}: exists; give another folder, or pass --overwrite to replace it")

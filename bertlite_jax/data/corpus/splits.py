@@ -1,4 +1,7 @@
-"""Which documents enter a corpus, and which split they get: each text once, its split drawn from the text."""
+"""Which documents enter a corpus, and which split they get: each text once, its split drawn from the text.
+
+A text that is alone is divided, so that a run on it can be evaluated.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bertlite_jax.data.corpus.chunks import Document
+from bertlite_jax.data.text.sentences import split_document
 
 SPLITS = ("train", "validation")
 HEAD_LIMIT = 1 << 24
@@ -50,7 +54,8 @@ def assign_splits(
     """Numbers the documents and draws the split of each from its text and the seed.
 
     Among the first 1 / validation_fraction documents (fewer, but at least two, where they are very long) there is one
-    of each split: if the draw gave none, the one that came closest is moved.
+    of each split: if the draw gave none, the one that came closest is moved. If there is only one, its end becomes a
+    second one (`divide`).
 
     Args:
       documents: (digest of the text, paragraphs).
@@ -65,6 +70,9 @@ def assign_splits(
             break
         head.append(drawn)
         characters += sum(map(len, drawn[1]))
+    if validation_fraction and len(head) == 1:
+        yield from divide(head[0][1], validation_fraction)
+        return
     splits = split_head([digest for digest, _ in head], validation_fraction, seed)
     head.reverse()
     for number, split in enumerate(splits):
@@ -72,6 +80,24 @@ def assign_splits(
 
     for number, (digest, paragraphs) in enumerate(documents, len(splits)):
         yield Document(number, split_of(digest, validation_fraction, seed), paragraphs)
+
+
+def divide(paragraphs: list[str], validation_fraction: float) -> list[Document]:
+    """The only document of a corpus as two: its last paragraphs, or sentences where it is one paragraph, validate.
+
+    A single sentence stays whole, for training.
+    """
+    parts = paragraphs if len(paragraphs) > 1 else split_document(paragraphs)
+    if len(parts) < 2:
+        return [Document(0, "train", paragraphs)]
+    stop = len(parts) - min(max(1, round(len(parts) * validation_fraction)), len(parts) - 1)
+    first, last = parts[:stop], parts[stop:]
+    if len(paragraphs) == 1:
+        place = 0
+        for sentence in first:
+            place = paragraphs[0].index(sentence, place) + len(sentence)
+        first, last = [paragraphs[0][:place]], [paragraphs[0][place:].strip()]
+    return [Document(0, "train", first), Document(1, "validation", last)]
 
 
 def head_count(validation_fraction: float) -> int:

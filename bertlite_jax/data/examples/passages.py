@@ -32,7 +32,7 @@ class Passage:
 
     id: str
     question: np.ndarray
-    """[q] int32 ids; at most max_question, the first ones."""
+    """[q] int32 ids: the first ones, as many as are kept."""
     dropped: int
     """How many tokens of the question were cut off."""
     context: str
@@ -59,13 +59,17 @@ class Window(NamedTuple):
     """[stop - first] bool: this window shows the token with more context than the others do."""
 
 
-def passages(examples: Iterable[Example], tokenizer: Tokenizer, max_question: int = 64) -> Iterator[Passage]:
+def passages(
+    examples: Iterable[Example], tokenizer: Tokenizer, max_question: int = 64, row_length: int = 0
+) -> Iterator[Passage]:
     """Each example's question and context as tokens.
 
     Args:
       examples: with `text` and `pair`; the context of consecutive examples is tokenized once if it is the same.
       tokenizer: the model's.
       max_question: tokens of a question that are kept.
+      row_length: tokens in a row, at least 8; a question that would leave no room for context in one is cut to half of
+        it. 0: `windows` refuses such a question.
 
     Raises:
       UserError: an example has no context.
@@ -77,8 +81,10 @@ def passages(examples: Iterable[Example], tokenizer: Tokenizer, max_question: in
         if example.pair != context:
             context, encoded = example.pair, tokenizer.encode_with_offsets(example.pair)
         question = tokenizer.encode(example.text)
-        dropped = max(0, len(question) - max_question)
-        yield Passage(example.id, question[:max_question], dropped, context, *encoded)
+        kept = min(len(question), max_question)
+        if row_length and kept + SPECIALS >= row_length:
+            kept = (row_length - SPECIALS) // 2
+        yield Passage(example.id, question[:kept], len(question) - kept, context, *encoded)
 
 
 def windows(passage: Passage, length: int, step: int) -> list[Window]:

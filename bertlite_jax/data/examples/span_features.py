@@ -30,7 +30,8 @@ class Questions:
       encoded: the W windows; `labels` [W, 2] int32, start and end in the window's row, (0, 0) where it has no answer,
         -1 where nothing is known. `counts` has `examples` (windows), `tokens`, `truncated` (questions that lost their
         end), `empty_texts`, `unlabelled` (questions), `questions`, `nothing_to_learn` (questions with an answer that
-        is not in their text, or none of it in a token).
+        is not in their text, or none of it in a token), `divided_answers` (questions with an answer that no window
+        shows whole).
       passages: [Q], empty for training.
       windows: Q times the windows of a passage, in the order of `encoded`; empty for training.
     """
@@ -46,17 +47,18 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
     Args:
       examples: with `text` the question and `pair` its text.
       tokenizer: of the encoder.
-      data: `length` of a row, `window_step`, `question_length`.
+      data: `length` of a row, `window_step`, `question_length`. A question that fills a row is cut to half of it.
       training: keep no passages, and leave out windows without a label.
       where: names the split in messages.
 
     Raises:
-      UserError: there is no question, or one without a text or too long for the rows, or in training an unlabelled one.
+      UserError: there is no question, or one without a text, or in training an unlabelled one.
     """
-    counts = dict.fromkeys(("truncated", "empty_texts", "unlabelled", "questions", "nothing_to_learn"), 0)
+    counted = ("truncated", "empty_texts", "unlabelled", "questions", "nothing_to_learn", "divided_answers")
+    counts = dict.fromkeys(counted, 0)
     parts: dict[str, list[np.ndarray]] = {"tokens": [], "types": [], "labels": []}
     answerable: list[tuple[Passage, tuple[Window, ...]]] = []
-    for example, passage in _with_passages(examples, tokenizer, data.question_length):
+    for example, passage in _with_passages(examples, tokenizer, data):
         counts["questions"] += 1
         counts["truncated"] += passage.dropped > 0
         counts["empty_texts"] += not (example.text.strip() and passage.context.strip())
@@ -66,6 +68,7 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
         windows = passages.windows(passage, data.length, data.window_step)
         targets = [_target(passage, window, example) for window in windows]
         counts["nothing_to_learn"] += example.label is not None and None in targets
+        counts["divided_answers"] += bool(example.answers) and all(target == (0, 0) for target in targets)
         for window, target in zip(windows, targets, strict=True):
             if training and target is None:
                 continue
@@ -91,7 +94,7 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, data: Examples, tr
 
 
 def _with_passages(
-    examples: Iterable[Example], tokenizer: Tokenizer, question_length: int
+    examples: Iterable[Example], tokenizer: Tokenizer, data: Examples
 ) -> Iterable[tuple[Example, Passage]]:
     """Each example with its passage; `passages` reads one example for each that it gives."""
     pending: list[Example] = []
@@ -101,7 +104,7 @@ def _with_passages(
             pending.append(example)
             yield example
 
-    for passage in passages.passages(noted(), tokenizer, question_length):
+    for passage in passages.passages(noted(), tokenizer, data.question_length, data.length):
         yield pending.pop(), passage
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from bertlite_jax.config.batch import BATCH, batch_shapes
-from bertlite_jax.config.pair_tasks import pair_classes
+from bertlite_jax.config.pair_tasks import PAIR_LABELS, pair_classes
 from bertlite_jax.data.corpus.boundaries import Windows, window_keys
 from bertlite_jax.data.corpus.records import read_windows
 from bertlite_jax.data.rows.pairs import Pairs, Rules, edge_rule_accuracy, make_pairs, pair_edges
@@ -220,3 +220,16 @@ def pair_statistics(source: Source, batches: int = 20, kinds: Int64[np.ndarray, 
         "rest_share": rests / tokens,
         "edge_rule_accuracy": edge_rule_accuracy(np.concatenate(edges), labels) if known else None,
     }
+
+
+def pair_problem(statistics: dict[str, Any], task: str) -> str:
+    """What `pair_statistics` says is wrong with the pairs of this task, as one sentence; "" if nothing is."""
+    if not statistics["pairs"]:
+        return (
+            "no window can be cut into a pair, as in documents of one sentence, so only masked pieces are learnt; "
+            "--data.pair-task none leaves the pair head out"
+        )
+    shares, names = statistics["label_shares"], PAIR_LABELS[task]
+    if task != "sop" and not shares[str(len(names) - 1)]:
+        return f"none of {statistics['pairs']} pairs is random: random parts need windows of a second document"
+    return ""

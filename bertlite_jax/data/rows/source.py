@@ -22,13 +22,12 @@ import numpy as np
 from jaxtyping import Int, Int64, UInt16
 
 from bertlite_jax.config.pretrain import Data
-from bertlite_jax.data.corpus.folder import on_disk, read_meta
+from bertlite_jax.data.corpus.folder import on_disk, read_array, read_meta
 from bertlite_jax.data.corpus.records import Records, open_records
 from bertlite_jax.data.rows import packing
 from bertlite_jax.data.rows.pairs import token_kinds
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.retry import read_with_retries
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,9 +148,9 @@ def _open_corpus(folder: str, data: Data, split: str) -> Corpus:
             f"set --data.length {meta['length']} or build it with --length {data.length}"
         )
     if not meta["splits"].get(split, {}).get("windows"):
-        raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents")
-    file = pathlib.Path(folder) / f"{split}.lengths.npy"
-    lengths = read_with_retries(lambda: np.load(file), file)
+        hint = " or sentences, and not with --validation-fraction 0" if split == "validation" else ""
+        raise UserError(f"corpus: {folder} has no windows in the split {split}; build it from more documents{hint}")
+    lengths = read_array(pathlib.Path(folder) / f"{split}.lengths.npy", columns=2)
     records = open_records(folder, split, meta["vocab_size"])
     if len({len(lengths), int(records.starts[-1]), meta["splits"][split]["windows"]}) > 1:
         raise UserError(

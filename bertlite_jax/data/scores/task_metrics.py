@@ -1,6 +1,7 @@
 """Scores of a task's predictions, by the official definitions.
 
-Every score is a fraction, higher is better, and it is 0 where a denominator is zero. A prediction is, by head:
+Every score is a fraction, higher is better, and it is 0 where a denominator is zero. A label that the head lacks (an
+index beyond its labels, see `OwnTask.unknown`) is an error whatever was answered. A prediction is, by head:
 `classify` an index into the labels, or a score for each of them (the largest counts); `multi_label` 0 or 1 for each
 label; `regression` a number; `choose` the number of a choice, or a score for each; `tag` an index for each word; `span`
 the answer's text, empty for none.
@@ -20,6 +21,7 @@ import numpy as np
 
 from bertlite_jax.data.scores import squad_metrics
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own import OwnTask
 from bertlite_jax.data.tasks.task import Task
 from bertlite_jax.errors import UserError
 
@@ -100,7 +102,10 @@ def _f1_micro(task: Task, examples: Examples, predictions: Predictions) -> float
 
 def _averaged_f1(task: Task, examples: Examples, predictions: Predictions, average: str) -> float:
     if task.head.problem == "multi_label":
-        gold, answers = np.array([e.label for e in examples], int), np.array([list(p) for p in predictions], int)
+        # Labels that the head lacks stand behind its own, and are never answered.
+        width = max(len(task.head.labels), *(len(_label_bits(example)) for example in examples))
+        gold = np.array([_padded(_label_bits(example), width) for example in examples], int)
+        answers = np.array([_padded(tuple(p), width) for p in predictions], int)
     else:
         gold, answers = _indices(examples, predictions)
     return _sklearn().f1_score(gold, answers, average=average, zero_division=0)
@@ -108,7 +113,17 @@ def _averaged_f1(task: Task, examples: Examples, predictions: Predictions, avera
 
 def _exact(task: Task, examples: Examples, predictions: Predictions) -> float:
     """Share of the examples all of whose labels are right."""
-    return float(np.mean([tuple(map(int, p)) == e.label for e, p in zip(examples, predictions, strict=True)]))
+    pairs = zip(examples, predictions, strict=True)
+    return float(np.mean([_padded(tuple(map(int, p)), len(_label_bits(e))) == e.label for e, p in pairs]))
+
+
+def _label_bits(example: Example) -> tuple[int, ...]:
+    assert isinstance(example.label, tuple)
+    return example.label
+
+
+def _padded(bits: tuple[int, ...], width: int) -> tuple[int, ...]:
+    return (*bits, *(0,) * (width - len(bits)))
 
 
 # --- Numbers -------------------------------------------------------------------------------------------------------
@@ -201,12 +216,14 @@ def tag_spans(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """(type, first word, last word) of every span, as seqeval reads tags by default.
 
     A word continues a span if its tag is I (or E), the tag before is B or I, and their types agree; any other word that
-    is not O opens one. So an I after O, or of another type than the tag before, opens a span.
+    is not O opens one. So an I after O, or of another type than the tag before, opens a span. L and U of BILOU are read
+    as E and S of BIOES, and M of BMES as I.
     """
     spans: list[tuple[str, int, int]] = []
     before_place = before_type = ""
     for index, tag in enumerate(tags):
         place, _, kind = tag.partition("-")
+        place = {"L": "E", "U": "S", "M": "I"}.get(place, place)
         if place in ("I", "E") and before_place in ("B", "I") and kind == before_type:
             spans[-1] = (kind, spans[-1][1], index)
         elif place != "O":
@@ -225,10 +242,11 @@ def _paired(example: Example, tags: Sequence[int]) -> list[tuple[int, int]]:
 def _span_counts(task: Task, examples: Examples, predictions: Predictions) -> tuple[int, int, int]:
     """How many spans are right, predicted, and in the data."""
     right = predicted = known = 0
+    names = (*task.head.labels, *(task.unknown if isinstance(task, OwnTask) else ()))
     for example, tags in zip(examples, predictions, strict=True):
         pairs = _paired(example, tags)
-        gold = set(tag_spans([task.head.labels[g] for g, _ in pairs]))
-        answers = set(tag_spans([task.head.labels[int(p)] for _, p in pairs]))
+        gold = set(tag_spans([names[g] for g, _ in pairs]))
+        answers = set(tag_spans([names[int(p)] for _, p in pairs]))
         right, predicted, known = right + len(gold & answers), predicted + len(answers), known + len(gold)
     return right, predicted, known
 

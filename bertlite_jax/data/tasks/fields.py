@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -34,7 +37,7 @@ def typed(record: Record, name: str, kind: type[T], where: str) -> T:
     """
     value = find(record, (name,), where)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        raise UserError(f"task: {where}: {name!r} holds {type(value).__name__}, not {kind.__name__}")
+        raise UserError(f"task: {where}: {name!r} holds {_type(value)}, not {kind.__name__}")
     return value
 
 
@@ -42,8 +45,12 @@ def text(record: Record, names: Sequence[str], where: str) -> str:
     """A string, perhaps empty, without the white space at its ends."""
     value = find(record, names, where)
     if not isinstance(value, str):
-        raise UserError(f"task: {where}: {names[0]!r} holds {type(value).__name__}, not a string")
+        raise UserError(f"task: {where}: {names[0]!r} holds {_type(value)}, not a string")
     return value.strip()
+
+
+def _type(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 def strings(record: Record, name: str, where: str) -> tuple[str, ...]:
@@ -94,8 +101,35 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
 
 def label_names(value: Any, separator: str, where: str) -> list[str]:
     """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them."""
-    values = value if isinstance(value, list) else str(value).split(separator)
+    values = label_parts(value, separator) if isinstance(value, str) else value if isinstance(value, list) else [value]
     return [name for name in (label_name(each, where) for each in values) if name]
+
+
+def label_parts(text: str, separator: str) -> list[Any]:
+    """The parts of a cell with several labels: of the list that it holds, or between separators."""
+    parts = listed(text)
+    return text.split(separator) if parts is None else parts
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: null, a blank string, infinity, or NaN, which `pandas` writes as `nan`."""
+    if isinstance(value, str):
+        return value.strip().casefold() in ("", "nan", "<na>")
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
+
+
+def listed(text: str) -> list[Any] | None:
+    """The list that a cell such as `[1, 0]`, `['a', 'b']` or `[1 0]` holds, as JSON, Python or NumPy write it."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            value = parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return value if isinstance(value, list) else None
+    return re.split(r"[ ,]+", text[1:-1].strip()) if re.fullmatch(r"\[[\d. ,]+\]", text) else None
 
 
 def is_blank(value: Any) -> bool:

@@ -1,25 +1,31 @@
 """Lines and records from the files of a task, one at a time, each with the number of its line.
 
 Rules: text that is not UTF-8 is refused, with its line; a byte order mark and carriage returns at line ends are
-removed; only a line feed ends a line (a U+2028 or a form feed in a text does not); blank lines are left out and
-counted. In TSV files a quote is a character like any other, as in GLUE's files: it never joins lines. CSV files are
-quoted as RFC 4180 says.
+removed; only a line feed ends a line (a U+2028 or a form feed in a text does not), except in a file without any line
+feed, where carriage returns do; blank lines are left out and counted. In TSV files a quote is a character like any
+other, as in GLUE's files: it never joins lines. CSV files are quoted as RFC 4180 says. `.gz` files are unpacked.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import gzip
 import pathlib
+import zlib
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
+from bertlite_jax.data.tasks import tables
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 
 LINE_LIMIT = 64 << 20
 """Bytes. A longer line is refused."""
+_PEEKED = 1 << 13
+"""Bytes at the start of a file that show how its lines end."""
+
+_CONVERT = "; convert it from its own encoding, such as iconv -f windows-1252 -t utf-8"
 
 Record = dict[str, Any]
 
@@ -31,25 +37,93 @@ def lines(path: str) -> Iterator[tuple[int, str]]:
       UserError: the file cannot be read, a line is not UTF-8, or longer than `LINE_LIMIT`.
     """
     try:
-        with open(path, "rb") as file:
-            number = 0
-            while raw := file.readline(LINE_LIMIT + 1):
-                number += 1
-                if len(raw) > LINE_LIMIT:
-                    raise UserError(f"task: {path}:{number}: a line longer than {LINE_LIMIT >> 20} MB")
-                yield number, _decode(raw, f"{path}:{number}", first=number == 1)
+        with open_bytes(path) as file:
+            yield from decoded_lines(_raw_lines(file), path)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"task: {path}: truncated or damaged gz file ({error}); fetch it again") from error
     except OSError as error:
         raise UserError(f"task: {path}: cannot be read: {error.strerror or error}") from error
 
 
+def open_bytes(path: str) -> gzip.GzipFile | BinaryIO:
+    """The bytes of a file, unpacked if its name ends in `.gz`. Raises OSError."""
+    return gzip.open(path, "rb") if path.lower().endswith(".gz") else open(path, "rb", buffering=_PEEKED)
+
+
+def suffix_of(path: str) -> str:
+    """The end of a file's name that tells its format, in lower case and without `.gz`: `.csv` of `A.CSV.gz`."""
+    return pathlib.Path(path.lower().removesuffix(".gz")).suffix
+
+
+def _raw_lines(file: Any) -> Iterable[bytes]:
+    start = file.peek(_PEEKED)
+    if b"\r" in start and b"\n" not in start:
+        return _ended_by_returns(file)
+    return iter(lambda: file.readline(LINE_LIMIT + 1), b"")
+
+
+def _ended_by_returns(file: gzip.GzipFile | BinaryIO) -> Iterator[bytes]:
+    rest = b""
+    while block := file.read(_PEEKED):
+        *whole, rest = (rest + block).split(b"\r")
+        yield from whole
+        if len(rest) > LINE_LIMIT:
+            break
+    if rest:
+        yield rest
+
+
+def decoded_lines(raw_lines: Iterable[bytes], where: str) -> Iterator[tuple[int, str]]:
+    """(number from 1, text without its end) of lines of bytes.
+
+    Args:
+      raw_lines: with or without their ends.
+      where: names their file in messages.
+
+    Raises:
+      UserError: a line is not UTF-8, or longer than `LINE_LIMIT`.
+    """
+    for number, raw in enumerate(raw_lines, 1):
+        if len(raw) > LINE_LIMIT:
+            raise UserError(f"task: {where}:{number}: a line longer than {LINE_LIMIT >> 20} MB")
+        yield number, _decode(raw, f"{where}:{number}", first=number == 1)
+
+
 def _decode(raw: bytes, where: str, first: bool) -> str:
-    if first and raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"task: {where}: this is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8")
+    if first:
+        refuse_utf16(raw, where)
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
     try:
         return (raw.removeprefix(b"\xef\xbb\xbf") if first else raw).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"task: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x})") from error
+        raise UserError(f"task: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x}){_CONVERT}") from error
+
+
+def refuse_utf16(start: bytes, where: str, job: str = "task") -> None:
+    """Raises UserError, with the command that converts it, if a file that begins so is UTF-16 or UTF-32."""
+    marked = start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[:4] == b"\x00\x00\xfe\xff"
+    # Latin text without a mark: every other byte is zero, or three of four are.
+    zeros = start[:64].count(0) / len(start[:64]) if len(start) >= 4 else 0.0
+    if marked or zeros > 1 / 3:
+        name = "UTF-32" if zeros > 0.6 or start[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff") else "UTF-16"
+        raise UserError(f"{job}: {where}: this is {name}, not UTF-8; convert it: iconv -f {name.lower()} -t utf-8")
+
+
+def whole_text(path: str) -> str:
+    """The text of a whole file. Raises UserError as `lines`."""
+    try:
+        with open_bytes(path) as file:
+            content = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"task: {path}: truncated or damaged gz file ({error}); fetch it again") from error
+    except OSError as error:
+        raise UserError(f"task: {path}: cannot be read: {error.strerror or error}") from error
+    refuse_utf16(content, path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"task: {path}:{line}: invalid UTF-8 (byte 0x{content[error.start]:02x}){_CONVERT}") from error
 
 
 def records(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
@@ -66,19 +140,12 @@ def records(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple
     Raises:
       UserError: a line cannot be read; names the file and the line.
     """
-    suffix = pathlib.Path(path).suffix.lower()
+    suffix = suffix_of(path)
     if suffix in (".jsonl", ".ndjson", ".json"):
         return json_lines(path, counts)
     if suffix == ".csv":
-        return _csv(path, counts)
-    return _tsv(path, columns, counts)
-
-
-def field_names(path: str) -> list[str]:
-    """The columns of a CSV or TSV file, or the fields of a JSON file's first object."""
-    for _, record in records(path, Columns(), Counter()):
-        return list(record)
-    raise UserError(f"task: {path}: the file holds no example")
+        return tables.quoted(path, lines(path), counts)
+    return tables.tab_separated(path, lines(path), columns, counts)
 
 
 def json_lines(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
@@ -87,80 +154,4 @@ def json_lines(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
         if not line.strip():
             counts["blank_lines"] += 1
             continue
-        yield number, json_object(line, f"{path}:{number}")
-
-
-def json_object(text: str, where: str) -> Record:
-    """Parses one JSON object.
-
-    Raises:
-      UserError: it is not JSON, not an object, or has half of a surrogate pair.
-    """
-    try:
-        record = json.loads(text)
-        if "\\u" in text:
-            json.dumps(record, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(f"task: {where}: an escape \\ud800 to \\udfff without its other half") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"task: {where}: not JSON: {error}; one object a line is expected") from error
-    if not isinstance(record, dict):
-        raise UserError(f"task: {where}: a JSON object is expected, not {type(record).__name__}")
-    return record
-
-
-def _tsv(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-    names: list[str] = []
-    for number, line in lines(path):
-        if not line.strip(" "):
-            counts["blank_lines"] += 1
-            continue
-        fields = line.split("\t")
-        if not names:
-            headless = columns.header and not set(columns.text) & set(fields)
-            names = list(columns.header) if headless else _header(fields, f"{path}:{number}")
-            if not headless:
-                continue
-        if len(fields) == len(names):
-            yield number, dict(zip(names, fields, strict=True))
-        elif columns.wrong_fields == "leave_out":
-            counts["wrong_fields"] += 1
-        else:
-            raise _wrong_fields(f"{path}:{number}", fields, names)
-
-
-def _csv(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-    # The limit belongs to the whole process; the default refuses texts beyond 131,072 characters.
-    csv.field_size_limit(max(csv.field_size_limit(), LINE_LIMIT))
-    rows = csv.reader((line + "\n" for _, line in lines(path)), strict=True)
-    names: list[str] = []
-    while True:
-        first = rows.line_num + 1
-        try:
-            fields = next(rows, None)
-        except csv.Error as error:
-            last = f" (read up to line {rows.line_num})" if rows.line_num > first else ""
-            raise UserError(
-                f"task: {path}:{first}: {error}{last}; a quote inside a quoted field is written twice"
-            ) from error
-        if fields is None:
-            return
-        if not any(field.strip() for field in fields) and len(fields) < 2:
-            counts["blank_lines"] += 1
-        elif not names:
-            names = _header(fields, f"{path}:{first}")
-        elif len(fields) != len(names):
-            raise _wrong_fields(f"{path}:{first}", fields, names)
-        else:
-            yield first, dict(zip(names, fields, strict=True))
-
-
-def _header(fields: list[str], where: str) -> list[str]:
-    names = [field.strip() for field in fields]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UserError(f"task: {where}: two columns are called {twice!r}")
-    return names
-
-
-def _wrong_fields(where: str, fields: list[str], names: list[str]) -> UserError:
-    return UserError(f"task: {where}: {len(fields)} fields, and the header has {len(names)}: {', '.join(names)}")
+        yield number, json_files.parse_object(line, f"{path}:{number}", "task")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import pathlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 
 from bertlite_jax.data.tasks import fields
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.files import Record, json_lines, lines, records
+from bertlite_jax.data.tasks.files import Record, json_lines, lines, records, suffix_of
 from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError
 
@@ -87,9 +87,15 @@ def tagged_words(task: Task, path: str, split: str, counts: Counter[str]) -> Ite
             raise UserError(f"task: {where}: no tags; only a test split may lack them")
         if tags is not None and len(tags) != len(words):
             raise UserError(f"task: {where}: {len(words)} words and {len(tags)} tags")
-        counts["empty_words"] += sum(not word.strip() for word in words)
+        count_odd_words(words, counts)
         label = None if tags is None else _tag_indices(task, path, line, tags)
         yield line, Example(id=name, text=" ".join(words), words=words, label=label)
+
+
+def count_odd_words(words: tuple[str, ...], counts: Counter[str]) -> None:
+    """Counts words that are empty or hold a space, as a column between tabs may."""
+    counts["empty_words"] += sum(not word.strip() for word in words)
+    counts["words_with_spaces"] += sum(" " in word.strip() for word in words)
 
 
 Sentence = tuple[int, str, tuple[str, ...], "tuple[str, ...] | None"]
@@ -100,7 +106,7 @@ def sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sen
     """What `tagged_words` reads, before the tags are looked up."""
     if is_json(path):
         return _json_sentences(columns, path, counts)
-    return _column_sentences(path, counts)
+    return column_sentences(path, counts)
 
 
 def _tag_indices(task: Task, path: str, line: int, tags: tuple[str, ...]) -> tuple[int, ...]:
@@ -113,7 +119,7 @@ def _tag_indices(task: Task, path: str, line: int, tags: tuple[str, ...]) -> tup
 
 def is_json(path: str) -> bool:
     """Whether a file of tagged words is JSON lines, by its name."""
-    return pathlib.Path(path).suffix.lower() in (".jsonl", ".ndjson", ".json")
+    return suffix_of(path) in (".jsonl", ".ndjson", ".json")
 
 
 def _json_sentences(columns: Columns, path: str, counts: Counter[str]) -> Iterator[Sentence]:
@@ -129,28 +135,60 @@ def _present(record: Record, names: tuple[str, ...]) -> str:
     return next((name for name in names if name in record), names[0])
 
 
-def _column_sentences(path: str, counts: Counter[str]) -> Iterator[Sentence]:
+_COMMENT = re.compile(r"# *(newdoc|newpar|[\w:.-]+ = )")
+
+
+def is_comment(line: str) -> bool:
+    """Whether a line is one of CoNLL-U's comments, such as `# sent_id = 3`."""
+    return bool(_COMMENT.match(line))
+
+
+def columns_of_line(line: str) -> list[str]:
+    """The columns of a CoNLL line: between tabs if it has one, otherwise between spaces.
+
+    No other white space separates columns: a word may contain a no-break space.
+    """
+    return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
+
+
+def column_sentences(path: str, counts: Counter[str], word: int = 0, header: bool = False) -> Iterator[Sentence]:
+    """The sentences of a file in CoNLL columns.
+
+    Args:
+      path: the file.
+      counts: `document_marks`, `comments` and `blank_lines` are added to.
+      word: which column has the words, from 0.
+      header: the first line names the columns.
+
+    Raises:
+      UserError: a line has another number of columns than the lines before.
+    """
     rows: list[list[str]] = []
     start = width = 0
     for number, line in lines(path):
-        # No other white space separates columns: a word may contain a no-break space.
-        row = line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
+        if is_comment(line):
+            counts["comments"] += 1
+            continue
+        row = columns_of_line(line)
         mark = bool(row) and row[0] == DOCUMENT_MARK
         if mark or not line.strip():
             if rows:
-                yield _sentence(start, rows)
+                yield _sentence(start, rows, word)
             counts["document_marks"] += mark
             counts["blank_lines"] += not rows and not mark
             rows = []
         elif width and len(row) != width:
             raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
+        elif header and not width:
+            width = len(row)
         else:
             start, width = start if rows else number, len(row)
             rows.append(row)
     if rows:
-        yield _sentence(start, rows)
+        yield _sentence(start, rows, word)
 
 
-def _sentence(start: int, rows: list[list[str]]) -> Sentence:
-    words = tuple(row[0] for row in rows)
-    return start, str(start), words, tuple(row[-1].strip() for row in rows) if len(rows[0]) > 1 else None
+def _sentence(start: int, rows: list[list[str]], word: int) -> Sentence:
+    words = tuple(row[word] for row in rows)
+    tags = tuple(row[-1].strip() for row in rows) if len(rows[0]) > word + 1 else None
+    return start, str(start), words, tags

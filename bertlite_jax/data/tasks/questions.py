@@ -2,12 +2,14 @@
 
 Four layouts are known. SQuAD's own (1.1, 2.0 and their followers: CMRC 2018's squad-style files, DRCD, KorQuAD):
 `data`, `paragraphs`, `qas`. CMRC 2018's first release: a list of `context_text` and `qas` with `query_text`, whose
-answers have no offsets. One question a line (.jsonl), with `answers` either as SQuAD's list or as the columns
-`{"text": [...], "answer_start": [...]}` in which data set libraries export them.
+answers have no offsets. One question a line, with `answers` either as SQuAD's list or as the columns
+`{"text": [...], "answer_start": [...]}` in which data set libraries export them; and a list of such questions, by
+itself or as `data`.
 
 What can be wrong, and what happens:
 
 * broken JSON, bad UTF-8, a missing field, a field of the wrong type, half of a surrogate pair: refused;
+* no id: the number of the question in its file, or of its line;
 * an id that occurs twice, answers beside `is_impossible`: refused;
 * an answer that is not at its offset: moved to the nearest place where it occurs (`moved_answers`);
 * an answer without an offset: placed where it occurs first (`placed_answers`);
@@ -27,6 +29,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.files import refuse_utf16
 from bertlite_jax.errors import UserError
 
 MOST_LINES = 100
@@ -78,7 +81,9 @@ def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
     notes = Notes() if notes is None else notes
     seen: dict[str, str] = {}
     for path in paths:
-        for raw in _lines(path) if path.endswith(".jsonl") else _nested(path):
+        for number, raw in enumerate(_lines(path) if _has_lines(path) else _nested(path), 1):
+            if raw.id is None:
+                raw = raw._replace(id=str(number))
             example = _example(raw, notes)
             if example.id in seen:
                 raise UserError(
@@ -93,6 +98,7 @@ def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
 
 
 def _parse(text: bytes, where: str, first_line: int = 0) -> Any:
+    refuse_utf16(text[:64], where, "questions")
     try:
         return json.loads(text.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -115,21 +121,44 @@ def _nested(path: str) -> Iterator[_Raw]:
     if isinstance(content, list):
         for number, part in enumerate(content):
             place = f"{path}: [{number}]"
+            if _is_flat(part):
+                yield _raw_of(part, None, place)
+                continue
             yield from _asked(part, place, _field(part, "context_text", place), ("query_id", "query_text"))
         return
     for article_number, article in enumerate(_items(content, "data", path)):
         place = f"{path}: data[{article_number}]"
+        if _is_flat(article):
+            yield _raw_of(article, None, place)
+            continue
         for number, paragraph in enumerate(_items(article, "paragraphs", place)):
             here = f"{place}.paragraphs[{number}]"
             yield from _asked(paragraph, here, _field(paragraph, "context", here), ("id", "question"))
+
+
+def _is_flat(part: Any) -> bool:
+    """Whether an object is one question with its context, as data set libraries export them."""
+    return isinstance(part, dict) and "question" in part and "context" in part
+
+
+def _has_lines(path: str) -> bool:
+    """Whether a file has one question on each line, by its name or, if it is called .json, by its first line."""
+    if path.endswith(".jsonl"):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return _is_flat(json.loads(file.readline(1 << 20)))
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _asked(paragraph: Any, place: str, context: Any, names: tuple[str, str]) -> Iterator[_Raw]:
     """The questions about one context; `names` are the fields of their ids and texts."""
     for index, qa in enumerate(_items(paragraph, "qas", place)):
         where = f"{place}.qas[{index}]"
-        identity = _field(qa, names[0], where)
-        yield _Raw(f"{where} ({identity})", identity, _field(qa, names[1], where), context,
+        question = _field(qa, names[1], where)
+        identity = qa.get(names[0])
+        yield _Raw(where if identity is None else f"{where} ({identity})", identity, question, context,
                    qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
 
 
@@ -142,11 +171,32 @@ def _lines(path: str) -> Iterator[_Raw]:
                     continue
                 where = f"{path}:{number}"
                 qa = _parse(line, path, number)
-                identity = _field(qa, "id", where)
-                yield _Raw(f"{where} ({identity})", identity, _field(qa, "question", where),
-                           _field(qa, "context", where), qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
+                yield _raw_of(qa, str(number), where)
     except OSError as error:
         raise UserError(f"questions: {path}: cannot be read: {error.strerror or error}") from error
+
+
+def of_record(record: Any, number: int, where: str, notes: Notes) -> Example:
+    """The example of one object with a question, its context, and perhaps answers.
+
+    Args:
+      record: `question`, `context`, `id`, `answers` and `is_impossible` as in a line of a .jsonl file.
+      number: the id, if it has none.
+      where: file and line, for messages.
+      notes: is added to as by `read`.
+
+    Raises:
+      UserError: as `read`.
+    """
+    return _example(_raw_of(record, str(number), where), notes)
+
+
+def _raw_of(qa: Any, number: str | None, where: str) -> _Raw:
+    question = _field(qa, "question", where)
+    identity = qa.get("id")
+    shown = where if identity is None else f"{where} ({identity})"
+    identity = number if identity is None else identity
+    return _Raw(shown, identity, question, _field(qa, "context", where), qa.get("answers"), qa.get("is_impossible"))
 
 
 def _field(mapping: Any, key: str, where: str) -> Any:

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import fields
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.files import LINE_LIMIT, Record, json_lines, json_object, lines
+from bertlite_jax.data.tasks.files import LINE_LIMIT, Record, json_lines, lines
 from bertlite_jax.data.tasks.task import Files, Task, needs_labels
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 
 LETTERS = "ABCDEFGHIJ"
 BLANK = "_"
@@ -74,7 +75,7 @@ def _objects(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
         size += len(line)
         if size > LINE_LIMIT:
             raise UserError(f"task: {path}:1: a passage of more than {LINE_LIMIT >> 20} MB")
-    yield 1, json_object("\n".join(parts), f"{path}:1")
+    yield 1, json_files.parse_object("\n".join(parts), f"{path}:1", "task")
 
 
 def _options(options: object, where: str) -> tuple[str, ...]:

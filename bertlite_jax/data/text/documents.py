@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pathlib
 import re
 from collections import Counter
@@ -15,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from bertlite_jax.data.text import object_storage
+from bertlite_jax.data.text.folders import files_below
 from bertlite_jax.data.text.lines import BLOCK, read_lines
-from bertlite_jax.data.text.sentences import split_document
+from bertlite_jax.data.text.sentences import check_language, split_document
 from bertlite_jax.errors import UserError
 
 LINE_LIMIT = 1 << 20
@@ -45,10 +47,10 @@ _ANY_REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\ud
 def list_files(inputs: Sequence[str]) -> list[str]:
     """The files that `inputs` name: a folder stands for all files below it in the order of their names.
 
-    Hidden files in folders are left out.
+    Hidden files in folders are left out. Links are followed as `folders.files_below` says.
 
     Raises:
-      UserError: something does not exist, or there is no file at all.
+      UserError: something does not exist or cannot be read, or there is no file at all.
     """
     files = []
     for name in inputs:
@@ -61,14 +63,17 @@ def list_files(inputs: Sequence[str]) -> list[str]:
 
 def _files_of(name: str) -> list[str]:
     path = object_storage.place_of(name)
-    if path.is_dir():
-        visible = [p for p in _below(path) if not any(part.startswith(".") for part in p.relative_to(path).parts)]
-        if not visible:
-            raise UserError(f"corpus: {name}: the folder holds no file")
-        return [str(p) for p in sorted(visible, key=lambda p: p.relative_to(path).parts)]
     if not path.exists():
-        raise UserError(f"corpus: {name}: does not exist; give text files or folders of them")
-    return [str(path)]
+        leads_to = f" (a link to {os.readlink(name)})" if os.path.islink(name) else ""
+        raise UserError(f"corpus: {name}: does not exist{leads_to}; give text files or folders of them")
+    if not path.is_dir():
+        return [str(path)]
+    if isinstance(path, pathlib.Path):
+        return files_below(str(path))
+    visible = [p for p in _below(path) if not any(part.startswith(".") for part in p.relative_to(path).parts)]
+    if not visible:
+        raise UserError(f"corpus: {name}: the folder holds no file")
+    return [str(p) for p in sorted(visible, key=lambda p: p.relative_to(path).parts)]
 
 
 def _below(folder: Any) -> Iterator[Any]:
@@ -125,6 +130,7 @@ def read_sentences(
     counts: Counter[str] | None = None,
 ) -> Iterator[str]:
     """Every sentence of the files, to train a tokenizer. Arguments and errors are those of `read_documents`."""
+    check_language("tokenizer", language)
     documents = read_documents(inputs, text_field=text_field, on_bad_text=on_bad_text, counts=counts)
     for paragraphs in documents:
         yield from split_document(paragraphs, language, one_sentence_per_line)
@@ -211,10 +217,39 @@ def _parts(paragraphs: list[str], counts: Counter[str]) -> Iterator[list[str]]:
     yield part
 
 
+_ENCODINGS = {
+    b"\xff\xfe\x00\x00": "UTF-32",  # Before UTF-16, whose mark it begins with.
+    b"\x00\x00\xfe\xff": "UTF-32",
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+}
+"""By the mark at the start of a file."""
+
+
 def _without_bom(path: str, line: bytes) -> bytes:
-    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"corpus: {path}:1: this is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8")
+    """The first line of a file without the byte order mark of UTF-8. Raises UserError for another encoding."""
+    encoding = next((name for mark, name in _ENCODINGS.items() if line.startswith(mark)), "")
+    if not encoding and len(line) >= 32:
+        encoding = _encoding_without_mark(line)
+    if encoding:
+        raise UserError(
+            f"corpus: {path}:1: this is {encoding}, not UTF-8; convert it: iconv -f {encoding.lower()} -t utf-8"
+        )
     return line.removeprefix(b"\xef\xbb\xbf")
+
+
+def _encoding_without_mark(line: bytes) -> str:
+    """UTF-16 or UTF-32 where almost every second byte, or three of four, are 0, as in Western text without a mark."""
+    start = line[: 1 << 10]
+    zeros = [part.count(0) / len(part) for part in (start[offset::4] for offset in range(4))]
+    for order, letters in (("le", (0, 2)), ("be", (3, 1))):
+        last = {0: (1, 2, 3), 3: (0, 1, 2)}[letters[0]]
+        if zeros[letters[0]] < 0.1 and min(zeros[place] for place in last) > 0.9:
+            return f"UTF-32{order.upper()}"
+        others = [place for place in range(4) if place not in letters]
+        if max(zeros[place] for place in letters) < 0.1 and min(zeros[place] for place in others) > 0.9:
+            return f"UTF-16{order.upper()}"
+    return ""
 
 
 # --- The three formats ---------------------------------------------------------------------------------------------

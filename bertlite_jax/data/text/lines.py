@@ -23,12 +23,13 @@ def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
     before = counts["position"]
     suffix = pathlib.Path(path).suffix.lower()
     try:
-        with object_storage.reaching(path), object_storage.place_of(path).open("rb") as raw:
+        with object_storage.reaching(path), object_storage.open_file(path) as raw:
+            seekable = raw.seekable()  # A pipe is not, and has no position.
             stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else raw
             blocks = _zstd_blocks(raw) if suffix == ".zst" else iter(lambda: stream.read(BLOCK), b"")
             for block in blocks:
                 counts["bytes"] += len(block)
-                counts["position"] = before + raw.tell()
+                counts["position"] = before + raw.tell() if seekable else counts["bytes"]
                 yield block
     except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
         raise UserError(f"corpus: {path}: truncated or damaged {suffix[1:]} file ({error}); fetch it again") from error

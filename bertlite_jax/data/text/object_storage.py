@@ -16,10 +16,12 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import IO
 
 import platformdirs
 from etils import epath
 
+from bertlite_jax.data.text import pipes
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import in_object_storage
@@ -50,6 +52,11 @@ def local_folder(folder: str | os.PathLike[str], index: str) -> pathlib.Path:
 def place_of(name: str) -> pathlib.Path | epath.Path:
     """A file or folder by its name, on the disk or in object storage."""
     return epath.Path(name) if in_object_storage(name) else pathlib.Path(name)
+
+
+def open_file(name: str) -> IO[bytes]:
+    """Opens a file for reading, on the disk or in object storage; on the disk it may be a pipe."""
+    return epath.Path(name).open("rb") if in_object_storage(name) else pipes.open_file(name)
 
 
 def size_of(name: str) -> int:

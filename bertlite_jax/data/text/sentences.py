@@ -7,12 +7,30 @@ from collections import Counter
 
 from sentencex import segment  # pyright: ignore[reportAttributeAccessIssue]
 
+from bertlite_jax.errors import UserError
+
 SENTENCE_LIMIT = 4000
 """Characters. What is longer is cut at a space: sentencex takes time quadratic in the length of text beyond ASCII
 (419 s for a Chinese line of 1 MB), and no window is that long anyway."""
 
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _KANA = re.compile("[\u3040-\u30ff]")
+_CODES = (
+    "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el "
+    "en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu "
+    "ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na "
+    "nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg sh si sk sl sm sn "
+    "so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
+)
+"""Codes of two letters (ISO 639-1). Those of three letters are too many to list."""
+
+
+def check_language(job: str, language: str) -> None:
+    """Raises UserError for what is no code of a language: `auto`, `en`, `nds`, `zh-hant`."""
+    code, _, variant = language.partition("-")
+    known = code in _CODES.split() or re.fullmatch("[a-z]{3}", code)
+    if language != "auto" and not (known and re.fullmatch("[A-Za-z0-9-]*", variant)):
+        raise UserError(f"{job}: language = {language!r} is no code of a language, such as en or zh; auto finds it")
 
 
 def language_of(text: str) -> str:

@@ -1,18 +1,33 @@
-"""Adopts a vocabulary that another program made: ALBERT's .model, BERT's vocab.txt, a Hugging Face folder."""
+"""Adopts a vocabulary that another program made: ALBERT's .model, BERT's vocab.txt, a Hugging Face folder.
+
+First comes the pipeline that `AutoTokenizer` runs for it (`pipelines`). Where one of our own codecs cuts the awkward
+texts of `check_texts` into the same pieces it is taken, since it is several times faster; else the pipeline itself is
+kept and run. So an adopted vocabulary gives AutoTokenizer's ids, or is refused. The one exception is meant: special
+pieces that stand in a text, such as [SEP], are text.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
-import pathlib
+import math
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
-from bertlite_jax.data.vocabulary import codecs, word_starts
+from bertlite_jax.data.vocabulary import (
+    check_texts,
+    codecs,
+    pipelines,
+    tokenizer_json,
+    transformers_folder,
+    word_starts,
+)
+from bertlite_jax.data.vocabulary.transformers_folder import Source
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 
 # Names of the special pieces, in the order in which they are looked for.
 _NAMES = {
@@ -34,155 +49,61 @@ class Vocabulary(NamedTuple):
 
 
 def read(path: str, lower: bool | None, keep_accents: bool | None) -> Vocabulary:
-    """Reads a .model file, a vocab.txt, or a folder with one of these or with a tokenizer.json.
+    """Reads a .model file, a vocab.txt, a tokenizer.json, or a folder with one of these.
 
     Args:
-      path: file or folder.
-      lower: lower-case text; None: as the folder says, else True unless a piece has a capital letter.
-      keep_accents: keep accents; None: as the folder says, else, for a .model, whether a piece has an accent, and for a
-        vocab.txt whatever is not lower-cased (both as Hugging Face decides).
+      path: file or folder. Files of transformers beside it count: tokenizer_config.json, special_tokens_map.json,
+        added_tokens.json, config.json.
+      lower: lower-case text; None: as AutoTokenizer does for this folder; where nothing names a tokenizer class, True
+        unless a piece has a capital letter.
+      keep_accents: keep accents; None: likewise; where nothing names a class, for a .model whether a piece has an
+        accent, and for a vocab.txt whatever is not lower-cased.
 
     Raises:
       UserError: the vocabulary is missing, unreadable or of a kind that cannot be adopted.
     """
-    place = pathlib.Path(path)
-    if place.is_dir():
-        for name in ("tokenizer.json", "spiece.model", "vocab.txt"):
-            if (place / name).is_file():
-                place /= name
-                break
-        else:
-            raise UserError(f"tokenizer: {path} holds no tokenizer.json, spiece.model or vocab.txt")
+    source = transformers_folder.find(path)
     try:
-        content = place.read_bytes()
+        content = source.file.read_bytes()
     except OSError as error:
-        raise UserError(f"tokenizer: {place}: {error.strerror}") from error
-    if place.suffix == ".json":
-        return _from_json(place, content, lower, keep_accents)
-    if place.suffix == ".model":
-        return _from_model(place, content, lower, keep_accents)
-    return _from_vocab(place, content, lower, keep_accents)
+        raise UserError(f"tokenizer: {source.file}: {error.strerror}") from error
+    if source.file.suffix == ".json":
+        return _from_json(source, content, (lower, keep_accents))
+    if source.file.suffix == ".model":
+        return _from_model(source, content, lower, keep_accents)
+    return _from_vocab(source, content, (lower, keep_accents))
 
 
-def _specials(pieces: list[str], where: object) -> dict[str, str]:
-    """The five special pieces. Names in a tokenizer_config.json beside the file are tried first."""
-    specials = {}
-    config_path = pathlib.Path(str(where)).with_name("tokenizer_config.json")
-    config = json.loads(config_path.read_text(encoding="utf-8")) if config_path.is_file() else {}
-    for role, names in _NAMES.items():
-        named = config.get(f"{role}_token")
-        named = named["content"] if isinstance(named, dict) else named
-        known = [name for name in (named, *names) if name in pieces]
-        if not known:
-            raise UserError(f"tokenizer: {where}: no piece for {role}; one of {', '.join(names)} is needed")
-        specials[role] = known[0]
-    return specials
+def _choose(source: Source, pipeline: Any, candidates: Callable[[dict[str, str]], Iterator[Vocabulary]]) -> Vocabulary:
+    """The first candidate that does what the pipeline does, else the pipeline.
+
+    Args:
+      source: where the vocabulary comes from.
+      pipeline: what AutoTokenizer runs.
+      candidates: gives vocabularies of our own kinds, fast ones, from the special pieces. Not asked if the pipeline
+        finds more than the special pieces in the raw text, since none of them does that.
+    """
+    pieces = _in_order(pipeline.get_vocab(), source.file)
+    specials = _specials(pieces, source)
+    lower, keeps = _case_of(pipeline)
+    added = [token.content for token in pipeline.get_added_tokens_decoder().values()]
+    pipeline.add_special_tokens([piece for piece in specials.values() if piece not in added])
+    model = codecs.bare_pipeline(json.loads(pipeline.to_str()))
+    exact = Vocabulary("pipeline", model, {"lower": lower, "keep_accents": keeps}, specials)
+    texts = check_texts.lines(pieces, added)
+    theirs = _pieces_of(exact, source, texts)
+    if set(added) <= set(specials.values()):
+        for candidate in candidates(specials):
+            if _pieces_of(candidate, source, texts) == theirs:
+                return candidate
+    return exact
 
 
-def _has_capitals(pieces: list[str], specials: dict[str, str]) -> bool:
-    # Capitals inside brackets belong to special and unused pieces: [unused1], <S>.
-    marked = set(specials.values())
-    bracketed = re.compile(r"\[.*\]|<.*>")
-    return any(p != p.lower() for p in pieces if p not in marked and not bracketed.fullmatch(p))
-
-
-def _has_accents(pieces: list[str]) -> bool:
-    return any(unicodedata.category(c) == "Mn" for piece in pieces for c in unicodedata.normalize("NFKD", piece))
-
-
-# --- SentencePiece ---------------------------------------------------------------------------------------------------
-
-
-def _from_model(place: pathlib.Path, content: bytes, lower: bool | None, keep_accents: bool | None) -> Vocabulary:
+def _pieces_of(vocabulary: Vocabulary, source: Source, texts: list[str]) -> list[list[int]]:
     try:
-        proto = codecs.read_model(content)
-    except DecodeError as error:
-        raise UserError(f"tokenizer: {place} is not a SentencePiece model") from error
-    _check_model(place, proto)
-    pieces = [piece.piece for piece in proto.pieces]
-    specials = _specials(pieces, place)
-    settings = {
-        "lower": not _has_capitals(pieces, specials) if lower is None else lower,
-        "keep_accents": _has_accents(pieces) if keep_accents is None else keep_accents,
-        "word_letters": "ascii" if _is_albert(proto) else "unicode",
-        "digit_comma": True,
-    }
-    return Vocabulary("sentencepiece", content, settings, specials)
-
-
-def _is_albert(proto: Any) -> bool:
-    """Whether this is the vocabulary of the ALBERT release, whose rule for word starts knows a to z only."""
-    return proto.trainer_spec.model_prefix == "30k-clean"
-
-
-def _check_model(place: pathlib.Path, proto: Any) -> None:
-    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-    if not proto.pieces:
-        raise UserError(f"tokenizer: {place} is not a SentencePiece model")
-    if trainer.model_type != codecs.MODEL_SCHEMA.TrainerSpec.UNIGRAM:
-        raise UserError(f"tokenizer: {place} is not a unigram model; only unigram models can be adopted")
-    if trainer.byte_fallback or trainer.treat_whitespace_as_suffix or not normalizer.add_dummy_prefix:
-        raise UserError(f"tokenizer: {place} is not laid out like ALBERT's model (byte fallback, or ▁ elsewhere)")
-    across = next((p.piece for p in proto.pieces if word_starts.SPACE in p.piece[1:] and p.piece.strip("▁")), None)
-    if across:
-        raise UserError(f"tokenizer: {place} has the piece {across!r} that crosses a space; words must stay apart")
-
-
-# --- WordPiece -------------------------------------------------------------------------------------------------------
-
-
-def _from_vocab(place: pathlib.Path, content: bytes, lower: bool | None, keep_accents: bool | None) -> Vocabulary:
-    try:
-        pieces = codecs.read_vocabulary(content)
-    except UnicodeDecodeError as error:
-        raise UserError(f"tokenizer: {place}: not UTF-8 at byte {error.start}; is it a vocab.txt?") from error
-    if len(set(pieces)) != len(pieces):
-        twice = next(piece for n, piece in enumerate(pieces) if piece in pieces[:n])
-        raise UserError(f"tokenizer: {place}: the piece {twice!r} occurs twice; each line must be different")
-    specials = _specials(pieces, place)
-    lower = not _has_capitals(pieces, specials) if lower is None else lower
-    settings = {
-        "lower": lower,
-        "keep_accents": not lower if keep_accents is None else keep_accents,
-        "split_chinese": True,
-    }
-    return Vocabulary("wordpiece", content, settings, specials)
-
-
-# --- tokenizer.json --------------------------------------------------------------------------------------------------
-
-
-def _from_json(place: pathlib.Path, content: bytes, lower: bool | None, keep_accents: bool | None) -> Vocabulary:
-    try:
-        file = json.loads(content)
-        model = file["model"]
-        added = {token["content"]: token["id"] for token in file.get("added_tokens", [])}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"tokenizer: {place} is not a file of the tokenizers library") from error
-    kind = model.get("type") or ("WordPiece" if "max_input_chars_per_word" in model else "")
-    if kind == "Unigram":
-        return _unigram_json(place, file, added, lower, keep_accents)
-    if kind == "WordPiece":
-        return _wordpiece_json(place, file, added, lower, keep_accents)
-    if kind == "BPE" and "ByteLevel" in json.dumps(file.get("pre_tokenizer")):
-        if lower is not None or keep_accents is not None:
-            raise UserError(f"tokenizer: {place}: BPE files have their own normalisation; leave lower and accents out")
-        model["vocab"] |= added
-        specials = _specials(list(model["vocab"]), place)
-        steps = [step["type"] for step in _steps(file)]
-        settings = {"lower": "Lowercase" in steps, "keep_accents": "StripAccents" not in steps}
-        return Vocabulary("bpe", codecs.plain_bpe(file), settings, specials)
-    raise UserError(
-        f"tokenizer: {place} is {kind or 'of unknown kind'}; known are Unigram, WordPiece and byte-level BPE"
-    )
-
-
-def _steps(file: dict[str, Any]) -> list[dict[str, Any]]:
-    """The normalizers of a tokenizers file in their order."""
-    normalizer = file.get("normalizer")
-    if not normalizer:
-        return []
-    return normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+        return codecs.build(*vocabulary).encode_lines(texts)
+    except Exception as error:  # The library raises nothing narrower, such as for a model that lacks its unknown piece.
+        raise UserError(f"tokenizer: {source.file} cannot be run: {error}") from error
 
 
 def _in_order(ids: dict[str, int], where: object) -> list[str]:
@@ -192,14 +113,168 @@ def _in_order(ids: dict[str, int], where: object) -> list[str]:
     return pieces
 
 
-def _unigram_json(
-    place: pathlib.Path, file: dict[str, Any], added: dict[str, int], lower: bool | None, keep_accents: bool | None
-) -> Vocabulary:
+def _case_of(pipeline: Any) -> tuple[bool, bool]:
+    """(lower-cases, keeps accents): what the normalizer does to A and é."""
+
+    def normalized(text: str) -> str:
+        changed = pipeline.normalizer.normalize_str(text) if pipeline.normalizer else text
+        return unicodedata.normalize("NFC", changed).strip(" " + word_starts.SPACE)
+
+    return normalized("A") == "a", normalized("é") == "é"
+
+
+def _specials(pieces: list[str], source: Source) -> dict[str, str]:
+    """The five special pieces. Names that the folder states are tried first."""
+    specials = {}
+    known = set(pieces)
+    stated = source.specials()
+    for role, names in _NAMES.items():
+        wanted = [stated[role].content] if role in stated else []
+        found = [name for name in (*wanted, *names) if name in known]
+        if not found:
+            raise UserError(f"tokenizer: {source.file}: no piece for {role}; one of {', '.join(names)} is needed")
+        specials[role] = found[0]
+    return specials
+
+
+def _has_capitals(pieces: list[str], source: Source) -> bool:
+    # Capitals inside brackets belong to special and unused pieces: [unused1], <S>.
+    bracketed = re.compile(r"\[.*\]|<.*>")
+    special = {token.content for token in source.specials().values()}
+    return any(p != p.lower() for p in pieces if p not in special and not bracketed.fullmatch(p))
+
+
+def _has_accents(pieces: list[str]) -> bool:
+    return any(unicodedata.category(c) == "Mn" for piece in pieces for c in unicodedata.normalize("NFKD", piece))
+
+
+# --- SentencePiece ---------------------------------------------------------------------------------------------------
+
+
+def _from_model(source: Source, content: bytes, lower: bool | None, keep_accents: bool | None) -> Vocabulary:
+    try:
+        proto = codecs.read_model(content)
+    except DecodeError as error:
+        raise UserError(f"tokenizer: {source.file} is not a SentencePiece model") from error
+    if problem := _unlike_albert(proto):
+        raise UserError(f"tokenizer: {source.file} {problem}")
+    pieces = [piece.piece for piece in proto.pieces]
+    if lower is None:
+        lower = pipelines.stated_lower(source, "albert", _has_capitals(pieces, source))
+    if keep_accents is None:
+        keep_accents = source.flag("keep_accents")
+    if keep_accents is None:
+        keep_accents = source.family != "albert" and _has_accents(pieces)
+    settings = {
+        "lower": lower,
+        "keep_accents": keep_accents,
+        "word_letters": "ascii" if _is_albert(proto) else "unicode",
+        "digit_comma": True,
+    }
+    pipeline = pipelines.of_sentencepiece(source, proto, (lower, keep_accents))
+    return _choose(source, pipeline, lambda roles: iter([Vocabulary("sentencepiece", content, settings, roles)]))
+
+
+def _is_albert(proto: Any) -> bool:
+    """Whether this is the vocabulary of the ALBERT release, whose rule for word starts knows a to z only."""
+    return proto.trainer_spec.model_prefix == "30k-clean"
+
+
+def _unlike_albert(proto: Any) -> str:
+    """What our codec cannot do of a SentencePiece model; empty if it can do all."""
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    if not proto.pieces:
+        return "is not a SentencePiece model"
+    if trainer.model_type != codecs.MODEL_SCHEMA.TrainerSpec.UNIGRAM:
+        return "is not a unigram model; only unigram models can be adopted"
+    if trainer.byte_fallback or trainer.treat_whitespace_as_suffix or not normalizer.add_dummy_prefix:
+        return "is not laid out like ALBERT's model (byte fallback, or ▁ elsewhere)"
+    if not all(math.isfinite(piece.score) for piece in proto.pieces):
+        return "has a score that is no number"
+    across = next((p.piece for p in proto.pieces if word_starts.SPACE in p.piece[1:] and p.piece.strip("▁")), None)
+    return f"has the piece {across!r} that crosses a space; words must stay apart" if across else ""
+
+
+# --- WordPiece -------------------------------------------------------------------------------------------------------
+
+
+def _from_vocab(source: Source, content: bytes, case: pipelines.Case) -> Vocabulary:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"tokenizer: {source.file}: not UTF-8 at byte {error.start}; is it a vocab.txt?") from error
+    pieces = [_trimmed(piece) for piece in codecs.read_vocabulary(text.encode("utf-8"))]
+    if len(set(pieces)) != len(pieces):
+        twice = next(piece for n, piece in enumerate(pieces) if piece in pieces[:n])
+        raise UserError(f"tokenizer: {source.file}: the piece {twice!r} occurs twice; each line must be different")
+    pipeline = pipelines.of_vocabulary(source, pieces, case, _has_capitals(pieces, source))
+    if codecs.read_vocabulary(content) != pieces:
+        content = _lines(pieces)
+    return _choose(source, pipeline, lambda specials: _wordpieces(pipeline, content, specials))
+
+
+def _trimmed(piece: str) -> str:
+    """A piece without white space behind it, as the tokenizers library reads it; one of nothing else never occurs."""
+    trimmed = piece.rstrip()
+    return piece if trimmed in ("", "##") else trimmed
+
+
+def _lines(pieces: list[str]) -> bytes:
+    return "".join(piece + "\n" for piece in pieces).encode("utf-8")
+
+
+def _wordpieces(pipeline: Any, content: bytes, specials: dict[str, str]) -> Iterator[Vocabulary]:
+    """BERT's normalisation in its two forms, with Chinese characters apart and without."""
+    lower, keep_accents = _case_of(pipeline)
+    for split_chinese in (True, False):
+        settings = {"lower": lower, "keep_accents": keep_accents, "split_chinese": split_chinese}
+        yield Vocabulary("wordpiece", content, settings, specials)
+
+
+# --- tokenizer.json --------------------------------------------------------------------------------------------------
+
+
+def _from_json(source: Source, content: bytes, case: pipelines.Case) -> Vocabulary:
+    file = json_files.parse_object(content, str(source.file), "tokenizer")
+    model = file.get("model")
+    if not isinstance(model, dict):
+        raise UserError(f"tokenizer: {source.file} is not a file of the tokenizers library: it has no model")
+    kind = model.get("type") or _untold_kind(model)
+    if kind not in ("Unigram", "WordPiece") and not (kind == "BPE" and _is_byte_level(file)):
+        raise UserError(
+            f"tokenizer: {source.file} is {kind or 'of unknown kind'}; known are Unigram, WordPiece and byte-level BPE"
+        )
+    if model.get("dropout"):
+        raise UserError(f"tokenizer: {source.file} has dropout = {model['dropout']}, so its ids change from run to run")
+    if kind == "BPE" and case != (None, None):
+        raise UserError(f"tokenizer: {source.file}: BPE has its own normalisation; leave lower and accents out")
+    pipeline = tokenizer_json.of_file(source, file, kind, case)
+    pieces = _in_order(pipeline.get_vocab(), source.file)
+    if tokenizer_json.runs_file(source, kind):
+        tokenizer_json.check_specials_around(source, pipeline, _specials(pieces, source))
+    if kind == "Unigram":
+        return _choose(source, pipeline, lambda specials: _unigram(source, pipeline, file, pieces, specials))
+    if kind == "WordPiece":
+        return _choose(source, pipeline, lambda specials: _wordpieces(pipeline, _lines(pieces), specials))
+    return _choose(source, pipeline, lambda specials: _byte_level(pipeline, file, pieces, specials))
+
+
+def _untold_kind(model: dict[str, Any]) -> str:
+    """The kind of a model whose file, an old one, does not name it."""
+    if "max_input_chars_per_word" in model:
+        return "WordPiece"
+    return "BPE" if "merges" in model else ""
+
+
+def _is_byte_level(file: dict[str, Any]) -> bool:
+    return "ByteLevel" in json.dumps(file.get("pre_tokenizer"))
+
+
+def _unigram(
+    source: Source, pipeline: Any, file: dict[str, Any], pieces: list[str], specials: dict[str, str]
+) -> Iterator[Vocabulary]:
     """A SentencePiece model with the pieces, scores and character map of the file."""
     scores = dict(file["model"]["vocab"])
-    pieces = _in_order({piece: n for n, (piece, _) in enumerate(file["model"]["vocab"])} | added, place)
-    specials = _specials(pieces, place)
-    steps = {step["type"]: step for step in _steps(file)}
     proto = codecs.MODEL_SCHEMA.ModelProto()
     kinds = codecs.MODEL_SCHEMA.ModelProto.SentencePiece
     for piece in pieces:
@@ -212,33 +287,25 @@ def _unigram_json(
     proto.trainer_spec.bos_id = proto.trainer_spec.eos_id = -1
     proto.trainer_spec.unk_piece, proto.trainer_spec.pad_piece = specials["unk"], specials["pad"]
     proto.normalizer_spec.name = "precompiled"
-    if "Precompiled" in steps:
-        proto.normalizer_spec.precompiled_charsmap = base64.b64decode(steps["Precompiled"]["precompiled_charsmap"])
-    _check_model(place, proto)
+    proto.normalizer_spec.precompiled_charsmap = tokenizer_json.charsmap(source, file)
+    if _unlike_albert(proto):
+        return
+    lower, keep_accents = _case_of(pipeline)
     settings = {
-        "lower": "Lowercase" in steps if lower is None else lower,
-        "keep_accents": "StripAccents" not in steps if keep_accents is None else keep_accents,
+        "lower": lower,
+        "keep_accents": keep_accents,
         "word_letters": "ascii" if len(pieces) == 30_000 and "▁2010," in scores else "unicode",
         # The scores of the file are what Hugging Face uses: the rule is in them or it is not.
         "digit_comma": False,
     }
-    return Vocabulary("sentencepiece", proto.SerializeToString(deterministic=True), settings, specials)
+    yield Vocabulary("sentencepiece", proto.SerializeToString(deterministic=True), settings, specials)
 
 
-def _wordpiece_json(
-    place: pathlib.Path, file: dict[str, Any], added: dict[str, int], lower: bool | None, keep_accents: bool | None
-) -> Vocabulary:
-    pieces = _in_order(file["model"]["vocab"] | added, place)
-    steps = _steps(file)
-    if [step["type"] for step in steps] != ["BertNormalizer"]:
-        raise UserError(f"tokenizer: {place}: its normalizer is not BERT's; only BERT's can be adopted")
-    step = steps[0]
-    lower = step["lowercase"] if lower is None else lower
-    strips = lower if step["strip_accents"] is None else step["strip_accents"]
-    settings = {
-        "lower": lower,
-        "keep_accents": not strips if keep_accents is None else keep_accents,
-        "split_chinese": step["handle_chinese_chars"],
-    }
-    content = "".join(piece + "\n" for piece in pieces).encode("utf-8")
-    return Vocabulary("wordpiece", content, settings, _specials(pieces, place))
+def _byte_level(
+    pipeline: Any, file: dict[str, Any], pieces: list[str], specials: dict[str, str]
+) -> Iterator[Vocabulary]:
+    """The file without the special pieces among its added tokens: they are pieces like others, which no text has."""
+    vocabulary = file["model"]["vocab"] | {piece: number for number, piece in enumerate(pieces)}
+    file = file | {"model": file["model"] | {"vocab": vocabulary}}
+    lower, keep_accents = _case_of(pipeline)
+    yield Vocabulary("bpe", codecs.plain_bpe(file), {"lower": lower, "keep_accents": keep_accents}, specials)

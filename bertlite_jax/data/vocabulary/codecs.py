@@ -1,4 +1,4 @@
-"""From text to ids and back, for each of the three kinds of vocabulary.
+"""From text to ids and back, for each kind of vocabulary.
 
 A codec is built from the bytes of a model file and the settings saved beside it. SentencePiece and WordPiece
 tokenize word by word, so both run through the same loop: normalise the line with a character table, split it at white
@@ -11,11 +11,13 @@ Source: transformers, tokenization_albert.py, tokenization_bert.py, convert_slow
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Collection
 from typing import Any
 
 import tokenizers
@@ -56,6 +58,8 @@ class Codec:
     """Ids of one line with character offsets."""
     decode: Callable[[list[int]], str]
     """Readable text."""
+    encode_marked: Callable[[str], list[int]] | None = None
+    """Ids of a text in which the special pieces count as such; None where the caller is to cut them out."""
 
 
 # --- SentencePiece ---------------------------------------------------------------------------------------------------
@@ -97,7 +101,8 @@ def sentencepiece_codec(model: bytes, settings: dict[str, Any], unk: str) -> Cod
     scores = scored_pieces(proto, settings["digit_comma"])
     names = [piece for piece, _ in scores]
     unigram: Any = tokenizers.models.Unigram(scores, unk_id=names.index(unk), byte_fallback=False)
-    charsmap: Any = tokenizers.normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap or None)
+    mapping = proto.normalizer_spec.precompiled_charsmap
+    charsmap: Any = tokenizers.normalizers.Precompiled(mapping) if mapping else tokenizers.normalizers.Sequence([])
     table = normalize.albert_table(settings["lower"], settings["keep_accents"], charsmap.normalize_str)
 
     def split(text: str) -> list[str]:
@@ -218,14 +223,65 @@ def _word_spans(folded: tuple[str, list[int], list[int]], spans_of: Callable[[st
     return ids, starts, ends
 
 
-# --- Byte-level BPE --------------------------------------------------------------------------------------------------
+# --- Pipelines of the tokenizers library -----------------------------------------------------------------------------
 
 
-def bpe_codec(model: bytes) -> Codec:
-    """Byte-level BPE as `tokenizers` runs it; everything is in its own file."""
-    tokenizer: Any = tokenizers.Tokenizer.from_str(model.decode("utf-8"))
+def pipeline_codec(model: bytes, roles: Collection[str] = ()) -> Codec:
+    """A pipeline as `tokenizers` runs it; everything is in its own file. Also the codec of byte-level BPE.
+
+    Args:
+      model: the file. Its added tokens are found in the raw text, before anything else.
+      roles: the special pieces, which `encode_lines` takes for text even if the file has them as added tokens.
+    """
+    file = with_specials(bpe_json(model), roles)
+    tokenizer: Any = tokenizers.Tokenizer.from_str(json.dumps(file))
+    tokenizer.encode_special_tokens = True
     vocabulary = tokenizer.get_vocab()
     names = sorted(vocabulary, key=vocabulary.get)
+    added = {token["content"] for token in file["added_tokens"]}
+    starts_word = _word_starts_of(file["model"])
+
+    def encode_lines(lines: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encode_batch_fast(lines, add_special_tokens=False)]
+
+    def spans(text: str) -> Spans:
+        encoding = tokenizer.encode(text, add_special_tokens=False)
+        offsets = encoding.offsets
+        starts: list[int] = []
+        ends: list[int] = []
+        for (start, end), (limit, _) in itertools.zip_longest(offsets, offsets[1:], fillvalue=(len(text), 0)):
+            inside = text[start:end]
+            starts.append(start + len(inside) - len(inside.lstrip(" ")) if inside.strip(" ") else start)
+            ends.append(_with_marks(text, end, limit))
+        return encoding.ids, starts, ends
+
+    @functools.cache
+    def marked() -> Any:
+        return tokenizers.Tokenizer.from_str(model.decode("utf-8"))
+
+    return Codec(
+        pieces=names,
+        starts=[piece in added or starts_word(piece) for piece in names],
+        encode_lines=encode_lines,
+        encode_spans=spans,
+        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
+        encode_marked=(lambda text: marked().encode(text, add_special_tokens=False).ids) if added else None,
+    )
+
+
+def _with_marks(text: str, end: int, limit: int) -> int:
+    """The end of a span with the combining marks behind it, which normalisation dropped; at most `limit`."""
+    while end < limit and unicodedata.category(text[end]).startswith("M"):
+        end += 1
+    return end
+
+
+def _word_starts_of(model: dict[str, Any]) -> Callable[[str], bool]:
+    """Does a word start with a piece? As the kind of model spells it."""
+    if model.get("type") == "WordPiece":
+        return lambda piece: not piece.startswith(model["continuing_subword_prefix"])
+    if model.get("type") == "Unigram":
+        return lambda piece: word_starts.is_start_piece(piece, "unicode")
     byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
 
     def starts_word(piece: str) -> bool:
@@ -235,24 +291,7 @@ def bpe_codec(model: bytes) -> Codec:
         # Part of a character: its first bytes go with what stands before, like a letter.
         return "�" not in text and word_starts.is_start_piece(text.replace(" ", word_starts.SPACE), "unicode")
 
-    def encode_lines(lines: list[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(lines, add_special_tokens=False)]
-
-    def spans(text: str) -> Spans:
-        encoding = tokenizer.encode(text, add_special_tokens=False)
-        starts = []
-        for start, end in encoding.offsets:
-            inside = text[start:end]
-            starts.append(start + len(inside) - len(inside.lstrip(" ")) if inside.strip(" ") else start)
-        return encoding.ids, starts, [end for _, end in encoding.offsets]
-
-    return Codec(
-        pieces=names,
-        starts=[starts_word(piece) for piece in names],
-        encode_lines=encode_lines,
-        encode_spans=spans,
-        decode=lambda ids: tokenizer.decode(ids, skip_special_tokens=False),
-    )
+    return starts_word
 
 
 def byte_symbols() -> list[str]:
@@ -265,13 +304,13 @@ def byte_symbols() -> list[str]:
     return [chr(byte) if byte in shown else chr(next(hidden)) for byte in range(256)]
 
 
-def build(kind: str, model: bytes, settings: dict[str, Any], unk: str) -> Codec:
-    """The codec of `kind` (sentencepiece, wordpiece or bpe); `unk` is the piece for unknown text."""
+def build(kind: str, model: bytes, settings: dict[str, Any], specials: dict[str, str]) -> Codec:
+    """The codec of `kind` (sentencepiece, wordpiece, bpe or pipeline); `specials` are the special pieces by role."""
     if kind == "sentencepiece":
-        return sentencepiece_codec(model, settings, unk)
+        return sentencepiece_codec(model, settings, specials["unk"])
     if kind == "wordpiece":
-        return wordpiece_codec(model, settings, unk)
-    return bpe_codec(model)
+        return wordpiece_codec(model, settings, specials["unk"])
+    return pipeline_codec(model, frozenset(specials.values()))
 
 
 def bpe_json(model: bytes) -> dict[str, Any]:
@@ -279,7 +318,22 @@ def bpe_json(model: bytes) -> dict[str, Any]:
     return json.loads(model.decode("utf-8"))
 
 
+def with_specials(file: dict[str, Any], roles: Collection[str]) -> dict[str, Any]:
+    """A `tokenizers` file in which the pieces `roles` alone are special.
+
+    Other added tokens, though special to transformers, are part of the text: with `encode_special_tokens` they stay
+    whole, while `roles` are taken for text.
+    """
+    added = [token | {"special": token["content"] in roles} for token in file["added_tokens"]]
+    return file | {"added_tokens": added}
+
+
+def bare_pipeline(file: dict[str, Any]) -> bytes:
+    """A `tokenizers` file that neither cuts nor pads a text, nor adds special tokens to it."""
+    bare = {"truncation": None, "padding": None, "post_processor": None}
+    return json.dumps(file | bare, ensure_ascii=False, indent=1).encode("utf-8")
+
+
 def plain_bpe(file: dict[str, Any]) -> bytes:
-    """A `tokenizers` file that finds no special tokens in the text, does not truncate it and adds none."""
-    plain = {"added_tokens": [], "truncation": None, "padding": None, "post_processor": None}
-    return json.dumps(file | plain, ensure_ascii=False, indent=1).encode("utf-8")
+    """`bare_pipeline`, and no special tokens are found in the text either."""
+    return bare_pipeline(file | {"added_tokens": []})

@@ -1,4 +1,4 @@
-"""Text to ids: one interface to SentencePiece, WordPiece and byte-level BPE vocabularies.
+"""Text to ids: one interface to SentencePiece, WordPiece and byte-level BPE vocabularies, and to any other pipeline.
 
 A tokenizer is a folder: the model file (`spiece.model`, `vocab.txt` or `tokenizer.json`) and `bertlite_tokenizer.json`,
 which says how the text is normalised first, what the special pieces are called and where words start. Lower-casing and
@@ -17,23 +17,29 @@ import pathlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
-from bertlite_jax.data.vocabulary import adoption, codecs, training, word_starts
+from bertlite_jax.data.vocabulary import adoption, codecs, saved_settings, training, word_starts
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import whole_files
-from bertlite_jax.host.places import writing
+from bertlite_jax.host import json_files, whole_files
+from bertlite_jax.host.places import final_place, writing
 
 SETTINGS_FILE = "bertlite_tokenizer.json"
-MODEL_FILES = {"sentencepiece": "spiece.model", "wordpiece": "vocab.txt", "bpe": "tokenizer.json"}
-_SEGMENTERS = ("pieces", "jieba")
+MODEL_FILES = {
+    "sentencepiece": "spiece.model",
+    "wordpiece": "vocab.txt",
+    "bpe": "tokenizer.json",
+    "pipeline": "tokenizer.json",
+}
+_MOST_PIECES = 10_000_000
 
 Kind = Literal["sentencepiece", "wordpiece", "bpe"]
+"""Kinds that can be trained. An adopted vocabulary may also be a `pipeline`, run by the tokenizers library."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,8 @@ class Tokenizer:
     """A loaded vocabulary. It pickles as the path of its folder, so another process loads its own."""
 
     folder: str
-    kind: Kind
+    kind: str
+    """A `Kind`, or `pipeline`."""
     vocab_size: int
     pad_id: int
     unk_id: int
@@ -70,15 +77,20 @@ class Tokenizer:
         Args:
           text: any text.
           allow_special: the literal text of a special piece, as in `paris is [MASK]`, becomes its id. By default it
-            is text like any other, so that no document can smuggle in a mask.
+            is text like any other. Only a unigram vocabulary finds its special pieces all the same, if normalisation
+            leaves them as they are (`<pad>`; `[MASK]` in a cased one), as `AutoTokenizer` does.
         """
         if not allow_special:
             return np.array(self._codec.encode_lines([text])[0], np.int32)
+        if self._codec.encode_marked:
+            return np.array(self._codec.encode_marked(text), np.int32)
         special = {self._codec.pieces[i]: i for i in self.special_ids}
         ids: list[int] = []
-        for part in re.split("(" + "|".join(map(re.escape, special)) + ")", text):
+        parts = re.split("(" + "|".join(map(re.escape, special)) + ")", text)
+        for part, behind in itertools.zip_longest(parts, parts[1:]):
             # RoBERTa's <mask> takes the space before it.
-            plain = part.rstrip() if self.kind == "bpe" else part
+            absorbed = self.kind == "bpe" and behind is not None and special.get(behind) == self.mask_id
+            plain = part.rstrip() if absorbed else part
             ids += [special[part]] if part in special else self._codec.encode_lines([plain])[0]
         return np.array(ids, np.int32)
 
@@ -173,20 +185,18 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
 
 def _read_settings(place: pathlib.Path) -> dict[str, Any]:
     path = place / SETTINGS_FILE
-    try:
-        saved = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
+    if not path.exists():
         raise UserError(
             f"tokenizer: {place} is not a tokenizer folder (no {SETTINGS_FILE}); "
             f"adopt a vocabulary of another program with `bertlite tokenizer {place} --out DIR`"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"tokenizer: {path} is damaged: {error}") from error
+        )
+    saved = json_files.read(path, "tokenizer")
     expected = {"format", "kind", "model_sha256", "settings", "specials"}
-    if not isinstance(saved, dict) or not expected <= saved.keys() or saved["kind"] not in MODEL_FILES:
+    if not isinstance(saved, dict) or not expected <= saved.keys() or saved["kind"] not in list(MODEL_FILES):
         raise UserError(f"tokenizer: {path} is damaged: it should have the keys {', '.join(sorted(expected))}")
     if saved["format"] != 1:
         raise UserError(f"tokenizer: {path} has format {saved['format']}; this version reads format 1")
+    saved_settings.check(saved["settings"], saved["specials"], path)
     return saved
 
 
@@ -202,7 +212,7 @@ def _read_model(place: pathlib.Path, saved: dict[str, Any]) -> bytes:
 
 def _build(place: pathlib.Path, saved: dict[str, Any], model: bytes) -> codecs.Codec:
     try:
-        return codecs.build(saved["kind"], model, saved["settings"], saved["specials"]["unk"])
+        return codecs.build(saved["kind"], model, saved["settings"], saved["specials"])
     except KeyError as error:
         raise UserError(f"tokenizer: {place / SETTINGS_FILE} is damaged: it lacks {error}") from error
 
@@ -221,7 +231,7 @@ def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) 
         "settings": vocabulary.settings,
         "specials": vocabulary.specials,
     }
-    with whole_files.folder_beside(out) as folder:
+    with whole_files.folder_beside(out) as folder, whole_files.output_errors(out, folder, "tokenizer"):
         (folder / MODEL_FILES[vocabulary.kind]).write_bytes(vocabulary.model)
         whole_files.write_json(folder / SETTINGS_FILE, saved)
         load_tokenizer(folder)
@@ -231,9 +241,11 @@ def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) 
 
 def _check_out(out: str | os.PathLike[str], word_segmenter: str, overwrite: bool) -> pathlib.Path:
     """Checks all that can be checked before the text is read."""
-    place = pathlib.Path(out)
-    if word_segmenter not in _SEGMENTERS:
-        raise UserError(f"tokenizer: word_segmenter = {word_segmenter!r} is unknown; known: {', '.join(_SEGMENTERS)}")
+    place = final_place("tokenizer", out)
+    if word_segmenter not in saved_settings.SEGMENTERS:
+        raise UserError(
+            f"tokenizer: word_segmenter = {word_segmenter!r} is unknown; known: {', '.join(saved_settings.SEGMENTERS)}"
+        )
     if word_segmenter == "jieba":
         word_starts.load_jieba()
     with writing("tokenizer", place):
@@ -284,9 +296,11 @@ def train_tokenizer(
     """
     if vocab_size < 1:
         raise UserError(f"tokenizer: vocab_size = {vocab_size} must be positive")
+    if vocab_size > _MOST_PIECES:
+        raise UserError(f"tokenizer: vocab_size = {vocab_size} is too large; at most {_MOST_PIECES:,}")
     place = _check_out(out, word_segmenter, overwrite)
-    if kind not in MODEL_FILES:
-        raise UserError(f"tokenizer: kind = {kind!r} is unknown; known: {', '.join(MODEL_FILES)}")
+    if kind not in get_args(Kind):
+        raise UserError(f"tokenizer: kind = {kind!r} is unknown; known: {', '.join(get_args(Kind))}")
     settings = {"lower": lower, "keep_accents": keep_accents, "word_segmenter": word_segmenter}
     lines = _without_blank(sentences)
     if kind == "sentencepiece":
@@ -320,14 +334,16 @@ def adopt_vocabulary(
     Args:
       path: ALBERT's `.model`, a WordPiece `vocab.txt`, or a folder with one of them or a Hugging Face `tokenizer.json`.
       out: folder to write; must not exist, unless `overwrite`.
-      lower: lower-case text; None: as the folder says, else unless a piece has a capital letter.
-      keep_accents: None: as the folder says, else as Hugging Face decides for that kind of file.
+      lower: lower-case text; None: as `adoption.read` finds it.
+      keep_accents: likewise.
       word_segmenter: where words start: `pieces`, or `jieba` for Chinese.
       overwrite: replace an earlier tokenizer.
 
     Raises:
       UserError: the vocabulary cannot be read or adopted.
     """
+    if (pathlib.Path(path) / SETTINGS_FILE).is_file():
+        raise UserError(f"tokenizer: {path} is a tokenizer of bertlite already; name it where a tokenizer is asked for")
     place = _check_out(out, word_segmenter, overwrite)
     vocabulary = adoption.read(os.fspath(path), lower, keep_accents)
     settings = vocabulary.settings | {"word_segmenter": word_segmenter}

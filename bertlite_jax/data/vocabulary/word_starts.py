@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -55,6 +56,12 @@ def _continues_word(character: str) -> bool:
 def is_unspaced(character: str) -> bool:
     """Whether the character belongs to a script that puts no spaces between words."""
     return unicodedata.name(character, "").startswith(_UNSPACED)
+
+
+def has_chinese(pieces: Sequence[str]) -> bool:
+    """Whether at least a tenth of these pieces are one Chinese character, perhaps behind `##`."""
+    single = [piece.removeprefix("##") for piece in pieces]
+    return 10 * sum(len(text) == 1 and "\u3400" <= text <= "\u9fff" for text in single) >= len(single)
 
 
 def load_jieba():

@@ -21,10 +21,11 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Sentence, Weights, sentence_length
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import vector_files
-from bertlite_jax.jobs.answering.text_lines import open_lines, read_examples
+from bertlite_jax.jobs.answering.inputs import Notes, check_batch, place_of, read
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
@@ -72,6 +73,7 @@ def embed(
     batch: int = 512,
     compute: Literal["auto", "float32", "bfloat16"] = "auto",
     overwrite: bool = False,
+    columns: OwnOptions | None = None,
 ) -> dict[str, int]:
     """Writes the vectors of texts.
 
@@ -80,7 +82,8 @@ def embed(
     Args:
       run: anything that `adoption.open_weights` opens: a run of pretraining or fine-tuning, a folder of transformers
         or sentence-transformers, a folder that `bertlite convert` wrote.
-      inputs: a file with one text or JSON object {"text"[, "pair"][, "id"]} per line; `-` for standard input.
+      inputs: a file with one text or JSON object {"text"[, "pair"][, "id"]} per line, or any that `inputs.read` reads;
+        `-` for standard input.
       out: `*.npy` ([texts, D] float32; for tokens [all tokens, D], with the file `vector_files.tokens_beside`),
         `*.jsonl`, or `-` for JSON lines on standard output.
       pool: "mean" over a text's tokens, "cls" for the state of [CLS], or "tokens" for every token's state, with special
@@ -93,45 +96,50 @@ def embed(
       batch: lines that are read and encoded together; for tokens at most 64.
       compute: precision of the products, as for training.
       overwrite: replace an existing file.
+      columns: names of the input's columns; None: the usual ones.
 
     Returns:
       Counts: `examples`, `tokens`, `truncated`, `empty_texts`; also printed on standard error.
 
     Raises:
-      UserError: `run` has no weights or no tokenizer, a setting does not fit the model, a line cannot be read, or the
-        file exists.
+      UserError: `run` has no weights or no tokenizer, a setting does not fit the model, a line cannot be read, a vector
+        is not finite, or the file exists.
     """
-    if batch < 1:
-        raise UserError(f"embed: --batch {batch} must be at least 1")
-    vector_files.check(out, overwrite)
+    check_batch(batch, "embed")
+    vector_files.check(out, overwrite, pool == "tokens")
     batch = min(batch, _MOST_WITH_TOKENS) if pool == "tokens" else batch
     totals: dict[str, int] = {}
     with adoption.open_weights(run) as loaded:
         encode, width, length = open_encoder(loaded, run, pool, layers, normalize, length, compute)
         assert loaded.tokenizer is not None
         opened = vector_files.opened(out, pool == "tokens", width, loaded.tokenizer.pieces, overwrite)
-        with open_lines(inputs, "embed") as lines, opened as write:
-            where = "standard input" if inputs == "-" else inputs
-            for chunk in _chunks(read_examples(lines, TEXTS, where), batch):
+        notes = Notes()
+        examples = read(inputs, TEXTS, columns, notes, job="embed", labelled=False)
+        with opened as write:
+            while chunk := list(itertools.islice(examples, batch)):
                 vectors, counts = encode(chunk)
+                _check_finite(vectors, run)
                 write(vectors.ids, vectors.values, vectors.tokens)
                 totals = {name: totals.get(name, 0) + counts[name] for name in counts}
             if not totals:
-                raise UserError(f"embed: {where} has no text")
-    print(
-        f"embed: {totals['examples']:,} texts, {totals['tokens']:,} tokens; {totals['truncated']:,} cut to {length} "
-        f"tokens, {totals['empty_texts']:,} empty",
-        file=sys.stderr,
-    )
+                raise UserError(f"embed: {place_of(inputs)} has no text")
+    parts = [f"{totals['examples']:,} texts, {totals['tokens']:,} tokens"]
+    if totals["truncated"]:
+        parts.append(f"{totals['truncated']:,} cut to {length} tokens")
+    if totals["empty_texts"]:
+        parts.append(f"{totals['empty_texts']:,} empty")
+    print(f"embed: {', '.join([*parts, *notes.lines(())])}", file=sys.stderr)
     return {name: totals[name] for name in ("examples", "tokens", "truncated", "empty_texts")}
 
 
-def _chunks(examples: Iterator[Example], batch: int) -> Iterator[list[Example]]:
-    try:
-        while chunk := list(itertools.islice(examples, batch)):
-            yield chunk
-    except UserError as error:  # The messages of the reader begin with `predict`.
-        raise UserError(f"embed: {str(error).removeprefix('predict: ')}") from error
+def _check_finite(vectors: Vectors, run: str) -> None:
+    """Raises UserError for a vector that is NaN or infinite: the weights are, or they overflow."""
+    for name, values in zip(vectors.ids, vectors.values, strict=True):
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"embed: the vector of text {name} is not finite (NaN or infinite), so the weights of {run} cannot be "
+                "right, or overflow; try --compute float32"
+            )
 
 
 def parse_layers(text: str, num_layers: int) -> Layers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from bertlite_jax.config import files
-from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
+from bertlite_jax.jobs.answering.inputs import data_of_run
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -55,7 +55,7 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
     compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
-    model, length = TaskModel(loaded.model, head, compute), _length(pathlib.Path(run), loaded.model.max_positions)
+    model, length = TaskModel(loaded.model, head, compute), _length(run, loaded.model.max_positions)
     mesh = sharding.make_mesh(1)
     forward = make_forward(model, mesh)
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
@@ -65,7 +65,8 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     def answer(examples: Sequence[Example]) -> tuple[list[np.ndarray], dict[str, int]]:
         if trained_on_pairs is not None:
             _check_pairs(examples, trained_on_pairs, run)
-        encoded = features.encode(examples, tokenizer, head, length, run)
+        texts = [dataclasses.replace(example, label=None) for example in examples]
+        encoded = features.encode(texts, tokenizer, head, length, run)
         row = max(batches.round_up(length), 128)
         layouts = batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
         return outputs_of(forward, params, encoded, layouts, head, mesh), encoded.counts
@@ -73,16 +74,30 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     return Answering(head, length, answer)
 
 
-def _length(run: pathlib.Path, positions: int) -> int:
-    if (run / "best").is_dir():
-        return files.read_json(run / "config.json", Finetuned).data.length
-    return min(positions, 512)
+def renamed(loaded: Weights, labels: tuple[str, ...], run: str) -> Weights:
+    """The weights with other names for the outputs of their head.
+
+    Raises:
+      UserError: there is no head with labels, or `labels` are not as many, or one of them occurs twice.
+    """
+    head = loaded.head or Head(labels=())
+    if not labels or len(labels) != len(head.labels) or len(set(labels)) < len(labels):
+        raise UserError(
+            f"predict: --labels {' '.join(labels)}: {run} has {len(head.labels)} outputs, and each needs a name of its "
+            f"own; they are called {', '.join(head.labels[:12])}"
+        )
+    return dataclasses.replace(loaded, head=dataclasses.replace(head, labels=labels))
+
+
+def _length(run: str, positions: int) -> int:
+    data = data_of_run(run)
+    return data.length if data else min(positions, 512)
 
 
 def _trained_on_pairs(run: pathlib.Path) -> bool | None:
     """Whether a run was trained on pairs of texts (True) or single texts (False); None: on both, or it is unknown."""
     path = run / "summary.json"
-    summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    summary = json_files.read_object(path, "predict") if path.is_file() else {}
     if "train_pairs" not in summary or 0 < summary["train_pairs"] < summary["train_examples"]:
         return None
     return summary["train_pairs"] > 0

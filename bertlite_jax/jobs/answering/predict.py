@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.convert.bundled import tag
+from bertlite_jax.convert.weights import label_order
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import outputs, span_predict
-from bertlite_jax.jobs.answering.open_model import open_task_model
+from bertlite_jax.jobs.answering import outputs, scoring, span_predict
+from bertlite_jax.jobs.answering.inputs import Notes, check_batch, options_of_run, read
+from bertlite_jax.jobs.answering.json_output import write_line
+from bertlite_jax.jobs.answering.open_model import Answering, open_task_model, renamed
 from bertlite_jax.jobs.answering.span_predict import AnswerOptions
-from bertlite_jax.jobs.answering.text_lines import open_lines, read_examples
 
 
 def predict(
@@ -29,11 +32,16 @@ def predict(
     n_best: int = 1,
     null_threshold: float | None = None,
     predictions: str = "",
+    columns: OwnOptions | None = None,
+    metrics: str = "",
+    labels: tuple[str, ...] = (),
+    score: bool = True,
 ) -> dict[str, int]:
-    """Reads texts line by line and writes the answers in the same order, batch by batch.
+    """Reads a file, or lines, and writes the answers in the same order, batch by batch.
 
     A line that cannot be read stops the job; the batches before it are answered. In a file of plain texts, blank lines
-    are empty texts and are answered; between JSON objects they are skipped.
+    are empty texts and are answered; between JSON objects they are skipped. Where there are labels, the answers are
+    scored.
 
     Args:
       run: as for `open_task_model`.
@@ -43,45 +51,104 @@ def predict(
       n_best: for models that answer questions, see `AnswerOptions`.
       null_threshold: the same.
       predictions: the same.
+      columns: what is said of the input's columns; the rest, or None: as in the run's training.
+      metrics: file for the metrics, as JSON; empty: they are only printed, on standard error.
+      labels: other names for the outputs, in their order; empty: the model's own.
+      score: whether labels are read where there are any.
 
     Returns:
       Numbers of texts that were read, cut to the model's length, and empty; also printed on standard error.
     """
-    if batch < 1:
-        raise UserError(f"predict: --batch {batch} must be at least 1")
-    options = AnswerOptions(n_best, null_threshold, predictions)
+    check_batch(batch, "predict")
+    scoring.check_file(metrics)
+    wanted = AnswerOptions(n_best, null_threshold, predictions)
     with adoption.open_weights(run) as loaded:
-        return _predict(loaded, run, inputs, out, batch, options)
+        if loaded.head and loaded.head.kind == "span":
+            if labels:
+                raise UserError(f"predict: --labels is for models with labels, and {run} answers questions")
+            return span_predict.predict(loaded, run, inputs, out, batch, wanted, metrics, columns, score)
+        if wanted != AnswerOptions():
+            raise UserError(
+                "predict: --n-best, --null-threshold and --predictions are for models that answer questions, not for "
+                f"{run}"
+            )
+        model = open_task_model(run, renamed(loaded, labels, run) if labels else loaded)
+    options = columns_said(run, model.head, columns or OwnOptions(), labels)
+    return _predict(model, run, inputs, out, batch, options, metrics, score)
 
 
-def _predict(loaded: Weights, run: str, inputs: str, out: TextIO, batch: int, options: AnswerOptions) -> dict[str, int]:
-    where = "standard input" if inputs == "-" else inputs
-    if loaded.head and loaded.head.kind == "span":
-        with open_lines(inputs) as lines:
-            return span_predict.predict(loaded, run, lines, where, out, batch, options)
-    if options != AnswerOptions():
-        raise UserError(
-            f"predict: --n-best, --null-threshold and --predictions are for models that answer questions, not for {run}"
-        )
-    model = open_task_model(run, loaded)
+def columns_said(run: str, head: Head, columns: OwnOptions, labels: tuple[str, ...]) -> OwnOptions:
+    """How an input of this run is read: as its training data, but for what is said of this one.
+
+    Names of outputs that are mere numbers (LABEL_0), or that were said in their order, may be numbers in the input.
+    """
+    trained, usual = options_of_run(run), OwnOptions()
+    if labels or label_order.is_unnamed(head):
+        trained = dataclasses.replace(trained, label_names=head.labels)
+    said = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
+    return dataclasses.replace(
+        trained, **{name: value for name, value in said.items() if value != getattr(usual, name)}
+    )
+
+
+def _predict(
+    model: Answering,
+    run: str,
+    inputs: str,
+    out: TextIO,
+    batch: int,
+    columns: OwnOptions,
+    metrics: str,
+    score: bool,
+) -> dict[str, int]:
+    notes = Notes()
+    scores = scoring.Scores(run, model.head, notes.unknown)
     totals: dict[str, int] = {}
-    with open_lines(inputs) as lines:
-        examples = read_examples(lines, model.head, where)
-        while chunk := list(itertools.islice(examples, batch)):
-            all_logits, counts = model.answer(chunk)
-            for example, logits in zip(chunk, all_logits, strict=True):
-                out.write(json.dumps(readable(model.head, example, logits), ensure_ascii=False) + "\n")
-            out.flush()
-            totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
+    examples = read(inputs, model.head, columns, notes, labelled=score)
+    while chunk := list(itertools.islice(examples, batch)):
+        all_logits, counts = model.answer(chunk)
+        for example, logits in zip(chunk, all_logits, strict=True):
+            write_line(out, readable(model.head, example, logits))
+        out.flush()
+        if any(example.label is not None for example in chunk):
+            scores.add(chunk, outputs.predictions(model.head, all_logits, chunk))
+        else:
+            scores.unlabelled += len(chunk)
+        totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
     if not totals:
         print("predict: the input has no text", file=sys.stderr)
-        return totals
-    print(
-        f"predict: {totals['examples']:,} answered, {totals['truncated']:,} of them cut to {model.length} tokens, "
-        f"{totals['empty_texts']:,} empty",
-        file=sys.stderr,
-    )
+    else:
+        print(f"predict: {counts_in_words(totals, model.length)}", file=sys.stderr)
+    for line in notes.lines(model.head.labels):
+        print(f"predict: {line}", file=sys.stderr)
+    _score(scores, metrics)
     return totals
+
+
+def _score(scores: scoring.Scores, metrics: str) -> None:
+    """Prints the metrics, and writes them if a file is named. Raises UserError only where a file is named."""
+    try:
+        figures = scores.result()
+    except UserError as error:
+        if metrics:
+            raise
+        print(error, file=sys.stderr)
+        return
+    scoring.say(figures, scores.unlabelled)
+    if metrics:
+        scoring.write(metrics, figures, len(scores.examples))
+
+
+def counts_in_words(counts: Mapping[str, int], length: int) -> str:
+    """What is worth saying of `Encoded.counts`, such as `3 answered, 1 of them cut to 32 tokens`."""
+    parts = [f"{counts['examples']:,} answered"]
+    if counts["truncated"]:
+        parts.append(f"{counts['truncated']:,} of them cut to {length} tokens")
+    if counts.get("words_cut_off"):
+        parts.append(f"{counts['words_cut_off']:,} words behind the cut without a tag of their own (O)")
+    if counts["empty_texts"]:
+        parts.append(f"{counts['empty_texts']:,} empty")
+    return ", ".join(parts)
 
 
 # --- Answers as JSON -------------------------------------------------------------------------------------------------
@@ -92,13 +159,14 @@ def readable(head: Head, example: Example, logits: np.ndarray) -> dict[str, Any]
 
     One label: `label`, `probability`, `probabilities`. Several labels: `labels` with probabilities above one half,
     `probabilities`. Numbers: `value`, or `values` by name. Choices: `choice` (from 0), `probabilities`. Tags: `words`,
-    `tags` (one per word), `spans`.
+    `tags` (one per word), `spans` (see `spans_of`).
     """
     probabilities = outputs.probabilities(head, logits)
     answer: dict[str, Any] = {"id": example.id}
     if head.kind == "tag":
         tags = [head.labels[tag] for tag in outputs.predictions(head, [logits], [example])[0]]
-        return answer | {"words": list(example.words), "tags": tags, "spans": spans_of(example.words, tags)}
+        spans = spans_of(example.words, tags, example.text)
+        return answer | {"words": list(example.words), "tags": tags, "spans": spans}
     if head.kind == "choose":
         return answer | {"choice": int(probabilities.argmax()), "probabilities": _rounded(probabilities)}
     if head.problem == "regression":
@@ -118,22 +186,31 @@ def _rounded(values: np.ndarray) -> list[float]:
     return [round(float(value), 6) for value in values]
 
 
-def spans_of(words: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
-    """The spans of BIO tags: `label`, `start` and `end` (numbers of words, the end exclusive), `text`.
+def spans_of(words: Sequence[str], tags: Sequence[str], text: str = "") -> list[dict[str, Any]]:
+    """The spans of BIO tags, counted as `bundled.tag.spans_of` does.
 
-    A span starts at `B-x`, or at an `I-x` that follows no tag of x, as conlleval counts it. A tag without a prefix is a
-    span of one word; `O` is no span.
+    Each has `label`, `start` and `end` (numbers of words, the end exclusive), `text`, `start_char` and `end_char`
+    (characters of `text`; if the words do not stand in it one after the other, of the words joined by spaces).
     """
-    spans: list[dict[str, Any]] = []
-    before = "O"
-    for number, tag in enumerate(tags):
-        prefix, dash, name = tag.partition("-")
-        kind = name if dash and prefix in ("B", "I") else tag
-        if tag != "O":
-            continues = bool(dash) and prefix == "I" and before in (f"B-{name}", f"I-{name}")
-            if continues:
-                spans[-1]["end"] = number + 1
-            else:
-                spans.append({"label": kind, "start": number, "end": number + 1})
-        before = tag
-    return [span | {"text": " ".join(words[span["start"] : span["end"]])} for span in spans]
+    places = _places(words, text)
+    if places is None:
+        text = " ".join(words)
+        places = _places(words, text) or []
+    spans = []
+    for label, start, end in tag.spans_of(tags):
+        first, last = places[start][0], places[end - 1][1]
+        span = {"label": label, "start": start, "end": end, "text": text[first:last]}
+        spans.append(span | {"start_char": first, "end_char": last})
+    return spans
+
+
+def _places(words: Sequence[str], text: str) -> list[tuple[int, int]] | None:
+    """First character and end of each word; None if one of them is missing."""
+    places, at = [], 0
+    for word in words:
+        at = text.find(word, at)
+        if at < 0:
+            return None
+        places.append((at, at + len(word)))
+        at += len(word)
+    return places

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import json
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 import jax
 
-from bertlite_jax.config import files
-from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.finetune import Examples
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, span_features
 from bertlite_jax.data.scores import answers
 from bertlite_jax.data.scores.answers import Answer, Prediction
-from bertlite_jax.data.tasks import questions
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import check_no_folder
-from bertlite_jax.jobs.answering import outputs, span_answers, task_splits
+from bertlite_jax.jobs.answering import outputs, scoring, span_answers, span_inputs, task_splits
+from bertlite_jax.jobs.answering.inputs import Notes, data_of_run
+from bertlite_jax.jobs.answering.json_output import write_line
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
@@ -59,43 +61,89 @@ class Answering(NamedTuple):
 def predict(
     loaded: Weights,
     run: str,
-    lines: Iterable[bytes],
-    where: str,
+    inputs: str,
     out: TextIO,
     batch: int,
     options: AnswerOptions,
+    metrics: str = "",
+    columns: OwnOptions | None = None,
+    score: bool = True,
 ) -> dict[str, int]:
-    """Reads questions and writes the answers in the same order, batch by batch.
+    """Reads questions and writes the answers in the same order, batch by batch; scores them where answers are given.
 
     Args:
       loaded: the model.
       run: where it was loaded from; its recipe has the lengths of rows, windows and answers.
-      lines: lines of JSON objects; not read if `where` is a file in the layout of SQuAD (.json).
-      where: the file, for messages.
+      inputs: a file as of `span_inputs.read`, or `-` for standard input.
       out: receives the lines, see `readable`.
       batch: questions in a batch.
       options: which answers are written.
+      metrics: as for `predict.predict`.
+      columns: as for `span_inputs.read`.
+      score: whether answers are read where there are any.
 
     Returns:
       Numbers of questions and windows that were read, cut to their length, and empty; also printed on standard error.
     """
     _check_file(options)
-    model = open_model(loaded, run)
-    examples = questions.read([where]) if where.endswith(".json") else read_questions(lines, where)
+    scoring.check_file(metrics)
+    model, scored, replaced = open_model(loaded, run), _Scored(score), Counter[str]()
+    examples = span_inputs.read(inputs, replaced, columns)
     totals: dict[str, int] = {}
     texts: dict[str, str] = {}
     while chunk := list(itertools.islice(examples, batch)):
         predictions, counts = model.answer(chunk, max(options.n_best, MOST_ANSWERS))
         texts |= _write(predictions, model.head, out, options)
+        scored.add(chunk, predictions)
         totals = {name: totals.get(name, 0) + count for name, count in counts.items()}
     if options.predictions:
         span_answers.write_official(pathlib.Path(options.predictions), texts)
     _print_counts(totals, texts)
+    for line in Notes(replaced).lines(()):
+        print(f"predict: {line}", file=sys.stderr)
+    figures = scored.figures(run, model.head, texts)
+    scoring.say(figures, scored.unlabelled)
+    if metrics:
+        scoring.write(metrics, figures, len(scored.examples))
     return totals
 
 
+class _Scored:
+    """Questions whose answers are known, and what was answered; their texts are not kept."""
+
+    def __init__(self, score: bool):
+        self.score = score
+        self.examples: list[Example] = []
+        self.predictions: list[Prediction] = []
+        self.unlabelled = 0
+
+    def add(self, examples: Sequence[Example], predictions: Sequence[Prediction]) -> None:
+        for example, prediction in zip(examples, predictions, strict=True):
+            if example.label is None or not self.score:
+                self.unlabelled += 1
+            else:
+                self.examples.append(dataclasses.replace(example, text="", pair=None))
+                self.predictions.append(prediction._replace(answers=prediction.answers[:1]))
+
+    def figures(self, run: str, head: Head, texts: Mapping[str, str]) -> dict[str, float]:
+        """The figures of the run's task, or SQuAD's; empty if no answer is known. `texts` are the answers by id."""
+        if not self.examples:
+            return {}
+        data = data_of_run(run)
+        chinese = data is not None and data.task == "cmrc2018"
+        task = tasks.TASKS["cmrc2018" if chinese else "squad2" if head.no_answer else "squad1"]
+        return span_answers.figures(task, self.examples, self.predictions, texts, head)
+
+
 def predict_task(
-    loaded: Weights, run: str, task: tasks.Task, data: str, split: str, out: TextIO, options: AnswerOptions
+    loaded: Weights,
+    run: str,
+    task: tasks.Task,
+    data: str,
+    split: str,
+    out: TextIO,
+    options: AnswerOptions,
+    metrics: str = "",
 ) -> dict[str, float]:
     """Answers a split of a task, and scores it if it has labels.
 
@@ -107,6 +155,7 @@ def predict_task(
       split: one of its splits.
       out: receives the lines, see `readable`.
       options: which answers are written.
+      metrics: as for `predict_split`.
 
     Returns:
       Figures as of `span_answers.figures`; empty if the split has no labels.
@@ -121,10 +170,11 @@ def predict_task(
     if options.predictions:
         span_answers.write_official(pathlib.Path(options.predictions), texts)
     _print_counts(counts, texts)
-    if any(example.label is None for example in examples):
-        return {}
-    scores = span_answers.figures(task, examples, predictions, texts, model.head)
-    print("predict: " + ", ".join(f"{name} {value:.4f}" for name, value in scores.items()), file=sys.stderr)
+    unlabelled = any(example.label is None for example in examples)
+    scores = {} if unlabelled else span_answers.figures(task, examples, predictions, texts, model.head)
+    scoring.say(scores)
+    if metrics:
+        scoring.write(metrics, scores, len(examples))
     return scores
 
 
@@ -144,7 +194,7 @@ def _write(predictions: Iterable[Prediction], head: Head, out: TextIO, options: 
     for prediction in predictions:
         line = readable(prediction, head, n_best, null_threshold)
         texts[prediction.id] = line["answer"]
-        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        write_line(out, line)
     out.flush()
     return texts
 
@@ -154,11 +204,12 @@ def _print_counts(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
         print("predict: the input has no question", file=sys.stderr)
         return
     unanswered = sum(not text for text in texts.values())
-    print(
-        f"predict: {totals['questions']:,} questions in {totals['examples']:,} windows; {totals['truncated']:,} "
-        f"questions cut, {totals['empty_texts']:,} empty questions or texts, {unanswered:,} without an answer",
-        file=sys.stderr,
-    )
+    parts = [f"{totals['questions']:,} questions in {totals['examples']:,} windows"]
+    if totals["truncated"]:
+        parts.append(f"{totals['truncated']:,} questions cut")
+    if totals["empty_texts"]:
+        parts.append(f"{totals['empty_texts']:,} empty questions or texts")
+    print(f"predict: {', '.join([*parts, f'{unanswered:,} without an answer'])}", file=sys.stderr)
 
 
 def open_model(loaded: Weights, run: str) -> Answering:
@@ -173,7 +224,7 @@ def open_model(loaded: Weights, run: str) -> Answering:
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
     compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
-    data = _recipe(pathlib.Path(run), loaded.model.max_positions)
+    data = _recipe(run, loaded.model.max_positions)
     mesh = sharding.make_mesh(1)
     forward = outputs.make_forward(TaskModel(loaded.model, head, compute), mesh)
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
@@ -190,66 +241,8 @@ def open_model(loaded: Weights, run: str) -> Answering:
     return Answering(head, answer)
 
 
-def _recipe(run: pathlib.Path, positions: int) -> Examples:
-    if (run / "best").is_dir():
-        return files.read_json(run / "config.json", Finetuned).data
-    return Examples(length=min(positions, ROW_LENGTH))
-
-
-# --- Questions from JSON lines --------------------------------------------------------------------------------
-
-_QUESTION, _CONTEXT = ("question", "text"), ("context", "pair")
-_IGNORED = ("id", "answers", "is_impossible", "label", "title")
-
-
-def read_questions(lines: Iterable[bytes], where: str) -> Iterator[Example]:
-    """Yields an unlabelled example for each line that is not blank.
-
-    A line is an object {"question" or "text", "context" or "pair"[, "id"]}.
-
-    Raises:
-      UserError: a line is not UTF-8 or no JSON object, a field is unknown, missing or no string, or an id occurs twice.
-        The message has the line number.
-    """
-    seen: dict[str, int] = {}
-    for number, raw in enumerate(lines, start=1):
-        at = f"{where}:{number}"
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(f"predict: {at}: invalid UTF-8 (byte 0x{raw[error.start]:02x})") from error
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise UserError(
-                f'predict: {at}: not JSON: {error}; each line must be {{"question": .., "context": ..}}; the name of a '
-                "file in the layout of SQuAD must end in .json"
-            ) from error
-        if not isinstance(values, dict):
-            raise UserError(f"predict: {at}: expected a JSON object, not {type(values).__name__}")
-        known = (*_QUESTION, *_CONTEXT, *_IGNORED)
-        if unknown := [name for name in values if name not in known]:
-            raise UserError(f"predict: {at}: unknown field {unknown[0]!r}; known: {', '.join(known)}")
-        name = str(values.get("id", number))
-        if name in seen:
-            raise UserError(f"predict: {at}: the id {name!r} occurs before, in line {seen[name]}")
-        seen[name] = number
-        yield Example(name, _text(values, _QUESTION, at), _text(values, _CONTEXT, at))
-
-
-def _text(values: dict[str, Any], names: tuple[str, ...], at: str) -> str:
-    present = [name for name in names if name in values]
-    if len(present) != 1:
-        raise UserError(
-            f"predict: {at}: expected one of the fields {' and '.join(map(repr, names))}; this model answers questions "
-            "about a text"
-        )
-    value = values[present[0]]
-    if not isinstance(value, str):
-        raise UserError(f"predict: {at}: {present[0]!r} should be a str, not {type(value).__name__}")
-    return value
+def _recipe(run: str, positions: int) -> Examples:
+    return data_of_run(run) or Examples(length=min(positions, ROW_LENGTH))
 
 
 # --- Answers as JSON -------------------------------------------------------------------------------------------------

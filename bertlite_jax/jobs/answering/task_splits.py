@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import pathlib
 import sys
 from collections import Counter
@@ -14,6 +14,7 @@ from bertlite_jax.config.finetune import Examples
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import features, span_features
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own import held_out
 from bertlite_jax.errors import UserError, fields_close_to
 
 
@@ -31,7 +32,7 @@ class Split(NamedTuple):
 
 
 Evaluate = Callable[..., dict[str, Any]]
-"""(parameters, split) -> the task's figures.
+"""(parameters, split) -> the task's figures. `answered` may be a set to which the labels that were answered are added.
 
 For tasks that ask for spans, a folder may be passed as third argument. Then the answers are written into it, as the
 official scorers read them, and tables for the report are returned.
@@ -46,9 +47,7 @@ def task_of(data: Examples) -> tasks.Task:
     """
     if not data.folder:
         raise UserError("finetune: --data is missing; name the folder with the task's files, or a file of your own")
-    if not data.task:
-        return _own_task(data)
-    return task_named(data.task)
+    return _with_metric(task_named(data.task) if data.task else _own_task(data), data.metric)
 
 
 def task_named(name: str) -> tasks.Task:
@@ -70,17 +69,36 @@ def _own_task(data: Examples) -> tasks.Task:
         )
     if not pathlib.Path(data.folder).is_file():
         known = ", ".join(tasks.TASKS)
+        train = next((path for path in sorted(pathlib.Path(data.folder).glob("train*.*")) if path.is_file()), None)
+        own = f"; or, for files of your own, pass --data {train}" if train else ""
         raise UserError(
-            f"finetune: --task is missing; --data {data.folder} is a folder, so name one of its tasks: {known}"
+            f"finetune: --task is missing; --data {data.folder} is a folder, so name one of its tasks: {known}{own}"
         )
-    return tasks.task_of_file(
-        data.folder,
-        data.validation_file,
+    return tasks.task_of_file(data.folder, data.validation_file, options=options_of(data))
+
+
+def options_of(data: Examples) -> tasks.OwnOptions:
+    """How a user's own files are read, as a recipe says."""
+    return tasks.OwnOptions(
         kind=data.kind,
         text=data.text_column,
         pair=data.pair_column,
         label=data.label_column,
+        id=data.id_column,
+        choices=data.choice_columns,
+        label_names=data.label_names,
+        separator=data.separator,
+        delimiter=data.delimiter,
     )
+
+
+def _with_metric(task: tasks.Task, metric: str) -> tasks.Task:
+    """The task with another first metric, which must be one of its own, or mcc where each text has one label."""
+    if metric in ("auto", task.metrics[0]):
+        return task
+    if metric not in task.metrics and not (metric == "mcc" and {"accuracy", "f1_macro"} <= set(task.metrics)):
+        raise UserError(f"config: data.metric = {metric} is none of this task's: {', '.join(task.metrics)}")
+    return dataclasses.replace(task, metrics=(metric, *(name for name in task.metrics if name != metric)))
 
 
 def examples_of(
@@ -88,7 +106,7 @@ def examples_of(
 ) -> Iterator[Example]:
     """Streams the examples of a split.
 
-    A user's own file without a validation file gives both splits (`is_held_out`).
+    A user's own file without a validation file gives both splits (`held_out`).
 
     Args:
       task: the task.
@@ -96,10 +114,11 @@ def examples_of(
       split: name of the split.
       counts: is added to as by `tasks.read`; of a file that gives both splits, for the training split only.
     """
-    if not data.task and "validation" not in task.splits:
+    if isinstance(task, tasks.OwnTask) and "validation" not in task.splits:
         validation = split != "train"
         stream = tasks.read(task, data.folder, "train", None if validation else counts)
-        return (example for example in stream if is_held_out(example, data.validation_fraction) == validation)
+        kept = held_out.rule(task, data.validation_fraction, stratified=data.held_out == "stratified")
+        return (example for example in stream if kept(example) == validation)
     stream = tasks.read(task, data.folder, split, counts)
     # In ReCoRD, nine of ten rows are wrong entities.
     return tasks.balance(stream, seed=0) if (task.name, split) == ("record", "train") else stream
@@ -114,21 +133,11 @@ def read_to_predict(task: tasks.Task, folder: str, split: str) -> list[Example]:
     return examples
 
 
-def is_held_out(example: Example, fraction: float) -> bool:
-    """Whether an example belongs to the validation part: decided by a hash of its texts alone.
-
-    So the seed and the order of the file do not matter, and a text that occurs twice is never on both sides.
-    """
-    texts = (example.text, example.pair or "", *example.choices, *example.words)
-    digest = hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest()
-    return int.from_bytes(digest) < fraction * 2**64
-
-
 def in_words(counts: Mapping[str, int]) -> str:
     """What `tasks.read` skipped or found irregular, as text; empty if there is nothing to report."""
     reported = {name: number for name, number in counts.items() if number and name not in COUNTED_BY_ENCODE}
     text = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in reported.items())
-    return f"{text} (docs/tasks.md explains how they are treated)" if text else ""
+    return f"{text} (see docs/tasks.md)" if text else ""
 
 
 COUNTED_BY_ENCODE = ("examples", "unlabelled", "empty_text")

@@ -1,76 +1,80 @@
-"""Reads lines of text or JSON as examples to answer."""
+"""Examples to answer from lines: one text each, or one JSON object."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.bundled.words import split_words
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
+
+OfObject = Callable[[dict[str, Any], int, str], Example]
+"""(object, number of its line, file and line) -> example."""
+
+REPLACED = "replaced"
+"""Counts lines with half of a surrogate pair."""
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
-@contextlib.contextmanager
-def open_lines(inputs: str, job: str = "predict") -> Iterator[Iterable[bytes]]:
-    """Opens the lines of a file, or of standard input for `-`.
-
-    Args:
-      inputs: the file.
-      job: begins the message if the file cannot be read.
-
-    Raises:
-      UserError: the file cannot be read, or is a table by its name.
-    """
-    if inputs == "-":
-        yield sys.stdin.buffer
-        return
-    if inputs.lower().endswith((".csv", ".tsv")):
-        raise UserError(
-            f"{job}: {inputs} is a table, whose lines and header would all be read as texts; pass one text per line, "
-            'or JSON objects such as {"text": ..}'
-        )
-    try:
-        stream = open(inputs, "rb")  # noqa: SIM115 - closed below; only opening it is the user's mistake.
-    except OSError as error:
-        raise UserError(f"{job}: {inputs} cannot be read: {error.strerror}") from error
-    with stream:
-        yield stream
-
-
-def read_examples(lines: Iterable[bytes], head: Head, where: str) -> Iterator[Example]:
+def read_examples(
+    lines: Iterable[tuple[int, str]], head: Head, where: str, of_object: OfObject, counts: dict[str, int]
+) -> Iterator[Example]:
     """Yields an example for each line.
 
     The first line that is not blank decides: if it begins with `{`, all lines are JSON objects, else plain texts. Among
-    texts, a blank line is an empty text; among objects, it is skipped.
+    texts, a blank line is an empty text; among objects, it is skipped. An escape that is half of a surrogate pair,
+    which no text can hold, becomes U+FFFD.
+
+    Args:
+      lines: numbers and texts, without line ends.
+      head: of the model. Words of plain text are split as its `splits` say.
+      where: file, for messages.
+      of_object: makes an example of a JSON object.
+      counts: `REPLACED` is added to.
 
     Raises:
-      UserError: a line is not UTF-8, is no JSON object where one is expected or one among texts, or has a field that is
-        unknown or of the wrong type. The message has the line number.
+      UserError: a line is no JSON object where one is expected, or one among texts; or `of_object` refuses it. The
+        message has the line number.
     """
     objects: bool | None = None
     blank: list[int] = []
-    for number, raw in enumerate(lines, start=1):
+    for number, line in lines:
         at = f"{where}:{number}"
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"predict: {at}: invalid UTF-8 (byte 0x{raw[error.start]:02x})") from error
         if objects is None and not line.strip():
             blank.append(number)
             continue
         if objects is None:
             objects = line.lstrip().startswith("{")
+            _refuse_list(line, at)
             for earlier in [] if objects else blank:
                 yield _of_text("", head, earlier, f"{where}:{earlier}")
         if not objects:
             yield _of_text(line, head, number, at)
         elif line.strip():
-            yield _of_object(line, head, number, at)
+            yield of_object(parse_line(line, at, counts), number, at)
     for earlier in blank if objects is None else []:
         yield _of_text("", head, earlier, f"{where}:{earlier}")
+
+
+def parse_line(line: str, at: str, counts: dict[str, int]) -> dict[str, Any]:
+    """The JSON object of a line, with U+FFFD for each half of a surrogate pair.
+
+    Raises:
+      UserError: it is none.
+    """
+    whole = _whole_escapes(line)
+    counts[REPLACED] = counts.get(REPLACED, 0) + (whole != line)
+    return json_files.parse_object(whole, at, "predict")
+
+
+def plain_words(text: str, head: Head) -> tuple[str, ...]:
+    """The words of a plain text for a tagger; an empty text has one empty word."""
+    return tuple(text[start:end] for start, end in split_words(text, head.splits)) or ("",)
 
 
 def _of_text(line: str, head: Head, number: int, at: str) -> Example:
@@ -83,54 +87,37 @@ def _of_text(line: str, head: Head, number: int, at: str) -> Example:
             f'predict: {at}: this model chooses, so each line must be an object {{"text": .., "choices": [..]}}'
         )
     if head.kind == "tag":
-        return Example(str(number), line, words=tuple(line.split()) or ("",))
+        return Example(str(number), line, words=plain_words(line, head))
     return Example(str(number), line.strip())
 
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
+        json_files.parse_object(_whole_escapes(line), "", "")
+    except UserError:
         return False
+    return True
 
 
-_FIELDS = {"classify": ("text", "pair"), "choose": ("text", "choices"), "tag": ("words", "text")}
+def _refuse_list(line: str, at: str) -> None:
+    """Raises UserError where lines, of standard input for one, are those of one JSON list."""
+    if re.match(r"\s*\[\s*($|\{)", line):
+        raise UserError(f"predict: {at}: this is one JSON list; pass its file with --input, or use: jq -c '.[]'")
 
 
-_IGNORED = ("id", "label")
-
-
-def _of_object(line: str, head: Head, number: int, at: str) -> Example:
-    try:
-        values = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"predict: {at}: not JSON: {error}; each line must be one JSON object") from error
-    known = _FIELDS[head.kind]
-    if not isinstance(values, dict):
-        raise UserError(f"predict: {at}: expected a JSON object, not {type(values).__name__}")
-    if unknown := [name for name in values if name not in known + _IGNORED]:
-        raise UserError(f"predict: {at}: unknown field {unknown[0]!r}; known: {', '.join(known + _IGNORED)}")
-    text = _typed(values, "text", str, at, needed="words" not in values) or ""
-    name = str(values.get("id", number))
-    if head.kind == "tag":
-        words = _strings(values, "words", at) if "words" in values else tuple(text.split())
-        return Example(name, text, words=words or ("",))
-    if head.kind == "choose":
-        return Example(name, text, choices=_strings(values, "choices", at))
-    return Example(name, text.strip(), _typed(values, "pair", str, at, needed=False))
-
-
-def _typed(values: Mapping[str, Any], name: str, kind: type, at: str, needed: bool) -> Any:
-    value = values.get(name)
-    if value is None and not needed:
-        return None
-    if not isinstance(value, kind):
-        raise UserError(f"predict: {at}: {name!r} should be a {kind.__name__}, not {type(value).__name__}")
-    return value
-
-
-def _strings(values: Mapping[str, Any], name: str, at: str) -> tuple[str, ...]:
-    strings = _typed(values, name, list, at, needed=True)
-    if not all(isinstance(value, str) for value in strings):
-        raise UserError(f"predict: {at}: {name!r} should be a list of strings")
-    return tuple(strings)
+def _whole_escapes(line: str) -> str:
+    r"""The same JSON with U+FFFD for an escape \ud800 to \udfff without its other half."""
+    if "\\u" not in line:
+        return line
+    escapes = [(match.span(), int(match[1] or "0", 16)) for match in _ESCAPE.finditer(line)]
+    parts, at, skipped = [], 0, False
+    for index, ((start, end), code) in enumerate(escapes):
+        if skipped or not 0xD800 <= code <= 0xDFFF:
+            skipped = False
+            continue
+        following = escapes[index + 1] if index + 1 < len(escapes) else ((-1, -1), 0)
+        skipped = code < 0xDC00 and following[0][0] == end and 0xDC00 <= following[1] <= 0xDFFF
+        if not skipped:
+            parts += [line[at:start], "\\ufffd"]
+            at = end
+    return "".join([*parts, line[at:]])

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
+from typing import TextIO
 
 import numpy as np
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import check_no_folder, new_file
+from bertlite_jax.jobs.answering.json_output import write_line
 
 Write = Callable[[Sequence[str], Sequence[np.ndarray], Sequence[np.ndarray]], None]
 """(ids, vectors, token ids) of the next texts; each text's vectors are [D] or [tokens, D]."""
@@ -25,15 +25,20 @@ def tokens_beside(out: pathlib.Path) -> pathlib.Path:
     return out.with_name(f"{out.stem}.tokens.npz")
 
 
-def check(out: str, overwrite: bool) -> None:
-    """Raises UserError if the name has no known format, is a folder's, or the file exists and may not be replaced."""
+def check(out: str, overwrite: bool, per_token: bool = False) -> None:
+    """Raises UserError if the name has no known format, is a folder's, or the file exists and may not be replaced.
+
+    For vectors of tokens in `.npy`, the file beside it is checked too.
+    """
     if out == "-":
         return
-    if pathlib.Path(out).suffix not in (".npy", ".jsonl"):
+    path = pathlib.Path(out)
+    if path.suffix not in (".npy", ".jsonl"):
         raise UserError(f"embed: --out {out} should end in .npy or .jsonl, or be - for JSON lines on standard output")
-    check_no_folder(pathlib.Path(out), job="embed")
-    if pathlib.Path(out).exists() and not overwrite:
-        raise UserError(f"embed: {out} exists; pass --overwrite to replace it, or name another file")
+    for place in (path, tokens_beside(path)) if per_token and path.suffix == ".npy" else (path,):
+        check_no_folder(place, job="embed")
+        if place.exists() and not overwrite:
+            raise UserError(f"embed: {place} exists; pass --overwrite to replace it, or name another file")
 
 
 @contextlib.contextmanager
@@ -75,7 +80,7 @@ def opened(out: str, per_token: bool, width: int, pieces: Pieces, overwrite: boo
                 np.savez(file, ids=np.concatenate(all_tokens), offsets=np.cumsum([0, *sizes]))
 
 
-def _json_writer(file: IO[str], per_token: bool, pieces: Pieces) -> Write:
+def _json_writer(file: TextIO, per_token: bool, pieces: Pieces) -> Write:
     """Returns a function that writes lines `{"id", "vector"}`, or `{"id", "tokens", "vectors"}`."""
 
     def write(ids: Sequence[str], values: Sequence[np.ndarray], tokens: Sequence[np.ndarray]) -> None:
@@ -84,7 +89,7 @@ def _json_writer(file: IO[str], per_token: bool, pieces: Pieces) -> Write:
                 line = {"id": name, "tokens": pieces(text_tokens), "vectors": [_numbers(vector) for vector in vectors]}
             else:
                 line = {"id": name, "vector": _numbers(vectors)}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            write_line(file, line)
         file.flush()
 
     return write

@@ -36,7 +36,7 @@ from bertlite_jax.jobs.benchmarks import finetune_ours, finetune_peer, machine, 
 from bertlite_jax.jobs.benchmarks.finetune_ours import Contender
 from bertlite_jax.jobs.benchmarks.finetune_peer import ANSWER, TRAIN, PeerTask, Precision
 from bertlite_jax.jobs.benchmarks.runtimes import process
-from bertlite_jax.jobs.finetuning import finetune
+from bertlite_jax.jobs.finetuning import finetune, own_data
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.report.benchmarks.machine_line import machine_line
@@ -91,6 +91,7 @@ def bench_finetune(
     """
     recipe = load_recipe(config, task, data, train_examples, steps)
     _check(recipe, workdir, seeds, rounds, round_steps, peer_precision)
+    recipe = own_data.decided(recipe, workdir, overwrite)
     memory.keep_freed_memory()
     load = os.getloadavg()[0]
     console = Console(highlight=False, width=None if Console().is_terminal else 110)

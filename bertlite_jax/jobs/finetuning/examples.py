@@ -15,6 +15,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, features, span_features
 from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks.own.reader import within
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import span_answers
@@ -23,9 +24,10 @@ from bertlite_jax.jobs.answering.task_splits import COUNTED_BY_ENCODE, Evaluate,
 from bertlite_jax.model.task_heads import TaskModel
 
 _NOTES = {
-    "truncated": "{number:,} examples were longer than data.length and lost their end",
+    "truncated": "{number:,} texts were longer than {limit} and lost their end",
     "empty_texts": "{number:,} texts are empty; they are used like all others",
     "nothing_to_learn": "{number:,} questions have an answer that is not in their text; they are not trained on",
+    "divided_answers": "{number:,} questions have an answer that no window shows whole; lower data.window_step",
     "words_cut_off": "{number:,} words lie behind data.length; they are not trained on, and answered with O",
 }
 """Counts of `features.encode` that are worth a line."""
@@ -61,7 +63,8 @@ def _validation_split(task: tasks.Task, name: str, data: Examples, head: Head, t
     if head.kind == "span":
         questions = span_features.encode(examples, tokenizer, data, training=False, where=where)
         return Split(name, questions.encoded, examples, questions, counts)
-    return Split(name, features.encode(examples, tokenizer, head, data.length, where), examples, reading_counts=counts)
+    known = (within(example, head) for example in examples)
+    return Split(name, features.encode(known, tokenizer, head, data.length, where), examples, reading_counts=counts)
 
 
 def check_training(encoded: features.Encoded, head: Head) -> None:
@@ -83,7 +86,8 @@ def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
             print(f"finetune: {split.name}: {text}")
         for name, text in _NOTES.items():
             if number := split.encoded.counts.get(name):
-                print(f"finetune: {split.name}: {text.format(number=number)}")
+                limit = "data.question_length" if head.kind == "span" else "data.length"
+                print(f"finetune: {split.name}: {text.format(number=number, limit=limit)}")
     if head.kind in ("choose", "span") or head.problem != "single_label":
         return counts
     train_labels, valid_labels = (
@@ -103,7 +107,9 @@ def open_evaluation(
     """Returns the function that scores parameters on a split by the task's own metrics."""
     forward, head = make_forward(model, mesh), config.head
 
-    def evaluate(params: Any, split: Split, folder: pathlib.Path | None = None) -> dict[str, Any]:
+    def evaluate(
+        params: Any, split: Split, folder: pathlib.Path | None = None, answered: set[int] | None = None
+    ) -> dict[str, Any]:
         layouts = batches.evaluation_batches(split.encoded, length, config.data.pack, mesh.size, head, pad_id)
         if split.questions:
             outputs = span_answers.outputs_of(forward, params, split.questions, layouts, mesh)
@@ -114,6 +120,9 @@ def open_evaluation(
                 return span_answers.breakdown(split.examples, texts)
             return span_answers.figures(task, split.examples, answers, texts, head)
         outputs = outputs_of(forward, params, split.encoded, layouts, head, mesh)
-        return task_metrics.score(task, split.examples, predictions(head, outputs, split.examples))
+        answers = predictions(head, outputs, split.examples)
+        if answered is not None and head.kind == "classify" and head.problem == "single_label":
+            answered.update(map(task_metrics.decided, answers))
+        return task_metrics.score(task, split.examples, answers)
 
     return evaluate

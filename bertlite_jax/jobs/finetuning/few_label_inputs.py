@@ -23,9 +23,8 @@ from bertlite_jax.data.examples import augment, batches, features, joining
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.answering import inputs, task_splits
 from bertlite_jax.jobs.answering.task_splits import in_words
-from bertlite_jax.jobs.answering.text_lines import read_examples
 from bertlite_jax.jobs.finetuning.setup import Extra
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
@@ -99,12 +98,8 @@ def _read_domain(config: Finetuned, task: tasks.Task, path: str, counts: Counter
 
 
 def read_texts(path: str, head: Head) -> list[Example]:
-    """Reads a file with one text or JSON object per line; labels are ignored."""
-    try:
-        with open(path, "rb") as lines:
-            texts = list(read_examples(lines, head, path))
-    except OSError as error:
-        raise UserError(f"finetune: {path} cannot be read: {error.strerror}") from error
+    """Reads a file in any form that `predict` reads; labels are ignored."""
+    texts = list(inputs.read(path, head, job="finetune", labelled=False))
     if not texts:
         raise UserError(f"finetune: {path} contains no text")
     return texts
@@ -131,7 +126,9 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, multipl
     epochs = -(-steps // batches.batches_in_epoch(len(texts), batch))
     shape = batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
-    print(f"finetune: {len(texts):,} unlabelled texts, {batch} per step in {shape.rows} rows of {shape.length} tokens")
+    cut = f", {encoded.counts['truncated']:,} cut to data.length" if encoded.counts["truncated"] else ""
+    rows = f"{shape.rows} rows of {shape.length} tokens"
+    print(f"finetune: {len(texts):,} unlabelled texts{cut}, {batch} per step in {rows}")
     return Extra(texts=texts, unlabelled=encoded, shape=shape)
 
 

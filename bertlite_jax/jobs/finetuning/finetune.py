@@ -24,7 +24,7 @@ from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weig
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
-from bertlite_jax.jobs.finetuning import few_label_inputs
+from bertlite_jax.jobs.finetuning import few_label_inputs, own_data
 from bertlite_jax.jobs.finetuning.batches import Batches
 from bertlite_jax.jobs.finetuning.examples import open_evaluation, other_validation_splits
 from bertlite_jax.jobs.finetuning.prepare import (
@@ -72,6 +72,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         raise UserError(
             "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
         )
+    config = own_data.decided(config, run, overwrite)
     folder, clock = pathlib.Path(run), metrics.Clock()
     with adoption.open_weights(init) as weights:
         setup = prepare(config, weights, init)
@@ -113,6 +114,8 @@ def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.C
         return {"stopped": True, "steps": number}
     figures = _summary(setup, folder, train_state, meta, evaluate, clock)
     whole_files.write_json(summary, figures)
+    for line in own_data.verdict(figures, setup.start.config.learn.confidence):
+        print(f"finetune: {line}")
     return figures
 
 
@@ -155,6 +158,8 @@ def _loop(
             values = additions.read(number, values) if additions else values
             line = _readable({name: float(value) for name, value in values.items()})
             _check_finite(number, line)
+            if "consistency_share" in line:
+                meta["sure"] = meta.get("sure", 0.0) + line["consistency_share"]
             if number % run.log_every == 0 or number == setup.steps:
                 metrics.write(writer, number, line)
                 display.show(number, line)
@@ -185,12 +190,15 @@ def _loop(
             pending, better = None, False
             params = averaging.averaged(train_state.opt, train_state.params)
             if evaluates:
+                answered: set[int] = set()
                 with clock.measure("evaluation"):
-                    figures = evaluate(params, setup.valid)
+                    figures = evaluate(params, setup.valid, answered=answered)
                 metrics.write(writer, number, {f"valid_{name}": value for name, value in figures.items()})
                 display.print_line(f"valid at step {number}: " + ", ".join(f"{n} {v:.4f}" for n, v in figures.items()))
                 better = meta["best"] is None or figures[first] > meta["best"][first]
                 meta |= {"best": {"step": number, **figures}, "waited": 0} if better else {"waited": meta["waited"] + 1}
+                if better:
+                    meta["only_answer"] = setup.start.config.head.labels[answered.pop()] if len(answered) == 1 else ""
             with clock.measure("checkpoint"):
                 spent = clock.seconds()
                 meta["done"] = last or bool(run.patience and meta["waited"] >= run.patience)
@@ -208,7 +216,7 @@ def _loop(
 
 def _readable(values: dict[str, float]) -> dict[str, float]:
     line = {name: values[name] for name in ("loss", "grad_norm", "learning_rate", "real_tokens")}
-    parts = {name: value for name, value in values.items() if name.endswith("_loss")}
+    parts = {name: value for name, value in values.items() if name.endswith(("_loss", "_share"))}
     return line | {"accuracy": values["correct"] / max(values["weight"], 1.0)} | parts
 
 
@@ -223,7 +231,8 @@ def _check_finite(number: int, line: dict[str, float]) -> None:
 def _save_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
     config = setup.start.config
     params = jax.device_get(few_label_inputs.without_domains(params))
-    save_weights(Weights(params, config.model, config.head, setup.start.tokenizer), folder / BEST, overwrite=True)
+    head = dataclasses.replace(config.head, splits=setup.splits)
+    save_weights(Weights(params, config.model, head, setup.start.tokenizer), folder / BEST, overwrite=True)
 
 
 # --- Start, resumption, summary -------------------------------------------------------------------------------------
@@ -279,6 +288,8 @@ def _summary(
         "examples_per_second": round(meta["examples"] / meta["seconds"], 2) if measured else None,
         "batch_shape": list(setup.shape[:2]),
         **setup.notes,
+        **({"only_answer": meta["only_answer"]} if meta.get("only_answer") else {}),
+        **({"consistency_share": meta["sure"] / int(train_state.step)} if "sure" in meta else {}),
         "parameters": state.count_parameters(train_state.params),
         "compute": setup.model.compute,
         "time_shares": {name: round(share, 4) for name, share in clock.shares().items()},

@@ -32,6 +32,7 @@ from bertlite_jax.host import whole_files
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs.answering import embed, task_splits
 from bertlite_jax.jobs.answering.outputs import predictions
+from bertlite_jax.jobs.finetuning import own_data
 from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.model import pooling
@@ -85,6 +86,7 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
       UserError: `finetune` refuses the recipe, the task asks for spans, or the directory holds something else.
     """
     check_finetune(config)
+    config = own_data.decided(config, run, overwrite)
     folder = pathlib.Path(run)
     with adoption.open_weights(init) as weights:
         setup = prepare(config, weights, init)

@@ -7,13 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
-from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.finetune import Finetune, Finetuned
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits
-from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs
+from bertlite_jax.jobs.answering.word_splits import learn_splits
+from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs, own_data
 from bertlite_jax.jobs.finetuning.examples import check_training, describe, open_splits
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.finetuning.start import draw_params, take_over
@@ -24,6 +27,9 @@ from bertlite_jax.train import averaging, optim, schedules, sharding, state
 from bertlite_jax.train.few_labels import loss
 from bertlite_jax.train.step import Loss, make_step
 from bertlite_jax.train.tasks import layer_rates, span_loss
+
+_MOST_EPOCHS = 20_000
+"""Rows are planned for every epoch before the first step."""
 
 
 def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
@@ -49,14 +55,36 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     per_epoch = batches.batches_in_epoch(train.encoded.counts["examples"], batch)
     steps = run.steps or max(1, round(run.epochs * per_epoch))
     epochs = -(-steps // per_epoch)
+    if epochs > _MOST_EPOCHS:
+        raise UserError(
+            f"config: {steps:,} steps are {epochs:,} epochs of {train.encoded.counts['examples']:,} examples; at most "
+            f"{_MOST_EPOCHS:,} epochs are possible; lower run.steps or run.epochs"
+        )
     shape = batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
     multiple = mesh.size * config.optim.micro_batches
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
     slots = per_epoch * shape.rows * shape.length
     notes = describe(train, valid, head) | {"real_share": train.encoded.counts["tokens"] / slots}
+    notes |= own_data.baseline(task, train, valid, head)
+    for line in (*own_data.warnings(task, train, valid, head), *_idle(full, steps, per_epoch)):
+        print(f"finetune: {line}")
     model = TaskModel(full.model, head, compute)
     extra = few_label_inputs.read_unlabelled(full, start.tokenizer, steps, multiple)._replace(domain=domain)
-    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra)
+    splits = learn_splits(task, config.data) if head.kind == "tag" else head.splits
+    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra, splits)
+
+
+def _idle(config: Finetuned, steps: int, per_epoch: int) -> list[str]:
+    """A line for each setting that a run of so few steps leaves without its effect."""
+    found = []
+    if config.optim.warmup_steps >= steps:
+        found.append(
+            f"optim.warmup_steps = {config.optim.warmup_steps} is as long as the run of {steps}: it never reaches "
+            "optim.learning_rate; pass --run.warmup-fraction 0.1"
+        )
+    if config.learn.temporal and steps <= per_epoch:
+        found.append("learn.temporal has no effect in one epoch: there are no earlier predictions; train longer")
+    return found
 
 
 def digests(setup: Setup) -> dict[str, str]:
@@ -120,4 +148,13 @@ def _loss(setup: Setup) -> Loss:
     if config.head.kind == "span":
         return span_loss.make_loss(apply, config.head, config.model)
     private, slots = few_label_inputs.private_of(setup.model, config.learn), few_label_batches.slots_of(setup)
-    return loss.make_loss(apply, config.head, config.model, config.learn, slots, private)
+    weights = class_weights(setup) if config.learn.class_weights == "balanced" else ()
+    return loss.make_loss(apply, config.head, config.model, config.learn, slots, private, weights)
+
+
+def class_weights(setup: Setup) -> tuple[float, ...]:
+    """N / (C n) for each of the C labels that n of N training examples have; 1 for a label that none has."""
+    labels, classes = setup.train.encoded.labels, len(setup.start.config.head.labels)
+    counts = np.bincount(labels[labels >= 0], minlength=classes)
+    used = int((counts > 0).sum())
+    return tuple(float(counts.sum() / (used * count)) if count else 1.0 for count in counts)

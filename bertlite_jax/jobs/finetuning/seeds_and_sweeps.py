@@ -32,7 +32,6 @@ def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite:
       written to `summary.json` of the work directory. If a signal stopped a run, what `finetune` returned for it.
     """
     _refuse_single_run(run)
-    metric = task_splits.task_of(config.data).metrics[0]
     by_folder: dict[str, dict[str, Any]] = {}
     for seed in range(config.run.seed, config.run.seed + seeds):
         folder = str(pathlib.Path(run) / f"seed-{seed}")
@@ -42,6 +41,7 @@ def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite:
         if "stopped" in by_folder[folder]:
             return by_folder[folder]
     runs = list(by_folder.values())
+    metric = runs[0]["metric"]
     summary: dict[str, Any] = {"task": runs[0]["task"], "metric": metric, "seeds": seeds}
     for name in _scores(config, runs[0]):
         values = [figures[name] for figures in runs]
@@ -77,7 +77,7 @@ def finetune_sweep(
     _refuse_single_run(run)
     if not rates or not batches:
         raise UserError("finetune: the sweep has no points; pass learning rates and batch sizes")
-    metric = task_splits.task_of(config.data).metrics[0]
+    metric = ""
     points: list[dict[str, Any]] = []
     for rate, batch in [(rate, batch) for batch in batches for rate in rates]:
         folder = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
@@ -99,8 +99,9 @@ def finetune_sweep(
             continue
         if "stopped" in figures:
             return figures
+        metric = figures["metric"]
         points.append(point | {name: figures[name] for name in (*_scores(config, figures), "examples_per_second")})
-    finished = [point for point in points if metric in point]
+    finished = [point for point in points if "diverged" not in point]
     if not finished:
         raise Diverged("finetune: every point of the sweep diverged; try lower learning rates")
     best = max(finished, key=lambda point: point[metric])

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bertlite_jax.config.model import Head, Split
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
@@ -47,3 +48,5 @@ class Setup(NamedTuple):
     notes: dict[str, Any]
     """Counts for `summary.json`."""
     extra: Extra = Extra()
+    splits: tuple[Split, ...] = Head().splits
+    """Of a tagger: how the words of its training data were made, see `Head.splits`."""

@@ -11,6 +11,7 @@ import numpy as np
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_task_model
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import label_order
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
@@ -80,14 +81,16 @@ def _reordered_head(weights: Weights, head: Head, init: str) -> dict[str, Any]:
                 f"finetune: adapt.keep_head: the head of {init} has {name} = {getattr(old, name)}, the task needs "
                 f"{getattr(head, name)}"
             )
-    if sorted(old.labels) != sorted(head.labels):
-        theirs, ours = ", ".join(old.labels), ", ".join(head.labels)
-        raise UserError(f"finetune: adapt.keep_head: {init} has the labels {theirs}, the task has {ours}")
-    if head.kind == "span":
+    if not head.labels:
         return weights.params["head"]
-    order = [old.labels.index(label) for label in head.labels] or slice(None)
-    output = {name: leaf[..., order] for name, leaf in weights.params["head"]["output"].items()}
-    return {**weights.params["head"], "output": output}
+    fitting = label_order.reordered(weights, head.labels)
+    if fitting is None:
+        theirs, ours = ", ".join(old.labels), ", ".join(head.labels)
+        raise UserError(
+            f"finetune: adapt.keep_head: {init} has the labels {theirs}, the task has {ours}"
+            + label_order.naming_hint(old, init)
+        )
+    return fitting.params["head"]
 
 
 def _dropped_parts(head: Head) -> tuple[str, ...]:

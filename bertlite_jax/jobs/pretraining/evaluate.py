@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bertlite_jax.config import files
+from bertlite_jax.config import bounds, files
 from bertlite_jax.config.pair_tasks import PairTask, pair_classes
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
@@ -164,6 +164,8 @@ def evaluate(
     """
     if rows < 0:
         raise UserError(f"evaluate: rows = {rows} cannot be negative; 0 reads all rows")
+    if rows > bounds.MOST_WHOLE:
+        raise UserError(f"evaluate: rows = {rows} is too large; 0 reads all rows")
     trained = open_run(run)
     config = trained.config
     data = dataclasses.replace(

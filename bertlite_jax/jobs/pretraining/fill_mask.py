@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import jax
@@ -21,6 +22,8 @@ Guess = tuple[str, float]
 def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     """Returns the most likely pieces for every [MASK] in a text.
 
+    A text with more tokens than the model has positions is cut, which a line on standard error says.
+
     Args:
       run: work directory of a pretraining run.
       text: a text with one or more `[MASK]`.
@@ -30,16 +33,36 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
       For each [MASK] in order, (piece, probability), most likely first.
 
     Raises:
-      UserError: the text has no [MASK], or more tokens than the model has positions.
+      UserError: the text is not UTF-8, has no [MASK], or has one behind the tokens that the model reads.
     """
+    text = _decoded(text)
     if top < 1:
         raise UserError(f"fill-mask: top = {top} must be positive")
     trained = open_run(run)
     ids = trained.tokenizer.encode(text, allow_special=True)
     if trained.tokenizer.mask_id not in ids:
-        raise UserError(f"fill-mask: no [MASK] in {text!r}; write it where a word is missing")
-    (guesses,) = guess(trained, [ids], top)
+        raise UserError(f"fill-mask: no [MASK] in {text[:200]!r}; write it where a word is missing")
+    room = trained.config.model.max_positions - 2
+    if behind := int(np.sum(ids[room:] == trained.tokenizer.mask_id)):
+        raise UserError(
+            f"fill-mask: {behind} of the text's [MASK] behind the first {room} tokens, and the model reads no more; "
+            f"shorten the text, which has {len(ids):,}"
+        )
+    if len(ids) > room:
+        print(f"fill-mask: the text has {len(ids):,} tokens; it is cut to the first {room}", file=sys.stderr)
+    (guesses,) = guess(trained, [ids[:room]], top)
     return guesses
+
+
+def _decoded(text: str) -> str:
+    """The text of an argument whose bytes the locale could not decode. Raises UserError if they are not UTF-8."""
+    try:
+        return text.encode("utf-8", errors="surrogateescape").decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise UserError(f"fill-mask: the text is not UTF-8 (byte 0x{byte:02x})") from error
+    except UnicodeEncodeError as error:
+        raise UserError("fill-mask: the text has half of a surrogate pair, which is no character") from error
 
 
 def guess(trained: Trained, texts: list[np.ndarray], top: int) -> list[list[list[Guess]]]:

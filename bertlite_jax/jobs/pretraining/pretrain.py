@@ -26,12 +26,12 @@ from bertlite_jax.data.rows import batches, buckets, pairs, source
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.pretraining import fill_mask
+from bertlite_jax.jobs.pretraining import fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.step import compile_beside, make_stages
 from bertlite_jax.jobs.runs import signals, workdir
-from bertlite_jax.model.ops import attention, choose_precision, precision, products
+from bertlite_jax.model.ops import choose_precision, precision, products
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
 from bertlite_jax.report.run.pace import Pace
@@ -64,8 +64,8 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
+    checks.check_counts(config)  # First: NaN is never the same as that of the first process.
     processes.check_same_config(config)
-    checks.check_counts(config)
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     checks.check_pretrain(config, sharding.row_parts(mesh))
     tokenizer = _load_tokenizer(config)
@@ -75,7 +75,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     rows_source = source.open_source(config.data, "train", config.run.seed, tokenizer)
     platform = mesh.devices.flat[0].platform
     compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
-    attention.choose_for(config.model, config.data.length, platform, compute)
+    step_bytes = memory_need.check(config, mesh, compute)
     row_buckets = buckets.open_buckets(rows_source)
     stage_at = make_stages(
         config, lambda number: buckets.find(row_buckets, number)[0].data, compute, mesh, rows_source.special_ids
@@ -94,7 +94,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     finished = start >= config.run.steps
     compiling = Future() if finished else compile_beside(stage_at(start + 1), mesh)
     train_state = state.init_state(pretraining.init_params, pretraining.optimizer, config.run.seed, pretraining.layout)
-    _describe_run(config, row_buckets, rows_source, mesh, compute, train_state)
+    _describe_run(config, row_buckets, rows_source, mesh, compute, train_state, step_bytes)
     if config.data.pair_task != "none":
         _describe_pairs(config, row_buckets, rows_source, tokenizer)
 
@@ -239,13 +239,11 @@ def _describe_run(
     mesh: jax.sharding.Mesh,
     compute: precision.Compute,
     train_state: state.TrainState,
+    step_bytes: int,
 ) -> None:
-    platform = mesh.devices.flat[0].platform
-    scores = attention.choose_for(config.model, config.data.length, platform, compute) == "einsum"
-    memory = flops.step_memory_bytes(config, mesh.size, _stored_as(compute), scores)
     print(
         f"pretrain: {state.count_parameters(train_state.params):,} parameters, {mesh.size} x {_device_kind(mesh)}, "
-        f"products in {compute}, about {memory['total'] / 2**20:,.0f} MiB per device\n"
+        f"products in {compute}, about {step_bytes / 2**20:,.0f} MiB per device\n"
         f"pretrain: {_describe_state(mesh, train_state)}\n"
         f"pretrain: {config.run.steps:,} steps of {_describe_rows(row_buckets)}; "
         f"an epoch is {_steps_per_epoch(row_buckets):,.1f} steps"
@@ -284,6 +282,8 @@ def _describe_pairs(
         f"{statistics['weight_zero_share']:.3f}"
         + (f"; a rule that reads only the edges scores {rule:.3f}" if rule else "")
     )
+    if problem := batches.pair_problem(statistics, config.data.pair_task):
+        print(f"pretrain: {problem}")
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 
-from bertlite_jax.config import files
+from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.reports import tasks
-from bertlite_jax.report.run import html, metrics
+from bertlite_jax.report.run import html, metrics, side_files
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -28,21 +29,30 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     if tasks.holds_tasks(workdir):
         return _write(workdir, tasks.render(workdir))
     config: Pretrain = files.read_json(workdir / "config.json")
-    corpora = {folder: tasks.read(pathlib.Path(folder) / "corpus.json", None) for folder in config.data.corpus}
+    try:
+        checks.check_counts(config)
+        checks.check_model(config.model)
+    except UserError as error:
+        raise UserError(f"report: {workdir / 'config.json'}: {error}") from error
+    corpora = {
+        folder: side_files.read(pathlib.Path(folder) / "corpus.json", None, side_files.CORPUS)
+        for folder in config.data.corpus
+    }
     run = html.Run(
         name=workdir.resolve().name,
         config=config,
         lines=metrics.read_lines(workdir / "metrics.jsonl"),
-        summary=tasks.read(workdir / "summary.json", {}),
+        summary=side_files.read(workdir / "summary.json", {}, side_files.SUMMARY),
         corpora=corpora,
-        samples=tasks.read(workdir / "samples.json", []),
-        environment=tasks.read(workdir / "environment.json", {}),
-        inference=tasks.read(workdir / "inference.json", {}),
+        samples=side_files.read(workdir / "samples.json", [], side_files.SAMPLES),
+        environment=side_files.read(workdir / "environment.json", {}),
+        inference=side_files.read_inference(workdir / "inference.json"),
     )
     return _write(workdir, html.render(run))
 
 
 def _write(workdir: pathlib.Path, page: str) -> pathlib.Path:
     path = workdir / "report.html"
-    whole_files.write_text(path, page)
+    with whole_files.output_errors(path, workdir, "report"):
+        whole_files.write_text(path, page)
     return path

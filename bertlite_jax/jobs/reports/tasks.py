@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from bertlite_jax.config import files
+from bertlite_jax.config.checks import check_model
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.data.scores import squad_metrics, thresholds
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.reader import within
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.jobs.answering import span_answers, span_predict, task_splits
 from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.answering.outputs import probabilities
-from bertlite_jax.report.run import metrics
+from bertlite_jax.report.run import metrics, side_files
+from bertlite_jax.report.run.side_files import SUMMARY, read
 from bertlite_jax.report.tasks import figures, page
 from bertlite_jax.report.tasks.figures import Answers, Shown
 
+_DEEPEST = 4
+"""Folders of runs in folders of runs."""
 _CHUNK = 512
 """Examples that are answered together."""
 
@@ -42,51 +46,59 @@ def render(workdir: pathlib.Path) -> str:
     """
     if (workdir / "config.json").is_file():
         return page.render(_run(workdir))
-    summary = read(workdir / "summary.json", {})
+    file = workdir / "summary.json"
+    summary = read(file, {}, SUMMARY)
     if "probe" in summary:
+        metric = read(file, {}, {"metric": str})["metric"]
+        read(
+            file,
+            {},
+            SUMMARY | {"task": str, "init": str, "best_layer": int, metric: NUMBER, "layers": [{metric: NUMBER}]},
+        )
+        if not summary["layers"] or any(row.keys() != summary["layers"][0].keys() for row in summary["layers"]):
+            raise UserError(f"report: {file}: its layers differ in their figures, or there is none; probe again")
         return page.render_probe(workdir.resolve().name, summary)
+    read(file, {}, SUMMARY | {"task": str, "metric": str})
+    ranges = [name.removesuffix("_min") for name in summary if name.endswith("_min")]
+    read(file, {}, {f"{name}{end}": NUMBER for name in ranges for end in ("", "_min", "_max")})
     folders = sorted(path.parent for path in workdir.glob("*/summary.json"))
-    runs = [(folder.name, read(folder / "summary.json", {})) for folder in folders]
+    runs = [(folder.name, read(folder / "summary.json", {}, SUMMARY)) for folder in folders]
+    for folder, (_, of_run) in zip(folders, runs, strict=True):
+        side_files.check_scores(folder / "summary.json", of_run, [summary["metric"]])
+    return page.render_several(page.Several(workdir.resolve().name, summary, runs, _run(_best_of(workdir))))
+
+
+def _best_of(workdir: pathlib.Path) -> pathlib.Path:
+    """The folder of the best run: of a sweep with several seeds, the best seed of the best point."""
     best = workdir
-    while not (best / "config.json").is_file() and "best_run" in (best_summary := read(best / "summary.json", {})):
-        best = best / pathlib.Path(best_summary["best_run"]).name
-    return page.render_several(page.Several(workdir.resolve().name, summary, runs, _run(best)))
+    for _ in range(_DEEPEST):
+        name = read(best / "summary.json", {}, SUMMARY).get("best_run")
+        if (best / "config.json").is_file() or name is None:
+            return best
+        best = best / pathlib.Path(name).name
+    raise UserError(f"report: {workdir / 'summary.json'}: best_run does not lead to a run")
 
 
 def _run(workdir: pathlib.Path) -> page.TaskRun:
     config: Finetuned = files.read_json(workdir / "config.json", Finetuned)
+    check_model(config.model)
     answers, missing = None, ""
     try:
         answers = answers_of(workdir, config)
     except UserError as error:  # The data may be on another machine; everything else is shown.
         missing = str(error)
+    lines = metrics.read_lines(workdir / "metrics.jsonl")
+    summary = read(workdir / "summary.json", {}, SUMMARY)
+    side_files.check_scores(workdir / "summary.json", summary, page.score_names(lines))
     return page.TaskRun(
         name=workdir.resolve().name,
         config=config,
-        lines=metrics.read_lines(workdir / "metrics.jsonl"),
-        summary=read(workdir / "summary.json", {}),
+        lines=lines,
+        summary=summary,
         environment=read(workdir / "environment.json", {}),
         answers=answers,
         missing=missing,
     )
-
-
-def read(path: pathlib.Path, missing: Any) -> Any:
-    """The JSON in `path`, or `missing` if there is no such file.
-
-    Raises:
-      UserError: the file is not JSON, or holds another type than `missing`.
-    """
-    if not path.is_file():
-        return missing
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"report: {path}:{error.lineno}: not JSON: {error.msg}") from error
-    if missing is not None and type(values) is not type(missing):
-        expected = "list" if isinstance(missing, list) else "object"
-        raise UserError(f"report: {path}: contains a {type(values).__name__}; it should contain one JSON {expected}")
-    return values
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------
@@ -104,6 +116,9 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     examples = list(itertools.islice(stream, config.data.validation_examples or None))
     if config.head.kind == "span":
         return _judge_spans(workdir, examples)
+    # A label that the model lacks has no probability; its examples are errors in the score, and not shown here.
+    examples = [within(example, config.head) for example in examples]
+    examples = [example for example in examples if example.label is not None]
     model = open_task_model(str(workdir), sources.load(workdir))
     outputs: list[np.ndarray] = []
     for first in range(0, len(examples), _CHUNK):

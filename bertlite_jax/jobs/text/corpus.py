@@ -31,13 +31,15 @@ from bertlite_jax.data.corpus.splits import SPLITS, assign_splits, distinct, ope
 from bertlite_jax.data.corpus.statistics import COUNTED, READ, statistics_of
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.text.documents import list_files, read_documents
+from bertlite_jax.data.text.sentences import check_language
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
-from bertlite_jax.host.places import check_on_disk
+from bertlite_jax.host.places import final_place
 
 CHUNK_LIMIT = 1 << 18
 """Characters of text that a worker gets at a time."""
+MOST_WORKERS = 1024
 
 
 def build_corpus(
@@ -75,14 +77,13 @@ def build_corpus(
     if beam:
         importlib.import_module("bertlite_jax.data.corpus.beam")  # Before anything is read: it may not be installed.
     console = Console(stderr=True)
-    check_on_disk("corpus", out)
-    place = pathlib.Path(os.path.abspath(out))
+    place = final_place("corpus", out)
     check_out(place, overwrite)
     files = list_files(inputs)
     vocabulary = load_tokenizer(tokenizer_folder)
     counts: Counter[str] = Counter()
     began = time.monotonic()
-    with scratch_folder(place) as folder:
+    with scratch_folder(place) as folder, whole_files.output_errors(place, folder, "corpus"):
         if beam:
             written = _write_by_beam(folder, vocabulary, files, options, beam_options, counts)
         else:
@@ -102,10 +103,16 @@ def build_corpus(
         whole_files.write_json(folder / "corpus.json", meta)
         move_into_place(folder, place)
     print_statistics(meta | {"build": speed}, console)
-    if options.validation_fraction and not splits["validation"]["windows"]:
-        hint = "a blank line separates documents of plain text"
-        print(f"corpus: there is only one document, so the validation split is empty; {hint}", file=sys.stderr)
+    if options.validation_fraction and counts["documents"] - counts["duplicate_documents"] == 1:
+        _describe_only_document(splits["validation"]["windows"])
     return meta | {"build": speed}
+
+
+def _describe_only_document(windows: int) -> None:
+    """Says where the validation split of a single document comes from."""
+    what = f"its end is the validation split ({windows:,} windows)" if windows else "the validation split is empty"
+    hint = "a blank line separates documents of plain text"
+    print(f"corpus: there is only one document, so {what}; {hint}", file=sys.stderr)
 
 
 def _check(options: CorpusOptions, workers: int, beam: bool, beam_options: str) -> None:
@@ -115,8 +122,9 @@ def _check(options: CorpusOptions, workers: int, beam: bool, beam_options: str) 
         share = getattr(options, name)
         if not 0 <= share < 1:
             raise UserError(f"corpus: {name} = {share} must be at least 0 and less than 1")
-    if workers < 0:
-        raise UserError(f"corpus: workers = {workers} must be positive, or 0 for all cores")
+    if not 0 <= workers <= MOST_WORKERS:
+        raise UserError(f"corpus: workers = {workers} must lie between 1 and {MOST_WORKERS:,}, or be 0 for all cores")
+    check_language("corpus", options.language)
     if options.on_bad_text not in ("refuse", "replace"):
         raise UserError(f"corpus: on_bad_text = {options.on_bad_text!r} must be refuse or replace")
     if beam and workers:
@@ -299,8 +307,8 @@ def _progress(total: int, console: Console) -> Iterator[Callable[[int, int], Non
         now = time.monotonic()
         if now - last >= 10:
             last, seconds = now, now - began
-            left = seconds * (total - position) / max(1, position)
-            rate, share = text_bytes / 1e6 / seconds, 100 * position / max(1, total)
+            left = seconds * max(0, total - position) / max(1, position)
+            rate, share = text_bytes / 1e6 / seconds, min(100, 100 * position / max(1, total))  # Pipes have no size.
             print(f"corpus: {share:.0f} %, {rate:.1f} MB/s, {left:.0f} s left", file=sys.stderr, flush=True)
 
     yield print_line

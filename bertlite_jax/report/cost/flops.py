@@ -56,22 +56,29 @@ def parameters(model: Model) -> dict[str, int]:
 
     Source: google-research/albert: modeling.py; Lan et al. 2020 (arXiv 1909.11942), table 4 for the sharing modes.
     """
-    V, E, D, F = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
+    V, E, D, F, S = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size, model.sum_size
     copies = model.stack_sizes
     count = {
-        "embeddings": (V + model.max_positions + model.token_types) * E + 2 * E,
-        "projection": E * D + D if model.projected else 0,
+        "embeddings": V * E + (model.max_positions + model.token_types) * S + 2 * S,
+        "projection": _projection(model),
         "attention": copies["attention"] * 4 * (D * D + D),
         "ffn": copies["ffn"] * (2 * D * F + F + D),
         "norms": copies["norms"] * 4 * D + (2 * D if model.norm == "pre" else 0),
     }
     count["encoder"] = sum(count.values())
     count["pooler"] = D * D + D if model.pooler else 0
-    count["mlm"] = D * E + E + 2 * E + V
+    count["mlm"] = D * S + S + 2 * S + V
     count["pair"] = (D + 1) * model.pair_classes
     count["heads"] = count["mlm"] + count["pair"]
     count["total"] = count["encoder"] + count["pooler"] + count["heads"]
     return count
+
+
+def _projection(model: Model) -> int:
+    """Parameters between embeddings and encoder; there is no bias where words are projected before the sum."""
+    if not model.projected:
+        return 0
+    return model.hidden_size * (model.embed_size + (not model.projects_words))
 
 
 # --- FLOPs -------------------------------------------------------------------------------------------------------
@@ -90,10 +97,12 @@ def forward_flops_per_row(model: Model, length: int, predictions: int, windows: 
       windows: P, [CLS] positions that reach the pooler and the pair head; 0 leaves both out.
     """
     V, E, D, F, N = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size, model.num_layers
+    S = model.sum_size
     layers = N * (8 * D * D + 4 * D * F) * length
     attention = 4 * N * length * length * D
     projection = 2 * E * D * length if model.projected else 0
-    head = 2 * predictions * (D * E + E * V)
+    back = D * E if model.projects_words else 0
+    head = 2 * predictions * (D * S + back + E * V)
     pooled = 2 * D * D + 2 * D * model.pair_classes if model.pooler else 0
     return layers + attention + projection + head + windows * pooled
 

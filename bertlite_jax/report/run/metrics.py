@@ -14,6 +14,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from types import NoneType
 from typing import Any, NamedTuple, TextIO
 
 from rich import console as rich_console
@@ -21,12 +22,16 @@ from rich import progress as rich_progress
 from rich import table as rich_table
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files, json_shapes
 
 # --- metrics.jsonl and TensorBoard -------------------------------------------------------------------------------
 
 
 SYNC_SECONDS = 60.0
 """Seconds between two fsyncs: of an open file, a mounted bucket has only what was synchronised."""
+
+_LINE = {"step": int, "not_finite?": {}, ...: (*json_shapes.NUMBER, NoneType)}
+"""The shape of a line, as `json_line` writes it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,21 +105,17 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
     A last line without a line feed is left out: it is being written, or its writer was killed.
 
     Raises:
-      UserError: the file is missing, or a line is not a JSON object.
+      UserError: the file is missing, or a line is not a JSON object of a step and numbers.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"metrics: {path} does not exist; is its folder the work directory of a run that has begun?")
     lines = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             break
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"metrics: {path}:{number}: not JSON: {error.msg}; remove the line") from error
-        if not isinstance(values, dict):
-            raise UserError(f"metrics: {path}:{number}: not an object; remove the line")
+        values = json_files.parse_object(line, f"{path}:{number}", "metrics")
+        json_shapes.check(values, _LINE, f"{path}:{number}", "metrics")
         lines.append(values)
     return lines
 

@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 # --- Consistency training (UDA) --------------------------------------------------------------------------------------
 
@@ -36,8 +36,12 @@ def divergence(
     original = jax.lax.stop_gradient(original)
     log_q = jax.nn.log_softmax(original / temperature)
     each = jnp.sum(jnp.exp(log_q) * (log_q - jax.nn.log_softmax(changed)), axis=-1)
-    sure = jnp.max(jax.nn.softmax(original), axis=-1) >= least
-    return each * sure.astype(each.dtype)
+    return each * is_sure(original, least).astype(each.dtype)
+
+
+def is_sure(original: Float[Array, "N C"], least: float) -> Bool[Array, " N"]:
+    """Which texts have a label with a probability of at least `least`, by their logits."""
+    return jnp.max(jax.nn.softmax(original), axis=-1) >= least
 
 
 def guess_labels(logits: Float[Array, "N C"], changed: Num[Array, " N"], temperature: float) -> Float[Array, "N C"]:

@@ -60,6 +60,7 @@ def make_loss(
     learn: Learn,
     slots: tuple[int, int] = (0, 0),
     private: Private | None = None,
+    class_weights: tuple[float, ...] = (),
 ) -> Loss:
     """The loss that a recipe's `learn` describes; with nothing switched on that of `task_loss.make_loss`.
 
@@ -70,11 +71,12 @@ def make_loss(
       learn: what is switched on.
       slots: predictions that a batch reports, of labelled and unlabelled texts, for temporal ensembling.
       private: a domain's own encoder, where there are such.
+      class_weights: of each label, if they are not all 1.
     """
     if learn == Learn():
         return task_loss.make_loss(apply, head, model)
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
-    supervised = _make_supervised(apply, head, learn, private)
+    supervised = _make_supervised(apply, head, learn, private, class_weights)
 
     def loss(
         params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""]
@@ -97,6 +99,7 @@ def make_loss(
             keys = row_keys(jax.random.fold_in(key, _UNLABELLED), more["rows"]) if drops else None
             logits, vectors = logits_of(apply, head, params, more, keys)
             values = _unlabelled(logits, more, learn, weights["unlabelled"])
+            sums |= _share_of_sure(logits, more, learn, weights["unlabelled"])
             if learn.mix_guessed and pooled is not None and vectors is not None:
                 both = (labelled, pooled), (more, vectors)
                 value = _guessed_mixtures(apply, params, *both, logits, learn, keys, drawn)
@@ -116,7 +119,13 @@ Supervised = Callable[..., tuple[Array, tuple[Array, Array | None, Array]]]
 """(params, rows, dropout keys, key, shift of the word vectors) -> (sum of losses, (logits, pooled, sum of right))."""
 
 
-def _make_supervised(apply: task_loss.Apply, head: Head, learn: Learn, private: Private | None) -> Supervised:
+def _make_supervised(
+    apply: task_loss.Apply, head: Head, learn: Learn, private: Private | None, class_weights: tuple[float, ...]
+) -> Supervised:
+    def of_label(logits: Float[Array, "B P C"], labels: Int[Array, "B P"]) -> Float[Array, "B P"]:
+        each = label_noise.each(learn, logits, labels)
+        return each * jnp.array(class_weights, each.dtype)[labels] if class_weights else each
+
     def supervised(
         params: Any,
         rows: Batch,
@@ -130,9 +139,9 @@ def _make_supervised(apply: task_loss.Apply, head: Head, learn: Learn, private: 
             total, correct = task_loss.sum_of(head, logits, rows)
             return total, (logits, pooled, correct)
         _, correct = task_loss.sum_of(head, logits, rows)
-        each = label_noise.each(learn, logits, rows["labels"])
+        each = of_label(logits, rows["labels"])
         if chosen is not None:
-            each = chosen.of_both(each, label_noise.each(learn, logits, chosen.labels(rows["labels"])))
+            each = chosen.of_both(each, of_label(logits, chosen.labels(rows["labels"])))
         if learn.annealing != "none":
             right = -label_noise.each(Learn(), logits, rows["labels"])
             progress = jnp.broadcast_to(rows["progress"][:, None], right.shape)
@@ -245,6 +254,18 @@ def _unlabelled(
         taught = learn.teacher_weight * jnp.sum(taught * rows["weights"])
         values["teacher_loss"] = taught / jnp.maximum(weight, 1.0)
     return values
+
+
+def _share_of_sure(
+    logits: Float[Array, "B P C"], rows: Batch, learn: Learn, weight: Float[Array, ""]
+) -> dict[str, Float[Array, ""]]:
+    """The share of the unlabelled texts that consistency is learnt from."""
+    if not learn.consistency:
+        return {}
+    flat = jax.lax.stop_gradient(logits.reshape(-1, logits.shape[-1]))
+    sure = consistency.is_sure(jnp.roll(flat, 1, axis=0), learn.confidence)
+    used = jnp.sum(sure.astype(flat.dtype) * rows["changed"].ravel().astype(flat.dtype))
+    return {"consistency_share": used / jnp.maximum(weight, 1.0)}
 
 
 def _guessed_mixtures(

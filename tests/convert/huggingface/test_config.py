@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from huggingface_examples import HEADLESS, SHARED, UNSHARED
 
@@ -23,7 +24,7 @@ def test_keys_of_the_head_that_a_config_lacks_have_the_defaults_of_the_class(fam
     stem = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert"}[family]
     module = "qa_outputs.weight" if kind == "span" else "classifier.weight"
     values = {"architectures": [stem + suffix], "hidden_dropout_prob": 0.3, "dropout": 0.3}
-    head = heads.read_head(values, family, [module], "test")
+    head = heads.read_head(values, family, {module: np.zeros((1 if kind == "choose" else 2, 8))}, "test")
     labels = ("LABEL_0", "LABEL_1") if kind in ("classify", "tag") else ()
     dropouts = {
         "albert": {"span": 0.0},
@@ -38,11 +39,12 @@ def test_keys_of_the_head_that_a_config_lacks_have_the_defaults_of_the_class(fam
 def test_one_label_without_a_problem_is_a_regression():
     """BertForSequenceClassification.forward: num_labels == 1 means a regression."""
     values = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "score"}}
-    head = heads.read_head(values, "bert", ["classifier.weight"], "test")
+    tensors = {"classifier.weight": np.zeros((1, 8))}
+    head = heads.read_head(values, "bert", tensors, "test")
     assert head is not None
     assert (head.problem, head.labels) == ("regression", ("score",))
     with pytest.raises(UserError, match="problem_type is ranking"):
-        heads.read_head(values | {"problem_type": "ranking"}, "bert", ["classifier.weight"], "test")
+        heads.read_head(values | {"problem_type": "ranking"}, "bert", tensors, "test")
 
 
 def test_the_config_uses_their_names():

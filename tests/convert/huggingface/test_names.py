@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert.huggingface import names
+from bertlite_jax.convert.huggingface import foreign_names, names
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.errors import UserError
 
@@ -86,7 +86,7 @@ def test_a_masked_lm_has_as_many_tensors_as_its_state_dictionary(family, stem, c
     assert len(listed) == count(layers)
     model = dataclasses.replace(CASES[family][1], num_layers=layers, share_groups=1, pooler=False, pair_classes=0)
     ours = {entry.theirs for entry in names.entries(family, model)}
-    tied = {copy for copy, _ in names.TIED[family]}
+    tied = {copy for copy, _ in foreign_names.TIED[family]}
     assert not ours & tied
     assert ours | tied == listed
 
@@ -162,17 +162,6 @@ def test_a_task_head_is_never_missing_as_a_whole():
         less = {name: value for name, value in tensors.items() if not name.startswith(part)}
         with pytest.raises(UserError, match=rf"missing: {part}\.weight, {part}\.bias$"):
             names.to_ours(less, "bert", model, "test", head)
-
-
-def test_what_a_task_class_does_not_read_is_dropped_by_name():
-    _model, head = task_case("bert", "tag")
-    full = names.to_theirs(random_flat(BERT), "bert", BERT)
-    kept, dropped = names.drop_unread(full | {"classifier.weight": np.zeros(1), "extra": np.zeros(1)}, "bert", head)
-    assert set(dropped) == {name for name in full if name.startswith(("cls.", "bert.pooler."))}
-    assert len(dropped) == 9
-    assert {"classifier.weight", "extra", "bert.embeddings.LayerNorm.weight"} <= kept.keys()
-    pooled = names.drop_unread(full, "bert", HEADS["classify"])[1]
-    assert not any("pooler" in name for name in pooled)
 
 
 @pytest.mark.parametrize("share", ["attention", "ffn"])
@@ -253,35 +242,6 @@ def test_a_head_may_be_missing_as_a_whole_but_not_in_part():
     del tensors["cls.predictions.bias"]
     with pytest.raises(UserError, match=r"missing: cls\.predictions\.bias$"):
         names.to_ours(tensors, "bert", model, "test")
-
-
-def test_names_of_base_models_and_of_old_checkpoints_are_understood():
-    """A base model has no prefix, the first checkpoints said gamma and beta and stored position_ids."""
-    old = {
-        "embeddings.LayerNorm.gamma": np.ones(3),
-        "embeddings.position_ids": np.arange(4),
-        "encoder.layer.0.output.LayerNorm.beta": np.zeros(3),
-        "pooler.dense.bias": np.zeros(3),
-    }
-    assert set(names.canonical_names(old, "bert", "test")) == {
-        "bert.embeddings.LayerNorm.weight",
-        "bert.encoder.layer.0.output.LayerNorm.bias",
-        "bert.pooler.dense.bias",
-    }
-
-
-def test_repeated_tied_tensors_are_dropped_and_an_untied_decoder_is_refused():
-    table = np.arange(6.0).reshape(3, 2)
-    tied = {"bert.embeddings.word_embeddings.weight": table, "cls.predictions.decoder.weight": table.copy()}
-    assert set(names.canonical_names(tied, "bert", "test")) == {"bert.embeddings.word_embeddings.weight"}
-    tied["cls.predictions.decoder.weight"] = table + 1
-    with pytest.raises(UserError, match="our model ties them"):
-        names.canonical_names(tied, "bert", "test")
-
-
-def test_a_bias_that_only_the_decoder_has_is_the_output_bias():
-    tensors = {"cls.predictions.decoder.bias": np.ones(3)}
-    assert set(names.canonical_names(tensors, "bert", "test")) == {"cls.predictions.bias"}
 
 
 def test_padding_undoes_trimming():

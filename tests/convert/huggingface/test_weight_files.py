@@ -237,7 +237,7 @@ def test_quantised_tensors_are_refused_by_name(dtype, tmp_path):
 def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
     assert "has neither model.safetensors nor pytorch_model.bin" in refusal(tmp_path)
     (tmp_path / "tf_model.h5").touch()
-    assert "tf_model.h5 cannot be read" in refusal(tmp_path)
+    assert "tf_model.h5 alone, which cannot be read; save them once more" in refusal(tmp_path)
 
 
 def test_without_torch_the_install_command_is_given(tmp_path, monkeypatch):
@@ -252,3 +252,51 @@ def test_a_torch_whose_safe_reading_is_not_safe_is_refused(tmp_path, monkeypatch
     write_layout(tmp_path, "pytorch_model.bin", tensors())
     monkeypatch.setattr(torch, "__version__", "2.5.1")
     assert "torch 2.5.1 may run code" in refusal(tmp_path)
+
+
+# --- Tables of other forms -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_the_table_inside_a_training_checkpoint_is_read(key, tmp_path):
+    """Training loops save the weights beside their counters and the optimiser."""
+    torch = pytest.importorskip("torch")
+    torch.save({key: {"a": torch.ones(2)}, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "pytorch_model.bin")
+    np.testing.assert_array_equal(read_tensors(tmp_path)["a"], [1, 1])
+
+
+def test_tensors_without_names_or_values_are_one_line(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({0: torch.ones(2), 1: torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    assert "its tensors are numbered and have no names" in refusal(tmp_path)
+    torch.save({"a": torch.ones(2, device="meta")}, tmp_path / "pytorch_model.bin")
+    assert "tensors without values (device meta): a" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "é" * 128, "x" * 256])
+def test_a_file_name_longer_than_any_is_one_short_line(name, tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    line = refusal(tmp_path)
+    assert "is not beside the index" in line
+    assert len(line) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [
+        ("best.pt", "pytorch_model.bin"),
+        ("epoch=3.ckpt", "pytorch_model.bin"),
+        ("weights.safetensors", "model.safetensors"),
+    ],
+)
+def test_weights_of_another_name_are_pointed_out(name, usual, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    assert f"if {name} holds them, rename it to {usual}" in refusal(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"x")
+    assert "save model.merge_and_unload()" in refusal(tmp_path)
+
+
+def test_an_index_too_deep_or_with_an_endless_number_is_one_line(tmp_path):
+    for content in ("[" * 200_000, '{"weight_map": ' + "9" * 5000 + "}", '{"weight_map": {"a": "\\ud800"}}'):
+        (tmp_path / "model.safetensors.index.json").write_text(content)
+        assert "model.safetensors.index.json: " in refusal(tmp_path)

@@ -113,10 +113,21 @@ def test_an_unknown_label_is_named_with_those_that_exist(tmp_path):
         measuring_text.labelled(weights, str(tmp_path / "data.tsv"), 8, 16)
 
 
-def test_text_without_a_tokenizer_is_refused(tmp_path):
+def test_more_windows_than_the_text_has_are_all_of_them(tmp_path):
+    weights, text = trained_like(tmp_path, MODEL), [write_text(tmp_path)]
+    few, many = (measuring_text.windows(weights, text, count, 16) for count in (1_000, 10**15))
+    assert 100 < len(few) < 1_000
+    assert all(map(np.array_equal, few, many))
+    assert len(few) == len(many)
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_text_without_a_tokenizer_is_refused(bits, tmp_path, caplog):
+    """Before that, 8 bits are warned of, as on some CPUs they give wrong answers (microsoft/onnxruntime #6004)."""
     weights = dataclasses.replace(trained_like(tmp_path, MODEL), tokenizer=None)
     with pytest.raises(UserError, match="have no tokenizer"):
-        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)])
+        convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(bits=bits))
+    assert ("CPUs with AVX2 but without VNNI give wrong answers" in caplog.text) == (bits == 8)
 
 
 def test_quantising_all_parts_is_quantising_the_model(tmp_path):

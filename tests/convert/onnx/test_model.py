@@ -53,6 +53,7 @@ SHAPES = [
     *({"share": share, "share_groups": groups} for share in ("all", "attention", "ffn", "none") for groups in (1, 2)),
     *({"activation": kind, "norm": norm} for kind in ("gelu_tanh", "gelu_erf", "relu") for norm in ("post", "pre")),
     {"embed_size": 32, "share": "none"},
+    {"embedding_order": "project_then_sum"},
     {"token_types": 0, "pooler": False, "pair_classes": 0},
     {"norm_epsilon": 0.1},
 ]

@@ -276,3 +276,15 @@ def test_a_truncated_or_foreign_file_is_one_clear_line(tmp_path):
         quantized.load(tmp_path / "short")
     with pytest.raises(UserError, match="does not exist"):
         quantized.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("share", [0.7, 0.85, 0.999])
+def test_four_changed_bytes_are_found(share, tmp_path):
+    """The file is what people serve from; a changed integer is still an integer."""
+    path = tmp_path / "weights"
+    size = quantized.save(quantized.quantize(weights_of(MODEL)), path)
+    with path.open("r+b") as file:
+        file.seek(int(size * share) - 4)
+        file.write(b"ZZZZ")
+    with pytest.raises(UserError, match="is damaged: the SHA-256 of its tensors is not the stated one"):
+        quantized.load(path)

@@ -151,6 +151,9 @@ def test_record_wants_to_know_how_likely_each_entity_is():
         ("I-A O I-A", [("A", 0, 0), ("A", 2, 2)]),
         ("B-A-X I-A-X I-A-Y", [("A-X", 0, 1), ("A-Y", 2, 2)]),
         ("O O", []),
+        ("B-A I-A E-A S-B", [("A", 0, 2), ("B", 3, 3)]),
+        ("B-A I-A L-A U-B U-B", [("A", 0, 2), ("B", 3, 3), ("B", 4, 4)]),
+        ("B-A M-A E-A O S-A", [("A", 0, 2), ("A", 4, 4)]),
     ],
 )
 def test_spans_are_read_as_seqeval_does_by_default(tags, spans):

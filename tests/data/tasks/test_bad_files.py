@@ -4,7 +4,7 @@ import os
 import tracemalloc
 
 import pytest
-from task_files import counted, examples, put, refusal, tsv
+from task_files import counted, examples, own, put, refusal, tsv
 
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
@@ -23,14 +23,15 @@ def test_an_unknown_label_is_refused(tmp_path):
     assert refusal("rte", tmp_path) == f"task: {path}:3: unknown label 'maybe'; known are: entailment, not_entailment"
 
 
-def test_a_label_of_validation_that_training_never_had_is_refused(tmp_path):
+def test_a_label_of_validation_that_training_never_had_follows_on_its_labels_and_is_counted(tmp_path):
     train = put(tmp_path, "train.csv", "text,label", "a,x", "b,y")
-    valid = put(tmp_path, "valid.csv", "text,label", "c,x", "d,z")
-    assert refusal(tasks.task_of_file(train, valid), "", "validation") == (
-        f"task: {valid}:3: unknown label 'z'; known are: x, y"
-    )
-    named = tasks.task_of_file(train, valid, labels=("x", "y", "z"))
-    assert [example.label for example in examples(named, "", "validation")] == [0, 2]
+    valid = put(tmp_path, "valid.csv", "text,label", "c,x", "d,z", "e,z")
+    task = own(train, valid)
+    assert [example.label for example in examples(task, "", "validation")] == [0, 2, 2]
+    assert (task.head.labels, task.unknown) == (("x", "y"), {"z": 2})
+    named = own(train, valid, label_names=("x", "y", "z"))
+    assert [example.label for example in examples(named, "", "validation")] == [0, 2, 2]
+    assert named.unknown == {}
 
 
 def test_empty_texts_are_kept_and_counted(tmp_path):
@@ -46,7 +47,7 @@ def test_a_text_of_many_characters_is_read_whole(tmp_path, name):
     lines = [{"text": text, "label": "a"}] if name.endswith("jsonl") else ["text\tlabel", f"{text}\ta"]
     if name.endswith("csv"):
         lines = ["text,label", f"{text},a"]
-    (example,) = examples(tasks.task_of_file(put(tmp_path, name, *lines)), "")
+    (example,) = examples(own(put(tmp_path, name, *lines)), "")
     assert example.text == text
 
 
@@ -60,7 +61,7 @@ def test_a_broken_json_line_is_refused(tmp_path):
     path = put(tmp_path, "BoolQ/train.jsonl", {"question": "q", "passage": "p", "label": True}, '{"question": "q')
     assert refusal("boolq", tmp_path).startswith(f"task: {path}:2: not JSON: ")
     put(tmp_path, "BoolQ/train.jsonl", "[1, 2]")
-    assert refusal("boolq", tmp_path) == f"task: {path}:1: a JSON object is expected, not list"
+    assert refusal("boolq", tmp_path) == f"task: {path}:1: a JSON object is expected, not a list"
     put(tmp_path, "BoolQ/train.jsonl", '{"question": "\\ud83d", "passage": "p", "label": true}')
     assert refusal("boolq", tmp_path).startswith(f"task: {path}:1: an escape")
     put(tmp_path, "BoolQ/train.jsonl", {"question": 5, "passage": "p", "label": True})
@@ -76,10 +77,10 @@ def test_a_stray_quote_in_a_tsv_file_is_a_character(tmp_path):
 def test_a_stray_quote_in_a_csv_file_is_refused(tmp_path):
     path = put(tmp_path, "own.csv", "text,label", '"a "bad" one",x', "b,y")
     with pytest.raises(UserError, match=r"own.csv:2: .*a quote inside a quoted field is written twice"):
-        tasks.task_of_file(path)
+        own(path)
     path = put(tmp_path, "own.csv", "text,label", "a,x", '"never closed,x', "b,y")
     with pytest.raises(UserError, match=r"own.csv:3: .*\(read up to line 4\)"):
-        tasks.task_of_file(path)
+        own(path)
 
 
 def test_an_id_that_comes_twice_is_refused(tmp_path):
@@ -98,7 +99,7 @@ def test_missing_columns_and_wrong_numbers_of_fields_are_refused(tmp_path):
     assert refusal("rte", tmp_path) == f"task: {path}:1: two columns are called 'label'"
     csv = put(tmp_path, "own.csv", "text,label", "a,x", "b,y,z")
     with pytest.raises(UserError, match=r"own.csv:3: 3 fields, and the header has 2: text, label"):
-        tasks.task_of_file(csv)
+        own(csv)
 
 
 def test_a_missing_label_is_refused_where_one_is_needed(tmp_path):
@@ -109,7 +110,7 @@ def test_a_missing_label_is_refused_where_one_is_needed(tmp_path):
 def test_bytes_that_are_no_utf8_are_refused(tmp_path):
     path = tmp_path / "train.tsv"
     path.write_bytes(f"{HEADER}\n{GOOD}\n1\tcaf".encode() + b"\xe9\tb\tentailment\n")
-    assert refusal("rte", tmp_path) == f"task: {path}:3: invalid UTF-8 (byte 0xe9)"
+    assert refusal("rte", tmp_path).startswith(f"task: {path}:3: invalid UTF-8 (byte 0xe9); convert it")
     path.write_bytes(f"{HEADER}\n".encode("utf-16"))
     assert "this is UTF-16, not UTF-8; convert it" in refusal("rte", tmp_path)
 
@@ -164,7 +165,7 @@ def test_an_example_is_there_before_the_lines_behind_it_are_looked_at(tmp_path, 
         "conll": (["a x", ""] * 9, "a b c"),
     }[suffix]
     path = put(tmp_path, name, *good)
-    task = tasks.task_of_file(path, kind="tag" if suffix == "conll" else "classify")
+    task = own(path, kind="tag" if suffix == "conll" else "classify")
     put(tmp_path, name, *good, bad)
     stream = tasks.read(task, "", "train")
     assert [next(stream).text for _ in range(9)] == ["a"] * 9
@@ -177,9 +178,9 @@ def test_reading_takes_memory_for_a_line_and_not_for_the_file(tmp_path, name):
     text, suffix = "words " * 40, name.split(".")[1]
     line = {"tsv": f"{text}\tx", "csv": f"{text},x", "jsonl": {"text": text, "label": "x"}, "conll": "w x\n"}[suffix]
     header = {"tsv": ["text\tlabel"], "csv": ["text,label"]}.get(suffix, [])
-    path = put(tmp_path, name, *header, *[line] * (20_000 if suffix == "conll" else 8_000))
+    path = put(tmp_path, name, *header, *[line] * (40_000 if suffix == "conll" else 8_000))
     size = os.path.getsize(path)
-    task = tasks.task_of_file(path, kind="tag" if suffix == "conll" else "classify")
+    task = own(path, kind="tag" if suffix == "conll" else "classify")
     tracemalloc.start()
     try:
         number = sum(1 for _ in tasks.read(task, "", "train"))

@@ -76,6 +76,38 @@ def test_a_question_a_line_is_read_in_both_forms_of_answers(tmp_path):
     assert [(e.id, e.answers) for e in examples] == [("7", (("1889", 3), ("1890", 29))), ("8", (("1890", 29),))]
 
 
+def test_questions_without_ids_are_numbered_and_empty_qas_are_nothing(tmp_path):
+    """cdqa-suite/cdQA-annotator #35, deepset-ai/FARM #241."""
+    nameless = {"question": "When?", "answers": [{"text": "1889", "answer_start": 3}]}
+    content = {"data": [{"paragraphs": [{"context": "x", "qas": []}, {"context": CONTEXT, "qas": [nameless] * 2}]}]}
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert [(e.id, e.answers) for e in questions.read([str(path)])] == [
+        ("1", (("1889", 3),)),
+        ("2", (("1889", 3),)),
+    ]
+
+
+@pytest.mark.parametrize("form", ["lines", "list", "data"])
+def test_questions_with_their_contexts_are_read_in_any_json(tmp_path, form):
+    """What `datasets` exports: `to_json` writes an object a line under any name."""
+    flat = [{"question": f"{n}?", "context": CONTEXT, "answers": {"text": ["1889"], "answer_start": [3]}} for n in "ab"]
+    path = tmp_path / "train.json"
+    whole = {"lines": "\n".join(map(json.dumps, flat)), "list": json.dumps(flat), "data": json.dumps({"data": flat})}
+    path.write_text(whole[form], encoding="utf-8")
+    read = list(questions.read([str(path)]))
+    assert [(e.id, e.text, e.answers) for e in read] == [("1", "a?", (("1889", 3),)), ("2", "b?", (("1889", 3),))]
+    notes = questions.Notes()
+    one = questions.of_record(flat[0], 7, "here:7", notes)
+    assert (one.id, one.label, notes.counts["answers"]) == ("7", 1, 1)
+
+
+def test_utf16_is_told_how_to_convert_it(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_bytes(json.dumps({"data": []}).encode("utf-16"))
+    assert "this is UTF-16, not UTF-8; convert it: iconv" in refusal(str(path))
+
+
 def test_the_shared_squad_files_have_the_stated_counts(shared):
     """Figures of the data's README; no answer of theirs stands elsewhere than they say."""
     for name, total, without in (("dev-v1.1", 1490, 0), ("dev-v2.0", 2842, 1367), ("train-v2.0", 6307, 3288)):

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from task_files import counted, examples, put, refusal
+from task_files import counted, examples, own, put, refusal
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
@@ -153,10 +153,10 @@ def test_json_lines_have_words_and_tags_as_lists(tmp_path):
 def test_peoples_own_tags_are_found_in_the_training_file(tmp_path):
     columns = put(tmp_path, "own.conll", "x B-B", "y I-B", "", "z O")
     lists = put(tmp_path, "own.jsonl", {"words": ["x", "z"], "labels": ["B-B", "O"]})
-    task = tasks.task_of_file(columns, lists, kind="tag")
+    task = own(columns, lists, kind="tag")
     assert task.head == Head(kind="tag", labels=("B-B", "I-B", "O"))
     assert task.metrics == ("span_f1", "span_precision", "span_recall", "accuracy")
     assert examples(task, "")[0].label == (0, 1)
     assert examples(task, "", "validation")[0].label == (0, 2)
-    plain = tasks.task_of_file(put(tmp_path, "pos.conll", "x NOUN"), kind="tag")
+    plain = own(put(tmp_path, "pos.conll", "x NOUN"), kind="tag")
     assert plain.metrics == ("accuracy",)

@@ -69,6 +69,33 @@ def test_a_foreign_file_that_cannot_be_taken_over_is_refused_in_one_line(name, c
     assert not (tmp_path / "t").exists()
 
 
+def test_a_vocabulary_with_a_byte_order_mark_or_spaces_behind_pieces_is_the_same_vocabulary(tmp_path):
+    """huggingface/datasets #8241: Windows tools save the mark. The tokenizers library strips the spaces."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##re"]
+    contents = {
+        "plain": "\n".join(pieces) + "\n",
+        "marked": "\ufeff" + "\r\n".join(pieces),
+        "spaced": " \n".join(pieces),
+    }
+    hashes = set()
+    for name, content in contents.items():
+        (tmp_path / f"{name}.vocab.txt").write_bytes(content.encode("utf-8"))
+        tokenizer = adopt_vocabulary(tmp_path / f"{name}.vocab.txt", tmp_path / name)
+        assert tokenizer.pieces(tokenizer.encode("There the")) == ["the", "##re", "the"]
+        hashes.add(tokenizer.hash)
+    assert len(hashes) == 1
+
+
+def test_letters_with_marks_are_not_composed_in_a_cased_vocabulary(tmp_path):
+    """huggingface/transformers #5738: a\u0301 stays two characters, as there."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "A", "\u00e1", "a", "##\u0301"]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "t")
+    assert tokenizer.pieces(tokenizer.encode("\u00e1 a\u0301")) == ["\u00e1", "a", "##\u0301"]
+    reference = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=False)
+    assert ours(tokenizer, ["\u00e1 a\u0301"]) == theirs(reference, ["\u00e1 a\u0301"])
+
+
 def test_a_missing_file_is_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         adopt_vocabulary(tmp_path / "none.model", tmp_path / "t")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tokenizer_folders import wordpiece
 from tokenizer_texts import spans
+
+from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,29 @@ def test_wordpiece_offsets_point_into_the_original_text(uncased):
     assert starts[0] == 0
     assert ends[-1] == 9
     assert starts[1:].tolist() == ends[:-1].tolist()
+
+
+AWKWARD = "T\x10his  is a \u2026na\u00efve caf\u00e9\u0301 in Bonn \U0001f4a9\U0001f4a9\U0001f4a9 is here"
+
+
+@pytest.mark.parametrize("kind", ["albert", "uncased", "pipeline"])
+def test_offsets_survive_double_spaces_controls_accents_and_runs_of_emoji(kind, request, tmp_path):
+    """PaddlePaddle/PaddleNLP #875, #880; huggingface/transformers #3058; huggingface/tokenizers #404."""
+    if kind == "pipeline":
+        tokenizer = adopt_vocabulary(wordpiece(tmp_path / "hf", added=["Bonn"]), tmp_path / "ours")
+    else:
+        tokenizer = request.getfixturevalue(kind)
+    ids, starts, ends = tokenizer.encode_with_offsets(AWKWARD)
+
+    def covered(word: str) -> str:
+        """The text of the pieces that overlap the word."""
+        first, last = AWKWARD.index(word), AWKWARD.index(word) + len(word)
+        inside = [i for i in range(len(ids)) if starts[i] < last and ends[i] > first]
+        return AWKWARD[starts[inside[0]] : ends[inside[-1]]]
+
+    for word in ("T\x10his", "na\u00efve", "caf\u00e9\u0301", "Bonn", "\U0001f4a9\U0001f4a9\U0001f4a9", "here"):
+        assert covered(word) == word
+    assert tokenizer.unk_id in ids
 
 
 @pytest.mark.parametrize("kind", ["albert", "uncased", "bpe"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import pickle
 import signal
@@ -92,13 +93,27 @@ def flip(folder: pathlib.Path) -> None:
     model.write_bytes(data)
 
 
+def change(folder: pathlib.Path, part: str, name: str, value: object) -> None:
+    path = folder / "bertlite_tokenizer.json"
+    saved = json.loads(path.read_text())
+    saved[part][name] = value
+    path.write_text(json.dumps(saved))
+
+
 DAMAGES = {
     "does not exist": lambda folder: folder.rename(folder.with_name("elsewhere")),
     "not a tokenizer folder": lambda folder: (folder / "bertlite_tokenizer.json").unlink(),
     "is missing": lambda folder: (folder / "spiece.model").unlink(),
     "not the file that the tokenizer was made with": truncate,
     "its SHA-256 differs": flip,
-    "is damaged": lambda folder: (folder / "bertlite_tokenizer.json").write_text('{"format": 1, "kind": "sent'),
+    "not JSON": lambda folder: (folder / "bertlite_tokenizer.json").write_text('{"format": 1, "kind": "sent'),
+    "nested too deeply": lambda folder: (folder / "bertlite_tokenizer.json").write_text("[" * 100_000),
+    "thousands of digits": lambda folder: (folder / "bertlite_tokenizer.json").write_text("9" * 5000),
+    'settings.lower = "yes" should be true or false': lambda folder: change(folder, "settings", "lower", "yes"),
+    "settings.keep_accents = null should be true or false": lambda f: change(f, "settings", "keep_accents", None),
+    "settings.word_segmenter = 1 should be pieces or jieba": lambda f: change(f, "settings", "word_segmenter", 1),
+    "specials.cls should be a piece": lambda folder: change(folder, "specials", "cls", 5),
+    "no piece \\[END\\]": lambda folder: change(folder, "specials", "sep", "[END]"),
     "should have the keys": lambda folder: (folder / "bertlite_tokenizer.json").write_text('{"format": 1}'),
 }
 

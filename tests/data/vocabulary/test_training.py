@@ -55,9 +55,9 @@ def test_too_small_a_vocabulary_is_refused_with_the_smallest_that_has_room(kind,
         train_tokenizer(ENGLISH, tmp_path / "t", 20, kind=kind)
 
 
-@pytest.mark.parametrize("size", [0, -5])
-def test_a_size_that_is_none_is_refused(size, tmp_path):
-    with pytest.raises(UserError, match=f"vocab_size = {size} must be positive"):
+@pytest.mark.parametrize(("size", "problem"), [(0, "must be positive"), (-5, "must be"), (2**63, "is too large")])
+def test_a_size_that_is_none_is_refused(size, problem, tmp_path):
+    with pytest.raises(UserError, match=f"vocab_size = {size} {problem}"):
         train_tokenizer(ENGLISH, tmp_path / "t", size)
 
 

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bertlite_jax.convert import adoption
+from bertlite_jax.convert.huggingface.tokenizer import build_fast_tokenizer
 from bertlite_jax.convert.weights.folder import Sentence, save_weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import embed, vector_files
@@ -158,7 +160,7 @@ def test_a_way_that_cannot_be_held_wants_another(bert, tmp_path):
 
 def test_a_bad_line_leaves_no_file(bert, tmp_path):
     (tmp_path / "in.jsonl").write_text('{"text": "the cat"}\n{"text": 3}\n')
-    with pytest.raises(UserError, match=r"^embed: .*in\.jsonl:2: 'text' should be a str"):
+    with pytest.raises(UserError, match=r"^embed: .*in\.jsonl:2: 'text' holds int, not a string"):
         embed.embed(str(bert), str(tmp_path / "in.jsonl"), str(tmp_path / "v.npy"), batch=1, compute="float32")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -170,8 +172,9 @@ def test_a_bad_line_leaves_no_file(bert, tmp_path):
         ({"layers": "4"}, "0 \\(the embeddings\\) to 3, not 4"),
         ({"layers": "first"}, "should be last, mean"),
         ({"length": 301}, "must be 3 to 300"),
-        ({"batch": 0}, "at least 1"),
-        ({"inputs": "missing.txt"}, "^embed: missing.txt cannot be read"),
+        ({"batch": 0}, "embed: --batch 0 must be 1 to"),
+        ({"batch": 10**20}, "embed: --batch 100000000000000000000 must be 1 to"),
+        ({"inputs": "missing.txt"}, "^embed: missing.txt: cannot be read"),
     ],
 )
 def test_mistakes_are_one_line(bert, options, message, tmp_path, monkeypatch):
@@ -193,6 +196,49 @@ def test_a_folder_is_never_replaced_by_vectors(overwrite, tmp_path):
     (tmp_path / "v.npy").mkdir()
     with pytest.raises(UserError, match=r"^embed: .*/v.npy is a folder and is not replaced; name a file$"):
         vector_files.check(str(tmp_path / "v.npy"), overwrite)
+
+
+def test_the_file_beside_is_not_replaced_either(bert, tmp_path):
+    (tmp_path / "v.tokens.npz").write_bytes(b"old")
+    with pytest.raises(UserError, match=r"v.tokens.npz exists; pass --overwrite"):
+        vectors(bert, ["the cat"], tmp_path, pool="tokens")
+    assert not (tmp_path / "v.npy").exists()
+
+
+def test_a_vector_that_is_not_finite_is_refused(bert, tmp_path):
+    """Weights that are finite, as far as anyone can see, and overflow."""
+    with adoption.open_weights(bert) as given:
+        norm = {name: np.full_like(value, 3e38) for name, value in given.params["embeddings"]["norm"].items()}
+        params = {**given.params, "embeddings": {**given.params["embeddings"], "norm": norm}}
+        save_weights(dataclasses.replace(given, params=params), tmp_path / "broken")
+    with pytest.raises(UserError, match=r"embed: the vector of text \d is not finite \(NaN or infinite\)"):
+        vectors(tmp_path / "broken", ["the mat", "a cat"], tmp_path)
+    assert not (tmp_path / "v.npy").exists()
+
+
+def test_tables_and_odd_characters(bert, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text('label;text\n;the cat\nx;"a; dog"\n')
+    embed.embed(str(bert), str(tmp_path / "t.csv"), str(tmp_path / "t.npy"), compute="float32")
+    np.testing.assert_allclose(np.load(tmp_path / "t.npy"), vectors(bert, ["the cat", "a; dog"], tmp_path), atol=1e-6)
+    (tmp_path / "s.jsonl").write_text('{"text": "the \\ud800 cat", "id": "\\udfff", "label": [0, "x"]}\n')
+    embed.embed(str(bert), str(tmp_path / "s.jsonl"), str(tmp_path / "s_out.jsonl"), compute="float32")
+    assert json.loads((tmp_path / "s_out.jsonl").read_text())["id"] == "\ufffd"
+    assert "1 inputs with half of a surrogate pair, which is now U+FFFD" in capsys.readouterr().err
+
+
+def test_truncation_and_padding_that_a_tokenizer_file_states_are_not_obeyed(bert, tmp_path):
+    """asyml/texar #264: a tokenizer.json that was saved with them would cut every text to 8 pieces without a word."""
+    text = " ".join(WORDS * 2)
+    wanted = vectors(bert, [text], tmp_path)
+    folder = tmp_path / "stated"
+    shutil.copytree(bert, folder)
+    with adoption.open_weights(bert) as given:
+        assert given.tokenizer is not None
+        made = build_fast_tokenizer(given.tokenizer)
+    made.enable_truncation(8)
+    made.enable_padding(length=16)
+    made.save(str(folder / "tokenizer.json"))
+    np.testing.assert_allclose(vectors(folder, [text], tmp_path, name="w.npy"), wanted, atol=1e-6)
 
 
 def test_an_empty_input_is_refused(bert, tmp_path):

@@ -14,6 +14,7 @@ from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface import folder
+from bertlite_jax.convert.weights.folder import load_weights
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import predict
@@ -76,13 +77,10 @@ def test_blank_lines_before_the_first_text_or_object(trained, tmp_path):
     assert [row["id"] for row in answers(trained, ["", " "], tmp_path)] == ["1", "2"]
 
 
-def test_an_object_among_texts_and_a_table_are_refused(trained, tmp_path):
+def test_an_object_among_texts_is_refused(trained, tmp_path):
     with pytest.raises(UserError, match=r"input:2: a JSON object among plain texts"):
         answers(trained, ["the queen", '{"text": "the rabbit"}'], tmp_path)
     assert len(answers(trained, ["the queen", "{ the rabbit"], tmp_path)) == 2
-    (tmp_path / "table.csv").write_text("text,label\nthe queen,1\n")
-    with pytest.raises(UserError, match=r"table.csv is a table, whose lines and header would all be read as texts"):
-        predict.predict(str(trained), str(tmp_path / "table.csv"), io.StringIO())
 
 
 def test_an_empty_and_an_endless_text_are_answered_and_counted(trained, tmp_path, capsys):
@@ -95,10 +93,11 @@ def test_an_empty_and_an_endless_text_are_answered_and_counted(trained, tmp_path
     ("line", "message"),
     [
         ('{"text": "a"', ":2: not JSON"),
-        ('["a"]', ":2: expected a JSON object, not list"),
-        ('{"txt": "a"}', ":2: unknown field 'txt'; known: text, pair, id, label"),
-        ('{"text": 3}', ":2: 'text' should be a str, not int"),
-        ('{"pair": "a"}', ":2: 'text' should be a str"),
+        ('["a"]', ":2: a JSON object is expected"),
+        ('{"txt": "a"}', r":2: which column is the text\? It has: txt"),
+        ('{"text": 3}', ":2: 'text' holds int, not a string"),
+        ('{"pair": "a"}', r":2: which column is the text\? It has: pair"),
+        ('{"text": "a", "id": ' + "9" * 5000 + "}", ":2: .*a number has thousands of digits"),
     ],
 )
 def test_a_bad_line_is_named_after_the_good_ones_are_answered(trained, tmp_path, line, message):
@@ -164,14 +163,17 @@ def test_a_choice_is_counted_from_zero():
 
 def test_spans_join_what_belongs_together_as_conlleval_counts_it():
     words, tags = (
-        ["the", "New", "York", "Times", "of", "Paris", "France"],
+        ["the", "New", "York", "Times", ",", "Paris", "France"],
         ["O", "B-ORG", "I-ORG", "I-ORG", "O", "B-LOC", "B-LOC"],
     )
-    assert predict.spans_of(words, tags) == [
-        {"label": "ORG", "start": 1, "end": 4, "text": "New York Times"},
-        {"label": "LOC", "start": 5, "end": 6, "text": "Paris"},
-        {"label": "LOC", "start": 6, "end": 7, "text": "France"},
+    assert predict.spans_of(words, tags, "the New  York Times, Paris France") == [
+        {"label": "ORG", "start": 1, "end": 4, "text": "New  York Times", "start_char": 4, "end_char": 19},
+        {"label": "LOC", "start": 5, "end": 6, "text": "Paris", "start_char": 21, "end_char": 26},
+        {"label": "LOC", "start": 6, "end": 7, "text": "France", "start_char": 27, "end_char": 33},
     ]
+    listed = predict.spans_of(words, tags)
+    assert [span["text"] for span in listed] == ["New York Times", "Paris", "France"]
+    assert (listed[1]["start_char"], listed[1]["end_char"]) == (21, 26)  # Of the words joined by spaces.
     stray = predict.spans_of(words[:3], ["I-LOC", "I-ORG", "O"])
     assert [span["label"] for span in stray] == ["LOC", "ORG"]
 
@@ -202,13 +204,109 @@ def test_the_servers_file_has_a_header_and_every_index_once(trained, toy, tmp_pa
     ("task", "split", "message"),
     [
         ("sst", "test", "--task sst: no such task; did you mean sst2"),
-        ("mnli", "test", "has head.labels = .*, but mnli needs .*entailment"),
+        ("mnli", "test", "has head.labels = .*, but mnli needs .*entailment.*\\)$"),
         ("sst2", "validation", "no server takes predictions of 'validation'; it takes: test"),
     ],
 )
 def test_what_a_model_cannot_answer_is_refused(trained, toy, tmp_path, task, split, message):
     with pytest.raises(UserError, match=message):
         predict_split(str(trained), task, toy, split, io.StringIO(), str(tmp_path / "sent"))
+
+
+# --- Labels ----------------------------------------------------------------------------------------------------------
+
+
+def scored(run, path: pathlib.Path, tmp_path: pathlib.Path, **options) -> dict:
+    predict.predict(str(run), str(path), io.StringIO(), metrics=str(tmp_path / "metrics.json"), **options)
+    return json.loads((tmp_path / "metrics.json").read_text())
+
+
+def test_a_file_with_labels_is_scored_as_training_scored_it(trained, toy, tmp_path, capsys):
+    """The same sentences as in dev.tsv, as a table and as objects."""
+    wanted = json.loads((trained / "summary.json").read_text())["accuracy"]
+    rows = sentences(29, 1)
+    (tmp_path / "dev.csv").write_text("label;sentence\n" + "".join(f'{label};"{text}"\n' for text, label in rows))
+    assert scored(trained, tmp_path / "dev.csv", tmp_path, batch=7) == {"examples": 29, "accuracy": wanted}
+    assert f"predict: accuracy {wanted:.4f}\n" in capsys.readouterr().err
+    lines = [{"sentence": text, "label": label, "more": None} for text, label in rows]
+    write_jsonl(tmp_path / "dev.jsonl", [*lines, {"sentence": "unlabelled"}])
+    assert scored(trained, tmp_path / "dev.jsonl", tmp_path)["accuracy"] == wanted
+    assert "(1 without a label are not scored)" in capsys.readouterr().err
+
+
+def test_unknown_labels_are_errors_and_named(trained, tmp_path, capsys):
+    """One of two known labels is right by the model's own answer, and a third of all three."""
+    (tmp_path / "own.csv").write_text("text,label\nthe queen,1\nthe rabbit,1\nthe queen,2\n")
+    assert scored(trained, tmp_path / "own.csv", tmp_path)["accuracy"] == pytest.approx(1 / 3)
+    assert "1 labels are none of the model's (0, 1) and count as errors: 2 (1)" in capsys.readouterr().err
+
+
+def test_labels_of_which_none_is_known_are_asked_about(trained, tmp_path, capsys):
+    (tmp_path / "own.csv").write_text("text,label\nthe queen,pos\nthe rabbit,neg\n")
+    with pytest.raises(UserError, match=r"no label of the input is one of the model's \(0, 1\).* Pass --labels"):
+        scored(trained, tmp_path / "own.csv", tmp_path)
+    assert not (tmp_path / "metrics.json").exists()
+    assert len(answers(trained, ['{"text": "the queen", "label": "pos"}'], tmp_path)) == 1
+    assert "so nothing is scored" in capsys.readouterr().err
+    predict.predict(str(trained), str(tmp_path / "own.csv"), io.StringIO(), score=False)
+    assert "scored" not in capsys.readouterr().err
+    assert scored(trained, tmp_path / "own.csv", tmp_path, labels=("neg", "pos"))["accuracy"] == 1.0
+    with pytest.raises(UserError, match=r"--labels a b c: .* has 2 outputs"):
+        scored(trained, tmp_path / "own.csv", tmp_path, labels=("a", "b", "c"))
+
+
+def test_metrics_need_labels_and_a_file(trained, tmp_path):
+    (tmp_path / "own.txt").write_text("the queen\n")
+    with pytest.raises(UserError, match="the input has no labels, so there is nothing to score"):
+        scored(trained, tmp_path / "own.txt", tmp_path)
+    with pytest.raises(UserError, match="is a folder"):
+        predict.predict(str(trained), str(tmp_path / "own.txt"), io.StringIO(), metrics=str(tmp_path))
+
+
+def test_batches_are_numbers_that_can_be(trained, tmp_path, capsys):
+    (tmp_path / "own.txt").write_text("the queen\n")
+    for batch in ("0", "9" * 20):
+        assert main(["predict", str(trained), "--input", str(tmp_path / "own.txt"), "--batch", batch]) == 2
+        assert f"predict: --batch {batch} must be 1 to 1,000,000" in capsys.readouterr().err
+
+
+def test_answers_are_escaped_where_the_output_is_not_utf8(trained, tmp_path):
+    (tmp_path / "own.jsonl").write_text('{"text": "the queen", "id": "é \\ud800"}\n')
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, "ascii", write_through=True)
+    predict.predict(str(trained), str(tmp_path / "own.jsonl"), out)
+    assert json.loads(raw.getvalue())["id"] == "é \ufffd"
+
+
+# --- A head whose labels have other names ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mnli(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("mnli")
+    (folder / "MNLI").mkdir()
+    names = ("entailment", "neutral", "contradiction")
+    rows = [f"{number}\t{text}\tthe queen\t{names[number % 3]}\n" for number, (text, _) in enumerate(sentences(20, 1))]
+    content = "index\tsentence1\tsentence2\tgold_label\n" + "".join(rows)
+    for name in ("dev_matched.tsv", "train.tsv"):
+        (folder / "MNLI" / name).write_text(content)
+    return str(folder)
+
+
+def test_placeholders_are_asked_about_and_other_orders_are_put_right(prepared, mnli, tmp_path):
+    """huggingface/transformers #12822: a model with its labels in another order scores 7 percent without a word."""
+    run = write_encoder(tmp_path / "run", prepared.tokenizer, head=Head(labels=("LABEL_0", "LABEL_1", "LABEL_2")))
+    ours, other = ("contradiction", "entailment", "neutral"), ("Neutral", "Contradiction", "Entailment")
+    with pytest.raises(UserError, match=r"head.labels = .*'LABEL_2'\), but mnli needs .*; pass --labels"):
+        predict_split(run, "mnli", mnli, "validation", io.StringIO())
+    found = []
+    for labels in (ours, other):
+        out = io.StringIO()
+        predict_split(run, "mnli", mnli, "validation", out, labels=labels)
+        found.append([json.loads(line) for line in out.getvalue().splitlines()])
+    for one, two in zip(*found, strict=True):
+        assert list(one["probabilities"]) == list(two["probabilities"]) == list(ours)
+        assert two["label"] == other[ours.index(one["label"])].lower()
 
 
 # --- Other kinds of tasks --------------------------------------------------------------------------------------------
@@ -227,7 +325,22 @@ def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path):
     (found,) = answers(run, ["and the queen said so"], tmp_path)
     assert found["words"] == ["and", "the", "queen", "said", "so"]
     assert len(found["tags"]) == 5
-    assert found["spans"] == [{"label": "Actor", "start": 2, "end": 3, "text": "queen"}]
+    span = {"label": "Actor", "start": 2, "end": 3, "text": "queen", "start_char": 8, "end_char": 13}
+    assert found["spans"] == [span]
+    (apart,) = answers(run, ["(the queen, so!)"], tmp_path)
+    assert apart["words"] == ["(", "the", "queen", ",", "so", "!", ")"]
+    (joined,) = answers(run, ['{"words": ["the", "queen,"]}'], tmp_path)
+    assert joined["words"] == ["the", "queen,"]
+    emoji = answers(run, ["\U0001f4a9\U0001f4a9\U0001f4a9 is the queen"], tmp_path)[0]
+    assert emoji["words"] == [*"\U0001f4a9\U0001f4a9\U0001f4a9", "is", "the", "queen"]
+    head = load_weights(run / "best").head
+    assert head is not None
+    assert head.splits == ("punctuation", "chinese")
+    (tmp_path / "dev.conll").write_text("the O\nqueen B-Actor\n\nthe O\nrabbit B-Animal\n")
+    figures = scored(run, tmp_path / "dev.conll", tmp_path)
+    assert figures["examples"] == 2
+    assert figures["span_precision"] == 1.0
+    assert figures["span_recall"] == 0.5
 
 
 def test_choices_are_learnt_scored_and_written_for_the_server(encoder, tmp_path, capsys):

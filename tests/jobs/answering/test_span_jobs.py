@@ -217,20 +217,49 @@ def test_an_export_answers_as_the_run_does_or_is_refused_in_a_line(trained, squa
     np.testing.assert_array_equal(back.params["head"]["output"]["kernel"], loaded.params["head"]["output"]["kernel"])
 
 
+def test_files_with_answers_are_scored_as_the_task_is(independent, squad, tmp_path, capsys):
+    """The same questions in SQuAD's layout, and as the lines that `datasets` writes, with further columns."""
+    rows = []
+    for part in paragraphs(37, 1):
+        (qa,) = part["qas"]
+        answers = {name: [answer[name] for answer in qa["answers"]] for name in ("text", "answer_start")}
+        rows.append({"title": "x", "context": part["context"], "question": qa["question"], "answers": answers})
+    lines = tmp_path / "dev.jsonl"
+    lines.write_text("".join(json.dumps(row | {"id": f"q{n}"}) + "\n" for n, row in enumerate(rows)))
+    summary = summary_of(independent)
+    for place in (lines, squad / "dev-v2.0.json"):
+        predicted(independent, place, metrics=str(tmp_path / "metrics.json"))
+        figures = json.loads((tmp_path / "metrics.json").read_text())
+        assert figures.pop("examples") == 37
+        assert {name: summary[name] for name in figures} == pytest.approx(figures, abs=1e-4)
+        assert f"answer_f1 {figures['answer_f1']:.4f}" in capsys.readouterr().err
+
+
+def test_an_endless_question_is_cut_and_counted(trained, tmp_path, capsys):
+    """huggingface/transformers #2548: what is left for the text behind a question of 600 words?"""
+    asked = {"question": "who was it " * 200, "context": "she said so . " * 60 + "the queen"}
+    (tmp_path / "asked.jsonl").write_text(json.dumps(asked) + "\n")
+    (found,) = predicted(trained, tmp_path / "asked.jsonl")
+    assert found["answer"] in asked["context"]
+    assert "1 questions cut" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    ("line", "message"),
+    "context",
     [
-        (b'{"question": "a"}', "1: expected one of the fields 'context' and 'pair'"),
-        (b'{"question": "a", "context": 3}', "1: 'context' should be a str"),
-        (b'{"question": "a", "context": "b", "extra": 1}', "1: unknown field 'extra'"),
-        (b'{"question": ', "1: not JSON"),
-        (b"\xff", "1: invalid UTF-8"),
-        (b'{"id": 1, "text": "a", "pair": "b"}\n{"id": 1, "text": "a", "pair": "b"}', "2: the id '1' occurs before"),
+        "T\x10his  is a \u2026na\u00efve caf\u0065\u0301 with the queen in Bonn",
+        "\u00a0\u2028 the  queen\u200b\u00ad, \ufb01ne",
+        "\U0001f4a9\U0001f4a9\U0001f4a9 the queen \U0001f469\u200d\U0001f467",
+        "THE QUEEN \u0130\u1e9e the queen",
     ],
 )
-def test_a_line_that_is_no_question_is_refused_with_its_number(line, message):
-    with pytest.raises(UserError, match=message):
-        list(span_predict.read_questions(line.splitlines(keepends=True), "asked"))
+def test_answers_are_pieces_of_odd_texts_at_their_places(independent, context, tmp_path):
+    """PaddleNLP #875, huggingface/transformers #3058: offsets shift behind such characters."""
+    (tmp_path / "asked.jsonl").write_text(json.dumps({"question": "Who was it?", "context": context}) + "\n")
+    (found,) = predicted(independent, tmp_path / "asked.jsonl", n_best=20, null_threshold=1e9)
+    assert found["answers"]
+    for answer in found["answers"]:
+        assert answer["answer"] == context[answer["start"] : answer["end"]] != ""
 
 
 def test_options_for_answers_are_refused_elsewhere(encoder):

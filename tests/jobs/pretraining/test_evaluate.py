@@ -79,6 +79,24 @@ def test_fill_mask_guesses_pieces_with_probabilities(trained: pathlib.Path):
         fill_mask(str(trained), "nothing is missing")
 
 
+def test_a_text_beyond_the_positions_is_cut_and_said(trained: pathlib.Path, capsys):
+    """64 positions, of which [CLS] and [SEP] take two."""
+    (found,) = fill_mask(str(trained), "the [MASK] said " + "alice " * 100, top=2)
+    assert len(found) == 2
+    assert "tokens; it is cut to the first 62" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"1 of the text's \[MASK\] behind the first 62 tokens.*shorten the text"):
+        fill_mask(str(trained), "the [MASK] said " + "alice " * 100 + "[MASK]")
+
+
+def test_an_argument_in_another_encoding(trained: pathlib.Path):
+    """Python gives bytes that the locale cannot decode as halves of surrogate pairs."""
+    escaped = "caf\u00e9 [MASK]".encode().decode("ascii", errors="surrogateescape")
+    assert fill_mask(str(trained), escaped) == fill_mask(str(trained), "caf\u00e9 [MASK]")
+    for text, message in (("a \udcff [MASK]", r"the text is not UTF-8 \(byte 0xff\)"), ("\ud800 [MASK]", "surrogate")):
+        with pytest.raises(UserError, match=f"fill-mask: .*{message}"):
+            fill_mask(str(trained), text)
+
+
 def test_texts_of_different_lengths_are_guessed_together_as_alone(trained: pathlib.Path):
     model = open_run(str(trained))
     texts = [model.tokenizer.encode(text, allow_special=True) for text in ("a [MASK] [MASK] of tea", "she [MASK] .")]

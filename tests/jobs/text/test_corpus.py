@@ -214,8 +214,8 @@ def test_very_long_documents_are_not_held_back(monkeypatch):
     assert taken == [0, 1]
 
 
-def test_one_document_is_for_training(tmp_path, vocabulary, capsys):
-    out, meta = build_text(tmp_path, vocabulary, some_text(1), validation_fraction=0.5)
+def test_one_sentence_is_for_training(tmp_path, vocabulary, capsys):
+    out, meta = build_text(tmp_path, vocabulary, ["The only one."], validation_fraction=0.5)
     assert "the validation split is empty; a blank line separates documents" in capsys.readouterr().err
     assert meta["splits"]["train"]["documents"] == 1
     assert meta["splits"]["validation"]["windows"] == 0
@@ -223,3 +223,13 @@ def test_one_document_is_for_training(tmp_path, vocabulary, capsys):
     assert len(records(out, "train")) == meta["splits"]["train"]["windows"]
     with pytest.raises(UserError, match="no windows in the split validation"):
         source.open_source(Data(corpus=(out,)), "validation", 0)
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_a_document_that_is_alone_is_divided_at_a_paragraph(tmp_path, vocabulary, capsys, copies):
+    """A copy of it is no second document."""
+    lines = [f"The {word}." for word in ("cat", "dog", "emu", "fox")]
+    _, meta = build_text(tmp_path, vocabulary, ["\n".join(lines)] * copies, validation_fraction=0.25)
+    assert "only one document, so its end is the validation split (1 windows)" in capsys.readouterr().err
+    assert [meta["splits"][split]["paragraphs"] for split in splits.SPLITS] == [3, 1]
+    assert meta["statistics"]["documents"] == 2

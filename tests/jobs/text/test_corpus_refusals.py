@@ -68,6 +68,23 @@ def test_only_a_corpus_is_overwritten_and_only_when_asked(tmp_path, text_file, v
     assert "is not a corpus" in refusal(tmp_path, [text_file], vocabulary.folder, str(precious), overwrite=True)
 
 
+def test_a_corpus_behind_a_link_is_built_where_the_link_leads(tmp_path, vocabulary):
+    """The link stays a link; one that leads nowhere, or in a circle, is refused before anything is read."""
+    (tmp_path / "disk").mkdir()
+    build_text(tmp_path / "disk", vocabulary, some_text(3))
+    link, text = tmp_path / "link", tmp_path / "text.txt"
+    link.symlink_to(tmp_path / "disk" / "out")
+    text.write_text("\n\n".join(some_text(4, seed=1)))
+    build_corpus([str(text)], vocabulary.folder, str(link), CorpusOptions(length=64), workers=1, overwrite=True)
+    assert link.is_symlink()
+    assert read_meta(str(tmp_path / "disk" / "out"))["statistics"]["documents"] == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "link", "text.txt"]
+    for name in ("absent", "circle"):
+        (tmp_path / name).symlink_to(tmp_path / ("circle" if name == "circle" else "nowhere"))
+        with pytest.raises(UserError, match=f"{name} is a link to .*, which does not exist"):
+            build_corpus([str(text)], vocabulary.folder, str(tmp_path / name), workers=1)
+
+
 def test_a_corpus_that_a_killed_build_was_replacing_comes_back(tmp_path):
     """Killed between two renames: the earlier corpus is the only one."""
     out = tmp_path / "out"

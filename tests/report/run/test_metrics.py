@@ -113,7 +113,7 @@ def test_a_broken_line_is_named(tmp_path):
     with pytest.raises(UserError, match=r"metrics\.jsonl:2: not JSON"):
         metrics.read_lines(path)
     path.write_text("[1]\n")
-    with pytest.raises(UserError, match=r"metrics\.jsonl:1: not an object"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl:1: a JSON object is expected, not a list"):
         metrics.read_lines(path)
 
 

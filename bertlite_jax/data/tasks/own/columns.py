@@ -1,0 +1,199 @@
+"""Which columns of a file of one's own hold what: those that were named, or the usual ones in upper or lower case."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from bertlite_jax.config.model import Head
+from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.own.formats import OwnFile
+from bertlite_jax.data.tasks.own.options import CHOICES, IDS, LABEL, PAIR, TAGS, TEXT, WORDS, Kind, OwnOptions
+from bertlite_jax.data.tasks.task import Columns
+from bertlite_jax.errors import UserError
+
+_ROWS_TO_GUESS = 200
+
+
+def kind_of_head(head: Head) -> Kind:
+    """What a task head predicts, as `OwnOptions.kind` names it."""
+    if head.kind in ("choose", "tag"):
+        return head.kind
+    if head.kind == "span":
+        raise ValueError("questions about texts have a reader of their own")
+    return "classify" if head.problem == "single_label" else head.problem
+
+
+def kind_of_file(file: OwnFile, options: OwnOptions) -> Kind:
+    """What the first file's examples are for, where `options.kind` is `auto`.
+
+    Raises:
+      UserError: it has choices, which is to be confirmed.
+    """
+    if options.kind != "auto":
+        return options.kind
+    if file.format == "columns":
+        return "tag"
+    if options.choices:
+        return "choose"
+    if found := _first_of(file.names, CHOICES):
+        raise UserError(
+            f"task: {file.path}:{file.first_line}: it has a column {found!r}; pass --data.kind choose to choose among "
+            "them, or --data.kind classify to leave them out"
+        )
+    words = _first_of(file.names, (options.text,) if options.text else WORDS)
+    if words and _is_list(file.first.get(words)):
+        return "tag"
+    several = options.label.split(",") if options.label and options.label not in file.names else ()
+    label = _first_of(file.names, (options.label,) if options.label else LABEL)
+    value = file.first.get(label)
+    return "multi_label" if _is_list(value) or len(several) > 1 else "classify"
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) or (isinstance(value, str) and fields.listed(value) is not None)
+
+
+def columns_of(
+    names: Sequence[str], options: OwnOptions, kind: Kind, where: str, file: OwnFile | None = None, strict: bool = True
+) -> Columns:
+    """The columns to read.
+
+    Args:
+      names: columns of a table, or fields of the first object.
+      options: names that were said.
+      kind: what is predicted, not `auto`.
+      where: file and line, for messages.
+      file: the same file, from whose rows a suggestion can be made.
+      strict: a name that was said must exist. Otherwise the usual names are a second choice, and a file may have
+        neither pair nor label.
+
+    Raises:
+      UserError: a column that was named, or the text, is missing; suggests what to type.
+    """
+    said = {"text": options.text, "pair": options.pair, "id": options.id}
+    found = {part: _said(names, name, where, strict) for part, name in said.items()}
+    usual = WORDS if kind == "tag" else TEXT
+    text = found["text"] or _first_of(names, usual)
+    if not text and kind == "tag" and not strict:
+        text = _first_of(names, TEXT)
+    if not text:
+        raise UserError(f"task: {where}: which column is the text? It has: {_shown(names)}{_hint(file, options, kind)}")
+    label = _labels_of(names, options, kind, where, strict)
+    pair = found["pair"]
+    if not pair and kind not in ("choose", "tag"):
+        pair = next((name for name in _all_of(names, PAIR) if name != text), "")
+    identity = found["id"] or _first_of(names, IDS)
+    choices = tuple(_said(names, name, where, strict) or name for name in options.choices)
+    return Columns(
+        text=(text,),
+        pair=(pair,) if pair else (),
+        label=label or (TAGS if kind == "tag" else LABEL),
+        id=(identity,) if identity else (),
+        choices=(choices or (_first_of(names, CHOICES) or "choices",)) if kind == "choose" else (),
+        separator=options.separator,
+    )
+
+
+def missing_label(columns: Columns, file: OwnFile, options: OwnOptions, kind: Kind) -> UserError:
+    """The error for a training file in which no label was found; suggests what to type."""
+    names = " or ".join(map(repr, columns.label))
+    where = f"{file.path}:{file.first_line}"
+    return UserError(
+        f"task: {where}: no column or field {names}; it has: {_shown(file.names)}{_hint(file, options, kind)}"
+    )
+
+
+def _labels_of(names: Sequence[str], options: OwnOptions, kind: Kind, where: str, strict: bool) -> tuple[str, ...]:
+    if options.label and options.label not in names and "," in options.label:
+        several = [_said(names, name.strip(), where, strict) for name in options.label.split(",")]
+        return tuple(several) if all(several) else ()
+    said = _said(names, options.label, where, strict)
+    found = said or _first_of(names, TAGS if kind == "tag" else LABEL)
+    return (found,) if found else ()
+
+
+def _said(names: Sequence[str], name: str, where: str, strict: bool) -> str:
+    """The column of a name that was said; empty if none was, or it is missing and need not exist."""
+    if not name:
+        return ""
+    if found := _first_of(names, (name,)):
+        return found
+    if strict:
+        fields.find(dict.fromkeys(names), (name,), where)
+    return ""
+
+
+def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str:
+    return next(iter(_all_of(names, wanted)), "")
+
+
+def _all_of(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The columns with one of the wanted names, in the order of those; the same case goes before another."""
+    folded: dict[str, str] = {}
+    for name in names:
+        folded.setdefault(name.casefold(), name)
+    found = (name if name in names else folded.get(name.casefold()) for name in wanted)
+    return list(dict.fromkeys(name for name in found if name))
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+# --- Suggestions -----------------------------------------------------------------------------------------------------
+
+
+def _hint(file: OwnFile | None, options: OwnOptions, kind: Kind) -> str:
+    """What to type, guessed from rows: the text is the longest column, the label the one with fewest values."""
+    if file is None or not file.names:
+        return ""
+    if "data" in file.names or "paragraphs" in file.names:
+        return "; files in SQuAD's layout are read with --task squad1 (or squad2) --data FOLDER"
+    if len(file.names) == 1 and file.format == "table":
+        return "; if something else than the usual divides the columns, name it with --data.delimiter"
+    if {"word", "tag"} <= {name.casefold() for name in file.names}:
+        return "; a word in each row: write CoNLL columns instead, word and tag, with a blank line after each sentence"
+    rows = [record for _, record in itertools.islice(file.records(Counter()), _ROWS_TO_GUESS)]
+    if kind == "tag":
+        text, label = _lists_of(rows)
+    else:
+        text = _first_of(file.names, (options.text,) if options.text else TEXT) or _longest(rows)
+        label = _first_of(file.names, (options.label,) if options.label else LABEL) or _fewest(rows, text)
+    if (" " in text.strip() and len(text) > 30) or any(name.strip().isdecimal() for name in (text, label)):
+        return "; a table begins with a line that has the names of its columns"
+    typed: list[tuple[str, str, str, tuple[str, ...]]] = [
+        (f"--data.text-column {_quoted(text)}", text, options.text, TEXT if kind != "tag" else WORDS)
+    ]
+    typed.append((f"--data.label-column {_quoted(label)}", label, options.label, LABEL if kind != "tag" else TAGS))
+    shown = [part for part, name, said, usual in typed if name and not said and not _first_of([name], usual)]
+    return f"; pass {' '.join(shown)}" if shown else ""
+
+
+def _lists_of(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    lists = [name for name, value in rows[0].items() if isinstance(value, list)] if rows else []
+    return (lists[0] if lists else "", lists[1] if len(lists) > 1 else "")
+
+
+def _longest(rows: Sequence[dict[str, Any]]) -> str:
+    lengths = Counter[str]()
+    for row in rows:
+        lengths.update({name: len(value) for name, value in row.items() if isinstance(value, str)})
+    return max(lengths, key=lambda name: lengths[name], default="")
+
+
+def _fewest(rows: Sequence[dict[str, Any]], text: str) -> str:
+    """The column of strings or numbers, not `text`, with fewest different values that are not all one."""
+    values: dict[str, set[str]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != text and name.casefold() not in IDS and isinstance(value, str | int | float):
+                values.setdefault(name, set()).add(str(value))
+    varied = {name: len(each) for name, each in values.items() if len(each) > 1 or len(rows) == 1}
+    return min(varied, key=lambda name: varied[name], default="")
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if " " in name else name

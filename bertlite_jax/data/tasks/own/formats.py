@@ -1,0 +1,277 @@
+"""Which format a file of one's own has, by its name and its content, and its records.
+
+Tables (CSV, TSV and others with a header), JSON (an object a line, or a whole file with a list), Parquet, CoNLL
+columns, and plain lines of text.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from bertlite_jax.data.tasks import files, layouts, tables
+from bertlite_jax.data.tasks.files import Record
+from bertlite_jax.data.tasks.own import json_values
+from bertlite_jax.data.tasks.own.options import DELIMITERS, LABEL, PAIR, TAGS, TEXT, WORDS, OwnOptions
+from bertlite_jax.errors import UserError
+
+Format = Literal["table", "json_lines", "json", "parquet", "columns", "text"]
+"""`columns`: CoNLL. `text`: lines without a header, or none of the others."""
+
+_JSON = (".jsonl", ".ndjson", ".json")
+_COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
+_SHOWN_LINES = 100
+"""How many lines decide whether a file has CoNLL columns."""
+_WORD_HEADERS = ("word", "words", "token", "tokens")
+_TAG = re.compile(r"O|[BIESLUM]-\S+")
+_PART_OF_SPEECH = re.compile(r"[A-Z$#.,:;?!'`\"()/|+*_-]{1,12}")
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnFile:
+    """A file of one's own whose format is known."""
+
+    path: str
+    format: Format
+    names: tuple[str, ...] = ()
+    """Columns of a table or of Parquet, or fields of the first JSON object."""
+    first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The first record."""
+    first_line: int = 1
+    """Number of the line that has the names, for messages."""
+    delimiter: str = ""
+    """Between the columns of a table."""
+    class_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    """Of a Parquet file of `datasets`: names of the classes by column."""
+
+    def records(self, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
+        """(number of its line or row, record) of every example; nothing for `columns` and `text`.
+
+        Args:
+          counts: `blank_lines` is added to.
+
+        Raises:
+          UserError: a line cannot be read; names the file and the line.
+        """
+        if self.format == "table":
+            return table_records(self.path, self.delimiter, counts)
+        if self.format == "json_lines":
+            return files.json_lines(self.path, counts)
+        if self.format == "json":
+            return json_values.records(self.path)
+        return _parquet_records(self.path) if self.format == "parquet" else iter(())
+
+
+def open_file(path: str, options: OwnOptions) -> OwnFile:
+    """Recognises the format of a file, and reads the names of its columns.
+
+    Raises:
+      UserError: the file cannot be read, is a workbook or UTF-16, or holds no example.
+    """
+    form = format_of(path, options)
+    if form in ("columns", "text"):
+        return OwnFile(path, form)
+    delimiter = delimiter_of(path, options) if form == "table" else ""
+    file = OwnFile(path, form, delimiter=delimiter)
+    for line, record in file.records(Counter()):
+        names = tuple(map(str, record))
+        first_line = _header_line(path) if form == "table" else line
+        return dataclasses.replace(
+            file, names=names, first=record, first_line=first_line,
+            class_names=_class_names(path) if form == "parquet" else {},
+        )  # fmt: skip
+    raise UserError(f"task: {path}: the file holds no example")
+
+
+def format_of(path: str, options: OwnOptions) -> Format:
+    """The format of a file, by its name and by what it begins with.
+
+    Raises:
+      UserError: the file cannot be read, or is a workbook or UTF-16.
+    """
+    suffix, start = files.suffix_of(path), _start(path)
+    if suffix in _WORKBOOKS or start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"task: {path}: a workbook or archive cannot be read; save the sheet as CSV (UTF-8) in Excel")
+    files.refuse_utf16(start, path)
+    if suffix == ".parquet" or start.startswith(b"PAR1"):
+        return "parquet"
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if suffix in _JSON:
+        return json_values.format_of(path, text)
+    if suffix not in (".csv", ".tsv") and text.startswith(b"{") and json_values.has_object_lines(path):
+        return "json_lines"
+    if suffix == ".csv":
+        return "table"
+    if suffix in _COLUMNS or options.kind == "tag":
+        return "columns"
+    return _form_of_lines(path, suffix, options)
+
+
+def _start(path: str) -> bytes:
+    try:
+        with files.open_bytes(path) as file:
+            return file.read(1 << 13)
+    except EOFError as error:
+        raise UserError(f"task: {path}: truncated or damaged gz file ({error}); fetch it again") from error
+    except OSError as error:
+        raise UserError(f"task: {path}: cannot be read: {error.strerror or error}") from error
+
+
+def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
+    """Of a file that is neither JSON nor CSV by its name."""
+    head = [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
+    first = next((line for line in head if line.strip()), "")
+    known = _known(options)
+    second = next((line for line in head[head.index(first) + 1 :] if line.strip()), "") if first else ""
+    for delimiter in (options.delimiter,) if options.delimiter else DELIMITERS:
+        fields = first.split(delimiter)
+        # "Text, image and sound." begins a text, not a table.
+        sentence = any(field.startswith(" ") for field in fields) or (second and delimiter not in second)
+        if len(fields) > 1 and not sentence and known & {name.strip().casefold() for name in fields}:
+            return "table"
+    if has_conll_columns(head):
+        return "columns"
+    delimited = "\t" in first or (options.delimiter and options.delimiter in first)
+    return "table" if suffix in (".tsv", ".tab") or delimited else "text"
+
+
+def has_conll_columns(head: Sequence[str]) -> bool:
+    """Whether lines look like CoNLL columns: a word and its tag a line, a blank line after each sentence."""
+    rows = [layouts.columns_of_line(line) for line in head if line.strip() and not layouts.is_comment(line)]
+    rows = [row for row in rows if row[0] != layouts.DOCUMENT_MARK]
+    if len(rows) > 1 and rows[0][0].casefold() in _WORD_HEADERS:
+        rows = rows[1:]
+    if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
+        return False
+    tags = [row[-1] for row in rows]
+    if all(_TAG.fullmatch(tag) for tag in tags):
+        return True
+    ends = any(not line.strip() for line in head)
+    return ends and len(rows) > 1 and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
+
+
+def column_form(path: str) -> tuple[int, bool]:
+    """Which column of a CoNLL file has the words, and whether its first line names the columns.
+
+    Words are in the first column, or in the second if the first one numbers them.
+    """
+    head = [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
+    rows = [layouts.columns_of_line(line) for line in head if line.strip() and not layouts.is_comment(line)]
+    header = len(rows) > 1 and len(rows[0]) > 1 and rows[0][0].casefold() in _WORD_HEADERS
+    numbers = [row[0] for row in rows[header:] if len(row) > 2]
+    numbered = numbers[:2] == ["1", "2"] and all(number.isdecimal() for number in numbers)
+    return int(numbered), header
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def _known(options: OwnOptions) -> set[str]:
+    given = (options.text, options.pair, options.id, *options.label.split(","), *options.choices)
+    return {name.strip().casefold() for name in (*given, *TEXT, *PAIR, *LABEL, *WORDS, *TAGS) if name.strip()}
+
+
+def delimiter_of(path: str, options: OwnOptions) -> str:
+    """What stands between the columns: as said, or what divides the header into most names that are known."""
+    if options.delimiter:
+        given = "\t" if options.delimiter in ("\\t", "tab") else options.delimiter
+        if len(given) != 1 or given in '"\r\n':
+            raise UserError(f"task: the delimiter {given!r} must be one character, such as ; or tab")
+        return given
+    usual = "," if files.suffix_of(path) == ".csv" else "\t"
+    line = next((line for _, line in files.lines(path) if line.strip()), "")[:100_000]
+    if line.startswith("sep=") and len(line) == 5:
+        return line[4]
+    known = _known(options)
+
+    def fitness(delimiter: str) -> tuple[int, bool, int]:
+        names = {name.strip().casefold() for name in next(csv.reader([line], delimiter=delimiter), [])}
+        return len(names & known) if len(names) > 1 else 0, delimiter == usual and len(names) > 1, len(names)
+
+    best = max((usual, *(each for each in DELIMITERS if each != usual)), key=fitness)
+    return best if fitness(best)[2] > 1 else usual
+
+
+def _header_line(path: str) -> int:
+    shown = (number for number, line in files.lines(path) if line.strip() and not line.startswith("sep="))
+    return next(shown, 1)
+
+
+def table_records(path: str, delimiter: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
+    """The records of a table. With tabs in a file that is not `.csv`, a quote is a character like any other.
+
+    Columns without a name are left out, as are empty fields beyond the header, which spreadsheets write.
+    """
+    lines = files.lines(path)
+    plain = delimiter == "\t" and files.suffix_of(path) != ".csv"
+    rows = tables.plain_rows(lines, delimiter, counts) if plain else tables.quoted_rows(path, lines, delimiter, counts)
+    names: list[str] = []
+    for number, row in rows:
+        if not names:
+            if not (len(row) <= 2 and row[0].startswith("sep=")):
+                names = _header(row, f"{path}:{number}")
+            continue
+        if len(row) > 1 and not any(field.strip() for field in row):
+            counts["blank_lines"] += 1
+            continue
+        extra = row[len(names) :]
+        if len(row) < len(names) or any(field.strip() for field in extra):
+            wrong = tables.wrong_fields(f"{path}:{number}", row, names)
+            advice = "; if something else divides the columns, name it with --data.delimiter" if len(names) < 2 else ""
+            raise UserError(f"{wrong}{advice}")
+        yield number, {name: field for name, field in zip(names, row, strict=False) if name}
+
+
+def _header(fields: list[str], where: str) -> list[str]:
+    names = [field.strip() for field in fields]
+    tables.header([name for name in names if name], where)
+    return names
+
+
+# --- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+def _parquet_file(path: str) -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"task: {path}: needs pyarrow; pip install 'bertlite_jax[parquet]'") from error
+    try:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"task: {path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+
+
+def _parquet_records(path: str) -> Iterator[tuple[int, Record]]:
+    """The rows of a Parquet file, numbered from 1; a batch of them is in memory."""
+    with _parquet_file(path) as file:
+        import pyarrow
+
+        number = 0
+        try:
+            for batch in file.iter_batches(256, use_threads=False):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+        except (pyarrow.ArrowException, OSError) as error:
+            raise UserError(f"task: {path}: row {number + 1}: {str(error).splitlines()[0]}") from error
+
+
+def _class_names(path: str) -> dict[str, tuple[str, ...]]:
+    """The names of classes that `datasets` stores beside the columns."""
+    with _parquet_file(path) as file:
+        stored = (file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        features = json.loads(stored)["info"]["features"]
+        found = {name: feature.get("feature", feature).get("names") for name, feature in features.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {name: tuple(map(str, names)) for name, names in found.items() if isinstance(names, list)}

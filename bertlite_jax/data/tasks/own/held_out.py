@@ -1,0 +1,97 @@
+"""Which examples of one's own file are held out for validation, if there is no file for that."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from array import array
+from collections.abc import Callable
+
+import numpy as np
+
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.task import OwnTask
+from bertlite_jax.data.tasks.reading import read
+from bertlite_jax.errors import UserError
+
+_OTHERS = -1
+"""The label of all examples whose labels are not counted, or too rare to be divided."""
+
+
+def rule(task: OwnTask, fraction: float, stratified: bool) -> Callable[[Example], bool]:
+    """The function that says whether an example of the training file is held out.
+
+    Hashes of the texts decide alone, so neither a seed nor the order of the file matters, and a text that occurs twice
+    is never on both sides.
+
+    Args:
+      task: whose training file is divided.
+      fraction: share of the different texts.
+      stratified: this share of each label (where an example has one label), or of all texts where labels are rarer
+        than one held-out text. At least one text is held out. Otherwise each text is held out by its hash alone.
+
+    Raises:
+      UserError: all texts are the same, so that none can be held out; or the file cannot be read.
+    """
+    if not stratified:
+        return lambda example: is_held_out(example, fraction)
+    path = task.splits["train"][0][0]
+    stat = os.stat(path)
+    chosen = _chosen(_Key(task, (path, stat.st_mtime_ns, stat.st_size, task.options)), fraction)
+    return lambda example: digest(example) in chosen
+
+
+def is_held_out(example: Example, fraction: float) -> bool:
+    """Whether the hash of an example's texts, as a share of the largest one, is below `fraction`."""
+    return digest(example) < fraction * 2**64
+
+
+def digest(example: Example) -> int:
+    """A hash of the texts of an example, at least 0 and below 2**64."""
+    texts = (example.text, example.pair or "", *example.choices, *example.words)
+    return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
+
+
+class _Key:
+    """A task that is equal to another one with the same training file, unchanged, and the same options."""
+
+    def __init__(self, task: OwnTask, version: tuple[object, ...]):
+        self.task, self.version = task, version
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.version == other.version
+
+    def __hash__(self) -> int:
+        return hash(self.version)
+
+
+@functools.lru_cache(maxsize=2)
+def _chosen(key: _Key, fraction: float) -> frozenset[int]:
+    """The digests of the texts that are held out."""
+    task = key.task
+    digests, labels = array("Q"), array("q")
+    by_label = task.head.kind == "classify" and task.head.problem == "single_label"
+    for example in read(task, "", "train"):
+        digests.append(digest(example))
+        labels.append(example.label if by_label and isinstance(example.label, int) else _OTHERS)
+    # Of a text that occurs several times the first label counts. Sorted by hash.
+    hashes, first = np.unique(np.frombuffer(digests, np.uint64), return_index=True)
+    if len(hashes) < 2:
+        raise UserError(
+            f"finetune: {task.splits['train'][0][0]}: all texts are the same, so none can be held out for validation; "
+            "name a file with --data.validation-file"
+        )
+    of_text = np.frombuffer(labels, np.int64)[first]
+    held: list[np.ndarray] = []
+    rest = np.ones(len(hashes), bool)
+    for label in np.unique(of_text):
+        places = np.flatnonzero(of_text == label)
+        count = min(int(fraction * len(places) + 0.5), len(places) - 1)
+        if count and label != _OTHERS:
+            held.append(places[:count])
+            rest[places] = False
+    others = np.flatnonzero(rest)
+    count = int(fraction * len(others) + 0.5)
+    held.append(others[:count] if held else others[: max(1, min(count, len(others) - 1))])
+    return frozenset(hashes[np.concatenate(held)].tolist())

@@ -1,0 +1,246 @@
+"""One look at a training file: what is taken for text and label, and how often each label occurs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bertlite_jax.data.tasks import fields, layouts
+from bertlite_jax.data.tasks.files import Record
+from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
+from bertlite_jax.data.tasks.own.formats import OwnFile, column_form
+from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
+from bertlite_jax.data.tasks.own.reader import tag_names
+from bertlite_jax.data.tasks.task import Columns
+from bertlite_jax.errors import UserError
+
+_MOST_SHOWN = 12
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What a training file holds."""
+
+    path: str
+    kind: Kind
+    """Not `auto`."""
+    columns: Columns
+    names: tuple[str, ...]
+    """Of the outputs."""
+    counts: Mapping[str, int]
+    """Label -> how many examples (for `tag` words) have it. None for regression and choices."""
+    examples: int
+    delimiter: str = ""
+    vector: bool = False
+    """Several labels are written as 0 and 1 for each."""
+    named: bool = False
+    """The names were said, or stored in the file, and numbers from 0 stand for them."""
+    numbers: tuple[float, float] | None = None
+    """Least and greatest of a regression."""
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether one label of several has more than nine tenths of the examples."""
+        return self.kind == "classify" and max(self.counts.values(), default=0) > 0.9 * sum(self.counts.values())
+
+    def in_words(self) -> list[str]:
+        """Lines for the user: file and columns, then the labels with their counts, the commonest first."""
+        parts = [_number(self.examples, "sentence" if self.kind == "tag" else "example"), f"kind {self.kind}"]
+        parts += [f"{part} in {_listed(names)}" for part, names in self._columns() if names]
+        if self.delimiter not in ("", ",", "\t"):
+            parts.append(f"columns divided by {self.delimiter}")
+        shown = [f"{self.path}: {', '.join(parts)}"]
+        if self.numbers:
+            shown.append("labels: numbers from {:g} to {:g}".format(*self.numbers))
+        if self.counts:
+            common = sorted(self.counts, key=lambda name: (-self.counts[name], name))
+            more = f" and {len(common) - _MOST_SHOWN} more" if len(common) > _MOST_SHOWN else ""
+            listed = ", ".join(f"{name} ({self.counts[name]:,})" for name in common[:_MOST_SHOWN])
+            shown.append(f"{_number(len(common), 'tag' if self.kind == 'tag' else 'label')}: {listed}{more}")
+            if len(common) > _MOST_SHOWN and 2 * len(common) > self.examples and self.kind == "classify":
+                column = _listed(self.columns.label)
+                shown.append(
+                    f"most labels occur once: is {column} the label's column? --data.label-column names another"
+                )
+        return shown
+
+    def _columns(self) -> list[tuple[str, tuple[str, ...]]]:
+        columns = self.columns
+        words = "words" if self.kind == "tag" else "text"
+        label = "tags" if self.kind == "tag" else "label"
+        return [(words, columns.text), ("pair", columns.pair), ("choices", columns.choices), (label, columns.label)]
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, names[:6])) + (", .." if len(names) > 6 else "")
+
+
+def survey(file: OwnFile, options: OwnOptions, kind: Kind) -> Survey:
+    """Reads a training file once, without keeping its examples.
+
+    Args:
+      file: whose format is known.
+      options: what was said.
+      kind: what is predicted, not `auto`.
+
+    Raises:
+      UserError: it has no labels, or labels that cannot be meant; names the line where there is one.
+    """
+    if file.format == "text":
+        raise UserError(f"task: {file.path}: this is plain text without labels; a table with a header is expected")
+    if file.format == "columns":
+        return _of_columns(file, options)
+    columns = columns_of(file.names, options, kind, f"{file.path}:{file.first_line}", file)
+    if not any(name in file.names for name in columns.label):
+        raise missing_label(columns, file, options, kind)
+    shown = dataclasses.replace(columns, label=tuple(name for name in columns.label if name in file.names))
+    made = {"choose": _of_choices, "regression": _of_numbers, "tag": _of_tags, "multi_label": _of_several}
+    found = made.get(kind, _of_labels)(file, columns, options)
+    return dataclasses.replace(found, columns=shown, delimiter=file.delimiter)
+
+
+def _rows(file: OwnFile) -> Iterator[tuple[str, Record]]:
+    return ((f"{file.path}:{line}", record) for line, record in file.records(Counter()))
+
+
+def _value(record: Record, columns: Columns, where: str) -> Any:
+    """The label of an example. Raises UserError if it is missing."""
+    value = fields.find(record, columns.label, where)
+    if fields.is_missing(value):
+        shown = "" if fields.is_blank(value) else " (null)" if value is None else f" ({str(value).strip()!r})"
+        raise UserError(f"task: {where}: no label{shown}; only a test split may lack them")
+    return value
+
+
+def _of_choices(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
+    return Survey(file.path, "choose", columns, (), {}, sum(1 for _ in _rows(file)))
+
+
+def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
+    least, greatest, count = float("inf"), float("-inf"), 0
+    for where, record in _rows(file):
+        value = _value(record, columns, where)
+        if file.delimiter == ";" and isinstance(value, str):
+            value = value.replace(",", ".")
+        number = fields.number(value, where)
+        least, greatest, count = min(least, number), max(greatest, number), count + 1
+    return Survey(file.path, "regression", columns, ("score",), {}, count, numbers=(least, greatest))
+
+
+def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
+    spellings: Counter[str] = Counter()
+    for where, record in _rows(file):
+        value = fields.find(record, columns.label, where)
+        column = next(name for name in columns.label if name in record)
+        named = isinstance(value, str) and value.strip() in options.label_names
+        if not named and labels.is_withheld(value, column, bool(options.label_names or _stored(file, columns))):
+            continue
+        value = value if named else _value(record, columns, where)
+        spellings[fields.label_name(value, where)] += 1
+        if len(spellings) > 2 * labels.MOST_LABELS:
+            break
+    return _of_names("classify", spellings, spellings.total(), file, columns, options)
+
+
+def _stored(file: OwnFile, columns: Columns) -> tuple[str, ...]:
+    """Names of the classes in a Parquet file."""
+    return next((file.class_names[name] for name in columns.label if name in file.class_names), ())
+
+
+def _of_names(
+    kind: Kind, spellings: Counter[str], examples: int, file: OwnFile, columns: Columns, options: OwnOptions
+) -> Survey:
+    """The survey of labels that are names or numbers of names."""
+    said = options.label_names or _stored(file, columns)
+    names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
+    counts = _counted(spellings, names, bool(said))
+    return Survey(file.path, kind, columns, names, counts, examples, named=bool(said))
+
+
+def _counted(spellings: Counter[str], names: tuple[str, ...], numbered: bool) -> dict[str, int]:
+    finder, counts = labels.Names(names, numbered), dict.fromkeys(names, 0)
+    for name, count in spellings.items():
+        place = finder.index(name)
+        if place is not None:
+            counts[names[place]] += count
+    return counts
+
+
+def _of_several(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
+    if len(columns.label) > 1 and all(name in file.names for name in columns.label):
+        return _of_bits(file, columns, options)
+    spellings: Counter[str] = Counter()
+    placed: Counter[int] = Counter()
+    widths: set[int] = set()
+    examples = 0
+    for where, record in _rows(file):
+        value = next((record[name] for name in columns.label if name in record), None)
+        if value is None or (fields.is_missing(value) and not fields.is_blank(value)):
+            _value(record, columns, where)
+        if isinstance(value, str):
+            value = fields.label_parts(value, columns.separator)
+        bits = value if isinstance(value, list) and labels.is_vector(value) else []
+        widths.add(len(bits))
+        if bits:
+            placed.update(place for place, each in enumerate(bits) if labels.bit(each, where))
+        spellings.update(fields.label_names(value, columns.separator, where))
+        examples += 1
+    (width,) = widths if len(widths) == 1 else (0,)
+    if width:
+        names = options.label_names or tuple(str(place) for place in range(width))
+        if len(names) != width:
+            raise UserError(
+                f"task: {file.path}: each label is a list of {width} numbers 0 and 1, and --data.label-names lists "
+                f"{len(names)} names"
+            )
+        counts = {name: placed[place] for place, name in enumerate(names)}
+        return Survey(file.path, "multi_label", columns, names, counts, examples, vector=True)
+    return _of_names("multi_label", spellings, examples, file, columns, options)
+
+
+def _of_bits(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
+    names = options.label_names or columns.label
+    if len(names) != len(columns.label):
+        raise UserError(
+            f"task: {file.path}: {len(columns.label)} columns of labels, and {len(names)} --data.label-names"
+        )
+    counts, examples = dict.fromkeys(names, 0), 0
+    for where, record in _rows(file):
+        for name, column in zip(names, columns.label, strict=True):
+            counts[name] += labels.bit(record.get(column), f"{where}: {column}")
+        examples += 1
+    return Survey(file.path, "multi_label", columns, names, counts, examples, vector=True)
+
+
+def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
+    field = next(name for name in columns.label if name in file.names)
+    numbered = bool(options.label_names or _stored(file, columns))
+    spellings: Counter[str] = Counter()
+    examples = 0
+    for where, record in _rows(file):
+        tags = record.get(field)
+        tags = fields.listed(tags) if isinstance(tags, str) else tags
+        if not isinstance(tags, list):
+            raise UserError(f"task: {where}: {field!r} is not a list of tags")
+        spellings.update(tag_names(tags, field, numbered, where))
+        examples += 1
+    return _of_names("tag", spellings, examples, file, columns, options)
+
+
+def _of_columns(file: OwnFile, options: OwnOptions) -> Survey:
+    spellings: Counter[str] = Counter()
+    examples = 0
+    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), *column_form(file.path)):
+        if tags is None:
+            raise UserError(f"task: {file.path}:{line}: no tags; only a test split may lack them")
+        spellings.update(tags)
+        examples += 1
+    columns = Columns(text=("first column",), label=("last column",))
+    return _of_names("tag", spellings, examples, file, columns, options)

@@ -1,0 +1,165 @@
+"""What is to be answered, from whatever `finetune` reads: tables, JSON, CoNLL columns, and lines of plain text."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from bertlite_jax.config.files import read_json
+from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.config.model import Head
+from bertlite_jax.data import tasks
+from bertlite_jax.data.tasks import files
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own import formats
+from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
+from bertlite_jax.data.tasks.own.options import OwnOptions
+from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
+from bertlite_jax.data.tasks.task import Columns
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import task_splits, text_lines
+
+MOST_IN_A_BATCH = 1_000_000
+"""Lines. More at once need more memory than they save time."""
+_MOST_FORMS = 64
+"""Sets of fields whose columns are remembered."""
+
+
+@dataclasses.dataclass
+class Notes:
+    """What was odd in an input; is added to while it is read."""
+
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+    unknown: Counter[str] = dataclasses.field(default_factory=Counter)
+    """Labels that the model does not know. Their order is that of their indices behind the known ones."""
+
+    def lines(self, known: tuple[str, ...]) -> list[str]:
+        """A line for each oddity. `known` are the model's labels."""
+        said = []
+        if replaced := self.counts[text_lines.REPLACED]:
+            said.append(f"{replaced:,} inputs with half of a surrogate pair, which is now U+FFFD")
+        if odd := task_splits.in_words({name: n for name, n in self.counts.items() if name != text_lines.REPLACED}):
+            said.append(odd)
+        if self.unknown:
+            shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+            said.append(
+                f"{self.unknown.total():,} labels are none of the model's ({shown}) and count as errors: "
+                f"{unknown_in_words(self.unknown)}"
+            )
+        return said
+
+
+def data_of_run(run: str) -> Examples | None:
+    """What a fine-tuning run was trained on; None for another folder."""
+    folder = pathlib.Path(run)
+    return read_json(folder / "config.json", Finetuned).data if (folder / "best").is_dir() else None
+
+
+def options_of_run(run: str) -> OwnOptions:
+    """The columns that a fine-tuning run was trained on; for another folder, none in particular."""
+    data = data_of_run(run)
+    if data is None or (data.task and data.task not in tasks.TASKS):
+        return OwnOptions()
+    if not data.task:
+        return dataclasses.replace(task_splits.options_of(data), kind="auto")
+    named = tasks.TASKS[data.task].columns
+    text, pair, label, identity = ((names or ("",))[0] for names in (named.text, named.pair, named.label, named.id))
+    return OwnOptions(text=text, pair=pair, label=label, id=identity, choices=named.choices)
+
+
+def check_batch(batch: int, job: str) -> None:
+    """Raises UserError for a batch of no lines, or of more than can be a batch."""
+    if not 1 <= batch <= MOST_IN_A_BATCH:
+        raise UserError(f"{job}: --batch {batch} must be 1 to {MOST_IN_A_BATCH:,}")
+
+
+def read(
+    inputs: str,
+    head: Head,
+    options: OwnOptions | None = None,
+    notes: Notes | None = None,
+    job: str = "predict",
+    labelled: bool = True,
+) -> Iterator[Example]:
+    """Yields the examples of a file, one at a time; of lists in a JSON file, all are in memory.
+
+    Columns and fields that are not needed are ignored. Labels may be missing.
+
+    Args:
+      inputs: a file, or `-` for lines of standard input.
+      head: of the model, not for spans.
+      options: names of columns; where the file lacks one, the usual names are looked for.
+      notes: are added to.
+      job: begins the messages of errors.
+      labelled: whether labels are read, where there are any. One that the head lacks gets an index behind the others.
+
+    Raises:
+      UserError: the file or a line cannot be read, or has no text. The message has the line number.
+    """
+    try:
+        yield from _examples(inputs, head, options or OwnOptions(), notes or Notes(), labelled)
+    except UserError as error:  # The readers' messages begin with their own names, and end with finetune's options.
+        said = str(error).partition(": ")[2].replace("--data.label-names", "--labels").replace("--data.", "--")
+        raise UserError(f"{job}: {said}") from error
+
+
+def _examples(inputs: str, head: Head, options: OwnOptions, notes: Notes, labelled: bool) -> Iterator[Example]:
+    form = format_of(inputs, options)
+    reader = Reader(
+        options,
+        kind_of_head(head),
+        head.labels,
+        unknown=notes.unknown,
+        needs_labels=False,
+        counts=notes.counts,
+        labelled=labelled,
+    )
+    if form in ("text", "json_lines") or (form == "columns" and head.kind != "tag"):
+        of_object = _object_reader(reader, head, options)
+        for example in text_lines.read_examples(input_lines(inputs), head, place_of(inputs), of_object, notes.counts):
+            yield _with_words(example, head)
+        return
+    file = formats.open_file(inputs, options)
+    yield from (_with_words(example, head) for _, example in reader.read(file, strict=False))
+
+
+def format_of(inputs: str, options: OwnOptions) -> formats.Format:
+    """The format of a file; `text` for standard input and for pipes, of which nothing can be read twice."""
+    if inputs == "-" or (pathlib.Path(inputs).exists() and not pathlib.Path(inputs).is_file()):
+        return "text"
+    return formats.format_of(inputs, dataclasses.replace(options, kind="auto"))
+
+
+def input_lines(inputs: str) -> Iterator[tuple[int, str]]:
+    """(number from 1, text) of the lines of a file, or of standard input for `-`. Raises UserError as `files.lines`."""
+    return files.decoded_lines(sys.stdin.buffer, place_of(inputs)) if inputs == "-" else files.lines(inputs)
+
+
+def place_of(inputs: str) -> str:
+    """The name of an input in messages."""
+    return "standard input" if inputs == "-" else inputs
+
+
+def _object_reader(reader: Reader, head: Head, options: OwnOptions) -> text_lines.OfObject:
+    known: dict[tuple[str, ...], Columns] = {}
+
+    def of_object(record: dict[str, Any], line: int, where: str) -> Example:
+        names = tuple(record)
+        if names not in known:
+            if len(known) >= _MOST_FORMS:
+                known.clear()
+            known[names] = columns_of(names, options, kind_of_head(head), where, strict=False)
+        return reader.example(record, known[names], line, where)
+
+    return of_object
+
+
+def _with_words(example: Example, head: Head) -> Example:
+    """For a tagger, the words of an example that has only a text."""
+    if head.kind != "tag" or example.words:
+        return example
+    return dataclasses.replace(example, words=text_lines.plain_words(example.text, head))

@@ -1,0 +1,118 @@
+"""The scores of a file of one's own, from its labels and the answers; the texts are not kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlite_jax.config.model import Head
+from bertlite_jax.data import tasks
+from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks import layouts
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.columns import kind_of_head
+from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
+from bertlite_jax.jobs.answering.inputs import data_of_run
+
+
+class Scores:
+    """Collects labels and answers, batch by batch.
+
+    Args:
+      run: of the model; if it was trained on a task that is known by its name, that task's metrics count.
+      head: of the model.
+      unknown: labels that the model does not know, with their counts; their indices follow on the head's.
+    """
+
+    def __init__(self, run: str, head: Head, unknown: dict[str, int]):
+        self.task = OwnTask(
+            name=run, head=head, metrics=_metrics(run, head), layout=layouts.texts, splits={}, unknown=unknown
+        )
+        self.examples: list[Example] = []
+        self.answers: list[Any] = []
+        self.unlabelled = 0
+
+    def add(self, examples: Sequence[Example], answers: Sequence[Any]) -> None:
+        """Adds a batch: its examples, and for each the answer as `task_metrics.score` takes it."""
+        for example, answer in zip(examples, answers, strict=True):
+            if example.label is None:
+                self.unlabelled += 1
+                continue
+            self.examples.append(dataclasses.replace(example, text="", pair=None, choices=(), words=()))
+            self.answers.append(answer if isinstance(answer, tuple) else _small(answer))
+
+    def result(self) -> dict[str, float]:
+        """The metrics; empty if there is no label.
+
+        Raises:
+          UserError: all labels are unknown, or a metric needs a package that is missing.
+        """
+        if not self.examples:
+            return {}
+        known, unknown = self.task.head.labels, self.task.unknown
+        if unknown and not any(_knows(example.label, self.task.head) for example in self.examples):
+            raise UserError(
+                f"predict: no label of the input is one of the model's ({', '.join(known[:8])}), so nothing is scored; "
+                f"it has {', '.join(list(unknown)[:8])}. Pass --labels with the input's names in the order of the "
+                "model's outputs"
+            )
+        return task_metrics.score(self.task, self.examples, self.answers)
+
+
+def write(path: str, scores: Mapping[str, float], scored: int) -> None:
+    """Writes the file of `--metrics`, whole or not at all: `examples`, the number that was scored, and the metrics.
+
+    Raises:
+      UserError: there is no score, or the file cannot be written.
+    """
+    if not scores:
+        raise UserError(f"predict: --metrics {path}: the input has no labels, so there is nothing to score")
+    with new_file(path, overwrite=True, job="predict") as unfinished:
+        finite = {name: value if math.isfinite(value) else None for name, value in scores.items()}
+        write_json(unfinished, {"examples": scored, **finite})
+
+
+def check_file(path: str) -> None:
+    """Raises UserError, before anything is answered, if the file of `--metrics` cannot be written there."""
+    if path:
+        check_no_folder(pathlib.Path(path), job="predict")
+
+
+def say(scores: Mapping[str, float], unlabelled: int = 0) -> None:
+    """Prints the metrics on standard error."""
+    if scores:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        left_out = f" ({unlabelled:,} without a label are not scored)" if unlabelled else ""
+        print(f"predict: {figures}{left_out}", file=sys.stderr)
+
+
+def _metrics(run: str, head: Head) -> tuple[str, ...]:
+    usual, data = metrics_of(kind_of_head(head), head.labels), data_of_run(run)
+    if data is not None and data.task in tasks.TASKS:
+        named = tasks.TASKS[data.task].metrics
+        # Those of MultiRC, ReCoRD and AX-g need groups of examples, which a file of one's own has not.
+        usual = usual if any(name.startswith(("group_", "entity_", "parity")) for name in named) else named
+    if data is None or data.metric == "auto":
+        return usual
+    return (data.metric, *(name for name in usual if name != data.metric))
+
+
+def _small(answer: Any) -> Any:
+    """An index in place of probabilities."""
+    return task_metrics.decided(answer) if np.ndim(answer) else answer
+
+
+def _knows(label: Any, head: Head) -> bool:
+    """Whether an example's label, one of its labels, or one of its tags is among the model's."""
+    known = len(head.labels)
+    if head.problem == "multi_label":
+        return any(label[:known])
+    return any(each < known for each in label) if isinstance(label, tuple) else label < known

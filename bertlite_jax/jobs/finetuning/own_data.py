@@ -1,0 +1,162 @@
+"""A user's own files before anything trains: what was taken for what, and what the run's config stores of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.model import Head
+from bertlite_jax.data import tasks
+from bertlite_jax.data.examples import features
+from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks.own.reader import unknown_in_words
+from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import task_splits
+from bertlite_jax.jobs.answering.task_splits import Split
+from bertlite_jax.jobs.runs import workdir
+
+_OF_LABELS = ("accuracy", "f1", "f1_macro", "mcc")
+"""Metrics that need no more than a label for each text."""
+FEW = 50
+"""With fewer examples, a score says little."""
+
+
+def decided(config: Finetune, run: str, overwrite: bool = False) -> Finetune:
+    """The recipe with what `auto` stands for, and prints what was taken for what.
+
+    A work directory of an older version has a run whose held-out texts and metric were chosen otherwise; where it is
+    resumed, both stay `auto`, which means just that.
+
+    Args:
+      config: the recipe.
+      run: the work directory.
+      overwrite: a run that it holds will be deleted.
+
+    Raises:
+      UserError: the files cannot be used; see `tasks.task_of_file`.
+    """
+    data = config.data
+    if data.task or not data.folder:
+        return config
+    stored = None if overwrite else _stored(pathlib.Path(run))
+    if stored is not None and data.kind == "auto":
+        data = dataclasses.replace(data, kind=stored.get("kind", "auto"))
+    task = task_splits.task_of(data)
+    assert isinstance(task, tasks.OwnTask)
+    assert task.survey is not None
+    given = [name for name, count in task.survey.counts.items() if count]
+    if task.survey.kind == "classify" and len(given) < 2:
+        raise UserError(f"finetune: all training examples have the label {given[0]}, so there is nothing to learn")
+    names = task.options.label_names if task.survey.named else ()
+    data = dataclasses.replace(data, kind=task.options.kind, label_names=names)
+    if data.held_out == "auto" and not data.validation_file:
+        data = dataclasses.replace(data, held_out="stratified" if stored is None else stored.get("held_out", "auto"))
+    if data.metric == "auto":
+        usual: Any = "f1_macro" if task.survey.imbalanced else task.metrics[0]
+        data = dataclasses.replace(data, metric=usual if stored is None else stored.get("metric", "auto"))
+    for line in task.survey.in_words():
+        print(f"finetune: {line}")
+    print(
+        f"finetune: {_validation_in_words(data)}; the best model is the one with the best {_first_metric(data, task)}"
+    )
+    return dataclasses.replace(config, data=data)
+
+
+def _stored(run: pathlib.Path) -> dict[str, Any] | None:
+    """The group `data` in the config of a run, as it is; None if there is no run, or no such config."""
+    try:
+        values = json.loads((run / workdir.CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None  # What is wrong with it is told when the work directory is opened.
+    found = values.get("data") if isinstance(values, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _validation_in_words(data: Any) -> str:
+    if data.validation_file:
+        return f"validation: {data.validation_file}"
+    how = "of each label" if data.held_out == "stratified" and data.kind == "classify" else "of the texts"
+    return f"validation: {data.validation_fraction:.0%} {how} are held out"
+
+
+def _first_metric(data: Any, task: tasks.Task) -> str:
+    return task.metrics[0] if data.metric == "auto" else data.metric
+
+
+# --- Warnings --------------------------------------------------------------------------------------------------------
+
+
+def warnings(task: tasks.Task, train: Split, valid: Split, head: Head) -> list[str]:
+    """What a user should know of how their own data are divided before they believe a score; a line for each."""
+    if not isinstance(task, tasks.OwnTask):
+        return []
+    found = []
+    if task.unknown:
+        found.append(
+            f"{valid.name} has labels that the training file lacks: {unknown_in_words(task.unknown)}; each counts as "
+            "an error"
+        )
+    if head.kind == "classify" and head.problem == "single_label":
+        there, here = (np.unique(split.encoded.labels) for split in (train, valid))
+        missing = [head.labels[int(label)] for label in np.setdiff1d(there, here) if label >= 0]
+        if missing:
+            found.append(f"{valid.name} has no example of {_some(missing)}, which is never scored")
+    if len(valid.examples) < FEW:
+        found.append(
+            f"only {len(valid.examples)} examples are scored: each moves accuracy by {1 / len(valid.examples):.1%}"
+        )
+    shared = len(_contents(valid.encoded) & _contents(train.encoded))
+    if shared:
+        found.append(f"{shared:,} texts of {valid.name} are training texts too, so its score is too good")
+    return found
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _contents(encoded: features.Encoded) -> set[int]:
+    """A hash for the tokens of each example."""
+    ends = encoded.offsets[encoded.firsts]
+    return {hash(encoded.tokens[start:end].tobytes()) for start, end in itertools.pairwise(ends)}
+
+
+def baseline(task: tasks.Task, train: Split, valid: Split, head: Head) -> dict[str, Any]:
+    """What the label that most training examples have scores for every text, where texts have one label each."""
+    one_label = head.kind == "classify" and head.problem == "single_label"
+    if not one_label or task.metrics[0] not in _OF_LABELS or any(example.label is None for example in valid.examples):
+        return {}
+    label = int(np.bincount(train.encoded.labels[train.encoded.labels >= 0]).argmax())
+    score = task_metrics.METRICS[task.metrics[0]](task, valid.examples, [label] * len(valid.examples))
+    return {"majority_label": head.labels[label], "majority_score": float(score)}
+
+
+def verdict(summary: dict[str, Any], confidence: float) -> list[str]:
+    """Lines that put the best model's score beside that of always giving the commonest label, and name what was vain.
+
+    Args:
+      summary: of the run.
+      confidence: `learn.confidence`.
+    """
+    found = []
+    if "majority_score" in summary:
+        metric, label = summary["metric"], summary["majority_label"]
+        found.append(f"best {metric} {summary[metric]:.4f}; always {label}: {summary['majority_score']:.4f}")
+    if only := summary.get("only_answer"):
+        found.append(
+            f"all answers of the best model are {only}: it has learnt nothing that tells texts apart; train longer, or "
+            "with another --optim.learning-rate or --learn.class-weights balanced"
+        )
+    if summary.get("consistency_share") == 0:
+        found.append(
+            f"learn.consistency had no effect: the model was never as sure of an unlabelled text as learn.confidence = "
+            f"{confidence}; lower it, or leave learn.consistency out, which costs time"
+        )
+    return found

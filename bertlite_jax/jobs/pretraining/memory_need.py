@@ -1,0 +1,55 @@
+"""Whether a pretraining step fits into the memory of this machine, asked before anything is compiled."""
+
+from __future__ import annotations
+
+import jax
+
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import memory
+from bertlite_jax.model.ops import attention
+from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.report.cost import flops
+
+_CERTAIN = 5 / 6
+"""What the estimate is sure of: it is within a sixth of XLA's own count (`flops.step_memory_bytes`)."""
+
+
+def check(config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute) -> int:
+    """Compares the estimate for a step with the memory that there is.
+
+    CPU devices share the memory of the machine, or that of the container or job that this process runs in; each other
+    device has its own.
+
+    Args:
+      config: of the run, with all sizes.
+      mesh: devices of the run.
+      compute: precision of its products.
+
+    Returns:
+      The estimate, in bytes on each device.
+
+    Raises:
+      UserError: the step does not fit, and what to lower.
+    """
+    device = mesh.devices.flat[0]
+    scores = attention.choose_for(config.model, config.data.length, device.platform, compute) == "einsum"
+    parts = flops.step_memory_bytes(config, mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
+    on_cpu = device.platform == "cpu"
+    has = memory.most_bytes() if on_cpu else (device.memory_stats() or {}).get("bytes_limit")
+    needed = parts["total"] * (len(mesh.local_devices) if on_cpu else 1)
+    if has and needed * _CERTAIN > has:
+        of_batch = parts["activations"] + parts["logits"]
+        advice = (
+            f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower data.batch_rows "
+            f"(now {config.data.batch_rows})"
+            if of_batch > parts["total"] - of_batch
+            else f"take a smaller model; its parameters and the optimiser alone need {_gib(parts['total'] - of_batch)}"
+        )
+        where = "this machine" if on_cpu else "each device"
+        raise UserError(f"pretrain: a step needs about {_gib(needed)}, and {where} has {_gib(has)}; {advice}")
+    return parts["total"]
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"

@@ -1,0 +1,40 @@
+"""Ctrl-C during an import waits for its end; a second one does not."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import signal, sys, time
+from bertlite_jax.host import interrupts
+interrupts.wait_for_imports()
+sys.path.insert(0, {folder!r})
+try:
+    import slow
+    time.sleep(5)
+    print("not interrupted")
+except KeyboardInterrupt:
+    print("after", slow.DONE)
+"""
+SLOW = """
+import signal, time
+for _ in range({times}):
+    signal.raise_signal(signal.SIGINT)
+time.sleep(0.3)
+DONE = "the import"
+"""
+
+
+def run(tmp_path, times: int) -> subprocess.CompletedProcess[str]:
+    (tmp_path / "slow.py").write_text(SLOW.format(times=times))
+    program = PROGRAM.format(folder=str(tmp_path))
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+
+def test_an_interrupt_waits_until_the_import_is_done(tmp_path):
+    done = run(tmp_path, 1)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "after the import\n", "")
+
+
+def test_a_second_one_ends_the_program(tmp_path):
+    done = run(tmp_path, 2)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")

@@ -1,0 +1,38 @@
+"""Where outputs may go: behind links to what they lead to, and never into the folder that the program runs in."""
+
+import os
+
+import pytest
+
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import check_utf8, final_place
+
+
+def test_a_link_stands_for_what_it_leads_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert final_place("corpus", tmp_path / "link") == tmp_path / "disk"
+    assert final_place("corpus", tmp_path / "new" / "out") == tmp_path / "new" / "out"
+
+
+@pytest.mark.parametrize("target", ["/unmounted/disk", "link"])
+def test_a_link_that_leads_nowhere_is_refused(target, tmp_path):
+    (tmp_path / "link").symlink_to(target)
+    with pytest.raises(UserError, match=r"^corpus: .*link") as refused:
+        final_place("corpus", tmp_path / "link")
+    assert "\n" not in str(refused.value)
+    assert os.path.islink(tmp_path / "link")
+
+
+@pytest.mark.parametrize("out", [".", "..", "../here", "/"])
+def test_the_folder_that_this_runs_in_is_refused(out, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match="is the folder that this runs in"):
+        final_place("convert", out)
+
+
+def test_names_that_are_not_utf8_are_refused_and_shown():
+    with pytest.raises(UserError, match=r"^workdir: bad\\xffw is not UTF-8"):
+        check_utf8("workdir", os.fsdecode(b"bad\xffw"))
+    check_utf8("workdir", "日本 é \N{GRINNING FACE}")
