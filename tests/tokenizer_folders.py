@@ -140,6 +140,38 @@ ALBERT_STEPS = (normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), 
 ALBERT_WORDS = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
 
 
+def older(folder: pathlib.Path) -> pathlib.Path:
+    """The folder with a tokenizer.json as early versions wrote it: the model without its kind, another Metaspace."""
+    path = folder / "tokenizer.json"
+    file = json.loads(path.read_text(encoding="utf-8"))
+    del file["model"]["type"]
+    for step in file["pre_tokenizer"].get("pretokenizers", []):
+        if step["type"] == "Metaspace":
+            step.clear()
+            step |= {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": True}
+    write_json(path, file)
+    return folder
+
+
+def xlm_roberta(folder: pathlib.Path) -> pathlib.Path:
+    """A BERT with XLM-R's vocabulary, as multilingual sentence encoders have it."""
+    pieces = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    pieces += [(piece, -8.0 - n / 100) for n, piece in enumerate([*_LETTERS, *_SYMBOLS, "\u2581", "A", "T"])]
+    pieces += [("\u2581the", -3.0), ("\u2581a", -3.5), ("<mask>", 0.0)]
+    tokenizer: Any = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=3, byte_fallback=False))
+    tokenizer.normalizer = charsmap()
+    tokenizer.pre_tokenizer = ALBERT_WORDS
+    tokenizer.decoder = decoders.Metaspace()
+    mask = tokenizers.AddedToken("<mask>", lstrip=True, special=True)
+    tokenizer.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>", mask])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    write_folder(folder, tokenizer_class="XLMRobertaTokenizer")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def byte_level(
     folder: pathlib.Path, added: Sequence[Any] = (), prefix_space: bool = False, **more: Any
 ) -> pathlib.Path:

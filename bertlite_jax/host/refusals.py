@@ -104,7 +104,7 @@ def line_of(error: BaseException, job: str, arguments: Sequence[str]) -> str | N
     file = _file_of(error) or (_written(arguments) if number in _THE_MACHINE else "")
     if number in _THE_MACHINE:
         if number in NO_ROOM:
-            return f"{job}: {file or 'the output'} cannot be written: {os.strerror(number)}; {NO_ROOM[number]}"
+            return f"{job}: {file or 'standard output'} cannot be written: {os.strerror(number)}; {NO_ROOM[number]}"
         return f"{job}: {file + ': ' if file else ''}{os.strerror(number)}; {_THE_MACHINE[number]}"
     if number in _A_NAME and file and _could_be_named(file, arguments):
         return f"{job}: {file}: {os.strerror(number)}; {_A_NAME[number]}"

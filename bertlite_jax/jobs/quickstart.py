@@ -30,6 +30,7 @@ from bertlite_jax.jobs.benchmarks.sample_rows import TEXT
 from bertlite_jax.jobs.pretraining.fill_mask import bare
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.reports import report
+from bertlite_jax.jobs.runs import one_job
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
@@ -88,6 +89,11 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
     Returns:
       The content of `summary.json` in the folder.
     """
+    with one_job.alone_in(folder):
+        return _quickstart(folder, seed, overwrite)
+
+
+def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
     run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
     config = recipe(data, seed)
     console = Console(highlight=False)

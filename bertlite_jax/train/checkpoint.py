@@ -2,8 +2,9 @@
 
 A step's folder holds the items `params`, `opt` and `meta` as Orbax writes them, and `SHA256SUMS`, which lists every
 other file (`sha256sum -c SHA256SUMS` reads it). Orbax commits a step with one rename, but restores flipped bits
-without a word and takes an empty folder named `9` for step 9. So a step counts only when it is *sealed*: its sums were
-written after the commit (`checkpoint_sums`), and they are checked before each restore (`checkpoint_arrays`).
+without a word, takes an empty folder named `9` for step 9, and may commit what cannot be restored. So a step counts
+only when it is *sealed*: after the commit it was opened again (`checkpoint_arrays.check`) and its sums were written
+(`checkpoint_sums`), which are checked before each restore.
 
     step = newest_good(folder, log)                       # None: start at step 0
     checkpoints = open_checkpoints(folder, keep_last=3, keep_every=0)
@@ -18,17 +19,18 @@ written after the commit (`checkpoint_sums`), and they are checked before each r
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import whole_files
-from bertlite_jax.train import checkpoint_sums, processes
+from bertlite_jax.host import refusals, whole_files
+from bertlite_jax.train import checkpoint_rollback, checkpoint_sums, processes
 
 Log = Callable[[str], None]
 
@@ -42,9 +44,11 @@ class Checkpoints:
     keep_every: int
     manager: Any
     """Orbax's CheckpointManager."""
+    closing: contextlib.ExitStack
+    """Closes the manager."""
     worker: concurrent.futures.ThreadPoolExecutor
-    waiting: list[int] = dataclasses.field(default_factory=list)
-    """The step that Orbax may still be writing."""
+    waiting: list[tuple[int, Any]] = dataclasses.field(default_factory=list)
+    """The step that Orbax may still be writing, and its `checkpoint_arrays.Content`."""
     sealing: list[concurrent.futures.Future[None]] = dataclasses.field(default_factory=list)
     """The seal that the worker may still be computing."""
 
@@ -71,9 +75,10 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
         _remove_old_leftovers(path)
     # Old steps are removed below, after the seal. Orbax would remove them before it: with keep_last = 1, a kill
     # between the two would leave nothing that can be trusted.
-    manager = checkpoint_arrays.open_manager(path)
+    closing = contextlib.ExitStack()
+    manager = closing.enter_context(checkpoint_arrays.manager_of(path))
     worker = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
-    return Checkpoints(path, keep_last, keep_every, manager, worker)
+    return Checkpoints(path, keep_last, keep_every, manager, closing, worker)
 
 
 def _remove_old_leftovers(folder: pathlib.Path) -> None:
@@ -97,13 +102,15 @@ def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[
 
     Raises:
       RuntimeError: Orbax declined, because a checkpoint of this or a later step exists. It only returns False.
-      Exception: whatever went wrong while the previous checkpoint was written or sealed.
+      Exception: whatever went wrong while this or the previous checkpoint was written or sealed; `UserError` where the
+        disk refuses, or where the previous one cannot be opened again.
     """
     from bertlite_jax.train import checkpoint_arrays
 
     seal(checkpoints)
-    checkpoint_arrays.start_save(checkpoints.manager, step, params, opt, meta)
-    checkpoints.waiting.append(step)
+    with _named(checkpoints.folder, step):
+        checkpoint_arrays.start_save(checkpoints.manager, step, params, opt, meta)
+    checkpoints.waiting.append((step, checkpoint_arrays.content_of(params, opt, meta)))
 
 
 def maybe_seal(checkpoints: Checkpoints) -> None:
@@ -136,24 +143,90 @@ def finish(checkpoints: Checkpoints) -> None:
         seal(checkpoints)
     finally:
         checkpoints.worker.shutdown()
-        checkpoints.manager.close()
+        checkpoints.closing.close()
 
 
 def _start_seal(checkpoints: Checkpoints) -> None:
-    step = checkpoints.waiting.pop()
-    checkpoints.manager.wait_until_finished()  # Raises what went wrong in the write, but only once.
+    step, content = checkpoints.waiting.pop()
+    with _named(checkpoints.folder, step):
+        checkpoints.manager.wait_until_finished()  # Raises what went wrong in the write, but only once.
     if processes.is_first():
-        checkpoints.sealing.append(checkpoints.worker.submit(_seal_and_prune, checkpoints, step))
+        checkpoints.sealing.append(checkpoints.worker.submit(_seal_and_prune, checkpoints, step, content))
 
 
-def _seal_and_prune(checkpoints: Checkpoints, step: int) -> None:
-    checkpoint_sums.write_sums(checkpoints.folder / str(step))
+def _seal_and_prune(checkpoints: Checkpoints, step: int, content: Any) -> None:
+    with _named(checkpoints.folder, step):
+        _seal(checkpoints.folder / str(step), content)
     steps = checkpoint_sums.steps_in(checkpoints.folder)
     sealed = [old for old in steps if checkpoint_sums.is_sealed(checkpoints.folder / str(old))]
     for old in sealed[: -checkpoints.keep_last]:
         if checkpoints.keep_every and old % checkpoints.keep_every == 0:
             continue
         whole_files.remove_folder(checkpoints.folder / str(old))
+
+
+def _seal(step_folder: pathlib.Path, content: Any) -> None:
+    """Seals a step, unless it cannot be opened again."""
+    from bertlite_jax.train import checkpoint_arrays
+
+    sums = checkpoint_sums.sums_of(step_folder)
+    try:
+        checkpoint_arrays.check(step_folder, content)
+    except Exception as error:  # Whatever it is: what cannot be opened now cannot be restored later.
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"checkpoint: {step_folder} was written but cannot be opened again ({reason}), so it does not count; "
+            f"{_to_resume_from(step_folder.parent)}"
+        ) from error
+    checkpoint_sums.write_sums(step_folder, sums)
+
+
+# --- What keeps a checkpoint from being written ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def naming_good_ones(folder: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Inside, a write for which there is no room ends in one line that names the checkpoints that are whole.
+
+    Args:
+      folder: `checkpoints/` in a work directory.
+      what: is written inside.
+
+    Raises:
+      UserError: a full disk, a quota and the like (`refusals.NO_ROOM`). All other errors pass unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        number = refusals.error_number(error)
+        if number not in refusals.NO_ROOM:
+            raise
+        raise UserError(
+            f"{what} cannot be written: {os.strerror(number)}; {refusals.NO_ROOM[number]}; "
+            f"{_to_resume_from(pathlib.Path(folder))}"
+        ) from error
+
+
+@contextlib.contextmanager
+def _named(folder: pathlib.Path, step: int) -> Iterator[None]:
+    """The same for a step's write; what there is of it is removed, since it takes the room that is missing."""
+    try:
+        with naming_good_ones(folder, f"checkpoint: {folder / str(step)}"):
+            yield
+    except UserError:
+        if processes.is_first():
+            for unfinished in folder.glob(f"{step}.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _to_resume_from(folder: pathlib.Path) -> str:
+    whole = verified_steps(folder)
+    if not whole:
+        return "no checkpoint is whole yet, so the same command starts at step 0"
+    return f"whole: {', '.join(map(str, whole))}; the same command resumes from {whole[-1]}"
 
 
 # --- Verify ------------------------------------------------------------------------------------------------------
@@ -166,10 +239,10 @@ def verified_steps(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
-    """The step to resume from. Each damaged newer one is named in a line and renamed to `<step>.damaged`.
+    """The step to resume from. What lies there of newer steps is named in a line each, and cleared away.
 
-    They are renamed because Orbax saves nothing that is older than the newest folder. With several processes the first
-    one looks, and all get its answer.
+    An unfinished step is removed; a damaged one is renamed to `<step>.damaged`, and the last two of these stay. With
+    several processes the first one looks, and all get its answer.
 
     Args:
       folder: `checkpoints/` in a work directory; need not exist.
@@ -179,31 +252,9 @@ def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
       None where there is no checkpoint, or only one that a killed run had not finished.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged. Nothing is renamed then.
+      UserError: there are checkpoints, and all are damaged. Nothing is renamed or removed then.
     """
-    return processes.first_decides(lambda: _roll_back(pathlib.Path(folder), log))
-
-
-def _roll_back(folder: pathlib.Path, log: Log) -> int | None:
-    good, damaged = checkpoint_sums.newest_whole(folder)
-    if good is None and any(problem != checkpoint_sums.UNSEALED for _, problem in damaged):
-        raise UserError(f"{_all_damaged(folder, damaged)}; put back a copy of one, or start again with --overwrite")
-    for step, problem in damaged:
-        name = _free_name(folder, f"{step}.damaged")
-        os.rename(folder / str(step), folder / name)
-        then = "starting at step 0" if good is None else f"resuming from {good}"
-        log(f"checkpoint: {folder / str(step)} is damaged ({problem}), now named {name}; {then}")
-    return good
-
-
-def _free_name(folder: pathlib.Path, name: str) -> str:
-    candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, 1_000_000))
-    return next(candidate for candidate in candidates if not (folder / candidate).exists())
-
-
-def _all_damaged(folder: pathlib.Path, damaged: list[tuple[int, str]]) -> str:
-    listed = ", ".join(f"{step} ({problem})" for step, problem in damaged)
-    return f"checkpoint: {folder}: every checkpoint is damaged: {listed}"
+    return processes.first_decides(lambda: checkpoint_rollback.roll_back(pathlib.Path(folder), log))
 
 
 # --- Read --------------------------------------------------------------------------------------------------------
@@ -239,7 +290,7 @@ def restore_params(
     Args:
       folder: `checkpoints/` in a work directory.
       step: None for the newest good one.
-      log: takes one line for each newer checkpoint that is damaged.
+      log: takes one line for each newer checkpoint that is unfinished or damaged.
 
     Returns:
       (params, meta): a nested dict of numpy arrays, and what `save` was given.
@@ -247,18 +298,31 @@ def restore_params(
     Raises:
       UserError: no checkpoint there, no such step, or damaged.
     """
-    path = pathlib.Path(folder)
-    if step is None:
-        step, damaged = checkpoint_sums.newest_whole(path)
-        if step is None:
-            raise UserError(_all_damaged(path, damaged) if damaged else f"checkpoint: {path} holds no checkpoint")
-        for bad, problem in damaged:
-            log(f"checkpoint: {path / str(bad)} is damaged ({problem}); using {step}")
-    else:
-        _checked(path, step)
     from bertlite_jax.train import checkpoint_arrays
 
-    return checkpoint_arrays.read_params(path / str(step))
+    path = pathlib.Path(folder)
+    if step is not None:
+        return checkpoint_arrays.read_params(_checked(path, step))
+    while True:
+        before = checkpoint_sums.steps_in(path)
+        try:
+            good, bad = _newest(path)
+            restored = checkpoint_arrays.read_params(path / str(good))
+        except Exception:
+            if checkpoint_sums.steps_in(path) == before:
+                raise
+            continue  # The run goes on, and has removed an old step while it was read.
+        for newer, problem in bad:
+            state = "is unfinished" if problem == checkpoint_sums.UNSEALED else f"is damaged ({problem})"
+            log(f"checkpoint: {path / str(newer)} {state}; using {good}")
+        return restored
+
+
+def _newest(folder: pathlib.Path) -> tuple[int, list[tuple[int, str]]]:
+    good, bad = checkpoint_sums.newest_whole(folder)
+    if good is None:
+        raise UserError(checkpoint_rollback.none_whole(folder, bad))
+    return good, bad
 
 
 def _checked(folder: pathlib.Path, step: int) -> pathlib.Path:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import hashlib
+import json
 import os
 import pathlib
 
+from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 
 ITEMS = ("params", "opt", "meta")
@@ -15,13 +18,28 @@ SUMS = "SHA256SUMS"
 """The file that seals a step. It lists every other file of its folder; `sha256sum -c SHA256SUMS` reads it."""
 UNSEALED = f"no {SUMS}; the run was stopped before the write was finished"
 """What is wrong with a step that has no such file."""
+_NOT_NOW = (
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+)
+"""Errors that say nothing about the file."""
 
 
-def write_sums(step_folder: pathlib.Path) -> None:
-    """Seals a step: its sums appear whole, with one rename."""
+def sums_of(step_folder: pathlib.Path) -> dict[str, str]:
+    """{file: SHA-256} of every file of a step that is not sealed yet."""
     files = _files(step_folder)
-    digests = _digests(step_folder, files)
-    text = "".join(f"{digest}  {name}\n" for name, digest in zip(files, digests, strict=True))
+    return dict(zip(files, _digests(step_folder, files), strict=True))
+
+
+def write_sums(step_folder: pathlib.Path, sums: dict[str, str]) -> None:
+    """Seals a step: its sums appear whole, with one rename.
+
+    Raises:
+      ValueError: the step no longer has the files that were summed up.
+    """
+    if changed := sorted(sums.keys() ^ set(_files(step_folder))):
+        raise ValueError(f"{changed[0]} has come or gone since it was read")
+    text = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
     whole_files.write_text(step_folder / SUMS, text)
     descriptor = os.open(step_folder, os.O_RDONLY)
     try:
@@ -36,7 +54,11 @@ def is_sealed(step_folder: pathlib.Path) -> bool:
 
 
 def damage(step_folder: pathlib.Path) -> str | None:
-    """What is wrong with a step's folder, in a few words; None for nothing. Reads every file of it."""
+    """What is wrong with a step's folder, in a few words; None for nothing. Reads every file of it.
+
+    Raises:
+      UserError: that cannot be told, because of permissions or a network disk.
+    """
     try:
         files = _files(step_folder)
         for item in ITEMS:
@@ -52,7 +74,15 @@ def damage(step_folder: pathlib.Path) -> str | None:
         for name, digest in zip(files, _digests(step_folder, files), strict=True):
             if listed[name] != digest:
                 return f"{name}: SHA-256 differs"
-    except OSError as error:  # A bad disk: the file is as good as lost.
+        stated = _stated_step(step_folder)
+        if stated is not None and str(stated) != step_folder.name:
+            return f"it holds step {stated}; its folder was copied or renamed"
+    except OSError as error:
+        if error.errno in _NOT_NOW:
+            raise UserError(
+                f"checkpoint: {error.filename or step_folder} cannot be read: {error.strerror}; it may be whole"
+            ) from error
+        # A bad disk: the file is as good as lost.
         return f"{error.filename or step_folder}: {error.strerror}"
     return None
 
@@ -74,6 +104,12 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[tuple[int, str]
             return step, damaged
         damaged.append((step, problem))
     return None, damaged
+
+
+def _stated_step(step_folder: pathlib.Path) -> int | None:
+    """The step that the meta data of a whole folder states; None where they state none."""
+    meta = json.loads((step_folder / "meta" / "metadata").read_bytes())
+    return meta.get("step") if isinstance(meta, dict) else None
 
 
 def _read_sums(path: pathlib.Path) -> dict[str, str]:

@@ -10,8 +10,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,12 +19,7 @@ from jax.experimental import multihost_utils
 
 from bertlite_jax.config import files
 from bertlite_jax.errors import UserError
-from bertlite_jax.train import process_failures
-
-HEARTBEAT_SECONDS = 60
-"""After this long without a sign of one process JAX ends all of them; `process_failures` is usually faster."""
-PATIENCE_SECONDS = 15
-"""A process that waits longer than this for the others to start says so."""
+from bertlite_jax.train import process_failures, process_start
 
 
 @contextlib.contextmanager
@@ -44,14 +37,14 @@ def joined(distributed: bool) -> Iterator[None]:
     Raises:
       UserError: neither a cluster nor the three variables, or a slice of several hosts without `distributed`.
     """
-    if (distributed or is_called_for(os.environ)) and not jax.distributed.is_initialized():
-        _initialize(*(_number(name) for name in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID")))
-    if jax.process_count() > 1 and not jax.distributed.is_initialized():
-        raise UserError(
-            f"config: run.distributed: this is one of {jax.process_count()} processes of a slice; "
-            "pass --run.distributed in all of them"
-        )
     with contextlib.ExitStack() as stack:
+        if (distributed or is_called_for(os.environ)) and not jax.distributed.is_initialized():
+            stack.enter_context(process_start.initialized())
+        if jax.process_count() > 1 and not jax.distributed.is_initialized():
+            raise UserError(
+                f"config: run.distributed: this is one of {jax.process_count()} processes of a slice; "
+                "pass --run.distributed in all of them"
+            )
         if not is_first():
             nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(nowhere))
@@ -70,32 +63,6 @@ def is_called_for(environment: Mapping[str, str]) -> bool:
     hosts = environment.get("TPU_PROCESS_ADDRESSES") or environment.get("TPU_WORKER_HOSTNAMES", "")
     slices = environment.get("MEGASCALE_NUM_SLICES", "1")
     return bool(environment.get("JAX_COORDINATOR_ADDRESS")) or "," in hosts or slices not in ("", "1")
-
-
-def _number(name: str) -> int | None:
-    text = os.environ.get(name)
-    if text and not text.isdecimal():
-        raise UserError(f"config: {name} = {text} is not a number")
-    return int(text) if text else None
-
-
-def _initialize(count: int | None, index: int | None) -> None:
-    address = os.environ.get("JAX_COORDINATOR_ADDRESS", "")
-    if address and not address.rpartition(":")[2].isdecimal():
-        raise UserError(f"config: JAX_COORDINATOR_ADDRESS = {address} should be HOST:PORT of the first process")
-    waiting = threading.Timer(
-        PATIENCE_SECONDS, print, ["still waiting for other processes to start"], {"file": sys.stderr}
-    )
-    waiting.start()
-    try:
-        jax.distributed.initialize(num_processes=count, process_id=index, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
-    except ValueError as error:
-        raise UserError(
-            f"config: run.distributed: {error} Outside of Cloud TPU, Slurm, MPI and Kubernetes set "
-            "JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
-        ) from error
-    finally:
-        waiting.cancel()
 
 
 def is_first() -> bool:

@@ -224,6 +224,7 @@ def test_labels_keep_name_and_order_in_every_export(odd_labels, tmp_path):
     names = list(weights.head.labels)
     assert json.loads((bundled / "bundle.json").read_text())["labels"] == names
     to_hf(weights, tmp_path / "hf")
+    assert "split_special_tokens=True" in (tmp_path / "hf/README.md").read_text()
     write_onnx(weights, tmp_path / "onnx")
     for place in ("hf", "onnx"):
         stated = json.loads((tmp_path / place / "config.json").read_text())

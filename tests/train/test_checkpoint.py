@@ -100,7 +100,7 @@ def test_an_old_checkpoint_stays_until_the_next_is_sealed(tmp_path, monkeypatch)
     """With keep_last = 1 a kill before the seal must leave the old one."""
     write(tmp_path / "c", [1], keep_last=1)
 
-    def stop(folder):
+    def stop(folder, sums):
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoint_sums, "write_sums", stop)
@@ -109,7 +109,9 @@ def test_an_old_checkpoint_stays_until_the_next_is_sealed(tmp_path, monkeypatch)
     assert checkpoint.verified_steps(tmp_path / "c") == [1]
     lines = []
     assert checkpoint.newest_good(tmp_path / "c", lines.append) == 1
-    assert "2 is damaged (no SHA256SUMS" in lines[0]
+    assert lines == [
+        f"checkpoint: {tmp_path}/c/2 was unfinished when the run was stopped and is removed; resuming from 1"
+    ]
 
 
 # --- Sealing in the background ---------------------------------------------------------------------------------------
@@ -119,9 +121,9 @@ def test_maybe_seal_never_waits(tmp_path, monkeypatch):
     """While the sums are computed, a call costs next to nothing; the seal is there in the end."""
     real = checkpoint_sums.write_sums
 
-    def slow(folder):
+    def slow(folder, sums):
         time.sleep(0.5)
-        real(folder)
+        real(folder, sums)
 
     monkeypatch.setattr(checkpoint_sums, "write_sums", slow)
     checkpoints = checkpoint.open_checkpoints(tmp_path / "c", 1, 0)
@@ -138,7 +140,7 @@ def test_maybe_seal_never_waits(tmp_path, monkeypatch):
 
 
 def test_what_goes_wrong_in_the_background_is_raised_in_the_loop(tmp_path, monkeypatch):
-    def stop(folder):
+    def stop(folder, sums):
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoint_sums, "write_sums", stop)

@@ -13,7 +13,7 @@ import pytest
 from checkpoint_examples import assert_holds, assert_same_bits, like, opt_at, params_at, write
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.train import checkpoint
+from bertlite_jax.train import checkpoint, checkpoint_sums
 
 
 def with_flipped_bit(data: bytes, bit: int) -> bytes:
@@ -79,8 +79,9 @@ def damage(kind, step_folder):
         array_file(step_folder).unlink()
     elif kind == "item":
         shutil.rmtree(step_folder / "params")
-    elif kind == "sums":
-        (step_folder / "SHA256SUMS").unlink()
+    elif kind == "copied":
+        shutil.rmtree(step_folder)
+        shutil.copytree(step_folder.parent / "20", step_folder)
     elif kind == "bare":
         shutil.rmtree(step_folder)
         step_folder.mkdir()
@@ -95,7 +96,7 @@ def damage(kind, step_folder):
         ("truncated", r"params/.*: SHA-256 differs"),
         ("file", r"params/.* is missing"),
         ("item", "no params"),
-        ("sums", "no SHA256SUMS"),
+        ("copied", "it holds step 20; its folder was copied or renamed"),
         ("bare", "no params"),
         ("extra", "params/d/zero is not listed"),
     ],
@@ -119,13 +120,32 @@ def test_a_damaged_newest_is_named_and_the_run_goes_on_from_the_one_before(tmp_p
     assert_holds(folder, 30)
 
 
-def test_two_roll_backs_of_the_same_step_keep_both_damaged_folders(tmp_path):
+def test_a_step_without_its_sums_is_unfinished_and_removed(tmp_path):
+    """A kill between commit and seal leaves it, of full size. However often that happens, nothing piles up."""
+    folder = tmp_path / "c"
+    write(folder, [10])
+    for step in (11, 12, 13):
+        write(folder, [step])
+        (folder / str(step) / "SHA256SUMS").unlink()
+        lines = []
+        assert checkpoint.newest_good(folder, lines.append) == 10
+        assert lines == [
+            f"checkpoint: {folder}/{step} was unfinished when the run was stopped and is removed; resuming from 10"
+        ]
+        assert os.listdir(folder) == ["10"]
+    assert_holds(folder, 10)
+
+
+def test_of_damaged_ones_the_last_two_are_kept(tmp_path):
     folder = tmp_path / "c"
     write(folder, [10, 20, 30])
-    for expected in ("30.damaged", "30.damaged-2", "30.damaged-3"):
+    (folder / "9.damaged.txt").touch()  # Not one of ours.
+    aside = []
+    for expected in ("30.damaged", "30.damaged-2", "30.damaged-3", "30.damaged"):
         flip_a_bit(array_file(folder / "30"), 99)
         assert checkpoint.newest_good(folder, lambda line: None) == 20
-        assert (folder / expected).is_dir()
+        aside = [*aside, expected][-2:]
+        assert {path.name for path in folder.glob("*.damaged*")} == {*aside, "9.damaged.txt"}
         write(folder, [30])
         assert_holds(folder, 30)
 
@@ -170,6 +190,53 @@ def test_a_run_killed_in_its_first_write_starts_again(tmp_path):
     assert lines[0].endswith("starting at step 0")
     write(tmp_path / "c", [1])
     assert_holds(tmp_path / "c", 1)
+
+
+def test_several_without_sums_are_no_kill_and_are_left_alone(tmp_path):
+    """A copy of a run that left the sums out: nothing of it may be removed."""
+    folder = tmp_path / "c"
+    write(folder, [1, 2])
+    for step in "12":
+        (folder / step / "SHA256SUMS").unlink()
+    with pytest.raises(UserError, match=r"every checkpoint is damaged: 2 \(no SHA256SUMS"):
+        checkpoint.newest_good(folder, pytest.fail)
+    assert sorted(os.listdir(folder)) == ["1", "2"]
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    """Root reads everything, so the refusal is a pretended one."""
+    write(tmp_path / "c", [1, 2])
+
+    def refuse(stream, digest):
+        raise PermissionError(13, "Permission denied", stream.name)
+
+    monkeypatch.setattr(checkpoint_sums.hashlib, "file_digest", refuse)
+    with pytest.raises(UserError, match=r"c/2/.* cannot be read: Permission denied; it may be whole"):
+        checkpoint.newest_good(tmp_path / "c", pytest.fail)
+    assert sorted(os.listdir(tmp_path / "c")) == ["1", "2"]
+
+
+def test_a_step_that_a_live_run_removes_while_it_is_read_is_no_error(tmp_path, monkeypatch):
+    write(tmp_path / "c", [1])
+    real, calls = checkpoint_sums.newest_whole, []
+
+    def and_meanwhile(folder):
+        found = real(folder)
+        if not calls:
+            write(folder, [2], keep_last=1)
+        calls.append(found[0])
+        return found
+
+    monkeypatch.setattr(checkpoint_sums, "newest_whole", and_meanwhile)
+    assert checkpoint.restore_params(tmp_path / "c", log=pytest.fail)[1] == {"step": 2}
+    assert calls == [1, 2]
+
+
+def test_a_run_that_writes_its_first_checkpoint_has_none_yet(tmp_path):
+    write(tmp_path / "c", [3])
+    (tmp_path / "c/3/SHA256SUMS").unlink()
+    with pytest.raises(UserError, match="c holds no finished checkpoint yet, only the unfinished 3"):
+        checkpoint.restore_params(tmp_path / "c")
 
 
 def test_all_damaged_is_refused_and_lists_them(tmp_path):

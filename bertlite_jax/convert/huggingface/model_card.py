@@ -141,7 +141,9 @@ def _usage(loader: str, head: Head | None, mlm: bool, tokenizer: Tokenizer | Non
     if tokenizer is None:
         return f"from transformers import {loader}\n\n{model}"
     lines = [f"from transformers import AutoTokenizer, {loader}", "", model]
-    lines.append('tokenizer = AutoTokenizer.from_pretrained("FOLDER")')
+    as_text = ", split_special_tokens=True" if head else ""
+    lines += ['# A "[SEP]" in a text is text, as in training.'] * (head is not None)
+    lines.append(f'tokenizer = AutoTokenizer.from_pretrained("FOLDER"{as_text})')
     if head is None:
         mask = tokenizer.pieces([tokenizer.mask_id])[0]
         text = f"a sentence with a {mask}" if mlm else "a sentence"

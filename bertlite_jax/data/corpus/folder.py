@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
-import os
 import pathlib
 import shutil
-import tempfile
 import tokenize
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -19,12 +17,13 @@ from jaxtyping import Int64
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import json_files, whole_files
+from bertlite_jax.host import folder_lock, json_files, whole_files
 from bertlite_jax.host.places import writing
 from bertlite_jax.host.retry import first_line, read_with_retries
 
 FORMAT = 1
 INDEX = "corpus.json"
+_LOCK = ".lock"
 
 
 def on_disk(folder: str) -> pathlib.Path:
@@ -91,7 +90,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_file_size(name: str, size: Any) -> bool:
-    return _is_count(size) and pathlib.PurePath(name).name == name
+    return _is_count(size) and pathlib.PurePath(name).name == name and len(name) < 256
 
 
 def read_array(path: pathlib.Path, columns: int = 0) -> np.ndarray:
@@ -144,44 +143,23 @@ def check_out(place: pathlib.Path, overwrite: bool) -> None:
 def scratch_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder beside `place`, removed at the end if it is still there; those of dead builds are removed first.
 
-    A live build holds a lock on its folder, which the system releases when the process ends, however it ends.
+    Each build holds a lock file beside its folder while it lives (`host/folder_lock`).
     """
     with writing("corpus", place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    for stale in place.parent.glob(f"{glob.escape(place.name)}.tmp-*"):
-        with _locked(stale) as mine:
-            if mine:
-                shutil.rmtree(stale, ignore_errors=True)
-    with writing("corpus", place):
-        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{place.name}.tmp-", dir=place.parent))
-    with _locked(folder):
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: pathlib.Path) -> Iterator[bool]:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # another build was faster
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
-        except BlockingIOError:
-            mine = False
-        yield mine
-    finally:
-        os.close(handle)
+    for lock in place.parent.glob(f".{glob.escape(place.name)}.tmp-*{_LOCK}"):
+        with folder_lock.locked(lock) as holder:
+            if holder is None:
+                shutil.rmtree(lock.with_name(lock.name[1 : -len(_LOCK)]), ignore_errors=True)
+    folder = place.with_name(f"{place.name}.tmp-{uuid.uuid4().hex[:8]}")
+    with contextlib.ExitStack() as inside:
+        with writing("corpus", place):
+            inside.enter_context(folder_lock.locked(folder.with_name(f".{folder.name}{_LOCK}")))
+            folder.mkdir()
+        inside.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
 
 
 def move_into_place(folder: pathlib.Path, place: pathlib.Path) -> None:
     """Renames a finished folder to `place`. A corpus that lies there is replaced."""
-    mask = os.umask(0)
-    os.umask(mask)
-    folder.chmod(0o777 & ~mask)  # mkdtemp makes folders that only their owner can read
     whole_files.put_folder(folder, place, replace=True)

@@ -130,10 +130,12 @@ def _next_shard(files: SplitFiles) -> None:
 
 def close_split(files: SplitFiles) -> None:
     """Closes what is open; does nothing the second time."""
-    if files.writer is not None:
-        files.writer.close()
-    files.writer = None
-    files.lengths.close()
+    try:
+        if files.writer is not None:
+            files.writer.close()
+    finally:  # It fails where the disk is full.
+        files.writer = None
+        files.lengths.close()
 
 
 def finish_split(files: SplitFiles) -> None:

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from bertlite_jax.data.vocabulary import (
     check_texts,
     codecs,
+    library_errors,
     pipelines,
     tokenizer_json,
     transformers_folder,
@@ -85,7 +86,8 @@ def _choose(source: Source, pipeline: Any, candidates: Callable[[dict[str, str]]
     """
     pieces = _in_order(pipeline.get_vocab(), source.file)
     specials = _specials(pieces, source)
-    lower, keeps = _case_of(pipeline)
+    with library_errors.told_of(f"tokenizer: {source.file} cannot be run"):
+        lower, keeps = _case_of(pipeline)
     added = [token.content for token in pipeline.get_added_tokens_decoder().values()]
     pipeline.add_special_tokens([piece for piece in specials.values() if piece not in added])
     model = codecs.bare_pipeline(json.loads(pipeline.to_str()))
@@ -100,10 +102,8 @@ def _choose(source: Source, pipeline: Any, candidates: Callable[[dict[str, str]]
 
 
 def _pieces_of(vocabulary: Vocabulary, source: Source, texts: list[str]) -> list[list[int]]:
-    try:
+    with library_errors.told_of(f"tokenizer: {source.file} cannot be run"):
         return codecs.build(*vocabulary).encode_lines(texts)
-    except Exception as error:  # The library raises nothing narrower, such as for a model that lacks its unknown piece.
-        raise UserError(f"tokenizer: {source.file} cannot be run: {error}") from error
 
 
 def _in_order(ids: dict[str, int], where: object) -> list[str]:
@@ -261,6 +261,8 @@ def _from_json(source: Source, content: bytes, case: pipelines.Case) -> Vocabula
 
 def _untold_kind(model: dict[str, Any]) -> str:
     """The kind of a model whose file, an old one, does not name it."""
+    if isinstance(model.get("vocab"), list):
+        return "Unigram"
     if "max_input_chars_per_word" in model:
         return "WordPiece"
     return "BPE" if "merges" in model else ""

@@ -6,14 +6,13 @@ Source: transformers 5, models/{albert,bert}/tokenization_*.py and tokenization_
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable
 from typing import Any
 
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from bertlite_jax.data.vocabulary import check_texts, codecs, word_starts
+from bertlite_jax.data.vocabulary import check_texts, codecs, library_errors, word_starts
 from bertlite_jax.data.vocabulary.transformers_folder import Source
 from bertlite_jax.errors import UserError
 
@@ -122,13 +121,11 @@ def of_sentencepiece(source: Source, proto: Any, case: tuple[bool, bool]) -> Any
     _check_class(source, "spiece.model", "AlbertTokenizer", ("albert", "file", "unknown"))
     scores = codecs.scored_pieces(proto, digit_comma=True)
     charsmap = proto.normalizer_spec.precompiled_charsmap
-    try:
-        pipeline = albert(scores, proto.trainer_spec.unk_id, charsmap, case)
-    except Exception as error:  # The library raises nothing narrower.
-        raise UserError(f"tokenizer: {source.file} is a damaged SentencePiece model: {one_line(error)}") from error
     kinds = codecs.MODEL_SCHEMA.ModelProto.SentencePiece
     symbols = [piece.piece for piece in proto.pieces if piece.type == kinds.USER_DEFINED]
-    apart = [symbol for symbol in symbols if symbol not in pipeline.encode(f"a {symbol} a").tokens]
+    with library_errors.told_of(f"tokenizer: {source.file} is a damaged SentencePiece model"):
+        pipeline = albert(scores, proto.trainer_spec.unk_id, charsmap, case)
+        apart = [symbol for symbol in symbols if symbol not in pipeline.encode(f"a {symbol} a").tokens]
     pipeline.add_tokens([tokenizers.AddedToken(symbol, normalized=False) for symbol in apart])
     add_tokens(pipeline, source, {})
     if source.family == "albert":
@@ -145,7 +142,7 @@ def _check_conversion(source: Source, proto: Any, case: tuple[bool, bool], symbo
     converted.add_tokens([tokenizers.AddedToken(name, normalized=False, special=True) for name in controls])
     converted.add_tokens([tokenizers.AddedToken(name, normalized=False) for name in symbols])
     add_tokens(converted, source, {})
-    differing = difference(converted, pipeline)
+    differing = difference(source, converted, pipeline)
     if differing:
         raise UserError(
             f"tokenizer: {source.file.parent}: {differing.text!r} becomes {differing.first} where transformers 5 "
@@ -200,11 +197,12 @@ def _check_class(source: Source, file: str, reader: str, families: tuple[str, ..
         )
 
 
-def difference(first: Any, second: Any) -> check_texts.Difference | None:
+def difference(source: Source, first: Any, second: Any) -> check_texts.Difference | None:
     """The first check text that two pipelines over the same vocabulary cut differently."""
     added = [token.content for token in first.get_added_tokens_decoder().values()]
     texts = check_texts.lines(second.get_vocab(), added)
-    return check_texts.first_difference(_pieces_of(first), _pieces_of(second), texts)
+    with library_errors.told_of(f"tokenizer: {source.file} cannot be run"):
+        return check_texts.first_difference(_pieces_of(first), _pieces_of(second), texts)
 
 
 def _pieces_of(pipeline: Any) -> Callable[[list[str]], list[list[str]]]:
@@ -217,8 +215,3 @@ def _pieces_of(pipeline: Any) -> Callable[[list[str]], list[list[str]]]:
 def first_stated(*values: bool | None) -> bool:
     """The first that is stated."""
     return next(bool(value) for value in values if value is not None)
-
-
-def one_line(error: BaseException) -> str:
-    """What the tokenizers library says, in one line of bounded length."""
-    return re.sub(r"\s+", " ", str(error))[:200]

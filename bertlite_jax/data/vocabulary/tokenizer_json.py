@@ -11,18 +11,19 @@ models/bert/tokenization_bert_fast.py.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
+import logging
 from typing import Any
 
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers
 
-from bertlite_jax.data.vocabulary import pipelines
-from bertlite_jax.data.vocabulary.pipelines import first_stated, one_line
+from bertlite_jax.data.vocabulary import library_errors, pipelines
+from bertlite_jax.data.vocabulary.pipelines import first_stated
 from bertlite_jax.data.vocabulary.transformers_folder import Source
 from bertlite_jax.errors import UserError
 
+_LOG = logging.getLogger(__name__)
 _MODEL_OF_FAMILY = {"albert": "Unigram", "roberta": "BPE", "xlm-roberta": "Unigram"}
 
 
@@ -51,7 +52,7 @@ def of_file(source: Source, file: dict[str, Any], kind: str, case: pipelines.Cas
         return by_file
     by_class = _by_class(source, file, case)
     pipelines.add_tokens(by_class, source, file)
-    differing = pipelines.difference(by_class, by_file)
+    differing = pipelines.difference(source, by_class, by_file)
     if differing:
         raise UserError(
             f"tokenizer: {source.file.parent}: {differing.text!r} becomes {differing.first} where the class "
@@ -59,12 +60,15 @@ def of_file(source: Source, file: dict[str, Any], kind: str, case: pipelines.Cas
             'tokenizer.json is run (transformers 4). Set "tokenizer_class": "PreTrainedTokenizerFast" in '
             "tokenizer_config.json to take the file as it is, or delete the file to take the class"
         )
+    if source.family in ("roberta", "xlm-roberta"):
+        _warn_of_pairs(source)
     return by_class
 
 
 def _by_class(source: Source, file: dict[str, Any], case: pipelines.Case) -> Any:
     vocabulary = file["model"]["vocab"]
-    try:
+    name = source.class_name or source.family
+    with library_errors.told_of(f"tokenizer: {source.file}: {name} cannot be built from it"):
         if source.family == "bert":
             if isinstance(vocabulary, list):
                 vocabulary = {piece: number for number, (piece, _) in enumerate(vocabulary)}
@@ -88,29 +92,33 @@ def _by_class(source: Source, file: dict[str, Any], case: pipelines.Case) -> Any
             pipeline.normalizer = normalizers.Precompiled(mapping)
         pipelines.add_word_marks(pipeline)
         return pipeline
-    except Exception as error:  # The library raises nothing narrower.
-        name = source.class_name or source.family
-        raise UserError(f"tokenizer: {source.file}: {name} cannot be built from it: {one_line(error)}") from error
 
 
 def charsmap(source: Source, file: dict[str, Any]) -> bytes:
     """SentencePiece's character map among the normalizers; empty if there is none. Raises UserError if damaged."""
     for step in steps(file):
         if step.get("type") == "Precompiled":
-            try:
-                return base64.b64decode(step.get("precompiled_charsmap") or "")
-            except (binascii.Error, TypeError, ValueError) as error:
-                raise UserError(f"tokenizer: {source.file}: its precompiled_charsmap is damaged") from error
+            stated = step.get("precompiled_charsmap")
+            with library_errors.told_of(f"tokenizer: {source.file}: its precompiled_charsmap is damaged"):
+                mapping = base64.b64decode(stated or "", validate=True)
+                if stated and base64.b64encode(mapping).decode() != stated:
+                    raise UserError(f"tokenizer: {source.file}: its precompiled_charsmap is damaged")
+                normalizers.Precompiled(mapping)
+            return mapping
     return b""
 
 
 def steps(file: dict[str, Any]) -> list[dict[str, Any]]:
-    """The normalizers of a tokenizers file in their order."""
-    normalizer = file.get("normalizer")
-    if not isinstance(normalizer, dict):
-        return []
-    inner = normalizer.get("normalizers") if normalizer.get("type") == "Sequence" else [normalizer]
-    return [step for step in inner if isinstance(step, dict)] if isinstance(inner, list) else []
+    """The normalizers of a tokenizers file in their order, those in sequences within a sequence included."""
+    flat: list[dict[str, Any]] = []
+    waiting = [file.get("normalizer")]
+    while waiting:
+        step = waiting.pop(0)
+        if isinstance(step, dict) and isinstance(step.get("normalizers"), list):
+            waiting = step["normalizers"] + waiting
+        elif isinstance(step, dict):
+            flat.append(step)
+    return flat
 
 
 def _with_case(source: Source, file: dict[str, Any], case: pipelines.Case) -> dict[str, Any]:
@@ -143,12 +151,10 @@ def _with_case(source: Source, file: dict[str, Any], case: pipelines.Case) -> di
 
 
 def _parse(source: Source, file: dict[str, Any]) -> Any:
-    try:
+    """Runs the file. Raises UserError for one that the library does not read."""
+    charsmap(source, file)  # The library panics over a damaged one.
+    with library_errors.told_of(f"tokenizer: {source.file} is not a file of the tokenizers library"):
         return tokenizers.Tokenizer.from_str(json.dumps(file))
-    except Exception as error:  # The library raises nothing narrower.
-        raise UserError(
-            f"tokenizer: {source.file} is not a file of the tokenizers library: {one_line(error)}"
-        ) from error
 
 
 def runs_file(source: Source, kind: str) -> bool:
@@ -164,11 +170,22 @@ def check_specials_around(source: Source, pipeline: Any, specials: dict[str, str
     """
     if source.family == "unknown":
         return
-    plain = pipeline.encode("a", add_special_tokens=False).tokens
+    with library_errors.told_of(f"tokenizer: {source.file} cannot be run"):
+        plain = pipeline.encode("a", add_special_tokens=False).tokens
+        found, pair = pipeline.encode("a").tokens, pipeline.encode("a", "a").tokens
     around = [specials["cls"], *plain, specials["sep"]]
-    found = pipeline.encode("a").tokens
     if found != around:
         raise UserError(
             f"tokenizer: {source.file}: with its post_processor 'a' becomes {found}, and models here read {around}; "
             "set a post_processor that puts the two around a text"
         )
+    if pair != [*around, *plain, specials["sep"]]:
+        _warn_of_pairs(source)
+
+
+def _warn_of_pairs(source: Source) -> None:
+    _LOG.warning(
+        "tokenizer: %s: AutoTokenizer puts other special pieces into a pair of texts than one between them and one "
+        "behind, which models here read; of a model that was trained on pairs the answers will differ",
+        source.file,
+    )

@@ -21,6 +21,7 @@ from bertlite_jax.jobs.finetuning import few_label_inputs
 from bertlite_jax.jobs.finetuning.prediction_averages import Averages
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.finetuning.teacher import teacher_logits
+from bertlite_jax.jobs.runs import arrays
 from bertlite_jax.train.few_labels import consistency
 from bertlite_jax.train.few_labels.loss import UNLABELLED
 
@@ -138,7 +139,7 @@ class Additions:
             raise UserError(
                 f"finetune: {path} is missing, and the run cannot resume without it; pass --overwrite to start again"
             )
-        with np.load(path) as stored:
+        with arrays.reading(path), np.load(path) as stored:
             for stream, average in self.averages.items():
                 prefix = f"{stream}|"
                 average.restore({k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)})

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Callable
@@ -20,9 +19,9 @@ import numpy as np
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weights
+from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
 from bertlite_jax.errors import Diverged, UserError
-from bertlite_jax.host import whole_files
+from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import few_label_inputs, own_data
 from bertlite_jax.jobs.finetuning.batches import Batches
@@ -36,7 +35,7 @@ from bertlite_jax.jobs.finetuning.prepare import (
     prepare,
 )
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.runs import signals, workdir
+from bertlite_jax.jobs.runs import one_job, signals, workdir
 from bertlite_jax.report.run import metrics
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
 from bertlite_jax.train.state import TrainState
@@ -74,12 +73,16 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         )
     config = own_data.decided(config, run, overwrite)
     folder, clock = pathlib.Path(run), metrics.Clock()
-    with adoption.open_weights(init) as weights:
+    with (
+        adoption.open_weights(init) as weights,
+        checkpoint.naming_good_ones(folder / "checkpoints", f"finetune: {folder}"),
+    ):
         setup = prepare(config, weights, init)
         environment = workdir.environment() | {"corpora": digests(setup)}
-        holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print)
-        workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
-        return _train(setup, folder, holds_run, clock)
+        with one_job.alone_in(folder):
+            holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print)
+            workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
+            return _train(setup, folder, holds_run, clock)
 
 
 def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.Clock) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.C
     workdir.truncate_metrics(folder / "metrics.jsonl", start)
     summary = folder / "summary.json"
     if meta["done"] and summary.is_file():
-        return json.loads(summary.read_text(encoding="utf-8"))
+        return json_files.read_object(summary, "finetune")
 
     # --- The loop, the summary ---------------------------------------------------------------------------------
     stopped = False
@@ -254,6 +257,11 @@ def _from_checkpoint(setup: Setup, like: TrainState, folder: pathlib.Path, saved
     params, opt, meta = checkpoint.restore(folder / "checkpoints", saved_step, like.params, like.opt)
     step = jax.device_put(np.int32(saved_step), sharding.replicated(setup.mesh))
     print(f"finetune: resuming from step {saved_step} of {folder}")
+    if meta["best"] and meta["best"]["step"] < saved_step and not (folder / BEST / FILE).is_file():
+        raise UserError(
+            f"finetune: {folder / BEST} is missing, the model of step {meta['best']['step']}; put back a copy, or pass "
+            "--overwrite to start again"
+        )
     if meta["best"] and meta["best"]["step"] == saved_step:  # The run may have been killed before it was written.
         _save_best(setup, folder, averaging.averaged(opt, params))
     return TrainState(step=step, params=params, opt=opt), meta

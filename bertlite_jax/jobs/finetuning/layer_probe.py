@@ -7,7 +7,6 @@ memory holds one batch of them.
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -28,13 +27,14 @@ from bertlite_jax.data.examples.features import UNLABELLED
 from bertlite_jax.data.rows import packing
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import whole_files
+from bertlite_jax.host import folder_lock, json_files, whole_files
 from bertlite_jax.host.whole_files import new_file
 from bertlite_jax.jobs.answering import embed, task_splits
 from bertlite_jax.jobs.answering.outputs import predictions
 from bertlite_jax.jobs.finetuning import own_data
 from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.jobs.runs import arrays, one_job
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.task_heads import TaskHead
@@ -92,11 +92,15 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
         setup = prepare(config, weights, init)
         if setup.start.config.head.kind == "span":
             raise UserError("finetune: --probe layers does not apply to tasks that ask for spans; probe another task")
-        _open_folder(folder, setup, overwrite)
-        if (folder / "summary.json").is_file():
-            return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        train, valid = (states_of(folder, split, setup) for split in (setup.train, setup.valid))
-        summary = _summary(setup, _scores(setup, train, valid))
+        with one_job.alone_in(folder, of_runs=True):
+            _open_folder(folder, setup, overwrite)
+            if (folder / "summary.json").is_file():
+                return json_files.read_object(folder / "summary.json", "finetune")
+            train, valid = (states_of(folder, split, setup) for split in (setup.train, setup.valid))
+            return _write(folder, setup, _summary(setup, _scores(setup, train, valid)))
+
+
+def _write(folder: pathlib.Path, setup: Setup, summary: dict[str, Any]) -> dict[str, Any]:
     with new_file(folder / "layers.svg", overwrite=True, job="finetune") as unfinished:
         unfinished.write_bytes(picture(summary))
     whole_files.write_json(folder / "summary.json", summary)
@@ -116,16 +120,25 @@ def _open_folder(folder: pathlib.Path, setup: Setup, overwrite: bool) -> None:
     """Makes the work directory, or checks that it holds this same probe."""
     config = files.to_json(setup.start.config)
     config_file = folder / CONFIG
-    if folder.is_dir() and any(folder.iterdir()):
+    if any(entry.name != folder_lock.FILE for entry in folder.iterdir()):
         if not config_file.is_file():
             raise UserError(f"finetune: {folder} holds something other than a probe; name another --workdir")
         if overwrite:
-            shutil.rmtree(folder)
-        elif config_file.read_text(encoding="utf-8") != config:
+            _clear(folder)
+        elif config_file.read_bytes() != config.encode():
             raise UserError(f"finetune: {folder} holds another probe; pass --overwrite, or name another --workdir")
     (folder / "states").mkdir(parents=True, exist_ok=True)
     with new_file(config_file, overwrite=True, job="finetune") as unfinished:
         unfinished.write_text(config, encoding="utf-8")
+
+
+def _clear(folder: pathlib.Path) -> None:
+    """Deletes what a probe writes, its config last: until then the folder counts as a probe's."""
+    for name in ("states", "layers.svg", "summary.json", "report.html", CONFIG):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        else:
+            (folder / name).unlink(missing_ok=True)
 
 
 # --- States of the encoder -------------------------------------------------------------------------------------------
@@ -144,16 +157,15 @@ def states_of(folder: pathlib.Path, split: task_splits.Split, setup: Setup) -> S
         across = np.arange(windows.max())
         items = np.where(across < windows[:, None], encoded.firsts[:-1, None] + across, -1)
         labels = encoded.labels
-    path = folder / "states" / f"{split.name}.npy"
+    path, model = folder / "states" / f"{split.name}.npy", setup.start.config.model
+    shape = (model.num_layers + 1, len(examples), model.hidden_size)
     if not path.is_file():
-        model = setup.start.config.model
         with new_file(path, overwrite=True, job="finetune") as unfinished:
-            shape = (model.num_layers + 1, len(examples), model.hidden_size)
             file = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape)
             for items_of_batch, values in _compute(split, setup):
                 file[:, items_of_batch] = values
             file.flush()
-    return States(np.load(path, mmap_mode="r"), items, labels, examples)
+    return States(arrays.load(path, shape, mapped=True), items, labels, examples)
 
 
 def _compute(split: task_splits.Split, setup: Setup) -> Iterator[tuple[np.ndarray, np.ndarray]]:

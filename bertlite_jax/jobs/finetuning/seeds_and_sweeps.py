@@ -17,7 +17,7 @@ from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning.finetune import finetune
-from bertlite_jax.jobs.runs import workdir
+from bertlite_jax.jobs.runs import one_job, workdir
 
 RATES = (5e-5, 4e-5, 3e-5, 2e-5)
 BATCHES = (16, 32)
@@ -32,6 +32,11 @@ def finetune_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite:
       written to `summary.json` of the work directory. If a signal stopped a run, what `finetune` returned for it.
     """
     _refuse_single_run(run)
+    with one_job.alone_in(run, of_runs=True):
+        return _train_seeds(config, run, init, seeds, overwrite)
+
+
+def _train_seeds(config: Finetune, run: str, init: str, seeds: int, overwrite: bool) -> dict[str, Any]:
     by_folder: dict[str, dict[str, Any]] = {}
     for seed in range(config.run.seed, config.run.seed + seeds):
         folder = str(pathlib.Path(run) / f"seed-{seed}")
@@ -77,9 +82,17 @@ def finetune_sweep(
     _refuse_single_run(run)
     if not rates or not batches:
         raise UserError("finetune: the sweep has no points; pass learning rates and batch sizes")
+    grid = [(rate, batch) for batch in batches for rate in rates]
+    with one_job.alone_in(run, of_runs=True):
+        return _train_points(config, run, init, grid, seeds, overwrite)
+
+
+def _train_points(
+    config: Finetune, run: str, init: str, grid: Sequence[tuple[float, int]], seeds: int, overwrite: bool
+) -> dict[str, Any]:
     metric = ""
     points: list[dict[str, Any]] = []
-    for rate, batch in [(rate, batch) for batch in batches for rate in rates]:
+    for rate, batch in grid:
         folder = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
         print(f"finetune: learning rate {rate:g}, batch {batch} in {folder}")
         point_config = dataclasses.replace(

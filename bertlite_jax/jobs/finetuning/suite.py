@@ -17,6 +17,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.finetuning.seeds_and_sweeps import finetune_seeds
+from bertlite_jax.jobs.runs import one_job
 
 SUITES = {"all-glue": "glue", "all-superglue": "superglue"}
 
@@ -85,7 +86,13 @@ def finetune_suite(
     Raises:
       UserError: no task has files, or `finetune` refuses a recipe for another reason than missing files.
     """
-    suite = SUITES[name]
+    with one_job.alone_in(run, of_runs=True):
+        return _train_tasks(SUITES[name], recipe_of, run, init, seeds, overwrite)
+
+
+def _train_tasks(
+    suite: str, recipe_of: Callable[[str], Finetune], run: str, init: str, seeds: int, overwrite: bool
+) -> dict[str, Any]:
     wanted = [task for task, entry in tasks.TASKS.items() if entry.suite == suite and "train" in entry.splits]
     summaries: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}

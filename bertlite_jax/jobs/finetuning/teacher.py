@@ -15,6 +15,7 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering.open_model import open_task_model
+from bertlite_jax.jobs.runs import arrays
 
 
 def check_teacher(teacher: str, head: Head) -> None:
@@ -38,7 +39,7 @@ def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder
     texts = list(examples)
     path = folder / f"teacher-{_digest(teacher, texts)}.npy"
     if path.is_file():
-        return np.load(path)
+        return arrays.load(path, (len(texts), len(head.labels)))
     with adoption.open_weights(teacher) as loaded:
         model = open_task_model(teacher, loaded)
     print(f"finetune: computing the logits of the teacher {teacher} for {len(texts):,} texts, stored in {path}")

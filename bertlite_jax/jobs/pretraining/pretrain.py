@@ -30,7 +30,7 @@ from bertlite_jax.jobs.pretraining import fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.step import compile_beside, make_stages
-from bertlite_jax.jobs.runs import signals, workdir
+from bertlite_jax.jobs.runs import one_job, signals, workdir
 from bertlite_jax.model.ops import choose_precision, precision, products
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
@@ -57,11 +57,18 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
       Diverged: the loss is not finite, or exceeds `run.spike_factor` times its running mean.
     """
     schedule.refuse_strings(config)
-    with processes.joined(config.run.distributed):
-        return _pretrain(config, pathlib.Path(run), init, overwrite)
+    folder = pathlib.Path(run)
+    with (
+        processes.joined(config.run.distributed),
+        checkpoint.naming_good_ones(folder / "checkpoints", f"pretrain: {folder}"),
+        contextlib.ExitStack() as until_the_end,
+    ):
+        return _pretrain(config, folder, init, overwrite, until_the_end)
 
 
-def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool) -> dict[str, Any]:
+def _pretrain(
+    config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool, until_the_end: contextlib.ExitStack
+) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
     checks.check_counts(config)  # First: NaN is never the same as that of the first process.
@@ -85,6 +92,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
     init_weights = _load_init(init, config, pretraining.layout.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
+    processes.first_decides(lambda: until_the_end.enter_context(one_job.alone_in(folder)))
     holds_run = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
     saved_step = checkpoint.newest_good(folder / "checkpoints", print) if holds_run else None
     start = saved_step or 0
@@ -126,6 +134,7 @@ def _pretrain(config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool
         on_leaving.callback(trace, 0)
         # Entered last and so left first: the callbacks above wait for the other processes.
         on_leaving.enter_context(process_failures.telling())
+        on_leaving.enter_context(checkpoint.naming_good_ones(checkpoints.folder, f"pretrain: {folder}"))
 
         def read_metrics(number: int, pending: dict[str, jax.Array]) -> None:
             """Reads the metrics of a step that was dispatched earlier; checks, counts and logs them."""

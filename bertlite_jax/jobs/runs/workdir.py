@@ -9,7 +9,6 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -23,7 +22,7 @@ from bertlite_jax.config import files
 from bertlite_jax.data.corpus.folder import on_disk
 from bertlite_jax.data.vocabulary import tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu, whole_files
+from bertlite_jax.host import cpu, folder_lock, json_files, whole_files
 from bertlite_jax.host.places import check_on_disk
 
 CONFIG = "config.json"
@@ -34,6 +33,7 @@ ENVIRONMENT = "environment.json"
 WRITTEN_BY_A_RUN = (
     "checkpoints",
     "best",
+    "learning",
     "metrics.jsonl",
     "summary.json",
     "samples.json",
@@ -94,7 +94,9 @@ def open_workdir(
     environment: dict[str, Any],
     log: Callable[[str], None] = print,
 ) -> bool:
-    """Creates the directory, or checks that it holds an earlier run of the same config. For the first process only.
+    """Creates the directory, or checks that it holds an earlier run of the same config.
+
+    For the first process of a job, inside `one_job.alone_in`.
 
     Args:
       path: the job's `--workdir`.
@@ -114,18 +116,14 @@ def open_workdir(
     folder = pathlib.Path(path)
     if folder.exists() and not folder.is_dir():
         raise UserError(f"workdir: {folder} is a file; name a directory")
-    if not (folder / CONFIG).is_file():
-        _refuse_foreign_files(folder)
-        holds_run = False
-    elif overwrite:
-        _refuse_other_programs(folder)
+    refuse_no_run(folder)
+    holds_run = (folder / CONFIG).is_file()
+    if holds_run and overwrite:
         _clear(folder)
         holds_run = False
-    else:
-        _refuse_other_programs(folder)
+    elif holds_run:
         _compare_configs(folder, config)
         _compare_environments(folder, environment, log)
-        holds_run = True
     try:
         folder.mkdir(parents=True, exist_ok=True)
         whole_files.remove_leftovers(folder, WRITTEN_BY_A_RUN)
@@ -136,10 +134,19 @@ def open_workdir(
     return holds_run
 
 
+def refuse_no_run(folder: pathlib.Path) -> None:
+    """Raises UserError for a directory that holds something else than a run; it may be empty or absent."""
+    if (folder / CONFIG).is_file():
+        _refuse_other_programs(folder)
+    else:
+        _refuse_foreign_files(folder)
+
+
 def _refuse_foreign_files(folder: pathlib.Path) -> None:
-    # A kill during the very first write leaves a temporary file behind, and nothing else.
+    # A kill during the very first write leaves a temporary file and a lock behind, and nothing else.
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    foreign = sorted(name for name in names if whole_files.intended_name(name) not in WRITTEN_BY_A_RUN)
+    ours = (*WRITTEN_BY_A_RUN, folder_lock.FILE)
+    foreign = sorted(name for name in names if name != folder_lock.FILE and whole_files.intended_name(name) not in ours)
     if foreign:
         shown = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
         raise UserError(
@@ -151,8 +158,8 @@ def _refuse_foreign_files(folder: pathlib.Path) -> None:
 def _refuse_other_programs(folder: pathlib.Path) -> None:
     """Refuses a `config.json` of another program, such as that of a Hugging Face model."""
     try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except ValueError:
+        values = json_files.read(folder / CONFIG, "workdir")
+    except UserError:
         values = None
     if not (isinstance(values, dict) and isinstance(values.get("run"), dict) and isinstance(values.get("data"), dict)):
         raise UserError(
@@ -192,7 +199,7 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
     path = folder / ENVIRONMENT
     if not path.is_file():  # Killed between the writes of the two files, before the first step.
         return
-    then = json.loads(path.read_text(encoding="utf-8"))
+    then = _read_environment(path)
     corpora_then = then.get("corpora", {})
     changed_corpora = [
         name for name, digest in now.get("corpora", {}).items() if corpora_then.get(name, digest) != digest
@@ -211,10 +218,30 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
         )
 
 
+def _read_environment(path: pathlib.Path) -> dict[str, Any]:
+    """An `environment.json` whose entries that are compared have the right types.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    help = "remove the file to resume, if the corpora and the task's files are still those of the run"
+    try:
+        values = json_files.read_object(path, "workdir")
+    except UserError as error:
+        raise UserError(f"{error}; {help}") from error
+    for name, kind in {"corpora": dict, "packages": dict, "devices": list}.items():
+        if not isinstance(values.get(name, kind()), kind):
+            raise UserError(f"workdir: {path}: `{name}` should be {_KINDS[kind]}; {help}")
+    return values
+
+
+_KINDS = {dict: "an object", list: "a list"}
+
+
 def _decisive(values: dict[str, Any]) -> dict[str, Any]:
     """The parts of an environment that decide the last bits, by name."""
     devices = values.get("devices", [])
-    counts = ", ".join(f"{devices.count(kind)} x {kind}" for kind in sorted(set(devices)))
+    counts = ", ".join(f"{devices.count(kind)} x {kind}" for kind in sorted(set(map(str, devices))))
     return {**values.get("packages", {}), "cores": values.get("cores"), "devices": counts, "cpu": values.get("cpu")}
 
 
@@ -239,17 +266,22 @@ def truncate_metrics(path: str | os.PathLike[str], step: int) -> None:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        try:
-            line_step = json.loads(line)["step"]
-        except (ValueError, TypeError, KeyError) as error:
-            if number == len(lines):  # No line break follows, so it was cut off.
-                continue
-            raise UserError(
-                f"metrics: {file}:{number}: not a JSON object with a step; repair or remove the line"
-            ) from error
-        if line_step <= step:
+        line_step = _step_of(line, f"{file}:{number}")
+        if line_step is None and number < len(lines):  # Without a line break after it, it was cut off.
+            raise UserError(f"metrics: {file}:{number}: not a JSON object with a step; repair or remove the line")
+        if line_step is not None and line_step <= step:
             remaining.append(line + b"\n")
     whole_files.write_bytes(file, b"".join(remaining))
+
+
+def _step_of(line: bytes, where: str) -> int | None:
+    """The step of a line of metrics.jsonl; None if it has none."""
+    try:
+        values = json_files.parse_object(line, where, "metrics")
+    except UserError:
+        return None
+    step = values.get("step")
+    return step if isinstance(step, int) and not isinstance(step, bool) else None
 
 
 def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> pathlib.Path:
@@ -261,7 +293,7 @@ def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[st
       The copy's path.
 
     Raises:
-      UserError: the existing copy differs from `folder`.
+      UserError: the existing copy differs from `folder`, or there is no room for one.
     """
     source, target = tokenizer.on_disk(folder), pathlib.Path(workdir) / "tokenizer"
     names = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
@@ -274,7 +306,7 @@ def copy_tokenizer(folder: str | os.PathLike[str], workdir: str | os.PathLike[st
                 "pass the tokenizer that the run was started with, or --overwrite"
             )
         return target
-    with whole_files.folder_beside(target) as copy:
+    with whole_files.folder_beside(target) as copy, whole_files.output_errors(target, copy, "workdir"):
         shutil.copytree(source, copy, dirs_exist_ok=True)
         whole_files.put_folder(copy, target)
     return target

@@ -15,11 +15,13 @@ from tokenizer_folders import (
     NAMES,
     UNCASED,
     byte_level,
+    older,
     sentencepiece_model,
     unigram,
     vocab_txt,
     wordpiece,
     write_folder,
+    xlm_roberta,
 )
 from tokenizer_texts import ours, real_lines, theirs, transformers_albert
 from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
@@ -130,6 +132,9 @@ FORMS = {
         ),
     ),
     "Unigram, Metaspace alone": ("pipeline", lambda f: unigram(f, ALBERT_STEPS, MARKS)),
+    "file of an older version": ("wordpiece", lambda f: older(wordpiece(f))),
+    "ALBERT of an older version": ("sentencepiece", lambda f: older(unigram(f, ALBERT_STEPS, ALBERT_WORDS))),
+    "BERT with XLM-R's vocabulary": ("pipeline", xlm_roberta),
     # Byte-level BPE
     "RoBERTa": ("bpe", byte_level),
     "RoBERTa with a space before": ("bpe", lambda f: byte_level(f, prefix_space=True)),
@@ -262,6 +267,18 @@ def test_truncation_and_padding_of_the_file_are_not_obeyed(adopted):
     """huggingface/tokenizers in other languages obey what tokenizer.json has saved: daulet/tokenizers #30."""
     _, tokenizer = adopted("file, truncation and padding")
     assert len(tokenizer.encode("a " * 40)) == 40
+
+
+ROBERTA_FILE: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+
+
+@pytest.mark.parametrize("form", [byte_level, lambda f: byte_level(f, **ROBERTA_FILE), xlm_roberta])
+def test_pairs_with_two_pieces_between_them_are_warned_of(form, tmp_path, caplog):
+    """RoBERTa reads <s> a </s></s> b </s>."""
+    adopt_vocabulary(wordpiece(tmp_path / "bert"), tmp_path / "plain")
+    assert caplog.text == ""
+    adopt_vocabulary(form(tmp_path / "hf"), tmp_path / "ours")
+    assert "special pieces into a pair" in caplog.text
 
 
 # --- SentencePiece models ---------------------------------------------------------------------------------------------

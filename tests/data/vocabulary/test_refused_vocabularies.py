@@ -16,6 +16,7 @@ from bertlite_jax.errors import UserError
 BERT: dict[str, Any] = {"tokenizer_class": "BertTokenizer"}
 DIGITS = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Digits(individual_digits=True)])
 INVALID = {"type": "Split", "pattern": {"Regex": "(["}, "behavior": "Isolated", "invert": False}
+DAMAGED = {"type": "Precompiled", "precompiled_charsmap": "A==="}
 NO_PIECES = {"type": "WordPiece", "vocab": 5}
 REFUSED = {
     r"'.*' becomes \[.*transformers 5.*\[.*transformers 4": lambda f: wordpiece(f, pre_tokenizer=DIGITS, **BERT),
@@ -36,6 +37,10 @@ REFUSED = {
     r"not a file of the tokenizers library.*AddedTokenWithId": lambda f: changed(f, added_tokens=[1]),
     r"tokenizer.json: Is a directory": lambda f: folder_of_name(f, "tokenizer.json"),
     r"tokenizer_config.json cannot be read": lambda f: folder_of_name(vocab_txt(f), "tokenizer_config.json"),
+    r"precompiled_charsmap is damaged": lambda f: changed(f, normalizer=DAMAGED),
+    r"precompiled_charsmap is damaged: .*parse": lambda f: changed(
+        f, normalizer={"type": "Sequence", "normalizers": [DAMAGED | {"precompiled_charsmap": "AAAA"}]}
+    ),
     r"nested too deeply": lambda f: replaced(f, '{"model": ' + "[" * 100_000),
     r"thousands of digits": lambda f: replaced(f, '{"model": ' + "9" * 5000 + "}"),
     r"a JSON object is expected": lambda f: replaced(f, "[1]"),

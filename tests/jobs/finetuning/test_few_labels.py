@@ -70,7 +70,8 @@ def test_what_needs_no_more_than_labels_learns(encoder, toy, tmp_path, learn: Le
 
 def test_uda_reads_texts_and_their_augmentations(encoder, toy, texts, tmp_path):
     learn = Learn(unlabelled=texts, consistency=1.0, confidence=0.0, unlabelled_batch=16, augment="edits")
-    finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
+    summary = finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
+    assert summary["consistency_share"] == 1
     parts = [line["consistency_loss"] for line in lines_of(tmp_path / "run") if "consistency_loss" in line]
     assert len(parts) == 4
     assert all(part > 0 for part in parts)

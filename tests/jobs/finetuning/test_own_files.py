@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from toy_task import lines_of, losses_of, recipe, sentences
+from toy_task import losses_of, recipe, sentences
 
 from bertlite_jax.config import files
 from bertlite_jax.config.few_labels import Learn
@@ -178,9 +178,3 @@ def test_consistency_that_no_text_passes_says_so(encoder, tmp_path, capsys):
     assert said.count("finetune: train: ") == said.count("were longer than data.length and lost their end") - (
         "finetune: validation: " in said
     )
-    sure = dataclasses.replace(config, learn=dataclasses.replace(vain, confidence=0.0))
-    summary = finetune(sure, str(tmp_path / "sure"), encoder)
-    assert summary["consistency_share"] == 1
-    shares = [line["consistency_share"] for line in lines_of(tmp_path / "sure") if "consistency_share" in line]
-    assert shares == [1.0, 1.0]
-    assert "had no effect" not in capsys.readouterr().out

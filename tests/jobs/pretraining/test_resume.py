@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 
 import jax
@@ -36,6 +37,7 @@ def start(prepared, compiled) -> Start:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # A script's background jobs ignore it.
         )
 
     return start
@@ -98,6 +100,24 @@ def test_sigterm_saves_and_ends_cleanly(start: Start, tmp_path, uninterrupted):
     assert checkpoint.verified_steps(run / "checkpoints")[-1] == step < 60
     output, _ = start(run).communicate(timeout=300)
     assert f"resuming from step {step}" in output
+    assert_same_run(run, uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apart", [0.0, 0.02, 0.1, 0.5])
+def test_two_ctrl_c_end_it_without_a_traceback(start: Start, tmp_path, uninterrupted, apart):
+    """The first asks for a checkpoint and the end; whether the second comes in time to interrupt that, or not."""
+    run = tmp_path / "run"
+    process = start(run)
+    wait_for(lambda: len(losses_of(run)) > 4, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(apart)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert "Traceback" not in output
+    assert "Exception ignored" not in output
+    assert (process.returncode, "interrupted" in output) in ((0, False), (130, True)), output
+    output, _ = start(run).communicate(timeout=300)
     assert_same_run(run, uninterrupted)
 
 

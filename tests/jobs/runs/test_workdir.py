@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -246,6 +247,18 @@ def test_a_corpus_that_was_built_anew_is_refused(tmp_path):
     assert workdir.open_workdir(run, CONFIG, True, second, pytest.fail) is False
 
 
+@pytest.mark.parametrize(
+    "content",
+    ["", '{"cores": 2', "[]", "3", '{"corpora": []}', '{"packages": "jax"}', '{"devices": {}}', "\udcff", "[" * 9999],
+)
+def test_a_damaged_environment_is_one_line(a_run, content):
+    """It is never taken for one without corpora: the data may be others."""
+    (a_run / "environment.json").write_text(content, errors="surrogateescape")
+    line = refused(a_run)
+    assert str(a_run / "environment.json") in line
+    assert line.endswith("remove the file to resume, if the corpora and the task's files are still those of the run")
+
+
 def test_the_environment_is_the_real_one():
     import jax
     import numpy
@@ -302,7 +315,10 @@ def test_no_metrics_is_no_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("bad", ["{", "3", '{"loss": 1}', "\0\0"])
+@pytest.mark.parametrize(
+    "bad",
+    ["{", "3", '{"loss": 1}', "\0\0", '{"step": "2"}', '{"step": null}', '{"step": true}', "[" * 9999, "9" * 5000],
+)
 def test_a_broken_line_in_the_middle_is_named(tmp_path, bad):
     with pytest.raises(UserError, match=r"metrics.jsonl:2: not a JSON object with a step"):
         truncated(tmp_path, f"{line(1)}\n{bad}\n{line(2)}\n", 10)
@@ -321,6 +337,20 @@ def test_the_tokenizer_is_copied_once_and_compared_on_a_resume(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer/spiece.model differs from .*tokenizer-30k/spiece.model"):
         workdir.copy_tokenizer(source, run)
     assert (run / "tokenizer/spiece.model").read_bytes() == b"model"
+
+
+def test_no_room_for_the_tokenizer_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "t").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "t/vocab.txt").write_text("a")
+
+    def full(source, target, **options):
+        raise shutil.Error([(str(source), str(target), "[Errno 28] No space left on device: 'x'")])
+
+    monkeypatch.setattr(workdir.shutil, "copytree", full)
+    with pytest.raises(UserError, match=r"run/tokenizer cannot be written: No space left on device"):
+        workdir.copy_tokenizer(tmp_path / "t", tmp_path / "run")
+    assert os.listdir(tmp_path / "run") == []
 
 
 def test_a_copy_that_was_killed_is_made_again(tmp_path):

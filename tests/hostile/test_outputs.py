@@ -1,0 +1,139 @@
+"""Every output of every job with every kind of thing in its way: one line, and nothing is left behind."""
+
+import os
+import pathlib
+import resource
+import signal
+from collections.abc import Callable
+
+import damage
+import pytest
+
+FOLDERS = {
+    "corpus": "corpus text.txt --tokenizer tokenizer --workers 1 --out OUT",
+    "tokenizer": "tokenizer text.txt --vocab-size 80 --out OUT",
+    "tokenizer, adopted": "tokenizer tokenizer/vocab.txt --out OUT",
+    "to-hf": "convert to-hf finetuned OUT",
+    "from-hf": "convert from-hf hf OUT",
+    "onnx": "convert onnx finetuned OUT",
+    "int8": "convert int8 finetuned OUT --calibrate text.txt",
+    "bundle": "convert bundle finetuned OUT",
+}
+"""Jobs that write a folder of their own."""
+FILES = {
+    "embed": "embed hf --input texts --out OUT.npy",
+    "embed, JSON": "embed hf --input texts --out OUT.jsonl",
+}
+RUNS = {
+    "pretrain": "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --workdir OUT",
+    "finetune": "finetune FINETUNE --data task.csv --init hf --workdir OUT --data.length 32",
+}
+HEAVY = ("int8", "bundle", "onnx")
+
+
+def stranger(path: pathlib.Path) -> None:
+    path.mkdir()
+    (path / "thesis.tex").write_text("years of work")
+
+
+def a_file(path: pathlib.Path) -> None:
+    path.write_text("years of work")
+
+
+def no_write(path: pathlib.Path) -> None:
+    path.parent.chmod(0o500)
+
+
+IN_THE_WAY: dict[str, tuple[str, Callable[[pathlib.Path], None]]] = {
+    "a stranger's folder": ("out", stranger),
+    "a file": ("out", a_file),
+    "a dead link": ("out", damage.make_dead_link),
+    "a link to itself": ("out", lambda path: path.symlink_to("out")),
+    "a pipe": ("out", lambda path: os.mkfifo(path)),
+    "a file as its parent": ("file/out", lambda path: a_file(path.parent)),
+    "a dead link as its parent": ("link/out", lambda path: path.parent.symlink_to("/unmounted/disk")),
+    "a name of 300 letters": ("o" * 300, lambda path: None),
+    "a parent of 300 letters": ("o" * 300 + "/out", lambda path: None),
+    "a path of 5,000 letters": ("d/" * 2_500 + "out", lambda path: None),
+    "object storage": ("gs://bucket/out", lambda path: None),
+}
+
+
+@pytest.mark.parametrize("obstacle", IN_THE_WAY)
+@pytest.mark.parametrize("job", [*FOLDERS, *RUNS])
+def test_what_is_in_the_way_of_a_folder_stays(job, obstacle, bench):
+    name, make = IN_THE_WAY[obstacle]
+    make(bench.here / name)
+    bench.refuses((FOLDERS | RUNS)[job].replace("OUT", name))
+
+
+@pytest.mark.parametrize("obstacle", ["a stranger's folder", "a file", "a dead link"])
+@pytest.mark.parametrize("job", [*FOLDERS, *RUNS])
+def test_what_is_not_ours_is_never_overwritten(job, obstacle, bench):
+    name, make = IN_THE_WAY[obstacle]
+    make(bench.here / name)
+    bench.refuses(f"{(FOLDERS | RUNS)[job].replace('OUT', name)} --overwrite")
+
+
+FILES_IN_THE_WAY: dict[str, Callable[[pathlib.Path], object]] = {
+    "a folder": lambda path: path.mkdir(),
+    "a dead link": damage.make_dead_link,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a pipe": lambda path: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("obstacle", FILES_IN_THE_WAY)
+@pytest.mark.parametrize("job", FILES)
+def test_what_is_no_plain_file_is_never_replaced(job, obstacle, bench):
+    command = FILES[job]
+    suffix = command.rpartition("OUT")[2].split()[0]
+    FILES_IN_THE_WAY[obstacle](bench.here / f"out{suffix}")
+    (bench.here / "texts").write_text("one\n")
+    bench.refuses(f"{command.replace('OUT', 'out')} --overwrite", f"out{suffix}")
+
+
+@pytest.mark.parametrize("name", ["o" * 300, "file/o", "gs://bucket/o"], ids=["long", "below a file", "object storage"])
+@pytest.mark.parametrize("job", FILES)
+def test_a_file_that_cannot_be_is_told(job, name, bench):
+    (bench.here / "file").write_text("")
+    (bench.here / "texts").write_text("one\n")
+    bench.refuses(FILES[job].replace("OUT", name), name[:6])
+
+
+@pytest.mark.parametrize("job", [job for job in FOLDERS if job not in HEAVY])
+@pytest.mark.parametrize("out", [".", "..", "../case"])
+def test_the_folder_that_this_runs_in_is_not_replaced(job, out, bench):
+    bench.refuses(FOLDERS[job].replace("OUT", out))
+
+
+@pytest.mark.parametrize("job", [*FOLDERS, *RUNS])
+def test_a_folder_that_may_not_be_written_to_is_named(job, bench, not_root):
+    bench.arguments((FOLDERS | RUNS)[job])
+    (bench.here / "locked").mkdir()
+    no_write(bench.here / "locked" / "out")
+    bench.refuses((FOLDERS | RUNS)[job].replace("OUT", "locked/out"), "locked", "Permission denied")
+
+
+@pytest.mark.parametrize("job", FOLDERS)
+def test_a_disk_that_fills_up_leaves_nothing(job, bench):
+    """A limit on the size of files is met as a full disk is: in the middle of a write."""
+    bench.arguments(FOLDERS[job])
+    with largest_file(20_000 if job == "corpus" else 100):
+        bench.refuses(FOLDERS[job].replace("OUT", "out"), "cannot be written", "File too large")
+
+
+class largest_file:
+    """Inside, no file of this process can become larger than so many bytes."""
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def __enter__(self) -> None:
+        self.before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        self.handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.before[1]))
+
+    def __exit__(self, *_: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, self.before)
+        signal.signal(signal.SIGXFSZ, self.handler)
