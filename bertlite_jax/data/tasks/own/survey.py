@@ -9,7 +9,7 @@ from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import json_values, labels
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile, column_form
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
@@ -40,6 +40,8 @@ class Survey:
     """The names were said, or stored in the file, and numbers from 0 stand for them."""
     numbers: tuple[float, float] | None = None
     """Least and greatest of a regression."""
+    notes: tuple[str, ...] = ()
+    """Lines on what may be meant otherwise than it is read."""
 
     @property
     def imbalanced(self) -> bool:
@@ -65,7 +67,7 @@ class Survey:
                 shown.append(
                     f"most labels occur once: is {column} the label's column? --data.label-column names another"
                 )
-        return shown
+        return [*shown, *self.notes]
 
     def _columns(self) -> list[tuple[str, tuple[str, ...]]]:
         columns = self.columns
@@ -103,7 +105,17 @@ def survey(file: OwnFile, options: OwnOptions, kind: Kind) -> Survey:
     shown = dataclasses.replace(columns, label=tuple(name for name in columns.label if name in file.names))
     made = {"choose": _of_choices, "regression": _of_numbers, "tag": _of_tags, "multi_label": _of_several}
     found = made.get(kind, _of_labels)(file, columns, options)
-    return dataclasses.replace(found, columns=shown, delimiter=file.delimiter)
+    notes = (*found.notes, *_unused_names(file, found))
+    return dataclasses.replace(found, columns=shown, delimiter=file.delimiter, notes=notes)
+
+
+def _unused_names(file: OwnFile, found: Survey) -> list[str]:
+    """A line for names beside the examples of a JSON file, where labels are numbers without names."""
+    if file.format != "json" or found.named or not found.names or not all(name.isdecimal() for name in found.names):
+        return []
+    field, names = json_values.names_beside(file.path)
+    shown = " ".join(f"'{name}'" if " " in name else name for name in names)
+    return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
 
 
 def _rows(file: OwnFile) -> Iterator[tuple[str, Record]]:
