@@ -108,6 +108,7 @@ def test_labels_that_training_lacks_are_named_once_and_count_as_errors(encoder, 
     summary = finetune(config, str(tmp_path / "run"), encoder)
     assert summary["accuracy"] <= 10 / 12
     assert summary["validation_examples"] == 12
+    assert (summary["validation_unlabelled"], summary["validation_unknown_labels"]) == (0, 2)
     said = capsys.readouterr().out
     assert said.count("validation has labels that the training file lacks: duchess (2); each counts as an error") == 1
     head = load_weights(tmp_path / "run" / "best").head
