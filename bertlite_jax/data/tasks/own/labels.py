@@ -15,8 +15,9 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 MOST_LABELS = 1000
-_MOST_DECIMALS = 12
-"""More different labels than this that are all numbers, some of them not whole, are scores."""
+GAPS = ("na", "n/a", "#n/a", "none", "null", "nil")
+"""Names, in lower case, that programs write for no value, and that may be meant as labels too."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -79,6 +80,14 @@ class Names:
             return int(number)
         return self._folded.get(folded(name))
 
+    def is_beyond(self, name: str) -> bool:
+        """Whether a label is a number that stands for no name, where numbers stand for names."""
+        return self.numbered and self.index(name) is None and re.fullmatch(r"\d{1,9}", plain(name)) is not None
+
+    def is_number(self, name: str) -> bool:
+        """Whether a label is the number of a name, and not a name itself."""
+        return self.numbered and name not in self._exact and plain(name) not in self._plain and plain(name).isdecimal()
+
     def lacks_label(self, name: str) -> bool:
         """Whether `name` is -1, which `datasets` writes for labels that are kept secret, and no label."""
         return plain(name) == "-1" and all(re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names)
@@ -125,7 +134,7 @@ def names_of(spellings: Counter[str], path: str, explicit: bool) -> tuple[str, .
     Args:
       spellings: the labels as they are written, with their counts.
       path: the file, for messages.
-      explicit: what is predicted was said, so that labels may be decimals.
+      explicit: what is predicted was said, so that labels may be numbers with fractions.
 
     Raises:
       UserError: there is none or too many; they are scores, or differ only in case.
@@ -136,7 +145,7 @@ def names_of(spellings: Counter[str], path: str, explicit: bool) -> tuple[str, .
     if len(names) > MOST_LABELS:
         raise UserError(f"task: {path}: more than {MOST_LABELS} labels; is it a regression, or another column?")
     if not explicit:
-        refuse_scores(names, spellings.total(), path)
+        refuse_scores(names, path)
     refuse_alike(names, spellings, path)
     return tuple(sorted(names, key=order))
 
@@ -150,15 +159,16 @@ def _merged(spellings: Iterable[str]) -> list[str]:
     return list(names.values())
 
 
-def refuse_scores(names: Sequence[str], examples: int, path: str) -> None:
-    """Raises UserError if labels are so many decimals that they must be scores. Whole numbers may be classes."""
-    values = [_number(name) for name in names]
-    if any(value is None for value in values) or all(float(value or 0).is_integer() for value in values):
-        return
-    if len(names) > _MOST_DECIMALS or (len(names) > 3 and 2 * len(names) > examples):
+def refuse_scores(names: Sequence[str], path: str) -> None:
+    """Raises UserError if labels are numbers and some have fractions: scores or classes? Whole numbers are classes."""
+    points = [name.replace(",", ".") if DECIMAL_COMMA.fullmatch(name) else name for name in names]
+    values = [_number(point) for point in points]
+    fractions = [name for name, value in zip(names, values, strict=True) if value is not None and value % 1]
+    if None not in values and fractions:
+        shown = " ".join(sorted(fractions, key=order)[:3]) + (" .." if len(fractions) > 3 else "")
         raise UserError(
-            f"task: {path}: {len(names)} labels, all numbers: --data.kind regression? (--data.kind classify makes "
-            "each number a class)"
+            f"task: {path}: labels are numbers with fractions ({shown}); --data.kind regression learns them as "
+            "numbers, --data.kind classify keeps them as classes"
         )
 
 

@@ -19,8 +19,6 @@ from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-
 UNKNOWN = -1
 """Label of a word whose tag the model lacks, for `features.encode`."""
 
@@ -153,7 +151,7 @@ class Reader:
         if fields.is_missing(value) and not (isinstance(value, str) and value.strip() in self.names.names):
             return self._missing(record, columns, where, value)
         if self.kind == "regression":
-            if self.decimal_comma and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+            if self.decimal_comma and isinstance(value, str) and labels.DECIMAL_COMMA.fullmatch(value.strip()):
                 value = value.replace(",", ".")
             return fields.number(value, where)
         return self._index(fields.label_name(value, where), where)
