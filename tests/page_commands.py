@@ -8,7 +8,7 @@ import sys
 
 import zstandard
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def like_a_clone(folder: pathlib.Path, *names: str) -> pathlib.Path:
