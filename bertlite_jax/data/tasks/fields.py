@@ -178,5 +178,6 @@ def number(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         parsed = math.nan
     if not math.isfinite(parsed):
-        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number")
+        advice = "; write a decimal point instead of the comma" if "," in str(value) else ""
+        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number{advice}")
     return parsed

@@ -101,6 +101,12 @@ def test_labels_that_are_the_same_are_asked_about(tmp_path, one, other, names):
     assert first == second != third
 
 
+def test_what_is_to_be_typed_keeps_words(tmp_path):
+    message = refused(texts_with(tmp_path, "TRUE", "true", "false", "2.50"), kind="classify")
+    assert "labels that differ only in case or spaces: 'TRUE' (1) and 'true' (1); " in message
+    assert message.endswith("--data.label-names 2.50 false true")
+
+
 def test_true_beside_1_is_asked_about_in_json(tmp_path):
     assert "'1' (1) and 'true' (1)" in refused(lists(tmp_path, True, 1, False))
     assert labels(lists(tmp_path, True, False)) == [1, 0]
@@ -128,7 +134,7 @@ def test_the_digit_0_beside_the_letter_o_is_asked_about(tmp_path):
 
 def test_many_numbers_with_a_decimal_comma_are_scores(tmp_path):
     path = put(tmp_path, "own.csv", "text;label", *(f"t;{place},5" for place in range(30)))
-    assert "30 labels, all numbers: --data.kind regression?" in refused(path)
+    assert "labels are numbers with fractions (0,5" in refused(path)
     assert labels(path, kind="regression")[:2] == [0.5, 1.5]
 
 

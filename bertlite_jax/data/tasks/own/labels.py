@@ -16,11 +16,11 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 MOST_LABELS = 1000
-_MOST_DECIMALS = 12
-"""More different labels than this that are all numbers, some of them not whole, are scores."""
+GAPS = ("na", "n/a", "#n/a", "none", "null", "nil")
+"""Names, in lower case, that programs write for no value, and that may be meant as labels too."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})(e[+-]?\d{1,3})?")
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _MOST_SHOWN_NAMES = 12
 
 
@@ -101,6 +101,14 @@ class Names:
         # 01 is the name 1, if there is one, rather than the second name.
         return self._same.get(same(name), placed if numbers_it else None)
 
+    def is_beyond(self, name: str) -> bool:
+        """Whether a label is a number that stands for no name, where numbers stand for names."""
+        return self.numbered and self.index(name) is None and re.fullmatch(r"\d{1,9}", plain(name)) is not None
+
+    def is_number(self, name: str) -> bool:
+        """Whether a label is the number of a name, and not a name itself."""
+        return self.numbered and name not in self._exact and plain(name) not in self._plain and plain(name).isdecimal()
+
     def lacks_label(self, name: str) -> bool:
         """Whether `name` is -1, which `datasets` writes for labels that are kept secret, and no label."""
         return plain(name) == "-1" and all(re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names)
@@ -141,14 +149,13 @@ def bit(value: Any, where: str) -> int:
 # --- The labels of a training file -----------------------------------------------------------------------------------
 
 
-def names_of(spellings: Counter[str], path: str, explicit: bool, decimal_comma: bool = False) -> tuple[str, ...]:
+def names_of(spellings: Counter[str], path: str, explicit: bool) -> tuple[str, ...]:
     """The labels of a training file in the order of the outputs: numbers by size, others by alphabet.
 
     Args:
       spellings: the labels as they are written, with their counts.
       path: the file, for messages.
-      explicit: what is predicted was said, so that labels may be decimals.
-      decimal_comma: `3,5` is a number.
+      explicit: what is predicted was said, so that labels may be numbers with fractions.
 
     Raises:
       UserError: there is none or too many; they are scores, or some mean the same.
@@ -159,8 +166,7 @@ def names_of(spellings: Counter[str], path: str, explicit: bool, decimal_comma: 
     if len(names) > MOST_LABELS:
         raise UserError(f"task: {path}: more than {MOST_LABELS} labels; is it a regression, or another column?")
     if not explicit:
-        points = [name.replace(",", ".") if _DECIMAL_COMMA.fullmatch(name) else name for name in names]
-        refuse_scores(points if decimal_comma else names, spellings.total(), path)
+        refuse_scores(names, path)
     refuse_alike(names, spellings, path)
     return tuple(sorted(names, key=order))
 
@@ -174,15 +180,16 @@ def _merged(spellings: Iterable[str]) -> list[str]:
     return list(names.values())
 
 
-def refuse_scores(names: Sequence[str], examples: int, path: str) -> None:
-    """Raises UserError if labels are so many decimals that they must be scores. Whole numbers may be classes."""
-    values = [_number(name) for name in names]
-    if any(value is None for value in values) or all(float(value or 0).is_integer() for value in values):
-        return
-    if len(names) > _MOST_DECIMALS or (len(names) > 3 and 2 * len(names) > examples):
+def refuse_scores(names: Sequence[str], path: str) -> None:
+    """Raises UserError if labels are numbers and some have fractions: scores or classes? Whole numbers are classes."""
+    points = [name.replace(",", ".") if DECIMAL_COMMA.fullmatch(name) else name for name in names]
+    values = [_number(point) for point in points]
+    fractions = [name for name, value in zip(names, values, strict=True) if value is not None and value % 1]
+    if None not in values and fractions:
+        shown = " ".join(sorted(fractions, key=order)[:3]) + (" .." if len(fractions) > 3 else "")
         raise UserError(
-            f"task: {path}: {len(names)} labels, all numbers: --data.kind regression? (--data.kind classify makes "
-            "each number a class)"
+            f"task: {path}: labels are numbers with fractions ({shown}); --data.kind regression learns them as "
+            "numbers, --data.kind classify keeps them as classes"
         )
 
 
@@ -197,7 +204,7 @@ def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
     alike = [sorted(group) for group in groups.values() if len(group) > 1 and not all(map(str.isdecimal, group))]
     if alike:
         shown = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:4])
-        common = [_common(meaning) for meaning in groups]
+        common = [_common(meaning, group) for meaning, group in groups.items()]
         advice = " ".join(sorted(f"'{name}'" if " " in name else name for name in common))
         advice = advice if len(groups) <= _MOST_SHOWN_NAMES else "with one name for each"
         cases = all(len({folded(name) for name in group}) == 1 and all(map(str.isprintable, group)) for group in alike)
@@ -207,10 +214,10 @@ def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
         )
 
 
-def _common(meaning: Hashable) -> str:
-    """One spelling for labels that mean the same."""
-    if not isinstance(meaning, decimal.Decimal):
-        return str(meaning)
+def _common(meaning: Hashable, group: Sequence[str]) -> str:
+    """One spelling for the labels of a group, which mean the same."""
+    if len({folded(name) for name in group}) == 1 or not isinstance(meaning, decimal.Decimal):
+        return folded(group[0])
     return str(int(meaning)) if meaning == meaning.to_integral_value() and abs(meaning) < 10**15 else str(meaning)
 
 
