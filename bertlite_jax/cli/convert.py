@@ -159,7 +159,8 @@ def int8(
     Args:
       run: Work directory of a run, or a folder that from-hf or from-tf wrote.
       out: Folder to write: onnx/model.onnx, onnx/model_quantized.onnx, what was measured, tokenizer, config.json.
-      calibrate: Text files or folders, of the kind that the model will read. Half of it calibrates, half measures.
+      calibrate: Text files or folders, or files of examples, of the kind that the model will read. Half of it
+        calibrates, half measures.
       options: How the model is quantised.
       overwrite: Replace the folder if it is an earlier export.
     """
@@ -187,7 +188,7 @@ def ort(
     Args:
       run: Work directory of a run, or a folder that from-hf or from-tf wrote.
       out: File to write, such as model.ort.
-      text: Text files or folders on which its answers are compared with those of float32.
+      text: Text files or folders, or files of examples, on which its answers are compared with those of float32.
       max_mb: Largest allowed size in megabytes. A larger file is not written, and a message says what would fit.
       min_agreement: Smallest allowed share of answers that equal those of float32; for vectors, of their mean cosine.
       bits: Bits of the integer weights. 7 is correct on every CPU; 8 only where u8 x s8 products do not saturate (VNNI,
@@ -198,6 +199,7 @@ def ort(
       overwrite: Replace the file if it exists.
     """
     from bertlite_jax.convert.int8 import ort_format
+    from bertlite_jax.jobs.answering.inputs import options_of_run
 
     with _opened(run, out) as weights:
         figures = ort_format.write(
@@ -210,6 +212,7 @@ def ort(
             leave_out=leave_out,
             output=output,
             overwrite=overwrite,
+            columns=options_of_run(run),
         )
     print(ort_format.report(figures))
 

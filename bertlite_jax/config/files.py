@@ -28,7 +28,8 @@ def load_file(path: str, task: str = "") -> Any:
     """The object named `config` of a Python config file, or what its dict `tasks` has for the task."""
     if not pathlib.Path(path).is_file():
         near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-        raise UserError(f"config: {path} does not exist; {fields_close_to(path, near)}")
+        advice = fields_close_to(path, near) if near else "recipes lie in configs/ of the project's repository"
+        raise UserError(f"config: {path} does not exist; {advice}")
     try:
         names = runpy.run_path(path)
     except SyntaxError as error:

@@ -46,8 +46,9 @@ class Examples:
     validation_fraction: float = 0.1
     """Share of the training file that is held out if there is no validation file."""
     held_out: Literal["auto", "stratified", "by_hash"] = "auto"
-    """Which texts of the training file are held out. stratified: the same share of each label. by_hash: each text by a
-    hash of its own. Equal texts are never on both sides. auto: stratified; by_hash in a run of an older version."""
+    """Which texts of the training file are held out. stratified: the same share of each label, at least one text of
+    each that has two. by_hash: each text by a hash of its own. Equal texts are never on both sides. auto: stratified;
+    by_hash in a run of an older version."""
     metric: Literal["auto", "accuracy", "f1_macro", "f1_micro", "exact", "mcc", "pearson", "spearman", "span_f1"] = (
         "auto"
     )

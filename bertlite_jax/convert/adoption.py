@@ -114,22 +114,41 @@ def import_tf(
 
 
 @contextlib.contextmanager
-def open_weights(path: Path) -> Iterator[Weights]:
+def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
     """Like `sources.load`, but a folder of `transformers` comes with its vocabulary, which lasts as long as the block.
+
+    Args:
+      path: as for `sources.load`.
+      job: that the user started; begins messages.
 
     Raises:
       UserError: as for `sources.load` and `import_hf`.
     """
-    loaded = sources.load(path)
+    with _named(job):
+        loaded = sources.load(path)
     if loaded.tokenizer is not None or not any((pathlib.Path(path) / name).is_file() for name in _HF_FILES):
         yield loaded
         return
-    with _adopted("auto", pathlib.Path(path)) as adopted:
-        if adopted:
-            loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
-            for note in notes:
-                _LOG.warning("convert: %s: %s", path, note)
+    with contextlib.ExitStack() as stack:
+        with _named(job):
+            adopted = stack.enter_context(_adopted("auto", pathlib.Path(path)))
+            if adopted:
+                loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
+                for note in notes:
+                    _LOG.warning("%s: %s: %s", job, path, note)
         yield loaded
+
+
+@contextlib.contextmanager
+def _named(job: str) -> Iterator[None]:
+    """Begins the messages of this package with the job that the user typed."""
+    try:
+        yield
+    except UserError as error:
+        begin, _, said = str(error).partition(": ")
+        if begin in ("convert", job):
+            raise UserError(f"{job}: {said}") from error
+        raise
 
 
 def _import(
@@ -238,15 +257,25 @@ def fit_vocabulary(
     empty = pieces < rows and not any(table[pieces:].any() for table in tables)
     spare = pieces < rows and (drop_rows or (own and rows > pieces + 1))
     if not (padded or empty or spare):
-        lost = pieces + 1 == rows
-        reason = "as if the vocabulary had lost a piece" if lost else "too different for padding"
-        way_out = ", and --drop-rows leaves the surplus out" if pieces < rows else ""
         raise UserError(
-            f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, {reason}; is "
-            f"it the tokenizer of this model? --tokenizer takes another, or none{way_out}"
+            f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, "
+            f"{_cause(pieces, rows)}"
         )
     model = dataclasses.replace(loaded.model, vocab_size=pieces, vocab_multiple=1)
     params = parameters.nest(parameters.trim_vocabulary(flat, model))
     kind = "all zero" if empty else "not zero, but never reached by text"
     note = f"the table had {rows:,} rows for {pieces:,} pieces; the {rows - pieces:,} beyond them ({kind}) were dropped"
     return dataclasses.replace(loaded, params=params, model=model, tokenizer=tokenizer), [note]
+
+
+def _cause(pieces: int, rows: int) -> str:
+    """Why a table and a tokenizer do not agree, most likely, and what to do."""
+    other = "bertlite convert from-hf --tokenizer takes another, or none"
+    if pieces > rows:
+        return (
+            f"so {pieces - rows:,} pieces have none. Most likely tokens were added without "
+            f"model.resize_token_embeddings(len(tokenizer)): call it and save the model again; or is it the tokenizer "
+            f"of another model? {other}"
+        )
+    reason = "as if the vocabulary had lost a piece" if pieces + 1 == rows else "which is more than padding"
+    return f"{reason}; is it the tokenizer of this model? {other}, and --drop-rows leaves the surplus out"

@@ -108,7 +108,7 @@ def write_bundle(
         wrong = _script_of(folder)["check"]()
         if wrong:
             raise RuntimeError(f"bundle: its own check failed: {wrong}")
-        agreement = _agreement(about["check"])
+        agreement = _agreement(about["check"], _script_of(folder)["alike"])
         (folder / "README.md").write_text(_readme(about, agreement, folder), encoding="utf-8")
         sizes = {name: (folder / name).stat().st_size for name in (*about["sha256"], ABOUT, "README.md")}
     return {"kind": kind, "bytes": sizes, "agreement": agreement}
@@ -222,8 +222,8 @@ def _answers(predict: dict[str, Any], inputs: list[dict[str, Any]]) -> list[dict
     return [{"input": one} | {name: predict["predict"](model, one) for name, model in models.items()} for one in inputs]
 
 
-def _agreement(cases: list[dict[str, Any]]) -> float:
-    return sum(case["float32"]["answer"] == case["int8"]["answer"] for case in cases) / len(cases)
+def _agreement(cases: list[dict[str, Any]], alike: Callable[[Any, Any], bool]) -> float:
+    return sum(alike(case["int8"]["answer"], case["float32"]["answer"]) for case in cases) / len(cases)
 
 
 def _sha256(path: pathlib.Path) -> str:

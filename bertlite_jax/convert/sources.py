@@ -30,6 +30,8 @@ def load(path: os.PathLike[str] | str) -> Weights:
     folder = pathlib.Path(path)
     if (folder / "checkpoints").is_dir():
         return _load_run(folder)
+    if (folder / "environment.json").is_file() and (folder / "config.json").is_file():
+        raise UserError(f"convert: {folder} is a run without a checkpoint yet; start it again to go on")
     if (folder / FILE).is_file():
         return load_weights(folder)
     if (folder / quantized.FILE).is_file():

@@ -1,6 +1,7 @@
 """Ctrl-C while modules are being imported: it waits until they are, since half an import cannot be undone.
 
-An interrupt inside the start of a C extension becomes an ImportError, or is lost in a callback that must not fail.
+An interrupt inside the start of a C extension becomes an ImportError. Inside a callback that must not fail, such as
+JAX's for the garbage collector, Python would print it and go on: such a one is tried again.
 """
 
 from __future__ import annotations
@@ -42,11 +43,23 @@ def wait_for_imports() -> None:
             print("interrupted", file=sys.stderr, flush=True)
             os._exit(130)
         waits = True
+        later()
+
+    def later() -> None:
         timer = threading.Timer(AGAIN_SECONDS, try_again)
         timer.daemon = True
         timer.start()
 
+    report_lost = sys.unraisablehook
+
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            later()
+        else:
+            report_lost(unraisable)
+
     signal.signal(signal.SIGINT, interrupt)
+    sys.unraisablehook = lost
 
 
 def is_importing(frame: types.FrameType | None) -> bool:

@@ -21,8 +21,9 @@ _DESCRIPTORS = pathlib.Path("/proc/self/fd")
 def plain(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     r"""An absolute path to a folder that libraries take as it stands, for use inside the block and in this process.
 
-    It is the folder's own, unless that has characters with a meaning, as in `runs/lr[1e-3]` or `a\b`. Then the part up
-    to the last of them is replaced by the name that the system gives to an open folder; names after it stay.
+    It is the folder's own, without `..`, unless that has characters with a meaning, as in `runs/lr[1e-3]` or `a\b`.
+    Then the part up to the last of them is replaced by the name that the system gives to an open folder; names after it
+    stay.
 
     Args:
       folder: exists.
@@ -31,6 +32,8 @@ def plain(folder: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       UserError: this system has no such names.
     """
     path = pathlib.Path(folder).absolute()
+    if ".." in path.parts:  # TensorStore refuses them; behind a link they lead elsewhere than the text says.
+        path = pathlib.Path(os.path.realpath(path))
     if not _misread(path):
         yield path
         return

@@ -137,6 +137,12 @@ def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, text, messa
     assert "\n" not in str(refused.value)
 
 
+def test_where_recipes_lie_is_said_in_a_folder_without_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"configs/a.py does not exist; recipes lie in configs/ of the project's repos"):
+        files.load_file("configs/a.py")
+
+
 def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"model": {"hidden": 3}}')

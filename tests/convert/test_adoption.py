@@ -175,8 +175,19 @@ def test_padded_rows_are_dropped_with_a_note(rows, zero, tmp_path):
 def test_a_vocabulary_of_another_size_is_refused_with_both_numbers(rows, bare, tmp_path):
     write_vocabulary(tmp_path, PIECES)
     tokenizer = adopt_vocabulary(tmp_path / "vocab.txt", tmp_path / "tokenizer")
-    with pytest.raises(UserError, match=f"tokenizer has 35 pieces and the model's table {rows} rows"):
+    cause = r"resize_token_embeddings" if rows < 35 else r"--drop-rows"
+    with pytest.raises(UserError, match=f"tokenizer has 35 pieces and the model's table {rows} rows.*{cause}"):
         adoption.fit_vocabulary(small(rows), tokenizer, "folder")
+
+
+def test_pieces_without_rows_are_told_with_the_job_that_met_them(tmp_path):
+    to_hf(small(34), tmp_path / "hf")
+    write_vocabulary(tmp_path / "hf", PIECES)
+    with (
+        pytest.raises(UserError, match=r"^finetune: .*1 pieces have none. Most likely tokens were added without"),
+        adoption.open_weights(tmp_path / "hf", "finetune"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("rows", [37, 42, 71, 1035])

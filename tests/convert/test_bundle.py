@@ -14,7 +14,7 @@ from bundle_examples import HEADS, weights_of
 
 from bertlite_jax.convert import bundle
 from bertlite_jax.convert.bundle import read_examples, write_bundle
-from bertlite_jax.convert.bundled import tag
+from bertlite_jax.convert.bundled import regress, tag
 from bertlite_jax.errors import UserError
 
 PREAMBLE = """
@@ -70,6 +70,15 @@ def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind
         assert len(found["top"][0]) == 5
     if kind in ("classify", "labels", "regress"):
         assert list(found["scores"]) == list(HEADS[kind].labels)
+    if kind == "regress":
+        assert found["answer"] == found["score"] == found["scores"][HEADS[kind].labels[0]]
+        assert made["agreement"] == 1.0
+
+
+def test_several_numbers_are_a_list_of_them():
+    numbers = {"logits": np.array([0.5, -2.0], np.float32)}
+    found = regress.answer({}, None, numbers, None, {"labels": ["a", "b"]})
+    assert found == {"answer": [0.5, -2.0], "score": 0.5, "scores": {"a": 0.5, "b": -2.0}}
 
 
 def test_a_vector_where_there_is_no_head(prepared, tmp_path):

@@ -169,7 +169,8 @@ def test_a_tagger_reads_text_as_words_and_words_as_they_are(tagger):
         assert label == "place"
         assert part in text
     assert [text[start:end] for start, end in plain["spans"]] == [part for _, part in plain["answer"]]
-    assert answers_of(tagger, {"text": ""})[0]["answer"] == []
+    for item in ({"text": ""}, {"text": " "}, {"words": []}):
+        assert answers_of(tagger, item)[0]["answer"] == []
 
 
 def test_a_tagger_finds_the_spans_that_predict_finds(prepared, tagger, tmp_path):

@@ -1,15 +1,11 @@
 """Every command in the README runs, in the order of the page, on a small text; training and timing are cut short."""
 
-import os
 import pathlib
 import re
 import runpy
-import shutil
-import subprocess
-import sys
 
 import pytest
-import zstandard
+from page_commands import like_a_clone, run_in
 
 from bertlite_jax.config import sizes
 from bertlite_jax.report.cost import flops
@@ -33,12 +29,7 @@ def shortened(command: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
     """A folder like a clone, with a text file and a table of the user's."""
-    place = tmp_path_factory.mktemp("readme")
-    for name in ("configs", "tools"):
-        shutil.copytree(ROOT / name, place / name)
-    novel = ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst"
-    text = zstandard.ZstdDecompressor().decompressobj().decompress(novel.read_bytes())
-    (place / "my_text.txt").write_bytes(text)
+    place = like_a_clone(tmp_path_factory.mktemp("readme"), "configs", "tools")
     rows = [f'"It was {word}, all of it.",{label}\n' for word, label in (("fine", "good"), ("dull", "bad"))]
     (place / "reviews.csv").write_text("text,label\n" + "".join(f'"{i}: {row[1:]}' for i in range(20) for row in rows))
     return place
@@ -46,15 +37,11 @@ def folder(tmp_path_factory) -> pathlib.Path:
 
 def test_readme_commands_run_in_order(folder: pathlib.Path):
     """A user who types them one after the other gets no error."""
-    env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
-    env |= {"JAX_NUM_CPU_DEVICES": "1", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
-    env["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     assert len(COMMANDS) > 12
     for command in COMMANDS:
         if "bench train" in command:
             continue
-        done = subprocess.run(shortened(command), shell=True, cwd=folder, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        run_in(folder, shortened(command))
     assert (folder / "runs/mine/report.html").stat().st_size > 50_000
     assert (folder / "exported/model.safetensors").is_file()
 

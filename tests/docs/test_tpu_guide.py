@@ -1,14 +1,10 @@
 """The local commands of docs/tpu.md work; a dry run prints those for a cloud."""
 
 import dataclasses
-import os
 import pathlib
 import re
-import shutil
-import subprocess
-import sys
 
-import zstandard
+from page_commands import like_a_clone, run_in
 
 from bertlite_jax.config import checks, files
 from bertlite_jax.jobs.compiling import topology
@@ -19,18 +15,13 @@ BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
 
 
 def test_the_commands_run_in_order(tmp_path):
-    for name in ("configs", "tools", "docs"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    novel = ROOT / "bertlite_jax/quickstart_text/alice_in_wonderland.txt.zst"
-    (tmp_path / "my_text.txt").write_bytes(zstandard.ZstdDecompressor().decompressobj().decompress(novel.read_bytes()))
+    like_a_clone(tmp_path, "configs", "tools", "docs")
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist/bertlite_jax-0.1.0-py3-none-any.whl").touch()  # Building it would need the network.
-    env = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     run = [block.replace("bertlite ", "python -m bertlite_jax ") for block in BLOCKS if "pip wheel" not in block]
     assert len(run) == len(BLOCKS) - 1 >= 4
     for block in run:
-        done = subprocess.run(["bash", "-ec", block], cwd=tmp_path, env=env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        run_in(tmp_path, block)
     assert sum("--dry-run" in block for block in BLOCKS) == 2
 
 

@@ -38,3 +38,30 @@ def test_an_interrupt_waits_until_the_import_is_done(tmp_path):
 def test_a_second_one_ends_the_program(tmp_path):
     done = run(tmp_path, 2)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+LOST = """
+import gc, signal, time
+from bertlite_jax.host import interrupts
+interrupts.wait_for_imports()
+
+def callback(phase, info):
+    if phase == "start" and not done:
+        done.append(phase)
+        signal.raise_signal(signal.SIGINT)
+
+done = []
+gc.callbacks.append(callback)
+try:
+    gc.collect()
+    time.sleep(5)
+    print("not interrupted")
+except KeyboardInterrupt:
+    print("interrupted after", *done)
+"""
+
+
+def test_an_interrupt_that_a_callback_of_the_garbage_collector_would_lose_comes_again():
+    """JAX registers one; Python only prints what is raised in it."""
+    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted after start\n", "")

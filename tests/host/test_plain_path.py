@@ -30,6 +30,17 @@ def test_any_other_path_stays_as_it_is(tmp_path, name, monkeypatch):
         assert same == tmp_path / name
 
 
+def test_a_path_that_goes_up_is_told_without_its_dots(tmp_path, monkeypatch):
+    """`--workdir ../run`; the folder above a linked one is that of the link's target."""
+    (tmp_path / "elsewhere/inner").mkdir(parents=True)
+    (tmp_path / "elsewhere/run").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere/inner")
+    monkeypatch.chdir(tmp_path / "elsewhere/inner")
+    for name in ("../run", "../../link/../run", "../inner/../run"):
+        with plain_path.plain(name) as other:
+            assert other == tmp_path / "elsewhere/run"
+
+
 def test_a_first_folder_that_reads_like_a_bucket_is_replaced(tmp_path, monkeypatch):
     """`/gs/runs` on the disk; here the first folder of the temporary path stands for it."""
     monkeypatch.setattr(plain_path, "_SCHEMES", (tmp_path.parts[1],))

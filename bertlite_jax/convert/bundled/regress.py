@@ -2,6 +2,7 @@
 
 
 def answer(item, row, outputs, tokenizer, about):
-    """{"answer": [name of each number], "score": the first number, "scores": {name: number}}."""
-    scores = dict(zip(about["labels"], map(float, outputs["logits"]), strict=True))
-    return {"answer": list(scores), "score": float(outputs["logits"][0]), "scores": scores}
+    """{"answer": the number, or a list of several, "score": the first one, "scores": {name: number}}."""
+    numbers = list(map(float, outputs["logits"]))
+    scores = dict(zip(about["labels"], numbers, strict=True))
+    return {"answer": numbers if len(numbers) > 1 else numbers[0], "score": numbers[0], "scores": scores}

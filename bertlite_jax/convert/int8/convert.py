@@ -79,10 +79,10 @@ def int8(
     Args:
       weights: with a tokenizer.
       out: folder; it appears complete or not at all.
-      text: files or folders; one half of the windows calibrates, the other measures.
+      text: files or folders of text, or files of examples; one half of the windows calibrates, the other measures.
       options: how the model is quantised and measured, and how far the metric may fall.
       overwrite: replace an earlier result.
-      columns: of the labelled examples, as they were said when the model was trained.
+      columns: of all examples, as they were said when the model was trained.
 
     Returns:
       The contents of the sidecar.
@@ -165,7 +165,7 @@ def read_text(
     length = min(length, longest)
     # Examples first, so that an error in them does not wait for minutes of reading text.
     examples = measuring_text.labelled(weights, data, _BATCH, length, columns) if data else []
-    windows = measuring_text.windows(weights, text, rows, length)
+    windows = measuring_text.windows(weights, text, rows, length, columns)
     calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
     evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
     if data:

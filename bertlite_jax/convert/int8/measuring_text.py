@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.int8 import example_texts
 from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS, read_labelled
 from bertlite_jax.convert.onnx import model
 from bertlite_jax.convert.onnx.model import choose_output
@@ -87,24 +88,31 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
     return weights.tokenizer
 
 
-def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) -> list[np.ndarray]:
+def windows(
+    weights: Weights, inputs: Sequence[str], count: int, length: int, columns: OwnOptions = USUAL_COLUMNS
+) -> list[np.ndarray]:
     """Consecutive pieces of the text's documents, at most `length` ids each with [CLS] and [SEP].
+
+    Of a table and the like, each example is a document (`example_texts`).
 
     Args:
       weights: with a tokenizer.
-      inputs: text files or folders, as `documents.read_documents` takes them.
+      inputs: text files or folders, as `documents.read_documents` takes them, or files of examples.
       count: the most windows to return, spread evenly over the whole text.
-      length: tokens of a window; the last one of a document is shorter, and left out below `LEAST_LENGTH`.
+      length: tokens of a window; the last one of a document is shorter. Below `LEAST_LENGTH` it is left out, but not a
+        whole example.
+      columns: of files of examples.
 
     Raises:
       UserError: no tokenizer, or fewer than two windows of text.
     """
     tokenizer = tokenizer_of(weights)
     rows = []
-    for document in _documents(inputs):
+    for document, is_example in _documents(inputs, weights.head, columns):
         ids = np.concatenate([ids for ids, _ in tokenizer.encode_lines(document)])
         pieces = [ids[start : start + length - 2] for start in range(0, len(ids), length - 2)]
-        rows += [np.r_[tokenizer.cls_id, p, tokenizer.sep_id] for p in pieces if len(p) >= LEAST_LENGTH - 2]
+        kept = [p for p in pieces if len(p) >= LEAST_LENGTH - 2] or (pieces if is_example else [])
+        rows += [np.r_[tokenizer.cls_id, p, tokenizer.sep_id] for p in kept]
     if len(rows) < 2:
         raise UserError(
             f"convert: {', '.join(inputs)}: too little text to measure with: {len(rows)} windows of {LEAST_LENGTH} to "
@@ -113,13 +121,21 @@ def windows(weights: Weights, inputs: Sequence[str], count: int, length: int) ->
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
-def _documents(inputs: Sequence[str]) -> Iterator[list[str]]:
-    """The text's documents. Empty files are reported in one line here, not one by one by the reader of corpora."""
+def _documents(inputs: Sequence[str], head: Head | None, columns: OwnOptions) -> Iterator[tuple[list[str], bool]]:
+    """The text's documents, and whether each is an example.
+
+    Empty files are reported in one line here, not one by one by the reader of corpora.
+    """
     counts: Counter[str] = Counter()
     reader = logging.getLogger(documents.__name__)
     reader.addFilter(_keep_record)
     try:
-        yield from documents.read_documents(inputs, counts=counts)
+        for path in inputs:
+            form = example_texts.form_of(path, head, columns)
+            if form == "text":
+                yield from ((document, False) for document in documents.read_documents([path], counts=counts))
+            else:
+                yield from ((document, True) for document in example_texts.read(path, form, head, columns))
     finally:
         reader.removeFilter(_keep_record)
     if 0 < counts["empty_files"] < counts["files"]:

@@ -19,12 +19,14 @@ import numpy as np
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.int8 import checks, convert, measuring_text
+from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS
 from bertlite_jax.convert.onnx import graph, integer
 from bertlite_jax.convert.onnx.float32 import float32
 from bertlite_jax.convert.onnx.model import Output, build_onnx
 from bertlite_jax.convert.onnx.session import open_session
 from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_file
 
@@ -46,13 +48,14 @@ def write(
     rows: int = 64,
     length: int = 128,
     overwrite: bool = False,
+    columns: OwnOptions = USUAL_COLUMNS,
 ) -> dict[str, Any]:
     """Writes `out`, loads it once in ONNX Runtime, and compares its answers on text with the float32 model's.
 
     Args:
       weights: with a tokenizer.
       out: file whose name ends in .ort. It appears complete or not at all.
-      text: files or folders to compare on.
+      text: files or folders of text, or files of examples, to compare on.
       max_mb: budget, in millions of bytes.
       min_agreement: nothing is written below this share of equal answers, or for vectors below this mean cosine.
       bits: as for `quantized.quantize`.
@@ -61,6 +64,7 @@ def write(
       rows: the most windows of text.
       length: the most tokens of a window.
       overwrite: replace an earlier file.
+      columns: of the examples, as they were said when the model was trained.
 
     Returns:
       bytes, max_mb, products, integer_products, output, answers (how many were compared), and `convert.similarity`.
@@ -88,7 +92,7 @@ def write(
                 f"{what_fits(weights.model, scored, max_mb * 1e6)}"
             )
         exact = build_onnx(weights, float32(weights), output)
-        evaluation = convert.read_text(weights, text, None, rows, length, output).evaluation
+        evaluation = convert.read_text(weights, text, None, rows, length, output, columns).evaluation
         candidate = _read_back(content, evaluation, scored)
         reference = convert.outcome(graph.to_bytes(exact), evaluation, scored)
         agreement = measuring_text.agreement(candidate, reference, scored)

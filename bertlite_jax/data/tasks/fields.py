@@ -173,9 +173,11 @@ def number(value: Any, where: str) -> float:
       UserError: it is something else.
     """
     try:
-        parsed = math.nan if isinstance(value, bool) else float(value)
+        grouped = isinstance(value, str) and "_" in value  # Python reads 1_000.
+        parsed = math.nan if isinstance(value, bool) or grouped else float(value)
     except (TypeError, ValueError):
         parsed = math.nan
     if not math.isfinite(parsed):
-        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number")
+        advice = "; write a decimal point instead of the comma" if "," in str(value) else ""
+        raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number{advice}")
     return parsed

@@ -99,6 +99,16 @@ def _decode(raw: bytes, where: str, first: bool) -> str:
         raise UserError(f"task: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x}){_CONVERT}") from error
 
 
+class RecordNumber(int):
+    """The number of a record, from 1, in a file whose records have no lines of their own.
+
+    It is a number like any other, but `f"{path}:{number}"` reads `PATH: record 51`, where a line is `PATH:51`.
+    """
+
+    def __format__(self, spec: str) -> str:
+        return f" record {int(self):{spec}}"
+
+
 def refuse_utf16(start: bytes, where: str, job: str = "task") -> None:
     """Raises UserError, with the command that converts it, if a file that begins so is UTF-16 or UTF-32."""
     marked = start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[:4] == b"\x00\x00\xfe\xff"

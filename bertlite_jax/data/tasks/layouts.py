@@ -146,8 +146,10 @@ def is_comment(line: str) -> bool:
 def columns_of_line(line: str) -> list[str]:
     """The columns of a CoNLL line: between tabs if it has one, otherwise between spaces.
 
-    No other white space separates columns: a word may contain a no-break space.
+    Tabs and spaces at the end of the line are no column. No other white space separates columns: a word may contain a
+    no-break space.
     """
+    line = line.rstrip(" \t")
     return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
@@ -161,10 +163,10 @@ def column_sentences(path: str, counts: Counter[str], word: int = 0, header: boo
       header: the first line names the columns.
 
     Raises:
-      UserError: a line has another number of columns than the lines before.
+      UserError: a line has another number of columns than the lines before, or its tag is empty.
     """
     rows: list[list[str]] = []
-    start = width = 0
+    start = width = without_tag = 0
     for number, line in lines(path):
         if is_comment(line):
             counts["comments"] += 1
@@ -177,11 +179,16 @@ def column_sentences(path: str, counts: Counter[str], word: int = 0, header: boo
             counts["document_marks"] += mark
             counts["blank_lines"] += not rows and not mark
             rows = []
+        elif width == 1 < len(row) and without_tag:
+            raise UserError(f"task: {path}:{without_tag}: an empty tag; line {number} has {len(row)} columns")
         elif width and len(row) != width:
             raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
         elif header and not width:
             width = len(row)
         else:
+            if len(row) > word + 1 and not row[-1].strip():
+                raise UserError(f"task: {path}:{number}: an empty tag")
+            without_tag = without_tag or (number if "\t" in line and len(row) == 1 else 0)
             start, width = start if rows else number, len(row)
             rows.append(row)
     if rows:

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import refuse_utf16
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 
 MOST_LINES = 100
 """How many odd things are reported one by one; all are counted."""
@@ -109,6 +110,10 @@ def _parse(text: bytes, where: str, first_line: int = 0) -> Any:
         raise UserError(f"questions: {where}:{line}: broken JSON: {error.msg} (column {error.colno})") from error
     except RecursionError as error:
         raise UserError(f"questions: {where}: broken JSON: nested too deeply") from error
+    except ValueError:
+        # Says what it is, in one line.
+        json_files.parse(text, f"{where}:{first_line}" if first_line else where, "questions")
+        raise
 
 
 def _nested(path: str) -> Iterator[_Raw]:

@@ -109,7 +109,7 @@ def embed(
     vector_files.check(out, overwrite, pool == "tokens")
     batch = min(batch, _MOST_WITH_TOKENS) if pool == "tokens" else batch
     totals: dict[str, int] = {}
-    with adoption.open_weights(run) as loaded:
+    with adoption.open_weights(run, "embed") as loaded:
         encode, width, length = open_encoder(loaded, run, pool, layers, normalize, length, compute)
         assert loaded.tokenizer is not None
         opened = vector_files.opened(out, pool == "tokens", width, loaded.tokenizer.pieces, overwrite)

@@ -37,14 +37,14 @@ class Notes:
     unknown: Counter[str] = dataclasses.field(default_factory=Counter)
     """Labels that the model does not know. Their order is that of their indices behind the known ones."""
 
-    def lines(self, known: tuple[str, ...]) -> list[str]:
-        """A line for each oddity. `known` are the model's labels."""
+    def lines(self, known: tuple[str, ...], scored: bool = True) -> list[str]:
+        """A line for each oddity. `known` are the model's labels; `scored` says whether there are metrics."""
         said = []
         if replaced := self.counts[text_lines.REPLACED]:
             said.append(f"{replaced:,} inputs with half of a surrogate pair, which is now U+FFFD")
         if odd := task_splits.in_words({name: n for name, n in self.counts.items() if name != text_lines.REPLACED}):
             said.append(odd)
-        if self.unknown:
+        if self.unknown and scored:
             shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
             said.append(
                 f"{self.unknown.total():,} labels are none of the model's ({shown}) and count as errors: "

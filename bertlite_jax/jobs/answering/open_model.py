@@ -30,7 +30,10 @@ class Answering(NamedTuple):
     length: int
     """Most tokens in a text, special tokens included."""
     answer: Callable[[Sequence[Example]], tuple[list[np.ndarray], dict[str, int]]]
-    """(examples) -> the logits of each, as of `outputs_of`, and `features.Encoded.counts`."""
+    """(examples) -> the logits of each, as of `outputs_of`, and `features.Encoded.counts`.
+
+    Of a sentence without words, a tagger has the logits of no word, [0, C]; it is counted as an empty text.
+    """
 
 
 def open_task_model(run: str, loaded: Weights) -> Answering:
@@ -66,10 +69,18 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
         if trained_on_pairs is not None:
             _check_pairs(examples, trained_on_pairs, run)
         texts = [dataclasses.replace(example, label=None) for example in examples]
+        wordless = [place for place, example in enumerate(texts) if head.kind == "tag" and not example.words]
+        for place in wordless:
+            texts[place] = dataclasses.replace(texts[place], words=("",))
         encoded = features.encode(texts, tokenizer, head, length, run)
         row = max(batches.round_up(length), 128)
         layouts = batches.evaluation_batches(encoded, row, True, 1, head, tokenizer.pad_id)
-        return outputs_of(forward, params, encoded, layouts, head, mesh), encoded.counts
+        logits, counts = outputs_of(forward, params, encoded, layouts, head, mesh), dict(encoded.counts)
+        for place in wordless:
+            logits[place] = logits[place][:0]
+            counts["empty_texts"] += 1
+            counts["words"] -= 1
+        return logits, counts
 
     return Answering(head, length, answer)
 

@@ -62,7 +62,7 @@ def predict(
     check_batch(batch, "predict")
     scoring.check_file(metrics)
     wanted = AnswerOptions(n_best, null_threshold, predictions)
-    with adoption.open_weights(run) as loaded:
+    with adoption.open_weights(run, "predict") as loaded:
         if loaded.head and loaded.head.kind == "span":
             if labels:
                 raise UserError(f"predict: --labels is for models with labels, and {run} answers questions")
@@ -119,20 +119,23 @@ def _predict(
         print("predict: the input has no text", file=sys.stderr)
     else:
         print(f"predict: {counts_in_words(totals, model.length)}", file=sys.stderr)
-    for line in notes.lines(model.head.labels):
-        print(f"predict: {line}", file=sys.stderr)
-    _score(scores, metrics)
+    _score(scores, metrics, notes)
     return totals
 
 
-def _score(scores: scoring.Scores, metrics: str) -> None:
-    """Prints the metrics, and writes them if a file is named. Raises UserError only where a file is named."""
+def _score(scores: scoring.Scores, metrics: str, notes: Notes) -> None:
+    """Prints what was odd and the metrics, and writes them if a file is named; raises UserError only then."""
+    figures, refusal = {}, None
     try:
         figures = scores.result()
     except UserError as error:
-        if metrics:
-            raise
-        print(error, file=sys.stderr)
+        refusal = error
+    for line in notes.lines(scores.task.head.labels, scored=refusal is None):
+        print(f"predict: {line}", file=sys.stderr)
+    if refusal is not None and metrics:
+        raise refusal
+    if refusal is not None:
+        print(refusal, file=sys.stderr)
         return
     scoring.say(figures, scores.unlabelled)
     if metrics:

@@ -63,13 +63,13 @@ def predict_split(
     if task.head.kind == "span":
         if folder:
             raise UserError(f"predict: {name} has no --submission; its scorer reads the file of --predictions FILE")
-        with adoption.open_weights(run) as loaded:
+        with adoption.open_weights(run, "predict") as loaded:
             options = AnswerOptions(n_best, null_threshold, predictions)
             return span_predict.predict_task(loaded, run, task, data, split, out, options, metrics)
     path = pathlib.Path(folder, submission.submission_name(task, split)) if folder else None
     if path is not None and path.exists():
         raise UserError(f"predict: {path} exists; name another --submission folder")
-    with adoption.open_weights(run) as loaded:
+    with adoption.open_weights(run, "predict") as loaded:
         # A model of elsewhere may have the labels of the task in another order.
         named = renamed(loaded, labels, run) if labels else loaded
         model = open_task_model(run, label_order.reordered(named, task.head.labels) or named)

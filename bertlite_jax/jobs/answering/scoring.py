@@ -53,7 +53,7 @@ class Scores:
         """The metrics; empty if there is no label.
 
         Raises:
-          UserError: all labels are unknown, or a metric needs a package that is missing.
+          UserError: all labels are unknown, most tags of words are, or a metric needs a package that is missing.
         """
         if not self.examples:
             return {}
@@ -64,6 +64,8 @@ class Scores:
                 f"it has {', '.join(list(unknown)[:8])}. Pass --labels with the input's names in the order of the "
                 "model's outputs"
             )
+        if self.task.head.kind == "tag" and (said := _odd_tags(self.examples, known, unknown)):
+            raise UserError(f"predict: {said}")
         return task_metrics.score(self.task, self.examples, self.answers)
 
 
@@ -108,6 +110,19 @@ def _metrics(run: str, head: Head) -> tuple[str, ...]:
 def _small(answer: Any) -> Any:
     """An index in place of probabilities."""
     return task_metrics.decided(answer) if np.ndim(answer) else answer
+
+
+def _odd_tags(examples: Sequence[Example], known: tuple[str, ...], unknown: Mapping[str, int]) -> str:
+    """What to say of tags that are mostly unknown: they may be another column of CoNLL, such as chunks; else empty."""
+    count = sum(len(example.label) for example in examples if isinstance(example.label, tuple))
+    few = count - sum(unknown.values())
+    if 2 * few >= count:
+        return ""
+    return (
+        f"only {few:,} of the input's {count:,} tags are among the model's ({', '.join(known[:8])}), so nothing is "
+        "scored; the last column of CoNLL is read as tags, and here it seems to hold something else, such as "
+        f"{', '.join(list(unknown)[:8])}"
+    )
 
 
 def _knows(label: Any, head: Head) -> bool:

@@ -136,8 +136,14 @@ def read_to_predict(task: tasks.Task, folder: str, split: str) -> list[Example]:
 def in_words(counts: Mapping[str, int]) -> str:
     """What `tasks.read` skipped or found irregular, as text; empty if there is nothing to report."""
     reported = {name: number for name, number in counts.items() if number and name not in COUNTED_BY_ENCODE}
-    text = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in reported.items())
+    text = ", ".join(f"{number:,} {_counted(name, number)}" for name, number in reported.items())
     return f"{text} (see docs/tasks.md)" if text else ""
+
+
+def _counted(name: str, number: int) -> str:
+    """`blank lines` of `blank_lines`, or `blank line`; of `texts_with_zero_bytes`, it is the texts that are counted."""
+    counted, preposition, rest = name.replace("_", " ").partition(" with")
+    return (counted.removesuffix("s") if number == 1 else counted) + preposition + rest
 
 
 COUNTED_BY_ENCODE = ("examples", "unlabelled", "empty_text")

@@ -73,8 +73,8 @@ def parse_line(line: str, at: str, counts: dict[str, int]) -> dict[str, Any]:
 
 
 def plain_words(text: str, head: Head) -> tuple[str, ...]:
-    """The words of a plain text for a tagger; an empty text has one empty word."""
-    return tuple(text[start:end] for start, end in split_words(text, head.splits)) or ("",)
+    """The words of a plain text for a tagger; an empty text has none."""
+    return tuple(text[start:end] for start, end in split_words(text, head.splits))
 
 
 def _of_text(line: str, head: Head, number: int, at: str) -> Example:

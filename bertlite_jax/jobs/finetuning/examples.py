@@ -63,8 +63,14 @@ def _validation_split(task: tasks.Task, name: str, data: Examples, head: Head, t
     if head.kind == "span":
         questions = span_features.encode(examples, tokenizer, data, training=False, where=where)
         return Split(name, questions.encoded, examples, questions, counts)
-    known = (within(example, head) for example in examples)
-    return Split(name, features.encode(known, tokenizer, head, data.length, where), examples, reading_counts=counts)
+    known = [within(example, head) for example in examples]
+    encoded = features.encode(known, tokenizer, head, data.length, where)
+    # Without a label for the loss, but scored.
+    lacking = sum(one.label is None and other.label is not None for one, other in zip(known, examples, strict=True))
+    if lacking:
+        encoded.counts["unlabelled"] -= lacking
+        encoded.counts["unknown_labels"] = lacking
+    return Split(name, encoded, examples, reading_counts=counts)
 
 
 def check_training(encoded: features.Encoded, head: Head) -> None:

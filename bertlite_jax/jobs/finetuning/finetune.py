@@ -74,7 +74,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     config = own_data.decided(config, run, overwrite)
     folder, clock = pathlib.Path(run), metrics.Clock()
     with (
-        adoption.open_weights(init) as weights,
+        adoption.open_weights(init, "finetune") as weights,
         checkpoint.naming_good_ones(folder / "checkpoints", f"finetune: {folder}"),
     ):
         setup = prepare(config, weights, init)

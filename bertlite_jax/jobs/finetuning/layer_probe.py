@@ -88,7 +88,7 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
     check_finetune(config)
     config = own_data.decided(config, run, overwrite)
     folder = pathlib.Path(run)
-    with adoption.open_weights(init) as weights:
+    with adoption.open_weights(init, "finetune") as weights:
         setup = prepare(config, weights, init)
         if setup.start.config.head.kind == "span":
             raise UserError("finetune: --probe layers does not apply to tasks that ask for spans; probe another task")

@@ -82,8 +82,10 @@ def _stored(run: pathlib.Path) -> dict[str, Any] | None:
 def _validation_in_words(data: Any) -> str:
     if data.validation_file:
         return f"validation: {data.validation_file}"
-    how = "of each label" if data.held_out == "stratified" and data.kind == "classify" else "of the texts"
-    return f"validation: {data.validation_fraction:.0%} {how} are held out"
+    share = f"validation: {data.validation_fraction:.0%}"
+    if data.held_out == "stratified" and data.kind == "classify":
+        return f"{share} of each label are held out, at least one text of each that has two"
+    return f"{share} of the texts are held out"
 
 
 def _first_metric(data: Any, task: tasks.Task) -> str:
@@ -107,15 +109,21 @@ def warnings(task: tasks.Task, train: Split, valid: Split, head: Head) -> list[s
         there, here = (np.unique(split.encoded.labels) for split in (train, valid))
         missing = [head.labels[int(label)] for label in np.setdiff1d(there, here) if label >= 0]
         if missing:
-            found.append(f"{valid.name} has no example of {_some(missing)}, which is never scored")
+            advice = "" if valid.name in task.splits else "; name a file that has some with --data.validation-file"
+            found.append(f"{valid.name} has no example of {_some(missing)}, which is never scored{advice}")
     if len(valid.examples) < FEW:
-        found.append(
-            f"only {len(valid.examples)} examples are scored: each moves accuracy by {1 / len(valid.examples):.1%}"
-        )
+        found.append(_few(task, len(valid.examples), head))
     shared = len(_contents(valid.encoded) & _contents(train.encoded))
     if shared:
         found.append(f"{shared:,} texts of {valid.name} are training texts too, so its score is too good")
     return found
+
+
+def _few(task: tasks.Task, count: int, head: Head) -> str:
+    """The warning that few examples are scored; what one of them is worth only where the metric is a share of them."""
+    scored = f"only {count} example{' is' if count == 1 else 's are'} scored"
+    is_share = task.metrics[0] in ("accuracy", "exact") and head.kind != "tag"
+    return f"{scored}: each moves {task.metrics[0]} by {1 / count:.1%}" if is_share else scored
 
 
 def _some(names: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ def check_teacher(teacher: str, head: Head) -> None:
     """Raises UserError if the teacher has other labels than the task; an empty name passes."""
     if not teacher:
         return
-    with adoption.open_weights(teacher) as loaded:
+    with adoption.open_weights(teacher, "finetune") as loaded:
         teacher_head = loaded.head
     if teacher_head is None or teacher_head.kind != head.kind or sorted(teacher_head.labels) != sorted(head.labels):
         labels = f"has the labels {', '.join(teacher_head.labels)}" if teacher_head else "is no classifier"
@@ -40,7 +40,7 @@ def teacher_logits(teacher: str, examples: Iterable[Example], head: Head, folder
     path = folder / f"teacher-{_digest(teacher, texts)}.npy"
     if path.is_file():
         return arrays.load(path, (len(texts), len(head.labels)))
-    with adoption.open_weights(teacher) as loaded:
+    with adoption.open_weights(teacher, "finetune") as loaded:
         model = open_task_model(teacher, loaded)
     print(f"finetune: computing the logits of the teacher {teacher} for {len(texts):,} texts, stored in {path}")
     outputs: list[np.ndarray] = []

@@ -13,7 +13,6 @@ Source: the algorithm of FlashAttention (Dao et al. 2022, arXiv 2205.14135), wit
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -23,12 +22,13 @@ from jax import Array
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Float, Float32, Shaped, UInt32
 
+from bertlite_jax.host import cpu
 from bertlite_jax.model.ops import dropout
 from bertlite_jax.model.ops.stored_bits import load_bits, round_bits, store_bits
 
-CHUNK_SCORES = 2**18 * (os.cpu_count() or 1)
+CHUNK_SCORES = 2**18 * cpu.cores()
 """Scores that are worked on at a time: 1 MB for each core, which stays in its cache."""
-CHUNK_PAIRS = 2 * (os.cpu_count() or 1)
+CHUNK_PAIRS = 2 * cpu.cores()
 """At least these pairs of row and head are worked on at a time, which keeps all cores busy."""
 
 

@@ -159,7 +159,7 @@ def _forward_kernel(
     _, L, W = q_ref.shape
     k, v = k_ref[0], v_ref[0]
     segment_row, segment_column = segments[0], _column(segments[0])
-    for chunk in _chunks(L):
+    for chunk in query_chunks(L):
         q, same = q_ref[0, chunk, :], segment_column[chunk] == segment_row
         mixed = jnp.zeros(q.shape, jnp.float32)
         for head in range(W // head_size):
@@ -201,7 +201,7 @@ def _backward_kernel(
         k, v = k_ref[0], v_ref[0]
         segment_row, segment_column = segments[0], _column(segments[0])
         later[...] = jnp.zeros(later.shape, later.dtype)
-        for chunk in _chunks(L):
+        for chunk in query_chunks(L):
             q, dmixed = q_ref[0, chunk, :], dmixed_ref[0, chunk, :]
             same = segment_column == segment_row[:, chunk]
             dq = jnp.zeros(q.shape, jnp.float32)
@@ -233,7 +233,7 @@ def _through_softmax(
     return weights * (dweights - jnp.sum(weights * dweights, axis=0, keepdims=True)), used
 
 
-def _chunks(length: int) -> list[slice]:
+def query_chunks(length: int) -> list[slice]:
     """The queries whose scores are worked on at a time: whole tiles, as many as divide the row and fit."""
     sizes = [size for size in range(LANES, length + 1, LANES) if length % size == 0 and size * length <= CHUNK_SCORES]
     size = max(sizes, default=LANES)

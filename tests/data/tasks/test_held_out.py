@@ -36,16 +36,25 @@ def labelled(tmp_path, **counts: int) -> str:
         ({"a": 990, "b": 10}, {"0": 99, "1": 1}),
         ({"a": 5, "b": 5}, {"0": 1, "1": 1}),
         ({"a": 200, "b": 30, "c": 6}, {"0": 20, "1": 3, "2": 1}),
+        ({"common": 396, "rare": 4}, {"0": 40, "1": 1}),
+        ({"a": 100, "b": 2, "c": 1}, {"0": 10, "1": 1}),
     ],
 )
 def test_a_tenth_of_each_label_is_held_out(tmp_path, counts, wanted):
     assert divided(labelled(tmp_path, **counts))[1] == wanted
 
 
-def test_labels_that_are_too_rare_to_be_divided_are_divided_together(tmp_path):
-    """Thirty labels of two texts each: a tenth of the sixty."""
+def test_every_label_with_two_texts_is_both_trained_on_and_scored(tmp_path):
     path = labelled(tmp_path, **{f"l{number}": 2 for number in range(30)})
-    assert divided(path)[1].total() == 6
+    train, valid = divided(path)
+    assert len(train) == len(valid) == 30
+
+
+def test_labels_of_one_text_are_divided_together_only_if_there_is_no_other_label(tmp_path):
+    assert divided(labelled(tmp_path, **{f"l{number}": 1 for number in range(30)}))[1].total() == 3
+    train, valid = divided(labelled(tmp_path, a=10, **{f"l{number}": 1 for number in range(30)}))
+    assert valid == {"0": 1}
+    assert len(train) == 31
 
 
 @pytest.mark.parametrize("counts", [{"a": 1, "b": 1}, {"a": 2, "b": 1}, {"a": 9, "b": 1}])

@@ -167,6 +167,47 @@ def test_an_element_of_a_list_is_known_by_its_line(tmp_path):
     assert "nested too deeply" in refused(put(tmp_path, "own.json", "[" + '{"a":' * 100_000))
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("names", [("train", "test"), ("good", "bad"), ("data", "rest", "more")])
+def test_several_lists_in_one_file_are_refused_by_name(tmp_path, names, indent):
+    path = put(tmp_path, "own.json", json.dumps(dict.fromkeys(names, OBJECTS), indent=indent))
+    message = refused(path)
+    assert f"{path}: it holds {len(names)} lists of objects: {', '.join(map(repr, names))}; " in message
+    assert read(put(tmp_path, "own.json", json.dumps({"train": OBJECTS, "test": []}))) == ROWS
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_names_beside_the_examples_are_pointed_out_where_labels_are_numbers(tmp_path, indent):
+    numbered = [{"text": f"text {place}", "label": place % 2} for place in range(8)]
+    made = {"labels": ["Gut", "Gar nicht"], "data": numbered}
+    found = own(put(tmp_path, "own.json", json.dumps(made, indent=indent))).survey
+    assert found
+    line = "'labels' beside the examples is not read; --data.label-names Gut 'Gar nicht' names the labels"
+    assert found.in_words()[-1] == line
+    named = own(found.path, label_names=("Gut", "Gar nicht")).survey
+    assert named
+    assert line not in named.in_words()
+    columns = {"text": ["a", "b"], "labels": ["0", "1"]}
+    plain = own(put(tmp_path, "own.json", json.dumps(columns))).survey
+    assert plain
+    assert len(plain.in_words()) == 2
+
+
+@pytest.mark.parametrize("form", ["under a name", "columns"])
+def test_an_example_within_an_object_is_known_by_its_number(tmp_path, form):
+    """Its line is not known, and is not 2."""
+    made = [*OBJECTS[:1], {"text": None, "label": "x"}]
+    columns = {name: [each[name] for each in made] for name in ("text", "label")}
+    path = put(tmp_path, "own.json", json.dumps({"data": made} if form == "under a name" else columns, indent=2))
+    assert f"task: {path}: record 2: 'text' holds null" in refused(path)
+    twice = [{"id": 7, **each} for each in OBJECTS[:1] * 2]
+    path = put(tmp_path, "own.json", json.dumps({"data": twice}, indent=2))
+    assert f"task: {path}: record 2: the id '7' occurs twice, first in {path}: record 1" in refused(path)
+    assert [each.id for each in examples(own(put(tmp_path, "own.json", json.dumps({"data": OBJECTS}))), "")] == [
+        str(number) for number in range(1, len(OBJECTS) + 1)
+    ]
+
+
 def test_a_file_in_squads_layout_is_told_its_task(tmp_path):
     path = put(tmp_path, "own.json", json.dumps({"data": [{"paragraphs": []}], "version": "1"}))
     assert "--task squad1" in refused(path)

@@ -90,7 +90,7 @@ def test_1_and_1_0_are_one_label_within_a_file_and_across_files(tmp_path):
 
 def test_a_file_of_one_spelling_keeps_it(tmp_path):
     assert own(texts_with(tmp_path, "1.0", "0.0")).head.labels == ("0.0", "1.0")
-    assert own(texts_with(tmp_path, "01", "1", "1.1")).head.labels == ("01", "1", "1.1")
+    assert own(texts_with(tmp_path, "01", "1", "1.1"), kind="classify").head.labels == ("01", "1", "1.1")
 
 
 def test_labels_that_differ_only_in_case_are_asked_about(tmp_path):
@@ -111,15 +111,25 @@ def test_another_case_in_another_file_is_the_same_label_and_counted(tmp_path):
 # --- Numbers ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [26, 80])
-def test_many_decimals_are_scores(tmp_path, count):
-    path = texts_with(tmp_path, *(str(place % count / 5) for place in range(260)))
-    assert f"{count} labels, all numbers: --data.kind regression?" in refused(path)
-    assert own(path, kind="regression").head.problem == "regression"
+@pytest.mark.parametrize("count", [2, 10, 80])
+@pytest.mark.parametrize("comma", [False, True])
+def test_numbers_with_fractions_are_asked_about(tmp_path, count, comma):
+    values = [str(place % count / 2) for place in range(160)]
+    cells = [f'"{value.replace(".", ",")}"' if comma else value for value in values]
+    path = texts_with(tmp_path, *cells)
+    message = refused(path)
+    assert f"{path}: labels are numbers with fractions (0{',' if comma else '.'}5" in message
+    assert "; --data.kind regression learns them as numbers, --data.kind classify keeps them as classes" in message
     assert len(own(path, kind="classify").head.labels) == count
+    if not comma:
+        assert own(path, kind="regression").head.problem == "regression"
 
 
-@pytest.mark.parametrize("values", [range(1, 6), range(26), [half / 2 for half in range(1, 11)]])
+def test_fractions_beside_names_are_names(tmp_path):
+    assert own(texts_with(tmp_path, "1.5", "2.5", "unsure")).head.labels == ("1.5", "2.5", "unsure")
+
+
+@pytest.mark.parametrize("values", [range(1, 6), range(26), [float(stars) for stars in range(1, 6)]])
 def test_stars_and_whole_numbers_are_classes(tmp_path, values):
     path = texts_with(tmp_path, *(str(value) for value in values for _ in range(5)))
     assert len(own(path).head.labels) == len(values)
@@ -128,6 +138,10 @@ def test_stars_and_whole_numbers_are_classes(tmp_path, values):
 def test_a_decimal_comma_is_a_point_where_semicolons_divide_columns(tmp_path):
     path = put(tmp_path, "own.csv", "text;score", "a;3,5", "b;-1", "c;2.25")
     assert labels(path, kind="regression") == [3.5, -1.0, 2.25]
+    path = put(tmp_path, "own.csv", "text,score", 'a,"3,5"')
+    assert ":2: the label '3,5' is not a finite number; write a decimal point instead of the comma" in refused(
+        path, kind="regression"
+    )
 
 
 def test_numbers_have_the_names_that_are_given(tmp_path):
@@ -138,7 +152,25 @@ def test_numbers_have_the_names_that_are_given(tmp_path):
     assert task.survey
     assert task.survey.counts == {"F": 1, "T": 2, "unsure": 0}
     message = refused(texts_with(tmp_path, "1", "7"), label_names=("F", "T"))
-    assert ":3: unknown label '7'; known are: F, T" in message
+    assert ":3: unknown label '7'; known are: F, T; numbers count from 0, so these are 0 to 1" in message
+
+
+def test_numbers_from_1_are_told_that_they_count_from_0(tmp_path):
+    names = ("Gut", "Mittel", "Schlecht")
+    path = texts_with(tmp_path, "1", "2", "3", "1")
+    message = refused(path, label_names=names)
+    assert message.endswith(
+        f"{path}:4: unknown label '3'; known are: Gut, Mittel, Schlecht; numbers count from 0, so these are 0 to 2, "
+        "and the file has 1 to 3"
+    )
+    found = own(texts_with(tmp_path, "1", "2.0", "1"), label_names=names).survey
+    assert found
+    assert found.in_words()[-1] == "no example has the number 0, which is Gut: numbers of labels count from 0"
+    for values in (("0", "1", "2"), ("Mittel", "Schlecht")):
+        found = own(texts_with(tmp_path, *values), label_names=names).survey
+        assert found
+        assert found.notes == ()
+    assert own(texts_with(tmp_path, "1", "2"), label_names=("1", "2")).head.labels == ("1", "2")
 
 
 def test_tags_may_be_numbers_whose_names_are_given(tmp_path):
@@ -182,7 +214,12 @@ def test_a_field_that_stands_for_none_is_refused_with_its_line(tmp_path, value):
 
 
 def test_none_and_na_are_names(tmp_path):
-    assert own(texts_with(tmp_path, "None", "NA", "true")).head.labels == ("NA", "None", "true")
+    """They are said to be, since other programs write them for no value."""
+    task = own(texts_with(tmp_path, "None", "NA", "true"))
+    assert task.head.labels == ("NA", "None", "true")
+    assert task.survey
+    line = "taken as names of labels: 'NA', 'None'; leave out examples that have no label"
+    assert task.survey.in_words()[-1] == line
 
 
 def test_a_missing_text_or_field_is_refused_with_its_line(tmp_path):

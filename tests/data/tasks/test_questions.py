@@ -174,6 +174,7 @@ def test_an_id_may_stand_once_in_all_files_of_a_split(tmp_path):
         (b'{"data": [\n{]}', r":2: broken JSON: .* \(column 2\)"),
         (b'{"data": "\xff"}', r":1: invalid UTF-8 \(byte 0xff\)"),
         (b"[" * 100_000, "broken JSON"),
+        (b'{"data": ' + b"1" * 5000 + b"}", "a number has thousands of digits"),
         (b"{}", "no field 'data'; it has none"),
         (b'{"data": {}}', "data is dict and must be a list"),
         (b'{"data": [3]}', r"data\[0\]: int instead of an object with the field 'paragraphs'"),

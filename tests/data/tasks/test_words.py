@@ -116,6 +116,28 @@ def test_a_word_keeps_its_no_break_space_and_between_tabs_its_spaces(tmp_path):
     assert [example.words for example in examples("conll2003", tmp_path)] == [("10\u00a0000",), ("New", "York City")]
 
 
+@pytest.mark.parametrize("end", ["\t", " ", " \t ", "\t\t"])
+@pytest.mark.parametrize("gap", [" ", "\t"])
+def test_tabs_and_spaces_at_the_end_of_a_line_are_no_column(tmp_path, gap, end):
+    put(tmp_path, "train.txt", f"EU{gap}B-ORG{end}", f"10\u00a0000{gap}O")
+    (example,) = examples("conll2003", tmp_path)
+    assert (example.words, tags(example)) == (("EU", "10\u00a0000"), ["B-ORG", "O"])
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (("a\tO", "b\t"), ":2: 1 columns, and the lines before have 2"),
+        (("a\t", "b\tO"), ":1: an empty tag; line 2 has 2 columns"),
+        (("a\tO", "b\t\u00a0"), ":2: an empty tag"),
+        (("a\t", "b\t"), ":1: no tags; only a test split may lack them"),
+    ],
+)
+def test_an_empty_tag_is_refused_with_its_line(tmp_path, lines, message):
+    path = put(tmp_path, "train.txt", *lines)
+    assert refusal("conll2003", tmp_path) == f"task: {path}{message}"
+
+
 def test_a_mark_of_a_document_ends_a_sentence_without_a_blank_line(tmp_path):
     put(tmp_path, "train.txt", "a O", "-DOCSTART- O", "b O")
     assert [example.words for example in examples("conll2003", tmp_path)] == [("a",), ("b",)]

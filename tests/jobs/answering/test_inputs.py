@@ -113,7 +113,14 @@ def test_plain_text_is_split_into_words_as_the_training_data_were(read):
     assert read(text, "a.txt", TAGS)[0].words == ("New", "York", ",", "on", "Monday", ".")
     spaces = Head(kind="tag", labels=TAGS.labels, splits=())
     assert read(text, "a.txt", spaces)[0].words == ("New", "York,", "on", "Monday.")
-    assert [example.words for example in read("\nok\n", "a.txt", TAGS)] == [("",), ("ok",)]
+    assert [example.words for example in read("\nok\n", "a.txt", TAGS)] == [(), ("ok",)]
+
+
+@pytest.mark.parametrize("line", [{"words": []}, {"words": [], "tags": []}, {"text": " "}, {"tokens": "[]"}])
+def test_a_sentence_without_words_is_one(read, line):
+    lines = [line, {next(iter(line)): ["ok"]}]
+    found = read("".join(json.dumps(each) + "\n" for each in lines), "a.jsonl", TAGS)
+    assert [(example.words, example.label) for example in found] == [((), None), (("ok",), None)]
 
 
 # --- Labels ----------------------------------------------------------------------------------------------------------

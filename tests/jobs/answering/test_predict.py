@@ -134,6 +134,16 @@ def test_bytes_that_are_no_utf8_are_named_with_their_line(trained, tmp_path):
         predict.predict(str(trained), str(file), io.StringIO())
 
 
+def test_a_run_without_a_checkpoint_is_refused_by_the_name_of_the_job(trained, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "environment.json"):
+        shutil.copy(trained / name, run)
+    with pytest.raises(UserError) as refused:
+        answers(run, ["the queen"], tmp_path)
+    assert str(refused.value) == f"predict: {run} is a run without a checkpoint yet; start it again to go on"
+
+
 def test_a_model_without_a_task_head_is_refused(encoder, tmp_path):
     with pytest.raises(UserError, match="has no task head; train one with bertlite finetune"):
         answers(encoder, ["a"], tmp_path)
@@ -312,7 +322,7 @@ def test_placeholders_are_asked_about_and_other_orders_are_put_right(prepared, m
 # --- Other kinds of tasks --------------------------------------------------------------------------------------------
 
 
-def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path):
+def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path, capsys):
     """The queen is an actor in every sentence, and nobody else is."""
     rows = [text.split() for text, label in sentences(64, seed=4) if label]
     tagged = [{"tokens": row, "tags": ["B-Actor" if w == "queen" else "O" for w in row]} for row in rows]
@@ -336,6 +346,20 @@ def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path):
     head = load_weights(run / "best").head
     assert head is not None
     assert head.splits == ("punctuation", "chinese")
+    capsys.readouterr()
+    empty, found = answers(run, ['{"words": [], "tags": []}', '{"words": ["queen"], "tags": ["B-Actor"]}'], tmp_path)
+    assert (empty["words"], empty["tags"], empty["spans"]) == ([], [], [])
+    assert len(found["tags"]) == 1
+    assert "2 answered, 1 empty" in capsys.readouterr().err
+    assert [each["words"] for each in answers(run, ["queen", "", "  "], tmp_path)] == [["queen"], [], []]
+    (tmp_path / "chunks.conll").write_text("the DT B-NP\nqueen NN I-NP\nsaid VB B-VP\n. . O\n")
+    with pytest.raises(UserError, match=r"only 1 of the input's 4 tags are among the model's .*such as B-NP, I-NP"):
+        scored(run, tmp_path / "chunks.conll", tmp_path)
+    predict.predict(str(run), str(tmp_path / "chunks.conll"), io.StringIO())
+    said = capsys.readouterr().err
+    assert "so nothing is scored" in said
+    assert "count as errors" not in said
+    assert "span_f1" not in said
     (tmp_path / "dev.conll").write_text("the O\nqueen B-Actor\n\nthe O\nrabbit B-Animal\n")
     figures = scored(run, tmp_path / "dev.conll", tmp_path)
     assert figures["examples"] == 2

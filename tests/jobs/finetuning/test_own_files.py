@@ -51,7 +51,8 @@ def test_what_was_taken_is_shown_before_the_model_is_opened(tmp_path, capsys):
     queens = sum(label == "queen" for _, label in rows(40))
     for name, count in (("Queen", queens), ("Rabbit", 40 - queens)):
         assert f"{name} ({count})" in said
-    assert "validation: 10% of each label are held out; the best model is the one with the best accuracy" in said
+    held_out = "validation: 10% of each label are held out, at least one text of each that has two"
+    assert f"{held_out}; the best model is the one with the best accuracy" in said
 
 
 def test_the_task_has_the_name_of_its_folder_and_the_config_what_was_found(encoder, tmp_path, capsys):
@@ -60,7 +61,7 @@ def test_the_task_has_the_name_of_its_folder_and_the_config_what_was_found(encod
     assert summary["task"] == "tea"
     stored = files.read_json(tmp_path / "run" / "config.json", Finetuned).data
     assert (stored.kind, stored.held_out, stored.metric) == ("classify", "stratified", "accuracy")
-    assert "only 4 examples are scored" in capsys.readouterr().out
+    assert "only 4 examples are scored: each moves accuracy by 25.0%" in capsys.readouterr().out
     again = finetune(own(path, run={"steps": 1}), str(tmp_path / "run"), encoder)
     assert again["accuracy"] == summary["accuracy"]
 
@@ -78,6 +79,21 @@ def test_99_to_1_is_scored_by_macro_f1_beside_the_commonest_label(encoder, tmp_p
     assert f"best f1_macro {summary['f1_macro']:.4f}; always common: {summary['majority_score']:.4f}" in said
 
 
+def test_a_rare_label_is_scored_and_one_of_a_single_text_says_how(encoder, tmp_path, capsys):
+    made = [
+        (text, "common" if place > 5 else "rare" if place else "single") for place, (text, _) in enumerate(rows(200))
+    ]
+    setup = prepared(own(table(tmp_path / "own.csv", made)), encoder)
+    assert set(np.unique(setup.valid.encoded.labels).tolist()) == {0, 1}
+    said = capsys.readouterr().out
+    assert (
+        "validation has no example of single, which is never scored; name a file that has some with "
+        "--data.validation-file" in said
+    )
+    # The metric is the macro F1, so no example has a fixed share of it.
+    assert f"only {len(setup.valid.examples)} examples are scored\n" in said
+
+
 def test_a_metric_may_be_chosen(encoder, tmp_path):
     path = table(tmp_path / "own.csv", rows(40))
     assert prepared(own(path, data={"metric": "mcc"}), encoder).task.metrics == ("mcc", "accuracy", "f1_macro")
@@ -92,6 +108,7 @@ def test_labels_that_training_lacks_are_named_once_and_count_as_errors(encoder, 
     summary = finetune(config, str(tmp_path / "run"), encoder)
     assert summary["accuracy"] <= 10 / 12
     assert summary["validation_examples"] == 12
+    assert (summary["validation_unlabelled"], summary["validation_unknown_labels"]) == (0, 2)
     said = capsys.readouterr().out
     assert said.count("validation has labels that the training file lacks: duchess (2); each counts as an error") == 1
     head = load_weights(tmp_path / "run" / "best").head

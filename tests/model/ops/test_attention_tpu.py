@@ -66,7 +66,7 @@ def test_the_kernel_gives_the_values_and_gradients_of_plain_attention(monkeypatc
 @pytest.mark.parametrize(("length", "queries"), [(128, 128), (512, 512), (640, 128), (768, 256), (1024, 256)])
 def test_a_chunk_of_queries_divides_the_row_and_has_at_most_2_to_the_18_scores(length, queries):
     """640 = 5 x 128: 640^2 scores are too many, and of whole tiles only 128 divides it."""
-    chunks = attention_tpu._chunks(length)
+    chunks = attention_tpu.query_chunks(length)
     assert [place for chunk in chunks for place in range(length)[chunk]] == list(range(length))
     assert {chunk.stop - chunk.start for chunk in chunks} == {queries}
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from bertlite_jax.data.tasks import files, layouts, tables
-from bertlite_jax.data.tasks.files import Record
+from bertlite_jax.data.tasks.files import Record, RecordNumber
 from bertlite_jax.data.tasks.own import json_values
 from bertlite_jax.data.tasks.own.options import DELIMITERS, LABEL, PAIR, TAGS, TEXT, WORDS, OwnOptions
 from bertlite_jax.errors import UserError
@@ -52,7 +52,7 @@ class OwnFile:
     """Of a Parquet file of `datasets`: names of the classes by column."""
 
     def records(self, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-        """(number of its line or row, record) of every example; nothing for `columns` and `text`.
+        """(number of its line, or `RecordNumber`, record) of every example; nothing for `columns` and `text`.
 
         Args:
           counts: `blank_lines` is added to.
@@ -260,7 +260,7 @@ def _parquet_records(path: str) -> Iterator[tuple[int, Record]]:
             for batch in file.iter_batches(256, use_threads=False):
                 for record in batch.to_pylist():
                     number += 1
-                    yield number, record
+                    yield RecordNumber(number), record
         except (pyarrow.ArrowException, OSError) as error:
             raise UserError(f"task: {path}: row {number + 1}: {str(error).splitlines()[0]}") from error
 

@@ -16,7 +16,7 @@ from bertlite_jax.data.tasks.reading import read
 from bertlite_jax.errors import UserError
 
 _OTHERS = -1
-"""The label of all examples whose labels are not counted, or too rare to be divided."""
+"""The label of all examples whose labels are not counted."""
 
 
 def rule(task: OwnTask, fraction: float, stratified: bool) -> Callable[[Example], bool]:
@@ -28,8 +28,9 @@ def rule(task: OwnTask, fraction: float, stratified: bool) -> Callable[[Example]
     Args:
       task: whose training file is divided.
       fraction: share of the different texts.
-      stratified: this share of each label (where an example has one label), or of all texts where labels are rarer
-        than one held-out text. At least one text is held out. Otherwise each text is held out by its hash alone.
+      stratified: this share of each label (where an example has one label), at least one text of each that has two;
+        labels of a single text are trained on. Of other tasks it is the share of all texts, at least one. Otherwise
+        each text is held out by its hash alone.
 
     Raises:
       UserError: all texts are the same, so that none can be held out; or the file cannot be read.
@@ -84,14 +85,15 @@ def _chosen(key: _Key, fraction: float) -> frozenset[int]:
         )
     of_text = np.frombuffer(labels, np.int64)[first]
     held: list[np.ndarray] = []
-    rest = np.ones(len(hashes), bool)
     for label in np.unique(of_text):
         places = np.flatnonzero(of_text == label)
-        count = min(int(fraction * len(places) + 0.5), len(places) - 1)
-        if count and label != _OTHERS:
-            held.append(places[:count])
-            rest[places] = False
-    others = np.flatnonzero(rest)
-    count = int(fraction * len(others) + 0.5)
-    held.append(others[:count] if held else others[: max(1, min(count, len(others) - 1))])
+        if len(places) > 1:
+            held.append(places[: _share(fraction, len(places))])
+    if not held:
+        held = [np.arange(_share(fraction, len(hashes)))]
     return frozenset(hashes[np.concatenate(held)].tolist())
+
+
+def _share(fraction: float, count: int) -> int:
+    """How many of `count` texts are held out: neither none nor all."""
+    return max(1, min(int(fraction * count + 0.5), count - 1))

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from bertlite_jax.data.tasks import files
-from bertlite_jax.data.tasks.files import Record
+from bertlite_jax.data.tasks.files import Record, RecordNumber
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 _ROWS = ("data", "examples", "rows", "records", "items", "instances", "train", "validation", "dev", "test")
 """Fields of an object that holds all examples of a file; others may be part of an example."""
+_NAMES = ("labels", "label_names", "classes", "class_names", "names", "categories")
+"""Fields beside the examples that may hold the names of the labels."""
 _SPACE = " \t\r\n"
 
 
@@ -33,7 +35,7 @@ def format_of(path: str, start: bytes) -> Literal["json", "json_lines"]:
     except (ValueError, RecursionError):
         # Broken in its first line, or an object over several lines.
         return "json" if line.rstrip().endswith(("{", "[", ",", ":")) else "json_lines"
-    return "json" if isinstance(value, dict) and _rows_within(value) is not None else "json_lines"
+    return "json" if isinstance(value, dict) and _rows_within(value, path) is not None else "json_lines"
 
 
 def has_object_lines(path: str) -> bool:
@@ -46,10 +48,13 @@ def has_object_lines(path: str) -> bool:
 
 
 def records(path: str) -> Iterator[tuple[int, Record]]:
-    """(number of the line where it begins, object) of all examples. The file is read whole.
+    """(number of the line where it begins, object) of all examples; of those within an object, their own numbers.
+
+    The file is read whole.
 
     Raises:
-      UserError: the file is not JSON, or an element is no object; names the line.
+      UserError: the file is not JSON, or an element is no object; names the line. Or an object holds several lists of
+        objects.
     """
     text = files.whole_text(path)
     place, in_list = _after_space(text, 0), False
@@ -71,11 +76,29 @@ def records(path: str) -> Iterator[tuple[int, Record]]:
         value, end = _value_at(text, place, decoder, where)
         if not isinstance(value, dict):
             raise UserError(f"task: {where}: a JSON object is expected, not {type(value).__name__}")
-        if not in_list and (rows := _rows_within(value)) is not None:
-            yield from ((number, row) for number, row in enumerate(rows, 1))
+        if not in_list and (rows := _rows_within(value, path)) is not None:
+            yield from ((RecordNumber(number), row) for number, row in enumerate(rows, 1))
         else:
             yield line, value
         place = end
+
+
+def names_beside(path: str) -> tuple[str, tuple[str, ...]]:
+    """The field of a file's object that may hold the names of its labels, and those names; empty if there is none.
+
+    Raises:
+      UserError: as `records`.
+    """
+    text = files.whole_text(path).lstrip(_SPACE)
+    if not text.startswith("{"):
+        return "", ()
+    value, _ = _value_at(text, 0, json.JSONDecoder(), f"{path}:1")
+    if not any(_is_rows(part) for part in value.values()) or _rows_within(value, path) is None:
+        return "", ()
+    for name, part in value.items():
+        if name.casefold() in _NAMES and isinstance(part, list) and all(isinstance(each, str) for each in part):
+            return name, tuple(part)
+    return "", ()
 
 
 def _after_space(text: str, place: int, also: str = "") -> int:
@@ -99,17 +122,34 @@ def _value_at(text: str, place: int, decoder: json.JSONDecoder, where: str) -> t
     return value, end
 
 
-def _rows_within(value: dict[str, Any]) -> list[Record] | None:
+def _is_rows(part: Any) -> bool:
+    """Whether a value may hold examples: a list of objects, which are not SQuAD's."""
+    return (
+        isinstance(part, list)
+        and bool(part)
+        and all(isinstance(row, dict) for row in part)
+        and "paragraphs" not in part[0]
+    )
+
+
+def _rows_within(value: dict[str, Any], path: str) -> list[Record] | None:
     """The examples in an object that holds all of them; None if it is an example itself.
 
     Three forms: `{"data": [{...}, ...]}`, columns as lists `{"text": [...], "label": [...]}`, and columns as objects
     `{"text": {"0": ...}, "label": {"0": ...}}`, which `pandas` writes.
+
+    Raises:
+      UserError: there are several lists of objects.
     """
     parts = list(value.values())
-    for name, part in value.items():
-        is_list = isinstance(part, list) and part and all(isinstance(row, dict) for row in part)
-        if is_list and "paragraphs" not in part[0] and (len(parts) == 1 or name.casefold() in _ROWS):
-            return part
+    lists = [name for name, part in value.items() if _is_rows(part)]
+    if any(len(parts) == len(lists) or name.casefold() in _ROWS for name in lists):
+        if len(lists) > 1:
+            raise UserError(
+                f"task: {path}: it holds {len(lists)} lists of objects: {', '.join(map(repr, lists[:8]))}; a file has "
+                "one list of examples, so write each of them to a file of its own"
+            )
+        return value[lists[0]]
     if len(parts) < 2:
         return None
     if all(isinstance(each, dict) for each in parts) and len({tuple(each) for each in parts}) == 1 and parts[0]:

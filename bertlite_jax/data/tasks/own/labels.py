@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 import pathlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 from bertlite_jax.data.tasks import files
@@ -15,9 +16,12 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 MOST_LABELS = 1000
-_MOST_DECIMALS = 12
-"""More different labels than this that are all numbers, some of them not whole, are scores."""
+GAPS = ("na", "n/a", "#n/a", "none", "null", "nil")
+"""Names, in lower case, that programs write for no value, and that may be meant as labels too."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})(e[+-]?\d{1,3})?")
+_MOST_SHOWN_NAMES = 12
 
 
 def plain(name: str) -> str:
@@ -27,8 +31,23 @@ def plain(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """What two spellings of one label have in common: upper and lower case, white space and width are the same."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    """What two spellings of one label have in common.
+
+    Upper and lower case, white space and width are the same, and characters that do not print are left out: a zero
+    width space, a byte order mark, a soft hyphen, the mark that makes an emoji of a sign.
+    """
+    normal = unicodedata.normalize("NFKC", name).casefold()
+    if not normal.isascii():
+        normal = "".join(each for each in normal if unicodedata.category(each) != "Cf" and each != "\ufe0f")
+    return " ".join(normal.split())
+
+
+def same(name: str) -> Hashable:
+    """What labels that mean the same have in common: the number of `1`, `+1`, `1e0`, `01` and `true`, or `folded`."""
+    text = folded(name)
+    if text in ("true", "false"):
+        return decimal.Decimal(text == "true")
+    return decimal.Decimal(text) if _NUMBER.fullmatch(text) else text
 
 
 def names_given(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -59,25 +78,36 @@ class Names:
         self.names, self.numbered = tuple(names), numbered
         self._exact = {name: place for place, name in enumerate(names)}
         self._plain: dict[str, int] = {}
-        folded_names: dict[str, list[int]] = {}
+        meant: dict[Hashable, list[int]] = {}
         for place, name in enumerate(names):
             self._plain.setdefault(plain(name), place)
-            folded_names.setdefault(folded(name), []).append(place)
-        self._folded = {name: places[0] for name, places in folded_names.items() if len(places) == 1}
+            meant.setdefault(same(name), []).append(place)
+        self._same = {meaning: places[0] for meaning, places in meant.items() if len(places) == 1}
 
     def index(self, name: str) -> int | None:
         """The index of a label; None if it is unknown.
 
-        The same spelling counts first, then the same number, the number of a name, and at last another case.
+        The same spelling counts first, then the same number, the number of a name, and at last another spelling.
         """
         if (place := self._exact.get(name)) is not None:
             return place
         number = plain(name)
         if (place := self._plain.get(number)) is not None:
             return place
-        if self.numbered and re.fullmatch(r"\d{1,9}", number) and int(number) < len(self.names):
-            return int(number)
-        return self._folded.get(folded(name))
+        placed = int(number) if self.numbered and re.fullmatch(r"\d{1,9}", number) else len(self.names)
+        numbers_it = placed < len(self.names)
+        if numbers_it and number == str(placed):
+            return placed
+        # 01 is the name 1, if there is one, rather than the second name.
+        return self._same.get(same(name), placed if numbers_it else None)
+
+    def is_beyond(self, name: str) -> bool:
+        """Whether a label is a number that stands for no name, where numbers stand for names."""
+        return self.numbered and self.index(name) is None and re.fullmatch(r"\d{1,9}", plain(name)) is not None
+
+    def is_number(self, name: str) -> bool:
+        """Whether a label is the number of a name, and not a name itself."""
+        return self.numbered and name not in self._exact and plain(name) not in self._plain and plain(name).isdecimal()
 
     def lacks_label(self, name: str) -> bool:
         """Whether `name` is -1, which `datasets` writes for labels that are kept secret, and no label."""
@@ -125,10 +155,10 @@ def names_of(spellings: Counter[str], path: str, explicit: bool) -> tuple[str, .
     Args:
       spellings: the labels as they are written, with their counts.
       path: the file, for messages.
-      explicit: what is predicted was said, so that labels may be decimals.
+      explicit: what is predicted was said, so that labels may be numbers with fractions.
 
     Raises:
-      UserError: there is none or too many; they are scores, or differ only in case.
+      UserError: there is none or too many; they are scores, or some mean the same.
     """
     if not spellings:
         raise UserError(f"task: {path}: it has no label")
@@ -136,7 +166,7 @@ def names_of(spellings: Counter[str], path: str, explicit: bool) -> tuple[str, .
     if len(names) > MOST_LABELS:
         raise UserError(f"task: {path}: more than {MOST_LABELS} labels; is it a regression, or another column?")
     if not explicit:
-        refuse_scores(names, spellings.total(), path)
+        refuse_scores(names, path)
     refuse_alike(names, spellings, path)
     return tuple(sorted(names, key=order))
 
@@ -150,30 +180,70 @@ def _merged(spellings: Iterable[str]) -> list[str]:
     return list(names.values())
 
 
-def refuse_scores(names: Sequence[str], examples: int, path: str) -> None:
-    """Raises UserError if labels are so many decimals that they must be scores. Whole numbers may be classes."""
-    values = [_number(name) for name in names]
-    if any(value is None for value in values) or all(float(value or 0).is_integer() for value in values):
-        return
-    if len(names) > _MOST_DECIMALS or (len(names) > 3 and 2 * len(names) > examples):
+def refuse_scores(names: Sequence[str], path: str) -> None:
+    """Raises UserError if labels are numbers and some have fractions: scores or classes? Whole numbers are classes."""
+    points = [name.replace(",", ".") if DECIMAL_COMMA.fullmatch(name) else name for name in names]
+    values = [_number(point) for point in points]
+    fractions = [name for name, value in zip(names, values, strict=True) if value is not None and value % 1]
+    if None not in values and fractions:
+        shown = " ".join(sorted(fractions, key=order)[:3]) + (" .." if len(fractions) > 3 else "")
         raise UserError(
-            f"task: {path}: {len(names)} labels, all numbers: --data.kind regression? (--data.kind classify makes "
-            "each number a class)"
+            f"task: {path}: labels are numbers with fractions ({shown}); --data.kind regression learns them as "
+            "numbers, --data.kind classify keeps them as classes"
         )
 
 
 def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
-    """Raises UserError if labels differ only in case or white space."""
-    groups: dict[str, list[str]] = {}
+    """Raises UserError if labels mean the same: they differ only in case, white space, or as numbers are written.
+
+    Numbers that differ only in their zeros, 01 and 1, may be codes.
+    """
+    groups: dict[Hashable, list[str]] = {}
     for name in names:
-        groups.setdefault(folded(name), []).append(name)
-    alike = [sorted(group) for group in groups.values() if len(group) > 1]
+        groups.setdefault(same(name), []).append(name)
+    alike = [sorted(group) for group in groups.values() if len(group) > 1 and not all(map(str.isdecimal, group))]
     if alike:
         shown = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:4])
-        common = " ".join(sorted(f"'{name}'" if " " in name else name for name in groups))
-        advice = f"--data.label-names {common}" if len(groups) <= 12 else "--data.label-names with one name for each"
+        common = [_common(meaning, group) for meaning, group in groups.items()]
+        advice = " ".join(sorted(f"'{name}'" if " " in name else name for name in common))
+        advice = advice if len(groups) <= _MOST_SHOWN_NAMES else "with one name for each"
+        cases = all(len({folded(name) for name in group}) == 1 and all(map(str.isprintable, group)) for group in alike)
+        what = "differ only in case or spaces" if cases else "are the same, written in two ways"
         raise UserError(
-            f"task: {path}: labels that differ only in case or spaces: {shown}; write them alike, or pass {advice}"
+            f"task: {path}: labels that {what}: {shown}; write them alike, or pass --data.label-names {advice}"
+        )
+
+
+def _common(meaning: Hashable, group: Sequence[str]) -> str:
+    """One spelling for the labels of a group, which mean the same."""
+    if len({folded(name) for name in group}) == 1 or not isinstance(meaning, decimal.Decimal):
+        return folded(group[0])
+    return str(int(meaning)) if meaning == meaning.to_integral_value() and abs(meaning) < 10**15 else str(meaning)
+
+
+def refuse_minus_1(names: Sequence[str], counts: Counter[str], path: str) -> None:
+    """Raises UserError if -1 is beside 0, 1, 2 and perhaps more: `datasets` writes it for no label.
+
+    Beside 0 and 1 it is a label like others, as negative, neutral and positive are numbered.
+    """
+    others = sorted(plain(name) for name in names if plain(name) != "-1")
+    if len(others) < 3 or len(others) == len(names) or set(others) != {str(place) for place in range(len(others))}:
+        return
+    count = sum(number for name, number in counts.items() if plain(name) == "-1")
+    few = len(others) <= _MOST_SHOWN_NAMES
+    listed = " ".join(sorted(others, key=int)) if few else f"0 1 2 .. {len(others) - 1}"
+    raise UserError(
+        f"task: {path}: is the label -1 ({count:,}) beside 0 to {len(others) - 1} no label? "
+        f"--data.label-names {listed} leaves it out; --data.label-names -1 {listed} makes it a class"
+    )
+
+
+def refuse_zero_tag(counts: Counter[str], path: str) -> None:
+    """Raises UserError if some words have the digit 0 for a tag, and others the letter O."""
+    if "0" in counts and "O" in counts:
+        raise UserError(
+            f"task: {path}: tags that look the same: the digit 0 ({counts['0']:,}) and the letter O ({counts['O']:,}); "
+            "write them alike, or name all tags with --data.label-names"
         )
 
 
@@ -185,7 +255,7 @@ def order(name: str) -> tuple[bool, float, str]:
 
 def _number(name: str) -> float | None:
     try:
-        value = float(name)
+        value = math.nan if "_" in name else float(name)  # Python reads 1_000.
     except ValueError:
         return None
     return value if math.isfinite(value) else None

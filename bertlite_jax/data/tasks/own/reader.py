@@ -19,8 +19,6 @@ from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
-
 UNKNOWN = -1
 """Label of a word whose tag the model lacks, for `features.encode`."""
 
@@ -153,7 +151,7 @@ class Reader:
         if fields.is_missing(value) and not (isinstance(value, str) and value.strip() in self.names.names):
             return self._missing(record, columns, where, value)
         if self.kind == "regression":
-            if self.decimal_comma and isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+            if self.decimal_comma and isinstance(value, str) and labels.DECIMAL_COMMA.fullmatch(value.strip()):
                 value = value.replace(",", ".")
             return fields.number(value, where)
         return self._index(fields.label_name(value, where), where)
@@ -190,7 +188,7 @@ class Reader:
         place = self.names.index(name)
         if place is not None:
             same = self.names.names[place]
-            if labels.plain(name) != labels.plain(same) and labels.folded(name) == labels.folded(same):
+            if labels.plain(name) != labels.plain(same) and labels.same(name) == labels.same(same):
                 self.counts["other_spellings"] += 1
             return place
         if not self.needs_labels and self.names.lacks_label(name):
@@ -241,6 +239,8 @@ class Reader:
         tags = (fields.listed(tags) if isinstance(tags, str) else tags) if self.labelled else None
         if tags is None and self.needs_labels:
             raise UserError(f"task: {where}: no tags; only a test split may lack them")
+        if not words and not self.needs_labels:
+            return Example(identity, "")
         if not words:
             raise UserError(f"task: {where}: no words to tag; leave the empty sentence out")
         if tags is not None and (not isinstance(tags, list) or len(tags) != len(words)):

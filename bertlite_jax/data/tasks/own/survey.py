@@ -9,7 +9,7 @@ from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import json_values, labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile, column_form
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
@@ -40,6 +40,8 @@ class Survey:
     """The names were said, or stored in the file, and numbers from 0 stand for them."""
     numbers: tuple[float, float] | None = None
     """Least and greatest of a regression."""
+    notes: tuple[str, ...] = ()
+    """Lines on what may be meant otherwise than it is read."""
 
     @property
     def imbalanced(self) -> bool:
@@ -65,7 +67,7 @@ class Survey:
                 shown.append(
                     f"most labels occur once: is {column} the label's column? --data.label-column names another"
                 )
-        return shown
+        return [*shown, *self.notes]
 
     def _columns(self) -> list[tuple[str, tuple[str, ...]]]:
         columns = self.columns
@@ -103,7 +105,17 @@ def survey(file: OwnFile, options: OwnOptions, kind: Kind) -> Survey:
     shown = dataclasses.replace(columns, label=tuple(name for name in columns.label if name in file.names))
     made = {"choose": _of_choices, "regression": _of_numbers, "tag": _of_tags, "multi_label": _of_several}
     found = made.get(kind, _of_labels)(file, columns, options)
-    return dataclasses.replace(found, columns=shown, delimiter=file.delimiter)
+    notes = (*found.notes, *_unused_names(file, found))
+    return dataclasses.replace(found, columns=shown, delimiter=file.delimiter, notes=notes)
+
+
+def _unused_names(file: OwnFile, found: Survey) -> list[str]:
+    """A line for names beside the examples of a JSON file, where labels are numbers without names."""
+    if file.format != "json" or found.named or not found.names or not all(name.isdecimal() for name in found.names):
+        return []
+    field, names = json_values.names_beside(file.path)
+    shown = " ".join(f"'{name}'" if " " in name else name for name in names)
+    return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
 
 
 def _rows(file: OwnFile) -> Iterator[tuple[str, Record]]:
@@ -136,17 +148,49 @@ def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 
 def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
+    places: dict[str, str] = {}
     for where, record in _rows(file):
         value = fields.find(record, columns.label, where)
         column = next(name for name in columns.label if name in record)
-        named = isinstance(value, str) and value.strip() in options.label_names
+        named = isinstance(value, str | int) and str(value).strip() in options.label_names
         if not named and labels.is_withheld(value, column, bool(options.label_names or _stored(file, columns))):
             continue
         value = value if named else _value(record, columns, where)
-        spellings[fields.label_name(value, where)] += 1
+        name = fields.label_name(value, where)
+        spellings[name] += 1
+        places.setdefault(name, where)
         if len(spellings) > 2 * labels.MOST_LABELS:
             break
+    if said := options.label_names or _stored(file, columns):
+        _refuse_numbers_beyond(labels.Names(said, numbered=True), places)
     return _of_names("classify", spellings, spellings.total(), file, columns, options)
+
+
+def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> None:
+    """Raises UserError if a number stands for no name. `places`: label -> file and line of its first example."""
+    unknown = next((name for name in places if names.is_beyond(name)), None)
+    if unknown is None:
+        return
+    numbers = [int(labels.plain(name)) for name in places if names.is_number(name)]
+    try:
+        fields.label_index(names.names, unknown, places[unknown])
+    except UserError as error:
+        raise UserError(
+            f"{error}; numbers count from 0, so these are 0 to {len(names.names) - 1}, and the file has "
+            f"{min(numbers)} to {max(numbers)}"
+        ) from error
+
+
+def _notes(names: labels.Names, spellings: Mapping[str, int]) -> tuple[str, ...]:
+    """Lines on labels that may be meant otherwise: numbers from 1, and `NA`."""
+    notes = []
+    numbers = {int(labels.plain(name)) for name in spellings if names.is_number(name)}
+    if numbers and 0 not in numbers and max(numbers) == len(names.names) - 1:
+        notes.append(f"no example has the number 0, which is {names.names[0]}: numbers of labels count from 0")
+    gaps = sorted(name for name in spellings if name.casefold() in labels.GAPS)
+    if gaps and not names.numbered:
+        notes.append(f"taken as names of labels: {_listed(tuple(gaps))}; leave out examples that have no label")
+    return tuple(notes)
 
 
 def _stored(file: OwnFile, columns: Columns) -> tuple[str, ...]:
@@ -159,9 +203,14 @@ def _of_names(
 ) -> Survey:
     """The survey of labels that are names or numbers of names."""
     said = options.label_names or _stored(file, columns)
+    if kind == "tag" and not said:
+        labels.refuse_zero_tag(spellings, file.path)
     names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
+    if kind == "classify" and not said:
+        labels.refuse_minus_1(names, spellings, file.path)
     counts = _counted(spellings, names, bool(said))
-    return Survey(file.path, kind, columns, names, counts, examples, named=bool(said))
+    notes = _notes(labels.Names(names, bool(said)), spellings)
+    return Survey(file.path, kind, columns, names, counts, examples, named=bool(said), notes=notes)
 
 
 def _counted(spellings: Counter[str], names: tuple[str, ...], numbered: bool) -> dict[str, int]:
@@ -177,31 +226,30 @@ def _of_several(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     if len(columns.label) > 1 and all(name in file.names for name in columns.label):
         return _of_bits(file, columns, options)
     spellings: Counter[str] = Counter()
-    placed: Counter[int] = Counter()
-    widths: set[int] = set()
+    found, separators = vectors.Vectors(options.label_names), vectors.Separators()
     examples = 0
     for where, record in _rows(file):
         value = next((record[name] for name in columns.label if name in record), None)
         if value is None or (fields.is_missing(value) and not fields.is_blank(value)):
             _value(record, columns, where)
         if isinstance(value, str):
-            value = fields.label_parts(value, columns.separator)
-        bits = value if isinstance(value, list) and labels.is_vector(value) else []
-        widths.add(len(bits))
-        if bits:
-            placed.update(place for place, each in enumerate(bits) if labels.bit(each, where))
+            parts = fields.label_parts(value, columns.separator)
+            separators.add(value, parts, where)
+            value = value if parts == [value] else parts
+        found.add(value, where)
         spellings.update(fields.label_names(value, columns.separator, where))
         examples += 1
-    (width,) = widths if len(widths) == 1 else (0,)
-    if width:
+    if width := found.width():
         names = options.label_names or tuple(str(place) for place in range(width))
         if len(names) != width:
             raise UserError(
                 f"task: {file.path}: each label is a list of {width} numbers 0 and 1, and --data.label-names lists "
                 f"{len(names)} names"
             )
-        counts = {name: placed[place] for place, name in enumerate(names)}
+        counts = {name: found.placed[place] for place, name in enumerate(names)}
         return Survey(file.path, "multi_label", columns, names, counts, examples, vector=True)
+    if not options.label_names:
+        separators.refuse(columns.separator)
     return _of_names("multi_label", spellings, examples, file, columns, options)
 
 

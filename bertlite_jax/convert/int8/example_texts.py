@@ -1,0 +1,87 @@
+"""The texts of examples, where a model is calibrated or compared on tables, JSON or CoNLL columns and not on prose."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections import Counter
+from collections.abc import Iterator
+
+from bertlite_jax.config.model import Head
+from bertlite_jax.data.tasks import files, questions
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own import formats, reader
+from bertlite_jax.data.tasks.own.formats import Format
+from bertlite_jax.data.tasks.own.options import LABEL, PAIR, TEXT, WORDS, OwnOptions
+from bertlite_jax.data.text.documents import clean
+from bertlite_jax.errors import UserError
+
+_TABLES = (".csv", ".tsv", ".tab")
+_PACKED = (".zst",)
+"""What only the reader of text unpacks."""
+
+
+def form_of(path: str, head: Head | None, columns: OwnOptions) -> Format:
+    """How a file of `--calibrate` is read: `text`, by `documents`, or as examples of one of the other formats.
+
+    JSON lines and Parquet are text where no head says what the examples are; a folder is always text.
+
+    Raises:
+      UserError: the file cannot be read, or is a workbook.
+    """
+    if not pathlib.Path(path).is_file() or path.lower().endswith(_PACKED):
+        return "text"
+    try:
+        form = formats.format_of(path, dataclasses.replace(columns, kind="auto"))
+        tab_alone = form == "table" and files.suffix_of(path) not in _TABLES and not _has_known_column(path, columns)
+    except UserError as error:
+        raise _ours(error) from error
+    return "text" if tab_alone or (head is None and form in ("json_lines", "parquet")) else form
+
+
+def _has_known_column(path: str, columns: OwnOptions) -> bool:
+    """Whether the first line is a header. In a file of text it may just as well be a sentence with a tab."""
+    delimiter = formats.delimiter_of(path, columns)
+    first = next((line for _, line in files.lines(path) if line.strip()), "")
+    known = {name.casefold() for name in (columns.text, columns.pair, columns.label, *TEXT, *PAIR, *LABEL, *WORDS)}
+    return bool({name.strip().casefold() for name in first.split(delimiter)} & (known - {""}))
+
+
+def read(path: str, form: Format, head: Head | None, columns: OwnOptions) -> Iterator[list[str]]:
+    """The texts of each example as its cleaned paragraphs: text, pair, choices, but no label, id or other column.
+
+    Args:
+      path: a file.
+      form: as `form_of` says, not `text`.
+      head: of the model; None: the usual names of the text's column are looked for.
+      columns: as they were said when the model was trained.
+
+    Raises:
+      UserError: a line cannot be read, or no column is the text; names the file and the line.
+    """
+    try:
+        for example in _examples(path, form, head, columns):
+            parts = (example.text, example.pair or "", *example.choices)
+            if paragraphs := [each for part in parts for each in clean(part, Counter())]:
+                yield paragraphs
+    except UserError as error:
+        raise _ours(error) from error
+
+
+def _examples(path: str, form: Format, head: Head | None, columns: OwnOptions) -> Iterator[Example]:
+    if head is not None and head.kind == "span":
+        whole = form == "json" or files.suffix_of(path) == ".json"
+        if whole and not {columns.text, *TEXT} & set(formats.open_file(path, columns).names):
+            yield from questions.read([path])
+            return
+        head, columns = None, dataclasses.replace(columns, pair=columns.pair or "context")
+    wanted = Head(kind="tag") if form == "columns" else head or Head()
+    for _, example in reader.examples(path, wanted, columns, Counter(), {}, labelled=False):
+        yield example
+
+
+def _ours(error: UserError) -> UserError:
+    """The same error of another reader with our name before it, and without options that only `finetune` has."""
+    said = str(error).partition(": ")[2]
+    plain, _, advice = said.rpartition("; ")
+    return UserError(f"convert: {plain if plain and '--' in advice else said}")
