@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,15 @@ def caching_environment(compiled: pathlib.Path, devices: int) -> dict[str, str]:
         "JAX_COMPILATION_CACHE_DIR": str(compiled),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+def hears_ctrl_c(arguments: list[str]) -> list[str]:
+    """The command that runs Python with these arguments, as in a terminal: a script's background jobs ignore Ctrl-C."""
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    return [sys.executable, "-c", code, *arguments]
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

@@ -101,7 +101,7 @@ def _flock(file: pathlib.Path) -> int | None:
       _NoLocks: the file system has none.
     """
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor, is_new = _opened(file)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -109,12 +109,22 @@ def _flock(file: pathlib.Path) -> int | None:
             return None
         except OSError as error:
             os.close(descriptor)
+            if is_new:  # Else it would pass for that of a holder who touches it.
+                file.unlink(missing_ok=True)
             if error.errno in _NO_LOCKS:
                 raise _NoLocks from error
             raise
         if _is(descriptor, file):
             return descriptor
         os.close(descriptor)  # Its holder has just ended and removed it.
+
+
+def _opened(file: pathlib.Path) -> tuple[int, bool]:
+    """A descriptor of the file, and whether it was made for it."""
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+    except FileExistsError:
+        return os.open(file, os.O_RDWR | os.O_CREAT, 0o666), False
 
 
 def _is(descriptor: int, file: pathlib.Path) -> bool:

@@ -98,6 +98,8 @@ def _watch(client: Any, over: threading.Event) -> None:
         except jax.errors.JaxRuntimeError:
             return  # The first process is gone, and JAX is ending this one.
         for process, text in failures.items():
+            if process == here:  # Its own thread is about to tell it, in its own words.
+                continue
             failure = json.loads(text)
             _leave(f"process {process} of {count} failed: {failure['line']}", failure["code"])
         now = time.monotonic()

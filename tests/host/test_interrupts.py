@@ -1,7 +1,8 @@
 """Ctrl-C during an import waits for its end; a second one does not."""
 
 import subprocess
-import sys
+
+from run_files import hears_ctrl_c
 
 PROGRAM = """
 import signal, sys, time
@@ -27,7 +28,7 @@ DONE = "the import"
 def run(tmp_path, times: int) -> subprocess.CompletedProcess[str]:
     (tmp_path / "slow.py").write_text(SLOW.format(times=times))
     program = PROGRAM.format(folder=str(tmp_path))
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    return subprocess.run(hears_ctrl_c(["-c", program]), capture_output=True, text=True, timeout=60)
 
 
 def test_an_interrupt_waits_until_the_import_is_done(tmp_path):
@@ -63,5 +64,5 @@ except KeyboardInterrupt:
 
 def test_an_interrupt_that_a_callback_of_the_garbage_collector_would_lose_comes_again():
     """JAX registers one; Python only prints what is raised in it."""
-    done = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(hears_ctrl_c(["-c", LOST]), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted after start\n", "")

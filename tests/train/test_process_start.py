@@ -4,12 +4,12 @@ import os
 import pathlib
 import socket
 import subprocess
-import sys
 import threading
 import time
 
 import jax
 import pytest
+from run_files import hears_ctrl_c
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.train import process_start
@@ -147,7 +147,7 @@ with process_start.initialized(): pass
 """
     names = {"JAX_COORDINATOR_ADDRESS": free_address(), "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        hears_ctrl_c(["-c", code]),
         env=os.environ | names,
         cwd=ROOT,
         stdout=subprocess.PIPE,

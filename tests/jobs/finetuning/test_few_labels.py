@@ -195,7 +195,7 @@ def test_private_encoders_start_as_the_lowest_layers():
             Learn(mix="hidden", mix_guessed=1.0, unlabelled="x"),
             "needs learn.unlabelled and learn.mix = pooled; set both",
         ),
-        (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt cannot be read"),
+        (Learn(consistency=1.0, unlabelled="nowhere.txt"), "nowhere.txt: cannot be read: No such file"),
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(encoder, toy, tmp_path, learn: Learn, said: str):

@@ -4,7 +4,6 @@ import pathlib
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 
@@ -12,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from run_files import caching_environment, lines_of, losses_of, wait_for
+from run_files import caching_environment, hears_ctrl_c, lines_of, losses_of, wait_for
 
 from bertlite_jax.train import checkpoint
 
@@ -31,13 +30,12 @@ def start(prepared, compiled) -> Start:
         file = run.parent / "config.py"
         file.write_text(f"from bertlite_jax.config import *\nconfig = {config!r}\n")
         return subprocess.Popen(
-            [sys.executable, "-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run)],
+            hears_ctrl_c(["-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run)]),
             env=caching_environment(compiled, devices=1),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # A script's background jobs ignore it.
         )
 
     return start
