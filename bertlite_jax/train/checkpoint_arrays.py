@@ -24,6 +24,7 @@ from etils import epath
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.plain_path import plain
+from bertlite_jax.train import checkpoint_sums
 
 # Orbax logs every phase of every save, and a traceback of each error that it raises later on as well.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -101,11 +102,7 @@ def read_params(step_folder: pathlib.Path) -> tuple[dict[str, Any], dict[str, An
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), handler.metadata(item).tree)
         with ocp.Checkpointer(handler) as reader:
             params = reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    return params, _meta(step_folder)
-
-
-def _meta(step_folder: pathlib.Path) -> dict[str, Any]:
-    return json.loads((step_folder / "meta" / "metadata").read_text(encoding="utf-8"))
+    return params, checkpoint_sums.read_meta(step_folder)
 
 
 # --- Written as it should be -----------------------------------------------------------------------------------------
@@ -142,7 +139,7 @@ def check(step_folder: pathlib.Path, content: Content) -> None:
             if difference := _difference(_read_arrays(place / item, listed), wanted):
                 name, there, here = difference
                 raise ValueError(f"{item}/{name} is {there} in the file instead of {here}")
-    if _as_stored(_meta(step_folder)) != content.meta:
+    if _as_stored(checkpoint_sums.read_meta(step_folder)) != content.meta:
         raise ValueError("meta is not what was saved")
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
@@ -106,9 +107,14 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[tuple[int, str]
     return None, damaged
 
 
+def read_meta(step_folder: pathlib.Path) -> Any:
+    """What `save` was given beside the arrays."""
+    return json.loads((step_folder / "meta" / "metadata").read_bytes())
+
+
 def _stated_step(step_folder: pathlib.Path) -> int | None:
     """The step that the meta data of a whole folder states; None where they state none."""
-    meta = json.loads((step_folder / "meta" / "metadata").read_bytes())
+    meta = read_meta(step_folder)
     return meta.get("step") if isinstance(meta, dict) else None
 
 
