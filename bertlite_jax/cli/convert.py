@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from bertlite_jax.cli.job import choose, job_of, usage, wants_help
 from bertlite_jax.config.int8 import Bits, Int8Options, Output
+from bertlite_jax.config.model import ResidualScale
 from bertlite_jax.convert.weights.head_choice import HeadChoice
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def from_hf(
     labels: tuple[str, ...] = (),
     tokenizer: str = "auto",
     drop_rows: bool = False,
+    residual_scale: ResidualScale = "published",
     overwrite: bool = False,
 ) -> None:
     """Reads ALBERT, BERT or DistilBERT weights of transformers; writes a folder for `--init`.
@@ -75,13 +77,22 @@ def from_hf(
       labels: Names of the head's outputs, in their order, instead of those in config.json.
       tokenizer: Vocabulary file or folder to use instead of the folder's own. none: write no tokenizer.
       drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
+      residual_scale: The model.residual_scale to train on with. The kernels that it scales are divided by it, so that
+        the outputs stay the same.
       overwrite: Replace the folder if it is an earlier result.
     """
     from bertlite_jax.convert import adoption, sources
 
     sources.refuse_inside(folder, out)
     imported = adoption.import_hf(
-        folder, out, tokenizer=tokenizer, overwrite=overwrite, head=head, labels=labels, drop_rows=drop_rows
+        folder,
+        out,
+        tokenizer=tokenizer,
+        overwrite=overwrite,
+        head=head,
+        labels=labels,
+        drop_rows=drop_rows,
+        residual_scale=residual_scale,
     )
     _print_import(out, imported)
 
@@ -96,6 +107,7 @@ def from_tf(
     labels: tuple[str, ...] = (),
     tokenizer: str = "auto",
     drop_rows: bool = False,
+    residual_scale: ResidualScale = "published",
     overwrite: bool = False,
 ) -> None:
     """Reads a checkpoint of google-research's ALBERT or BERT or of brightmart's ALBERT; writes a folder for `--init`.
@@ -110,6 +122,8 @@ def from_tf(
       labels: Names of the head's outputs, in their order. Without it: LABEL_0, LABEL_1, ...
       tokenizer: Vocabulary file or folder to use instead of the one beside the checkpoint. none: write no tokenizer.
       drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
+      residual_scale: The model.residual_scale to train on with. The kernels that it scales are divided by it, so that
+        the outputs stay the same.
       overwrite: Replace the folder if it is an earlier result.
     """
     from bertlite_jax.convert import adoption, sources
@@ -125,6 +139,7 @@ def from_tf(
         head=head,
         labels=labels,
         drop_rows=drop_rows,
+        residual_scale=residual_scale,
     )
     _print_import(out, imported)
 

@@ -12,6 +12,8 @@ MOST_REAL = 1e30
 """Of real numbers that have no bound of their own; float32 ends at 3.4e38."""
 MOST_WHOLE = 2**31 - 1
 """Of whole numbers that have no bound of their own: steps, rows and ids are int32."""
+LEAST_RESIDUAL_SCALE, MOST_RESIDUAL_SCALE = 1e-6, 10.0
+"""Of model.residual_scale: kernels are multiplied by it and, where weights are imported, divided by it."""
 
 _MOST = {
     "model.vocab_size": 2**24,

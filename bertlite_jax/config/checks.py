@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import bounds
-from bertlite_jax.config.model import Head, Model
+from bertlite_jax.config.model import Head, Model, ResidualScale
 from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
 from bertlite_jax.config.schedule import check_schedule
@@ -94,6 +94,7 @@ def check_model(model: Model, may_be_open: bool = False) -> None:
     check_sizes = check_not_negative if may_be_open else check_positive
     check_sizes(model, "model", OPEN_SIZES)
     check_share(model, "model", ("hidden_dropout", "attention_dropout"))
+    check_residual_scale(model.residual_scale, "config: model.residual_scale =")
     _divides(model.hidden_size, "model.hidden_size", model.num_heads, "model.num_heads")
     _divides(model.num_layers, "model.num_layers", model.share_groups, "model.share_groups")
     if 0 < model.vocab_size < 6:
@@ -103,6 +104,15 @@ def check_model(model: Model, may_be_open: bool = False) -> None:
     check_not_negative(model, "model", ("token_types", "pair_classes", "norm_epsilon"))
     if model.pair_classes and not model.pooler:
         raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
+
+
+def check_residual_scale(scale: ResidualScale, where: str) -> None:
+    """Raises UserError for a factor with which layers would do nothing, or too much; `where` begins the message."""
+    if not isinstance(scale, str) and not bounds.LEAST_RESIDUAL_SCALE <= scale <= bounds.MOST_RESIDUAL_SCALE:
+        raise UserError(
+            f"{where} {bounds.shown(scale)} must be published, depth, or a number from "
+            f"{bounds.LEAST_RESIDUAL_SCALE:g} to {bounds.MOST_RESIDUAL_SCALE:g}"
+        )
 
 
 def check_head(head: Head, model: Model) -> None:

@@ -127,13 +127,20 @@ def _check_kind(value: Any, hint: Any, where: str) -> None:
         _check_list(value, typing.get_args(hint), where)
         return
     hints = [hint]
-    if isinstance(hint, types.UnionType):
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # Of a Literal and a float it is the latter.
         hints = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
-        if value is None:
+        if value is None and len(hints) < len(typing.get_args(hint)):
             return
+    words = [kind for kind in hints if typing.get_origin(kind) is typing.Literal]
+    if words and isinstance(value, str):
+        _check_kind(value, words[0], where)
+        return
+    hints = [kind for kind in hints if kind not in words]
     wanted = {bool: bool, int: int, float: (int, float), str: str}.get(hints[0], object)
     if not isinstance(value, wanted) or (isinstance(value, bool) and hints[0] in (int, float)):
         name = getattr(hint, "__name__", str(hint))
+        if words:
+            name = f"{hints[0].__name__}, or one of {', '.join(typing.get_args(words[0]))}"
         raise UserError(f"config: {where} = {shown(value)} should be of the kind {name}")
     if isinstance(value, int) and value.bit_length() > 63:
         raise UserError(f"config: {where} = {shown(value)} is too large; no number here has more than 19 digits")

@@ -12,6 +12,10 @@ Wherever the roles have an order, it is that of these keys.
 """
 
 
+ResidualScale = Literal["published", "depth"] | float
+"""The values of `Model.residual_scale`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """Shape of the encoder and its pretraining heads. The defaults are ALBERT base, version 2."""
@@ -54,6 +58,9 @@ class Model:
     feed-forward."""
     norm_epsilon: float = 1e-12
     """Added to the variance in LayerNorm."""
+    residual_scale: ResidualScale = "published"
+    """Factor on what attention and feed-forward add to the hidden states. published: 1. depth: 1 / num_layers, with
+    which deep shared layers learn from the first steps on. Exports have it in their kernels."""
     init_std: float = 0.02
     """Standard deviation of the initial weights; the normal distribution is truncated at two standard deviations."""
     position_init: Literal["normal", "sinusoidal"] = "normal"
@@ -97,6 +104,27 @@ class Model:
     def sum_size(self) -> int:
         """Width at which word, position and token type vectors are summed, S; also that of the masked-LM head."""
         return self.hidden_size if self.projects_words else self.embed_size
+
+    @property
+    def residual_factor(self) -> float:
+        """The factor s of the branches, x + s f(x); it is multiplied into the kernels of `output` and `down`.
+
+        A shared layer adds nearly the same direction in each application, so that N of them add up to N times one
+        and not to sqrt(N) times: the factor that keeps the sum is 1/N. N applications with 1/N are N Euler steps along
+        one flow dx/dt = f(x), t from 0 to 1. With `run.depths`, N is therefore the depth at hand and not the last one:
+        a switch from 3 to 6 layers halves the steps and keeps the way, where 3 applications with 1/6 would go half of
+        it and the switch would double it.
+
+        Source: arXiv 2606.18524.
+        """
+        if isinstance(self.residual_scale, str):
+            return 1.0 if self.residual_scale == "published" else 1.0 / self.num_layers
+        return float(self.residual_scale)
+
+    @property
+    def exported(self) -> Model:
+        """The shape of an exported file, which has no padded rows, and the residual factor in its kernels."""
+        return dataclasses.replace(self, vocab_multiple=1, residual_scale="published")
 
     @property
     def shared_parts(self) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from bertlite_jax.config import checks
+from bertlite_jax.config.model import ResidualScale
 from bertlite_jax.convert import sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import sentence_notes
@@ -46,6 +48,7 @@ def import_hf(
     head: HeadChoice = "auto",
     labels: Sequence[str] = (),
     drop_rows: bool = False,
+    residual_scale: ResidualScale = "published",
 ) -> Imported:
     """Writes a folder of `transformers` as one of ours, with its tokenizer where it has one.
 
@@ -61,15 +64,18 @@ def import_hf(
       head: as for `from_hf`.
       labels: as for `from_hf`.
       drop_rows: as for `fit_vocabulary`.
+      residual_scale: of the model that is written. Its kernels are made such that it computes what the folder computes
+        (`parameters.rescaled`).
 
     Raises:
       UserError: as for `from_hf`; a vocabulary of another size or of a kind that cannot be adopted; `out` is in the way
         or cannot be written.
     """
+    checks.check_residual_scale(residual_scale, "convert: --residual-scale")
     folder = pathlib.Path(folder)
     vocabulary = folder if any((folder / name).is_file() for name in _HF_FILES) else None
     missing = f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
-    loaded = from_hf(folder, head=head, labels=labels)
+    loaded = _with_scale(from_hf(folder, head=head, labels=labels), residual_scale)
     imported = _import(loaded, vocabulary, missing, str(folder), out, tokenizer, overwrite, drop_rows)
     return Imported(imported.weights, imported.notes + sentence_notes(folder, loaded.sentence))
 
@@ -85,6 +91,7 @@ def import_tf(
     head: HeadChoice = "auto",
     labels: Sequence[str] = (),
     drop_rows: bool = False,
+    residual_scale: ResidualScale = "published",
 ) -> Imported:
     """Writes a checkpoint of google-research's or brightmart's as a folder of ours, with the vocabulary beside it.
 
@@ -99,18 +106,27 @@ def import_tf(
       head: as for `tensorflow.from_tf`.
       labels: as for `tensorflow.from_tf`.
       drop_rows: as for `fit_vocabulary`.
+      residual_scale: as for `import_hf`.
 
     Raises:
       UserError: as for `tensorflow.from_tf` and `import_hf`.
     """
+    checks.check_residual_scale(residual_scale, "convert: --residual-scale")
     prefix = tensorflow.checkpoint_prefix(checkpoint)
     loaded = tensorflow.from_tf(prefix, config, activation=activation, head=head, labels=labels)
+    loaded = _with_scale(loaded, residual_scale)
     beside = [prefix.parent / name for name in _TF_FILES if (prefix.parent / name).is_file()]
     beside = beside or sorted([*prefix.parent.glob("*.model"), *prefix.parent.glob("vocab*.txt")])
     vocabulary = beside[0] if beside and (len(beside) == 1 or beside[0].name in _TF_FILES) else None
     several = f"several vocabularies ({', '.join(path.name for path in beside)})"
     missing = f"{prefix.parent} has {several if beside else 'no vocabulary'}"
     return _import(loaded, vocabulary, missing, str(prefix), out, tokenizer, overwrite, drop_rows)
+
+
+def _with_scale(loaded: Weights, scale: ResidualScale) -> Weights:
+    """The same function as a model of this `residual_scale`."""
+    model = dataclasses.replace(loaded.model, residual_scale=scale)
+    return dataclasses.replace(loaded, params=parameters.rescaled(loaded.params, loaded.model, model), model=model)
 
 
 @contextlib.contextmanager

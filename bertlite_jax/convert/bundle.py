@@ -192,7 +192,7 @@ def _about(weights: Weights, kind: str) -> dict[str, Any]:
         "made": datetime.date.today().isoformat(),
         "versions": {"bertlite_jax": bertlite_jax.__version__, "python": sys.version.split()[0]}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "model": dataclasses.asdict(weights.model),
+        "model": dataclasses.asdict(weights.model.exported),
     }
 
 

@@ -2,9 +2,9 @@
 
 A forward pass of its own, for answers and for measuring: nothing here is trained. It computes the integers that the
 per-token ONNX file computes. Parameters are those of a container, nested by stored name (`layers/3/ffn/up`; the number
-is the group's where layers share). A product is `{kernel, bias}` in float32, or `{kernel int8, kernel_scale, bias,
-zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`. A projection of the words alone is
-`{kernel}` in float32.
+is the group's where layers share), with the residual factor in the kernels. A product is `{kernel, bias}` in float32,
+or `{kernel int8, kernel_scale, bias, zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`. A
+projection of the words alone is `{kernel}` in float32.
 
 Letters: B rows, L tokens, D hidden, E embedding, V vocabulary, C outputs of a task head, H heads.
 Source: the scheme of torchao's `Int8DynamicActivationInt8WeightConfig`, with a zero point of its own for what GELU has
@@ -111,6 +111,7 @@ def hidden_states(
     token_types: Int[AnyArray, "B L"],
 ) -> list[Float32[Array, "B L D"]]:
     """The projected embeddings and the states after each layer; the arguments are those of `Encoder`."""
+    assert config.residual_factor == 1, "containers have the factor in their kernels"
     tables = params["embeddings"]
     x = rows(tables["word"], tokens)
     if config.projects_words:

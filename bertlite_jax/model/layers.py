@@ -25,6 +25,7 @@ from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import FIRST_LAYER_SITE, dropout, keys_at
 from bertlite_jax.model.ops.elementwise import layer_norm
 from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.residual_scale import folded
 
 Attend = Callable[..., Array]
 """`attend(qkv, dropout_keys=keys)`, of `products.qkv`, -> [B, L, D]: attention inside the windows of the rows."""
@@ -169,6 +170,7 @@ class Layers(nn.Module):
         groups, depth = c.share_groups, c.num_layers // c.share_groups
         inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
         parts = {name: self.param(name, inits[name], c, stack) for name, stack in c.stack_sizes.items()}
+        parts = folded(parts, c.residual_factor)
         shared = {name: parts[name] for name in c.shared_parts}
         own = {name: part for name, part in parts.items() if name not in shared}
         own = jax.tree.map(lambda leaf: leaf.reshape(groups, depth, *leaf.shape[1:]), own)

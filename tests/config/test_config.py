@@ -49,6 +49,11 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob(
         (Pretrain(optim=Optim(clip_norm=math.nan)), "optim.clip_norm = nan must be a finite number"),
         (Pretrain(optim=Optim(learning_rate=math.inf)), "optim.learning_rate = inf must be a finite number"),
         (Pretrain(model=Model(norm_epsilon=math.nan)), "model.norm_epsilon = nan must be a finite number"),
+        (Pretrain(model=Model(residual_scale=0.0)), "residual_scale = 0.0 must be published, depth, or a number from"),
+        (Pretrain(model=Model(residual_scale=-1)), "model.residual_scale = -1 must be published, depth, or a number"),
+        (Pretrain(model=Model(residual_scale=10.5)), "10.5 must be published, depth, or a number from 1e-06 to 10"),
+        (Pretrain(model=Model(residual_scale=math.nan)), "model.residual_scale = nan must be a finite number"),
+        (Pretrain(model=Model(residual_scale=math.inf)), "model.residual_scale = inf must be a finite number"),
         (Pretrain(mask=Mask(mask_share=math.nan)), "mask.mask_share = nan must be a finite number"),
         (Pretrain(data=Data(corpus=("a",), weights=(math.nan,))), "data.weights = (nan,) must be a finite number"),
         (Pretrain(optim=Optim(warmup_steps=-1)), "optim.warmup_steps = -1 cannot be negative"),
@@ -159,6 +164,11 @@ def test_unknown_fields_in_a_stored_config_are_named(tmp_path):
         ({"pooler": "yes"}, "pooler = 'yes' should be of the kind bool"),
         ({"share": "most"}, "share = 'most' is unknown"),
         ({"hidden_dropout": None}, "hidden_dropout = None should be of the kind float"),
+        ({"residual_scale": "dept"}, "residual_scale = 'dept' is unknown; did you mean depth?"),
+        ({"residual_scale": "0.5"}, "residual_scale = '0.5' is unknown"),
+        ({"residual_scale": True}, "residual_scale = True should be of the kind float"),
+        ({"residual_scale": None}, "residual_scale = None should be of the kind float"),
+        ({"residual_scale": [1]}, "residual_scale = [1] should be of the kind float, or one of published, depth"),
     ],
 )
 def test_a_stored_value_of_the_wrong_kind_is_named(values, message):
@@ -189,6 +199,13 @@ def test_lists_of_any_length_become_tuples():
 
 def test_a_whole_number_will_do_for_a_real_one():
     assert files.from_dict(Model, {"hidden_dropout": 0}, "there") == Model(hidden_dropout=0.0)
+
+
+def test_words_and_numbers_will_do_for_a_residual_scale():
+    """A config of before the field has the published branches."""
+    for scale in ("published", "depth", 0.5, 1):
+        assert files.from_dict(Model, {"residual_scale": scale}, "there") == Model(residual_scale=scale)
+    assert files.from_dict(Model, {}, "there").residual_factor == 1.0
 
 
 def test_differences_name_field_and_both_values():

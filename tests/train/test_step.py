@@ -117,6 +117,13 @@ def on_one_device() -> list[float]:
     return losses(CONFIG, 1)
 
 
+def test_devices_do_not_matter_to_layers_with_a_residual_factor(on_one_device):
+    scaled = with_micro_batches(1, residual_scale="depth")
+    found = losses(scaled, 1)
+    np.testing.assert_allclose(losses(scaled, 8), found, atol=1e-5)
+    assert np.abs(np.array(found) - on_one_device).max() > 1e-3, "the factor changes the model"
+
+
 @pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 4)])
 def test_devices_and_micro_batches_do_not_matter(on_one_device, devices: int, micro_batches: int):
     """Twenty steps with dropout and unequal mask counts: the same losses."""

@@ -77,7 +77,9 @@ def to_hf(
         source that does not pool by mean or cls.
     """
     tokenizer = weights.tokenizer
-    weights, notes = _words_folded(weights)
+    weights, notes = _exported(weights)
+    weights, more = _words_folded(weights)
+    notes += more
     if family is None:
         family = choose_family(weights.model, tokenizer.kind if tokenizer else None, weights.head)
     check_family(weights.model, family, weights.head)
@@ -107,6 +109,21 @@ def to_hf(
     for note in notes:
         _LOG.warning("convert: %s: %s", out, note)
     return family
+
+
+def _exported(weights: Weights) -> tuple[Weights, list[str]]:
+    """The weights without padded rows, the residual factor in their kernels, and a note where that is not 1."""
+    model = weights.model
+    params = parameters.nest(parameters.exported(weights.params, model))
+    weights = dataclasses.replace(weights, params=params, model=model.exported)
+    if model.residual_factor == 1:
+        return weights, []
+    note = (
+        f"the model was trained with residual_scale = {model.residual_scale}: what attention and feed-forward add is "
+        f"multiplied by {model.residual_factor:.4g}. That factor is in their last kernels and biases here. The outputs "
+        "are the same; further training is that of the published residual branches"
+    )
+    return weights, [note]
 
 
 def _words_folded(weights: Weights) -> tuple[Weights, list[str]]:

@@ -40,7 +40,7 @@ def fit(weights: Weights, container: Container, batches: Sequence[Batch], output
       batches: of text.
       output: as for `build_onnx`; kernels that it does not use stay as they are.
     """
-    flat = quantized.unstack(parameters.flatten(weights.params))
+    flat = quantized.unstack(parameters.exported(weights.params, weights.model))
     chosen = dict(container.integers)
     for path, gram in _grams(weights, batches, output).items():
         if path in chosen:

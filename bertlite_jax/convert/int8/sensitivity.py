@@ -96,7 +96,7 @@ def by_part(
       output: as for `build_onnx`; what is scored.
     """
     scored = measuring_text.scored_output(weights, output)
-    flat = quantized.unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model))
+    flat = quantized.unstack(parameters.exported(weights.params, weights.model))
     rounded = quantized.unstack(parameters.flatten(quantized.restore(container)))
 
     def measured(part: str | None) -> measuring_text.Outcome:
@@ -165,8 +165,7 @@ def by_depth(weights: Weights, container: Container, batches: Sequence[Batch], o
     whether it does. For the output `sentence`, the vectors made from these states are compared.
     """
     scored = measuring_text.scored_output(weights, output)
-    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
-    exact = parameters.nest(quantized.unstack(flat))
+    exact = parameters.nest(quantized.unstack(parameters.exported(weights.params, weights.model)))
     coarse = quantized.jax_params(container)
     cosines: list[list[np.ndarray]] = [[] for _ in range(container.model.num_layers + 1)]
     same: list[list[np.ndarray]] = [[] for _ in cosines]

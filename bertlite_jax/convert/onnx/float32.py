@@ -11,11 +11,11 @@ from bertlite_jax.convert.weights.folder import Weights
 
 
 def float32(weights: Weights) -> Arithmetic:
-    """Arithmetic in float32 with the parameters themselves. Padded rows of the vocabulary are left out.
+    """Arithmetic in float32 with the parameters themselves (`parameters.exported`).
 
     The word table is in the file once: Gather reads its rows, and Gemm multiplies with its transpose.
     """
-    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    flat = parameters.exported(weights.params, weights.model)
     flat = {path: np.asarray(value, np.float32) for path, value in flat.items()}
 
     def stored(graph: Graph, site: Site, leaf: str) -> str:

@@ -97,13 +97,13 @@ def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
     output = choose_output(weights, output)
     head = weights.head if output == "auto" else None
     # A projection of the words is in no class; multiplied into the table, it is the same function.
-    model = folded_shape(dataclasses.replace(weights.model, vocab_multiple=1, pair_classes=0))
+    model = folded_shape(dataclasses.replace(weights.model.exported, pair_classes=0))
     ids = special_token_ids(weights.tokenizer) if weights.tokenizer else SPECIAL_IDS
     kind = weights.tokenizer.kind if weights.tokenizer else None
     try:
         family = choose_family(model, kind, head)
     except UserError:
-        return _own_config(weights.model, head, ids)
+        return _own_config(weights.model.exported, head, ids)
     return to_config(model, family, ids, weights.pair_task, head, output == "fill-mask")
 
 

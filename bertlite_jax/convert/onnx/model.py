@@ -65,8 +65,8 @@ def build_onnx(weights: Weights, arithmetic: Arithmetic, output: Output = "auto"
 def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> Graph:
     """The graph that `build_onnx` turns into a model: all nodes, and the parameters that they read, not copied."""
     output, head = choose_output(weights, output), weights.head
-    model = dataclasses.replace(weights.model, vocab_multiple=1)
-    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
+    model = weights.model.exported
+    flat = parameters.exported(weights.params, weights.model)
     parameters.check_shapes(flat, model, "parameters", head)
     draft = Draft(Graph(), flat, model, arithmetic)
     ids, mask, types = _inputs(draft, choices=output == "auto" and head is not None and head.kind == "choose")
@@ -106,7 +106,7 @@ def _metadata(weights: Weights, output: Output) -> dict[str, str]:
     facts = {
         "bertlite_version": bertlite_jax.__version__,
         "output": head.kind if head and output == "auto" else output,
-        "model": json.dumps(dataclasses.asdict(weights.model)),
+        "model": json.dumps(dataclasses.asdict(weights.model.exported)),
     }
     if head:
         facts |= {"labels": json.dumps(head.labels, ensure_ascii=False), "problem": head.problem}

@@ -8,6 +8,7 @@ import numpy as np
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.errors import UserError
+from bertlite_jax.model import residual_scale
 
 Flat = dict[str, np.ndarray]
 """Arrays by flat name, such as `layers/ffn/up/kernel`."""
@@ -183,3 +184,24 @@ def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
         widths = [(0, model.padded_vocab - len(value))] + [(0, 0)] * (value.ndim - 1)
         flat[path] = np.pad(value, widths)
     return nest(flat)
+
+
+def exported(params: dict[str, Any], model: Model) -> Flat:
+    """The parameters as exports hold them, for `model.exported`, by flat name.
+
+    The padded rows of the vocabulary are dropped, and the residual factor is multiplied into its kernels.
+    """
+    layers = residual_scale.folded(params["layers"], model.residual_factor)
+    return trim_vocabulary(flatten({**params, "layers": layers}), model)
+
+
+def rescaled(params: dict[str, Any], before: Model, after: Model) -> dict[str, Any]:
+    """The parameters with which `after` computes what `before` computes: other kernels where the factors differ.
+
+    Two models with the same `residual_scale` keep their kernels, whatever their depths: the factor follows the depth
+    for that purpose. Else within one rounding (`residual_scale.unfolded`).
+    """
+    if before.residual_scale == after.residual_scale:
+        return params
+    published = residual_scale.folded(params["layers"], before.residual_factor)
+    return {**params, "layers": residual_scale.unfolded(published, after.residual_factor)}

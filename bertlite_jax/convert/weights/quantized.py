@@ -47,7 +47,7 @@ class Container:
     """Quantised weights.
 
     Attributes:
-      model: the shape, vocabulary trimmed.
+      model: the shape, as `Model.exported` has it.
       bits: of the kernels, 7 or 8.
       integers: int8 by stored name: `layers/3/ffn/up/kernel` [D, F], `pooler/kernel`, `embeddings/word/embedding`.
       scales: f32 by stored name; kernels [In, Out] have [Out], tables [V, E] have [V].
@@ -208,8 +208,8 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
         `leave_out` that matches nothing.
     """
     parameters.refuse_conditioned(weights.head, "int8")
-    flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
-    model = dataclasses.replace(weights.model, vocab_multiple=1)
+    flat = parameters.exported(weights.params, weights.model)
+    model = weights.model.exported
     parameters.check_shapes(flat, model, "int8", weights.head)
     single = unstack(flat)
     parameters.check_finite(single, "int8")
@@ -274,7 +274,7 @@ def errors(weights: Weights, container: Container) -> dict[str, tuple[float, flo
     Returns:
       (largest error relative to its channel's largest weight, root-mean-square error relative to the tensor's).
     """
-    before = unstack(parameters.trim_vocabulary(parameters.flatten(weights.params), container.model))
+    before = unstack(parameters.exported(weights.params, weights.model))
     after = unstack(parameters.flatten(restore(container)))
     relative = {}
     for path in container.integers:
@@ -335,6 +335,8 @@ def load(path: os.PathLike[str] | str) -> Container:
         raise UserError(f"convert: the format of {path} is not {_FORMAT}, which bertlite convert int8 writes")
     model = files.from_dict(Model, manifest["model"], str(path))
     checks.check_model(model)
+    if model.residual_factor != 1:
+        raise UserError(f"convert: {path}: model.residual_scale = {model.residual_scale} should be published")
     head = files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
     _check_tensors(tensors, manifest, str(path))
     # Files of older versions have no sum.

@@ -320,9 +320,10 @@ def _metrics_writer(
 
 
 def _load_init(init: str, config: Pretrain, shapes: Any) -> Any:
-    """Parameters of another run or program, checked against the config's shapes."""
-    params = sources.load(init).params
-    params = parameters.pad_vocabulary(params, config.model)
+    """Parameters of another run or program, for the config's residual scale and checked against its shapes."""
+    loaded = sources.load(init)
+    params = parameters.pad_vocabulary(loaded.params, config.model)
+    params = parameters.rescaled(params, loaded.model, config.model)
     warm_start.check_shapes(shapes, params, init)
     return params
 

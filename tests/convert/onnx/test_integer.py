@@ -73,8 +73,9 @@ def test_what_is_left_out_is_multiplied_in_float():
         dataclasses.replace(ALBERT, num_layers=4, share_groups=2),
         dataclasses.replace(DISTILBERT, num_layers=2, activation="relu", pooler=False),
         dataclasses.replace(ALBERT, num_layers=2, embedding_order="project_then_sum"),
+        dataclasses.replace(ALBERT, num_layers=6, residual_scale="depth"),
     ],
-    ids=["bert", "albert", "distilbert", "albert_zh"],
+    ids=["bert", "albert", "distilbert", "albert_zh", "albert_deep"],
 )
 def test_per_token_computes_the_integers_of_the_jax_reference(model, signed):
     weights = weights_of(model)

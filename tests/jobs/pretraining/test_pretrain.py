@@ -206,6 +206,23 @@ def test_init_takes_the_weights_and_names_what_is_new(prepared, tmp_path, traine
     np.testing.assert_allclose(positions_of(tmp_path / "run")[:64], positions_of(trained), atol=1e-6)
 
 
+def test_init_of_another_residual_scale_is_the_same_function(prepared, tmp_path, trained):
+    """Its figures before any learning are those of the run that it starts from, and its kernels twice as large."""
+    config = tiny.pretrain(prepared, steps=1, eval_every=1)
+    config = dataclasses.replace(
+        config,
+        model=tiny.trained_model(residual_scale="depth"),
+        optim=dataclasses.replace(config.optim, warmup_steps=0, learning_rate=1e-12),
+    )
+    summary = pretrain.pretrain(config, str(tmp_path / "run"), init=str(trained))
+    wanted = json.loads((trained / "summary.json").read_text())
+    assert summary["valid_mlm_loss"] == pytest.approx(wanted["valid_mlm_loss"], abs=1e-5)
+    ours, theirs = (checkpoint.restore_params(run / "checkpoints")[0] for run in (tmp_path / "run", trained))
+    for part, last in (("attention", "output"), ("ffn", "down")):
+        kernels = [params["layers"][part][last]["kernel"] for params in (ours, theirs)]
+        np.testing.assert_allclose(kernels[0], 2 * kernels[1], atol=1e-6)
+
+
 def test_init_of_another_shape_is_refused(prepared, tmp_path, trained):
     wider = dataclasses.replace(tiny.pretrain(prepared), model=tiny.trained_model(ffn_size=128))
     with pytest.raises(UserError, match="does not fit the config: layers/ffn"):
