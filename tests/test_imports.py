@@ -34,7 +34,7 @@ INSIDE = {
     "jobs": (
         ("runs", "text"),
         ("answering", "pretraining"),
-        ("finetuning", "distilling", "compressing", "searching", "compiling"),
+        ("finetuning", "distilling", "compressing", "searching", "compiling", "ablation"),
         ("reports",),
         ("benchmarks",),
         ("quickstart",),

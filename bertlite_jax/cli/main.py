@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from bertlite_jax.cli import accelerators, bench, compile, convert, runs, tasks, text
+from bertlite_jax.cli import ablation, accelerators, bench, compile, convert, runs, tasks, text
 from bertlite_jax.cli.job import Job, choose, job_of, usage, wants_help
 from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.errors import Diverged, UserError
@@ -26,6 +26,7 @@ JOBS = (
     job_of("tokenizer", "train a tokenizer on text, or take over a released one", text.tokenizer, text_anywhere=True),
     job_of("corpus", "cut text into the windows of a corpus", text.corpus, text_anywhere=True),
     Job("pretrain", "train an encoder on a corpus", runs.pretrain, trains=True, compiles=True),
+    Job("ablate", "train a grid of recipes with several seeds, and compare them in a table", ablation.ablate),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),
     job_of("embed", "turn texts or their tokens into vectors, as .npy or JSON lines", tasks.embed, compiles=True),

@@ -47,7 +47,9 @@ def fields_given(args: Sequence[str], config: Any) -> set[str]:
     return known & (names | {name.replace(".no_", ".", 1) for name in names})
 
 
-def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:
+def config_file(
+    job: str, args: Sequence[str], kind: type, task: str = "", example: str = "configs/albert_base.py"
+) -> tuple[Any, list[str], str]:
     """Reads the recipe that the first argument names.
 
     Args:
@@ -55,6 +57,7 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
       args: what follows the job.
       kind: dataclass that the recipe has to be.
       task: a recipe may have other settings for each task.
+      example: such a recipe, to be named where there is none.
 
     Returns:
       The config, the other arguments, and the name of the command in `--help`.
@@ -65,7 +68,7 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
     if not args or args[0].startswith("-"):
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
-        raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
+        raise UserError(f"{job}: the first argument is a config file, for example {example}")
     config = files.load_file(args[0], task)
     if not isinstance(config, kind):
         raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}")

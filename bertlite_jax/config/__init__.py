@@ -3,6 +3,7 @@
 The names below are those that recipes use; the package itself imports them from their files.
 """
 
+from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
@@ -13,6 +14,7 @@ __all__ = [
     "Data",
     "Examples",
     "Finetune",
+    "Grid",
     "Head",
     "Learn",
     "Mask",

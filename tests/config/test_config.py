@@ -10,6 +10,8 @@ import runpy
 import pytest
 
 from bertlite_jax.config import checks, files
+from bertlite_jax.config.ablation.grid import Grid
+from bertlite_jax.config.ablation.members import members
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run, predictions_per_row
@@ -113,6 +115,9 @@ def test_every_config_file_holds_together(path: pathlib.Path):
     config = names["config"]
     if isinstance(config, Finetune):
         check_finetune(config)
+    elif isinstance(config, Grid):
+        members(config, path.name)
+        config = config.base  # A run stores a config of its own.
     else:
         for devices in (1, 8):
             checks.check_pretrain(config, devices)

@@ -7,7 +7,6 @@ import runpy
 import pytest
 
 from bertlite_jax.config import checks, presets
-from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Pretrain, Run
 from bertlite_jax.config.sizes import published_sizes, resolve_sizes
@@ -48,7 +47,7 @@ def test_a_shape_that_nobody_published_needs_a_number():
 def test_every_recipe_takes_its_vocabulary_from_the_tokenizer():
     """And those that can be costed without one state the published number."""
     recipes = {path.stem: runpy.run_path(str(path))["config"] for path in CONFIGS}
-    pretraining = {name: config for name, config in recipes.items() if not isinstance(config, Finetune)}
+    pretraining = {name: config for name, config in recipes.items() if isinstance(config, Pretrain)}
     assert len(pretraining) == 13
     for name, config in pretraining.items():
         assert config.model.vocab_size == 0

@@ -23,13 +23,13 @@ from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, buckets, pairs, source
-from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
-from bertlite_jax.errors import UserError
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.step import compile_beside, make_stages
+from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, signals, workdir
 from bertlite_jax.model.ops import choose_precision, precision, products
 from bertlite_jax.report.cost import flops
@@ -75,7 +75,7 @@ def _pretrain(
     processes.check_same_config(config)
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
     checks.check_pretrain(config, sharding.row_parts(mesh))
-    tokenizer = _load_tokenizer(config)
+    tokenizer = tokenizer_of(config)
     config = sizes.resolve_sizes(config, tokenizer.vocab_size)
     checks.check_pretrain(config, sharding.row_parts(mesh))  # Again, now with the sizes that the recipe left open.
     processes.check_same_config(config)
@@ -219,23 +219,6 @@ def _pretrain(
     trained = Trained(config, params, tokenizer, pretraining.model.apply)
     whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
     return summary
-
-
-# --- Checks ----------------------------------------------------------------------------------------------------------
-
-
-def _load_tokenizer(config: Pretrain) -> Tokenizer:
-    if not config.data.tokenizer:
-        raise UserError(
-            "config: data.tokenizer is empty; pass --data.tokenizer DIR, a folder that `bertlite tokenizer` made"
-        )
-    tokenizer = load_tokenizer(config.data.tokenizer)
-    if config.model.vocab_size not in (0, tokenizer.vocab_size):
-        raise UserError(
-            f"config: model.vocab_size = {config.model.vocab_size}, but {config.data.tokenizer} has "
-            f"{tokenizer.vocab_size} pieces; pass --model.vocab-size {tokenizer.vocab_size}, or 0 for as many as it has"
-        )
-    return tokenizer
 
 
 # --- What will run, printed before the first step -----------------------------------------------------------------

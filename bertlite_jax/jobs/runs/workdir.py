@@ -76,15 +76,19 @@ def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
     Args:
       corpora: corpus folders. Each is identified by its `corpus.json`, which lists counts and the size of every file.
     """
-    descriptions = {folder: (on_disk(folder) / "corpus.json").read_bytes() for folder in corpora}
     return {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "cores": cpu.cores(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "cpu": cpu.name(),
-        "corpora": {folder: hashlib.sha256(content).hexdigest() for folder, content in descriptions.items()},
+        "corpora": corpus_digests(corpora),
     }
+
+
+def corpus_digests(corpora: Sequence[str]) -> dict[str, str]:
+    """Folder to the SHA-256 of its `corpus.json`, by which a corpus is identified."""
+    return {folder: hashlib.sha256((on_disk(folder) / "corpus.json").read_bytes()).hexdigest() for folder in corpora}
 
 
 def open_workdir(
@@ -177,14 +181,17 @@ def _clear(folder: pathlib.Path) -> None:
             entry.unlink(missing_ok=True)
 
 
-def _compare_configs(folder: pathlib.Path, config: Any) -> None:
+def changed_fields(folder: pathlib.Path, config: Any) -> list[str]:
+    """`optim.learning_rate: 0.001 -> 0.002` for each field in which the run in a directory is another one."""
     old = files.read_json(folder / CONFIG, type(config))
-    before, after = files.flat(old), files.flat(config)
-    fixed = [name for name in before if before[name] != after[name] and name not in FREE_TO_CHANGE]
-    if not fixed:
+    return [line for line in files.differences(old, config) if line.partition(":")[0] not in FREE_TO_CHANGE]
+
+
+def _compare_configs(folder: pathlib.Path, config: Any) -> None:
+    lines = changed_fields(folder, config)
+    if not lines:
         return
-    lines = [line for line in files.differences(old, config) if line.partition(":")[0] in fixed]
-    if fixed == ["run.steps"]:
+    if [line.partition(":")[0] for line in lines] == ["run.steps"]:
         raise UserError(
             f"workdir: {folder}: {lines[0]}: the learning rate schedule depends on run.steps, so this would be another "
             f"run; start one from these weights with --init {folder} and a new --workdir"
@@ -195,21 +202,29 @@ def _compare_configs(folder: pathlib.Path, config: Any) -> None:
     )
 
 
+def refuse_other_corpora(folder: pathlib.Path, corpora: dict[str, str]) -> None:
+    """Raises UserError if the run in a directory was started with other data.
+
+    Args:
+      folder: the directory. One that was killed before its first step may not say with which data.
+      corpora: as `corpus_digests` returns them.
+    """
+    path = folder / ENVIRONMENT
+    then = _read_environment(path).get("corpora", {}) if path.is_file() else {}
+    changed = [name for name, digest in corpora.items() if then.get(name, digest) != digest]
+    if changed:
+        raise UserError(
+            f"workdir: {folder} was started with other data than {changed[0]} now holds; put the old data "
+            "back, name another --workdir, or pass --overwrite to start again from step 0"
+        )
+
+
 def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callable[[str], None]) -> None:
     path = folder / ENVIRONMENT
     if not path.is_file():  # Killed between the writes of the two files, before the first step.
         return
-    then = _read_environment(path)
-    corpora_then = then.get("corpora", {})
-    changed_corpora = [
-        name for name, digest in now.get("corpora", {}).items() if corpora_then.get(name, digest) != digest
-    ]
-    if changed_corpora:
-        raise UserError(
-            f"workdir: {folder} was started with other data than {changed_corpora[0]} now holds; put the old data "
-            "back, name another --workdir, or pass --overwrite to start again from step 0"
-        )
-    old, new = _decisive(then), _decisive(now)
+    refuse_other_corpora(folder, now.get("corpora", {}))
+    old, new = _decisive(_read_environment(path)), _decisive(now)
     changed = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
     if changed:
         log(

@@ -1,0 +1,1 @@
+"""Grids of pretraining runs that are compared with each other."""

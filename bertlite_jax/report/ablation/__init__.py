@@ -1,0 +1,1 @@
+"""What a grid of runs found: figures, a table, curves."""
