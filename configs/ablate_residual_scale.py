@@ -5,8 +5,8 @@
       --data.tokenizer runs/quickstart-data/tokenizer
 
 The recipe is that of the quickstart, cut short after 1,500 steps: long enough to see which members leave the plateau,
-and when. Each run has 365,418 parameters; add `--dry-run` to see what all of them cost on your machine. docs/learning.md
-explains the table, under "Ablations".
+and when. Each run has 365,418 parameters; add `--dry-run` to see what all of them cost on your machine. The table is
+explained in docs/learning.md, "Ablations".
 """
 
 from bertlite_jax.config import Data, Grid, Mask, Model, Optim, Pretrain, Run
