@@ -1,4 +1,4 @@
-"""The benchmarks: bertlite bench data | train | scale | infer | family | finetune | predictions."""
+"""The benchmarks: bertlite bench data | train | learn | scale | infer | family | finetune | predictions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import tyro
 from bertlite_jax.cli.job import Job, choose, usage, wants_help
 
 
-def _measure(name: str, args: Sequence[str]) -> None:
+def _measure(name: str, module: str, args: Sequence[str]) -> None:
     """Parses the options of one benchmark and runs it. Its file is read only now: most import JAX."""
-    function = getattr(importlib.import_module(f"bertlite_jax.jobs.benchmarks.{name}"), f"bench_{name}")
+    function = getattr(importlib.import_module(f"bertlite_jax.jobs.benchmarks.{module}"), f"bench_{name}")
     tyro.cli(function, args=args, prog=f"bertlite bench {name}")
 
 
-def _benchmark(name: str, description: str) -> Job:
-    return Job(name, description, functools.partial(_measure, name))
+def _benchmark(name: str, description: str, module: str = "") -> Job:
+    return Job(name, description, functools.partial(_measure, name, module or name))
 
 
 BENCHMARKS = (
     _benchmark("data", "how fast batches are made from a corpus"),
     _benchmark("train", "how fast a model trains; with --peer, beside PyTorch"),
+    _benchmark("learn", "how long a recipe takes to the loss that PyTorch reaches in the usual way", "learning.learn"),
     _benchmark("scale", "how training speed changes with the number of devices, and what they send each other"),
     _benchmark("infer", "how fast a model answers, in every runtime and precision that is installed"),
     _benchmark("family", "what each published shape costs to store, train and run, beside BERT-base"),

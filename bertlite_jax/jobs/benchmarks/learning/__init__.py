@@ -1,0 +1,1 @@
+"""How fast a model learns, beside the usual way in PyTorch."""
