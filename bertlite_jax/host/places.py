@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import re
@@ -55,8 +56,10 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
     with writing(job, place):
         if place.is_symlink():
             try:
-                place = place.resolve(strict=True)
-            except (FileNotFoundError, RuntimeError) as error:  # RuntimeError: links in a circle.
+                place = pathlib.Path(os.path.realpath(place, strict=True))
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
                 raise UserError(
                     f"{job}: {place} is a link to {os.readlink(place)}, which does not exist; remove the link, or name "
                     "another place"

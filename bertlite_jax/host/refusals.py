@@ -96,7 +96,7 @@ def line_of(error: BaseException, job: str, arguments: Sequence[str]) -> str | N
     """
     if isinstance(error, UnicodeEncodeError):
         return _unicode_line(error, job)
-    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+    if isinstance(error, ValueError) and "embedded null" in str(error):
         return f"{job}: a file name contains a null byte; name another file"
     number = error_number(error)
     if number is None or number == errno.ENOMEM:
