@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,8 @@ from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError
 
 T = TypeVar("T")
+_FILLERS = "\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0"
+"""Characters that print nothing and are in none of the categories for that: fillers, an empty cell of Braille."""
 
 
 def find(record: Record, names: Sequence[str], where: str) -> Any:
@@ -42,11 +45,11 @@ def typed(record: Record, name: str, kind: type[T], where: str) -> T:
 
 
 def text(record: Record, names: Sequence[str], where: str) -> str:
-    """A string, perhaps empty, without the white space at its ends."""
+    """A string without the white space at its ends; empty if nothing of it can be seen."""
     value = find(record, names, where)
     if not isinstance(value, str):
         raise UserError(f"task: {where}: {names[0]!r} holds {_type(value)}, not a string")
-    return value.strip()
+    return "" if is_blank(value) else value.strip()
 
 
 def _type(value: Any) -> str:
@@ -102,7 +105,7 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
 def label_names(value: Any, separator: str, where: str) -> list[str]:
     """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them."""
     values = label_parts(value, separator) if isinstance(value, str) else value if isinstance(value, list) else [value]
-    return [name for name in (label_name(each, where) for each in values) if name]
+    return [name for name in (label_name(each, where) for each in values) if not is_blank(name)]
 
 
 def label_parts(text: str, separator: str) -> list[Any]:
@@ -114,7 +117,7 @@ def label_parts(text: str, separator: str) -> list[Any]:
 def is_missing(value: Any) -> bool:
     """Whether a value stands for none: null, a blank string, infinity, or NaN, which `pandas` writes as `nan`."""
     if isinstance(value, str):
-        return value.strip().casefold() in ("", "nan", "<na>")
+        return is_blank(value) or value.strip().casefold() in ("nan", "<na>")
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
@@ -133,8 +136,12 @@ def listed(text: str) -> list[Any] | None:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a value is a string of nothing but white space."""
-    return isinstance(value, str) and not value.strip()
+    """Whether a value is a string of nothing that can be seen: white space, a zero width space, a byte order mark."""
+    return isinstance(value, str) and all(map(_is_unseen, value))
+
+
+def _is_unseen(character: str) -> bool:
+    return character in _FILLERS or unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def missing_label(record: Record, names: Sequence[str], split: str, where: str) -> None:

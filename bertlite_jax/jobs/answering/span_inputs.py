@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.data.tasks import questions
+from bertlite_jax.data.tasks import files, questions
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import formats
 from bertlite_jax.data.tasks.own.options import OwnOptions
@@ -46,7 +46,7 @@ def read(inputs: str, counts: Counter[str], columns: OwnOptions | None = None) -
 
 def _examples(inputs: str, counts: Counter[str], columns: OwnOptions) -> Iterator[tuple[str, Example]]:
     form, where = format_of(inputs, columns), place_of(inputs)
-    whole = form == "json" or inputs.lower().endswith(".json")
+    whole = form == "json" or files.suffix_of(inputs) == ".json"
     file = formats.open_file(inputs, columns) if whole or form in ("table", "parquet") else None
     if file and whole and not {columns.text, *_QUESTION} & set(file.names):
         yield from (("another place", example) for example in questions.read([inputs]))

@@ -203,7 +203,7 @@ def test_missing_and_empty_inputs(tmp_path, caplog):
         ('["a"]', "a JSON object is expected, with the text in the field 'text'"),
         ('{"body": "a", "id": 3}', "no field 'text'; it has: body, id; pass --text-field NAME"),
         ('{"text": 3}', "the field 'text' holds int, not a string"),
-        ("[" * 100_000, "not JSON: "),
+        ("[" * 100_000, "not usable JSON: lists or objects are nested too deeply"),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, reason):

@@ -71,7 +71,8 @@ def columns_of(
         neither pair nor label.
 
     Raises:
-      UserError: a column that was named, or the text, is missing; suggests what to type.
+      UserError: a column that was named, or the text, is missing, or there are two of its name in upper and lower case;
+        suggests what to type.
     """
     said = {"text": options.text, "pair": options.pair, "id": options.id}
     found = {part: _said(names, name, where, strict) for part, name in said.items()}
@@ -87,6 +88,9 @@ def columns_of(
         pair = next((name for name in _all_of(names, PAIR) if name != text), "")
     identity = found["id"] or _first_of(names, IDS)
     choices = tuple(_said(names, name, where, strict) or name for name in options.choices)
+    chosen = {"text": (text,), "pair": (pair,), "label": label, "id": (identity,), "choice": choices}
+    for part, columns in chosen.items():
+        _refuse_alike(names, columns, options, f"--data.{part}-column{'s' * (part == 'choice')}", where)
     return Columns(
         text=(text,),
         pair=(pair,) if pair else (),
@@ -139,6 +143,19 @@ def _all_of(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for name in found if name))
 
 
+def _refuse_alike(names: Sequence[str], columns: Sequence[str], options: OwnOptions, option: str, where: str) -> None:
+    """Raises UserError if a column has a namesake in another case and was not named as it is written."""
+    exactly = {options.text, options.pair, options.id, options.label, *options.choices}
+    exactly |= {name.strip() for name in options.label.split(",")}
+    for column in columns:
+        alike = [name for name in names if name.casefold() == column.casefold()]
+        if len(alike) > 1 and column not in exactly:
+            raise UserError(
+                f"task: {where}: the columns {' and '.join(map(repr, alike))} differ only in case; name the one "
+                f"that is meant as it is written: {option} {_quoted(alike[0])}"
+            )
+
+
 def _shown(names: Sequence[str]) -> str:
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
 
@@ -150,7 +167,7 @@ def _hint(file: OwnFile | None, options: OwnOptions, kind: Kind) -> str:
     """What to type, guessed from rows: the text is the longest column, the label the one with fewest values."""
     if file is None or not file.names:
         return ""
-    if "data" in file.names or "paragraphs" in file.names:
+    if {"data", "paragraphs", "qas"} & set(file.names):
         return "; files in SQuAD's layout are read with --task squad1 (or squad2) --data FOLDER"
     if len(file.names) == 1 and file.format == "table":
         return "; if something else than the usual divides the columns, name it with --data.delimiter"

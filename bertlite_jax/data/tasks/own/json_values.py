@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -29,22 +30,12 @@ def format_of(path: str, start: bytes) -> Literal["json", "json_lines"]:
         return "json"
     if not start.startswith(b"{"):
         return "json_lines"
-    line = next((line for _, line in files.lines(path) if line.strip()), "")
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+    line = files.first_line(path)
+    value = files.object_in(line)
+    if value is None:
         # Broken in its first line, or an object over several lines.
         return "json" if line.rstrip().endswith(("{", "[", ",", ":")) else "json_lines"
-    return "json" if isinstance(value, dict) and _rows_within(value, path) is not None else "json_lines"
-
-
-def has_object_lines(path: str) -> bool:
-    """Whether the first line of a file is a JSON object."""
-    line = next((line for _, line in files.lines(path) if line.strip()), "")
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+    return "json" if _rows_within(value, path) is not None else "json_lines"
 
 
 def records(path: str) -> Iterator[tuple[int, Record]]:
@@ -60,7 +51,7 @@ def records(path: str) -> Iterator[tuple[int, Record]]:
     place, in_list = _after_space(text, 0), False
     if text[place : place + 1] == "[":
         place, in_list = place + 1, True
-    line, counted, decoder = 1, 0, json.JSONDecoder()
+    line, counted = 1, 0
     while True:
         place = _after_space(text, place, "," if in_list else "")
         line, counted = line + text.count("\n", counted, place), place
@@ -73,7 +64,7 @@ def records(path: str) -> Iterator[tuple[int, Record]]:
                 raise UserError(f"task: {path}:{line}: not JSON: the list has no end")
             return
         where = f"{path}:{line}"
-        value, end = _value_at(text, place, decoder, where)
+        value, end = _value_at(text, place, where)
         if not isinstance(value, dict):
             raise UserError(f"task: {where}: a JSON object is expected, not {type(value).__name__}")
         if not in_list and (rows := _rows_within(value, path)) is not None:
@@ -92,7 +83,7 @@ def names_beside(path: str) -> tuple[str, tuple[str, ...]]:
     text = files.whole_text(path).lstrip(_SPACE)
     if not text.startswith("{"):
         return "", ()
-    value, _ = _value_at(text, 0, json.JSONDecoder(), f"{path}:1")
+    value, _ = _value_at(text, 0, f"{path}:1")
     if not any(_is_rows(part) for part in value.values()) or _rows_within(value, path) is None:
         return "", ()
     for name, part in value.items():
@@ -107,7 +98,9 @@ def _after_space(text: str, place: int, also: str = "") -> int:
     return place
 
 
-def _value_at(text: str, place: int, decoder: json.JSONDecoder, where: str) -> tuple[Any, int]:
+def _value_at(text: str, place: int, where: str) -> tuple[Any, int]:
+    once = functools.partial(json_files.object_with_names_once, where=where, job="task")
+    decoder = json.JSONDecoder(object_pairs_hook=once)
     try:
         value, end = decoder.raw_decode(text, place)
     except json.JSONDecodeError as error:

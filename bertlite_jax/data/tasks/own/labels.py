@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from bertlite_jax.data.tasks import files
+from bertlite_jax.data.tasks import fields, files
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
@@ -54,13 +54,15 @@ def names_given(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, or those in the one file that is named instead: one on each line, or a JSON list.
 
     Raises:
-      UserError: the file cannot be read, or a name occurs twice.
+      UserError: the file cannot be read, or a name is empty or occurs twice.
     """
     if len(names) == 1 and pathlib.Path(names[0]).is_file():
         text = files.whole_text(names[0])
         parsed = json_files.parse(text, names[0], "task") if text.lstrip().startswith("[") else text.splitlines()
-        names = tuple(name for name in map(str, parsed) if name.strip())
+        names = tuple(name for name in map(str, parsed) if not fields.is_blank(name))
     names = tuple(name.strip() for name in names)
+    if any(map(fields.is_blank, names)):
+        raise UserError(f"task: one of the label names is empty: {' '.join(map(repr, names[:_MOST_SHOWN_NAMES]))}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"task: the label {twice!r} is named twice")
     return names

@@ -12,9 +12,9 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import conll, labels
 from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
-from bertlite_jax.data.tasks.own.formats import OwnFile, column_form, open_file
+from bertlite_jax.data.tasks.own.formats import OwnFile, open_file
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
@@ -121,8 +121,12 @@ class Reader:
 
     def _is_withheld(self, record: Record, columns: Columns) -> bool:
         column = next((name for name in columns.label if name in record), "")
-        unnamed = "-1" not in self.names.names
-        return bool(column) and unnamed and labels.is_withheld(record[column], column, self.names.numbered)
+        if not column or "-1" in self.names.names:
+            return False
+        # A validation file may have -1 where the training file has no example without a label.
+        return labels.is_withheld(record[column], column, self.names.numbered) or self.names.lacks_label(
+            str(record[column]).strip()
+        )
 
     def example(self, record: Record, columns: Columns, number: int, where: str) -> Example:
         """The example of one record; `columns` as of `columns_of`. `number` is the id of one that has none."""
@@ -217,13 +221,19 @@ class Reader:
     # --- Words with tags ---------------------------------------------------------------------------------------------
 
     def _of_columns(self, path: str) -> Iterator[tuple[int, Example]]:
-        word, header = column_form(path)
-        for line, name, words, tags in layouts.column_sentences(path, self.counts, word, header):
+        form = conll.form_of(path, self.options, strict=False)  # The training file was asked for them.
+        for line, name, words, tags in layouts.column_sentences(path, self.counts, form):
             if tags is None and self.needs_labels:
                 raise UserError(f"task: {path}:{line}: no tags; only a test split may lack them")
             layouts.count_odd_words(words, self.counts)
             tags = tags if self.labelled else None
-            label = None if tags is None else self._tags(tags, lambda place, first=line: f"{path}:{first + place}")
+            # Between the words of CoNLL-U are lines that are none.
+            place = f"{path}:{line}: word {{}}" if form.universal else ""
+            label = (
+                None
+                if tags is None
+                else self._tags(tags, lambda at, p=place, n=line: p.format(at + 1) or f"{path}:{n + at}")
+            )
             yield line, Example(name, " ".join(words), words=words, label=label)
 
     def _tagged(self, identity: str, record: Record, columns: Columns, where: str) -> Example:
@@ -272,7 +282,7 @@ def tag_names(tags: list[Any], field: str, numbered: bool, where: str) -> tuple[
     """The tags of a sentence as strings.
 
     Raises:
-      UserError: one is neither a string nor a number, or it is a number and the names are not said.
+      UserError: one is neither a string nor a number, or is empty; or it is a number and the names are not said.
     """
     if not all(isinstance(tag, str | int) and not isinstance(tag, bool) for tag in tags):
         raise UserError(f"task: {where}: {field!r} is not a list of strings")
@@ -280,6 +290,8 @@ def tag_names(tags: list[Any], field: str, numbered: bool, where: str) -> tuple[
         raise UserError(
             f"task: {where}: the tags in {field!r} are numbers; name them from 0: --data.label-names O B-PER I-PER .."
         )
+    if any(map(fields.is_blank, tags)):
+        raise UserError(f"task: {where}: an empty tag in {field!r}")
     return tuple(str(tag).strip() for tag in tags)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import json_values, labels, vectors
+from bertlite_jax.data.tasks.own import conll, json_values, labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
-from bertlite_jax.data.tasks.own.formats import OwnFile, column_form
+from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
 from bertlite_jax.data.tasks.own.reader import tag_names
 from bertlite_jax.data.tasks.task import Columns
@@ -182,8 +182,11 @@ def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> No
 
 
 def _notes(names: labels.Names, spellings: Mapping[str, int]) -> tuple[str, ...]:
-    """Lines on labels that may be meant otherwise: numbers from 1, and `NA`."""
+    """Lines on labels that may be meant otherwise: numbers from 1, -1 beside 0 and 1, and `NA`."""
     notes = []
+    if {labels.plain(name) for name in names.names} == {"-1", "0", "1"} and not names.numbered:
+        withheld = sum(count for name, count in spellings.items() if labels.plain(name) == "-1")
+        notes.append(f"-1 ({withheld:,}) is a label like 0 and 1; --data.label-names 0 1 leaves its examples out")
     numbers = {int(labels.plain(name)) for name in spellings if names.is_number(name)}
     if numbers and 0 not in numbers and max(numbers) == len(names.names) - 1:
         notes.append(f"no example has the number 0, which is {names.names[0]}: numbers of labels count from 0")
@@ -285,10 +288,12 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 def _of_columns(file: OwnFile, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     examples = 0
-    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), *column_form(file.path)):
+    form = conll.form_of(file.path, options)
+    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), form):
         if tags is None:
             raise UserError(f"task: {file.path}:{line}: no tags; only a test split may lack them")
         spellings.update(tags)
         examples += 1
-    columns = Columns(text=("first column",), label=("last column",))
+    named = form.names or ("first column",) * (form.word + 1) + ("last column",)
+    columns = Columns(text=(named[form.word],), label=(named[form.tag],))
     return _of_names("tag", spellings, examples, file, columns, options)
