@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
@@ -85,7 +86,8 @@ def _load_task_run(run: pathlib.Path) -> Weights:
     """Reads the model that was best on the validation split, which a fine-tuning run stores as a folder of our own."""
     if not (run / "best").is_dir():
         raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let the run continue")
-    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run))
+    length = files.read_json(run / "config.json", Finetuned).data.length
+    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run), length=length)
 
 
 def _facts(run: pathlib.Path) -> dict[str, Any]:

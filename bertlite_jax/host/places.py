@@ -48,10 +48,12 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
       out: as the user named it. A folder of outputs takes the place of what lies there.
 
     Raises:
-      UserError: it is a link that leads nowhere (its disk may not be mounted), or a folder that this runs in or below:
-        it would be replaced while this program, and the user's shell, are in it.
+      UserError: it has no name; it is a link that leads nowhere (its disk may not be mounted); or a folder that this
+        runs in or below: it would be replaced while this program, and the user's shell, are in it.
     """
     check_on_disk(job, out)
+    if not os.fspath(out):  # It would be the folder that this runs in.
+        raise UserError(f"{job}: the output has an empty name; name a file or folder")
     place = pathlib.Path(os.path.abspath(out))
     with writing(job, place):
         if place.is_symlink():

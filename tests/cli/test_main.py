@@ -182,3 +182,30 @@ def test_numbers_and_folders_that_make_no_sense_are_refused(arguments, message, 
     error = capsys.readouterr().err
     assert error.startswith(message)
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["embed", "RUN", "--out", ""],
+        ["embed", "RUN", "--out="],
+        ["embed", "RUN", "--input", "", "--out", "-"],
+        ["predict", "RUN", "--metrics", ""],
+        ["predict", "RUN", "--predictions="],
+        ["predict", "RUN", "--task", "sst2", "--data", "d", "--submission", ""],
+        ["corpus", "a.txt", "--tokenizer", "t", "--out", ""],
+        ["tokenizer", "a.txt", "--out", ""],
+        ["pretrain", DEBUG, "--workdir", ""],
+        ["finetune", DEBUG, "--workdir", "w", "--init="],
+        ["quickstart", "--workdir", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_name_of_a_file_or_folder_is_refused(arguments, tmp_path, monkeypatch, capsys):
+    """As of `--out "$OUT"` where nobody has set OUT."""
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("is followed by an empty name; name a file or folder\n")
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []

@@ -32,6 +32,11 @@ def test_the_folder_that_this_runs_in_is_refused(out, tmp_path, monkeypatch):
         final_place("convert", out)
 
 
+def test_an_output_without_a_name_is_refused():
+    with pytest.raises(UserError, match=r"^convert: the output has an empty name; name a file or folder$"):
+        final_place("convert", "")
+
+
 def test_names_that_are_not_utf8_are_refused_and_shown():
     with pytest.raises(UserError, match=r"^workdir: bad\\xffw is not UTF-8"):
         check_utf8("workdir", os.fsdecode(b"bad\xffw"))

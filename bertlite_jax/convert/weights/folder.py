@@ -59,6 +59,7 @@ class Weights:
       pair_task: what the pair head was trained on.
       facts: figures of the run by their names in `summary.json`, for the model card.
       sentence: how the source makes sentence vectors; None if it does not say, which means `Sentence()`.
+      length: most tokens in an example that a task model was trained on; 0 if the source does not say.
     """
 
     params: dict[str, Any]
@@ -68,6 +69,16 @@ class Weights:
     pair_task: str = "none"
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     sentence: Sentence | None = None
+    length: int = 0
+
+
+MOST_UNSTATED = 512
+"""Tokens that a task model reads where nothing says how many it was trained on and it has more positions."""
+
+
+def answer_length(weights: Weights) -> int:
+    """The most tokens of an example that a task model answers, special tokens included."""
+    return min(weights.length or MOST_UNSTATED, weights.model.max_positions)
 
 
 def sentence_length(weights: Weights) -> int:

@@ -25,7 +25,7 @@ from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import vector_files
-from bertlite_jax.jobs.answering.inputs import Notes, check_batch, place_of, read
+from bertlite_jax.jobs.answering.inputs import Notes, check_batch, counts_in_words, place_of, read
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
@@ -123,12 +123,8 @@ def embed(
                 totals = {name: totals.get(name, 0) + counts[name] for name in counts}
             if not totals:
                 raise UserError(f"embed: {place_of(inputs)} has no text")
-    parts = [f"{totals['examples']:,} texts, {totals['tokens']:,} tokens"]
-    if totals["truncated"]:
-        parts.append(f"{totals['truncated']:,} cut to {length} tokens")
-    if totals["empty_texts"]:
-        parts.append(f"{totals['empty_texts']:,} empty")
-    print(f"embed: {', '.join([*parts, *notes.lines(())])}", file=sys.stderr)
+    all_read = f"{totals['examples']:,} texts, {totals['tokens']:,} tokens"
+    print(f"embed: {', '.join([all_read, *counts_in_words(totals, length), *notes.lines(())])}", file=sys.stderr)
     return {name: totals[name] for name in ("examples", "tokens", "truncated", "empty_texts")}
 
 

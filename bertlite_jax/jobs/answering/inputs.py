@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bertlite_jax.config.files import read_json
@@ -69,6 +69,25 @@ def options_of_run(run: str) -> OwnOptions:
     named = tasks.TASKS[data.task].columns
     text, pair, label, identity = ((names or ("",))[0] for names in (named.text, named.pair, named.label, named.id))
     return OwnOptions(text=text, pair=pair, label=label, id=identity, choices=named.choices)
+
+
+def counts_in_words(counts: Mapping[str, int], length: int = 0, cut: str = "", empty: str = "empty") -> list[str]:
+    """What is worth saying of `Encoded.counts`, such as `1 of them cut to 32 tokens` and `2 empty`.
+
+    Args:
+      counts: of all that was read.
+      length: most tokens in an example; 0: it is not said.
+      cut: what was cut, such as `questions `.
+      empty: what was empty.
+    """
+    parts = []
+    if counts["truncated"]:
+        parts.append(f"{counts['truncated']:,} {cut}cut" + (f" to {length} tokens" if length else ""))
+    if counts.get("words_cut_off"):
+        parts.append(f"{counts['words_cut_off']:,} words behind the cut without a tag of their own (O)")
+    if counts["empty_texts"]:
+        parts.append(f"{counts['empty_texts']:,} {empty}")
+    return parts
 
 
 def check_batch(batch: int, job: str) -> None:

@@ -18,7 +18,7 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import outputs, scoring, span_predict
-from bertlite_jax.jobs.answering.inputs import Notes, check_batch, options_of_run, read
+from bertlite_jax.jobs.answering.inputs import Notes, check_batch, counts_in_words, options_of_run, read
 from bertlite_jax.jobs.answering.json_output import write_line
 from bertlite_jax.jobs.answering.open_model import Answering, open_task_model, renamed
 from bertlite_jax.jobs.answering.span_predict import AnswerOptions
@@ -118,7 +118,7 @@ def _predict(
     if not totals:
         print("predict: the input has no text", file=sys.stderr)
     else:
-        print(f"predict: {counts_in_words(totals, model.length)}", file=sys.stderr)
+        print(f"predict: {answered_in_words(totals, model.length)}", file=sys.stderr)
     _score(scores, metrics, notes)
     return totals
 
@@ -142,16 +142,9 @@ def _score(scores: scoring.Scores, metrics: str, notes: Notes) -> None:
         scoring.write(metrics, figures, len(scores.examples))
 
 
-def counts_in_words(counts: Mapping[str, int], length: int) -> str:
-    """What is worth saying of `Encoded.counts`, such as `3 answered, 1 of them cut to 32 tokens`."""
-    parts = [f"{counts['examples']:,} answered"]
-    if counts["truncated"]:
-        parts.append(f"{counts['truncated']:,} of them cut to {length} tokens")
-    if counts.get("words_cut_off"):
-        parts.append(f"{counts['words_cut_off']:,} words behind the cut without a tag of their own (O)")
-    if counts["empty_texts"]:
-        parts.append(f"{counts['empty_texts']:,} empty")
-    return ", ".join(parts)
+def answered_in_words(counts: Mapping[str, int], length: int) -> str:
+    """`3 answered, 1 of them cut to 32 tokens`, and what else is worth saying of `Encoded.counts`."""
+    return ", ".join([f"{counts['examples']:,} answered", *counts_in_words(counts, length, cut="of them ")])
 
 
 # --- Answers as JSON -------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import check_no_folder
 from bertlite_jax.jobs.answering import outputs, scoring, span_answers, span_inputs, task_splits
-from bertlite_jax.jobs.answering.inputs import Notes, data_of_run
+from bertlite_jax.jobs.answering.inputs import Notes, counts_in_words, data_of_run
 from bertlite_jax.jobs.answering.json_output import write_line
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -204,12 +204,9 @@ def _print_counts(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
         print("predict: the input has no question", file=sys.stderr)
         return
     unanswered = sum(not text for text in texts.values())
-    parts = [f"{totals['questions']:,} questions in {totals['examples']:,} windows"]
-    if totals["truncated"]:
-        parts.append(f"{totals['truncated']:,} questions cut")
-    if totals["empty_texts"]:
-        parts.append(f"{totals['empty_texts']:,} empty questions or texts")
-    print(f"predict: {', '.join([*parts, f'{unanswered:,} without an answer'])}", file=sys.stderr)
+    answered = f"{totals['questions']:,} questions in {totals['examples']:,} windows"
+    odd = counts_in_words(totals, cut="questions ", empty="empty questions or texts")
+    print(f"predict: {', '.join([answered, *odd, f'{unanswered:,} without an answer'])}", file=sys.stderr)
 
 
 def open_model(loaded: Weights, run: str) -> Answering:
