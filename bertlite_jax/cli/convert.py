@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from bertlite_jax.cli.job import choose, job_of, usage, wants_help
 from bertlite_jax.config.int8 import Bits, Int8Options, Output
-from bertlite_jax.convert.weights.head_choice import HeadChoice
+from bertlite_jax.convert.import_options import ImportOptions
 
 if TYPE_CHECKING:
     from bertlite_jax.convert.adoption import Imported
@@ -59,11 +59,7 @@ def from_hf(
     folder: Annotated[Positional[str], arg(metavar="FOLDER")],
     out: Out,
     /,
-    head: HeadChoice = "auto",
-    labels: tuple[str, ...] = (),
-    tokenizer: str = "auto",
-    drop_rows: bool = False,
-    overwrite: bool = False,
+    options: Annotated[ImportOptions, arg(name="")] = ImportOptions(),
 ) -> None:
     """Reads ALBERT, BERT or DistilBERT weights of transformers; writes a folder for `--init`.
 
@@ -71,19 +67,12 @@ def from_hf(
       folder: Has config.json, the weights (safetensors, pytorch_model.bin or flax_model.msgpack, whole or in shards)
         and a tokenizer.
       out: Folder to write.
-      head: What the task head is for. auto: what the class in config.json says. none: leave the head out.
-      labels: Names of the head's outputs, in their order, instead of those in config.json.
-      tokenizer: Vocabulary file or folder to use instead of the folder's own. none: write no tokenizer.
-      drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
-      overwrite: Replace the folder if it is an earlier result.
+      options: What is read of them, and where the result may stand.
     """
     from bertlite_jax.convert import adoption, sources
 
     sources.refuse_inside(folder, out)
-    imported = adoption.import_hf(
-        folder, out, tokenizer=tokenizer, overwrite=overwrite, head=head, labels=labels, drop_rows=drop_rows
-    )
-    _print_import(out, imported)
+    _print_import(out, adoption.import_hf(folder, out, options))
 
 
 def from_tf(
@@ -92,11 +81,7 @@ def from_tf(
     /,
     config: str | None = None,
     activation: Literal["auto", "gelu_tanh", "gelu_erf", "relu"] = "auto",
-    head: HeadChoice = "auto",
-    labels: tuple[str, ...] = (),
-    tokenizer: str = "auto",
-    drop_rows: bool = False,
-    overwrite: bool = False,
+    options: Annotated[ImportOptions, arg(name="")] = ImportOptions(),
 ) -> None:
     """Reads a checkpoint of google-research's ALBERT or BERT or of brightmart's ALBERT; writes a folder for `--init`.
 
@@ -105,28 +90,12 @@ def from_tf(
       out: Folder to write.
       config: albert_config.json or bert_config.json, if it is not beside the checkpoint.
       activation: Activation function. auto: GELU by tanh for ALBERT and by erf for BERT, as the released weights need.
-      head: What the task head of a fine-tuned checkpoint is for. auto: spans for that of run_squad, otherwise
-        classification. none: leave it out.
-      labels: Names of the head's outputs, in their order. Without it: LABEL_0, LABEL_1, ...
-      tokenizer: Vocabulary file or folder to use instead of the one beside the checkpoint. none: write no tokenizer.
-      drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
-      overwrite: Replace the folder if it is an earlier result.
+      options: What is read of it, and where the result may stand.
     """
     from bertlite_jax.convert import adoption, sources
 
     sources.refuse_inside(checkpoint, out)
-    imported = adoption.import_tf(
-        checkpoint,
-        out,
-        config,
-        activation=activation,
-        tokenizer=tokenizer,
-        overwrite=overwrite,
-        head=head,
-        labels=labels,
-        drop_rows=drop_rows,
-    )
-    _print_import(out, imported)
+    _print_import(out, adoption.import_tf(checkpoint, out, options, config=config, activation=activation))
 
 
 def onnx(run: Run, out: Out, /, output: Output = "auto", overwrite: bool = False) -> None:
