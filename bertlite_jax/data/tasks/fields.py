@@ -103,8 +103,14 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
 
 
 def label_names(value: Any, separator: str, where: str) -> list[str]:
-    """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them."""
+    """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them.
+
+    Raises:
+      UserError: one of them is missing (`is_missing`); but nothing between two separators is fine. Or as `label_name`.
+    """
     values = label_parts(value, separator) if isinstance(value, str) else value if isinstance(value, list) else [value]
+    if gap := next((each for each in values if is_missing(each) and not is_blank(each) and each is not None), None):
+        raise UserError(f"task: {where}: one of several labels is {str(gap).strip()!r}, which is none; leave it out")
     return [name for name in (label_name(each, where) for each in values) if not is_blank(name)]
 
 

@@ -109,7 +109,8 @@ def decoded_lines(raw_lines: Iterable[bytes], where: str) -> Iterator[tuple[int,
 def _decode(raw: bytes, where: str, first: bool) -> str:
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
     try:
-        return (raw.removeprefix(b"\xef\xbb\xbf") if first else raw).decode("utf-8")
+        # A file that was marked twice begins with two.
+        return raw.decode("utf-8").lstrip("\ufeff") if first else raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"task: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x}){_CONVERT}") from error
 

@@ -98,6 +98,8 @@ def format_of(path: str, options: OwnOptions) -> Format:
     if suffix in _WORKBOOKS:
         raise UserError(f"task: {path}: a workbook cannot be read; save the sheet as CSV (UTF-8)")
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if suffix in (*_JSON, ".csv", ".tsv") and text[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise UserError(f"task: {path}: this is a web page, perhaps in place of the file that it speaks of")
     if suffix in _JSON:
         return json_values.format_of(path, text)
     if suffix not in (".csv", ".tsv") and text.startswith(b"{") and files.object_in(files.first_line(path)) is not None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.files import Record, RecordNumber
+from bertlite_jax.data.tasks.own.options import TEXT
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
@@ -125,11 +126,16 @@ def _is_rows(part: Any) -> bool:
     )
 
 
+def _fits(row: Any, names: list[Any]) -> bool:
+    return isinstance(row, list) and len(row) == len(names)
+
+
 def _rows_within(value: dict[str, Any], path: str) -> list[Record] | None:
     """The examples in an object that holds all of them; None if it is an example itself.
 
-    Three forms: `{"data": [{...}, ...]}`, columns as lists `{"text": [...], "label": [...]}`, and columns as objects
-    `{"text": {"0": ...}, "label": {"0": ...}}`, which `pandas` writes.
+    Forms: `{"data": [{...}, ...]}`, columns as lists `{"text": [...], "label": [...]}`, and what `pandas` writes:
+    columns as objects `{"text": {"0": ...}, "label": {"0": ...}}`, rows as objects `{"0": {"text": ...}}`, and rows as
+    lists `{"columns": ["text", "label"], "data": [[...], ...]}`.
 
     Raises:
       UserError: there are several lists of objects.
@@ -145,9 +151,14 @@ def _rows_within(value: dict[str, Any], path: str) -> list[Record] | None:
         return value[lists[0]]
     if len(parts) < 2:
         return None
+    named = [name for name in value if name.casefold() in TEXT]
     if all(isinstance(each, dict) for each in parts) and len({tuple(each) for each in parts}) == 1 and parts[0]:
+        if not named and any(name.casefold() in TEXT for name in parts[0]):
+            return parts
         return [{name: column[key] for name, column in value.items()} for key in parts[0]]
-    named = [name for name in value if name.casefold() in ("text", "sentence", "sentence1", "premise", "question")]
+    names, rows = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(rows, list) and all(_fits(row, names) for row in rows) and rows:
+        return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     if named and all(isinstance(each, list) for each in parts) and len({len(each) for each in parts}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
     return None

@@ -137,8 +137,9 @@ class Reader:
         if "\0" in text:
             self.counts["texts_with_zero_bytes"] += 1
         if self.kind == "choose":
-            offered = layouts.offered_choices(_flat_choices(record, columns), columns.choices, where)
-            chosen = self._chosen(record, columns, offered, where) if self.labelled else None
+            flat, marks = _flat_choices(record, columns)
+            offered = layouts.offered_choices(flat, columns.choices, where)
+            chosen = self._chosen(record, columns, offered, marks, where) if self.labelled else None
             return Example(identity, text, choices=offered, label=chosen)
         # A pair that a model's training data had may be missing where the model answers single texts.
         pair = fields.text(record, columns.pair, where) if columns.pair else None
@@ -202,16 +203,20 @@ class Reader:
         self.unknown[name] = self.unknown.get(name, 0) + 1
         return len(self.names.names) + self._places.setdefault(name, len(self.unknown) - 1)
 
-    def _chosen(self, record: Record, columns: Columns, offered: tuple[str, ...], where: str) -> int | None:
-        """The number of the right choice, from its number, its text or its letter."""
+    def _chosen(
+        self, record: Record, columns: Columns, offered: tuple[str, ...], marks: list[str], where: str
+    ) -> int | None:
+        """The number of the right choice, from its mark where choices have some, its number, its text or its letter."""
         value = next((record[name] for name in columns.label if name in record), None)
         if fields.is_missing(value):
             return self._missing(record, columns, where, value)
         name = labels.plain(fields.label_name(value, where))
+        if len(marks) == len(offered) and name in marks:
+            return marks.index(name)
         places = [str(place) for place in range(len(offered))]
         if name not in places and name in offered:
             return offered.index(name)
-        letter = ord(name) - ord("A") if re.fullmatch("[A-Z]", name) else -1
+        letter = ord(name.upper()) - ord("A") if re.fullmatch("[A-Za-z]", name) else -1
         if 0 <= letter < len(offered):
             return letter
         if name == "-1" and not self.needs_labels:
@@ -267,15 +272,20 @@ class Reader:
         return tuple(index for index in indices if index is not None) if None not in indices else None
 
 
-def _flat_choices(record: Record, columns: Columns) -> Record:
-    """The record with a list of texts for its choices, which ARC and OpenBookQA have as objects with letters."""
+def _flat_choices(record: Record, columns: Columns) -> tuple[Record, list[str]]:
+    """The record with a list of texts for its choices, and their marks, if they have some.
+
+    ARC and OpenBookQA have choices as objects, marked A to D or 1 to 4.
+    """
     name = columns.choices[0]
     value = record.get(name)
     if isinstance(value, dict) and isinstance(value.get("text"), list):
-        return {**record, name: value["text"]}
+        marks = value.get("label")
+        return {**record, name: value["text"]}, list(map(str, marks)) if isinstance(marks, list) else []
     if isinstance(value, list) and value and all(isinstance(each, dict) and "text" in each for each in value):
-        return {**record, name: [each["text"] for each in value]}
-    return record
+        marked = all("label" in each for each in value)
+        return {**record, name: [each["text"] for each in value]}, [str(each["label"]) for each in value if marked]
+    return record, []
 
 
 def tag_names(tags: list[Any], field: str, numbered: bool, where: str) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Survey:
         if self.counts:
             common = sorted(self.counts, key=lambda name: (-self.counts[name], name))
             more = f" and {len(common) - _MOST_SHOWN} more" if len(common) > _MOST_SHOWN else ""
-            listed = ", ".join(f"{name} ({self.counts[name]:,})" for name in common[:_MOST_SHOWN])
+            listed = ", ".join(f"{labels.shown(name)} ({self.counts[name]:,})" for name in common[:_MOST_SHOWN])
             shown.append(f"{_number(len(common), 'tag' if self.kind == 'tag' else 'label')}: {listed}{more}")
             if len(common) > _MOST_SHOWN and 2 * len(common) > self.examples and self.kind == "classify":
                 column = _listed(self.columns.label)
@@ -184,8 +184,8 @@ def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> No
 def _notes(names: labels.Names, spellings: Mapping[str, int]) -> tuple[str, ...]:
     """Lines on labels that may be meant otherwise: numbers from 1, -1 beside 0 and 1, and `NA`."""
     notes = []
-    if {labels.plain(name) for name in names.names} == {"-1", "0", "1"} and not names.numbered:
-        withheld = sum(count for name, count in spellings.items() if labels.plain(name) == "-1")
+    if {labels.same(name) for name in names.names} == {-1, 0, 1} and not names.numbered:
+        withheld = sum(count for name, count in spellings.items() if labels.is_minus_1(name))
         notes.append(f"-1 ({withheld:,}) is a label like 0 and 1; --data.label-names 0 1 leaves its examples out")
     numbers = {int(labels.plain(name)) for name in spellings if names.is_number(name)}
     if numbers and 0 not in numbers and max(numbers) == len(names.names) - 1:
@@ -208,9 +208,10 @@ def _of_names(
     said = options.label_names or _stored(file, columns)
     if kind == "tag" and not said:
         labels.refuse_zero_tag(spellings, file.path)
+        labels.refuse_small_tags(spellings, file.path)
     names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
-    if kind == "classify" and not said:
-        labels.refuse_minus_1(names, spellings, file.path)
+    if kind in ("classify", "multi_label") and not said:
+        labels.refuse_minus_1(names, spellings, file.path, several=kind == "multi_label")
     counts = _counted(spellings, names, bool(said))
     notes = _notes(labels.Names(names, bool(said)), spellings)
     return Survey(file.path, kind, columns, names, counts, examples, named=bool(said), notes=notes)
