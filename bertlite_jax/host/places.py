@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import pathlib
 import re
 from collections.abc import Iterator
 
 from bertlite_jax.errors import UserError
+
+_ROOM = 215
+"""Bytes of a name that leave 40 of the 255 of most file systems for what a temporary or lock file's name adds."""
 
 
 def in_object_storage(place: str | os.PathLike[str]) -> bool:
@@ -40,6 +44,18 @@ def check_utf8(job: str, text: str) -> None:
         ) from error
 
 
+def short_name(name: str) -> str:
+    """What the name of a temporary file or folder is made of: `name`, or of a very long one its beginning and a hash.
+
+    A user may name an output with all the 255 bytes that a file system allows.
+    """
+    content = os.fsencode(name)
+    if len(content) <= _ROOM:
+        return name
+    digest = f"~{hashlib.sha256(content).hexdigest()[:12]}"
+    return content[: _ROOM - len(digest)].decode("utf-8", "ignore") + digest
+
+
 def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
     """Where an output will lie: the absolute path, and behind links what they lead to.
 
@@ -48,14 +64,16 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
       out: as the user named it. A folder of outputs takes the place of what lies there.
 
     Raises:
-      UserError: it has no name; it is a link that leads nowhere (its disk may not be mounted); or a folder that this
-        runs in or below: it would be replaced while this program, and the user's shell, are in it.
+      UserError: it has no name, or one that is too long; it is a link that leads nowhere (its disk may not be mounted); or
+        a folder that this runs in or below: it would be replaced while this program, and the user's shell, are in it.
     """
     check_on_disk(job, out)
     if not os.fspath(out):  # It would be the folder that this runs in.
         raise UserError(f"{job}: the output has an empty name; name a file or folder")
     place = pathlib.Path(os.path.abspath(out))
     with writing(job, place):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(place)  # A name that is too long would be told only by the rename at the end.
         if place.is_symlink():
             try:
                 place = pathlib.Path(os.path.realpath(place, strict=True))

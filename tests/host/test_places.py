@@ -5,7 +5,7 @@ import os
 import pytest
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.places import check_utf8, final_place
+from bertlite_jax.host.places import check_utf8, final_place, short_name
 
 
 def test_a_link_stands_for_what_it_leads_to(tmp_path):
@@ -41,3 +41,19 @@ def test_names_that_are_not_utf8_are_refused_and_shown():
     with pytest.raises(UserError, match=r"^workdir: bad\\xffw is not UTF-8"):
         check_utf8("workdir", os.fsdecode(b"bad\xffw"))
     check_utf8("workdir", "日本 é \N{GRINNING FACE}")
+
+
+@pytest.mark.parametrize(
+    "name", ["é" * 127, "a" * 255, os.fsdecode(b"\xff" * 255)], ids=["letters", "ascii", "no utf-8"]
+)
+def test_very_long_names_are_shortened_to_different_ones(name):
+    """40 of a file system's 255 bytes are left for what a temporary name adds."""
+    short = short_name(name)
+    assert len(short.encode("utf-8")) <= 215
+    assert short != short_name(name[:-1])
+    assert short_name("a" * 215) == "a" * 215
+
+
+def test_a_name_that_is_too_long_is_told_at_the_start(tmp_path):
+    with pytest.raises(UserError, match=r"^embed: .* cannot be written: File name too long"):
+        final_place("embed", tmp_path / ("a" * 256))
