@@ -102,31 +102,18 @@ def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
     Raises:
       UserError: as for `sources.load` and `import_hf`.
     """
-    with _named(job):
-        loaded = sources.load(path)
+    loaded = sources.load(path, job)
     if loaded.tokenizer is not None or not any((pathlib.Path(path) / name).is_file() for name in _HF_FILES):
         yield loaded
         return
     with contextlib.ExitStack() as stack:
-        with _named(job):
+        with sources.naming(job):
             adopted = stack.enter_context(_adopted("auto", pathlib.Path(path)))
             if adopted:
                 loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
                 for note in notes:
                     _LOG.warning("%s: %s: %s", job, path, note)
         yield loaded
-
-
-@contextlib.contextmanager
-def _named(job: str) -> Iterator[None]:
-    """Begins the messages of this package with the job that the user typed."""
-    try:
-        yield
-    except UserError as error:
-        begin, _, said = str(error).partition(": ")
-        if begin in ("convert", job):
-            raise UserError(f"{job}: {said}") from error
-        raise
 
 
 def _import(

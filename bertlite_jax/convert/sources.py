@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
@@ -17,18 +19,35 @@ from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
 
-def load(path: os.PathLike[str] | str) -> Weights:
+@contextlib.contextmanager
+def naming(job: str) -> Iterator[None]:
+    """Begins the messages of this package with the job that the user typed."""
+    try:
+        yield
+    except UserError as error:
+        begin, _, said = str(error).partition(": ")
+        if begin in ("convert", job):
+            raise UserError(f"{job}: {said}") from error
+        raise
+
+
+def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
     """Weights to start from or to export.
 
     Args:
       path: the work directory of a pretraining run (its newest good checkpoint is read, with the vocabulary padded as
         in its config; `parameters.pad_vocabulary` fits other weights to that) or of a fine-tuning run (its best model),
         a folder of `transformers`, or one that `save_weights` or `quantized.save` wrote.
+      job: that the user started; begins messages.
 
     Raises:
       UserError: the path is none of these, or is damaged.
     """
-    folder = pathlib.Path(path)
+    with naming(job):
+        return _load(pathlib.Path(path))
+
+
+def _load(folder: pathlib.Path) -> Weights:
     if (folder / "checkpoints").is_dir():
         return _load_run(folder)
     if (folder / "environment.json").is_file() and (folder / "config.json").is_file():

@@ -321,7 +321,7 @@ def _metrics_writer(
 
 def _load_init(init: str, config: Pretrain, shapes: Any) -> Any:
     """Parameters of another run or program, checked against the config's shapes."""
-    params = sources.load(init).params
+    params = sources.load(init, "pretrain").params
     params = parameters.pad_vocabulary(params, config.model)
     warm_start.check_shapes(shapes, params, init)
     return params
