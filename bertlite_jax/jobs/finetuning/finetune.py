@@ -23,7 +23,7 @@ from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, sav
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.jobs.answering import task_splits
-from bertlite_jax.jobs.finetuning import few_label_inputs, own_data
+from bertlite_jax.jobs.finetuning import few_label_inputs, memory_need, own_data
 from bertlite_jax.jobs.finetuning.batches import Batches
 from bertlite_jax.jobs.finetuning.examples import open_evaluation, other_validation_splits
 from bertlite_jax.jobs.finetuning.prepare import (
@@ -78,6 +78,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         checkpoint.naming_good_ones(folder / "checkpoints", f"finetune: {folder}"),
     ):
         setup = prepare(config, weights, init)
+        memory_need.check(setup)
         environment = workdir.environment() | {"corpora": digests(setup)}
         with one_job.alone_in(folder):
             holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print)
