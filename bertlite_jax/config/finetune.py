@@ -53,7 +53,7 @@ class Examples:
         "auto"
     )
     """Metric that decides which model is best; one of the task's. auto: the task's first; f1_macro for your own data if
-    one label has more than nine tenths of the examples."""
+    one label has more than nine tenths of the examples. Of several models with the same score, the earliest is best."""
     kind: Literal["auto", "classify", "multi_label", "regression", "choose", "tag"] = "auto"
     """For your own data: what is predicted. classify: one label. multi_label: any number of labels. regression: a
     number. choose: one of several choices. tag: a label for each word. auto: tag for lists of words and CoNLL columns,
