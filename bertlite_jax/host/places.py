@@ -64,8 +64,9 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
       out: as the user named it. A folder of outputs takes the place of what lies there.
 
     Raises:
-      UserError: it has no name, or one that is too long; it is a link that leads nowhere (its disk may not be mounted); or
-        a folder that this runs in or below: it would be replaced while this program, and the user's shell, are in it.
+      UserError: it has no name, or one that is too long; it is a link that leads nowhere (its disk may not be mounted);
+        or a folder that this runs in or below: it would be replaced while this program, and the user's shell, are in
+        it.
     """
     check_on_disk(job, out)
     if not os.fspath(out):  # It would be the folder that this runs in.
