@@ -157,7 +157,7 @@ def _asked(paragraph: Any, place: str, context: Any, names: tuple[str, str]) -> 
         question = _field(qa, names[1], where)
         identity = qa.get(names[0])
         yield _Raw(where if identity is None else f"{where} ({identity})", identity, question, context,
-                   qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
+                   _answers_of(qa), qa.get("is_impossible"))  # fmt: skip
 
 
 def of_record(record: Any, number: int, where: str, notes: Notes) -> Example:
@@ -180,7 +180,17 @@ def _raw_of(qa: Any, number: str | None, where: str) -> _Raw:
     identity = qa.get("id")
     shown = where if identity is None else f"{where} ({identity})"
     identity = number if identity is None else identity
-    return _Raw(shown, identity, question, _field(qa, "context", where), qa.get("answers"), qa.get("is_impossible"))
+    return _Raw(shown, identity, question, _field(qa, "context", where), _answers_of(qa), qa.get("is_impossible"))
+
+
+def _answers_of(qa: dict[str, Any]) -> Any:
+    """`answers`, or the one in `answer`, which may have its place in `answer_start`; None if there is neither."""
+    if qa.get("answers") is not None or qa.get("answer") is None:
+        return qa.get("answers")
+    answer = qa["answer"]
+    if isinstance(answer, str) and "answer_start" in qa:
+        return [{"text": answer, "answer_start": qa["answer_start"]}]
+    return [answer] if isinstance(answer, str | dict) else answer
 
 
 def _field(mapping: Any, key: str, where: str) -> Any:
@@ -205,6 +215,7 @@ def _example(raw: _Raw, notes: Notes) -> Example:
     if not isinstance(raw.id, str | int) or isinstance(raw.id, bool) or raw.id == "":
         raise UserError(f"task: {raw.where}: the id is {raw.id!r} and must be a string")
     question, context = _text(raw.question, "question", raw.where), _text(raw.context, "context", raw.where)
+    raw = raw._replace(impossible=_is_impossible(raw))
     notes.counts["questions"] += 1
     for name, value in (("question", question), ("context", context)):
         if not value.strip():
@@ -220,6 +231,16 @@ def _example(raw: _Raw, notes: Notes) -> Example:
     notes.counts["answers"] += len(answers)
     notes.counts["without_answer"] += not answers
     return Example(str(raw.id), question, context, label=int(bool(answers)), answers=answers)
+
+
+def _is_impossible(raw: _Raw) -> bool | None:
+    """What `is_impossible` says, if it says something. Raises UserError where it is neither true nor false."""
+    said = raw.impossible.strip().casefold() if isinstance(raw.impossible, str) else raw.impossible
+    if said in (None, ""):
+        return None
+    if said in (True, False, "true", "false"):
+        return said in (True, "true")
+    raise UserError(f"task: {raw.where}: is_impossible is {raw.impossible!r} and must be true or false")
 
 
 def _text(value: Any, name: str, where: str) -> str:

@@ -37,6 +37,8 @@ CLEANED = ("invalid_utf8", "nul", "control", "byte_order_mark", "surrogate")
 _log = logging.getLogger(__name__)
 _MARK = b"\xef\xbb\xbf"
 """The byte order mark of UTF-8, which is part of the file and not of its text."""
+_MARKED_UP = {".csv": "columns", ".tsv": "columns", **dict.fromkeys((".html", ".htm", ".xml", ".tex"), "mark-up")}
+"""What text has in it besides text, by the names of files."""
 _REMOVED = {
     "nul": re.compile("\x00"),
     # Not the tab and the characters that end a line: those are white space.
@@ -149,6 +151,8 @@ def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: 
     elif kind in (".jsonl", ".ndjson", ".json"):
         texts = _json_texts(path, text_field, on_bad_text, counts)
     else:
+        if kind in _MARKED_UP:
+            _log.warning("corpus: %s: read as plain text, as it stands: with its %s", path, _MARKED_UP[kind])
         yield from _plain_documents(path, on_bad_text, counts)
         return
     for text in texts:

@@ -47,6 +47,11 @@ _ENCODINGS = (
 )
 _SHORTEST_WITHOUT_MARK = 16
 """Bytes that show how the zeros of an encoding without a mark are spread."""
+_SHORTEST_BINARY = 64
+_MOST_CONTROL = 0.05
+"""Share of control characters in text. Bytes at random have twice as many."""
+_CONTROL = bytes([*range(9), *range(14, 27), *range(28, 32), 127])
+"""Not white space, and not the escape that colours a terminal."""
 
 
 def refuse_foreign(start: bytes, where: str, job: str) -> None:
@@ -59,8 +64,8 @@ def refuse_foreign(start: bytes, where: str, job: str) -> None:
       job: first word of the message.
 
     Raises:
-      UserError: the file is compressed, an archive, a document, a database or in another encoding; says which, and how
-        it becomes text.
+      UserError: the file is compressed, an archive, a document, a database or in another encoding, and says how it
+        becomes text; or it is something else than text.
     """
     what = next((text for mark, text in _MARKS if re.match(mark, start)), "") or _archive(start)
     if what:
@@ -69,6 +74,10 @@ def refuse_foreign(start: bytes, where: str, job: str) -> None:
         raise UserError(
             f"{job}: {where}: this is {encoding}, not UTF-8; convert it: iconv -f {encoding.lower()} -t utf-8"
         )
+    control = len(start) - len(start.translate(None, _CONTROL))
+    if len(start) >= _SHORTEST_BINARY and control > _MOST_CONTROL * len(start):
+        share = control / len(start)
+        raise UserError(f"{job}: {where}: this is no text: {share:.0%} of its first bytes are control characters")
 
 
 def _archive(start: bytes) -> str:

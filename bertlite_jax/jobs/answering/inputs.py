@@ -15,7 +15,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import formats
+from bertlite_jax.data.tasks.own import conll, formats
 from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
@@ -128,6 +128,10 @@ def read(
 
 def _examples(inputs: str, head: Head, options: OwnOptions, notes: Notes, labelled: bool) -> Iterator[Example]:
     form = format_of(inputs, options)
+    if form == "columns" and head.kind != "tag" and conll.is_universal(inputs):
+        raise UserError(
+            f"task: {inputs}: CoNLL-U has words with tags, and this model reads texts; write one on each line"
+        )
     reader = Reader(
         options,
         kind_of_head(head),

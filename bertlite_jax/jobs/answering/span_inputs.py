@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.data.tasks import files, questions
+from bertlite_jax.data.tasks import fields, files, questions
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import formats
 from bertlite_jax.data.tasks.own.options import OwnOptions
@@ -83,4 +83,14 @@ def _named(record: dict[str, Any], columns: OwnOptions, at: str) -> dict[str, An
             f"has: {', '.join(list(record)[:12]) or 'none'}"
         )
     named = {"question": record[question], "context": record[context]}
+    if isinstance(cell := record.get("answers"), str):
+        named["answers"] = _answers_in(cell)
     return record | named | ({"id": record[columns.id]} if columns.id in record else {})
+
+
+def _answers_in(cell: str) -> Any:
+    """The answers in a cell of a table: a list or object as JSON or Python writes it, or one answer; None if empty."""
+    listed = fields.listed(f"[{cell}]") if cell.strip().startswith(("[", "{")) else None
+    if listed and len(listed) == 1 and isinstance(listed[0], list | dict):
+        return listed[0]
+    return None if fields.is_blank(cell) else [cell]

@@ -125,6 +125,43 @@ def test_what_lies_within_squads_data_is_read_by_itself(tmp_path, form, indent):
     assert [example.id for example in span_inputs.read(str(path), Counter())] == ids
 
 
+@pytest.mark.parametrize(
+    ("given", "answers", "label"),
+    [
+        ({"answer": "1889"}, (("1889", 3),), 1),
+        ({"answer": "In", "answer_start": 26}, (("In", 26),), 1),
+        ({"answer": {"text": "In", "answer_start": 26}}, (("In", 26),), 1),
+        ({"answers": [], "is_impossible": "false"}, (), 0),
+        ({"is_impossible": "true"}, (), 0),
+        ({"is_impossible": ""}, (), None),
+        ({"answer": None}, (), None),
+    ],
+)
+def test_one_answer_and_words_for_true_and_false_are_understood(tmp_path, given, answers, label):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"question": "When?", "context": CONTEXT} | given), encoding="utf-8")
+    (example,) = questions.read([str(path)])
+    assert (example.answers, example.label) == (answers, label)
+
+
+@pytest.mark.parametrize(
+    ("cell", "answers"),
+    [
+        ("1889", (("1889", 3),)),
+        ("\"{'text': ['In'], 'answer_start': [26]}\"", (("In", 26),)),
+        ('"[{""text"": ""In"", ""answer_start"": 26}]"', (("In", 26),)),
+        ('"[""1889"", ""In""]"', (("1889", 3), ("In", 0))),
+        ("[sic]", (("[sic]", -1),)),
+        ("", ()),
+    ],
+)
+def test_answers_in_a_cell_of_a_table_are_read(tmp_path, cell, answers):
+    path = tmp_path / "own.csv"
+    path.write_text(f"question,context,answers\nWhen?,{CONTEXT},{cell}\n", encoding="utf-8")
+    (example,) = span_inputs.read(str(path), Counter())
+    assert example.answers == answers
+
+
 def test_an_article_or_a_paragraph_a_line_is_read(tmp_path):
     path = tmp_path / "train.jsonl"
     path.write_text(json.dumps(ARTICLES[0]) + "\n" + json.dumps(ARTICLES[1]["paragraphs"][0]) + "\n", encoding="utf-8")
@@ -234,6 +271,9 @@ def test_a_file_of_another_layout_is_refused_with_the_place(content, message, tm
         ({"answers": [{"text": "1889", "answer_start": "3"}]}, "answer_start is '3'"),
         ({"answers": {"text": ["a", "b"], "answer_start": [1]}}, "2 answer texts and 1 offsets"),
         ({"is_impossible": True}, "it has answers and is_impossible is true"),
+        ({"is_impossible": "TRUE"}, "it has answers and is_impossible is true"),
+        ({"is_impossible": "no"}, "is_impossible is 'no' and must be true or false"),
+        ({"is_impossible": 2}, "is_impossible is 2 and must be true or false"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_with_its_id(changes, message, tmp_path):

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import random
 import sqlite3
 import tarfile
 import zipfile
@@ -142,6 +143,32 @@ def test_an_encoding_without_a_mark_is_told_with_its_order(encoding):
     """`iconv -f utf-16` would take the order of this machine."""
     with pytest.raises(UserError, match=f"iconv -f {encoding.replace('-le', 'le').replace('-be', 'be')} -t utf-8"):
         refuse_foreign("text,label\na,x\n".encode(encoding), "a.csv", "task")
+
+
+@pytest.mark.parametrize("on_bad_text", ["refuse", "replace"])
+@pytest.mark.parametrize(
+    "start", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0\x00\x10JFIF", b"\x7fELF\x02\x01\x01", b"\x80\x04\x95"]
+)
+def test_bytes_that_mean_no_letters_are_no_text(tmp_path, start, on_bad_text):
+    """They would be trained on where bytes are replaced."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(start + random.Random(0).randbytes(5000))
+    with pytest.raises(UserError, match=r"a\.txt: this is no text: \d+% of its first bytes are control characters"):
+        list(read_documents([str(path)], on_bad_text=on_bad_text))
+
+
+def test_text_with_colours_or_a_few_control_characters_is_text(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\x1b[1mbold\x1b[0m \x0c\x0b page\n" * 20 + b"\0\1\2")
+    assert list(read_documents([str(path)]))
+
+
+@pytest.mark.parametrize(("name", "what"), [("a.csv", "columns"), ("a.TSV", "columns"), ("a.html.gz", "mark-up")])
+def test_a_table_or_a_page_that_is_read_as_plain_text_is_said_to_be(tmp_path, caplog, name, what):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(TEXT) if name.endswith(".gz") else TEXT)
+    assert list(read_documents([str(path)]))
+    assert f"corpus: {path}: read as plain text, as it stands: with its {what}" in caplog.text
 
 
 # --- One name twice --------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from bertlite_jax.data.tasks.layouts import ColumnForm
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 
-SHOWN_LINES = 100
+_SHOWN_LINES = 100
 """How many lines decide whether a file has CoNLL columns."""
 UNIVERSAL = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 """Columns of CoNLL-U. Those of CoNLL-X mean nearly the same."""
@@ -29,6 +29,16 @@ _ID = re.compile(r"\d+([-.]\d+)?")
 _WORD_HEADERS = ("word", "words", "token", "tokens", "form")
 _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _PART_OF_SPEECH = re.compile(r"[A-Z$#.,:;?!'`\"()/|+*_-]{1,12}")
+
+
+def head_of(path: str) -> list[str]:
+    """The lines that decide. Raises UserError if the file cannot be read."""
+    return [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
+
+
+def is_universal(path: str) -> bool:
+    """Whether a file is CoNLL-U, CoNLL-U Plus or CoNLL-X, by its first lines."""
+    return bool(_universal_names(head_of(path)))
 
 
 def has_columns(head: Sequence[str]) -> bool:
@@ -59,7 +69,7 @@ def form_of(path: str, options: OwnOptions, strict: bool = True) -> ColumnForm:
     Raises:
       UserError: there is no column of that name.
     """
-    head = [line for _, line in itertools.islice(files.lines(path), SHOWN_LINES)]
+    head = head_of(path)
     if names := _universal_names(head):
         word = _column(names, options.text, "--data.text-column", path, strict)
         tag = _column(names, options.label, "--data.label-column", path, strict)

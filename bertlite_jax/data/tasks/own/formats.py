@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -113,7 +112,7 @@ def format_of(path: str, options: OwnOptions) -> Format:
 
 def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
     """Of a file that is neither JSON nor CSV by its name."""
-    head = [line for _, line in itertools.islice(files.lines(path), conll.SHOWN_LINES)]
+    head = conll.head_of(path)
     first = next((line for line in head if line.strip()), "")
     known = _known(options)
     second = next((line for line in head[head.index(first) + 1 :] if line.strip()), "") if first else ""

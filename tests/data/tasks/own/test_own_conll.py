@@ -12,6 +12,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks.own import reader
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import inputs
 
 SENTENCES = """\
 # newdoc id = d1
@@ -143,3 +144,11 @@ def test_a_tag_that_cannot_be_is_named_with_its_word(tmp_path):
     assert f"{path}:6: word 2: unknown label 'PRON'" in refused(path, label_names=("VERB", "X"))
     lines = [line.replace("\tPRON\t", "\t\u200b\t") for line in SENTENCES]
     assert ":7: an empty tag" in refused(put(tmp_path, "own.conllu", *lines))
+
+
+def test_a_model_of_texts_refuses_it(tmp_path):
+    """Its lines are no texts."""
+    path = put(tmp_path, "own.conllu", *SENTENCES)
+    with pytest.raises(UserError, match=r"^predict: .*own\.conllu: CoNLL-U has words with tags"):
+        list(inputs.read(path, Head(labels=("x", "y"))))
+    assert [example.words for example in inputs.read(path, Head(kind="tag", labels=("O", "X")))] == WORDS
