@@ -43,6 +43,21 @@ TABLES: dict[str, tuple[str, str | bytes, str]] = {
     "a JSON array of numbers": ("a.json", "[1, 2]", "a.json"),
     "a JSON string": ("a.json", '"text"', "a.json"),
 }
+NAMES = {
+    "none": ("''", "one of the label names is empty"),
+    "one without a name": ("queen ' '", "one of the label names is empty"),
+    "twice the same": ("queen queen", "'queen' is named twice"),
+    "too few": ("queen", "unknown label 'rabbit'; known are: queen"),
+    "none of the file's": ("king hare", "known are: king, hare"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_labels_that_are_not_those_of_the_file_are_told(name, bench):
+    names, said = NAMES[name]
+    bench.refuses(f"{TRAIN.replace('INPUT', 'task.csv')} --data.label-names {names}", said)
+
+
 LABELS = {
     "NaN": ("a.jsonl", LINES + '{"text": "a", "label": NaN}\n', "a.jsonl:41"),
     "infinity": ("a.jsonl", LINES + '{"text": "a", "label": Infinity}\n', "a.jsonl:41"),

@@ -67,6 +67,8 @@ def list_files(inputs: Sequence[str]) -> list[str]:
 
 
 def _files_of(name: str) -> list[str]:
+    if not name:  # Of `"$TEXT"` where the shell knows no TEXT; pathlib would read the folder that this runs in.
+        raise UserError("corpus: an input has an empty name; give text files or folders of them")
     path = object_storage.place_of(name)
     if not path.exists():
         leads_to = f" (a link to {os.readlink(name)})" if os.path.islink(name) else ""
@@ -255,11 +257,15 @@ def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) ->
 
 
 def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
+    is_first = True
     for number, line in read_lines(path, JSON_LIMIT, counts, refuse_long=True):
         where = f"corpus: {path}:{number}"
         line = line.removeprefix(_MARK) if number == 1 else line
         if not line.strip():
             continue
+        if is_first and line.lstrip().startswith(b"["):
+            raise UserError(f"{where}: this is one JSON list; write one object a line: jq -c '.[]'")
+        is_first = False
         record = _record(_decode(line, path, number, on_bad_text, counts), text_field, f"{path}:{number}")
         if not isinstance(record, dict):
             raise UserError(f"{where}: a JSON object is expected, with the text in the field {text_field!r}")

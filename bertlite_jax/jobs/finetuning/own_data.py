@@ -72,10 +72,12 @@ def decided(config: Finetune, run: str, overwrite: bool = False) -> Finetune:
 def _refuse_nothing_to_learn(survey: Survey) -> None:
     """Raises UserError where all training examples, or all their words, have one label."""
     given = [name for name, count in survey.counts.items() if count]
+    # A label that is none of those that were named is told with its line, when the examples are read.
+    unknown = survey.kind == "classify" and sum(survey.counts.values()) < survey.examples
     only = ""
     if survey.numbers and survey.numbers[0] == survey.numbers[1]:
         only = f"all training examples have the number {survey.numbers[0]:g}"
-    elif survey.kind in ("classify", "tag") and len(given) == 1:
+    elif survey.kind in ("classify", "tag") and len(given) == 1 and not unknown:
         what = "words have the tag" if survey.kind == "tag" else "training examples have the label"
         only = f"all {what} {labels.shown(given[0])}"
     elif survey.kind == "multi_label" and not given:
