@@ -15,6 +15,7 @@ from tyro.conf import Positional, arg
 from bertlite_jax.cli.job import choose, job_of, usage, wants_help
 from bertlite_jax.config.int8 import Bits, Int8Options, Output
 from bertlite_jax.convert.import_options import ImportOptions
+from bertlite_jax.host.places import refuse_to_replace
 
 if TYPE_CHECKING:
     from bertlite_jax.convert.adoption import Imported
@@ -69,9 +70,9 @@ def from_hf(
       out: Folder to write.
       options: What is read of them, and where the result may stand.
     """
-    from bertlite_jax.convert import adoption, sources
+    from bertlite_jax.convert import adoption
 
-    sources.refuse_inside(folder, out)
+    refuse_to_replace("convert", folder, out)
     _print_import(out, adoption.import_hf(folder, out, options))
 
 
@@ -92,9 +93,9 @@ def from_tf(
       activation: Activation function. auto: GELU by tanh for ALBERT and by erf for BERT, as the released weights need.
       options: What is read of it, and where the result may stand.
     """
-    from bertlite_jax.convert import adoption, sources
+    from bertlite_jax.convert import adoption
 
-    sources.refuse_inside(checkpoint, out)
+    refuse_to_replace("convert", checkpoint, out)
     _print_import(out, adoption.import_tf(checkpoint, out, options, config=config, activation=activation))
 
 
@@ -136,7 +137,7 @@ def int8(
     from bertlite_jax.convert.int8 import convert
     from bertlite_jax.jobs.answering.inputs import options_of_run
 
-    with _opened(run, out) as weights:
+    with _opened(run, out, *calibrate) as weights:
         print(convert.report(convert.int8(weights, out, calibrate, options, overwrite, options_of_run(run))))
 
 
@@ -170,7 +171,7 @@ def ort(
     from bertlite_jax.convert.int8 import ort_format
     from bertlite_jax.jobs.answering.inputs import options_of_run
 
-    with _opened(run, out) as weights:
+    with _opened(run, out, *text) as weights:
         figures = ort_format.write(
             weights,
             out,
@@ -209,7 +210,7 @@ def bundle(
     from bertlite_jax.convert.bundle import read_examples, write_bundle
 
     asked = read_examples(examples) if examples else ()
-    with _opened(run, out) as weights:
+    with _opened(run, out, *([examples] if examples else [])) as weights:
         written = write_bundle(weights, out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
     for name, size in written["bytes"].items():
         print(f"{out}/{name}: {size / 1e6:.2f} MB")
@@ -220,11 +221,16 @@ def bundle(
 
 
 @contextlib.contextmanager
-def _opened(run: str, out: str) -> Iterator[Weights]:
-    """The weights at `run` with their tokenizer. Raises UserError where writing `out` would replace them."""
-    from bertlite_jax.convert import adoption, sources
+def _opened(run: str, out: str, *read: str) -> Iterator[Weights]:
+    """The weights at `run` with their tokenizer.
 
-    sources.refuse_inside(run, out)
+    Raises:
+      UserError: writing `out` would replace them, or one of the files and folders that are `read` too.
+    """
+    from bertlite_jax.convert import adoption
+
+    for place in (run, *read):
+        refuse_to_replace("convert", place, out)
     with adoption.open_weights(run) as weights:
         yield weights
 

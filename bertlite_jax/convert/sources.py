@@ -79,17 +79,6 @@ def is_tensorflow(path: pathlib.Path) -> bool:
     return named or path.with_name(f"{path.name}.index").is_file()
 
 
-def refuse_inside(source: os.PathLike[str] | str, out: os.PathLike[str] | str) -> None:
-    """Raises UserError where writing `out` would replace what is read: it is `source` or a folder around it.
-
-    Links are followed, so that two names of one folder are one.
-    """
-    read, written = (pathlib.Path(os.path.realpath(place)) for place in (source, out))
-    if written == read or written in read.parents:
-        where = "the place that is read" if written == read else f"a folder around {source}, which is read"
-        raise UserError(f"convert: {out} is {where}; name another folder to write")
-
-
 def _load_run(run: pathlib.Path) -> Weights:
     from bertlite_jax.train import checkpoint
 

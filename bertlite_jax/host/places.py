@@ -90,6 +90,17 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
     return place
 
 
+def refuse_to_replace(job: str, source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Raises UserError where writing `out` would replace what is read: it is `source` or a folder around it.
+
+    Links are followed, so that two names of one folder are one.
+    """
+    read, written = (pathlib.Path(os.path.realpath(place)) for place in (source, out))
+    if written == read or written in read.parents:
+        where = "the place that is read" if written == read else f"a folder around {source}, which is read"
+        raise UserError(f"{job}: {out} is {where}; name another place to write")
+
+
 @contextlib.contextmanager
 def writing(job: str, place: os.PathLike[str]) -> Iterator[None]:
     """Turns an OSError of the calls inside, which make a job's output folder, into a UserError."""

@@ -231,11 +231,17 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert")
 
 
 def check_no_folder(out: pathlib.Path, job: str = "convert") -> None:
-    """Raises UserError where a file is to be written and a folder, a pipe or a device such as /dev/null lies."""
+    """Raises UserError where a file is to be written and a folder, a pipe or a device such as /dev/null lies.
+
+    So it does where a file stands in the place of a folder above.
+    """
     if out.is_dir():
         raise UserError(f"{job}: {out} is a folder and is not replaced; name a file")
     if out.exists() and not out.is_file():
         raise UserError(f"{job}: {out} is a pipe or a device and is not replaced; name a file")
+    above = next((folder for folder in out.absolute().parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise UserError(f"{job}: {out} cannot be written: {above} is no folder; name another place")
 
 
 def _readable(path: pathlib.Path, mode: int) -> None:

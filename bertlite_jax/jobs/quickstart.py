@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bertlite_jax.config import checks
 from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
@@ -96,6 +97,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
     run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
     config = recipe(data, seed)
+    checks.check_pretrain(config)  # The seed, before the minute that text and tokenizer take.
     console = Console(highlight=False)
 
     # --- Text to corpus ---------------------------------------------------------------------------------------------

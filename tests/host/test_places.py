@@ -5,7 +5,7 @@ import os
 import pytest
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.places import check_utf8, final_place, short_name
+from bertlite_jax.host.places import check_utf8, final_place, refuse_to_replace, short_name
 
 
 def test_a_link_stands_for_what_it_leads_to(tmp_path):
@@ -35,6 +35,18 @@ def test_the_folder_that_this_runs_in_is_refused(out, tmp_path, monkeypatch):
 def test_an_output_without_a_name_is_refused():
     with pytest.raises(UserError, match=r"^convert: the output has an empty name; name a file or folder$"):
         final_place("convert", "")
+
+
+def test_what_is_read_is_not_replaced(tmp_path):
+    """By whatever name; beside it and in it there is room."""
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus/text").write_text("years of work")
+    (tmp_path / "link").symlink_to("corpus")
+    for source, out in (("corpus/text", "link"), ("corpus", "link"), ("link/text", "corpus/../corpus/text")):
+        with pytest.raises(UserError, match=r"^corpus: .* read; name another place to write$"):
+            refuse_to_replace("corpus", tmp_path / source, tmp_path / out)
+    for out in ("corpus/new", "corpora", "corpus/text2"):
+        refuse_to_replace("corpus", tmp_path / "corpus/text", tmp_path / out)
 
 
 def test_names_that_are_not_utf8_are_refused_and_shown():

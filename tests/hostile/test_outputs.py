@@ -3,6 +3,7 @@
 import os
 import pathlib
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 
@@ -73,6 +74,42 @@ def test_what_is_not_ours_is_never_overwritten(job, obstacle, bench):
     name, make = IN_THE_WAY[obstacle]
     make(bench.here / name)
     bench.refuses(f"{(FOLDERS | RUNS)[job].replace('OUT', name)} --overwrite")
+
+
+# What is read lies in the way; with the right to overwrite, it would be lost.
+READ = {
+    "corpus, its text": ("corpus corpus/t.txt --tokenizer tokenizer --workers 1 --out corpus", "corpus/t.txt"),
+    "corpus, its tokenizer": ("corpus text.txt --tokenizer corpus/tok --workers 1 --out corpus", "corpus/tok"),
+    "tokenizer, its text": ("tokenizer tokenizer/t.txt --vocab-size 80 --out tokenizer", "tokenizer/t.txt"),
+    "tokenizer, its vocabulary": ("tokenizer tokenizer/vocab.txt --out tokenizer", "tokenizer/vocab.txt"),
+    "int8, its text": ("convert int8 finetuned int8 --calibrate int8/README.md", "int8/README.md"),
+    "ort, its text": ("convert ort finetuned t.ort --text t.ort", "t.ort"),
+    "bundle, its examples": ("convert bundle finetuned e --examples e", "e"),
+    "embed": ("embed hf --input t.jsonl --out t.jsonl", "t.jsonl"),
+    "finetune, its encoder": ("finetune FINETUNE --data task.csv --init finetuned --workdir finetuned", "finetuned"),
+    "finetune, the run before": ("finetune FINETUNE --data task.csv --init pretrained --workdir pretrained", "pretrai"),
+    "finetune, its best": ("finetune FINETUNE --data task.csv --init finetuned/best --workdir finetuned", "d/best"),
+}
+
+
+@pytest.mark.parametrize("job", READ)
+def test_what_a_job_reads_is_not_overwritten_by_it(job, bench):
+    command, place = READ[job]
+    bench.copy("corpus", "finetuned", "hf", "int8", "pretrained", "tokenizer", "text.txt")
+    if place == "corpus/tok":
+        shutil.copytree("tokenizer", place)
+    elif not (bench.here / place).exists() and "pretrai" not in place and "best" not in place:
+        (bench.here / place).write_text('{"text": "a"}\n')
+    more = " --data.length 32" if command.startswith("finetune") else ""
+    bench.refuses(f"{command} --overwrite{more}", place, "read")
+
+
+def test_the_scores_of_predict_do_not_replace_its_input(bench):
+    bench.refuses("predict finetuned --input task.csv --metrics task.csv", "task.csv is the place that is read")
+    bench.refuses("predict finetuned --input task.csv --metrics task.csv/m.json", "task.csv is no folder")
+    bench.refuses("predict finetuned --input task.csv --metrics m.json --no-score", "--no-score leaves out")
+    (bench.here / "m.json").symlink_to("/unmounted/m.json")
+    bench.refuses("predict finetuned --input task.csv --metrics m.json", "a link to /unmounted/m.json")
 
 
 FILES_IN_THE_WAY: dict[str, Callable[[pathlib.Path], object]] = {

@@ -58,7 +58,38 @@ def test_names_of_labels_that_are_not_those_of_the_file_are_told(name, bench):
     bench.refuses(f"{TRAIN.replace('INPUT', 'task.csv')} --data.label-names {names}", said)
 
 
+SHARED = {
+    "text and label": "--data.label-column text",
+    "label and text": "--data.text-column label --data.kind classify",
+    "text and pair": "--data.pair-column TEXT",
+    "pair and label": "--data.pair-column label",
+    "a choice and label": "--data.kind choose --data.choice-columns text label",
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_column_is_one_part_of_an_example(name, bench):
+    """A model that is shown its answer scores 100 % without a word."""
+    bench.refuses(f"{TRAIN.replace('INPUT', 'task.csv')} {SHARED[name]}", "task.csv:1: the column '", "would be both")
+
+
+SCORES = {
+    "beyond float32": "1e39",
+    "beyond float64": "1" + "0" * 400,
+    "NaN": "NaN",
+    "true": "true",
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_that_is_no_number_here_is_named(name, bench):
+    lines = "".join(f'{{"text": "some text {number}", "label": {number}}}\n' for number in range(40))
+    (bench.here / "a.jsonl").write_text(f'{lines}{{"text": "a", "label": {SCORES[name]}}}\n')
+    bench.refuses(f"{TRAIN.replace('INPUT', 'a.jsonl')} --data.kind regression", "a.jsonl:41: ")
+
+
 LABELS = {
+    "NaN in a list": ("a.jsonl", '{"text": "a", "label": [NaN, 1]}\n' * 40, "a.jsonl:1: a label is nan"),
     "NaN": ("a.jsonl", LINES + '{"text": "a", "label": NaN}\n', "a.jsonl:41"),
     "infinity": ("a.jsonl", LINES + '{"text": "a", "label": Infinity}\n', "a.jsonl:41"),
 }
@@ -150,6 +181,7 @@ def test_a_number_that_cannot_be_is_named(job, option, value, bench):
         ("convert ort finetuned out.ort --text text.txt --max-mb=-1", "max_mb"),
         ("convert ort finetuned out.ort --text text.txt --min-agreement nan", "min_agreement"),
         ("convert bundle finetuned out --examples nowhere.jsonl", "nowhere.jsonl"),
+        ("quickstart --workdir q --seed=-1", "run.seed = -1"),
     ],
 )
 def test_an_option_of_another_job_that_cannot_be_is_named(command, said, bench):

@@ -15,6 +15,8 @@ from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError
 
 T = TypeVar("T")
+_LARGEST = 3.4e38
+"""What float32 holds, in which numbers are learnt."""
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0"
 """Characters that print nothing and are in none of the categories for that: fillers, an empty cell of Braille."""
 
@@ -76,10 +78,10 @@ def label_name(value: Any, where: str) -> str:
     """A label as the task's table spells it: `true` and `false`, the number, or the stripped string.
 
     Raises:
-      UserError: it is a list, an object or null.
+      UserError: it is a list, an object or null, or NaN or infinity.
     """
-    if value is None or isinstance(value, list | dict):
-        kind = "null" if value is None else type(value).__name__
+    if value is None or isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)):
+        kind = {list: "list", dict: "dict", float: str(value)}.get(type(value), "null")
         raise UserError(f"task: {where}: a label is {kind}; one name or number is expected")
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
@@ -180,7 +182,7 @@ def several_labels(labels: Sequence[str], names: Sequence[str], where: str) -> t
 
 
 def number(value: Any, where: str) -> float:
-    """A label that is a finite number.
+    """A label that is a finite number, also as float32.
 
     Raises:
       UserError: it is something else.
@@ -188,9 +190,10 @@ def number(value: Any, where: str) -> float:
     try:
         grouped = isinstance(value, str) and "_" in value  # Python reads 1_000.
         parsed = math.nan if isinstance(value, bool) or grouped else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         parsed = math.nan
-    if not math.isfinite(parsed):
+    if not abs(parsed) <= _LARGEST:
         advice = "; write a decimal point instead of the comma" if "," in str(value) else ""
+        advice = "; the largest is 3.4e38" if math.isfinite(parsed) else advice
         raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number{advice}")
     return parsed

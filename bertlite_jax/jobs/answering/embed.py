@@ -24,6 +24,7 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import refuse_to_replace
 from bertlite_jax.jobs.answering import vector_files
 from bertlite_jax.jobs.answering.inputs import Notes, check_batch, counts_in_words, place_of, read
 from bertlite_jax.model import pooling
@@ -107,6 +108,8 @@ def embed(
     """
     check_batch(batch, "embed")
     vector_files.check(out, overwrite, pool == "tokens")
+    if "-" not in (inputs, out):
+        refuse_to_replace("embed", inputs, out)
     batch = min(batch, _MOST_WITH_TOKENS) if pool == "tokens" else batch
     totals: dict[str, int] = {}
     with adoption.open_weights(run, "embed") as loaded:

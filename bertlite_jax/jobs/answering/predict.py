@@ -60,7 +60,9 @@ def predict(
       Numbers of texts that were read, cut to the model's length, and empty; also printed on standard error.
     """
     check_batch(batch, "predict")
-    scoring.check_file(metrics)
+    scoring.check_file(metrics, inputs)
+    if metrics and not score:
+        raise UserError(f"predict: --metrics {metrics} needs the scores that --no-score leaves out; drop one of them")
     wanted = AnswerOptions(n_best, null_threshold, predictions)
     with adoption.open_weights(run, "predict") as loaded:
         if loaded.head and loaded.head.kind == "span":

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
@@ -81,9 +81,16 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         memory_need.check(setup)
         environment = workdir.environment() | {"corpora": digests(setup)}
         with one_job.alone_in(folder):
-            holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print)
+            read = _read_by(setup.start.config)
+            holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print, read)
             workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
             return _train(setup, folder, holds_run, clock)
+
+
+def _read_by(config: Finetuned) -> tuple[str, ...]:
+    """The files and folders that a run reads."""
+    data, learn = config.data, config.learn
+    return (config.init, data.folder, data.validation_file, learn.teacher, learn.unlabelled, *learn.domains)
 
 
 def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.Clock) -> dict[str, Any]:
