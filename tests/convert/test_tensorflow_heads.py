@@ -146,7 +146,9 @@ def test_a_tagger_with_a_crf_is_refused_and_no_classifier(layer, transitions, ch
     variables = fine_tuned("bert", layer | drawn(**{transitions: (5, 5)}))
     with pytest.raises(UserError) as caught:
         read("bert", variables, head=choice)
-    assert f"a CRF chooses the labels ({transitions}), and our heads have none; --head tag reads" in str(caught.value)
+    assert f"a CRF chooses the labels ({transitions}), and our heads have none; the import with --head tag" in str(
+        caught.value
+    )
     assert "\n" not in str(caught.value)
     assert read("bert", variables, head="none").head is None
 

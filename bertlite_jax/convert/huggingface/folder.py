@@ -202,8 +202,9 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         stated = stated | {"model_type": known}
     family, model = from_config(stated, str(place))
     tensors = foreign_names.canonical_names(tensors, family, where)
-    beside = [name for name in tensors if not name.startswith(f"{family}.")]
-    notes += filter(None, [check_layers(beside, head, where)])
+    if head in KINDS or heads.class_kinds(stated, family) or heads.modules(tensors):
+        beside = [name for name in tensors if not name.startswith(f"{family}.")]
+        notes += filter(None, [check_layers(beside, head, where)])
     tensors, renamed = _with_named_head(tensors, stated, family, model.hidden_size, head, where)
     if renamed:
         notes.append(f"{renamed} was read as the head, as nothing else could be it")

@@ -35,14 +35,14 @@ def check_layers(beside: Iterable[str], wanted: HeadChoice, where: str) -> str:
     if recurrent := next(filter(_RECURRENT.search, beside), None):
         raise UserError(
             f"convert: {where}: a recurrent layer ({recurrent}) stands between the encoder and its outputs, and our "
-            "heads have none; --head none reads the encoder alone"
+            "heads have none; the import with --head none reads the encoder alone"
         )
     crf = min(filter(_CRF.fullmatch, beside), key=len, default=None)
     if crf is None:
         return ""
     if wanted != "tag":
         raise UserError(
-            f"convert: {where}: a CRF chooses the labels ({crf}), and our heads have none; --head tag reads the tagger "
-            "without it, each word by itself, and --head none the encoder alone"
+            f"convert: {where}: a CRF chooses the labels ({crf}), and our heads have none; the import with --head tag "
+            "reads the tagger without it, each word by itself, and with --head none the encoder alone"
         )
     return f"without its CRF ({crf}), the tagger labels each word by itself"

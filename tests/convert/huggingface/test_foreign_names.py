@@ -226,12 +226,24 @@ def test_a_tagger_with_a_crf_is_refused_unless_asked_for_without_it(classes, tas
     task.config["architectures"] = classes
     rows = {"transitions": (3, 3), "start_transitions": (3,), "end_transitions": (3,)}
     task.tensors |= {f"crf.{name}": np.ones(shape, np.float32) for name, shape in rows.items()}
-    assert "a CRF chooses the labels (crf.transitions), and our heads have none; --head tag reads" in task.refused()
+    assert (
+        "a CRF chooses the labels (crf.transitions), and our heads have none; the import with --head tag"
+        in task.refused()
+    )
     tagger = from_hf(task.path, head="tag")
     assert tagger.head is not None
     assert tagger.head.kind == "tag"
     assert "without its CRF (crf.transitions), the tagger labels each word by itself" in caplog.text
     assert from_hf(task.path, head="none").head is None
+
+
+def test_the_encoder_below_layers_of_ones_own_is_read_where_no_head_is(task, caplog):
+    task.config["architectures"] = ["BertLstmCrf"]
+    task.tensors = {name.replace("classifier.", "hidden2tag."): value for name, value in task.tensors.items()}
+    task.tensors |= {"crf.transitions": np.ones((3, 3), np.float32), "lstm.weight_ih_l0": np.ones((16, 8), np.float32)}
+    assert from_hf(task.write()).head is None
+    assert "left out, since the class does not read them" in caplog.text
+    assert "a recurrent layer (lstm.weight_ih_l0)" in task.refused(head="tag")
 
 
 @pytest.mark.parametrize("name", ["lstm.weight_ih_l0", "bilstm.weight_hh_l0_reverse", "rnn.weight_ih_l0"])
