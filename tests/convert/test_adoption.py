@@ -116,6 +116,13 @@ def test_outputs_without_names_are_pointed_out(tmp_path):
     assert notes[0] == "the outputs of the head are called LABEL_0, LABEL_1; --labels names them, in this order"
     named = adoption.import_hf(tmp_path / "hf", tmp_path / "named", ImportOptions(labels=("no", "yes")))
     assert named.weights.head == dataclasses.replace(head, labels=("no", "yes"))
+    # What an import says of its weights is sealed as they are.
+    place = tmp_path / "named" / "config.json"
+    stated = json.loads(place.read_text())
+    stated["head"]["labels"].reverse()
+    place.write_text(json.dumps(stated))
+    with pytest.raises(UserError, match="its fields do not have the SHA-256 that it states"):
+        load_weights(tmp_path / "named")
 
 
 def test_without_a_tokenizer_only_the_weights_are_imported_and_a_note_says_what_needs_one(bare, tmp_path):
