@@ -154,6 +154,10 @@ def columns_of_line(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
+_BESIDE_WORDS = re.compile(r"\d+([-.])\d+")
+"""In place of a word's number: of a multiword token, `1-2`, or of an empty node, `1.1`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ColumnForm:
     """Which columns of a CoNLL file hold what, from 0."""
@@ -181,7 +185,8 @@ def column_sentences(path: str, counts: Counter[str], form: ColumnForm = ColumnF
       form: which columns are read.
 
     Raises:
-      UserError: a line has another number of columns than the lines before, or its tag is empty.
+      UserError: a line has another number of columns than the lines before, or its tag is empty; or the words of
+        CoNLL-U are not numbered from 1.
     """
     rows: list[list[str]] = []
     start = width = without_tag = 0
@@ -203,8 +208,13 @@ def column_sentences(path: str, counts: Counter[str], form: ColumnForm = ColumnF
             raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
         elif form.header and not width:
             width = len(row)
-        elif form.universal and not row[0].isdecimal():
-            counts["multiword_tokens" if "-" in row[0] else "empty_nodes"] += 1
+        elif form.universal and (extra := _BESIDE_WORDS.fullmatch(row[0])):
+            counts["multiword_tokens" if extra[1] == "-" else "empty_nodes"] += 1
+        elif form.universal and row[0] != str(len(rows) + 1):
+            raise UserError(
+                f"task: {path}:{number}: the number of the word is {row[0][:40]!r}, and {len(rows) + 1} is expected; a "
+                "blank line ends a sentence"
+            )
         else:
             if len(row) > form.word + 1 and fields.is_blank(row[form.tag]):
                 raise UserError(f"task: {path}:{number}: an empty tag")

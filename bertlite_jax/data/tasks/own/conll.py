@@ -95,14 +95,14 @@ def form_of(path: str, options: OwnOptions, strict: bool = True) -> ColumnForm:
 
 
 def _universal_names(head: Sequence[str]) -> tuple[str, ...]:
-    """The columns of a file in CoNLL-U, CoNLL-U Plus or CoNLL-X; none if it is something else.
+    """The columns of a file in CoNLL-U, CoNLL-U Plus or CoNLL-X; none if most of its lines are something else.
 
     Ten columns of which the last has BIO tags throughout are somebody's own.
     """
     listed = next((line.partition("=")[2].split() for line in head if line.startswith(_LISTED)), [])
     names = tuple(listed) or UNIVERSAL
     rows = [line.rstrip("\r\n").split("\t") for line in head if line.strip() and not line.startswith("#")]
-    fits = bool(rows) and all(len(row) == len(names) and _ID.fullmatch(row[0]) for row in rows)
+    fits = 2 * sum(len(row) == len(names) and bool(_ID.fullmatch(row[0])) for row in rows) > len(rows)
     fits = fits and (bool(listed) or not all(_TAG.fullmatch(row[-1]) for row in rows))
     return names if fits and names[0] == "ID" and "FORM" in names else ()
 
@@ -110,6 +110,8 @@ def _universal_names(head: Sequence[str]) -> tuple[str, ...]:
 def _column(names: Sequence[str], said: str, option: str, path: str, strict: bool) -> int | None:
     """The place of a column that was named, in upper or lower case; None if none was, or it need not exist."""
     folded = [name.casefold() for name in names]
+    if folded.count(said.casefold()) > 1:
+        raise UserError(f"task: {path}: {option} {said}: {folded.count(said.casefold())} columns have this name")
     if said.casefold() in folded:
         return folded.index(said.casefold())
     if not said or not strict:

@@ -93,9 +93,9 @@ def format_of(path: str, options: OwnOptions) -> Format:
     suffix, start = files.suffix_of(path), files.start_of(path)
     if suffix == ".parquet" or start.startswith(b"PAR1"):
         return "parquet"
-    refuse_foreign(start, path, "task")
     if suffix in _WORKBOOKS:
         raise UserError(f"task: {path}: a workbook cannot be read; save the sheet as CSV (UTF-8)")
+    refuse_foreign(start, path, "task")
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     if suffix in (*_JSON, ".csv", ".tsv") and text[:14].lower().startswith((b"<!doctype html", b"<html")):
         raise UserError(f"task: {path}: this is a web page, perhaps in place of the file that it speaks of")

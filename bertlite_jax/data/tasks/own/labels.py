@@ -45,8 +45,10 @@ def folded(name: str) -> str:
     the mark that makes an emoji of a sign.
     """
     normal = unicodedata.normalize("NFKC", name).casefold()
-    if not normal.isascii():
-        seen = (each for each in normal if unicodedata.category(each) != "Cf" and each != "\ufe0f")
+    if not (normal.isascii() and normal.isprintable()):
+        unseen = ("Cf", "Cc")  # White space is among the latter.
+        seen = (each for each in normal if each.isspace() or unicodedata.category(each) not in unseen)
+        seen = (each for each in seen if each != "\ufe0f")
         normal = "".join("-" if unicodedata.category(each) == "Pd" else each for each in seen).translate(_SIGNS)
     words = " ".join(_BETWEEN_WORDS.sub(" ", normal).split())
     return words.strip("\"'").strip() or words

@@ -88,6 +88,7 @@ def test_another_separator_is_named(tmp_path, separator):
         ("yes", "yes\u200b", ("x", "yes")),
         ("yes", "\ufeffyes", ("x", "yes")),
         ("yes", "y\u00ades", ("x", "yes")),
+        ("yes", "yes\0", ("x", "yes")),
         ("1", "\u0661", ("1", "x")),
         ("so-so", "so\u2013so", ("so-so", "x")),
         ("very good", "very_good", ("'very good'", "x")),

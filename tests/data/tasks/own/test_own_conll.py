@@ -152,3 +152,31 @@ def test_a_model_of_texts_refuses_it(tmp_path):
     with pytest.raises(UserError, match=r"^predict: .*own\.conllu: CoNLL-U has words with tags"):
         list(inputs.read(path, Head(labels=("x", "y"))))
     assert [example.words for example in inputs.read(path, Head(kind="tag", labels=("O", "X")))] == WORDS
+
+
+def row(number: str, word: str, columns: int = 10) -> str:
+    return "\t".join([number, word, "_", "NOUN", *"_" * (columns - 4)])
+
+
+@pytest.mark.parametrize("before", [0, 200])
+@pytest.mark.parametrize(
+    ("lines", "at", "said"),
+    [
+        ([row("1", "a"), row("x", "b"), row("3", "c")], 2, "the number of the word is 'x', and 2 is expected"),
+        ([row("1", "a"), row("1", "b")], 2, "the number of the word is '1', and 2 is expected; a blank line ends a"),
+        ([row("1", "a"), row("3", "b")], 2, "the number of the word is '3', and 2 is expected"),
+        ([row("1", "a"), row("2", "b"), row("3", "c", 9)], 3, "9 columns, and the lines before have 10"),
+    ],
+    ids=["no number", "no blank line", "a gap", "nine columns"],
+)
+def test_a_line_that_does_not_fit_is_refused_with_its_number(tmp_path, before, lines, at, said):
+    """Wherever it is: one broken line does not make another format of the file."""
+    good = [line for _ in range(before // 2) for line in (row("1", "a"), "")]
+    path = put(tmp_path, "own.conllu", *good, *lines, "")
+    assert f"{path}:{before + at}: {said}" in refused(path)
+
+
+def test_a_column_that_is_there_twice_cannot_be_named(tmp_path):
+    path = put(tmp_path, "own.conll", "word\tner\tner", "EU\tO\tB-ORG", "said\tO\tO", "")
+    assert refused(path, label="ner").endswith("--data.label-column ner: 2 columns have this name")
+    assert tags(path) == [("B-ORG", "O")]
