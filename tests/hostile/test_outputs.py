@@ -138,6 +138,18 @@ def test_a_file_that_cannot_be_is_told(job, name, bench):
     bench.refuses(FILES[job].replace("OUT", name), name[:6])
 
 
+@pytest.mark.parametrize("job", [job for job in FOLDERS | FILES if job not in HEAVY])
+def test_an_output_may_have_the_longest_name_that_there_is(job, bench):
+    """255 bytes on most file systems."""
+    command = (FOLDERS | FILES)[job]
+    suffix = command.rpartition("OUT")[2].split(" ")[0]
+    (bench.here / "texts").write_text("one\n")
+    name = "o" * (255 - len(suffix))
+    assert bench.run(command.replace("OUT", name))[0] == 0
+    assert (bench.here / f"{name}{suffix}").exists()
+    assert not [path for path in bench.here.iterdir() if path.name.startswith(f".{name[:99]}")]
+
+
 @pytest.mark.parametrize("job", [job for job in FOLDERS if job not in HEAVY])
 @pytest.mark.parametrize("out", [".", "..", "../case"])
 def test_the_folder_that_this_runs_in_is_not_replaced(job, out, bench):

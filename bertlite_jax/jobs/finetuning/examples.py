@@ -84,10 +84,12 @@ def check_training(encoded: features.Encoded, head: Head) -> None:
 
 MOST_EPOCHS, MOST_PLANNED = 20_000, 10**9
 """Of a run: epochs, and examples in all of them. Rows are planned for each before the first step."""
+_PLANNED_IN_A_MINUTE = 8_000_000
+"""7 to 9 microseconds an example on one core of a cloud CPU."""
 
 
 def check_planned(steps: int, batch: int, examples: int, what: str = "examples") -> None:
-    """Raises UserError for a run whose rows could not be planned in reasonable time.
+    """Raises UserError for a run whose rows could not be planned in reasonable time; announces what takes minutes.
 
     Args:
       steps: in the whole run.
@@ -106,6 +108,9 @@ def check_planned(steps: int, batch: int, examples: int, what: str = "examples")
             f"config: {steps:,} steps of {batch:,} {what} are {steps * batch:,}; at most {MOST_PLANNED:,} are possible "
             "in a run; lower run.steps or run.epochs"
         )
+    if steps * batch > _PLANNED_IN_A_MINUTE:
+        minutes = steps * batch / _PLANNED_IN_A_MINUTE
+        print(f"finetune: planning the rows of {steps * batch:,} {what} first, some {minutes:,.0f} minutes")
 
 
 def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:

@@ -27,6 +27,10 @@ def test_runs_without_an_end_are_refused(steps, batch, examples, said):
     assert str(refused.value).endswith("lower run.steps or run.epochs")
 
 
-def test_long_runs_pass():
+def test_long_runs_pass_and_say_how_long_their_plan_takes(capsys):
     check_planned(20_000, 8, 5)
+    assert capsys.readouterr().out == ""
     check_planned(10**9 // 32, 32, 4_000_000)
+    assert capsys.readouterr().out == (
+        "finetune: planning the rows of 1,000,000,000 examples first, some 125 minutes\n"
+    )
