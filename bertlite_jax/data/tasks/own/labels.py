@@ -189,7 +189,6 @@ def names_of(spellings: Counter[str], path: str, explicit: bool) -> tuple[str, .
         raise UserError(f"task: {path}: more than {MOST_LABELS} labels; is it a regression, or another column?")
     if not explicit:
         refuse_scores(names, path)
-        refuse_joined(names, path)
     refuse_alike(names, spellings, path)
     return tuple(sorted(names, key=order))
 

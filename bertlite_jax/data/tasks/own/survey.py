@@ -210,6 +210,8 @@ def _of_names(
         labels.refuse_zero_tag(spellings, file.path)
         labels.refuse_small_tags(spellings, file.path)
     names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
+    if kind == "classify" and options.kind == "auto" and not said:
+        labels.refuse_joined(names, file.path)
     if kind in ("classify", "multi_label") and not said:
         labels.refuse_minus_1(names, spellings, file.path, several=kind == "multi_label")
     counts = _counted(spellings, names, bool(said))

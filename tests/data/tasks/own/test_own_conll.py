@@ -83,6 +83,15 @@ def test_features_may_be_none(tmp_path):
     assert found == [("Mood=Imp", "_", "_", "_", "Gender=Masc", "_"), ("_", "_", "_")]
 
 
+def test_features_of_one_word_are_one_tag(tmp_path):
+    """Although they are made of those of other words."""
+    both, one, other = "Gender=Masc|Number=Sing", "Gender=Masc", "Number=Sing"
+    lines = [
+        row(str(n), "a").replace("NOUN\t_\t_", f"NOUN\t_\t{feats}") for n, feats in enumerate((both, one, other), 1)
+    ]
+    assert tags(put(tmp_path, "own.conllu", *lines, ""), label="feats") == [(both, one, other)]
+
+
 def test_lemmas_can_be_the_words(tmp_path):
     assert examples(own(put(tmp_path, "own.conllu", *SENTENCES), text="lemma"), "")[0].words[0] == "ir"
 
