@@ -65,8 +65,8 @@ class Examples:
     """For your own data: column or field of the second text. Without it, the first of the usual names; if there is
     none, texts are single."""
     label_column: str = ""
-    """For your own data: column or field of the label. Without it, the first of the usual names. Several columns of 0
-    and 1, with commas between their names, are several labels."""
+    """For your own data: column or field of the label. Without it, the first of the usual names, or UPOS of CoNLL-U.
+    Several columns of 0 and 1, with commas between their names, are several labels."""
     id_column: str = ""
     """For your own data: column or field of the id. Without it, the first of the usual names, or the number of the
     line."""
