@@ -104,6 +104,11 @@ def test_what_a_job_reads_is_not_overwritten_by_it(job, bench):
     bench.refuses(f"{command} --overwrite{more}", place, "read")
 
 
+def test_a_report_replaces_no_folder(bench):
+    (bench.copy("pretrained") / "report.html").mkdir()
+    bench.refuses("report pretrained", "pretrained/report.html is a folder and is not replaced")
+
+
 def test_the_scores_of_predict_do_not_replace_its_input(bench):
     bench.refuses("predict finetuned --input task.csv --metrics task.csv", "task.csv is the place that is read")
     bench.refuses("predict finetuned --input task.csv --metrics task.csv/m.json", "task.csv is no folder")

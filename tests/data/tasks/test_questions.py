@@ -44,6 +44,15 @@ def test_the_layout_of_squad_is_read(tmp_path):
     ]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = pathlib.Path(squad(tmp_path, question()))
+    lines = tmp_path / "own.jsonl"
+    lines.write_text(json.dumps(question(context=CONTEXT)), encoding="utf-8")
+    for file in (path, lines):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert [example.id for example in questions.read([str(file)])] == ["q1"]
+
+
 def test_a_test_set_without_answers_is_unlabelled(tmp_path):
     notes = questions.Notes()
     path = squad(tmp_path, {"id": "q", "question": "When?"}, {"id": "r", "question": "Who?", "is_impossible": True})

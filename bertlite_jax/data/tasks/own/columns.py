@@ -88,6 +88,8 @@ def columns_of(
     pair = found["pair"]
     if not pair and kind not in ("choose", "tag"):
         pair = next((name for name in _all_of(names, PAIR) if name != text), "")
+    if not strict and not options.label:  # A usual name for labels, and here the texts are in it.
+        label = tuple(name for name in label if name not in (text, pair))
     identity = found["id"] or _first_of(names, IDS)
     choices = tuple(_said(names, name, where, strict) or name for name in options.choices)
     chosen = {"text": (text,), "pair": (pair,), "label": label, "id": (identity,), "choice": choices}
