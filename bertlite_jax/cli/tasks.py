@@ -243,8 +243,8 @@ def predict(
         answers = n_best, null_threshold, predictions
         predict_split(run, task, data, split, sys.stdout, submission, *answers, metrics, labels)
         return
-    if data or submission:
-        raise UserError("predict: --data and --submission need --task")
+    if data or submission or split != "test":
+        raise UserError("predict: --data, --split and --submission need --task")
 
     from bertlite_jax.jobs.answering.predict import predict as answer_lines
 

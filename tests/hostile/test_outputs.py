@@ -177,6 +177,13 @@ def test_a_disk_that_fills_up_leaves_nothing(job, bench):
         bench.refuses(FOLDERS[job].replace("OUT", "out"), "cannot be written", "File too large")
 
 
+def test_a_disk_that_fills_up_leaves_no_file_for_phones(bench):
+    """ONNX Runtime says neither why nor with which number it could not write."""
+    bench.copy("finetuned", "tokenizer", "text.txt")
+    with largest_file(100):
+        bench.refuses("convert ort finetuned out.ort --text text.txt", "model.ort cannot be written; make room")
+
+
 class largest_file:
     """Inside, no file of this process can become larger than so many bytes."""
 

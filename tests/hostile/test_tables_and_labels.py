@@ -142,6 +142,28 @@ def test_an_input_that_may_not_be_read_is_named(command, bench, not_root):
     bench.refuses(command.replace("INPUT", "in.csv"), "in.csv", "Permission denied")
 
 
+NAMED = {
+    "predict, text": f"{PREDICT} --text-column boddy",
+    "predict, label": f"{PREDICT} --label-column lable",
+    "predict, id": f"{PREDICT} --id-column nr",
+    "predict, one of two labels": f"{PREDICT} --label-column label,lable",
+    "embed, text": f"{EMBED} --text-column boddy",
+    "embed, pair": f"{EMBED} --pair-column boddy",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_column_that_is_named_has_to_be_there(name, bench):
+    """Instead of a column with a usual name, whose answers look as good."""
+    bench.refuses(NAMED[name].replace("INPUT", "task.csv"), "task.csv:1: no column or field", "it has: text, label")
+
+
+def test_a_field_that_is_named_has_to_be_in_each_object(bench):
+    (bench.here / "a.jsonl").write_text('{"text": "a", "body": "b"}\n{"text": "a"}\n')
+    said = bench.refuses(f"{EMBED.replace('INPUT', 'a.jsonl')} --text-column body", "a.jsonl:2: no column or field")
+    assert said.startswith("embed: ")
+
+
 NUMBERS = {
     "predict": [
         *(("--batch", value) for value in ("0", "-1", str(10**20))),
@@ -184,6 +206,7 @@ def test_a_number_that_cannot_be_is_named(job, option, value, bench):
         ("convert ort finetuned out.ort --text text.txt --min-agreement nan", "min_agreement"),
         ("convert bundle finetuned out --examples nowhere.jsonl", "nowhere.jsonl"),
         ("quickstart --workdir q --seed=-1", "run.seed = -1"),
+        ("predict finetuned --input task.csv --split train", "--split"),
     ],
 )
 def test_an_option_of_another_job_that_cannot_be_is_named(command, said, bench):

@@ -117,7 +117,7 @@ def embed(
         assert loaded.tokenizer is not None
         opened = vector_files.opened(out, pool == "tokens", width, loaded.tokenizer.pieces, overwrite)
         notes = Notes()
-        examples = read(inputs, TEXTS, columns, notes, job="embed", labelled=False)
+        examples = read(inputs, TEXTS, columns, notes, job="embed", labelled=False, said=columns)
         with opened as write:
             while chunk := list(itertools.islice(examples, batch)):
                 vectors, counts = encode(chunk)

@@ -75,8 +75,9 @@ def predict(
                 f"{run}"
             )
         model = open_task_model(run, renamed(loaded, labels, run) if labels else loaded)
-    options = columns_said(run, model.head, columns or OwnOptions(), labels)
-    return _predict(model, run, inputs, out, batch, options, metrics, score)
+    said = columns or OwnOptions()
+    options = columns_said(run, model.head, said, labels)
+    return _predict(model, run, inputs, out, batch, options, said, metrics, score)
 
 
 def columns_said(run: str, head: Head, columns: OwnOptions, labels: tuple[str, ...]) -> OwnOptions:
@@ -100,13 +101,14 @@ def _predict(
     out: TextIO,
     batch: int,
     columns: OwnOptions,
+    said: OwnOptions,
     metrics: str,
     score: bool,
 ) -> dict[str, int]:
     notes = Notes()
     scores = scoring.Scores(run, model.head, notes.unknown)
     totals: dict[str, int] = {}
-    examples = read(inputs, model.head, columns, notes, labelled=score)
+    examples = read(inputs, model.head, columns, notes, labelled=score, said=said)
     while chunk := list(itertools.islice(examples, batch)):
         all_logits, counts = model.answer(chunk)
         for example, logits in zip(chunk, all_logits, strict=True):

@@ -74,6 +74,8 @@ def _objects(inputs: str, where: str, counts: Counter[str]) -> Iterator[tuple[in
 
 def _named(record: dict[str, Any], columns: OwnOptions, at: str) -> dict[str, Any]:
     """The record with `question`, `context` and `id` under these names."""
+    if lost := next((name for name in (columns.text, columns.pair) if name and name not in record), ""):
+        raise UserError(f"predict: {at}: no column or field {lost!r}; it has: {', '.join(list(record)[:12]) or 'none'}")
     question = next((name for name in (columns.text, *_QUESTION) if name in record), "")
     context = next((name for name in (columns.pair, *_CONTEXT) if name in record and name != question), "")
     if not question or not context:

@@ -106,6 +106,13 @@ def columns_of(
     )
 
 
+def check_named(names: Sequence[str], options: OwnOptions, where: str) -> None:
+    """Raises UserError for a column that was named, alone or among several labels, and is not among `names`."""
+    labels_said = (options.label,) if options.label in names else tuple(map(str.strip, options.label.split(",")))
+    for name in (options.text, options.pair, options.id, *labels_said, *options.choices):
+        _said(names, name, where, strict=True)
+
+
 def missing_label(columns: Columns, file: OwnFile, options: OwnOptions, kind: Kind) -> UserError:
     """The error for a training file in which no label was found; suggests what to type."""
     names = " or ".join(map(repr, columns.label))
