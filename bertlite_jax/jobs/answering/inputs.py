@@ -124,8 +124,8 @@ def read(
     try:
         yield from _examples(inputs, head, options or OwnOptions(), notes or Notes(), labelled, said or OwnOptions())
     except UserError as error:  # The readers' messages begin with their own names, and end with finetune's options.
-        said = str(error).partition(": ")[2].replace("--data.label-names", "--labels").replace("--data.", "--")
-        raise UserError(f"{job}: {said}") from error
+        problem = str(error).partition(": ")[2].replace("--data.label-names", "--labels").replace("--data.", "--")
+        raise UserError(f"{job}: {problem}") from error
 
 
 def _examples(
