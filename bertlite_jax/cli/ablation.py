@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
+from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.config import effects
 from bertlite_jax.config.ablation.grid import Grid
@@ -40,7 +41,7 @@ class Options:
 def ablate(args: Sequence[str]) -> None:
     """Reads a grid and the overrides of its base from the command line, and trains what is missing of it."""
     grid, rest, prog = config_file("ablate", args, Grid, example="configs/ablate_residual_scale.py")
-    options = tyro.cli(Options, args=rest, prog=prog, default=Options(config=grid.base, workdir=tyro.MISSING))
+    options = parse(Options, rest, prog, default=Options(config=grid.base, workdir=tyro.MISSING))
     refuse_names_twice(args[0])
     check_grid(grid, args[0])
     grid = overridden(grid, options.config, fields_given(rest, grid.base), args[0])

@@ -6,15 +6,14 @@ import functools
 import importlib
 from collections.abc import Sequence
 
-import tyro
-
+from bertlite_jax.cli import options
 from bertlite_jax.cli.job import Job, choose, usage, wants_help
 
 
 def _measure(name: str, module: str, args: Sequence[str]) -> None:
     """Parses the options of one benchmark and runs it. Its file is read only now: most import JAX."""
     function = getattr(importlib.import_module(f"bertlite_jax.jobs.benchmarks.{module}"), f"bench_{name}")
-    tyro.cli(function, args=args, prog=f"bertlite bench {name}")
+    options.call(function, args, f"bertlite bench {name}")
 
 
 def _benchmark(name: str, description: str, module: str = "") -> Job:

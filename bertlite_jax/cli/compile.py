@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
+from bertlite_jax.cli.options import call, parse
 from bertlite_jax.cli.recipe import config_file
 from bertlite_jax.cli.tables import print_figures
 from bertlite_jax.config import sizes
@@ -40,10 +41,10 @@ def compile_step(args: Sequence[str]) -> None:
     if args and args[0].partition("=")[0] == "--table":
         from bertlite_jax.jobs.compiling.compile_table import compile_table
 
-        tyro.cli(compile_table, args=args, prog="bertlite compile")
+        call(compile_table, args, "bertlite compile")
         return
     config, rest, prog = config_file("compile", args, Pretrain)
-    options = tyro.cli(Options, args=rest, prog=prog, default=Options(config=config, topology=tyro.MISSING))
+    options = parse(Options, rest, prog, default=Options(config=config, topology=tyro.MISSING))
     recipe = _with_sizes(options.config)
     from bertlite_jax.jobs.compiling.compile import compile_for
 

@@ -14,8 +14,8 @@ from tyro.conf import Positional, arg
 
 from bertlite_jax.cli.job import choose, job_of, usage, wants_help
 from bertlite_jax.config.int8 import Bits, Int8Options, Output
-from bertlite_jax.config.model import ResidualScale
-from bertlite_jax.convert.weights.head_choice import HeadChoice
+from bertlite_jax.convert.import_options import ImportOptions
+from bertlite_jax.host.places import refuse_to_replace
 
 if TYPE_CHECKING:
     from bertlite_jax.convert.adoption import Imported
@@ -60,12 +60,7 @@ def from_hf(
     folder: Annotated[Positional[str], arg(metavar="FOLDER")],
     out: Out,
     /,
-    head: HeadChoice = "auto",
-    labels: tuple[str, ...] = (),
-    tokenizer: str = "auto",
-    drop_rows: bool = False,
-    residual_scale: ResidualScale = "published",
-    overwrite: bool = False,
+    options: Annotated[ImportOptions, arg(name="")] = ImportOptions(),
 ) -> None:
     """Reads ALBERT, BERT or DistilBERT weights of transformers; writes a folder for `--init`.
 
@@ -73,28 +68,12 @@ def from_hf(
       folder: Has config.json, the weights (safetensors, pytorch_model.bin or flax_model.msgpack, whole or in shards)
         and a tokenizer.
       out: Folder to write.
-      head: What the task head is for. auto: what the class in config.json says. none: leave the head out.
-      labels: Names of the head's outputs, in their order, instead of those in config.json.
-      tokenizer: Vocabulary file or folder to use instead of the folder's own. none: write no tokenizer.
-      drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
-      residual_scale: The model.residual_scale to train on with. The kernels that it scales are divided by it, so that
-        the outputs stay the same.
-      overwrite: Replace the folder if it is an earlier result.
+      options: What is read of them, and where the result may stand.
     """
-    from bertlite_jax.convert import adoption, sources
+    from bertlite_jax.convert import adoption
 
-    sources.refuse_inside(folder, out)
-    imported = adoption.import_hf(
-        folder,
-        out,
-        tokenizer=tokenizer,
-        overwrite=overwrite,
-        head=head,
-        labels=labels,
-        drop_rows=drop_rows,
-        residual_scale=residual_scale,
-    )
-    _print_import(out, imported)
+    refuse_to_replace("convert", folder, out)
+    _print_import(out, adoption.import_hf(folder, out, options))
 
 
 def from_tf(
@@ -103,12 +82,7 @@ def from_tf(
     /,
     config: str | None = None,
     activation: Literal["auto", "gelu_tanh", "gelu_erf", "relu"] = "auto",
-    head: HeadChoice = "auto",
-    labels: tuple[str, ...] = (),
-    tokenizer: str = "auto",
-    drop_rows: bool = False,
-    residual_scale: ResidualScale = "published",
-    overwrite: bool = False,
+    options: Annotated[ImportOptions, arg(name="")] = ImportOptions(),
 ) -> None:
     """Reads a checkpoint of google-research's ALBERT or BERT or of brightmart's ALBERT; writes a folder for `--init`.
 
@@ -117,31 +91,12 @@ def from_tf(
       out: Folder to write.
       config: albert_config.json or bert_config.json, if it is not beside the checkpoint.
       activation: Activation function. auto: GELU by tanh for ALBERT and by erf for BERT, as the released weights need.
-      head: What the task head of a fine-tuned checkpoint is for. auto: spans for that of run_squad, otherwise
-        classification. none: leave it out.
-      labels: Names of the head's outputs, in their order. Without it: LABEL_0, LABEL_1, ...
-      tokenizer: Vocabulary file or folder to use instead of the one beside the checkpoint. none: write no tokenizer.
-      drop_rows: Drop rows of the word table beyond the tokenizer's pieces, whatever their number.
-      residual_scale: The model.residual_scale to train on with. The kernels that it scales are divided by it, so that
-        the outputs stay the same.
-      overwrite: Replace the folder if it is an earlier result.
+      options: What is read of it, and where the result may stand.
     """
-    from bertlite_jax.convert import adoption, sources
+    from bertlite_jax.convert import adoption
 
-    sources.refuse_inside(checkpoint, out)
-    imported = adoption.import_tf(
-        checkpoint,
-        out,
-        config,
-        activation=activation,
-        tokenizer=tokenizer,
-        overwrite=overwrite,
-        head=head,
-        labels=labels,
-        drop_rows=drop_rows,
-        residual_scale=residual_scale,
-    )
-    _print_import(out, imported)
+    refuse_to_replace("convert", checkpoint, out)
+    _print_import(out, adoption.import_tf(checkpoint, out, options, config=config, activation=activation))
 
 
 def onnx(run: Run, out: Out, /, output: Output = "auto", overwrite: bool = False) -> None:
@@ -182,7 +137,7 @@ def int8(
     from bertlite_jax.convert.int8 import convert
     from bertlite_jax.jobs.answering.inputs import options_of_run
 
-    with _opened(run, out) as weights:
+    with _opened(run, out, *calibrate) as weights:
         print(convert.report(convert.int8(weights, out, calibrate, options, overwrite, options_of_run(run))))
 
 
@@ -216,7 +171,7 @@ def ort(
     from bertlite_jax.convert.int8 import ort_format
     from bertlite_jax.jobs.answering.inputs import options_of_run
 
-    with _opened(run, out) as weights:
+    with _opened(run, out, *text) as weights:
         figures = ort_format.write(
             weights,
             out,
@@ -255,7 +210,7 @@ def bundle(
     from bertlite_jax.convert.bundle import read_examples, write_bundle
 
     asked = read_examples(examples) if examples else ()
-    with _opened(run, out) as weights:
+    with _opened(run, out, *([examples] if examples else [])) as weights:
         written = write_bundle(weights, out, bits=bits, leave_out=leave_out, examples=asked, overwrite=overwrite)
     for name, size in written["bytes"].items():
         print(f"{out}/{name}: {size / 1e6:.2f} MB")
@@ -266,11 +221,16 @@ def bundle(
 
 
 @contextlib.contextmanager
-def _opened(run: str, out: str) -> Iterator[Weights]:
-    """The weights at `run` with their tokenizer. Raises UserError where writing `out` would replace them."""
-    from bertlite_jax.convert import adoption, sources
+def _opened(run: str, out: str, *read: str) -> Iterator[Weights]:
+    """The weights at `run` with their tokenizer.
 
-    sources.refuse_inside(run, out)
+    Raises:
+      UserError: writing `out` would replace them, or one of the files and folders that are `read` too.
+    """
+    from bertlite_jax.convert import adoption
+
+    for place in (run, *read):
+        refuse_to_replace("convert", place, out)
     with adoption.open_weights(run) as weights:
         yield weights
 

@@ -6,8 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import tyro
-
+from bertlite_jax.cli import options
 from bertlite_jax.errors import UserError, fields_close_to
 
 
@@ -21,6 +20,7 @@ class Job(NamedTuple):
       trains: keeps memory that is freed, for the next step.
       compiles: stores compiled programs for the next start. Benchmarks do not, as they measure compiling too.
       text_anywhere: its text may lie in object storage.
+      without_jax: does its work without JAX, whatever the environment says to that.
       leaves_threads: threads of other libraries may still run when it is interrupted.
     """
 
@@ -30,6 +30,7 @@ class Job(NamedTuple):
     trains: bool = False
     compiles: bool = False
     text_anywhere: bool = False
+    without_jax: bool = False
     leaves_threads: bool = False
 
 
@@ -42,11 +43,8 @@ def job_of(name: str, description: str, function: Callable[..., Any], **flags: b
       function: has a docstring that explains each parameter. What it returns is not used.
       **flags: as in `Job`.
     """
-    return Job(name.rpartition(" ")[2], description, functools.partial(_parse, name, function), **flags)
-
-
-def _parse(name: str, function: Callable[..., Any], args: Sequence[str]) -> None:
-    tyro.cli(function, args=args, prog=f"bertlite {name}")
+    run = functools.partial(options.call, function, prog=f"bertlite {name}")
+    return Job(name.rpartition(" ")[2], description, run, **flags)
 
 
 def wants_help(args: Sequence[str]) -> bool:

@@ -22,9 +22,10 @@ from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import memory, refusals
 from bertlite_jax.host.places import check_utf8
 
+OF_TEXT = {"text_anywhere": True, "without_jax": True}
 JOBS = (
-    job_of("tokenizer", "train a tokenizer on text, or take over a released one", text.tokenizer, text_anywhere=True),
-    job_of("corpus", "cut text into the windows of a corpus", text.corpus, text_anywhere=True),
+    job_of("tokenizer", "train a tokenizer on text, or take over a released one", text.tokenizer, **OF_TEXT),
+    job_of("corpus", "cut text into the windows of a corpus", text.corpus, **OF_TEXT),
     Job("pretrain", "train an encoder on a corpus", runs.pretrain, trains=True, compiles=True),
     Job("ablate", "train a grid of recipes with several seeds, and compare them in a table", ablation.ablate),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
@@ -163,9 +164,11 @@ def _check_surroundings(job: Job) -> None:
 
 
 def _prepare(job: Job, args: Sequence[str]) -> None:
-    """Settings of this process that have to be made before JAX is imported or compiles."""
+    """What has to be settled in this process before JAX is imported or compiles."""
     if job.trains:
         memory.keep_freed_memory()
+    if not (job.without_jax or wants_help(args)):
+        accelerators.check_xla_flags()
     if job.compiles and not wants_help(args):
         from bertlite_jax.host import program_cache
 

@@ -11,19 +11,31 @@ from bertlite_jax.host.places import check_on_disk, check_utf8
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
+_PLACES = ("--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init")
+"""Options that name a file or folder. Some may be left out, which an empty name does not say."""
 
 
 def check_places(args: Sequence[str], text_anywhere: bool = False) -> None:
-    """Raises UserError for a `gs://...` where only a path on the disk can be used, and for what is not UTF-8.
+    """Refuses a name of a file or folder that cannot be one.
+
+    Refused: a `gs://...` where only a path on the disk can be used, what is not UTF-8, and an empty name, as a variable
+    of the shell has that was not set.
 
     Args:
       args: what follows the name of the job.
       text_anywhere: positional arguments are text, which may lie in object storage.
+
+    Raises:
+      UserError: names the option.
     """
-    option = MAY_BE_REMOTE[0] if text_anywhere else ""
+    option, value_follows = MAY_BE_REMOTE[0] if text_anywhere else "", False
     for text in args:
-        if text.startswith("--"):
-            option, _, text = text.partition("=")
+        is_option = text.startswith("--")
+        if is_option:
+            option, has_value, text = text.partition("=")
+            value_follows = not has_value
+        if not text and option in _PLACES and not (is_option and value_follows):
+            raise UserError(f"{option.lstrip('-')}: {option} is followed by an empty name; name a file or folder")
         if option not in MAY_BE_REMOTE:
             check_on_disk(option.lstrip("-") or "argument", text)
         if not text_anywhere or option != MAY_BE_REMOTE[0]:  # Text may have any name.

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.cli.tables import print_figures
 from bertlite_jax.config import effects
@@ -35,7 +36,7 @@ def pretrain(args: Sequence[str]) -> None:
     """Reads a recipe and its overrides from the command line, and trains."""
     config, rest, prog = config_file("pretrain", args, Pretrain)
     default = PretrainOptions(config=config, workdir=tyro.MISSING)
-    options = tyro.cli(PretrainOptions, args=rest, prog=prog, default=default)
+    options = parse(PretrainOptions, rest, prog, default=default)
     effects.check_effects(options.config, fields_given(rest, config), effects.PRETRAIN_NEEDS)
     from bertlite_jax.jobs.pretraining.pretrain import pretrain as train
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given, value_of
 from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config import effects
@@ -17,6 +18,7 @@ from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.errors import UserError, fields_close_to
 
+_MOST_SEEDS = 10_000
 _Run = Annotated[Positional[str], arg(metavar="RUN")]
 
 
@@ -55,8 +57,10 @@ class Options:
 def finetune(args: Sequence[str]) -> None:
     """Trains a recipe once, with several seeds, over a grid, layer by layer, or on each task of a suite."""
     options, config = _recipe(args, value_of("--task", args), print)
-    if options.seeds < 1:
-        raise UserError(f"finetune: --seeds {options.seeds} must be at least 1")
+    if not 1 <= options.seeds <= _MOST_SEEDS:
+        raise UserError(f"finetune: --seeds {options.seeds} must be at least 1 and at most {_MOST_SEEDS:,}")
+    if config.run.seed + options.seeds > 2**32:
+        raise UserError(f"finetune: --seeds {options.seeds} from run.seed = {config.run.seed} on exceeds 2**32")
     if config.data.task.startswith("all-"):
         _suite(args, options, config.data.task)
         return
@@ -96,7 +100,7 @@ def _recipe(args: Sequence[str], task: str, log: Callable[[str], None] = lambda 
     config, rest, prog = config_file("finetune", args, Finetune, task)
     missing = tyro.MISSING
     default = Options(config=config, workdir=missing, init=missing)
-    options = tyro.cli(Options, args=rest, prog=prog, default=default)
+    options = parse(Options, rest, prog, default=default)
     given = fields_given(rest, config)
     named = {"task": task or options.task, "folder": options.data}
     for name, value in named.items():
@@ -239,8 +243,8 @@ def predict(
         answers = n_best, null_threshold, predictions
         predict_split(run, task, data, split, sys.stdout, submission, *answers, metrics, labels)
         return
-    if data or submission:
-        raise UserError("predict: --data and --submission need --task")
+    if data or submission or split != "test":
+        raise UserError("predict: --data, --split and --submission need --task")
 
     from bertlite_jax.jobs.answering.predict import predict as answer_lines
 

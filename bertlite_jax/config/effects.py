@@ -45,8 +45,16 @@ _OF_OWN_DATA = (
     "kind", "text_column", "pair_column", "label_column", "id_column", "choice_columns", "label_names", "separator",
     "delimiter", "validation_file", "validation_fraction", "held_out",
 )  # fmt: skip
+ABOUT_TEXTS = ("squad1", "squad2", "cmrc2018")
+"""Tasks that ask questions about texts."""
 FINETUNE_NEEDS = (
     Need(tuple(f"data.{name}" for name in _OF_OWN_DATA), "data.task", _is(""), "it is for files of your own"),
+    Need(
+        ("data.window_step", "data.question_length", "data.answer_length", "head.span"),
+        "data.task",
+        _is(*ABOUT_TEXTS),
+        "it is for questions about a text",
+    ),
     Need(("data.choice_columns",), "data.kind", _is("auto", "choose"), "pass --data.kind choose"),
     Need(("data.separator",), "data.kind", _is("auto", "multi_label"), "pass --data.kind multi_label"),
     Need(("data.label_names",), "data.kind", _is("auto", "classify", "multi_label", "tag"), "it has no labels"),

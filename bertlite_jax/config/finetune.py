@@ -53,7 +53,7 @@ class Examples:
         "auto"
     )
     """Metric that decides which model is best; one of the task's. auto: the task's first; f1_macro for your own data if
-    one label has more than nine tenths of the examples."""
+    one label has more than nine tenths of the examples. Of several models with the same score, the earliest is best."""
     kind: Literal["auto", "classify", "multi_label", "regression", "choose", "tag"] = "auto"
     """For your own data: what is predicted. classify: one label. multi_label: any number of labels. regression: a
     number. choose: one of several choices. tag: a label for each word. auto: tag for lists of words and CoNLL columns,
@@ -65,8 +65,8 @@ class Examples:
     """For your own data: column or field of the second text. Without it, the first of the usual names; if there is
     none, texts are single."""
     label_column: str = ""
-    """For your own data: column or field of the label. Without it, the first of the usual names. Several columns of 0
-    and 1, with commas between their names, are several labels."""
+    """For your own data: column or field of the label. Without it, the first of the usual names, or UPOS of CoNLL-U.
+    Several columns of 0 and 1, with commas between their names, are several labels."""
     id_column: str = ""
     """For your own data: column or field of the id. Without it, the first of the usual names, or the number of the
     line."""

@@ -26,7 +26,7 @@ def at_step(config: Pretrain, step: int) -> Pretrain:
 
 def check_schedule(config: Pretrain) -> None:
     """Raises UserError if `run.depths` or `run.profile_steps` cannot work, or not with this model."""
-    _check_profile(config.run.profile_steps)
+    _check_profile(config.run.profile_steps, config.run.steps)
     depths = config.run.depths
     if not depths:
         return
@@ -46,11 +46,16 @@ def check_schedule(config: Pretrain) -> None:
         raise UserError(f"config: {shown} must end before run.steps = {config.run.steps}")
 
 
-def _check_profile(steps: tuple[int, ...]) -> None:
+def _check_profile(steps: tuple[int, ...], last: int) -> None:
     if len(steps) != 2 or (steps != (0, 0) and not 0 < steps[0] < steps[1]):
         raise UserError(
             f"config: run.profile_steps = {' '.join(map(str, steps))} must be two rising steps from 1 on, such as "
             "10 15, or 0 0 for no profile"
+        )
+    if steps[0] > last:
+        raise UserError(
+            f"config: run.profile_steps = {' '.join(map(str, steps))} lie behind run.steps = {last}, so nothing would "
+            "be traced"
         )
 
 

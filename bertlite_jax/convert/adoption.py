@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from bertlite_jax.config import checks
@@ -16,9 +16,9 @@ from bertlite_jax.config.model import ResidualScale
 from bertlite_jax.convert import sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import sentence_notes
+from bertlite_jax.convert.import_options import ImportOptions
 from bertlite_jax.convert.weights import label_order, parameters
 from bertlite_jax.convert.weights.folder import Weights, save_weights
-from bertlite_jax.convert.weights.head_choice import HeadChoice
 from bertlite_jax.data.vocabulary.tokenizer import SETTINGS_FILE, Tokenizer, adopt_vocabulary, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import output_errors
@@ -39,17 +39,7 @@ class Imported(NamedTuple):
     notes: list[str]
 
 
-def import_hf(
-    folder: Path,
-    out: Path,
-    *,
-    tokenizer: str = "auto",
-    overwrite: bool = False,
-    head: HeadChoice = "auto",
-    labels: Sequence[str] = (),
-    drop_rows: bool = False,
-    residual_scale: ResidualScale = "published",
-) -> Imported:
+def import_hf(folder: Path, out: Path, options: ImportOptions = ImportOptions()) -> Imported:
     """Writes a folder of `transformers` as one of ours, with its tokenizer where it has one.
 
     The tokenizer's size decides `model.vocab_size` (`fit_vocabulary`). Without a tokenizer only the weights are
@@ -58,69 +48,52 @@ def import_hf(
     Args:
       folder: as `save_pretrained` writes it.
       out: folder that `save_weights` writes; complete or absent.
-      tokenizer: `auto`: the folder's own; `none`: leave it out; else a vocabulary file, a folder with one, or a
-        tokenizer folder of ours.
-      overwrite: replace an earlier result.
-      head: as for `from_hf`.
-      labels: as for `from_hf`.
-      drop_rows: as for `fit_vocabulary`.
-      residual_scale: of the model that is written. Its kernels are made such that it computes what the folder computes
-        (`parameters.rescaled`).
+      options: what is read. A tokenizer that is named may also be a tokenizer folder of ours.
 
     Raises:
       UserError: as for `from_hf`; a vocabulary of another size or of a kind that cannot be adopted; `out` is in the way
         or cannot be written.
     """
-    checks.check_residual_scale(residual_scale, "convert: --residual-scale")
+    checks.check_residual_scale(options.residual_scale, "convert: --residual-scale")
     folder = pathlib.Path(folder)
     vocabulary = folder if any((folder / name).is_file() for name in _HF_FILES) else None
     missing = f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
-    loaded = _with_scale(from_hf(folder, head=head, labels=labels), residual_scale)
-    imported = _import(loaded, vocabulary, missing, str(folder), out, tokenizer, overwrite, drop_rows)
+    loaded = _with_scale(from_hf(folder, head=options.head, labels=options.labels), options.residual_scale)
+    imported = _import(loaded, vocabulary, missing, str(folder), out, options)
     return Imported(imported.weights, imported.notes + sentence_notes(folder, loaded.sentence))
 
 
 def import_tf(
     checkpoint: Path,
     out: Path,
-    config: Path | None = None,
+    options: ImportOptions = ImportOptions(),
     *,
+    config: Path | None = None,
     activation: tensorflow.Activation = "auto",
-    tokenizer: str = "auto",
-    overwrite: bool = False,
-    head: HeadChoice = "auto",
-    labels: Sequence[str] = (),
-    drop_rows: bool = False,
-    residual_scale: ResidualScale = "published",
 ) -> Imported:
     """Writes a checkpoint of google-research's or brightmart's as a folder of ours, with the vocabulary beside it.
 
     Args:
       checkpoint: as for `tensorflow.from_tf`.
       out: as for `import_hf`.
+      options: as for `import_hf`. The tokenizer `auto` is 30k-clean.model, spiece.model or vocab.txt beside the
+        checkpoint, else the only file *.model or vocab*.txt.
       config: as for `tensorflow.from_tf`.
       activation: as for `tensorflow.from_tf`.
-      tokenizer: as for `import_hf`. `auto` takes 30k-clean.model, spiece.model or vocab.txt beside the checkpoint, else
-        the only file *.model or vocab*.txt.
-      overwrite: as for `import_hf`.
-      head: as for `tensorflow.from_tf`.
-      labels: as for `tensorflow.from_tf`.
-      drop_rows: as for `fit_vocabulary`.
-      residual_scale: as for `import_hf`.
 
     Raises:
       UserError: as for `tensorflow.from_tf` and `import_hf`.
     """
-    checks.check_residual_scale(residual_scale, "convert: --residual-scale")
+    checks.check_residual_scale(options.residual_scale, "convert: --residual-scale")
     prefix = tensorflow.checkpoint_prefix(checkpoint)
-    loaded = tensorflow.from_tf(prefix, config, activation=activation, head=head, labels=labels)
-    loaded = _with_scale(loaded, residual_scale)
+    loaded = tensorflow.from_tf(prefix, config, activation=activation, head=options.head, labels=options.labels)
+    loaded = _with_scale(loaded, options.residual_scale)
     beside = [prefix.parent / name for name in _TF_FILES if (prefix.parent / name).is_file()]
     beside = beside or sorted([*prefix.parent.glob("*.model"), *prefix.parent.glob("vocab*.txt")])
     vocabulary = beside[0] if beside and (len(beside) == 1 or beside[0].name in _TF_FILES) else None
     several = f"several vocabularies ({', '.join(path.name for path in beside)})"
     missing = f"{prefix.parent} has {several if beside else 'no vocabulary'}"
-    return _import(loaded, vocabulary, missing, str(prefix), out, tokenizer, overwrite, drop_rows)
+    return _import(loaded, vocabulary, missing, str(prefix), out, options)
 
 
 def _with_scale(loaded: Weights, scale: ResidualScale) -> Weights:
@@ -140,13 +113,12 @@ def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
     Raises:
       UserError: as for `sources.load` and `import_hf`.
     """
-    with _named(job):
-        loaded = sources.load(path)
+    loaded = sources.load(path, job)
     if loaded.tokenizer is not None or not any((pathlib.Path(path) / name).is_file() for name in _HF_FILES):
         yield loaded
         return
     with contextlib.ExitStack() as stack:
-        with _named(job):
+        with sources.naming(job):
             adopted = stack.enter_context(_adopted("auto", pathlib.Path(path)))
             if adopted:
                 loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
@@ -155,38 +127,25 @@ def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
         yield loaded
 
 
-@contextlib.contextmanager
-def _named(job: str) -> Iterator[None]:
-    """Begins the messages of this package with the job that the user typed."""
-    try:
-        yield
-    except UserError as error:
-        begin, _, said = str(error).partition(": ")
-        if begin in ("convert", job):
-            raise UserError(f"{job}: {said}") from error
-        raise
-
-
 def _import(
     loaded: Weights,
     vocabulary: pathlib.Path | None,
     missing: str,
     where: str,
     out: Path,
-    tokenizer: str,
-    overwrite: bool,
-    drop_rows: bool,
+    options: ImportOptions,
 ) -> Imported:
     """Writes the folder. `vocabulary`: what `auto` takes; `missing`: the note if that is None."""
     notes = _absent_heads(loaded) + _unnamed_outputs(loaded)
-    with _adopted(tokenizer, vocabulary) as adopted:
+    with _adopted(options.tokenizer, vocabulary) as adopted:
         if adopted is None:
-            reason = "the tokenizer was left out" if tokenizer == "none" else missing
+            reason = "the tokenizer was left out" if options.tokenizer == "none" else missing
             notes.append(f"{reason}: exports that read text (ONNX folders, bundles, sentence embeddings) need one")
         else:
-            loaded, changed = fit_vocabulary(loaded, adopted, where, own=tokenizer == "auto", drop_rows=drop_rows)
+            own = options.tokenizer == "auto"
+            loaded, changed = fit_vocabulary(loaded, adopted, where, own=own, drop_rows=options.drop_rows)
             notes += changed
-        save_weights(loaded, out, overwrite=overwrite)
+        save_weights(loaded, out, overwrite=options.overwrite)
     if loaded.tokenizer is not None:
         loaded = dataclasses.replace(loaded, tokenizer=load_tokenizer(pathlib.Path(out) / "tokenizer"))
     return Imported(loaded, notes)
@@ -275,7 +234,7 @@ def fit_vocabulary(
     if not (padded or empty or spare):
         raise UserError(
             f"convert: {where}: the tokenizer has {pieces:,} pieces and the model's table {rows:,} rows, "
-            f"{_cause(pieces, rows)}"
+            f"{_cause(tokenizer, rows)}"
         )
     model = dataclasses.replace(loaded.model, vocab_size=pieces, vocab_multiple=1)
     params = parameters.nest(parameters.trim_vocabulary(flat, model))
@@ -284,9 +243,12 @@ def fit_vocabulary(
     return dataclasses.replace(loaded, params=params, model=model, tokenizer=tokenizer), [note]
 
 
-def _cause(pieces: int, rows: int) -> str:
+def _cause(tokenizer: Tokenizer, rows: int) -> str:
     """Why a table and a tokenizer do not agree, most likely, and what to do."""
+    pieces = tokenizer.vocab_size
     other = "bertlite convert from-hf --tokenizer takes another, or none"
+    if pieces == rows + 1 and not tokenizer.pieces([rows])[0].strip():
+        return f"because the vocabulary ends in a blank line, which counts as a piece; remove line {pieces:,}"
     if pieces > rows:
         return (
             f"so {pieces - rows:,} pieces have none. Most likely tokens were added without "

@@ -26,7 +26,7 @@ from bertlite_jax.convert.onnx.float32 import float32
 from bertlite_jax.convert.onnx.graph import save_onnx
 from bertlite_jax.convert.onnx.model import build_onnx
 from bertlite_jax.convert.weights import quantized
-from bertlite_jax.convert.weights.folder import Weights, sentence_length
+from bertlite_jax.convert.weights.folder import Weights, answer_length, sentence_length
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import new_folder, write_json
@@ -183,7 +183,7 @@ def _about(weights: Weights, kind: str) -> dict[str, Any]:
         "kind": kind,
         "labels": list(weights.head.labels) if weights.head else [],
         "splits": list(weights.head.splits) if weights.head else [],
-        "max_length": sentence_length(weights) if kind == "embed" else weights.model.max_positions,
+        "max_length": _most_pieces(weights, kind),
         "pad_id": ids["pad"],
         "pad_token": pieces["pad"],
         "mask_id": ids["mask"],
@@ -194,6 +194,14 @@ def _about(weights: Weights, kind: str) -> dict[str, Any]:
         | {name: importlib.metadata.version(name) for name in _PACKAGES},
         "model": dataclasses.asdict(weights.model.exported),
     }
+
+
+def _most_pieces(weights: Weights, kind: str) -> int:
+    """How many pieces of an input are read: as many as `bertlite predict` and `bertlite embed` read."""
+    if kind == "embed":
+        return sentence_length(weights)
+    # Of questions, `predict` reads any length in windows, and this a single one: as much of it as the model can.
+    return weights.model.max_positions if kind in ("span", "fill_mask") else answer_length(weights)
 
 
 def _examples(weights: Weights, kind: str) -> list[dict[str, Any]]:

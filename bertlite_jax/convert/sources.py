@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
@@ -16,18 +19,35 @@ from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
 
-def load(path: os.PathLike[str] | str) -> Weights:
+@contextlib.contextmanager
+def naming(job: str) -> Iterator[None]:
+    """Begins the messages of this package with the job that the user typed."""
+    try:
+        yield
+    except UserError as error:
+        begin, _, said = str(error).partition(": ")
+        if begin in ("convert", job):
+            raise UserError(f"{job}: {said}") from error
+        raise
+
+
+def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
     """Weights to start from or to export.
 
     Args:
       path: the work directory of a pretraining run (its newest good checkpoint is read, with the vocabulary padded as
         in its config; `parameters.pad_vocabulary` fits other weights to that) or of a fine-tuning run (its best model),
         a folder of `transformers`, or one that `save_weights` or `quantized.save` wrote.
+      job: that the user started; begins messages.
 
     Raises:
       UserError: the path is none of these, or is damaged.
     """
-    folder = pathlib.Path(path)
+    with naming(job):
+        return _load(pathlib.Path(path))
+
+
+def _load(folder: pathlib.Path) -> Weights:
     if (folder / "checkpoints").is_dir():
         return _load_run(folder)
     if (folder / "environment.json").is_file() and (folder / "config.json").is_file():
@@ -59,17 +79,6 @@ def is_tensorflow(path: pathlib.Path) -> bool:
     return named or path.with_name(f"{path.name}.index").is_file()
 
 
-def refuse_inside(source: os.PathLike[str] | str, out: os.PathLike[str] | str) -> None:
-    """Raises UserError where writing `out` would replace what is read: it is `source` or a folder around it.
-
-    Links are followed, so that two names of one folder are one.
-    """
-    read, written = (pathlib.Path(os.path.realpath(place)) for place in (source, out))
-    if written == read or written in read.parents:
-        where = "the place that is read" if written == read else f"a folder around {source}, which is read"
-        raise UserError(f"convert: {out} is {where}; name another folder to write")
-
-
 def _load_run(run: pathlib.Path) -> Weights:
     from bertlite_jax.train import checkpoint
 
@@ -85,7 +94,8 @@ def _load_task_run(run: pathlib.Path) -> Weights:
     """Reads the model that was best on the validation split, which a fine-tuning run stores as a folder of our own."""
     if not (run / "best").is_dir():
         raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let the run continue")
-    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run))
+    length = files.read_json(run / "config.json", Finetuned).data.length
+    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run), length=length)
 
 
 def _facts(run: pathlib.Path) -> dict[str, Any]:

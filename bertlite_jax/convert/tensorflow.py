@@ -73,6 +73,11 @@ def from_variables(
         parameters.check_finite(flat, where)
         return Weights(parameters.nest(flat), model, pair_task=PAIR_TASKS[family] if model.pair_classes else "none")
     task_head = found.head
+    if task_head.pooled and not model.pooler:
+        raise UserError(
+            f"convert: {where}: a head for {task_head.kind} reads the pooler, and there is none (bert/pooler/dense); "
+            "--head tag reads a tagger's head, --head none the encoder alone"
+        )
     model = dataclasses.replace(model, pooler=task_head.pooled, pair_classes=0)
     checks.check_head(task_head, model)
     unread = ("cls/",) if task_head.pooled else ("cls/", "bert/pooler/")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.weights.foreign_layers import check_layers
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice, HeadKind, named_outputs
 from bertlite_jax.convert.weights.parameters import Flat, is_float
 from bertlite_jax.errors import UserError
@@ -21,6 +22,8 @@ _LOG = logging.getLogger(__name__)
 
 _SPANS = "cls/squad"
 _PRETRAINING = ("cls/predictions/", "cls/seq_relationship/")
+_BIASES = {"kernel": "bias", "W": "b", "weights": "biases"}
+"""The bias beside a kernel."""
 
 # Of ALBERT's head for SQuAD 2.0: our leaf, their variable.
 _CONDITIONED = {
@@ -65,18 +68,22 @@ def read_head(
       where: the checkpoint, for errors.
       wanted: what the head is for. auto: answers with spans where it is one of run_squad.py or run_squad_v2.py, else
         a classifier with the variables `output_weights` [outputs, D] and `output_bias`; with a single output a
-        regression.
+        regression. Where the user says what the head is for, it may be the only dense layer, whatever its name.
       labels: names of its outputs; empty: LABEL_0, LABEL_1 and so on.
 
     Raises:
-      UserError: `wanted` and the variables disagree, or the labels do not fit the head.
+      UserError: `wanted` and the variables disagree, the labels do not fit the head, or it has layers that ours lack
+        (`check_layers`).
     """
+    if note := check_layers(others, wanted, where):
+        _LOG.warning("convert: %s: %s", where, note)
     found = None if wanted == "none" else _find(others, width, where, wanted, labels)
     if found is None and (wanted not in ("auto", "none") or labels):
         names = ", ".join(list(others)[:8]) or "none"
         raise UserError(
-            f"convert: {where}: no task head that can be read (output_weights [outputs, {width}] with output_bias, or "
-            f"that of run_squad); beside the encoder there is: {names}. Without --head and --labels the encoder is read"
+            f"convert: {where}: no task head that can be read (output_weights [outputs, {width}] with output_bias, "
+            f"that of run_squad, or with --head an only dense layer [{width}, outputs]); beside the encoder there is: "
+            f"{names}. Without --head and --labels the encoder is read"
         )
     used = found[1] if found else ()
     if integers := [name for name in used if not is_float(others[name])]:
@@ -98,33 +105,47 @@ def _find(
         _refuse_labels(labels, head.kind, where)
         params = {f"head/{ours}": others[theirs].astype(np.float32) for ours, theirs in _CONDITIONED.items()}
         return TaskHead(head, params), tuple(_CONDITIONED.values())
-    scopes = _output_layers(others, width)
-    if len(scopes) != 1:
+    layers = _output_layers(others, width)
+    if not layers and wanted != "auto":
+        layers = _dense_layers(others, width)
+    if len(layers) != 1:
         return None
-    kernel, bias = f"{scopes[0]}output_weights", f"{scopes[0]}output_bias"
+    kernel, bias = layers[0]
     rows = len(others[bias])
-    kind: HeadKind = "span" if scopes[0] == f"{_SPANS}/" else "classify"
+    kind: HeadKind = "span" if kernel == f"{_SPANS}/output_weights" else "classify"
     kind = KINDS.get(wanted, kind)
     if rows != ROWS.get(kind, rows):
         raise UserError(f"convert: {where}: a head for {kind} has {ROWS[kind]} rows, and {kernel} has {rows}")
     head = _labelled(kind, rows, kernel, where, wanted, labels)
-    params = {"head/output/kernel": others[kernel].T, "head/output/bias": others[bias]}
+    # Of the release, [outputs, D]; of a dense layer, [D, outputs] as ours.
+    weights = others[kernel].T if kernel.endswith("output_weights") else others[kernel]
+    params = {"head/output/kernel": weights, "head/output/bias": others[bias]}
     return TaskHead(head, {path: np.ascontiguousarray(value, np.float32) for path, value in params.items()}), (
         kernel,
         bias,
     )
 
 
-def _output_layers(others: Flat, width: int) -> list[str]:
-    """Scopes, such as `` or `cls/squad/`, that have output_weights [outputs, D] and output_bias [outputs]."""
-    scopes = []
+def _output_layers(others: Flat, width: int) -> list[tuple[str, str]]:
+    """Names of output_weights [outputs, D] with output_bias [outputs], in any scope, such as `cls/squad/`."""
+    layers = []
     for name, value in others.items():
         scope, _, leaf = name.rpartition("/")
-        scope = f"{scope}/" if scope else ""
-        bias = others.get(f"{scope}output_bias")
-        if leaf == "output_weights" and bias is not None and value.shape == (*bias.shape, width):
-            scopes.append(scope)
-    return scopes
+        bias = f"{scope}/output_bias" if scope else "output_bias"
+        if leaf == "output_weights" and bias in others and value.shape == (*others[bias].shape, width):
+            layers.append((name, bias))
+    return layers
+
+
+def _dense_layers(others: Flat, width: int) -> list[tuple[str, str]]:
+    """Names of kernels [D, outputs] with a bias [outputs]: `dense/kernel` of Keras, `project/logits/W` of macanv."""
+    layers = []
+    for name, value in others.items():
+        scope, _, leaf = name.rpartition("/")
+        bias = f"{scope}/{_BIASES.get(leaf, '')}"
+        if bias in others and value.shape == (width, *others[bias].shape):
+            layers.append((name, bias))
+    return layers
 
 
 def _labelled(kind: HeadKind, rows: int, tensor: str, where: str, wanted: HeadChoice, labels: Sequence[str]) -> Head:

@@ -126,7 +126,8 @@ def released_norms(named: Flat, where: str) -> Flat:
       where: the checkpoint, for errors.
 
     Raises:
-      UserError: each layer has norms of its own, although the layers share the rest: no release has that.
+      UserError: each layer has norms of its own, although the layers share the rest: no release has that; or both
+        spellings of a norm are there and differ.
     """
     scopes: dict[str, set[int]] = {}
     for name in named:
@@ -139,13 +140,14 @@ def released_norms(named: Flat, where: str) -> Flat:
             f"layer_normalization_{min(scopes[apart[0]])}) beside shared kernels, which neither the release nor our "
             "model has; train with the release's TensorFlow 1.15"
         )
-    renamed: Flat = {}
-    for name, value in named.items():
-        if found := _KERAS_NORM.fullmatch(name):
-            place = sorted(scopes[found[1]]).index(int(found[2] or 0))
-            name = f"{found[1]}LayerNorm{f'_{place}' if place else ''}/{found[3]}"
-        renamed[name] = value
-    return renamed
+
+    def released(name: str) -> str:
+        if not (found := _KERAS_NORM.fullmatch(name)):
+            return name
+        place = sorted(scopes[found[1]]).index(int(found[2] or 0))
+        return f"{found[1]}LayerNorm{f'_{place}' if place else ''}/{found[3]}"
+
+    return renaming.renamed(named, released, where)
 
 
 def family_of(named: Flat, where: str) -> TfFamily:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import os
 import pathlib
 import re
 from collections.abc import Iterator
 
 from bertlite_jax.errors import UserError
+
+_ROOM = 215
+"""Bytes of a name that leave 40 of the 255 of most file systems for what a temporary or lock file's name adds."""
 
 
 def in_object_storage(place: str | os.PathLike[str]) -> bool:
@@ -39,6 +44,18 @@ def check_utf8(job: str, text: str) -> None:
         ) from error
 
 
+def short_name(name: str) -> str:
+    """What the name of a temporary file or folder is made of: `name`, or of a very long one its beginning and a hash.
+
+    A user may name an output with all the 255 bytes that a file system allows.
+    """
+    content = os.fsencode(name)
+    if len(content) <= _ROOM:
+        return name
+    digest = f"~{hashlib.sha256(content).hexdigest()[:12]}"
+    return content[: _ROOM - len(digest)].decode("utf-8", "ignore") + digest
+
+
 def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
     """Where an output will lie: the absolute path, and behind links what they lead to.
 
@@ -47,16 +64,23 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
       out: as the user named it. A folder of outputs takes the place of what lies there.
 
     Raises:
-      UserError: it is a link that leads nowhere (its disk may not be mounted), or a folder that this runs in or below:
-        it would be replaced while this program, and the user's shell, are in it.
+      UserError: it has no name, or one that is too long; it is a link that leads nowhere (its disk may not be mounted);
+        or a folder that this runs in or below: it would be replaced while this program, and the user's shell, are in
+        it.
     """
     check_on_disk(job, out)
+    if not os.fspath(out):  # It would be the folder that this runs in.
+        raise UserError(f"{job}: the output has an empty name; name a file or folder")
     place = pathlib.Path(os.path.abspath(out))
     with writing(job, place):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(place)  # A name that is too long would be told only by the rename at the end.
         if place.is_symlink():
             try:
-                place = place.resolve(strict=True)
-            except (FileNotFoundError, RuntimeError) as error:  # RuntimeError: links in a circle.
+                place = pathlib.Path(os.path.realpath(place, strict=True))
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
+                    raise
                 raise UserError(
                     f"{job}: {place} is a link to {os.readlink(place)}, which does not exist; remove the link, or name "
                     "another place"
@@ -64,6 +88,17 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
         if place.is_dir() and pathlib.Path(os.getcwd()).is_relative_to(os.path.realpath(place)):
             raise UserError(f"{job}: {out} is the folder that this runs in; name another, or a new one in it")
     return place
+
+
+def refuse_to_replace(job: str, source: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Raises UserError where writing `out` would replace what is read: it is `source` or a folder around it.
+
+    Links are followed, so that two names of one folder are one.
+    """
+    read, written = (pathlib.Path(os.path.realpath(place)) for place in (source, out))
+    if written == read or written in read.parents:
+        where = "the place that is read" if written == read else f"a folder around {source}, which is read"
+        raise UserError(f"{job}: {out} is {where}; name another place to write")
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from bertlite_jax.host.places import short_name
+
 NO_ROOM = {
     errno.ENOSPC: "make room or name another place",
     errno.EDQUOT: "make room or name another place",
@@ -96,7 +98,7 @@ def line_of(error: BaseException, job: str, arguments: Sequence[str]) -> str | N
     """
     if isinstance(error, UnicodeEncodeError):
         return _unicode_line(error, job)
-    if isinstance(error, ValueError) and str(error).startswith("embedded null"):
+    if isinstance(error, ValueError) and "embedded null" in str(error):
         return f"{job}: a file name contains a null byte; name another file"
     number = error_number(error)
     if number is None or number == errno.ENOMEM:
@@ -161,6 +163,6 @@ def _could_be_named(file: str, arguments: Sequence[str]) -> bool:
         for named in {pathlib.Path(os.path.abspath(value)), pathlib.Path(os.path.realpath(value))}:
             if place == named or named in place.parents or place in named.parents:
                 return True
-            if named.parent in place.parents and named.name in place.relative_to(named.parent).parts[0]:
+            if named.parent in place.parents and short_name(named.name) in place.relative_to(named.parent).parts[0]:
                 return True
     return False

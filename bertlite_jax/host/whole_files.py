@@ -1,7 +1,7 @@
 """Files and folders that are either complete or absent.
 
 Everything is written under another name beside its place and renamed when it is complete. What a kill leaves is hidden,
-and `intended_name` recognises it:
+and `intended_name` recognises it (NAME is that of the place; of a very long one, its `places.short_name`):
 
 * `.NAME.<12 hex digits>.tmp`: a file or folder that was being written, or a folder that was replaced.
 * `.NAME.removed.tmp`: a folder that was being removed.
@@ -24,7 +24,7 @@ from typing import Any
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import refusals
-from bertlite_jax.host.places import final_place, writing
+from bertlite_jax.host.places import final_place, short_name, writing
 
 # A read meets these too, unlike those of a full disk, so that the file's name has to tell which it was.
 _PLACE_ERRORS = (errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG)
@@ -114,16 +114,15 @@ def put_back_former(place: pathlib.Path) -> None:
     """Gives a folder its name again if `put_folder` was killed while it replaced it. For the start of a write."""
     if os.path.lexists(place) or not place.parent.is_dir():
         return
-    former = [
-        path for path in place.parent.iterdir() if _is_former(path.name) and intended_name(path.name) == place.name
-    ]
+    name = short_name(place.name)
+    former = [path for path in place.parent.iterdir() if _is_former(path.name) and intended_name(path.name) == name]
     if former:
         os.rename(max(former, key=lambda path: path.lstat().st_mtime), place)
 
 
 def remove_folder(folder: pathlib.Path) -> None:
     """Removes a folder that is never seen half removed, with what a killed call left of an earlier one."""
-    doomed = folder.with_name(f".{folder.name}.removed.tmp")
+    doomed = folder.with_name(f".{short_name(folder.name)}.removed.tmp")
     if doomed.exists():
         shutil.rmtree(doomed)
     os.rename(folder, doomed)
@@ -137,11 +136,14 @@ def remove_leftovers(folder: pathlib.Path, names: Collection[str] | None = None)
       folder: exists.
       names: what the caller, and nobody else at this time, writes there; None: everything.
     """
-    for entry in folder.iterdir():
+    entries = list(folder.iterdir())
+    whole = {short_name(entry.name) for entry in entries}
+    wanted = None if names is None else {short_name(name) for name in names}
+    for entry in entries:
         name = intended_name(entry.name)
-        if name is None or (names is not None and name not in names):
+        if name is None or (wanted is not None and name not in wanted):
             continue
-        if _is_former(entry.name) and not os.path.lexists(folder / name):
+        if _is_former(entry.name) and name not in whole:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
@@ -152,11 +154,11 @@ def remove_leftovers(folder: pathlib.Path, names: Collection[str] | None = None)
 def temporary_beside(place: str | os.PathLike[str], kind: str = "") -> pathlib.Path:
     """A name that no other process or host uses, in the folder of `place`; `kind` stands before its `.tmp`."""
     place = pathlib.Path(place)
-    return place.with_name(f".{place.name}.{uuid.uuid4().hex[:12]}{kind}.tmp")
+    return place.with_name(f".{short_name(place.name)}.{uuid.uuid4().hex[:12]}{kind}.tmp")
 
 
 def intended_name(name: str) -> str | None:
-    """The name that a temporary file or folder was to get; None for a name that is not of our making."""
+    """The `short_name` of what a temporary file or folder was to become; None for a name that is not of our making."""
     match = re.fullmatch(r"\.(.+)\.(?:[0-9a-f]{12}(?:\.former)?|removed)\.tmp", name)
     return match[1] if match else None
 
@@ -229,11 +231,17 @@ def new_file(out: os.PathLike[str] | str, overwrite: bool, job: str = "convert")
 
 
 def check_no_folder(out: pathlib.Path, job: str = "convert") -> None:
-    """Raises UserError where a file is to be written and a folder, a pipe or a device such as /dev/null lies."""
+    """Raises UserError where a file is to be written and a folder, a pipe or a device such as /dev/null lies.
+
+    So it does where a file stands in the place of a folder above.
+    """
     if out.is_dir():
         raise UserError(f"{job}: {out} is a folder and is not replaced; name a file")
     if out.exists() and not out.is_file():
         raise UserError(f"{job}: {out} is a pipe or a device and is not replaced; name a file")
+    above = next((folder for folder in out.absolute().parents if folder.exists()), None)
+    if above is not None and not above.is_dir():
+        raise UserError(f"{job}: {out} cannot be written: {above} is no folder; name another place")
 
 
 def _readable(path: pathlib.Path, mode: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bertlite_jax.config import checks
 from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
@@ -96,6 +97,7 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
     run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
     config = recipe(data, seed)
+    checks.check_pretrain(config)  # The seed, before the minute that text and tokenizer take.
     console = Console(highlight=False)
 
     # --- Text to corpus ---------------------------------------------------------------------------------------------
@@ -126,7 +128,7 @@ def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
 
     # --- Model to files ---------------------------------------------------------------------------------------------
     _head(console, "4/6", "export to Hugging Face / PyTorch", f"bertlite convert to-hf {run} {run}/hf")
-    to_hf(sources.load(run), run / "hf", overwrite=True)
+    to_hf(sources.load(run, "quickstart"), run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config)
     command = f"bertlite convert int8 {run} {run}/onnx --calibrate {TEXT}"
     _head(console, "5/6", "ONNX in float32 and INT8, timed", command)
@@ -152,7 +154,7 @@ def _parity(run: pathlib.Path, config: Pretrain) -> float | None:
         return None
     validation = source.open_source(config.data, "validation", objective.EVALUATION_SEED)
     ids = _first_windows(validation, 4)
-    trained = sources.load(run)
+    trained = sources.load(run, "quickstart")
     difference = parity.max_abs_diff(trained.params, trained.model, run / "hf", ids)
     print(f"largest difference from transformers in PyTorch, over logits and hidden states: {difference:.1e}")
     if difference > 1e-4:
@@ -170,7 +172,11 @@ def _first_windows(validation: source.Source, rows: int) -> np.ndarray:
 def _deploy(run: pathlib.Path) -> dict[str, Any]:
     """Writes ONNX in float32 and INT8, unless INT8 loses too much accuracy, and times them beside other runtimes."""
     figures = convert.int8(
-        sources.load(run), run / "onnx", [str(TEXT)], Int8Options(rows=INT8_ROWS, length=LENGTH), overwrite=True
+        sources.load(run, "quickstart"),
+        run / "onnx",
+        [str(TEXT)],
+        Int8Options(rows=INT8_ROWS, length=LENGTH),
+        overwrite=True,
     )
     print(convert.report(figures))
     runtimes = bench_infer(str(run), batch=(1,), threads=(1,), rounds=2, only=RUNTIMES)

@@ -9,10 +9,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from bertlite_jax.errors import UserError
 
 MOST_POINTS = 400
 """Longer curves are drawn as means of consecutive logged lines."""
+_FARTHEST, _NEAREST = 1e100, 1e-100
+"""Values beyond the first are drawn there, values within the second at 0: the length of an axis, its inverse and sums
+of values have to be numbers too."""
+_LAST_STEP = 10**15
 
 
 class Curve(NamedTuple):
@@ -49,9 +55,16 @@ FONTS: dict[Any, Any] = {"font.size": 9, "font.family": "DejaVu Sans", "svg.hash
 
 
 def series(lines: Sequence[Mapping[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the lines that have a number under `name`, in the order of steps."""
+    """Steps and values of the lines that have a number under `name`, in the order of steps, as they can be drawn."""
     points = sorted((line["step"], float(line[name])) for line in lines if _is_number(line.get(name)))
-    return [step for step, _ in points], [value for _, value in points]
+    steps = [max(-_LAST_STEP, min(step, _LAST_STEP)) for step, _ in points]
+    return steps, drawable([value for _, value in points]).tolist()
+
+
+def drawable(values: Any) -> np.ndarray:
+    """Finite numbers of any shape, as float64 that matplotlib can draw: see `_FARTHEST`."""
+    values = np.clip(np.asarray(values, np.float64), -_FARTHEST, _FARTHEST)
+    return np.where(np.abs(values) < _NEAREST, 0.0, values)
 
 
 def thin_out(steps: Sequence[int], values: Sequence[float], most: int = MOST_POINTS) -> tuple[list[int], list[float]]:
@@ -131,8 +144,10 @@ def draw(
             single = {"marker": "o", "markersize": 3.6} if len(steps) == 1 else {}
             axes.plot(steps, values, label=curve.label, **(STYLES[curve.style] | single))
         for level in levels:
-            axes.axhline(level.value, label=level.label, **STYLES["level"])
-        if log and all(value > 0 for curve in curves for value in curve.values):
+            axes.axhline(float(drawable(level.value)), label=level.label, **STYLES["level"])
+        every = [value for curve in curves for value in curve.values]
+        least, most = min(every), max(map(abs, every))
+        if log and most >= 1.001 * least > 0:  # Powers of ten do not tell such values apart.
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_minor_locator(NullLocator())
@@ -142,8 +157,8 @@ def draw(
         axes.set_ylabel(unit)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=8 if wide else 5, integer=True))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        if log or max(max(curve.values) for curve in curves) >= 1000:
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if log else "{x:,.0f}"))
+        if log or most >= 1000:
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}" if log or most >= 1e9 else "{x:,.0f}"))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         if len(curves) + len(levels) > 1:
             look = {"frameon": False, "fontsize": 8.5, "handlelength": 2.2, "columnspacing": 1.2}
@@ -164,11 +179,11 @@ def draw_bars(bars: Sequence[Bar], unit: str) -> bytes:
     with drawing((4.7, 0.7 + 0.24 * len(bars))) as (figure, file):
         axes = open_axes(figure)
         colors = ["#ffffff", *["#6b8fb3"] * (len(bars) - 1)]
-        values = [bar.value for bar in bars]
+        values = drawable([bar.value for bar in bars])
         drawn = axes.barh([bar.label for bar in bars], values, color=colors, edgecolor="#111111", linewidth=0.8)
         axes.bar_label(drawn, [bar.note for bar in bars], padding=3, fontsize=8)
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.45 * max(values))
+        axes.set_xlim(0, 1.45 * (values.max() or 1))
         axes.set_xlabel(unit)
         axes.tick_params(axis="y", length=0)
     return file.getvalue()

@@ -252,7 +252,8 @@ def newest_good(folder: str | os.PathLike[str], log: Log) -> int | None:
       None where there is no checkpoint, or only one that a killed run had not finished.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged. Nothing is renamed or removed then.
+      UserError: there are checkpoints, and all are damaged, or something else than a folder lies there. Nothing is
+        renamed or removed then.
     """
     return processes.first_decides(lambda: checkpoint_rollback.roll_back(pathlib.Path(folder), log))
 

@@ -179,21 +179,6 @@ def _as_stored(meta: dict[str, Any]) -> str:
     return json.dumps(json.loads(json.dumps(meta)), sort_keys=True)
 
 
-def _read_chunks(item: pathlib.Path, names: dict[str, str]) -> None:
-    base = {"driver": "file", "path": f"{item}/"}
-    store = tensorstore.KvStore.open({"driver": "ocdbt", "base": base}).result()
-    keys = {key.decode() for key in store.list().result()}
-    for name in names:
-        array = name.replace("/", ".")
-        header = json.loads(store.read(f"{array}/.zarray").result().value)
-        counts = [-(-size // chunk) for size, chunk in zip(header["shape"], header["chunks"], strict=True)]
-        for chunk in itertools.product(*map(range, counts)):
-            key = f"{array}/{'.'.join(map(str, chunk)) or '0'}"
-            # One at a time: all of them may not fit into memory. Where its file is gone, TensorStore reads nothing.
-            if key not in keys or not store.read(key).result().value:
-                raise ValueError(f"{item.name}/{name} lacks a chunk ({key})")
-
-
 def _stored_leaves(item: pathlib.Path) -> dict[str, str]:
     handler = ocp.StandardCheckpointHandler()
     leaves = _leaves(handler.metadata(epath.Path(item)).tree)

@@ -21,6 +21,9 @@ DAMAGED_KEPT = 2
 
 def roll_back(folder: pathlib.Path, log: Callable[[str], None]) -> int | None:
     """The newest whole step; newer ones are removed or set aside, as `checkpoint.newest_good` says."""
+    if os.path.lexists(folder) and not folder.is_dir():  # A run must not begin at 0 because a disk is not mounted.
+        what = f"a link to {os.readlink(folder)}, which does not exist" if folder.is_symlink() else "no folder"
+        raise UserError(f"checkpoint: {folder} is {what}; put it back, or start again with --overwrite")
     good, bad = checkpoint_sums.newest_whole(folder)
     unfinished = [step for step, problem in bad if problem == checkpoint_sums.UNSEALED]
     if good is None and (len(bad) > len(unfinished) or len(unfinished) > 1):  # A kill leaves one at most.

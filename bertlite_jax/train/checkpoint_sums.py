@@ -127,8 +127,15 @@ def _read_sums(path: pathlib.Path) -> dict[str, str]:
 
 def _files(step_folder: pathlib.Path) -> list[str]:
     """Every file below a step's folder as sorted relative names, without SHA256SUMS and its temporary file."""
-    paths = (path for path in step_folder.rglob("*") if not path.is_dir())
-    names = (path.relative_to(step_folder).as_posix() for path in paths)
+
+    def refuse(error: OSError) -> None:  # A folder that may not be read is not an empty one.
+        if error.errno != errno.ENOENT:
+            raise error
+
+    walked = os.walk(step_folder, onerror=refuse)
+    names = (
+        pathlib.Path(folder, file).relative_to(step_folder).as_posix() for folder, _, files in walked for file in files
+    )
     return sorted(name for name in names if SUMS not in (name, whole_files.intended_name(name)))
 
 

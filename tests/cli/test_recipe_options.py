@@ -10,6 +10,7 @@ from bertlite_jax.cli.main import main
 from bertlite_jax.cli.recipe import fields_given
 from bertlite_jax.config import effects, files
 from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.data.tasks import TASKS
 
 ROOT = pathlib.Path(__file__).parents[2]
 GLUE = str(ROOT / "configs" / "finetune_glue.py")
@@ -78,6 +79,8 @@ def test_what_is_given_beside_epochs_stays(started):
             "--data.label-names has no effect with data.kind = regression",
         ),
         ("--data.kind tag --data.pair-column b", "--data.pair-column has no effect with data.kind = tag"),
+        ("--data.window-step 64", "--data.window-step has no effect with data.task = not set; it is for questions"),
+        ("--task sst2 --head.span conditioned", "--head.span has no effect with data.task = sst2; it is for questions"),
         ("--learn.confidence 0.5", "--learn.confidence has no effect with learn.consistency = 0.0"),
         ("--learn.temperature 3", "--learn.temperature has no effect with learn.teacher = not set"),
         ("--data.no-pack --data.row-length 256", "--data.row-length has no effect with data.pack = False"),
@@ -113,6 +116,10 @@ def test_a_recipe_may_hold_what_is_idle():
     """Whoever switches the other setting on finds it there."""
     idle = effects.replaced(Finetune(), "run.average_decay", 0.5)
     assert tasks.finetune_settings(idle, set()) == (idle, [])
+
+
+def test_the_tasks_about_texts_are_those_of_spans():
+    assert set(effects.ABOUT_TEXTS) == {name for name, task in TASKS.items() if task.head.kind == "span"}
 
 
 def test_every_field_of_the_tables_exists():

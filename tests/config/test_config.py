@@ -41,6 +41,7 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob(
         (Pretrain(optim=Optim(schedule="wsd")), "optim.decay_steps = 0 must lie between 1 and"),
         (Pretrain(run=Run(steps=10)), "optim.warmup_steps = 3125 must be less than run.steps = 10"),
         (Pretrain(run=Run(profile_steps=(15, 10))), "run.profile_steps = 15 10 must be two rising steps"),
+        (Pretrain(run=Run(steps=4000, profile_steps=(4001, 4005))), "4001 4005 lie behind run.steps = 4000"),
         (Pretrain(run=Run(profile_steps=(0, 5))), "rising steps from 1 on, such as 10 15"),
         (Pretrain(run=Run(steps=0)), "run.steps = 0 must be positive"),
         (Pretrain(run=Run(devices=-1)), "run.devices = -1 cannot be negative"),

@@ -13,6 +13,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, tensorflow
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
+from bertlite_jax.convert.import_options import ImportOptions
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, load_weights
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
@@ -113,8 +114,15 @@ def test_outputs_without_names_are_pointed_out(tmp_path):
     to_hf(Weights(parameters.nest(flat), model, head), tmp_path / "hf")
     notes = adoption.import_hf(tmp_path / "hf", tmp_path / "ours").notes
     assert notes[0] == "the outputs of the head are called LABEL_0, LABEL_1; --labels names them, in this order"
-    named = adoption.import_hf(tmp_path / "hf", tmp_path / "named", labels=("no", "yes"))
+    named = adoption.import_hf(tmp_path / "hf", tmp_path / "named", ImportOptions(labels=("no", "yes")))
     assert named.weights.head == dataclasses.replace(head, labels=("no", "yes"))
+    # What an import says of its weights is sealed as they are.
+    place = tmp_path / "named" / "config.json"
+    stated = json.loads(place.read_text())
+    stated["head"]["labels"].reverse()
+    place.write_text(json.dumps(stated))
+    with pytest.raises(UserError, match="its fields do not have the SHA-256 that it states"):
+        load_weights(tmp_path / "named")
 
 
 def test_without_a_tokenizer_only_the_weights_are_imported_and_a_note_says_what_needs_one(bare, tmp_path):
@@ -129,11 +137,12 @@ def test_without_a_tokenizer_only_the_weights_are_imported_and_a_note_says_what_
 
 def test_a_tokenizer_can_be_named_or_left_out(bare, tmp_path):
     write_vocabulary(tmp_path, PIECES)
-    named = adoption.import_hf(bare, tmp_path / "named", tokenizer=str(tmp_path / "vocab.txt"))
-    ours = adoption.import_hf(bare, tmp_path / "ours", tokenizer=str(tmp_path / "named" / "tokenizer"))
+    named = adoption.import_hf(bare, tmp_path / "named", ImportOptions(tokenizer=str(tmp_path / "vocab.txt")))
+    back = ImportOptions(tokenizer=str(tmp_path / "named" / "tokenizer"))
+    ours = adoption.import_hf(bare, tmp_path / "ours", back)
     assert tokenizer_of(named.weights).hash == tokenizer_of(ours.weights).hash
     write_vocabulary(bare, PIECES[:20])
-    alone = adoption.import_hf(bare, tmp_path / "alone", tokenizer="none")
+    alone = adoption.import_hf(bare, tmp_path / "alone", ImportOptions(tokenizer="none"))
     assert alone.weights.tokenizer is None
     assert "left out" in alone.notes[0]
 
@@ -190,6 +199,18 @@ def test_pieces_without_rows_are_told_with_the_job_that_met_them(tmp_path):
         pass
 
 
+def test_a_blank_line_at_the_end_is_told_where_the_weights_do_not_count_it(tmp_path):
+    """AutoTokenizer counts it as a piece that no text has; some weights have a row for it."""
+    for rows in (35, 36):
+        to_hf(small(rows), tmp_path / f"hf{rows}")
+        write_vocabulary(tmp_path / f"hf{rows}", [*PIECES, ""])
+    with pytest.raises(UserError, match=r"because the vocabulary ends in a blank line, .*; remove line 36$"):
+        adoption.import_hf(tmp_path / "hf35", tmp_path / "ours")
+    assert adoption.import_hf(tmp_path / "hf36", tmp_path / "ours").notes == []
+    to_hf(load_weights(tmp_path / "ours"), tmp_path / "back")
+    assert tokenizer_of(adoption.import_hf(tmp_path / "back", tmp_path / "again").weights).vocab_size == 36
+
+
 @pytest.mark.parametrize("rows", [37, 42, 71, 1035])
 def test_spare_rows_are_dropped_where_the_tokenizer_is_the_models_own(rows, tmp_path):
     """dbmdz/berts #12: 32,102 rows for 31,102 pieces; lonePatient/ERNIE #4: 18,000 for 17,964."""
@@ -209,7 +230,7 @@ def test_a_single_spare_row_looks_like_a_lost_piece_and_goes_on_demand(tmp_path)
     write_vocabulary(tmp_path / "hf", PIECES)
     with pytest.raises(UserError, match=r"table 36 rows, as if the vocabulary had lost a piece.*--drop-rows"):
         adoption.import_hf(tmp_path / "hf", tmp_path / "ours")
-    imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours", drop_rows=True)
+    imported = adoption.import_hf(tmp_path / "hf", tmp_path / "ours", ImportOptions(drop_rows=True))
     assert imported.weights.model.vocab_size == 35
 
 

@@ -150,7 +150,7 @@ def test_a_folder_of_transformers_keeps_its_tokenizer_and_is_never_written_over_
         for out in (here, tmp_path / "link", tmp_path, f"{here}/../hf/"):
             assert main(["convert", form, str(here), str(out), *options, "--overwrite"]) == 2
             (line,) = capsys.readouterr().err.strip().split("\n")
-            assert "name another folder to write" in line
+            assert "name another place to write" in line
     assert {path.name: path.read_bytes() for path in here.iterdir()} == before
 
 

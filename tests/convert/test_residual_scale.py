@@ -19,6 +19,7 @@ from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption, bundle, sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.import_options import ImportOptions
 from bertlite_jax.convert.int8 import convert, ort_format
 from bertlite_jax.convert.onnx import folder
 from bertlite_jax.convert.onnx.session import open_session, run_session
@@ -125,7 +126,7 @@ def test_an_imported_model_is_the_same_function_for_every_scale(scale, units, tm
     """In float32: the same logits, and back in transformers' form the same bits, or neighbours (1/3 and 0.3)."""
     published = drawn(dataclasses.replace(DEEP, residual_scale="published"))
     to_hf(published, tmp_path / "hf")
-    adoption.import_hf(tmp_path / "hf", tmp_path / "ours", residual_scale=scale)
+    adoption.import_hf(tmp_path / "hf", tmp_path / "ours", ImportOptions(residual_scale=scale))
     read = sources.load(tmp_path / "ours")
     assert read.model == dataclasses.replace(DEEP, residual_scale=scale)
     batch = batch_of(DEEP, [5, 9])
@@ -148,7 +149,7 @@ def test_a_checkpoint_of_google_research_is_imported_with_a_scale_too(tmp_path, 
     (tmp_path / "model.ckpt.index").touch()
     (tmp_path / "albert_config.json").write_text(json.dumps(tensorflow_examples.ALBERT))
     plain = tensorflow.from_tf(tmp_path)
-    adoption.import_tf(tmp_path, tmp_path / "ours", residual_scale="depth")
+    adoption.import_tf(tmp_path, tmp_path / "ours", ImportOptions(residual_scale="depth"))
     read = sources.load(tmp_path / "ours")
     assert read.model == dataclasses.replace(plain.model, residual_scale="depth")
     assert units_apart(parameters.nest(parameters.exported(read.params, read.model)), plain.params) == 0

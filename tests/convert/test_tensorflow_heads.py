@@ -115,12 +115,78 @@ def test_a_head_in_a_scope_of_its_own_is_found(scope):
     assert read("bert", fine_tuned("bert", scoped)).head is not None
 
 
-@pytest.mark.parametrize("extra", ["crf_loss/transitions", "dense/kernel", "Variable"])
+@pytest.mark.parametrize("extra", ["dense/kernel", "Variable"])
 def test_heads_of_other_forms_are_left_out_with_their_names(extra, caplog):
     weights = read("bert", fine_tuned("bert", drawn(**{extra: (D, 3)})))
     assert weights.head is None
     assert weights.model.pooler
     assert f"the encoder was read; left out: {extra}" in caplog.text
+
+
+# --- Taggers ---------------------------------------------------------------------------------------------------------
+
+DENSE = drawn(**{"dense/kernel": (D, 5), "dense/bias": (5,)})
+LOGITS = drawn(**{"project/logits/W": (D, 5), "project/logits/b": (5,)})
+TAGGER = drawn(output_weights=(5, D), output_bias=(5,))
+BILSTM = drawn(
+    **{
+        "rnn_layer/bidirectional_rnn/fw/lstm_cell/kernel": (D + 4, 16),
+        "project/hidden/W": (8, 4), "project/hidden/b": (4,),
+        "project/logits/W": (4, 5), "project/logits/b": (5,),
+    }
+)  # fmt: skip
+TRANSITIONS = ["crf_loss/transition", "crf_loss/transitions", "transitions", "loss/crf_loss/transitions"]
+
+
+@pytest.mark.parametrize("layer", [DENSE, LOGITS, TAGGER])
+@pytest.mark.parametrize("transitions", TRANSITIONS)
+@pytest.mark.parametrize("choice", ["auto", "classify"])
+def test_a_tagger_with_a_crf_is_refused_and_no_classifier(layer, transitions, choice):
+    """kyzhouhzau/BERT-NER, macanv/BERT-BiLSTM-CRF-NER."""
+    variables = fine_tuned("bert", layer | drawn(**{transitions: (5, 5)}))
+    with pytest.raises(UserError) as caught:
+        read("bert", variables, head=choice)
+    assert f"a CRF chooses the labels ({transitions}), and our heads have none; the import with --head tag" in str(
+        caught.value
+    )
+    assert "\n" not in str(caught.value)
+    assert read("bert", variables, head="none").head is None
+
+
+@pytest.mark.parametrize("layer", [DENSE, LOGITS, TAGGER])
+def test_a_tagger_comes_without_its_crf_on_demand_and_a_line_says_so(layer, caplog):
+    variables = fine_tuned("bert", layer | drawn(**{"crf_loss/transition": (5, 5)}))
+    labels = ("O", "B-PER", "I-PER", "[CLS]", "[SEP]")
+    weights = read("bert", variables, head="tag", labels=labels)
+    assert weights.head == Head("tag", labels)
+    kernel = next(iter(layer.values()))
+    np.testing.assert_array_equal(weights.params["head"]["output"]["kernel"], kernel.T if layer is TAGGER else kernel)
+    assert "without its CRF (crf_loss/transition), the tagger labels each word by itself" in caplog.text
+
+
+@pytest.mark.parametrize("choice", ["auto", "tag"])
+def test_a_tagger_over_a_recurrent_layer_is_refused(choice):
+    """Also as a tagger: its outputs read the recurrent states."""
+    variables = fine_tuned("bert", BILSTM | drawn(**{"crf_loss/transitions": (5, 5)}))
+    with pytest.raises(UserError, match=r"a recurrent layer \(rnn_layer/.*/fw/lstm_cell/kernel\) stands between"):
+        read("bert", variables, head=choice)
+    assert read("bert", variables, head="none").head is None
+
+
+def test_a_classifier_without_a_pooler_is_told_that_it_may_be_a_tagger():
+    variables = {name: value for name, value in fine_tuned("bert", TAGGER).items() if "/pooler/" not in name}
+    with pytest.raises(UserError, match=r"reads the pooler, and there is none .*--head tag reads a tagger's head"):
+        read("bert", variables)
+    assert read("bert", variables, head="tag").head == Head("tag", tuple(f"LABEL_{i}" for i in range(5)))
+
+
+def test_of_several_dense_layers_none_is_guessed():
+    hidden = drawn(**{"hidden/kernel": (D, D), "hidden/bias": (D,)})
+    with pytest.raises(UserError, match=r"no task head that can be read.*dense/kernel.*hidden/kernel"):
+        read("bert", fine_tuned("bert", DENSE | hidden), head="tag")
+
+
+# --- What is left out ------------------------------------------------------------------------------------------------
 
 
 def test_a_head_is_left_out_on_demand(caplog):
@@ -184,6 +250,18 @@ def test_norms_of_each_layer_beside_shared_kernels_are_named():
     variables |= {f"{scope}/gamma": np.ones(D, np.float32), f"{scope}/beta": np.zeros(D, np.float32)}
     with pytest.raises(UserError, match="written through Keras layers: every layer has LayerNorms of its own"):
         read("albert", variables)
+
+
+def test_both_spellings_of_a_norm_are_one_or_refused_with_both():
+    scope = "bert/encoder/layer_0/output"
+    variables = released("bert")
+    variables |= {
+        f"{scope}/layer_normalization_2/{leaf}": variables[f"{scope}/LayerNorm/{leaf}"] for leaf in ("gamma", "beta")
+    }
+    read("bert", variables)
+    variables[f"{scope}/layer_normalization_2/beta"] = variables[f"{scope}/LayerNorm/beta"] + 1
+    with pytest.raises(UserError, match=f"layer_normalization_2/beta.*two spellings of {scope}/LayerNorm/beta"):
+        read("bert", variables)
 
 
 def test_a_scope_around_the_model_is_taken_off():

@@ -44,8 +44,6 @@ class Bench:
 
     def __init__(self, here: pathlib.Path):
         self.here = here
-        self.boxed = False
-        """Whether tyro has refused the last command's options, in a box of several lines."""
 
     def copy(self, *names: str) -> pathlib.Path:
         """Copies parts of `GOLDEN` into the folder, unless they are there; returns the last one."""
@@ -65,12 +63,9 @@ class Bench:
     def run(self, command: str, stdin: str = "") -> tuple[int, str, str]:
         """Runs a command in this process. Returns exit code, standard output and standard error."""
         words = self.arguments(command)
-        out, err, self.boxed = io.StringIO(), io.StringIO(), False
+        out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _standard_input(stdin):
-            try:
-                code = main(words)
-            except SystemExit as left:
-                code, self.boxed = left.code if isinstance(left.code, int) else 1, True
+            code = main(words)
         return code, out.getvalue(), err.getvalue()
 
     def refuses(self, command: str, *said: str, stdin: str = "") -> str:
@@ -88,8 +83,7 @@ class Bench:
         before = self.seen()
         code, _, err = self.run(command, stdin)
         assert code == 2, err
-        if not self.boxed:
-            assert err.count("\n") == 1, err
+        assert err.count("\n") == 1, err
         for words in said:
             assert words in err, err
         assert self.seen() == before, "something was left behind"

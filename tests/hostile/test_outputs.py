@@ -3,6 +3,7 @@
 import os
 import pathlib
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 
@@ -75,6 +76,47 @@ def test_what_is_not_ours_is_never_overwritten(job, obstacle, bench):
     bench.refuses(f"{(FOLDERS | RUNS)[job].replace('OUT', name)} --overwrite")
 
 
+# What is read lies in the way; with the right to overwrite, it would be lost.
+READ = {
+    "corpus, its text": ("corpus corpus/t.txt --tokenizer tokenizer --workers 1 --out corpus", "corpus/t.txt"),
+    "corpus, its tokenizer": ("corpus text.txt --tokenizer corpus/tok --workers 1 --out corpus", "corpus/tok"),
+    "tokenizer, its text": ("tokenizer tokenizer/t.txt --vocab-size 80 --out tokenizer", "tokenizer/t.txt"),
+    "tokenizer, its vocabulary": ("tokenizer tokenizer/vocab.txt --out tokenizer", "tokenizer/vocab.txt"),
+    "int8, its text": ("convert int8 finetuned int8 --calibrate int8/README.md", "int8/README.md"),
+    "ort, its text": ("convert ort finetuned t.ort --text t.ort", "t.ort"),
+    "bundle, its examples": ("convert bundle finetuned e --examples e", "e"),
+    "embed": ("embed hf --input t.jsonl --out t.jsonl", "t.jsonl"),
+    "finetune, its encoder": ("finetune FINETUNE --data task.csv --init finetuned --workdir finetuned", "finetuned"),
+    "finetune, the run before": ("finetune FINETUNE --data task.csv --init pretrained --workdir pretrained", "pretrai"),
+    "finetune, its best": ("finetune FINETUNE --data task.csv --init finetuned/best --workdir finetuned", "d/best"),
+}
+
+
+@pytest.mark.parametrize("job", READ)
+def test_what_a_job_reads_is_not_overwritten_by_it(job, bench):
+    command, place = READ[job]
+    bench.copy("corpus", "finetuned", "hf", "int8", "pretrained", "tokenizer", "text.txt")
+    if place == "corpus/tok":
+        shutil.copytree("tokenizer", place)
+    elif not (bench.here / place).exists() and "pretrai" not in place and "best" not in place:
+        (bench.here / place).write_text('{"text": "a"}\n')
+    more = " --data.length 32" if command.startswith("finetune") else ""
+    bench.refuses(f"{command} --overwrite{more}", place, "read")
+
+
+def test_a_report_replaces_no_folder(bench):
+    (bench.copy("pretrained") / "report.html").mkdir()
+    bench.refuses("report pretrained", "pretrained/report.html is a folder and is not replaced")
+
+
+def test_the_scores_of_predict_do_not_replace_its_input(bench):
+    bench.refuses("predict finetuned --input task.csv --metrics task.csv", "task.csv is the place that is read")
+    bench.refuses("predict finetuned --input task.csv --metrics task.csv/m.json", "task.csv is no folder")
+    bench.refuses("predict finetuned --input task.csv --metrics m.json --no-score", "--no-score leaves out")
+    (bench.here / "m.json").symlink_to("/unmounted/m.json")
+    bench.refuses("predict finetuned --input task.csv --metrics m.json", "a link to /unmounted/m.json")
+
+
 FILES_IN_THE_WAY: dict[str, Callable[[pathlib.Path], object]] = {
     "a folder": lambda path: path.mkdir(),
     "a dead link": damage.make_dead_link,
@@ -101,6 +143,18 @@ def test_a_file_that_cannot_be_is_told(job, name, bench):
     bench.refuses(FILES[job].replace("OUT", name), name[:6])
 
 
+@pytest.mark.parametrize("job", [job for job in FOLDERS | FILES if job not in HEAVY])
+def test_an_output_may_have_the_longest_name_that_there_is(job, bench):
+    """255 bytes on most file systems."""
+    command = (FOLDERS | FILES)[job]
+    suffix = command.rpartition("OUT")[2].split(" ")[0]
+    (bench.here / "texts").write_text("one\n")
+    name = "o" * (255 - len(suffix))
+    assert bench.run(command.replace("OUT", name))[0] == 0
+    assert (bench.here / f"{name}{suffix}").exists()
+    assert not [path for path in bench.here.iterdir() if path.name.startswith(f".{name[:99]}")]
+
+
 @pytest.mark.parametrize("job", [job for job in FOLDERS if job not in HEAVY])
 @pytest.mark.parametrize("out", [".", "..", "../case"])
 def test_the_folder_that_this_runs_in_is_not_replaced(job, out, bench):
@@ -121,6 +175,13 @@ def test_a_disk_that_fills_up_leaves_nothing(job, bench):
     bench.arguments(FOLDERS[job])
     with largest_file(20_000 if job == "corpus" else 100):
         bench.refuses(FOLDERS[job].replace("OUT", "out"), "cannot be written", "File too large")
+
+
+def test_a_disk_that_fills_up_leaves_no_file_for_phones(bench):
+    """ONNX Runtime says neither why nor with which number it could not write."""
+    bench.copy("finetuned", "tokenizer", "text.txt")
+    with largest_file(100):
+        bench.refuses("convert ort finetuned out.ort --text text.txt", "model.ort cannot be written; make room")
 
 
 class largest_file:

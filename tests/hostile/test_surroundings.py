@@ -122,6 +122,31 @@ def test_a_setting_of_jax_that_cannot_be_is_told(setting, bench):
     assert "Traceback" not in done.stderr
 
 
+FLAGS = ["--xla_no_such_flag=1", "--xla_cpu_no_such_flag --xla_nor_this", "--xla_force_host_platform_device_count=x"]
+
+
+@pytest.mark.parametrize("flags", FLAGS)
+def test_flags_that_xla_does_not_know_are_told(flags, monkeypatch, capsys):
+    """XLA itself would end the process, with a stack of C++ functions."""
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.delitem(sys.modules, "jax")
+    assert main.main(["evaluate", "run"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("environment: ")
+    assert flags.split()[0].partition("=")[0] in error
+    assert main.main(["tokenizer", "--help-me"]) == 2
+    assert "XLA_FLAGS" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", ["", "--xla_cpu_max_isa=AVX2"])
+def test_flags_that_xla_knows_pass(flags, monkeypatch, capsys):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.delitem(sys.modules, "jax")
+    assert main.main(["evaluate", "run"]) == 2
+    assert "run/config.json does not exist" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "shown"),
     [

@@ -43,7 +43,55 @@ TABLES: dict[str, tuple[str, str | bytes, str]] = {
     "a JSON array of numbers": ("a.json", "[1, 2]", "a.json"),
     "a JSON string": ("a.json", '"text"', "a.json"),
 }
+NAMES = {
+    "none": ("''", "one of the label names is empty"),
+    "one without a name": ("queen ' '", "one of the label names is empty"),
+    "twice the same": ("queen queen", "'queen' is named twice"),
+    "too few": ("queen", "unknown label 'rabbit'; known are: queen"),
+    "none of the file's": ("king hare", "known are: king, hare"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_of_labels_that_are_not_those_of_the_file_are_told(name, bench):
+    names, said = NAMES[name]
+    bench.refuses(f"{TRAIN.replace('INPUT', 'task.csv')} --data.label-names {names}", said)
+
+
+SHARED = {
+    "text and label": "--data.label-column text",
+    "label and text": "--data.text-column label --data.kind classify",
+    "text and pair": "--data.pair-column TEXT",
+    "pair and label": "--data.pair-column label",
+    "a choice and label": "--data.kind choose --data.choice-columns text label",
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_a_column_is_one_part_of_an_example(name, bench):
+    """A model that is shown its answer scores 100 % without a word."""
+    bench.refuses(
+        f"{TRAIN.replace('INPUT', 'task.csv')} {SHARED[name]}", "task.csv:1: the column", "is named for two things"
+    )
+
+
+SCORES = {
+    "beyond float32": "1e39",
+    "beyond float64": "1" + "0" * 400,
+    "NaN": "NaN",
+    "true": "true",
+}
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_a_score_that_is_no_number_here_is_named(name, bench):
+    lines = "".join(f'{{"text": "some text {number}", "label": {number}}}\n' for number in range(40))
+    (bench.here / "a.jsonl").write_text(f'{lines}{{"text": "a", "label": {SCORES[name]}}}\n')
+    bench.refuses(f"{TRAIN.replace('INPUT', 'a.jsonl')} --data.kind regression", "a.jsonl:41: ")
+
+
 LABELS = {
+    "NaN in a list": ("a.jsonl", '{"text": "a", "label": [NaN, 1]}\n' * 40, "a.jsonl:1: "),
     "NaN": ("a.jsonl", LINES + '{"text": "a", "label": NaN}\n', "a.jsonl:41"),
     "infinity": ("a.jsonl", LINES + '{"text": "a", "label": Infinity}\n', "a.jsonl:41"),
 }
@@ -94,6 +142,28 @@ def test_an_input_that_may_not_be_read_is_named(command, bench, not_root):
     bench.refuses(command.replace("INPUT", "in.csv"), "in.csv", "Permission denied")
 
 
+NAMED = {
+    "predict, text": f"{PREDICT} --text-column boddy",
+    "predict, label": f"{PREDICT} --label-column lable",
+    "predict, id": f"{PREDICT} --id-column nr",
+    "predict, one of two labels": f"{PREDICT} --label-column label,lable",
+    "embed, text": f"{EMBED} --text-column boddy",
+    "embed, pair": f"{EMBED} --pair-column boddy",
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_a_column_that_is_named_has_to_be_there(name, bench):
+    """Instead of a column with a usual name, whose answers look as good."""
+    bench.refuses(NAMED[name].replace("INPUT", "task.csv"), "task.csv:1: no column or field", "it has: text, label")
+
+
+def test_a_field_that_is_named_has_to_be_in_each_object(bench):
+    (bench.here / "a.jsonl").write_text('{"text": "a", "body": "b"}\n{"text": "a"}\n')
+    said = bench.refuses(f"{EMBED.replace('INPUT', 'a.jsonl')} --text-column body", "a.jsonl:2: no column or field")
+    assert said.startswith("embed: ")
+
+
 NUMBERS = {
     "predict": [
         *(("--batch", value) for value in ("0", "-1", str(10**20))),
@@ -135,6 +205,8 @@ def test_a_number_that_cannot_be_is_named(job, option, value, bench):
         ("convert ort finetuned out.ort --text text.txt --max-mb=-1", "max_mb"),
         ("convert ort finetuned out.ort --text text.txt --min-agreement nan", "min_agreement"),
         ("convert bundle finetuned out --examples nowhere.jsonl", "nowhere.jsonl"),
+        ("quickstart --workdir q --seed=-1", "run.seed = -1"),
+        ("predict finetuned --input task.csv --split train", "--split"),
     ],
 )
 def test_an_option_of_another_job_that_cannot_be_is_named(command, said, bench):

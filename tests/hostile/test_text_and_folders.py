@@ -43,6 +43,8 @@ CONTENTS: dict[str, tuple[str, bytes, str]] = {
     "JSON, another field": ("a.jsonl", b'{"body": "one"}\n', "no field 'text'; it has: body"),
     "JSON, a number as text": ("a.jsonl", b'{"text": 5}\n', "the field 'text' holds int"),
     "JSON, strings": ("a.jsonl", b'"one"\n', "a.jsonl:1: a JSON object is expected"),
+    "JSON, a list": ("a.json", b'[{"text": "one"}, {"text": "two"}]', "a.json:1: this is one JSON list; write one"),
+    "JSON, a list over lines": ("a.json", b'\n[\n {"text": "one"}\n]\n', "a.json:2: this is one JSON list"),
     "JSON, null": ("a.jsonl", b"null\n", "a.jsonl:1: a JSON object is expected"),
     "JSON, UTF-16": ("a.jsonl", '{"text": "a"}\n'.encode("utf-16"), "iconv -f utf-16"),
     "JSON, invalid UTF-8": ("a.jsonl", b'{"text": "\xff"}\n', "a.jsonl:1: invalid UTF-8"),
@@ -93,6 +95,13 @@ def test_an_input_that_is_no_text_is_named(name, job, bench, monkeypatch):
     make, said = FOLDERS[name]
     make(bench.here / "d")
     bench.refuses(COMMANDS[job].replace("INPUT", "d"), "d", said)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS.values(), "convert int8 finetuned out --calibrate INPUT"])
+def test_an_empty_name_is_not_the_folder_that_this_runs_in(command, bench):
+    """`"$TEXT"` in a shell that knows no TEXT."""
+    (bench.here / "a.txt").write_bytes(LINES)
+    bench.refuses(command.replace("INPUT", "''"), "an input has an empty name")
 
 
 @pytest.mark.parametrize("job", COMMANDS)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import pickle
+import shutil
 
 import damage
 import pytest
@@ -48,6 +49,40 @@ def test_weights_that_may_not_be_read_are_named(job, bench, not_root):
     bench.arguments(command)
     (bench.here / file).chmod(0)
     bench.refuses(command, pathlib.PurePath(file).name, "Permission denied")
+
+
+OPENS_OURS = {
+    "predict": "predict ours --input text.txt",
+    "embed": "embed ours --input text.txt --out out.npy",
+    "finetune": "finetune FINETUNE --data task.csv --init ours --workdir out",
+    "pretrain": "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --init ours --workdir out",
+    "to-hf": "convert to-hf ours out",
+    "onnx": "convert onnx ours out",
+    "int8": "convert int8 ours out --calibrate text.txt",
+    "bundle": "convert bundle ours out",
+}
+"""Commands that open a folder of our own, of which from-hf writes one."""
+
+
+def write_ours(bench) -> pathlib.Path:
+    assert bench.run("convert from-hf hf ours")[0] == 0
+    return bench.here / "ours"
+
+
+@pytest.mark.parametrize("job", OPENS_OURS)
+def test_labels_in_another_order_are_found_by_whoever_opens_the_folder(job, bench):
+    bench.copy("text.txt")
+    config = json.loads((write_ours(bench) / "config.json").read_text())
+    config["head"]["labels"].reverse()
+    (bench.here / "ours" / "config.json").write_text(json.dumps(config))
+    line = bench.refuses(OPENS_OURS[job], "config.json is damaged: its fields do not have the SHA-256")
+    assert line.startswith(f"{job if OPENS_OURS[job].startswith(job) else 'convert'}: ")
+
+
+@pytest.mark.parametrize("command", ["evaluate pretrained", "fill-mask pretrained 'a [MASK]'"])
+def test_the_job_that_opens_a_run_is_named(command, bench):
+    shutil.rmtree(bench.copy("pretrained") / "checkpoints")
+    assert bench.refuses(command, "pretrained").startswith(f"{command.split()[0]}: ")
 
 
 CONFIGS = {

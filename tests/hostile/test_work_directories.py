@@ -78,6 +78,17 @@ def test_a_run_that_may_not_be_read_is_named(job, bench, not_root):
         (bench.here / run).chmod(0o700)
 
 
+@pytest.mark.parametrize("part", ["20", "20/params", "20/params/d"])
+def test_a_checkpoint_whose_folder_may_not_be_read_is_not_taken_for_damaged(part, bench, not_root):
+    """An older one would be used instead, and a run would set this one aside."""
+    place = bench.copy("pretrained") / "checkpoints" / part
+    place.chmod(0)
+    try:
+        bench.refuses(READERS["fill-mask"].replace("RUN", "pretrained"), part, "Permission denied")
+    finally:
+        place.chmod(0o700)
+
+
 def test_a_report_into_a_run_that_may_not_be_written_to_is_refused(bench, not_root):
     bench.copy("pretrained").chmod(0o500)
     try:

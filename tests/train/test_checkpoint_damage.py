@@ -239,6 +239,16 @@ def test_a_run_that_writes_its_first_checkpoint_has_none_yet(tmp_path):
         checkpoint.restore_params(tmp_path / "c")
 
 
+def test_checkpoints_on_a_disk_that_is_not_mounted_are_no_new_run(tmp_path):
+    """Its record would be cut to step 0 before the first checkpoint cannot be written."""
+    (tmp_path / "c").symlink_to("/unmounted/c")
+    with pytest.raises(UserError, match=r"c is a link to /unmounted/c, which does not exist; put it back, or start"):
+        checkpoint.newest_good(tmp_path / "c", pytest.fail)
+    (tmp_path / "d").write_text("")
+    with pytest.raises(UserError, match=r"d is no folder; put it back"):
+        checkpoint.newest_good(tmp_path / "d", pytest.fail)
+
+
 def test_all_damaged_is_refused_and_lists_them(tmp_path):
     """A long run must not silently begin at zero; asked twice, it answers the same."""
     folder = tmp_path / "c"

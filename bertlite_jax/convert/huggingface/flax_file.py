@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bertlite_jax.convert.weights import renaming
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.errors import UserError
 
@@ -24,7 +25,7 @@ def read(path: pathlib.Path) -> Flat:
     """The arrays of a file by PyTorch's names, kernels as [out, in].
 
     Raises:
-      UserError: the file is damaged or is no tree of arrays.
+      UserError: the file is damaged or is no tree of arrays, or two leaves of one module are PyTorch's same tensor.
     """
     # Flax and JAX are loaded for such a file alone: an export needs neither.
     from flax import serialization
@@ -40,9 +41,9 @@ def read(path: pathlib.Path) -> Flat:
         raise UserError(f"convert: {path} is damaged or no file of Flax weights: {reason}") from error
     if isinstance(tree, dict) and set(tree) <= {"params", "batch_stats"} and isinstance(tree.get("params"), dict):
         tree = tree["params"]
-    tensors: Flat = {}
-    _collect(tree, "", tensors, path)
-    return tensors
+    arrays: Flat = {}
+    _collect(tree, "", arrays, path)
+    return renaming.renamed(arrays, torch_name, str(path))
 
 
 def torch_name(name: str) -> str:
@@ -51,13 +52,13 @@ def torch_name(name: str) -> str:
     return ".".join([*modules, _LEAVES.get(leaf, leaf)])
 
 
-def _collect(value: Any, name: str, tensors: Flat, path: pathlib.Path) -> None:
-    """Adds the arrays below a node of the tree to `tensors`."""
+def _collect(value: Any, name: str, arrays: Flat, path: pathlib.Path) -> None:
+    """Adds the arrays below a node of the tree to `arrays`, kernels as [out, in]."""
     if isinstance(value, dict):
         for key, part in value.items():
-            _collect(part, f"{name}/{key}" if name else str(key), tensors, path)
+            _collect(part, f"{name}/{key}" if name else str(key), arrays, path)
     elif isinstance(value, np.ndarray) and name:
         kernel = name.endswith("/kernel") and value.ndim == 2
-        tensors[torch_name(name)] = value.T if kernel else value
+        arrays[name] = value.T if kernel else value
     else:
         raise UserError(f"convert: {path}: {name or 'the whole'} is {type(value).__name__} and not an array of weights")

@@ -30,6 +30,7 @@ from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_
 from bertlite_jax.convert.huggingface.weight_files import read_tensors
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, read_json, sentence_length
+from bertlite_jax.convert.weights.foreign_layers import check_layers
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_folder, write_json
@@ -218,6 +219,9 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         stated = stated | {"model_type": known}
     family, model = from_config(stated, str(place))
     tensors = foreign_names.canonical_names(tensors, family, where)
+    if head in KINDS or heads.class_kinds(stated, family) or heads.modules(tensors):
+        beside = [name for name in tensors if not name.startswith(f"{family}.")]
+        notes += filter(None, [check_layers(beside, head, where)])
     tensors, renamed = _with_named_head(tensors, stated, family, model.hidden_size, head, where)
     if renamed:
         notes.append(f"{renamed} was read as the head, as nothing else could be it")

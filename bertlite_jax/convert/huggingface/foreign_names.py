@@ -12,6 +12,7 @@ import numpy as np
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.huggingface.names import PRETRAINING_HEADS, TABLES, Family, table
+from bertlite_jax.convert.weights import renaming
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.errors import UserError
 
@@ -76,10 +77,7 @@ def without_wrappers(tensors: Flat, where: str) -> tuple[Flat, str]:
         prefix = prefix if prefix != f"{family}." and not prefix.endswith(f".{family}.") else prefix[: -len(family) - 1]
     if not prefix:
         return tensors, ""
-    renamed = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    if len(renamed) < len(tensors):
-        raise UserError(f"convert: {where}: without the prefix {prefix} two tensors have one name; rename one of them")
-    return renamed, prefix
+    return renaming.renamed(tensors, lambda name: name.removeprefix(prefix), where), prefix
 
 
 def family_of(tensors: Flat, prefix: str, architectures: Collection[str], where: str) -> Family:
@@ -121,17 +119,18 @@ def canonical_names(tensors: Flat, family: Family, where: str) -> Flat:
     decoder.
 
     Raises:
-      UserError: the decoder is not tied to the word table, which our model cannot hold.
+      UserError: the decoder is not tied to the word table, which our model cannot hold; or two spellings of one tensor
+        differ.
     """
     base = any(name.startswith("embeddings.") for name in tensors)
     inner = ("embeddings.", "encoder.", "transformer.", "pooler.")
-    renamed: Flat = {}
-    for name, value in tensors.items():
-        if name.endswith((".position_ids", ".token_type_ids")):
-            continue
+
+    def canonical(name: str) -> str:
         name = f"{family}.{name}" if base and name.startswith(inner) else name
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-        renamed[name] = value
+        return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+    read = {name: value for name, value in tensors.items() if not name.endswith((".position_ids", ".token_type_ids"))}
+    renamed = renaming.renamed(read, canonical, where)
     for copy, original in TIED[family]:
         if copy not in renamed:
             continue

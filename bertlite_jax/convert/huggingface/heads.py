@@ -131,20 +131,25 @@ def _stated_kind(values: dict[str, Any], family: Family, tensors: Flat, where: s
     """What the class in `architectures` does; None for one without a task head."""
     shown = ", ".join(values.get("architectures") or []) or "missing"
     kinds = class_kinds(values, family)
-    modules = [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
-    if not kinds and modules:
+    present = modules(tensors)
+    if not kinds and present:
         known = ", ".join(STEMS[family] + suffix for suffix in TASK_CLASSES.values())
-        usual = "span" if modules[0] == HEAD_MODULES["span"] else "classify"
+        usual = "span" if present[0] == HEAD_MODULES["span"] else "classify"
         raise UserError(
-            f"convert: {where}: the tensors have a task head ({modules[0]}.weight) and architectures in config.json is "
+            f"convert: {where}: the tensors have a task head ({present[0]}.weight) and architectures in config.json is "
             f"{shown}; it should be one of {known}, or say what it is: from-hf --head {usual} (none: leave it out)"
         )
-    if kinds and HEAD_MODULES[kinds[0]] not in modules:
+    if kinds and HEAD_MODULES[kinds[0]] not in present:
         raise UserError(
             f"convert: {where}: architectures in config.json is {shown} and the tensors have no "
             f"{HEAD_MODULES[kinds[0]]}.weight; is it the config of these weights? from-hf --head none reads the encoder"
         )
     return kinds[0] if kinds else None
+
+
+def modules(tensors: Flat) -> list[str]:
+    """The last layers of task classes that are among the tensors."""
+    return [module for module in dict.fromkeys(HEAD_MODULES.values()) if f"{module}.weight" in tensors]
 
 
 def class_kinds(values: dict[str, Any], family: Family) -> list[HeadKind]:

@@ -165,7 +165,7 @@ def read_text(
     length = min(length, longest)
     # Examples first, so that an error in them does not wait for minutes of reading text.
     examples = measuring_text.labelled(weights, data, _BATCH, length, columns) if data else []
-    windows = measuring_text.windows(weights, text, rows, length, columns)
+    windows = measuring_text.windows(weights, text, rows, length, columns, output)
     calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
     evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
     if data:

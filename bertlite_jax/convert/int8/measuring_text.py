@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.int8 import example_texts
+from bertlite_jax.convert.int8 import example_windows
+from bertlite_jax.convert.int8.example_windows import Cut, Window
 from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS, read_labelled
 from bertlite_jax.convert.onnx import model
 from bertlite_jax.convert.onnx.model import choose_output
@@ -89,30 +90,29 @@ def tokenizer_of(weights: Weights) -> Tokenizer:
 
 
 def windows(
-    weights: Weights, inputs: Sequence[str], count: int, length: int, columns: OwnOptions = USUAL_COLUMNS
-) -> list[np.ndarray]:
-    """Consecutive pieces of the text's documents, at most `length` ids each with [CLS] and [SEP].
-
-    Of a table and the like, each example is a document (`example_texts`).
+    weights: Weights,
+    inputs: Sequence[str],
+    count: int,
+    length: int,
+    columns: OwnOptions = USUAL_COLUMNS,
+    output: model.Output = "auto",
+) -> list[Window]:
+    """What a model reads at once: of text the consecutive pieces of its documents, of examples `example_windows`.
 
     Args:
       weights: with a tokenizer.
       inputs: text files or folders, as `documents.read_documents` takes them, or files of examples.
-      count: the most windows to return, spread evenly over the whole text.
+      count: the most windows to return, spread evenly over everything.
       length: tokens of a window; the last one of a document is shorter. Below `LEAST_LENGTH` it is left out, but not a
         whole example.
       columns: of files of examples.
+      output: of the model; vectors and masks are those of single texts, whatever head the weights have.
 
     Raises:
       UserError: no tokenizer, or fewer than two windows of text.
     """
-    tokenizer = tokenizer_of(weights)
-    rows = []
-    for document, is_example in _documents(inputs, weights.head, columns):
-        ids = np.concatenate([ids for ids, _ in tokenizer.encode_lines(document)])
-        pieces = [ids[start : start + length - 2] for start in range(0, len(ids), length - 2)]
-        kept = [p for p in pieces if len(p) >= LEAST_LENGTH - 2] or (pieces if is_example else [])
-        rows += [np.r_[tokenizer.cls_id, p, tokenizer.sep_id] for p in kept]
+    cut = Cut(tokenizer_of(weights), length, scored_output(weights, output).head)
+    rows = list(_all_windows(inputs, weights.head, columns, cut))
     if len(rows) < 2:
         raise UserError(
             f"convert: {', '.join(inputs)}: too little text to measure with: {len(rows)} windows of {LEAST_LENGTH} to "
@@ -121,42 +121,50 @@ def windows(
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
-def _documents(inputs: Sequence[str], head: Head | None, columns: OwnOptions) -> Iterator[tuple[list[str], bool]]:
-    """The text's documents, and whether each is an example.
-
-    Empty files are reported in one line here, not one by one by the reader of corpora.
-    """
+def _all_windows(inputs: Sequence[str], head: Head | None, columns: OwnOptions, cut: Cut) -> Iterator[Window]:
+    """Empty files are reported in one line here, not one by one by the reader of corpora."""
     counts: Counter[str] = Counter()
     reader = logging.getLogger(documents.__name__)
     reader.addFilter(_keep_record)
     try:
         for path in inputs:
-            form = example_texts.form_of(path, head, columns)
-            if form == "text":
-                yield from ((document, False) for document in documents.read_documents([path], counts=counts))
-            else:
-                yield from ((document, True) for document in example_texts.read(path, form, head, columns))
+            form = example_windows.form_of(path, head, columns)
+            if form != "text":
+                yield from example_windows.windows(path, form, head, columns, cut)
+                continue
+            for document in documents.read_documents([path], counts=counts):
+                yield from _of_document(document, cut)
     finally:
         reader.removeFilter(_keep_record)
     if 0 < counts["empty_files"] < counts["files"]:
         _LOG.warning("convert: %d of %d files hold no text", counts["empty_files"], counts["files"])
 
 
+def _of_document(document: list[str], cut: Cut) -> Iterator[Window]:
+    ids = np.concatenate([ids for ids, _ in cut.tokenizer.encode_lines(document)])
+    for start in range(0, len(ids), cut.length - 2):
+        piece = ids[start : start + cut.length - 2]
+        if len(piece) >= LEAST_LENGTH - 2:
+            whole = np.r_[cut.tokenizer.cls_id, piece, cut.tokenizer.sep_id].astype(np.int64)
+            yield Window(whole, np.zeros_like(whole))
+
+
 def _keep_record(record: logging.LogRecord) -> bool:
     return "no text in this file" not in str(record.msg)
 
 
-def batches(weights: Weights, rows: Sequence[np.ndarray], size: int, length: int) -> list[Batch]:
+def batches(weights: Weights, rows: Sequence[Window], size: int, length: int) -> list[Batch]:
     """Windows as padded batches of `size` rows; each window is in one of them, and the last can have fewer rows."""
     pad = tokenizer_of(weights).pad_id
     padded = []
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         ids = np.full((len(some), length), pad, np.int64)
-        mask = np.zeros((len(some), length), np.int64)
+        mask, types = np.zeros((2, len(some), length), np.int64)
         for i, row in enumerate(some):
-            ids[i, : len(row)], mask[i, : len(row)] = row, 1
-        padded.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
+            real = slice(len(row.ids))
+            ids[i, real], mask[i, real], types[i, real] = row.ids, 1, row.types
+        padded.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
     return padded
 
 
@@ -200,14 +208,9 @@ def labelled(weights: Weights, path: str, size: int, length: int, columns: OwnOp
     """
     tokenizer, head = tokenizer_of(weights), check_labelled(scored_output(weights))
     encoded = features.encode(read_labelled(path, head, columns), tokenizer, head, length, path)
-    rows = np.split(encoded.tokens.astype(np.int64), encoded.offsets[1:-1])
-    types = np.split(encoded.types.astype(np.int64), encoded.offsets[1:-1])
-    padded = batches(weights, rows, size, length)
+    padded = batches(weights, example_windows.split(encoded), size, length)
     for number, batch in enumerate(padded):
-        at = slice(number * size, (number + 1) * size)
-        for i, kinds in enumerate(types[at]):
-            batch["token_type_ids"][i, : len(kinds)] = kinds
-        batch["labels"] = encoded.labels[at].astype(np.int64)
+        batch["labels"] = encoded.labels[number * size : (number + 1) * size].astype(np.int64)
     return padded
 
 

@@ -152,6 +152,9 @@ def _embed(draft: Draft, ids: str, types: str) -> str:
     if c.projects_words:
         x = node(graph, "MatMul", x, stored(draft, Site("projection"), "kernel"), name="projection")
     if types:
+        if c.token_types == 1:
+            # The second text of a pair comes as 1, and ONNX Runtime refuses rows that the table lacks.
+            types = node(graph, "Min", types, zero, name="token_types")
         x = node(graph, "Add", x, rows(graph, types, "embeddings/token_type/embedding"), name="embeddings")
     x = node(graph, "Add", x, rows(graph, positions, "embeddings/position/embedding"), name="embeddings")
     x = node(graph, "Reshape", x, constant(graph, [-1, c.sum_size], np.int64), name="embeddings")

@@ -40,7 +40,7 @@ def open_session(
       optimized_to: file to write the optimised graph to. It is specific to this machine.
 
     Raises:
-      UserError: the file does not exist or is damaged.
+      UserError: the file does not exist or is damaged, or `optimized_to` cannot be written.
     """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -56,6 +56,12 @@ def open_session(
     except (_errors.NoSuchFile, _errors.InvalidProtobuf, _errors.InvalidGraph) as error:
         what = "the model" if isinstance(source, bytes) else os.fspath(source)
         raise UserError(f"convert: {what} is missing, damaged or no ONNX file: {str(error).splitlines()[0]}") from error
+    except _errors.Fail as error:
+        if optimized_to is None or "save" not in str(error):
+            raise
+        raise UserError(
+            f"convert: {os.fspath(optimized_to)} cannot be written; make room there, or name another folder with TMPDIR"
+        ) from error
 
 
 def run_session(session: onnxruntime.InferenceSession, batch: Mapping[str, Any]) -> dict[str, np.ndarray]:

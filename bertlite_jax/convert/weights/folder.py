@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import shutil
@@ -25,6 +26,8 @@ from bertlite_jax.host.whole_files import new_folder, write_json
 FILE = "params.safetensors"
 _FORMAT = "bertlite parameters 1"
 _SUMS = "sha256"
+SUM_OF_DESCRIPTION = "sha256_of_description"
+"""Field with the SHA-256 of the fields that are no sums: a label in another place changes every answer."""
 
 Path = os.PathLike[str] | str
 
@@ -59,6 +62,7 @@ class Weights:
       pair_task: what the pair head was trained on.
       facts: figures of the run by their names in `summary.json`, for the model card.
       sentence: how the source makes sentence vectors; None if it does not say, which means `Sentence()`.
+      length: most tokens in an example that a task model was trained on; 0 if the source does not say.
     """
 
     params: dict[str, Any]
@@ -68,6 +72,16 @@ class Weights:
     pair_task: str = "none"
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     sentence: Sentence | None = None
+    length: int = 0
+
+
+MOST_UNSTATED = 512
+"""Tokens that a task model reads where nothing says how many it was trained on and it has more positions."""
+
+
+def answer_length(weights: Weights) -> int:
+    """The most tokens of an example that a task model answers, special tokens included."""
+    return min(weights.length or MOST_UNSTATED, weights.model.max_positions)
 
 
 def sentence_length(weights: Weights) -> int:
@@ -79,7 +93,7 @@ def sentence_length(weights: Weights) -> int:
 def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
     """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`.
 
-    config.json has the SHA-256 of every other file.
+    config.json has the SHA-256 of every other file and of its own fields.
 
     Args:
       weights: what to write.
@@ -101,7 +115,7 @@ def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> Non
             shutil.copytree(weights.tokenizer.folder, folder / "tokenizer")
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         stated[_SUMS] = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
-        write_json(folder / "config.json", stated)
+        write_json(folder / "config.json", stated | {SUM_OF_DESCRIPTION: sum_of_description(stated)})
 
 
 def load_weights(folder: pathlib.Path) -> Weights:
@@ -110,19 +124,35 @@ def load_weights(folder: pathlib.Path) -> Weights:
     stated = read_json(where)
     if "model" not in stated:
         raise UserError(f"convert: {where} has no `model`, so its format is not {_FORMAT}")
-    _check_sums(folder, stated.get(_SUMS, {}))
     model = files.from_dict(Model, stated["model"], str(where))
     check_model(model)
     head = files.from_dict(Head, stated["head"], str(where)) if "head" in stated else None
     if head:
         check_head(head, model)
     sentence = files.from_dict(Sentence, stated["sentence"], str(where)) if "sentence" in stated else None
+    check_description(stated, str(where))
+    _check_sums(folder, stated.get(_SUMS, {}))
     flat = read_safetensors(folder / FILE)
     parameters.check_shapes(flat, model, str(folder), head)
     parameters.check_finite(flat, str(folder / FILE))
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
     pair_task = stated.get("pair_task", "none")
     return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence)
+
+
+def sum_of_description(stated: dict[str, Any]) -> str:
+    """SHA-256 of all fields but the sums, in whichever order and layout the file has them."""
+    fields = {name: value for name, value in stated.items() if name not in (_SUMS, SUM_OF_DESCRIPTION)}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def check_description(stated: dict[str, Any], where: str) -> None:
+    """Raises UserError where a field is not as it was written; descriptions of older versions have no sum."""
+    if SUM_OF_DESCRIPTION in stated and stated[SUM_OF_DESCRIPTION] != sum_of_description(stated):
+        raise UserError(
+            f"convert: {where} is damaged: its fields do not have the SHA-256 that it states; copy the folder again "
+            f"(or, if you changed a field yourself, remove {SUM_OF_DESCRIPTION})"
+        )
 
 
 def _sha256(path: pathlib.Path) -> str:

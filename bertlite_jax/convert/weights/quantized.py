@@ -28,7 +28,14 @@ import safetensors.numpy
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Sentence, Weights, check_readable
+from bertlite_jax.convert.weights.folder import (
+    SUM_OF_DESCRIPTION,
+    Sentence,
+    Weights,
+    check_description,
+    check_readable,
+    sum_of_description,
+)
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
@@ -310,6 +317,7 @@ def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool 
     scales = {f"{name}.scale": value for name, value in container.scales.items()}
     tensors = {name: np.ascontiguousarray(v) for name, v in (container.integers | scales | container.floats).items()}
     manifest[_SUM] = _digest(tensors)
+    manifest[SUM_OF_DESCRIPTION] = sum_of_description(manifest)
     with new_file(path, overwrite) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata={_KEY: json.dumps(manifest)})
     return os.path.getsize(path)
@@ -338,6 +346,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     if model.residual_factor != 1:
         raise UserError(f"convert: {path}: model.residual_scale = {model.residual_scale} should be published")
     head = files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
+    check_description(manifest, str(path))
     _check_tensors(tensors, manifest, str(path))
     # Files of older versions have no sum.
     if manifest.get(_SUM, "") not in ("", _digest(tensors)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,30 @@ class Entry:
     index: int | None
     theirs: str
     transposed: bool
+
+
+def renamed(tensors: Flat, name_of: Callable[[str], str], where: str) -> Flat:
+    """The tensors under other names.
+
+    Args:
+      tensors: by their names.
+      name_of: the other name of each.
+      where: named in errors.
+
+    Raises:
+      UserError: two tensors that are not equal get one name; the error has the names of both.
+    """
+    result: Flat = {}
+    before: dict[str, str] = {}
+    for name, value in tensors.items():
+        new = name_of(name)
+        if new in result and not np.array_equal(result[new], value):
+            raise UserError(
+                f"convert: {where}: {before[new]} and {name} are two spellings of {new}, and they differ; remove the "
+                "one that is not the model's"
+            )
+        result[new], before[new] = value, name
+    return result
 
 
 def list_entries(modules: Iterable[Module], leaves: Leaves, shapes: Mapping[str, tuple[int, ...]]) -> list[Entry]:

@@ -18,7 +18,7 @@ from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import folder_lock, json_files, whole_files
-from bertlite_jax.host.places import writing
+from bertlite_jax.host.places import short_name, writing
 from bertlite_jax.host.retry import first_line, read_with_retries
 
 FORMAT = 1
@@ -147,11 +147,12 @@ def scratch_folder(place: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     with writing("corpus", place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    for lock in place.parent.glob(f".{glob.escape(place.name)}.tmp-*{_LOCK}"):
+    name = short_name(place.name)
+    for lock in place.parent.glob(f".{glob.escape(name)}.tmp-*{_LOCK}"):
         with folder_lock.locked(lock) as holder:
             if holder is None:
                 shutil.rmtree(lock.with_name(lock.name[1 : -len(_LOCK)]), ignore_errors=True)
-    folder = place.with_name(f"{place.name}.tmp-{uuid.uuid4().hex[:8]}")
+    folder = place.with_name(f"{name}.tmp-{uuid.uuid4().hex[:8]}")
     with contextlib.ExitStack() as inside:
         with writing("corpus", place):
             inside.enter_context(folder_lock.locked(folder.with_name(f".{folder.name}{_LOCK}")))

@@ -118,18 +118,31 @@ def plan(encoded: Encoded, batch_examples: int, pack: bool, row_length: int, epo
     """
     sizes = encoded.sizes
     longest = round_up(int(sizes.max()))
-    dealt = [deal(sizes, batch_examples, seed, epoch) for epoch in range(epochs)]
     if row_length or not pack:
         length = max(longest, row_length)
     else:
         candidates = sorted({longest, *range(longest, max(longest, min(512, 4 * longest)) + 1, 16)})
-        totals = np.concatenate([np.where(of_epoch < 0, 0, sizes[of_epoch]).sum(axis=1) for of_epoch in dealt])
-        fullest = np.concatenate(dealt)[np.argsort(-totals, kind="stable")[:64]]
+        fullest = _fullest(sizes, batch_examples, epochs, seed)
         costs = [max(len(rows_of(b, sizes, each, True)) for b in fullest) * _cost(each) for each in candidates]
         length = candidates[int(np.argmin(costs))]
-    rows = [rows_of(batch, sizes, length, pack) for batches in dealt for batch in batches]
-    windows = np.diff(encoded.firsts)
-    return Shape(max(map(len, rows)), length, max(int(windows[row].sum()) for of_batch in rows for row in of_batch))
+    windows, most_rows, most_windows = np.diff(encoded.firsts), 0, 0
+    for epoch in range(epochs):
+        for batch in deal(sizes, batch_examples, seed, epoch):
+            rows = rows_of(batch, sizes, length, pack)
+            most_rows = max(most_rows, len(rows))
+            most_windows = max(most_windows, *(int(windows[row].sum()) for row in rows))
+    return Shape(most_rows, length, most_windows)
+
+
+def _fullest(sizes: np.ndarray, batch_examples: int, epochs: int, seed: int, most: int = 64) -> np.ndarray:
+    """[<= most, K]: the batches of all epochs with most tokens, one epoch in memory at a time."""
+    kept = np.zeros((0, 0), np.int64)
+    for epoch in range(epochs):
+        dealt = deal(sizes, batch_examples, seed, epoch)
+        kept = np.concatenate([kept, dealt]) if kept.size else dealt
+        totals = np.where(kept < 0, 0, sizes[kept]).sum(axis=1)
+        kept = kept[np.argsort(-totals, kind="stable")[:most]]
+    return kept
 
 
 def _cost(length: int) -> int:

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,10 @@ from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError
 
 T = TypeVar("T")
+_LARGEST = 3.4e38
+"""What float32 holds, in which numbers are learnt."""
+_FILLERS = "\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0"
+"""Characters that print nothing and are in none of the categories for that: fillers, an empty cell of Braille."""
 
 
 def find(record: Record, names: Sequence[str], where: str) -> Any:
@@ -42,11 +47,11 @@ def typed(record: Record, name: str, kind: type[T], where: str) -> T:
 
 
 def text(record: Record, names: Sequence[str], where: str) -> str:
-    """A string, perhaps empty, without the white space at its ends."""
+    """A string without the white space at its ends; empty if nothing of it can be seen."""
     value = find(record, names, where)
     if not isinstance(value, str):
         raise UserError(f"task: {where}: {names[0]!r} holds {_type(value)}, not a string")
-    return value.strip()
+    return "" if is_blank(value) else value.strip()
 
 
 def _type(value: Any) -> str:
@@ -73,10 +78,10 @@ def label_name(value: Any, where: str) -> str:
     """A label as the task's table spells it: `true` and `false`, the number, or the stripped string.
 
     Raises:
-      UserError: it is a list, an object or null.
+      UserError: it is a list, an object or null, or NaN or infinity.
     """
-    if value is None or isinstance(value, list | dict):
-        kind = "null" if value is None else type(value).__name__
+    if value is None or isinstance(value, list | dict) or (isinstance(value, float) and not math.isfinite(value)):
+        kind = {list: "list", dict: "dict", float: str(value)}.get(type(value), "null")
         raise UserError(f"task: {where}: a label is {kind}; one name or number is expected")
     return str(value).lower() if isinstance(value, bool) else str(value).strip()
 
@@ -100,9 +105,15 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
 
 
 def label_names(value: Any, separator: str, where: str) -> list[str]:
-    """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them."""
+    """Names of an example's labels, perhaps none: from a JSON list, or from a string with `separator` between them.
+
+    Raises:
+      UserError: one of them is missing (`is_missing`); but nothing between two separators is fine. Or as `label_name`.
+    """
     values = label_parts(value, separator) if isinstance(value, str) else value if isinstance(value, list) else [value]
-    return [name for name in (label_name(each, where) for each in values) if name]
+    if gap := next((each for each in values if is_missing(each) and not is_blank(each) and each is not None), None):
+        raise UserError(f"task: {where}: one of several labels is {str(gap).strip()!r}, which is none; leave it out")
+    return [name for name in (label_name(each, where) for each in values) if not is_blank(name)]
 
 
 def label_parts(text: str, separator: str) -> list[Any]:
@@ -114,7 +125,7 @@ def label_parts(text: str, separator: str) -> list[Any]:
 def is_missing(value: Any) -> bool:
     """Whether a value stands for none: null, a blank string, infinity, or NaN, which `pandas` writes as `nan`."""
     if isinstance(value, str):
-        return value.strip().casefold() in ("", "nan", "<na>")
+        return is_blank(value) or value.strip().casefold() in ("nan", "<na>")
     return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
@@ -133,8 +144,12 @@ def listed(text: str) -> list[Any] | None:
 
 
 def is_blank(value: Any) -> bool:
-    """Whether a value is a string of nothing but white space."""
-    return isinstance(value, str) and not value.strip()
+    """Whether a value is a string of nothing that can be seen: white space, a zero width space, a byte order mark."""
+    return isinstance(value, str) and all(map(_is_unseen, value))
+
+
+def _is_unseen(character: str) -> bool:
+    return character in _FILLERS or unicodedata.category(character) in ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
 def missing_label(record: Record, names: Sequence[str], split: str, where: str) -> None:
@@ -167,7 +182,7 @@ def several_labels(labels: Sequence[str], names: Sequence[str], where: str) -> t
 
 
 def number(value: Any, where: str) -> float:
-    """A label that is a finite number.
+    """A label that is a finite number, also as float32.
 
     Raises:
       UserError: it is something else.
@@ -175,9 +190,10 @@ def number(value: Any, where: str) -> float:
     try:
         grouped = isinstance(value, str) and "_" in value  # Python reads 1_000.
         parsed = math.nan if isinstance(value, bool) or grouped else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         parsed = math.nan
-    if not math.isfinite(parsed):
+    if not abs(parsed) <= _LARGEST:
         advice = "; write a decimal point instead of the comma" if "," in str(value) else ""
+        advice = "; the largest is 3.4e38" if math.isfinite(parsed) else advice
         raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number{advice}")
     return parsed

@@ -8,7 +8,9 @@ other, as in GLUE's files: it never joins lines. CSV files are quoted as RFC 418
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
 import pathlib
 import zlib
 from collections import Counter
@@ -17,6 +19,7 @@ from typing import Any, BinaryIO
 
 from bertlite_jax.data.tasks import tables
 from bertlite_jax.data.tasks.task import Columns
+from bertlite_jax.data.text.foreign import START, refuse_foreign
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
@@ -36,13 +39,25 @@ def lines(path: str) -> Iterator[tuple[int, str]]:
     Raises:
       UserError: the file cannot be read, a line is not UTF-8, or longer than `LINE_LIMIT`.
     """
+    with _reading(path), open_bytes(path) as file:
+        yield from decoded_lines(_raw_lines(file), path)
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turns what goes wrong with a file inside into a UserError."""
     try:
-        with open_bytes(path) as file:
-            yield from decoded_lines(_raw_lines(file), path)
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"task: {path}: truncated or damaged gz file ({error}); fetch it again") from error
     except OSError as error:
         raise UserError(f"task: {path}: cannot be read: {error.strerror or error}") from error
+
+
+def start_of(path: str) -> bytes:
+    """The first bytes of a file, unpacked. Raises UserError if they cannot be read."""
+    with _reading(path), open_bytes(path) as file:
+        return file.read(START)
 
 
 def open_bytes(path: str) -> gzip.GzipFile | BinaryIO:
@@ -81,20 +96,21 @@ def decoded_lines(raw_lines: Iterable[bytes], where: str) -> Iterator[tuple[int,
       where: names their file in messages.
 
     Raises:
-      UserError: a line is not UTF-8, or longer than `LINE_LIMIT`.
+      UserError: a line is not UTF-8, or longer than `LINE_LIMIT`, or the first one begins a file that is no text.
     """
     for number, raw in enumerate(raw_lines, 1):
+        if number == 1:
+            refuse_foreign(raw, where, "task")
         if len(raw) > LINE_LIMIT:
             raise UserError(f"task: {where}:{number}: a line longer than {LINE_LIMIT >> 20} MB")
         yield number, _decode(raw, f"{where}:{number}", first=number == 1)
 
 
 def _decode(raw: bytes, where: str, first: bool) -> str:
-    if first:
-        refuse_utf16(raw, where)
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
     try:
-        return (raw.removeprefix(b"\xef\xbb\xbf") if first else raw).decode("utf-8")
+        # A file that was marked twice begins with two.
+        return raw.decode("utf-8").lstrip("\ufeff") if first else raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"task: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x}){_CONVERT}") from error
 
@@ -109,26 +125,11 @@ class RecordNumber(int):
         return f" record {int(self):{spec}}"
 
 
-def refuse_utf16(start: bytes, where: str, job: str = "task") -> None:
-    """Raises UserError, with the command that converts it, if a file that begins so is UTF-16 or UTF-32."""
-    marked = start[:2] in (b"\xff\xfe", b"\xfe\xff") or start[:4] == b"\x00\x00\xfe\xff"
-    # Latin text without a mark: every other byte is zero, or three of four are.
-    zeros = start[:64].count(0) / len(start[:64]) if len(start) >= 4 else 0.0
-    if marked or zeros > 1 / 3:
-        name = "UTF-32" if zeros > 0.6 or start[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff") else "UTF-16"
-        raise UserError(f"{job}: {where}: this is {name}, not UTF-8; convert it: iconv -f {name.lower()} -t utf-8")
-
-
 def whole_text(path: str) -> str:
     """The text of a whole file. Raises UserError as `lines`."""
-    try:
-        with open_bytes(path) as file:
-            content = file.read()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"task: {path}: truncated or damaged gz file ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"task: {path}: cannot be read: {error.strerror or error}") from error
-    refuse_utf16(content, path)
+    with _reading(path), open_bytes(path) as file:
+        content = file.read()
+    refuse_foreign(content[:START], path, "task")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -159,9 +160,28 @@ def records(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple
 
 
 def json_lines(path: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-    """One JSON object a line. Half of a surrogate pair in an escape is refused: UTF-8 cannot encode it."""
+    """One JSON object a line.
+
+    Raises:
+      UserError: as `lines`, or a line is no object; or has half of a surrogate pair in an escape, which UTF-8 cannot
+        encode, or a name twice.
+    """
     for number, line in lines(path):
         if not line.strip():
             counts["blank_lines"] += 1
             continue
-        yield number, json_files.parse_object(line, f"{path}:{number}", "task")
+        yield number, json_files.parse_object(line, f"{path}:{number}", "task", names_once=True)
+
+
+def first_line(path: str) -> str:
+    """The first line of a file that is not blank, empty if there is none. Raises UserError as `lines`."""
+    return next((line for _, line in lines(path) if line.strip()), "")
+
+
+def object_in(line: str) -> Record | None:
+    """The JSON object that a line holds; None if it holds something else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

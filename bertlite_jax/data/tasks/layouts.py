@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -153,29 +154,51 @@ def columns_of_line(line: str) -> list[str]:
     return line.split("\t") if "\t" in line else [part for part in line.split(" ") if part]
 
 
-def column_sentences(path: str, counts: Counter[str], word: int = 0, header: bool = False) -> Iterator[Sentence]:
+_BESIDE_WORDS = re.compile(r"\d+([-.])\d+")
+"""In place of a word's number: of a multiword token, `1-2`, or of an empty node, `1.1`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnForm:
+    """Which columns of a CoNLL file hold what, from 0."""
+
+    word: int = 0
+    tag: int = -1
+    """-1: the last one, where there is more than one."""
+    header: bool = False
+    """The first line names the columns."""
+    universal: bool = False
+    """CoNLL-U: tabs alone divide columns, each line that begins with `#` is a comment, and lines of multiword tokens
+    (`1-2`) and of empty nodes (`1.1`) are no words."""
+    names: tuple[str, ...] = ()
+    """Of the columns, where the file has them."""
+    empty: str = ""
+    """In place of the tag of every word, this says that a sentence is not annotated."""
+
+
+def column_sentences(path: str, counts: Counter[str], form: ColumnForm = ColumnForm()) -> Iterator[Sentence]:
     """The sentences of a file in CoNLL columns.
 
     Args:
       path: the file.
-      counts: `document_marks`, `comments` and `blank_lines` are added to.
-      word: which column has the words, from 0.
-      header: the first line names the columns.
+      counts: `document_marks`, `comments`, `blank_lines`, `multiword_tokens` and `empty_nodes` are added to.
+      form: which columns are read.
 
     Raises:
-      UserError: a line has another number of columns than the lines before, or its tag is empty.
+      UserError: a line has another number of columns than the lines before, or its tag is empty; or the words of
+        CoNLL-U are not numbered from 1.
     """
     rows: list[list[str]] = []
     start = width = without_tag = 0
     for number, line in lines(path):
-        if is_comment(line):
+        if is_comment(line) or (form.universal and line.startswith("#")):
             counts["comments"] += 1
             continue
-        row = columns_of_line(line)
+        row = line.split("\t") if form.universal else columns_of_line(line)
         mark = bool(row) and row[0] == DOCUMENT_MARK
         if mark or not line.strip():
             if rows:
-                yield _sentence(start, rows, word)
+                yield _sentence(start, rows, form)
             counts["document_marks"] += mark
             counts["blank_lines"] += not rows and not mark
             rows = []
@@ -183,19 +206,26 @@ def column_sentences(path: str, counts: Counter[str], word: int = 0, header: boo
             raise UserError(f"task: {path}:{without_tag}: an empty tag; line {number} has {len(row)} columns")
         elif width and len(row) != width:
             raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
-        elif header and not width:
+        elif form.header and not width:
             width = len(row)
+        elif form.universal and (extra := _BESIDE_WORDS.fullmatch(row[0])):
+            counts["multiword_tokens" if extra[1] == "-" else "empty_nodes"] += 1
+        elif form.universal and row[0] != str(len(rows) + 1):
+            raise UserError(
+                f"task: {path}:{number}: the number of the word is {row[0][:40]!r}, and {len(rows) + 1} is expected; a "
+                "blank line ends a sentence"
+            )
         else:
-            if len(row) > word + 1 and not row[-1].strip():
+            if len(row) > form.word + 1 and fields.is_blank(row[form.tag]):
                 raise UserError(f"task: {path}:{number}: an empty tag")
             without_tag = without_tag or (number if "\t" in line and len(row) == 1 else 0)
             start, width = start if rows else number, len(row)
             rows.append(row)
     if rows:
-        yield _sentence(start, rows, word)
+        yield _sentence(start, rows, form)
 
 
-def _sentence(start: int, rows: list[list[str]], word: int) -> Sentence:
-    words = tuple(row[word] for row in rows)
-    tags = tuple(row[-1].strip() for row in rows) if len(rows[0]) > word + 1 else None
-    return start, str(start), words, tags
+def _sentence(start: int, rows: list[list[str]], form: ColumnForm) -> Sentence:
+    words = tuple(row[form.word] for row in rows)
+    tags = tuple(row[form.tag].strip() for row in rows) if form.tag >= 0 or len(rows[0]) > form.word + 1 else None
+    return start, str(start), words, tags if tags and set(tags) != {form.empty} else None

@@ -1,10 +1,10 @@
 """Questions about a text, from files laid out like SQuAD's, with a rule for everything that can be wrong in them.
 
 Four layouts are known. SQuAD's own (1.1, 2.0 and their followers: CMRC 2018's squad-style files, DRCD, KorQuAD):
-`data`, `paragraphs`, `qas`. CMRC 2018's first release: a list of `context_text` and `qas` with `query_text`, whose
-answers have no offsets. One question a line, with `answers` either as SQuAD's list or as the columns
-`{"text": [...], "answer_start": [...]}` in which data set libraries export them; and a list of such questions, by
-itself or as `data`.
+`data`, `paragraphs`, `qas`; also a list of its articles or paragraphs, or one of them alone. CMRC 2018's first release:
+a list of `context_text` and `qas` with `query_text`, whose answers have no offsets. One question a line, with `answers`
+either as SQuAD's list or as the columns `{"text": [...], "answer_start": [...]}` in which data set libraries export
+them; and a list of such questions, by itself or as `data`.
 
 What can be wrong, and what happens:
 
@@ -23,13 +23,12 @@ Source: rajpurkar/SQuAD-explorer, evaluate-v2.0.py; ymcui/cmrc2018, squad-style-
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.files import refuse_utf16
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
@@ -88,7 +87,7 @@ def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
             example = _example(raw, notes)
             if example.id in seen:
                 raise UserError(
-                    f"questions: {raw.where}: the id {example.id} occurs twice, first in {seen[example.id]}; "
+                    f"task: {raw.where}: the id {example.id} occurs twice, first in {seen[example.id]}; "
                     "ids must be unique in a split"
                 )
             seen[example.id] = path
@@ -98,45 +97,45 @@ def read(paths: Iterable[str], notes: Notes | None = None) -> Iterator[Example]:
 # --- Layouts ---------------------------------------------------------------------------------------------------------
 
 
-def _parse(text: bytes, where: str, first_line: int = 0) -> Any:
-    refuse_utf16(text[:64], where, "questions")
-    try:
-        return json.loads(text.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = first_line or text.count(b"\n", 0, error.start) + 1
-        raise UserError(f"questions: {where}:{line}: invalid UTF-8 (byte {text[error.start]:#04x})") from error
-    except json.JSONDecodeError as error:
-        line = first_line or error.lineno
-        raise UserError(f"questions: {where}:{line}: broken JSON: {error.msg} (column {error.colno})") from error
-    except RecursionError as error:
-        raise UserError(f"questions: {where}: broken JSON: nested too deeply") from error
-    except ValueError:
-        # Says what it is, in one line.
-        json_files.parse(text, f"{where}:{first_line}" if first_line else where, "questions")
-        raise
-
-
 def _nested(path: str) -> Iterator[_Raw]:
-    """SQuAD's layout, or CMRC 2018's first one."""
-    try:
-        with open(path, "rb") as file:
-            content = _parse(file.read(), path)
-    except OSError as error:
-        raise UserError(f"questions: {path}: cannot be read: {error.strerror or error}") from error
+    """The questions of a whole JSON file: SQuAD's `data`, a list of what `_asked_in` knows, or one such thing."""
+    # Halves of surrogate pairs are found question by question, and told with its id.
+    content = json_files.loads(files.whole_text(path), path, "task", by_line=True, names_once=True)
     if isinstance(content, list):
-        for number, part in enumerate(content):
-            place = f"{path}: [{number}]"
-            if _is_flat(part):
-                yield _raw_of(part, None, place)
-                continue
-            yield from _asked(part, place, _field(part, "context_text", place), ("query_id", "query_text"))
-        return
-    for article_number, article in enumerate(_items(content, "data", path)):
-        place = f"{path}: data[{article_number}]"
-        if _is_flat(article):
-            yield _raw_of(article, None, place)
+        parts = {f"{path}: [{number}]": part for number, part in enumerate(content)}
+    elif isinstance(content, dict) and not any(map(content.__contains__, _LAYOUTS)):
+        parts = {f"{path}: data[{number}]": part for number, part in enumerate(_items(content, "data", path))}
+    else:
+        parts = {path: content}
+    for place, part in parts.items():
+        yield from _asked_in(part, place)
+
+
+def _lines(path: str) -> Iterator[_Raw]:
+    """One question a line, or one article or paragraph; blank lines do not count."""
+    for number, line in files.lines(path):
+        if not line.strip():
             continue
-        for number, paragraph in enumerate(_items(article, "paragraphs", place)):
+        where = f"{path}:{number}"
+        part = json_files.loads(line, where, "task", names_once=True)
+        nested = isinstance(part, dict) and any(name in part for name in _LAYOUTS)
+        yield from _asked_in(part, where) if nested else (_raw_of(part, str(number), where),)
+
+
+_LAYOUTS = ("paragraphs", "qas", "context_text", "context")
+"""Fields that tell an article, a paragraph, one of CMRC 2018's first release, and a question with its context."""
+
+
+def _asked_in(part: Any, place: str) -> Iterator[_Raw]:
+    """The questions in an article, in a paragraph, or in an object that is one question with its context."""
+    if _is_flat(part):
+        yield _raw_of(part, None, place)
+    elif isinstance(part, dict) and "context_text" in part:
+        yield from _asked(part, place, part["context_text"], ("query_id", "query_text"))
+    elif isinstance(part, dict) and ("qas" in part or "context" in part):
+        yield from _asked(part, place, _field(part, "context", place), ("id", "question"))
+    else:
+        for number, paragraph in enumerate(_items(part, "paragraphs", place)):
             here = f"{place}.paragraphs[{number}]"
             yield from _asked(paragraph, here, _field(paragraph, "context", here), ("id", "question"))
 
@@ -148,13 +147,7 @@ def _is_flat(part: Any) -> bool:
 
 def _has_lines(path: str) -> bool:
     """Whether a file has one question on each line, by its name or, if it is called .json, by its first line."""
-    if path.endswith(".jsonl"):
-        return True
-    try:
-        with open(path, "rb") as file:
-            return _is_flat(json.loads(file.readline(1 << 20)))
-    except (OSError, ValueError, RecursionError):
-        return False
+    return files.suffix_of(path) == ".jsonl" or _is_flat(files.object_in(files.first_line(path)))
 
 
 def _asked(paragraph: Any, place: str, context: Any, names: tuple[str, str]) -> Iterator[_Raw]:
@@ -164,21 +157,7 @@ def _asked(paragraph: Any, place: str, context: Any, names: tuple[str, str]) -> 
         question = _field(qa, names[1], where)
         identity = qa.get(names[0])
         yield _Raw(where if identity is None else f"{where} ({identity})", identity, question, context,
-                   qa.get("answers"), qa.get("is_impossible"))  # fmt: skip
-
-
-def _lines(path: str) -> Iterator[_Raw]:
-    """One question a line; blank lines do not count."""
-    try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                qa = _parse(line, path, number)
-                yield _raw_of(qa, str(number), where)
-    except OSError as error:
-        raise UserError(f"questions: {path}: cannot be read: {error.strerror or error}") from error
+                   _answers_of(qa), qa.get("is_impossible"))  # fmt: skip
 
 
 def of_record(record: Any, number: int, where: str, notes: Notes) -> Example:
@@ -201,21 +180,31 @@ def _raw_of(qa: Any, number: str | None, where: str) -> _Raw:
     identity = qa.get("id")
     shown = where if identity is None else f"{where} ({identity})"
     identity = number if identity is None else identity
-    return _Raw(shown, identity, question, _field(qa, "context", where), qa.get("answers"), qa.get("is_impossible"))
+    return _Raw(shown, identity, question, _field(qa, "context", where), _answers_of(qa), qa.get("is_impossible"))
+
+
+def _answers_of(qa: dict[str, Any]) -> Any:
+    """`answers`, or the one in `answer`, which may have its place in `answer_start`; None if there is neither."""
+    if qa.get("answers") is not None or qa.get("answer") is None:
+        return qa.get("answers")
+    answer = qa["answer"]
+    if isinstance(answer, str) and "answer_start" in qa:
+        return [{"text": answer, "answer_start": qa["answer_start"]}]
+    return [answer] if isinstance(answer, str | dict) else answer
 
 
 def _field(mapping: Any, key: str, where: str) -> Any:
     if not isinstance(mapping, dict):
-        raise UserError(f"questions: {where}: {type(mapping).__name__} instead of an object with the field {key!r}")
+        raise UserError(f"task: {where}: {type(mapping).__name__} instead of an object with the field {key!r}")
     if key not in mapping:
-        raise UserError(f"questions: {where}: no field {key!r}; it has {', '.join(map(repr, mapping)) or 'none'}")
+        raise UserError(f"task: {where}: no field {key!r}; it has {', '.join(map(repr, mapping)) or 'none'}")
     return mapping[key]
 
 
 def _items(mapping: Any, key: str, where: str) -> list[Any]:
     value = _field(mapping, key, where)
     if not isinstance(value, list):
-        raise UserError(f"questions: {where}: {key} is {type(value).__name__} and must be a list")
+        raise UserError(f"task: {where}: {key} is {type(value).__name__} and must be a list")
     return value
 
 
@@ -224,8 +213,9 @@ def _items(mapping: Any, key: str, where: str) -> list[Any]:
 
 def _example(raw: _Raw, notes: Notes) -> Example:
     if not isinstance(raw.id, str | int) or isinstance(raw.id, bool) or raw.id == "":
-        raise UserError(f"questions: {raw.where}: the id is {raw.id!r} and must be a string")
+        raise UserError(f"task: {raw.where}: the id is {raw.id!r} and must be a string")
     question, context = _text(raw.question, "question", raw.where), _text(raw.context, "context", raw.where)
+    raw = raw._replace(impossible=_is_impossible(raw))
     notes.counts["questions"] += 1
     for name, value in (("question", question), ("context", context)):
         if not value.strip():
@@ -236,18 +226,28 @@ def _example(raw: _Raw, notes: Notes) -> Example:
         return Example(str(raw.id), question, context, label=0 if raw.impossible else None)
     given = _given(raw)
     if given and raw.impossible:
-        raise UserError(f"questions: {raw.where}: it has answers and is_impossible is true; only one can be right")
+        raise UserError(f"task: {raw.where}: it has answers and is_impossible is true; only one can be right")
     answers = tuple(_placed(text, start, context, raw.where, notes) for text, start in given)
     notes.counts["answers"] += len(answers)
     notes.counts["without_answer"] += not answers
     return Example(str(raw.id), question, context, label=int(bool(answers)), answers=answers)
 
 
+def _is_impossible(raw: _Raw) -> bool | None:
+    """What `is_impossible` says, if it says something. Raises UserError where it is neither true nor false."""
+    said = raw.impossible.strip().casefold() if isinstance(raw.impossible, str) else raw.impossible
+    if said in (None, ""):
+        return None
+    if said in (True, False, "true", "false"):
+        return said in (True, "true")
+    raise UserError(f"task: {raw.where}: is_impossible is {raw.impossible!r} and must be true or false")
+
+
 def _text(value: Any, name: str, where: str) -> str:
     if not isinstance(value, str):
-        raise UserError(f"questions: {where}: the {name} is {type(value).__name__} and must be a string")
+        raise UserError(f"task: {where}: the {name} is {type(value).__name__} and must be a string")
     if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise UserError(f"questions: {where}: the {name} has half of a surrogate pair, which is not a character")
+        raise UserError(f"task: {where}: the {name} has half of a surrogate pair, which is not a character")
     return value
 
 
@@ -257,16 +257,16 @@ def _given(raw: _Raw) -> list[tuple[str, int | None]]:
     if isinstance(answers, dict):
         texts, starts = _items(answers, "text", where), _items(answers, "answer_start", where)
         if len(texts) != len(starts):
-            raise UserError(f"questions: {where}: {len(texts)} answer texts and {len(starts)} offsets")
+            raise UserError(f"task: {where}: {len(texts)} answer texts and {len(starts)} offsets")
         answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
     if not isinstance(answers, list):
-        raise UserError(f"questions: {where}: answers is {type(answers).__name__} and must be a list")
+        raise UserError(f"task: {where}: answers is {type(answers).__name__} and must be a list")
     given = []
     for answer in answers:
         text = answer if isinstance(answer, str) else _field(answer, "text", where)
         start = None if isinstance(answer, str) else answer.get("answer_start")
         if start is not None and (not isinstance(start, int) or isinstance(start, bool)):
-            raise UserError(f"questions: {where}: answer_start is {start!r} and must be a whole number of characters")
+            raise UserError(f"task: {where}: answer_start is {start!r} and must be a whole number of characters")
         given.append((_text(text, "answer", where), start))
     return given
 

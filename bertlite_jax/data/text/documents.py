@@ -20,6 +20,7 @@ from bertlite_jax.data.text.folders import files_below
 from bertlite_jax.data.text.lines import BLOCK, read_lines
 from bertlite_jax.data.text.sentences import check_language, split_document
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 
 LINE_LIMIT = 1 << 20
 """Bytes. A longer line of plain text is cut at a space; its parts are paragraphs."""
@@ -34,6 +35,10 @@ CLEANED = ("invalid_utf8", "nul", "control", "byte_order_mark", "surrogate")
 """Kinds of characters that are cleaned. Bytes that are not UTF-8 become U+FFFD, the others are removed."""
 
 _log = logging.getLogger(__name__)
+_MARK = b"\xef\xbb\xbf"
+"""The byte order mark of UTF-8, which is part of the file and not of its text."""
+_MARKED_UP = {".csv": "columns", ".tsv": "columns", **dict.fromkeys((".html", ".htm", ".xml", ".tex"), "mark-up")}
+"""What text has in it besides text, by the names of files."""
 _REMOVED = {
     "nul": re.compile("\x00"),
     # Not the tab and the characters that end a line: those are white space.
@@ -62,6 +67,8 @@ def list_files(inputs: Sequence[str]) -> list[str]:
 
 
 def _files_of(name: str) -> list[str]:
+    if not name:  # Of `"$TEXT"` where the shell knows no TEXT; pathlib would read the folder that this runs in.
+        raise UserError("corpus: an input has an empty name; give text files or folders of them")
     path = object_storage.place_of(name)
     if not path.exists():
         leads_to = f" (a link to {os.readlink(name)})" if os.path.islink(name) else ""
@@ -146,6 +153,8 @@ def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: 
     elif kind in (".jsonl", ".ndjson", ".json"):
         texts = _json_texts(path, text_field, on_bad_text, counts)
     else:
+        if kind in _MARKED_UP:
+            _log.warning("corpus: %s: read as plain text, as it stands: with its %s", path, _MARKED_UP[kind])
         yield from _plain_documents(path, on_bad_text, counts)
         return
     for text in texts:
@@ -217,41 +226,6 @@ def _parts(paragraphs: list[str], counts: Counter[str]) -> Iterator[list[str]]:
     yield part
 
 
-_ENCODINGS = {
-    b"\xff\xfe\x00\x00": "UTF-32",  # Before UTF-16, whose mark it begins with.
-    b"\x00\x00\xfe\xff": "UTF-32",
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-}
-"""By the mark at the start of a file."""
-
-
-def _without_bom(path: str, line: bytes) -> bytes:
-    """The first line of a file without the byte order mark of UTF-8. Raises UserError for another encoding."""
-    encoding = next((name for mark, name in _ENCODINGS.items() if line.startswith(mark)), "")
-    if not encoding and len(line) >= 32:
-        encoding = _encoding_without_mark(line)
-    if encoding:
-        raise UserError(
-            f"corpus: {path}:1: this is {encoding}, not UTF-8; convert it: iconv -f {encoding.lower()} -t utf-8"
-        )
-    return line.removeprefix(b"\xef\xbb\xbf")
-
-
-def _encoding_without_mark(line: bytes) -> str:
-    """UTF-16 or UTF-32 where almost every second byte, or three of four, are 0, as in Western text without a mark."""
-    start = line[: 1 << 10]
-    zeros = [part.count(0) / len(part) for part in (start[offset::4] for offset in range(4))]
-    for order, letters in (("le", (0, 2)), ("be", (3, 1))):
-        last = {0: (1, 2, 3), 3: (0, 1, 2)}[letters[0]]
-        if zeros[letters[0]] < 0.1 and min(zeros[place] for place in last) > 0.9:
-            return f"UTF-32{order.upper()}"
-        others = [place for place in range(4) if place not in letters]
-        if max(zeros[place] for place in letters) < 0.1 and min(zeros[place] for place in others) > 0.9:
-            return f"UTF-16{order.upper()}"
-    return ""
-
-
 # --- The three formats ---------------------------------------------------------------------------------------------
 
 
@@ -264,7 +238,7 @@ def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) ->
     lines, size, first, goes_on = [], 0, 1, False
     last = 0
     for number, line in read_lines(path, LINE_LIMIT, counts):
-        line = _without_bom(path, line) if last == 0 else line
+        line = line.removeprefix(_MARK) if last == 0 else line
         blank = _is_blank(line)
         if lines and (blank or size >= DOCUMENT_LIMIT):
             if paragraphs := clean(_decode(b"".join(lines), path, first, on_bad_text, counts), counts):
@@ -283,15 +257,16 @@ def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) ->
 
 
 def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
+    is_first = True
     for number, line in read_lines(path, JSON_LIMIT, counts, refuse_long=True):
         where = f"corpus: {path}:{number}"
-        line = _without_bom(path, line) if number == 1 else line
+        line = line.removeprefix(_MARK) if number == 1 else line
         if not line.strip():
             continue
-        try:
-            record = json.loads(_decode(line, path, number, on_bad_text, counts))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: not JSON: {error}; one object a line is expected") from error
+        if is_first and line.lstrip().startswith(b"["):
+            raise UserError(f"{where}: this is one JSON list; write one object a line: jq -c '.[]'")
+        is_first = False
+        record = _record(_decode(line, path, number, on_bad_text, counts), text_field, f"{path}:{number}")
         if not isinstance(record, dict):
             raise UserError(f"{where}: a JSON object is expected, with the text in the field {text_field!r}")
         if text_field not in record:
@@ -302,6 +277,17 @@ def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Coun
             raise UserError(f"{where}: the field {text_field!r} holds {kind}, not a string")
         del line  # it may be large
         yield record.pop(text_field) or ""
+
+
+def _record(line: str, text_field: str, where: str) -> Any:
+    """The JSON value of a line; refuses an object that has the text's field twice, of which one text would be lost."""
+    value = json_files.loads(line, where, "corpus", advice="; one object a line is expected")
+    # The names alone are compared only where they may be two: most lines have the field's name once.
+    if line.count(f'"{text_field}"') > 1:
+        names = json.loads(line.removeprefix("\ufeff"), object_pairs_hook=lambda pairs: [name for name, _ in pairs])
+        if isinstance(value, dict) and names.count(text_field) > 1:
+            raise UserError(f"corpus: {where}: the field {text_field!r} occurs twice in one object")
+    return value
 
 
 def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
@@ -317,9 +303,12 @@ def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: C
             object_storage.place_of(path).open("rb") as raw_file,
             pyarrow.parquet.ParquetFile(raw_file, buffer_size=BLOCK, pre_buffer=False) as file,
         ):
-            if text_field not in file.schema_arrow.names:
-                known = ", ".join(file.schema_arrow.names[:10])
+            names = file.schema_arrow.names
+            if text_field not in names:
+                known = ", ".join(names[:10])
                 raise UserError(f"corpus: {path}: no column {text_field!r}; it has: {known}; pass --text-field NAME")
+            if names.count(text_field) > 1:
+                raise UserError(f"corpus: {path}: {names.count(text_field)} columns are called {text_field!r}")
             for batch in file.iter_batches(64, columns=[text_field], use_threads=False):
                 for raw in batch.column(0).cast(pyarrow.large_binary()).to_pylist():
                     row += 1

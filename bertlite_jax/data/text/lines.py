@@ -12,6 +12,7 @@ from typing import IO
 import zstandard
 
 from bertlite_jax.data.text import object_storage
+from bertlite_jax.data.text.foreign import START, refuse_foreign
 from bertlite_jax.errors import UserError
 
 BLOCK = 1 << 20
@@ -19,7 +20,11 @@ BLOCK = 1 << 20
 
 
 def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
-    """The unpacked bytes of a file in blocks; `counts["position"]` follows the position in the stored file."""
+    """The unpacked bytes of a file in blocks; `counts["position"]` follows the position in the stored file.
+
+    Raises:
+      UserError: the file cannot be read or is damaged, or is no text by its first bytes.
+    """
     before = counts["position"]
     suffix = pathlib.Path(path).suffix.lower()
     try:
@@ -27,7 +32,9 @@ def _blocks(path: str, counts: Counter[str]) -> Iterator[bytes]:
             seekable = raw.seekable()  # A pipe is not, and has no position.
             stream = gzip.GzipFile(fileobj=raw) if suffix == ".gz" else raw
             blocks = _zstd_blocks(raw) if suffix == ".zst" else iter(lambda: stream.read(BLOCK), b"")
-            for block in blocks:
+            for number, block in enumerate(blocks):
+                if number == 0:
+                    refuse_foreign(block[:START], path, "corpus")
                 counts["bytes"] += len(block)
                 counts["position"] = before + raw.tell() if seekable else counts["bytes"]
                 yield block

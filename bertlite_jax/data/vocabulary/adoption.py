@@ -206,13 +206,24 @@ def _from_vocab(source: Source, content: bytes, case: pipelines.Case) -> Vocabul
     except UnicodeDecodeError as error:
         raise UserError(f"tokenizer: {source.file}: not UTF-8 at byte {error.start}; is it a vocab.txt?") from error
     pieces = [_trimmed(piece) for piece in codecs.read_vocabulary(text.encode("utf-8"))]
-    if len(set(pieces)) != len(pieces):
-        twice = next(piece for n, piece in enumerate(pieces) if piece in pieces[:n])
-        raise UserError(f"tokenizer: {source.file}: the piece {twice!r} occurs twice; each line must be different")
+    _check_once(pieces, source)
     pipeline = pipelines.of_vocabulary(source, pieces, case, _has_capitals(pieces, source))
     if codecs.read_vocabulary(content) != pieces:
         content = _lines(pieces)
     return _choose(source, pipeline, lambda specials: _wordpieces(pipeline, content, specials))
+
+
+def _check_once(pieces: list[str], source: Source) -> None:
+    """Of a piece that occurs twice, AutoTokenizer takes the last id, and no text has the first."""
+    first: dict[str, int] = {}
+    for line, piece in enumerate(pieces, 1):
+        if piece in first:
+            what = f"the piece {piece!r} stands" if piece.strip() else "there is a line without a piece"
+            raise UserError(
+                f"tokenizer: {source.file}:{line}: {what} in line {first[piece]} already; each line must be another "
+                "piece, and its number is the id"
+            )
+        first[piece] = line
 
 
 def _trimmed(piece: str) -> str:

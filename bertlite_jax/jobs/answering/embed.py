@@ -24,8 +24,9 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import refuse_to_replace
 from bertlite_jax.jobs.answering import vector_files
-from bertlite_jax.jobs.answering.inputs import Notes, check_batch, place_of, read
+from bertlite_jax.jobs.answering.inputs import Notes, check_batch, counts_in_words, place_of, read
 from bertlite_jax.model import pooling
 from bertlite_jax.model.encoder import Encoder
 from bertlite_jax.model.heads import gather_rows
@@ -107,6 +108,8 @@ def embed(
     """
     check_batch(batch, "embed")
     vector_files.check(out, overwrite, pool == "tokens")
+    if "-" not in (inputs, out):
+        refuse_to_replace("embed", inputs, out)
     batch = min(batch, _MOST_WITH_TOKENS) if pool == "tokens" else batch
     totals: dict[str, int] = {}
     with adoption.open_weights(run, "embed") as loaded:
@@ -114,7 +117,7 @@ def embed(
         assert loaded.tokenizer is not None
         opened = vector_files.opened(out, pool == "tokens", width, loaded.tokenizer.pieces, overwrite)
         notes = Notes()
-        examples = read(inputs, TEXTS, columns, notes, job="embed", labelled=False)
+        examples = read(inputs, TEXTS, columns, notes, job="embed", labelled=False, said=columns)
         with opened as write:
             while chunk := list(itertools.islice(examples, batch)):
                 vectors, counts = encode(chunk)
@@ -123,12 +126,8 @@ def embed(
                 totals = {name: totals.get(name, 0) + counts[name] for name in counts}
             if not totals:
                 raise UserError(f"embed: {place_of(inputs)} has no text")
-    parts = [f"{totals['examples']:,} texts, {totals['tokens']:,} tokens"]
-    if totals["truncated"]:
-        parts.append(f"{totals['truncated']:,} cut to {length} tokens")
-    if totals["empty_texts"]:
-        parts.append(f"{totals['empty_texts']:,} empty")
-    print(f"embed: {', '.join([*parts, *notes.lines(())])}", file=sys.stderr)
+    all_read = f"{totals['examples']:,} texts, {totals['tokens']:,} tokens"
+    print(f"embed: {', '.join([all_read, *counts_in_words(totals, length), *notes.lines(())])}", file=sys.stderr)
     return {name: totals[name] for name in ("examples", "tokens", "truncated", "empty_texts")}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bertlite_jax.config.files import read_json
@@ -15,8 +15,8 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import formats
-from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
+from bertlite_jax.data.tasks.own import conll, formats
+from bertlite_jax.data.tasks.own.columns import check_named, columns_of, kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
 from bertlite_jax.data.tasks.task import Columns
@@ -71,6 +71,25 @@ def options_of_run(run: str) -> OwnOptions:
     return OwnOptions(text=text, pair=pair, label=label, id=identity, choices=named.choices)
 
 
+def counts_in_words(counts: Mapping[str, int], length: int = 0, cut: str = "", empty: str = "empty") -> list[str]:
+    """What is worth saying of `Encoded.counts`, such as `1 of them cut to 32 tokens` and `2 empty`.
+
+    Args:
+      counts: of all that was read.
+      length: most tokens in an example; 0: it is not said.
+      cut: what was cut, such as `questions `.
+      empty: what was empty.
+    """
+    parts = []
+    if counts["truncated"]:
+        parts.append(f"{counts['truncated']:,} {cut}cut" + (f" to {length} tokens" if length else ""))
+    if counts.get("words_cut_off"):
+        parts.append(f"{counts['words_cut_off']:,} words behind the cut without a tag of their own (O)")
+    if counts["empty_texts"]:
+        parts.append(f"{counts['empty_texts']:,} {empty}")
+    return parts
+
+
 def check_batch(batch: int, job: str) -> None:
     """Raises UserError for a batch of no lines, or of more than can be a batch."""
     if not 1 <= batch <= MOST_IN_A_BATCH:
@@ -84,6 +103,7 @@ def read(
     notes: Notes | None = None,
     job: str = "predict",
     labelled: bool = True,
+    said: OwnOptions | None = None,
 ) -> Iterator[Example]:
     """Yields the examples of a file, one at a time; of lists in a JSON file, all are in memory.
 
@@ -96,19 +116,26 @@ def read(
       notes: are added to.
       job: begins the messages of errors.
       labelled: whether labels are read, where there are any. One that the head lacks gets an index behind the others.
+      said: names of columns that were given for this very input, which has to have them.
 
     Raises:
       UserError: the file or a line cannot be read, or has no text. The message has the line number.
     """
     try:
-        yield from _examples(inputs, head, options or OwnOptions(), notes or Notes(), labelled)
+        yield from _examples(inputs, head, options or OwnOptions(), notes or Notes(), labelled, said or OwnOptions())
     except UserError as error:  # The readers' messages begin with their own names, and end with finetune's options.
-        said = str(error).partition(": ")[2].replace("--data.label-names", "--labels").replace("--data.", "--")
-        raise UserError(f"{job}: {said}") from error
+        problem = str(error).partition(": ")[2].replace("--data.label-names", "--labels").replace("--data.", "--")
+        raise UserError(f"{job}: {problem}") from error
 
 
-def _examples(inputs: str, head: Head, options: OwnOptions, notes: Notes, labelled: bool) -> Iterator[Example]:
+def _examples(
+    inputs: str, head: Head, options: OwnOptions, notes: Notes, labelled: bool, said: OwnOptions
+) -> Iterator[Example]:
     form = format_of(inputs, options)
+    if form == "columns" and head.kind != "tag" and conll.is_universal(inputs):
+        raise UserError(
+            f"task: {inputs}: CoNLL-U has words with tags, and this model reads texts; write one on each line"
+        )
     reader = Reader(
         options,
         kind_of_head(head),
@@ -119,11 +146,13 @@ def _examples(inputs: str, head: Head, options: OwnOptions, notes: Notes, labell
         labelled=labelled,
     )
     if form in ("text", "json_lines") or (form == "columns" and head.kind != "tag"):
-        of_object = _object_reader(reader, head, options)
+        of_object = _object_reader(reader, head, options, said)
         for example in text_lines.read_examples(input_lines(inputs), head, place_of(inputs), of_object, notes.counts):
             yield _with_words(example, head)
         return
     file = formats.open_file(inputs, options)
+    if file.names:
+        check_named(file.names, said, f"{file.path}:{file.first_line}")
     yield from (_with_words(example, head) for _, example in reader.read(file, strict=False))
 
 
@@ -144,7 +173,8 @@ def place_of(inputs: str) -> str:
     return "standard input" if inputs == "-" else inputs
 
 
-def _object_reader(reader: Reader, head: Head, options: OwnOptions) -> text_lines.OfObject:
+def _object_reader(reader: Reader, head: Head, options: OwnOptions, said: OwnOptions) -> text_lines.OfObject:
+    texts = dataclasses.replace(said, label="", id="")  # Not every object needs the others.
     known: dict[tuple[str, ...], Columns] = {}
 
     def of_object(record: dict[str, Any], line: int, where: str) -> Example:
@@ -152,6 +182,7 @@ def _object_reader(reader: Reader, head: Head, options: OwnOptions) -> text_line
         if names not in known:
             if len(known) >= _MOST_FORMS:
                 known.clear()
+            check_named(names, texts, where)
             known[names] = columns_of(names, options, kind_of_head(head), where, strict=False)
         return reader.example(record, known[names], line, where)
 

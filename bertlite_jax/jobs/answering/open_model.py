@@ -11,12 +11,11 @@ import jax
 import numpy as np
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.convert.weights.folder import Weights, answer_length
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
-from bertlite_jax.jobs.answering.inputs import data_of_run
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -58,7 +57,7 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
     compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
-    model, length = TaskModel(loaded.model, head, compute), _length(run, loaded.model.max_positions)
+    model, length = TaskModel(loaded.model, head, compute), answer_length(loaded)
     mesh = sharding.make_mesh(1)
     forward = make_forward(model, mesh)
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
@@ -98,11 +97,6 @@ def renamed(loaded: Weights, labels: tuple[str, ...], run: str) -> Weights:
             f"own; they are called {', '.join(head.labels[:12])}"
         )
     return dataclasses.replace(loaded, head=dataclasses.replace(head, labels=labels))
-
-
-def _length(run: str, positions: int) -> int:
-    data = data_of_run(run)
-    return data.length if data else min(positions, 512)
 
 
 def _trained_on_pairs(run: pathlib.Path) -> bool | None:

@@ -18,7 +18,7 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import outputs, scoring, span_predict
-from bertlite_jax.jobs.answering.inputs import Notes, check_batch, options_of_run, read
+from bertlite_jax.jobs.answering.inputs import Notes, check_batch, counts_in_words, options_of_run, read
 from bertlite_jax.jobs.answering.json_output import write_line
 from bertlite_jax.jobs.answering.open_model import Answering, open_task_model, renamed
 from bertlite_jax.jobs.answering.span_predict import AnswerOptions
@@ -60,7 +60,9 @@ def predict(
       Numbers of texts that were read, cut to the model's length, and empty; also printed on standard error.
     """
     check_batch(batch, "predict")
-    scoring.check_file(metrics)
+    scoring.check_file(metrics, inputs)
+    if metrics and not score:
+        raise UserError(f"predict: --metrics {metrics} needs the scores that --no-score leaves out; drop one of them")
     wanted = AnswerOptions(n_best, null_threshold, predictions)
     with adoption.open_weights(run, "predict") as loaded:
         if loaded.head and loaded.head.kind == "span":
@@ -73,8 +75,9 @@ def predict(
                 f"{run}"
             )
         model = open_task_model(run, renamed(loaded, labels, run) if labels else loaded)
-    options = columns_said(run, model.head, columns or OwnOptions(), labels)
-    return _predict(model, run, inputs, out, batch, options, metrics, score)
+    said = columns or OwnOptions()
+    options = columns_said(run, model.head, said, labels)
+    return _predict(model, run, inputs, out, batch, options, said, metrics, score)
 
 
 def columns_said(run: str, head: Head, columns: OwnOptions, labels: tuple[str, ...]) -> OwnOptions:
@@ -98,13 +101,14 @@ def _predict(
     out: TextIO,
     batch: int,
     columns: OwnOptions,
+    said: OwnOptions,
     metrics: str,
     score: bool,
 ) -> dict[str, int]:
     notes = Notes()
     scores = scoring.Scores(run, model.head, notes.unknown)
     totals: dict[str, int] = {}
-    examples = read(inputs, model.head, columns, notes, labelled=score)
+    examples = read(inputs, model.head, columns, notes, labelled=score, said=said)
     while chunk := list(itertools.islice(examples, batch)):
         all_logits, counts = model.answer(chunk)
         for example, logits in zip(chunk, all_logits, strict=True):
@@ -118,7 +122,7 @@ def _predict(
     if not totals:
         print("predict: the input has no text", file=sys.stderr)
     else:
-        print(f"predict: {counts_in_words(totals, model.length)}", file=sys.stderr)
+        print(f"predict: {answered_in_words(totals, model.length)}", file=sys.stderr)
     _score(scores, metrics, notes)
     return totals
 
@@ -142,16 +146,9 @@ def _score(scores: scoring.Scores, metrics: str, notes: Notes) -> None:
         scoring.write(metrics, figures, len(scores.examples))
 
 
-def counts_in_words(counts: Mapping[str, int], length: int) -> str:
-    """What is worth saying of `Encoded.counts`, such as `3 answered, 1 of them cut to 32 tokens`."""
-    parts = [f"{counts['examples']:,} answered"]
-    if counts["truncated"]:
-        parts.append(f"{counts['truncated']:,} of them cut to {length} tokens")
-    if counts.get("words_cut_off"):
-        parts.append(f"{counts['words_cut_off']:,} words behind the cut without a tag of their own (O)")
-    if counts["empty_texts"]:
-        parts.append(f"{counts['empty_texts']:,} empty")
-    return ", ".join(parts)
+def answered_in_words(counts: Mapping[str, int], length: int) -> str:
+    """`3 answered, 1 of them cut to 32 tokens`, and what else is worth saying of `Encoded.counts`."""
+    return ", ".join([f"{counts['examples']:,} answered", *counts_in_words(counts, length, cut="of them ")])
 
 
 # --- Answers as JSON -------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from bertlite_jax.jobs.answering import outputs, scoring, span_predict, task_spl
 from bertlite_jax.jobs.answering.inputs import data_of_run
 from bertlite_jax.jobs.answering.json_output import write_line
 from bertlite_jax.jobs.answering.open_model import open_task_model, renamed
-from bertlite_jax.jobs.answering.predict import counts_in_words, readable
+from bertlite_jax.jobs.answering.predict import answered_in_words, readable
 from bertlite_jax.jobs.answering.span_predict import AnswerOptions
 
 
@@ -78,7 +78,7 @@ def predict_split(
     examples = task_splits.read_to_predict(task, data, split)
     all_logits, counts = model.answer(examples)
     answers = outputs.predictions(model.head, all_logits, examples)
-    print(f"predict: {counts_in_words(counts, model.length)}", file=sys.stderr)
+    print(f"predict: {answered_in_words(counts, model.length)}", file=sys.stderr)
     if path is None:
         for example, logits in zip(examples, all_logits, strict=True):
             write_line(out, readable(model.head, example, logits))

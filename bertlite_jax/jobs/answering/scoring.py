@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.columns import kind_of_head
 from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import final_place, refuse_to_replace
 from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
 from bertlite_jax.jobs.answering.inputs import data_of_run
 
@@ -82,10 +82,12 @@ def write(path: str, scores: Mapping[str, float], scored: int) -> None:
         write_json(unfinished, {"examples": scored, **finite})
 
 
-def check_file(path: str) -> None:
-    """Raises UserError, before anything is answered, if the file of `--metrics` cannot be written there."""
+def check_file(path: str, inputs: str = "-") -> None:
+    """Raises UserError, before anything is answered, if a file cannot be written there, or would replace the input."""
     if path:
-        check_no_folder(pathlib.Path(path), job="predict")
+        check_no_folder(final_place("predict", path), job="predict")
+        if inputs != "-":
+            refuse_to_replace("predict", inputs, path)
 
 
 def say(scores: Mapping[str, float], unlabelled: int = 0) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from bertlite_jax.data.tasks import questions
+from bertlite_jax.data.tasks import fields, files, questions
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import formats
 from bertlite_jax.data.tasks.own.options import OwnOptions
@@ -46,7 +46,7 @@ def read(inputs: str, counts: Counter[str], columns: OwnOptions | None = None) -
 
 def _examples(inputs: str, counts: Counter[str], columns: OwnOptions) -> Iterator[tuple[str, Example]]:
     form, where = format_of(inputs, columns), place_of(inputs)
-    whole = form == "json" or inputs.lower().endswith(".json")
+    whole = form == "json" or files.suffix_of(inputs) == ".json"
     file = formats.open_file(inputs, columns) if whole or form in ("table", "parquet") else None
     if file and whole and not {columns.text, *_QUESTION} & set(file.names):
         yield from (("another place", example) for example in questions.read([inputs]))
@@ -74,6 +74,8 @@ def _objects(inputs: str, where: str, counts: Counter[str]) -> Iterator[tuple[in
 
 def _named(record: dict[str, Any], columns: OwnOptions, at: str) -> dict[str, Any]:
     """The record with `question`, `context` and `id` under these names."""
+    if lost := next((name for name in (columns.text, columns.pair) if name and name not in record), ""):
+        raise UserError(f"predict: {at}: no column or field {lost!r}; it has: {', '.join(list(record)[:12]) or 'none'}")
     question = next((name for name in (columns.text, *_QUESTION) if name in record), "")
     context = next((name for name in (columns.pair, *_CONTEXT) if name in record and name != question), "")
     if not question or not context:
@@ -83,4 +85,14 @@ def _named(record: dict[str, Any], columns: OwnOptions, at: str) -> dict[str, An
             f"has: {', '.join(list(record)[:12]) or 'none'}"
         )
     named = {"question": record[question], "context": record[context]}
+    if isinstance(cell := record.get("answers"), str):
+        named["answers"] = _answers_in(cell)
     return record | named | ({"id": record[columns.id]} if columns.id in record else {})
+
+
+def _answers_in(cell: str) -> Any:
+    """The answers in a cell of a table: a list or object as JSON or Python writes it, or one answer; None if empty."""
+    listed = fields.listed(f"[{cell}]") if cell.strip().startswith(("[", "{")) else None
+    if listed and len(listed) == 1 and isinstance(listed[0], list | dict):
+        return listed[0]
+    return None if fields.is_blank(cell) else [cell]

@@ -23,9 +23,8 @@ from bertlite_jax.data.scores.answers import Answer, Prediction
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.whole_files import check_no_folder
 from bertlite_jax.jobs.answering import outputs, scoring, span_answers, span_inputs, task_splits
-from bertlite_jax.jobs.answering.inputs import Notes, data_of_run
+from bertlite_jax.jobs.answering.inputs import Notes, counts_in_words, data_of_run
 from bertlite_jax.jobs.answering.json_output import write_line
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -85,8 +84,8 @@ def predict(
     Returns:
       Numbers of questions and windows that were read, cut to their length, and empty; also printed on standard error.
     """
-    _check_file(options)
-    scoring.check_file(metrics)
+    for file in (metrics, options.predictions):
+        scoring.check_file(file, inputs)
     model, scored, replaced = open_model(loaded, run), _Scored(score), Counter[str]()
     examples = span_inputs.read(inputs, replaced, columns)
     totals: dict[str, int] = {}
@@ -162,7 +161,7 @@ def predict_task(
     """
     if loaded.head is None or loaded.head.kind != "span":
         raise UserError(f"predict: {run} does not answer questions, which {task.name} asks")
-    _check_file(options)
+    scoring.check_file(options.predictions)
     model = open_model(loaded, run)
     examples = task_splits.read_to_predict(task, data, split)
     predictions, counts = model.answer(examples, max(options.n_best, MOST_ANSWERS))
@@ -176,11 +175,6 @@ def predict_task(
     if metrics:
         scoring.write(metrics, scores, len(examples))
     return scores
-
-
-def _check_file(options: AnswerOptions) -> None:
-    if options.predictions:
-        check_no_folder(pathlib.Path(options.predictions), job="predict")
 
 
 def _write(predictions: Iterable[Prediction], head: Head, out: TextIO, options: AnswerOptions) -> dict[str, str]:
@@ -204,12 +198,9 @@ def _print_counts(totals: Mapping[str, int], texts: Mapping[str, str]) -> None:
         print("predict: the input has no question", file=sys.stderr)
         return
     unanswered = sum(not text for text in texts.values())
-    parts = [f"{totals['questions']:,} questions in {totals['examples']:,} windows"]
-    if totals["truncated"]:
-        parts.append(f"{totals['truncated']:,} questions cut")
-    if totals["empty_texts"]:
-        parts.append(f"{totals['empty_texts']:,} empty questions or texts")
-    print(f"predict: {', '.join([*parts, f'{unanswered:,} without an answer'])}", file=sys.stderr)
+    answered = f"{totals['questions']:,} questions in {totals['examples']:,} windows"
+    odd = counts_in_words(totals, cut="questions ", empty="empty questions or texts")
+    print(f"predict: {', '.join([answered, *odd, f'{unanswered:,} without an answer'])}", file=sys.stderr)
 
 
 def open_model(loaded: Weights, run: str) -> Answering:

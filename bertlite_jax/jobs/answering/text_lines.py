@@ -69,7 +69,7 @@ def parse_line(line: str, at: str, counts: dict[str, int]) -> dict[str, Any]:
     """
     whole = _whole_escapes(line)
     counts[REPLACED] = counts.get(REPLACED, 0) + (whole != line)
-    return json_files.parse_object(whole, at, "predict")
+    return json_files.parse_object(whole, at, "predict", names_once=True)
 
 
 def plain_words(text: str, head: Head) -> tuple[str, ...]:

@@ -172,7 +172,7 @@ def _load_weights(source: str, preset: str, console: Console) -> tuple[Weights, 
     if source and preset:
         raise UserError(f"bench: pass either a folder ({source}) or --preset {preset}, not both")
     if source:
-        return sources.load(source), pathlib.Path(source).resolve().name, False
+        return sources.load(source, "bench"), pathlib.Path(source).resolve().name, False
     model = sample_rows.known_preset(preset or "bert_base")
     console.print(
         "bench: random weights: only speed and size count; differences between answers mean little", soft_wrap=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 
 from rich.console import Console
@@ -32,7 +33,7 @@ def check_file(option: str, path: str, drawn: bool = False) -> None:
     Raises:
       UserError: the file's folder does not exist, or matplotlib is missing.
     """
-    if path and not pathlib.Path(path).resolve().parent.is_dir():
+    if path and not pathlib.Path(os.path.realpath(path)).parent.is_dir():
         raise UserError(f"bench: --{option} {path}: its folder does not exist; name one that does")
     if path and drawn and importlib.util.find_spec("matplotlib") is None:
         raise UserError(f"bench: --{option} needs matplotlib; pip install 'bertlite_jax[report]'")

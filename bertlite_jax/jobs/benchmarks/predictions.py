@@ -63,7 +63,7 @@ def bench_predictions(
     """
     finetune_peer.check_installed()
     config: Finetuned = read_json(pathlib.Path(run) / "config.json", Finetuned)
-    model = sources.load(run)
+    model = sources.load(run, "bench")
     files = dataclasses.replace(config.data, folder=data or config.data.folder)
     task = task_splits.task_of(files)
     if model.head is None or model.tokenizer is None or model.head.kind != "classify":

@@ -82,6 +82,37 @@ def check_training(encoded: features.Encoded, head: Head) -> None:
         raise UserError(f"finetune: all training examples have the label {only}, so there is nothing to learn")
 
 
+MOST_EPOCHS, MOST_PLANNED = 20_000, 10**9
+"""Of a run: epochs, and examples in all of them. Rows are planned for each before the first step."""
+_PLANNED_IN_A_MINUTE = 8_000_000
+"""7 to 9 microseconds an example on one core of a cloud CPU."""
+
+
+def check_planned(steps: int, batch: int, examples: int, what: str = "examples") -> None:
+    """Raises UserError for a run whose rows could not be planned in reasonable time; announces what takes minutes.
+
+    Args:
+      steps: in the whole run.
+      batch: examples in a batch.
+      examples: in an epoch.
+      what: they are called.
+    """
+    epochs = -(-steps // batches.batches_in_epoch(examples, batch))
+    if epochs > MOST_EPOCHS:
+        raise UserError(
+            f"config: {steps:,} steps are {epochs:,} epochs of {examples:,} {what}; at most {MOST_EPOCHS:,} epochs are "
+            "possible; lower run.steps or run.epochs"
+        )
+    if steps * batch > MOST_PLANNED:
+        raise UserError(
+            f"config: {steps:,} steps of {batch:,} {what} are {steps * batch:,}; at most {MOST_PLANNED:,} are possible "
+            "in a run; lower run.steps or run.epochs"
+        )
+    if steps * batch > _PLANNED_IN_A_MINUTE:
+        minutes = steps * batch / _PLANNED_IN_A_MINUTE
+        print(f"finetune: planning the rows of {steps * batch:,} {what} first, some {minutes:,.0f} minutes")
+
+
 def describe(train: Split, valid: Split, head: Head) -> dict[str, Any]:
     """Prints a line for everything that a user should know about the data. Returns counts for `summary.json`."""
     counts = {f"{split.name}_{name}": n for split in (train, valid) for name, n in split.encoded.counts.items()}

@@ -25,6 +25,7 @@ from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import inputs, task_splits
 from bertlite_jax.jobs.answering.task_splits import in_words
+from bertlite_jax.jobs.finetuning.examples import check_planned
 from bertlite_jax.jobs.finetuning.setup import Extra
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
@@ -123,6 +124,7 @@ def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, multipl
         changed = augmented(texts, learn, config.run.seed)
         encoded = joining.beside(encoded, features.encode(changed, tokenizer, head, data.length, learn.unlabelled))
     batch = min(learn.unlabelled_batch, len(texts))
+    check_planned(steps, batch, len(texts), "unlabelled texts")
     epochs = -(-steps // batches.batches_in_epoch(len(texts), batch))
     shape = batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)

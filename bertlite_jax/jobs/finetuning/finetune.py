@@ -16,14 +16,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.jobs.answering import task_splits
-from bertlite_jax.jobs.finetuning import few_label_inputs, own_data
+from bertlite_jax.jobs.finetuning import few_label_inputs, memory_need, own_data
 from bertlite_jax.jobs.finetuning.batches import Batches
 from bertlite_jax.jobs.finetuning.examples import open_evaluation, other_validation_splits
 from bertlite_jax.jobs.finetuning.prepare import (
@@ -78,11 +78,19 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         checkpoint.naming_good_ones(folder / "checkpoints", f"finetune: {folder}"),
     ):
         setup = prepare(config, weights, init)
+        memory_need.check(setup)
         environment = workdir.environment() | {"corpora": digests(setup)}
         with one_job.alone_in(folder):
-            holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print)
+            read = _read_by(setup.start.config)
+            holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print, read)
             workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
             return _train(setup, folder, holds_run, clock)
+
+
+def _read_by(config: Finetuned) -> tuple[str, ...]:
+    """The files and folders that a run reads."""
+    data, learn = config.data, config.learn
+    return (config.init, data.folder, data.validation_file, learn.teacher, learn.unlabelled, *learn.domains)
 
 
 def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.Clock) -> dict[str, Any]:

@@ -16,7 +16,9 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import features
 from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks.own import labels
 from bertlite_jax.data.tasks.own.reader import unknown_in_words
+from bertlite_jax.data.tasks.own.survey import Survey
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.answering.task_splits import Split
@@ -51,9 +53,7 @@ def decided(config: Finetune, run: str, overwrite: bool = False) -> Finetune:
     task = task_splits.task_of(data)
     assert isinstance(task, tasks.OwnTask)
     assert task.survey is not None
-    given = [name for name, count in task.survey.counts.items() if count]
-    if task.survey.kind == "classify" and len(given) < 2:
-        raise UserError(f"finetune: all training examples have the label {given[0]}, so there is nothing to learn")
+    _refuse_nothing_to_learn(task.survey)
     names = task.options.label_names if task.survey.named else ()
     data = dataclasses.replace(data, kind=task.options.kind, label_names=names)
     if data.held_out == "auto" and not data.validation_file:
@@ -67,6 +67,25 @@ def decided(config: Finetune, run: str, overwrite: bool = False) -> Finetune:
         f"finetune: {_validation_in_words(data)}; the best model is the one with the best {_first_metric(data, task)}"
     )
     return dataclasses.replace(config, data=data)
+
+
+def _refuse_nothing_to_learn(survey: Survey) -> None:
+    """Raises UserError where all training examples, or all their words, have one label."""
+    given = [name for name, count in survey.counts.items() if count]
+    # A label that is none of those that were named is told with its line, when the examples are read.
+    unknown = survey.kind == "classify" and sum(survey.counts.values()) < survey.examples
+    only = ""
+    if survey.numbers and survey.numbers[0] == survey.numbers[1]:
+        only = f"all training examples have the number {survey.numbers[0]:g}"
+    elif survey.kind in ("classify", "tag") and len(given) == 1 and not unknown:
+        what = "words have the tag" if survey.kind == "tag" else "training examples have the label"
+        only = f"all {what} {labels.shown(given[0])}"
+    elif survey.kind == "multi_label" and not given:
+        only = "no training example has a label"
+    elif survey.kind == "multi_label" and all(survey.counts[name] == survey.examples for name in survey.names):
+        only = f"all training examples have all labels ({', '.join(map(labels.shown, survey.names[:8]))})"
+    if only:
+        raise UserError(f"finetune: {only}, so there is nothing to learn")
 
 
 def _stored(run: pathlib.Path) -> dict[str, Any] | None:

@@ -13,11 +13,10 @@ import optax
 from bertlite_jax.config.finetune import Finetune, Finetuned
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
-from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.answering.word_splits import learn_splits
 from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs, own_data
-from bertlite_jax.jobs.finetuning.examples import check_training, describe, open_splits
+from bertlite_jax.jobs.finetuning.examples import check_planned, check_training, describe, open_splits
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.finetuning.start import draw_params, take_over
 from bertlite_jax.jobs.finetuning.teacher import check_teacher
@@ -27,9 +26,6 @@ from bertlite_jax.train import averaging, optim, schedules, sharding, state
 from bertlite_jax.train.few_labels import loss
 from bertlite_jax.train.step import Loss, make_step
 from bertlite_jax.train.tasks import layer_rates, span_loss
-
-_MOST_EPOCHS = 20_000
-"""Rows are planned for every epoch before the first step."""
 
 
 def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
@@ -54,12 +50,8 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     batch = config.data.batch_examples
     per_epoch = batches.batches_in_epoch(train.encoded.counts["examples"], batch)
     steps = run.steps or max(1, round(run.epochs * per_epoch))
+    check_planned(steps, batch, train.encoded.counts["examples"])
     epochs = -(-steps // per_epoch)
-    if epochs > _MOST_EPOCHS:
-        raise UserError(
-            f"config: {steps:,} steps are {epochs:,} epochs of {train.encoded.counts['examples']:,} examples; at most "
-            f"{_MOST_EPOCHS:,} epochs are possible; lower run.steps or run.epochs"
-        )
     shape = batches.plan(train.encoded, batch, config.data.pack, config.data.row_length, epochs, run.seed)
     multiple = mesh.size * config.optim.micro_batches
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)

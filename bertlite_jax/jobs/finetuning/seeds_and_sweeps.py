@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.answering import task_splits
@@ -82,30 +82,50 @@ def finetune_sweep(
     _refuse_single_run(run)
     if not rates or not batches:
         raise UserError("finetune: the sweep has no points; pass learning rates and batch sizes")
-    grid = [(rate, batch) for batch in batches for rate in rates]
+    points = [_point(config, run, rate, batch) for batch in batches for rate in rates]
+    _check_points(points)
     with one_job.alone_in(run, of_runs=True):
-        return _train_points(config, run, init, grid, seeds, overwrite)
+        return _train_points(points, run, init, seeds, overwrite)
 
 
-def _train_points(
-    config: Finetune, run: str, init: str, grid: Sequence[tuple[float, int]], seeds: int, overwrite: bool
-) -> dict[str, Any]:
+class _Point(NamedTuple):
+    """A point of the grid: its recipe, and its work directory."""
+
+    config: Finetune
+    folder: str
+
+
+def _point(config: Finetune, run: str, rate: float, batch: int) -> _Point:
+    optim = dataclasses.replace(config.optim, learning_rate=rate)
+    data = dataclasses.replace(config.data, batch_examples=batch)
+    folder = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
+    return _Point(dataclasses.replace(config, optim=optim, data=data), folder)
+
+
+def _check_points(points: Sequence[_Point]) -> None:
+    """Raises UserError for what would end the sweep at a later point, when others have been trained already."""
+    seen: dict[str, _Point] = {}
+    for point in points:
+        check_finetune(point.config)
+        if seen.setdefault(point.folder, point) != point:
+            raise UserError(
+                f"finetune: --sweep-rates has two rates that are {point.config.optim.learning_rate:g} to six digits; "
+                "leave one out"
+            )
+
+
+def _train_points(grid: Sequence[_Point], run: str, init: str, seeds: int, overwrite: bool) -> dict[str, Any]:
     metric = ""
     points: list[dict[str, Any]] = []
-    for rate, batch in grid:
-        folder = str(pathlib.Path(run) / f"lr-{rate:g}-batch-{batch}")
+    for config, folder in grid:
+        rate, batch = config.optim.learning_rate, config.data.batch_examples
         print(f"finetune: learning rate {rate:g}, batch {batch} in {folder}")
-        point_config = dataclasses.replace(
-            config,
-            optim=dataclasses.replace(config.optim, learning_rate=rate),
-            data=dataclasses.replace(config.data, batch_examples=batch),
-        )
         point = {"learning_rate": rate, "batch_examples": batch, "folder": folder}
         try:
             if seeds > 1:
-                figures = finetune_seeds(point_config, folder, init, seeds, overwrite)
+                figures = finetune_seeds(config, folder, init, seeds, overwrite)
             else:
-                figures = finetune(point_config, folder, init, overwrite)
+                figures = finetune(config, folder, init, overwrite)
         except Diverged as error:
             print(error)
             points.append(point | {"diverged": str(error)})
@@ -119,9 +139,9 @@ def _train_points(
         raise Diverged("finetune: every point of the sweep diverged; try lower learning rates")
     best = max(finished, key=lambda point: point[metric])
     summary = {
-        "task": task_splits.task_of(config.data).name,
+        "task": task_splits.task_of(grid[0].config.data).name,
         "metric": metric,
-        **{name: best[name] for name in _scores(config, best)},
+        **{name: best[name] for name in _scores(grid[0].config, best)},
         "best_rate": best["learning_rate"],
         "best_batch": best["batch_examples"],
         "best_run": best["folder"],

@@ -43,7 +43,7 @@ def take_over(config: Finetune, head: Head, init: str, weights: Weights | None =
     Raises:
       UserError: `init` holds no weights or no tokenizer, or the recipe does not fit the weights.
     """
-    weights = weights or sources.load(init)
+    weights = weights or sources.load(init, "finetune")
     if weights.tokenizer is None:
         raise UserError(f"finetune: {init} comes without a tokenizer, and text cannot be read without one")
     model = dataclasses.replace(

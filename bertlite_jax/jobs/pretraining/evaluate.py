@@ -123,8 +123,8 @@ class Trained:
     apply: Any
 
 
-def open_run(run: str | os.PathLike[str]) -> Trained:
-    """Opens the newest good checkpoint of a work directory, with its config and tokenizer.
+def open_run(run: str | os.PathLike[str], job: str = "evaluate") -> Trained:
+    """Opens the newest good checkpoint of a work directory, with its config and tokenizer; `job` begins messages.
 
     Raises:
       UserError: `run` is no work directory, or no checkpoint in it can be restored.
@@ -133,7 +133,7 @@ def open_run(run: str | os.PathLike[str]) -> Trained:
     config = files.read_json(folder / "config.json")
     # The run's own copy; the folder that it was trained with may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
-    weights = sources.load(folder)
+    weights = sources.load(folder, job)
     tokenizer = weights.tokenizer or load_tokenizer(str(folder / "tokenizer"))
     compute = choose_precision.resolve(config.model.compute, jax.default_backend())
     # The run's own attention may not work here: cuDNN's needs a GPU.

@@ -38,7 +38,7 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     text = _decoded(text)
     if top < 1:
         raise UserError(f"fill-mask: top = {top} must be positive")
-    trained = open_run(run)
+    trained = open_run(run, "fill-mask")
     ids = trained.tokenizer.encode(text, allow_special=True)
     if trained.tokenizer.mask_id not in ids:
         raise UserError(f"fill-mask: no [MASK] in {text[:200]!r}; write it where a word is missing")

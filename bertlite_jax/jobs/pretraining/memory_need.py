@@ -35,20 +35,37 @@ def check(config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute) -> int:
     device = mesh.devices.flat[0]
     scores = attention.choose_for(config.model, config.data.length, device.platform, compute) == "einsum"
     parts = flops.step_memory_bytes(config, mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
+    advice = (
+        f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower data.batch_rows "
+        f"(now {config.data.batch_rows})"
+    )
+    compare(parts, mesh, "pretrain", advice)
+    return parts["total"]
+
+
+def compare(parts: dict[str, int], mesh: jax.sharding.Mesh, job: str, advice: str) -> None:
+    """Compares the parts of an estimate with the memory that there is.
+
+    Args:
+      parts: bytes on each device, as of `flops.step_memory_bytes`.
+      mesh: devices of the run.
+      job: first word of the message.
+      advice: what helps where most of it is for the batch.
+
+    Raises:
+      UserError: as of `check`.
+    """
+    device = mesh.devices.flat[0]
     on_cpu = device.platform == "cpu"
     has = memory.most_bytes() if on_cpu else (device.memory_stats() or {}).get("bytes_limit")
     needed = parts["total"] * (len(mesh.local_devices) if on_cpu else 1)
-    if has and needed * _CERTAIN > has:
-        of_batch = parts["activations"] + parts["logits"]
-        advice = (
-            f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower data.batch_rows "
-            f"(now {config.data.batch_rows})"
-            if of_batch > parts["total"] - of_batch
-            else f"take a smaller model; its parameters and the optimiser alone need {_gib(parts['total'] - of_batch)}"
-        )
-        where = "this machine" if on_cpu else "each device"
-        raise UserError(f"pretrain: a step needs about {_gib(needed)}, and {where} has {_gib(has)}; {advice}")
-    return parts["total"]
+    if not has or needed * _CERTAIN <= has:
+        return
+    lasting = parts["total"] - parts["activations"] - parts["logits"]
+    if 2 * lasting >= parts["total"]:
+        advice = f"take a smaller model; its parameters and the optimiser alone need {_gib(lasting)}"
+    where = "this machine" if on_cpu else "each device"
+    raise UserError(f"{job}: a step needs about {_gib(needed)}, and {where} has {_gib(has)}; {advice}")
 
 
 def _gib(size: int) -> str:

@@ -93,7 +93,7 @@ def _pretrain(
 
     # --- Work directory -----------------------------------------------------------------------------------------
     processes.first_decides(lambda: until_the_end.enter_context(one_job.alone_in(folder)))
-    holds_run = processes.first_decides(lambda: _open_folder(folder, config, overwrite))
+    holds_run = processes.first_decides(lambda: _open_folder(folder, config, init, overwrite))
     saved_step = checkpoint.newest_good(folder / "checkpoints", print) if holds_run else None
     start = saved_step or 0
 
@@ -281,9 +281,10 @@ def _describe_pairs(
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 
-def _open_folder(folder: pathlib.Path, config: Pretrain, overwrite: bool) -> bool:
+def _open_folder(folder: pathlib.Path, config: Pretrain, init: str, overwrite: bool) -> bool:
     """Makes the work directory, with the run's tokenizer. Returns whether it held this run already."""
-    holds_run = workdir.open_workdir(folder, config, overwrite, workdir.environment(config.data.corpus), print)
+    read = (init, config.data.tokenizer, *config.data.corpus)
+    holds_run = workdir.open_workdir(folder, config, overwrite, workdir.environment(config.data.corpus), print, read)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
     return holds_run
 
@@ -304,7 +305,7 @@ def _metrics_writer(
 
 def _load_init(init: str, config: Pretrain, shapes: Any) -> Any:
     """Parameters of another run or program, for the config's residual scale and checked against its shapes."""
-    loaded = sources.load(init)
+    loaded = sources.load(init, "pretrain")
     params = parameters.pad_vocabulary(loaded.params, config.model)
     params = parameters.rescaled(params, loaded.model, config.model)
     warm_start.check_shapes(shapes, params, init)

@@ -53,6 +53,7 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
 
 def _write(workdir: pathlib.Path, page: str) -> pathlib.Path:
     path = workdir / "report.html"
+    whole_files.check_no_folder(path, job="report")
     with whole_files.output_errors(path, workdir, "report"):
         whole_files.write_text(path, page)
     return path

@@ -119,7 +119,7 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     # A label that the model lacks has no probability; its examples are errors in the score, and not shown here.
     examples = [within(example, config.head) for example in examples]
     examples = [example for example in examples if example.label is not None]
-    model = open_task_model(str(workdir), sources.load(workdir))
+    model = open_task_model(str(workdir), sources.load(workdir, "report"))
     outputs: list[np.ndarray] = []
     for first in range(0, len(examples), _CHUNK):
         outputs += model.answer(examples[first : first + _CHUNK])[0]
@@ -207,7 +207,7 @@ def _judge_tags(head: Head, examples: Sequence[Example], probs: Sequence[np.ndar
 
 
 def _judge_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
-    loaded = sources.load(workdir)
+    loaded = sources.load(workdir, "report")
     model = span_predict.open_model(loaded, str(workdir))
     predictions = []
     for first in range(0, len(examples), _CHUNK):

@@ -97,6 +97,7 @@ def open_workdir(
     overwrite: bool,
     environment: dict[str, Any],
     log: Callable[[str], None] = print,
+    read: Sequence[str] = (),
 ) -> bool:
     """Creates the directory, or checks that it holds an earlier run of the same config.
 
@@ -108,6 +109,7 @@ def open_workdir(
       overwrite: clear an earlier run's files first.
       environment: of this run, as `environment()` returns it.
       log: prints one line.
+      read: files and folders that the run reads, which `overwrite` must not delete; empty ones are none.
 
     Returns:
       Whether the directory holds a run to resume.
@@ -123,6 +125,7 @@ def open_workdir(
     refuse_no_run(folder)
     holds_run = (folder / CONFIG).is_file()
     if holds_run and overwrite:
+        _refuse_to_clear(folder, read)
         _clear(folder)
         holds_run = False
     elif holds_run:
@@ -170,6 +173,19 @@ def _refuse_other_programs(folder: pathlib.Path) -> None:
             f"workdir: {folder / CONFIG} is not the config of a run; it is left alone, with or without --overwrite; "
             "name another --workdir"
         )
+
+
+def _refuse_to_clear(folder: pathlib.Path, read: Sequence[str]) -> None:
+    """Raises UserError where `_clear` would delete what the new run reads, such as the run that it starts from."""
+    here = pathlib.Path(os.path.realpath(folder))
+    for place in filter(None, read):
+        parts = pathlib.Path(os.path.realpath(place))
+        inside = parts.relative_to(here).parts if parts.is_relative_to(here) else None
+        if inside is not None and (not inside or inside[0] in WRITTEN_BY_A_RUN):
+            raise UserError(
+                f"workdir: --overwrite would delete {place}, which this run reads; name another --workdir, or copy it "
+                "first"
+            )
 
 
 def _clear(folder: pathlib.Path) -> None:

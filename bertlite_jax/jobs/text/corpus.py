@@ -35,7 +35,7 @@ from bertlite_jax.data.text.sentences import check_language
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
-from bertlite_jax.host.places import final_place
+from bertlite_jax.host.places import final_place, refuse_to_replace
 
 CHUNK_LIMIT = 1 << 18
 """Characters of text that a worker gets at a time."""
@@ -79,6 +79,8 @@ def build_corpus(
     console = Console(stderr=True)
     place = final_place("corpus", out)
     check_out(place, overwrite)
+    for source in (*inputs, tokenizer_folder):
+        refuse_to_replace("corpus", source, place)
     files = list_files(inputs)
     vocabulary = load_tokenizer(tokenizer_folder)
     counts: Counter[str] = Counter()

@@ -15,6 +15,7 @@ from bertlite_jax.data.text import documents
 from bertlite_jax.data.vocabulary import word_starts
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, adopt_vocabulary, train_tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.places import refuse_to_replace
 
 
 def make_tokenizer(
@@ -34,6 +35,8 @@ def make_tokenizer(
     """
     if not text:
         raise UserError("tokenizer: no text; name files, folders of them, or one released vocabulary")
+    for source in text:
+        refuse_to_replace("tokenizer", source, out)
     keep_accents = options.keep_accents or options.cased
     if len(text) == 1 and is_vocabulary(text[0]):
         tokenizer = adopt_vocabulary(

@@ -62,6 +62,7 @@ def reliability(bins: Sequence[Bin]) -> bytes:
 
 def numbers(pairs: np.ndarray) -> bytes:
     """[M, 2] numbers in the data and predicted, as points, with a line where both are equal."""
+    pairs = plots.drawable(pairs)
     low, high = float(pairs.min()), float(pairs.max())
     with plots.drawing(_SIZE) as (figure, file):
         axes = plots.open_axes(figure)
@@ -77,7 +78,7 @@ def spread(values: Sequence[float], names: Sequence[str], unit: str) -> bytes:
     """One point for each run, and their median as a line."""
     with plots.drawing((4.7, 0.9 + 0.26 * len(values))) as (figure, file):
         axes = plots.open_axes(figure)
-        places = range(len(values))
+        places, values = range(len(values)), plots.drawable(values).tolist()
         axes.plot(values, places, linestyle="none", marker="o", markersize=5, color=_EDGE)
         axes.axvline(float(np.median(values)), label="median", **plots.STYLES["level"])
         axes.set_yticks(places, names)
@@ -91,14 +92,16 @@ def spread(values: Sequence[float], names: Sequence[str], unit: str) -> bytes:
 
 def layers(values: Sequence[float], unit: str, levels: Sequence[Level] = (), names: Sequence[str] = ()) -> bytes:
     """A figure for each layer from the embeddings up."""
+    values = plots.drawable(values).tolist()
     with plots.drawing((5.6, 3.2)) as (figure, file):
         axes = plots.open_axes(figure)
         axes.plot(range(len(values)), values, label="head on this layer", **plots.STYLES["marked"])
         for level in levels:
-            axes.axhline(level.value, label=level.label, **plots.STYLES["level"])
+            axes.axhline(float(plots.drawable(level.value)), label=level.label, **plots.STYLES["level"])
         best = int(np.argmax(values))
         axes.plot([best], [values[best]], linestyle="none", marker="o", markersize=9, fillstyle="none", color=_EDGE)
-        axes.annotate(f"{values[best]:.3f}", (best, values[best]), (0, 8), textcoords="offset points", ha="center")
+        text = f"{values[best]:.3f}" if abs(values[best]) < 1e9 else f"{values[best]:.3g}"
+        axes.annotate(text, (best, values[best]), (0, 8), textcoords="offset points", ha="center")
         shown = names or ["emb.", *map(str, range(1, len(values)))]
         axes.set_xticks(range(len(values)), shown, fontsize=9 if len(values) <= 14 else 7)
         axes.set(xlabel="layer", ylabel=unit)

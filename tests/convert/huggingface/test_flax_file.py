@@ -60,6 +60,15 @@ def test_flax_weights_in_shards_are_read(task):
     same(from_hf(task.path), classifier())
 
 
+def test_two_leaves_that_are_one_tensor_of_pytorch_are_named(task):
+    tree = flax_tree(task.tensors)
+    tree["classifier"]["scale"] = np.ones(3, np.float32)
+    (task.path / "model.safetensors").unlink()
+    (task.path / "flax_model.msgpack").write_bytes(serialization.msgpack_serialize(tree))
+    with pytest.raises(UserError, match="classifier/kernel and classifier/scale are two spellings"):
+        from_hf(task.path)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"x\n", b"", b"\xc1", b"\x81\xa1a\xc7\x03\x01abc", serialization.msgpack_serialize({"a": [1, 2]}), b"\x91" * 5000],

@@ -220,6 +220,41 @@ def test_a_head_that_the_choice_does_not_fit_is_one_line(task):
     assert "the outputs of a head for choose have no names" in task.refused(head="choose", labels=("a",))
 
 
+@pytest.mark.parametrize("classes", [["BertForTokenClassification"], ["BertCrfForNer"], None])
+def test_a_tagger_with_a_crf_is_refused_unless_asked_for_without_it(classes, task, caplog):
+    """kmkurn/pytorch-crf beside a linear layer: without its transitions it gives other labels."""
+    task.config["architectures"] = classes
+    rows = {"transitions": (3, 3), "start_transitions": (3,), "end_transitions": (3,)}
+    task.tensors |= {f"crf.{name}": np.ones(shape, np.float32) for name, shape in rows.items()}
+    assert (
+        "a CRF chooses the labels (crf.transitions), and our heads have none; the import with --head tag"
+        in task.refused()
+    )
+    tagger = from_hf(task.path, head="tag")
+    assert tagger.head is not None
+    assert tagger.head.kind == "tag"
+    assert "without its CRF (crf.transitions), the tagger labels each word by itself" in caplog.text
+    assert from_hf(task.path, head="none").head is None
+
+
+def test_the_encoder_below_layers_of_ones_own_is_read_where_no_head_is(task, caplog):
+    task.config["architectures"] = ["BertLstmCrf"]
+    task.tensors = {name.replace("classifier.", "hidden2tag."): value for name, value in task.tensors.items()}
+    task.tensors |= {"crf.transitions": np.ones((3, 3), np.float32), "lstm.weight_ih_l0": np.ones((16, 8), np.float32)}
+    assert from_hf(task.write()).head is None
+    assert "left out, since the class does not read them" in caplog.text
+    assert "a recurrent layer (lstm.weight_ih_l0)" in task.refused(head="tag")
+
+
+@pytest.mark.parametrize("name", ["lstm.weight_ih_l0", "bilstm.weight_hh_l0_reverse", "rnn.weight_ih_l0"])
+def test_outputs_over_a_recurrent_layer_are_refused(name, task):
+    """With half as many units each way as the encoder is wide, its outputs would fit the encoder as well."""
+    task.tensors[name] = np.ones((16, 8), np.float32)
+    for choice in ("auto", "tag"):
+        assert f"a recurrent layer ({name}) stands between" in task.refused(head=choice)
+    assert from_hf(task.path, head="none").head is None
+
+
 def test_labels_without_a_head_are_refused(tmp_path):
     folder = Folder(tmp_path / "hf", drawn(BERT))
     assert "--labels, and there is no task head" in folder.refused(labels=("a", "b"))
@@ -261,6 +296,46 @@ def test_repeated_tied_tensors_are_dropped_and_an_untied_decoder_is_refused():
     tied["cls.predictions.decoder.weight"] = table + 1
     with pytest.raises(UserError, match="our model ties them"):
         foreign_names.canonical_names(tied, "bert", "test")
+
+
+@pytest.mark.parametrize(("old", "new"), [("gamma", "weight"), ("beta", "bias")])
+def test_two_spellings_of_one_tensor_are_one_or_refused_with_both(old, new, task):
+    """Tools that rename without removing leave both; only one of two that differ was trained."""
+    norm = "bert.encoder.layer.1.output.LayerNorm"
+    task.tensors[f"{norm}.{old}"] = task.tensors[f"{norm}.{new}"].copy()
+    same(from_hf(task.write()), classifier())
+    task.tensors[f"{norm}.{old}"] += 1
+    line = task.refused()
+    assert f"are two spellings of {norm}.{new}, and they differ" in line
+    assert f"{norm}.{old}" in line
+
+
+@pytest.mark.parametrize("prefix", ["bert.", "module."])
+def test_a_tensor_with_and_without_its_prefix_is_one_or_refused_with_both(prefix, tmp_path):
+    """Of a base model, and of one in a wrapper."""
+    weights = drawn(BERT)
+    encoder = Weights({name: value for name, value in weights.params.items() if name not in ("mlm", "pair")}, BERT)
+    folder = Folder(tmp_path / "hf", encoder)
+    name = "pooler.dense.bias"
+    if prefix == "module.":
+        folder.tensors = {f"{prefix}{name}": value for name, value in folder.tensors.items()}
+        folder.tensors[name] = folder.tensors[f"{prefix}{name}"].copy()
+    else:
+        folder.tensors[f"{prefix}{name}"] = folder.tensors[name].copy()
+    same(from_hf(folder.write()), encoder)
+    folder.tensors[name] += 1
+    assert f"{prefix}{name}" in folder.refused()
+    assert "two spellings" in folder.refused()
+
+
+@pytest.mark.parametrize("family", ["bert", "albert", "distilbert"])
+def test_a_word_table_that_only_the_decoder_has_is_the_words(family, tmp_path):
+    """safetensors/safetensors #265: of two tied tensors one is stored, and not always under the name of the first."""
+    weights = drawn(MODELS[family])
+    folder = Folder(tmp_path / "hf", weights)
+    copy, original = foreign_names.TIED[family][0]
+    folder.tensors[copy] = folder.tensors.pop(original)
+    same(from_hf(folder.write()), weights)
 
 
 def test_a_bias_that_only_the_decoder_has_is_the_output_bias():

@@ -55,6 +55,7 @@ SHAPES = [
     {"embed_size": 32, "share": "none"},
     {"embedding_order": "project_then_sum"},
     {"token_types": 0, "pooler": False, "pair_classes": 0},
+    {"token_types": 1, "pooler": False, "pair_classes": 0},
     {"norm_epsilon": 0.1},
     {"num_layers": 12, "residual_scale": "depth"},
     {"norm": "pre", "residual_scale": 0.3},

@@ -1,5 +1,6 @@
 """Folders of our own: what people serve from is as it was written, or refused in one line."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
+from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weights
+from bertlite_jax.convert.weights.folder import Sentence, Weights, load_weights, save_weights
 from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
 from bertlite_jax.errors import UserError
 
@@ -88,6 +90,53 @@ def test_a_folder_without_sums_is_read(folder):
     assert sorted(config.pop("sha256"))[0] == "params.safetensors"
     (folder / "config.json").write_text(json.dumps(config))
     load_weights(folder)
+
+
+CHANGES = {
+    "labels in another order": {"head": {"labels": ["good", "bad"]}},
+    "another problem": {"head": {"problem": "multi_label"}},
+    "another activation": {"model": {"activation": "relu"}},
+    "an attention that reads less": {"model": {"num_heads": 1}},
+    "another pair task": {"pair_task": "nsp"},
+    "another pooling": {"sentence": {"pooling": "cls"}},
+    "texts that are cut": {"sentence": {"max_length": 5}},
+}
+"""What would be read without a complaint, and give other answers."""
+
+
+@pytest.fixture
+def task_folder(weights, tmp_path) -> pathlib.Path:
+    model = dataclasses.replace(weights.model, pooler=True, pair_classes=0)
+    head = Head("classify", ("bad", "good"))
+    draw = np.random.default_rng(0)
+    flat = {path: draw.normal(size=shape).astype(np.float32) for path, shape in parameters.shapes(model, head).items()}
+    made = Weights(parameters.nest(flat), model, head, weights.tokenizer, sentence=Sentence())
+    save_weights(made, tmp_path / "task")
+    return tmp_path / "task"
+
+
+def rewrite(folder: pathlib.Path, change: dict) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in change.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_a_changed_description_is_found(change, task_folder):
+    rewrite(task_folder, change)
+    where = task_folder / "config.json"
+    assert refused(task_folder).startswith(f"convert: {where} is damaged: its fields do not have the SHA-256")
+    changed = json.loads(where.read_text())
+    where.write_text(json.dumps({key: changed[key] for key in changed if key != "sha256_of_description"}))
+    load_weights(task_folder)
+
+
+def test_a_description_may_be_laid_out_anew(task_folder):
+    """The order of fields and the space between them say nothing."""
+    config = json.loads((task_folder / "config.json").read_text())
+    (task_folder / "config.json").write_text(json.dumps(dict(reversed(config.items()))))
+    assert load_weights(task_folder).head == Head("classify", ("bad", "good"))
 
 
 def test_sums_of_another_form_are_one_line(folder):

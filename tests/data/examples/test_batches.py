@@ -1,5 +1,7 @@
 """Every example once an epoch, every batch of one size and shape, every row as full as it can be."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -100,6 +102,19 @@ def test_the_length_of_rows_is_that_of_the_fullest_batch(seed: int):
     sizes[:99], sizes[99] = 30, 60
     shape = batches.plan(made(sizes), 32, True, 0, 1, seed)
     assert shape[:2] == (5, 80)
+
+
+def test_a_plan_of_many_epochs_takes_the_memory_of_one():
+    split = made(lengths(2000))
+
+    def peak(epochs: int) -> int:
+        tracemalloc.start()
+        batches.plan(split, 500, False, 0, epochs, seed=0)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(30) < 2 * peak(2)
 
 
 def test_windows_lie_in_rows_with_their_own_segments_positions_and_labels():

@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+from collections import Counter
 
 import pytest
 
 from bertlite_jax.data.tasks import questions
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering import span_inputs
 
 CONTEXT = "In 1889 the tower opened. In 1890 it closed."
 
@@ -40,6 +42,15 @@ def test_the_layout_of_squad_is_read(tmp_path):
         Example("q1", "When?", CONTEXT, label=1, answers=(("1889", 3),)),
         Example("q2", "Who?", CONTEXT, label=0),
     ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path):
+    path = pathlib.Path(squad(tmp_path, question()))
+    lines = tmp_path / "own.jsonl"
+    lines.write_text(json.dumps(question(context=CONTEXT)), encoding="utf-8")
+    for file in (path, lines):
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+        assert [example.id for example in questions.read([str(file)])] == ["q1"]
 
 
 def test_a_test_set_without_answers_is_unlabelled(tmp_path):
@@ -100,6 +111,70 @@ def test_questions_with_their_contexts_are_read_in_any_json(tmp_path, form):
     notes = questions.Notes()
     one = questions.of_record(flat[0], 7, "here:7", notes)
     assert (one.id, one.label, notes.counts["answers"]) == ("7", 1, 1)
+
+
+ARTICLES = [{"title": title, "paragraphs": [{"context": CONTEXT, "qas": [question(title)]}]} for title in "ab"]
+WITHOUT_DATA = {
+    "list of articles": (ARTICLES, ["a", "b"]),
+    "list of paragraphs": ([part for article in ARTICLES for part in article["paragraphs"]], ["a", "b"]),
+    "one article": (ARTICLES[0], ["a"]),
+    "one paragraph": (ARTICLES[0]["paragraphs"][0], ["a"]),
+    "one question": ({"id": "a", "question": "When?", "context": CONTEXT}, ["a"]),
+    "paragraphs as data": ({"data": ARTICLES[0]["paragraphs"]}, ["a"]),
+}
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("form", WITHOUT_DATA)
+def test_what_lies_within_squads_data_is_read_by_itself(tmp_path, form, indent):
+    content, ids = WITHOUT_DATA[form]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(content, indent=indent), encoding="utf-8")
+    assert [example.id for example in questions.read([str(path)])] == ids
+    assert [example.id for example in span_inputs.read(str(path), Counter())] == ids
+
+
+@pytest.mark.parametrize(
+    ("given", "answers", "label"),
+    [
+        ({"answer": "1889"}, (("1889", 3),), 1),
+        ({"answer": "In", "answer_start": 26}, (("In", 26),), 1),
+        ({"answer": {"text": "In", "answer_start": 26}}, (("In", 26),), 1),
+        ({"answers": [], "is_impossible": "false"}, (), 0),
+        ({"is_impossible": "true"}, (), 0),
+        ({"is_impossible": ""}, (), None),
+        ({"answer": None}, (), None),
+    ],
+)
+def test_one_answer_and_words_for_true_and_false_are_understood(tmp_path, given, answers, label):
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"question": "When?", "context": CONTEXT} | given), encoding="utf-8")
+    (example,) = questions.read([str(path)])
+    assert (example.answers, example.label) == (answers, label)
+
+
+@pytest.mark.parametrize(
+    ("cell", "answers"),
+    [
+        ("1889", (("1889", 3),)),
+        ("\"{'text': ['In'], 'answer_start': [26]}\"", (("In", 26),)),
+        ('"[{""text"": ""In"", ""answer_start"": 26}]"', (("In", 26),)),
+        ('"[""1889"", ""In""]"', (("1889", 3), ("In", 0))),
+        ("[sic]", (("[sic]", -1),)),
+        ("", ()),
+    ],
+)
+def test_answers_in_a_cell_of_a_table_are_read(tmp_path, cell, answers):
+    path = tmp_path / "own.csv"
+    path.write_text(f"question,context,answers\nWhen?,{CONTEXT},{cell}\n", encoding="utf-8")
+    (example,) = span_inputs.read(str(path), Counter())
+    assert example.answers == answers
+
+
+def test_an_article_or_a_paragraph_a_line_is_read(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(ARTICLES[0]) + "\n" + json.dumps(ARTICLES[1]["paragraphs"][0]) + "\n", encoding="utf-8")
+    assert [example.id for example in questions.read([str(path)])] == ["a", "b"]
 
 
 def test_utf16_is_told_how_to_convert_it(tmp_path):
@@ -171,9 +246,13 @@ def test_an_id_may_stand_once_in_all_files_of_a_split(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"data": [\n{]}', r":2: broken JSON: .* \(column 2\)"),
+        (b'{"data": [\n{]}', r":2: not JSON: .* \(column 2\)"),
         (b'{"data": "\xff"}', r":1: invalid UTF-8 \(byte 0xff\)"),
-        (b"[" * 100_000, "broken JSON"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"data": [], "data": []}', "an object has the name 'data' twice"),
+        (b'{"articles": []}', "no field 'data'; it has 'articles'"),
+        (b'[{"title": "t"}]', r"\[0\]: no field 'paragraphs'; it has 'title'"),
+        (b'{"context": "c"}', "no field 'qas'; it has 'context'"),
         (b'{"data": ' + b"1" * 5000 + b"}", "a number has thousands of digits"),
         (b"{}", "no field 'data'; it has none"),
         (b'{"data": {}}', "data is dict and must be a list"),
@@ -201,6 +280,9 @@ def test_a_file_of_another_layout_is_refused_with_the_place(content, message, tm
         ({"answers": [{"text": "1889", "answer_start": "3"}]}, "answer_start is '3'"),
         ({"answers": {"text": ["a", "b"], "answer_start": [1]}}, "2 answer texts and 1 offsets"),
         ({"is_impossible": True}, "it has answers and is_impossible is true"),
+        ({"is_impossible": "TRUE"}, "it has answers and is_impossible is true"),
+        ({"is_impossible": "no"}, "is_impossible is 'no' and must be true or false"),
+        ({"is_impossible": 2}, "is_impossible is 2 and must be true or false"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused_with_its_id(changes, message, tmp_path):
@@ -213,7 +295,7 @@ def test_a_question_that_makes_no_sense_is_refused_with_its_id(changes, message,
 def test_a_broken_line_is_refused_with_its_number(tmp_path):
     path = tmp_path / "own.jsonl"
     path.write_text('{"id": "1", "question": "a", "context": "b"}\n{"id": \n', encoding="utf-8")
-    assert f"{path}:2: broken JSON" in refusal(str(path))
+    assert f"{path}:2: not JSON" in refusal(str(path))
 
 
 def test_a_file_that_is_not_there_is_refused():

@@ -116,6 +116,14 @@ def test_what_no_tokenizer_should_see_is_removed_and_counted(tmp_path):
     }  # fmt: skip
 
 
+def test_in_json_lines_a_mark_and_signs_that_end_lines_elsewhere_stay_in_their_document(tmp_path):
+    """A mark at the start of the file is no text; U+2028 and a form feed end a paragraph, and never a line."""
+    raw = '\ufeff{"text": "one\u2028two\x0cthree"}\r\n{"text": "four"}\n'.replace("\x0c", "\\f")
+    documents, counts = read(write(tmp_path / "a.jsonl", raw))
+    assert documents == [["one", "two", "three"], ["four"]]
+    assert not any(counts[kind] for kind in CLEANED)
+
+
 def test_half_a_surrogate_pair_in_json_is_removed_and_counted(tmp_path):
     documents, counts = read(write(tmp_path / "a.jsonl", '{"text": "a\\ud800b"}\n'))
     assert documents == [["ab"]]
@@ -203,7 +211,7 @@ def test_missing_and_empty_inputs(tmp_path, caplog):
         ('["a"]', "a JSON object is expected, with the text in the field 'text'"),
         ('{"body": "a", "id": 3}', "no field 'text'; it has: body, id; pass --text-field NAME"),
         ('{"text": 3}', "the field 'text' holds int, not a string"),
-        ("[" * 100_000, "not JSON: "),
+        ("[" * 100_000, "not usable JSON: lists or objects are nested too deeply"),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, reason):

@@ -25,6 +25,7 @@ from tokenizer_folders import (
 )
 from tokenizer_texts import ours, real_lines, theirs, transformers_albert
 from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Pipeline
 
 from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
 from bertlite_jax.data.vocabulary import check_texts
@@ -110,6 +111,10 @@ FORMS = {
         lambda f: wordpiece(f, additional_special_tokens=["[E1]", "[/E1]"]),
     ),
     "file, truncation and padding": ("wordpiece", lambda f: wordpiece(f, change=cut_and_pad)),
+    "file, added tokens, truncation and padding": (
+        "pipeline",
+        lambda f: wordpiece(f, added=ADDED, change=cut_and_pad),
+    ),
     # tokenizer.json, of which the class takes the pieces
     "class over file": ("wordpiece", lambda f: wordpiece(f, **BERT)),
     "class over file, cased": ("wordpiece", lambda f: wordpiece(f, CASED, do_lower_case=False, **BERT)),
@@ -263,10 +268,15 @@ def test_a_chinese_vocabulary_without_capitals_lower_cases_unless_the_folder_say
     assert stated.pieces(stated.encode("Apple是苹果")) == ["[UNK]", "是", "苹", "果"]
 
 
-def test_truncation_and_padding_of_the_file_are_not_obeyed(adopted):
+@pytest.mark.parametrize("name", ["file, truncation and padding", "file, added tokens, truncation and padding"])
+def test_truncation_and_padding_of_the_file_are_neither_obeyed_nor_passed_on(name, adopted, tmp_path):
     """huggingface/tokenizers in other languages obey what tokenizer.json has saved: daulet/tokenizers #30."""
-    _, tokenizer = adopted("file, truncation and padding")
+    _, tokenizer = adopted(name)
     assert len(tokenizer.encode("a " * 40)) == 40
+    write_tokenizer(tokenizer, tmp_path, 48, 2)
+    written: Any = Pipeline.from_file(str(tmp_path / "tokenizer.json"))
+    assert len(written.encode("a " * 40).ids) == 42
+    assert len(written.encode("a").ids) == 3
 
 
 ROBERTA_FILE: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}

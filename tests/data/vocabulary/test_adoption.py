@@ -55,7 +55,11 @@ def test_a_roberta_folder_of_transformers_keeps_its_ids(trained, english, tmp_pa
     [
         ("broken.model", b"no model at all", "not a SentencePiece model"),
         ("vocab.txt", b"the\nof\n", "no piece for pad"),
-        ("vocab.txt", b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\n", "'the' occurs twice"),
+        (
+            "vocab.txt",
+            b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\nthe\n",
+            "vocab.txt:7: the piece 'the' stands in line 6 already",
+        ),
         ("vocab.txt", b"\xff\xfe", "not UTF-8"),
         ("tokenizer.json", b"{}", "not a file of the tokenizers library"),
         ("tokenizer.json", b'{"model": {"type": "WordLevel", "vocab": {}}}', "WordLevel"),

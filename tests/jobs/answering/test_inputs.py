@@ -138,6 +138,8 @@ def test_labels_are_not_looked_at_where_none_are_wanted(tmp_path):
         (tmp_path / name).write_text(content)
         (found,) = inputs.read(str(tmp_path / name), CLASSES, labelled=False)
         assert (found.text, found.label) == ("a", None)
+    (found,) = inputs.read(str(tmp_path / "a.csv"), CLASSES, OwnOptions(text="label"), labelled=False)
+    assert (found.text, found.label) == ("x", None)
 
 
 # --- Lines and bytes -------------------------------------------------------------------------------------------------

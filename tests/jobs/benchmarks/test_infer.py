@@ -128,7 +128,7 @@ def test_where_memory_is_short_each_is_alone(monkeypatch):
 
 def test_figures_of_a_run_are_stored_with_it_and_shown_in_its_report(monkeypatch, tmp_path):
     weights = sample_rows.random_weights(TINY)
-    monkeypatch.setattr(sources, "load", lambda path: weights)
+    monkeypatch.setattr(sources, "load", lambda path, job: weights)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text(files.to_json(Pretrain()))
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 5.0}\n')

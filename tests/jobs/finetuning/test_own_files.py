@@ -195,3 +195,31 @@ def test_consistency_that_no_text_passes_says_so(encoder, tmp_path, capsys):
     assert said.count("finetune: train: ") == said.count("were longer than data.length and lost their end") - (
         "finetune: validation: " in said
     )
+
+
+def lines_of(tmp_path, *objects: dict) -> str:
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(each) + "\n" for each in objects))
+    return str(tmp_path / "own.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("objects", "kind", "said"),
+    [
+        ([{"text": "a", "label": "x"}] * 2, "auto", "all training examples have the label x"),
+        (
+            [{"text": "a", "score": 1}, {"text": "b", "score": 1.0}],
+            "regression",
+            "all training examples have the number 1",
+        ),
+        ([{"tokens": ["a", "b"], "tags": ["O", "O"]}], "auto", "all words have the tag O"),
+        ([{"text": "a", "label": [0, 0]}] * 2, "auto", "no training example has a label"),
+        ([{"text": "a", "label": [1, 1]}] * 2, "auto", "all training examples have all labels (0, 1)"),
+        ([{"text": "a", "label": ["x"]}] * 2, "auto", "all training examples have all labels (x)"),
+    ],
+    ids=["classify", "regression", "tag", "no label", "all labels", "one name"],
+)
+def test_where_all_examples_are_the_same_there_is_nothing_to_learn(tmp_path, objects, kind, said):
+    config = own(lines_of(tmp_path, *objects), data={"kind": kind})
+    with pytest.raises(UserError) as caught:
+        own_data.decided(config, "nowhere")
+    assert str(caught.value) == f"finetune: {said}, so there is nothing to learn"

@@ -56,6 +56,36 @@ def test_a_sweep_names_its_best_point_goes_on_and_survives_a_point_that_diverges
         seeds_and_sweeps.finetune_sweep(config, str(tmp_path), encoder, rates=(1e30,), batches=(16,))
 
 
+@pytest.mark.parametrize(
+    ("rates", "batches", "said"),
+    [
+        ((1e-3, -1.0), (16,), r"optim.learning_rate = -1.0 must be positive"),
+        ((1e-3,), (16, 0), r"data.batch_examples = 0 must be positive"),
+        ((1e-3, 1.0000001e-3), (16,), r"--sweep-rates has two rates that are 0.001 to six digits"),
+    ],
+)
+def test_a_point_that_cannot_be_trained_ends_a_sweep_before_its_first(rates, batches, said, encoder, toy, tmp_path):
+    config = recipe(toy, run={"steps": 2})
+    with pytest.raises(UserError, match=said):
+        seeds_and_sweeps.finetune_sweep(config, str(tmp_path / "run"), encoder, rates, batches)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--seeds 0", "--seeds 0 must be at least 1 and at most 10,000"),
+        ("--seeds 2147483647", "--seeds 2147483647 must be at least 1 and at most 10,000"),
+        ("--seeds 3 --run.seed 4294967294", "--seeds 3 from run.seed = 4294967294 on exceeds 2**32"),
+    ],
+)
+def test_seeds_that_there_are_not_are_refused_before_the_first(options, said, tmp_path, capsys):
+    command = f"finetune {ROOT}/configs/finetune_glue.py --task mrpc --data D --init I --workdir {tmp_path / 'run'}"
+    assert main([*command.split(), *options.split()]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_command_sweeps_over_berts_grid(monkeypatch, tmp_path, capsys):
     asked = []
 

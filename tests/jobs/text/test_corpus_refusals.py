@@ -201,8 +201,9 @@ def test_ctrl_c_while_the_workers_start_ends_in_one_line_and_leaves_nothing(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_build_leaves_a_live_one_alone(tmp_path):
-    place = tmp_path / "out"
+@pytest.mark.parametrize("name", ["out", "o" * 255])
+def test_a_build_leaves_a_live_one_alone(name, tmp_path):
+    place = tmp_path / name
     with scratch_folder(place) as first, scratch_folder(place) as second:
         assert first.exists()
         assert second.exists()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.own import labels
 from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import CHOICES, IDS, LABEL, PAIR, TAGS, TEXT, WORDS, Kind, OwnOptions
 from bertlite_jax.data.tasks.task import Columns
@@ -71,7 +73,8 @@ def columns_of(
         neither pair nor label.
 
     Raises:
-      UserError: a column that was named, or the text, is missing; suggests what to type.
+      UserError: a column that was named, or the text, is missing, or there are two of its name in upper and lower case;
+        suggests what to type.
     """
     said = {"text": options.text, "pair": options.pair, "id": options.id}
     found = {part: _said(names, name, where, strict) for part, name in said.items()}
@@ -85,8 +88,14 @@ def columns_of(
     pair = found["pair"]
     if not pair and kind not in ("choose", "tag"):
         pair = next((name for name in _all_of(names, PAIR) if name != text), "")
+    if not strict and not options.label:  # A usual name for labels, and here the texts are in it.
+        label = tuple(name for name in label if name not in (text, pair))
     identity = found["id"] or _first_of(names, IDS)
     choices = tuple(_said(names, name, where, strict) or name for name in options.choices)
+    chosen = {"text": (text,), "pair": (pair,), "label": label, "id": (identity,), "choice": choices}
+    for part, columns in chosen.items():
+        _refuse_alike(names, columns, options, f"--data.{part}-column{'s' * (part == 'choice')}", where)
+    _refuse_twice([text, *((pair,) if pair else ()), *label, *choices], where)
     return Columns(
         text=(text,),
         pair=(pair,) if pair else (),
@@ -95,6 +104,13 @@ def columns_of(
         choices=(choices or (_first_of(names, CHOICES) or "choices",)) if kind == "choose" else (),
         separator=options.separator,
     )
+
+
+def check_named(names: Sequence[str], options: OwnOptions, where: str) -> None:
+    """Raises UserError for a column that was named, alone or among several labels, and is not among `names`."""
+    labels_said = (options.label,) if options.label in names else tuple(map(str.strip, options.label.split(",")))
+    for name in (options.text, options.pair, options.id, *labels_said, *options.choices):
+        _said(names, name, where, strict=True)
 
 
 def missing_label(columns: Columns, file: OwnFile, options: OwnOptions, kind: Kind) -> UserError:
@@ -134,13 +150,42 @@ def _all_of(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """The columns with one of the wanted names, in the order of those; the same case goes before another."""
     folded: dict[str, str] = {}
     for name in names:
-        folded.setdefault(name.casefold(), name)
-    found = (name if name in names else folded.get(name.casefold()) for name in wanted)
+        folded.setdefault(_folded(name), name)
+    found = (name if name in names else folded.get(_folded(name)) for name in wanted)
     return list(dict.fromkeys(name for name in found if name))
 
 
+def _folded(name: str) -> str:
+    """A name without case, width, white space at its ends, and characters that nobody sees."""
+    normal = unicodedata.normalize("NFKC", name).casefold()
+    return "".join(each for each in normal if unicodedata.category(each) != "Cf").strip()
+
+
+def _refuse_alike(names: Sequence[str], columns: Sequence[str], options: OwnOptions, option: str, where: str) -> None:
+    """Raises UserError if a column has a namesake in another case and was not named as it is written."""
+    exactly = {options.text, options.pair, options.id, options.label, *options.choices}
+    exactly |= {name.strip() for name in options.label.split(",")}
+    for column in columns:
+        alike = [name for name in names if _folded(name) == _folded(column)]
+        if len(alike) > 1 and column not in exactly:
+            raise UserError(
+                f"task: {where}: the columns {' and '.join(map(repr, alike))} differ only in case; name the one "
+                f"that is meant as it is written: {option} {_quoted(alike[0])}"
+            )
+
+
+def _refuse_twice(columns: Sequence[str], where: str) -> None:
+    """Raises UserError if one column is to be two things, such as text and label."""
+    if twice := next((name for name in columns if columns.count(name) > 1), ""):
+        raise UserError(
+            f"task: {where}: the column {twice!r} is named for two things; text, pair and label are different"
+        )
+
+
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    if not names:
+        return "none"
+    return ", ".join(map(labels.shown, names[:12])) + (", ..." if len(names) > 12 else "")
 
 
 # --- Suggestions -----------------------------------------------------------------------------------------------------
@@ -150,7 +195,8 @@ def _hint(file: OwnFile | None, options: OwnOptions, kind: Kind) -> str:
     """What to type, guessed from rows: the text is the longest column, the label the one with fewest values."""
     if file is None or not file.names:
         return ""
-    if "data" in file.names or "paragraphs" in file.names:
+    parts = file.first.get("data")
+    if {"paragraphs", "qas"} & set(file.names) or (isinstance(parts, list) and "paragraphs" in str(parts[:1])):
         return "; files in SQuAD's layout are read with --task squad1 (or squad2) --data FOLDER"
     if len(file.names) == 1 and file.format == "table":
         return "; if something else than the usual divides the columns, name it with --data.delimiter"
@@ -189,7 +235,7 @@ def _fewest(rows: Sequence[dict[str, Any]], text: str) -> str:
     values: dict[str, set[str]] = {}
     for row in rows:
         for name, value in row.items():
-            if name != text and name.casefold() not in IDS and isinstance(value, str | int | float):
+            if name != text and name.casefold() not in (*IDS, *PAIR) and isinstance(value, str | int | float):
                 values.setdefault(name, set()).add(str(value))
     varied = {name: len(each) for name, each in values.items() if len(each) > 1 or len(rows) == 1}
     return min(varied, key=lambda name: varied[name], default="")

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import json
-import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from bertlite_jax.data.tasks import files, layouts, tables
+from bertlite_jax.data.tasks import files, tables
 from bertlite_jax.data.tasks.files import Record, RecordNumber
-from bertlite_jax.data.tasks.own import json_values
+from bertlite_jax.data.tasks.own import conll, json_values
 from bertlite_jax.data.tasks.own.options import DELIMITERS, LABEL, PAIR, TAGS, TEXT, WORDS, OwnOptions
+from bertlite_jax.data.text.foreign import refuse_foreign
 from bertlite_jax.errors import UserError
 
 Format = Literal["table", "json_lines", "json", "parquet", "columns", "text"]
@@ -27,11 +26,6 @@ Format = Literal["table", "json_lines", "json", "parquet", "columns", "text"]
 _JSON = (".jsonl", ".ndjson", ".json")
 _COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
-_SHOWN_LINES = 100
-"""How many lines decide whether a file has CoNLL columns."""
-_WORD_HEADERS = ("word", "words", "token", "tokens")
-_TAG = re.compile(r"O|[BIESLUM]-\S+")
-_PART_OF_SPEECH = re.compile(r"[A-Z$#.,:;?!'`\"()/|+*_-]{1,12}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +67,7 @@ def open_file(path: str, options: OwnOptions) -> OwnFile:
     """Recognises the format of a file, and reads the names of its columns.
 
     Raises:
-      UserError: the file cannot be read, is a workbook or UTF-16, or holds no example.
+      UserError: the file cannot be read, is no text (`refuse_foreign`), or holds no example.
     """
     form = format_of(path, options)
     if form in ("columns", "text"):
@@ -94,18 +88,20 @@ def format_of(path: str, options: OwnOptions) -> Format:
     """The format of a file, by its name and by what it begins with.
 
     Raises:
-      UserError: the file cannot be read, or is a workbook or UTF-16.
+      UserError: the file cannot be read, or is no text (`refuse_foreign`).
     """
-    suffix, start = files.suffix_of(path), _start(path)
-    if suffix in _WORKBOOKS or start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        raise UserError(f"task: {path}: a workbook or archive cannot be read; save the sheet as CSV (UTF-8) in Excel")
-    files.refuse_utf16(start, path)
+    suffix, start = files.suffix_of(path), files.start_of(path)
     if suffix == ".parquet" or start.startswith(b"PAR1"):
         return "parquet"
+    if suffix in _WORKBOOKS:
+        raise UserError(f"task: {path}: a workbook cannot be read; save the sheet as CSV (UTF-8)")
+    refuse_foreign(start, path, "task")
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if suffix in (*_JSON, ".csv", ".tsv") and text[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise UserError(f"task: {path}: this is a web page, perhaps in place of the file that it speaks of")
     if suffix in _JSON:
         return json_values.format_of(path, text)
-    if suffix not in (".csv", ".tsv") and text.startswith(b"{") and json_values.has_object_lines(path):
+    if suffix not in (".csv", ".tsv") and text.startswith(b"{") and files.object_in(files.first_line(path)) is not None:
         return "json_lines"
     if suffix == ".csv":
         return "table"
@@ -114,19 +110,9 @@ def format_of(path: str, options: OwnOptions) -> Format:
     return _form_of_lines(path, suffix, options)
 
 
-def _start(path: str) -> bytes:
-    try:
-        with files.open_bytes(path) as file:
-            return file.read(1 << 13)
-    except EOFError as error:
-        raise UserError(f"task: {path}: truncated or damaged gz file ({error}); fetch it again") from error
-    except OSError as error:
-        raise UserError(f"task: {path}: cannot be read: {error.strerror or error}") from error
-
-
 def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
     """Of a file that is neither JSON nor CSV by its name."""
-    head = [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
+    head = conll.head_of(path)
     first = next((line for line in head if line.strip()), "")
     known = _known(options)
     second = next((line for line in head[head.index(first) + 1 :] if line.strip()), "") if first else ""
@@ -136,38 +122,10 @@ def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
         sentence = any(field.startswith(" ") for field in fields) or (second and delimiter not in second)
         if len(fields) > 1 and not sentence and known & {name.strip().casefold() for name in fields}:
             return "table"
-    if has_conll_columns(head):
+    if conll.has_columns(head):
         return "columns"
     delimited = "\t" in first or (options.delimiter and options.delimiter in first)
     return "table" if suffix in (".tsv", ".tab") or delimited else "text"
-
-
-def has_conll_columns(head: Sequence[str]) -> bool:
-    """Whether lines look like CoNLL columns: a word and its tag a line, a blank line after each sentence."""
-    rows = [layouts.columns_of_line(line) for line in head if line.strip() and not layouts.is_comment(line)]
-    rows = [row for row in rows if row[0] != layouts.DOCUMENT_MARK]
-    if len(rows) > 1 and rows[0][0].casefold() in _WORD_HEADERS:
-        rows = rows[1:]
-    if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
-        return False
-    tags = [row[-1] for row in rows]
-    if all(_TAG.fullmatch(tag) for tag in tags):
-        return True
-    ends = any(not line.strip() for line in head)
-    return ends and len(rows) > 1 and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
-
-
-def column_form(path: str) -> tuple[int, bool]:
-    """Which column of a CoNLL file has the words, and whether its first line names the columns.
-
-    Words are in the first column, or in the second if the first one numbers them.
-    """
-    head = [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
-    rows = [layouts.columns_of_line(line) for line in head if line.strip() and not layouts.is_comment(line)]
-    header = len(rows) > 1 and len(rows[0]) > 1 and rows[0][0].casefold() in _WORD_HEADERS
-    numbers = [row[0] for row in rows[header:] if len(row) > 2]
-    numbered = numbers[:2] == ["1", "2"] and all(number.isdecimal() for number in numbers)
-    return int(numbered), header
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------
@@ -186,7 +144,7 @@ def delimiter_of(path: str, options: OwnOptions) -> str:
             raise UserError(f"task: the delimiter {given!r} must be one character, such as ; or tab")
         return given
     usual = "," if files.suffix_of(path) == ".csv" else "\t"
-    line = next((line for _, line in files.lines(path) if line.strip()), "")[:100_000]
+    line = files.first_line(path)[:100_000]
     if line.startswith("sep=") and len(line) == 5:
         return line[4]
     known = _known(options)
@@ -251,10 +209,15 @@ def _parquet_file(path: str) -> Any:
 
 
 def _parquet_records(path: str) -> Iterator[tuple[int, Record]]:
-    """The rows of a Parquet file, numbered from 1; a batch of them is in memory."""
+    """The rows of a Parquet file, numbered from 1; a batch of them is in memory.
+
+    Raises:
+      UserError: the file is damaged, or two columns have one name.
+    """
     with _parquet_file(path) as file:
         import pyarrow
 
+        tables.header(file.schema_arrow.names, path)
         number = 0
         try:
             for batch in file.iter_batches(256, use_threads=False):

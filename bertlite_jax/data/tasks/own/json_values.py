@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.files import Record, RecordNumber
+from bertlite_jax.data.tasks.own.options import TEXT
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
@@ -29,22 +31,12 @@ def format_of(path: str, start: bytes) -> Literal["json", "json_lines"]:
         return "json"
     if not start.startswith(b"{"):
         return "json_lines"
-    line = next((line for _, line in files.lines(path) if line.strip()), "")
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+    line = files.first_line(path)
+    value = files.object_in(line)
+    if value is None:
         # Broken in its first line, or an object over several lines.
         return "json" if line.rstrip().endswith(("{", "[", ",", ":")) else "json_lines"
-    return "json" if isinstance(value, dict) and _rows_within(value, path) is not None else "json_lines"
-
-
-def has_object_lines(path: str) -> bool:
-    """Whether the first line of a file is a JSON object."""
-    line = next((line for _, line in files.lines(path) if line.strip()), "")
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
+    return "json" if _rows_within(value, path) is not None else "json_lines"
 
 
 def records(path: str) -> Iterator[tuple[int, Record]]:
@@ -60,7 +52,7 @@ def records(path: str) -> Iterator[tuple[int, Record]]:
     place, in_list = _after_space(text, 0), False
     if text[place : place + 1] == "[":
         place, in_list = place + 1, True
-    line, counted, decoder = 1, 0, json.JSONDecoder()
+    line, counted = 1, 0
     while True:
         place = _after_space(text, place, "," if in_list else "")
         line, counted = line + text.count("\n", counted, place), place
@@ -73,7 +65,7 @@ def records(path: str) -> Iterator[tuple[int, Record]]:
                 raise UserError(f"task: {path}:{line}: not JSON: the list has no end")
             return
         where = f"{path}:{line}"
-        value, end = _value_at(text, place, decoder, where)
+        value, end = _value_at(text, place, where)
         if not isinstance(value, dict):
             raise UserError(f"task: {where}: a JSON object is expected, not {type(value).__name__}")
         if not in_list and (rows := _rows_within(value, path)) is not None:
@@ -92,7 +84,7 @@ def names_beside(path: str) -> tuple[str, tuple[str, ...]]:
     text = files.whole_text(path).lstrip(_SPACE)
     if not text.startswith("{"):
         return "", ()
-    value, _ = _value_at(text, 0, json.JSONDecoder(), f"{path}:1")
+    value, _ = _value_at(text, 0, f"{path}:1")
     if not any(_is_rows(part) for part in value.values()) or _rows_within(value, path) is None:
         return "", ()
     for name, part in value.items():
@@ -107,7 +99,9 @@ def _after_space(text: str, place: int, also: str = "") -> int:
     return place
 
 
-def _value_at(text: str, place: int, decoder: json.JSONDecoder, where: str) -> tuple[Any, int]:
+def _value_at(text: str, place: int, where: str) -> tuple[Any, int]:
+    once = functools.partial(json_files.object_with_names_once, where=where, job="task")
+    decoder = json.JSONDecoder(object_pairs_hook=once)
     try:
         value, end = decoder.raw_decode(text, place)
     except json.JSONDecodeError as error:
@@ -132,11 +126,16 @@ def _is_rows(part: Any) -> bool:
     )
 
 
+def _fits(row: Any, names: list[Any]) -> bool:
+    return isinstance(row, list) and len(row) == len(names)
+
+
 def _rows_within(value: dict[str, Any], path: str) -> list[Record] | None:
     """The examples in an object that holds all of them; None if it is an example itself.
 
-    Three forms: `{"data": [{...}, ...]}`, columns as lists `{"text": [...], "label": [...]}`, and columns as objects
-    `{"text": {"0": ...}, "label": {"0": ...}}`, which `pandas` writes.
+    Forms: `{"data": [{...}, ...]}`, columns as lists `{"text": [...], "label": [...]}`, and what `pandas` writes:
+    columns as objects `{"text": {"0": ...}, "label": {"0": ...}}`, rows as objects `{"0": {"text": ...}}`, and rows as
+    lists `{"columns": ["text", "label"], "data": [[...], ...]}`.
 
     Raises:
       UserError: there are several lists of objects.
@@ -152,9 +151,14 @@ def _rows_within(value: dict[str, Any], path: str) -> list[Record] | None:
         return value[lists[0]]
     if len(parts) < 2:
         return None
+    named = [name for name in value if name.casefold() in TEXT]
     if all(isinstance(each, dict) for each in parts) and len({tuple(each) for each in parts}) == 1 and parts[0]:
+        if not named and any(name.casefold() in TEXT for name in parts[0]):
+            return parts
         return [{name: column[key] for name, column in value.items()} for key in parts[0]]
-    named = [name for name in value if name.casefold() in ("text", "sentence", "sentence1", "premise", "question")]
+    names, rows = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(rows, list) and all(_fits(row, names) for row in rows) and rows:
+        return [dict(zip(map(str, names), row, strict=True)) for row in rows]
     if named and all(isinstance(each, list) for each in parts) and len({len(each) for each in parts}) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
     return None

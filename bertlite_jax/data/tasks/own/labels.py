@@ -11,17 +11,24 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from bertlite_jax.data.tasks import files
+from bertlite_jax.data.tasks import fields, files
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 MOST_LABELS = 1000
 GAPS = ("na", "n/a", "#n/a", "none", "null", "nil")
 """Names, in lower case, that programs write for no value, and that may be meant as labels too."""
+_LOOK_ALIKE = str.maketrans("\u0430\u0441\u0435\u0456\u043e\u0440\u0445\u0443\u0455\u0458\u03bf\u03b1", "aceiopxysjoa")
+"""Cyrillic and Greek letters to the Latin ones that look the same."""
+_SIGNS = str.maketrans("\u2212\u2018\u2019\u201c\u201d", "-''\"\"")
+"""The minus sign and curly quotes."""
+_BETWEEN_WORDS = re.compile(r"(?<=[^\W_])_+(?=[^\W_])")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})(e[+-]?\d{1,3})?")
 _MOST_SHOWN_NAMES = 12
+_MOST_SHOWN = 60
+"""Characters of a label."""
 
 
 def plain(name: str) -> str:
@@ -33,34 +40,49 @@ def plain(name: str) -> str:
 def folded(name: str) -> str:
     """What two spellings of one label have in common.
 
-    Upper and lower case, white space and width are the same, and characters that do not print are left out: a zero
-    width space, a byte order mark, a soft hyphen, the mark that makes an emoji of a sign.
+    Upper and lower case, white space and a `_` between words, width, kinds of dashes and of quotes are the same; quotes
+    around a label and characters that do not print are left out: a zero width space, a byte order mark, a soft hyphen,
+    the mark that makes an emoji of a sign.
     """
     normal = unicodedata.normalize("NFKC", name).casefold()
-    if not normal.isascii():
-        normal = "".join(each for each in normal if unicodedata.category(each) != "Cf" and each != "\ufe0f")
-    return " ".join(normal.split())
+    if not (normal.isascii() and normal.isprintable()):
+        unseen = ("Cf", "Cc")  # White space is among the latter.
+        seen = (each for each in normal if each.isspace() or unicodedata.category(each) not in unseen)
+        seen = (each for each in seen if each != "\ufe0f")
+        normal = "".join("-" if unicodedata.category(each) == "Pd" else each for each in seen).translate(_SIGNS)
+    words = " ".join(_BETWEEN_WORDS.sub(" ", normal).split())
+    return words.strip("\"'").strip() or words
 
 
 def same(name: str) -> Hashable:
-    """What labels that mean the same have in common: the number of `1`, `+1`, `1e0`, `01` and `true`, or `folded`."""
+    """What labels that mean the same have in common: the number of `1`, `+1`, `1e0`, `01` and `true`, or `folded`.
+
+    Cyrillic and Greek letters are the Latin ones that look like them.
+    """
     text = folded(name)
     if text in ("true", "false"):
         return decimal.Decimal(text == "true")
-    return decimal.Decimal(text) if _NUMBER.fullmatch(text) else text
+    return decimal.Decimal(text) if _NUMBER.fullmatch(text) else text.translate(_LOOK_ALIKE)
+
+
+def is_minus_1(name: str) -> bool:
+    """Whether a label is the number -1, however it is written."""
+    return same(name) == -1
 
 
 def names_given(names: tuple[str, ...]) -> tuple[str, ...]:
     """The names, or those in the one file that is named instead: one on each line, or a JSON list.
 
     Raises:
-      UserError: the file cannot be read, or a name occurs twice.
+      UserError: the file cannot be read, or a name is empty or occurs twice.
     """
     if len(names) == 1 and pathlib.Path(names[0]).is_file():
         text = files.whole_text(names[0])
         parsed = json_files.parse(text, names[0], "task") if text.lstrip().startswith("[") else text.splitlines()
-        names = tuple(name for name in map(str, parsed) if name.strip())
+        names = tuple(name for name in map(str, parsed) if not fields.is_blank(name))
     names = tuple(name.strip() for name in names)
+    if any(map(fields.is_blank, names)):
+        raise UserError(f"task: one of the label names is empty: {' '.join(map(repr, names[:_MOST_SHOWN_NAMES]))}")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(f"task: the label {twice!r} is named twice")
     return names
@@ -111,13 +133,13 @@ class Names:
 
     def lacks_label(self, name: str) -> bool:
         """Whether `name` is -1, which `datasets` writes for labels that are kept secret, and no label."""
-        return plain(name) == "-1" and all(re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names)
+        return is_minus_1(name) and all(re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names)
 
 
 def is_withheld(value: Any, column: str, numbered: bool) -> bool:
     """Whether a label says that annotators did not agree: -1 among numbers of names, and SNLI's `-` in `gold_label`."""
     name = str(value).strip()
-    return (numbered and plain(name) == "-1") or (name == "-" and column.casefold() == "gold_label")
+    return (numbered and is_minus_1(name)) or (name == "-" and column.casefold() == "gold_label")
 
 
 def is_vector(values: Any) -> bool:
@@ -193,6 +215,18 @@ def refuse_scores(names: Sequence[str], path: str) -> None:
         )
 
 
+def refuse_joined(names: Sequence[str], path: str) -> None:
+    """Raises UserError if a label is other labels with something between them: several labels for one text?"""
+    for separator in ("|", ";", ",", "/"):
+        for name in names:
+            parts = [part.strip() for part in name.split(separator)]
+            if len(parts) > 1 and all(part in names for part in parts):
+                raise UserError(
+                    f"task: {path}: the label {shown(name)!r} is made of others; several labels of one text? "
+                    f"--data.kind multi_label --data.separator '{separator}' (one label: --data.kind classify)"
+                )
+
+
 def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
     """Raises UserError if labels mean the same: they differ only in case, white space, or as numbers are written.
 
@@ -201,40 +235,62 @@ def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
     groups: dict[Hashable, list[str]] = {}
     for name in names:
         groups.setdefault(same(name), []).append(name)
-    alike = [sorted(group) for group in groups.values() if len(group) > 1 and not all(map(str.isdecimal, group))]
+    alike = [sorted(group) for group in groups.values() if len(group) > 1 and not all(map(_is_code, group))]
     if alike:
-        shown = "; ".join(" and ".join(f"{name!r} ({counts[name]:,})" for name in group) for group in alike[:4])
+        shown = "; ".join(
+            " and ".join(f"{_told(name, group)} ({counts[name]:,})" for name in group) for group in alike[:4]
+        )
         common = [_common(meaning, group) for meaning, group in groups.items()]
         advice = " ".join(sorted(f"'{name}'" if " " in name else name for name in common))
         advice = advice if len(groups) <= _MOST_SHOWN_NAMES else "with one name for each"
-        cases = all(len({folded(name) for name in group}) == 1 and all(map(str.isprintable, group)) for group in alike)
+        cases = all(len({" ".join(name.casefold().split()) for name in group}) == 1 for group in alike)
         what = "differ only in case or spaces" if cases else "are the same, written in two ways"
         raise UserError(
             f"task: {path}: labels that {what}: {shown}; write them alike, or pass --data.label-names {advice}"
         )
 
 
+def _is_code(name: str) -> bool:
+    """Whether a label may be a code such as 01, which is not 1."""
+    return name.isascii() and name.isdecimal()
+
+
+def _told(name: str, group: Sequence[str]) -> str:
+    """A label between quotes, so that it differs from others of its group even where they look the same."""
+    looks = [unicodedata.normalize("NFKC", each).casefold().translate(_LOOK_ALIKE) for each in group]
+    cut = f"{name[:_MOST_SHOWN]}.." if len(name) > _MOST_SHOWN else name
+    return (ascii if len(set(looks)) < len(looks) else repr)(cut)
+
+
+def shown(name: str) -> str:
+    """A label for a message: in one line, and not longer than it helps."""
+    printable = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
+    return printable if len(printable) <= _MOST_SHOWN else f"{printable[:_MOST_SHOWN]}.."
+
+
 def _common(meaning: Hashable, group: Sequence[str]) -> str:
     """One spelling for the labels of a group, which mean the same."""
     if len({folded(name) for name in group}) == 1 or not isinstance(meaning, decimal.Decimal):
-        return folded(group[0])
+        return folded(min(group, key=lambda name: not name.isascii()))
     return str(int(meaning)) if meaning == meaning.to_integral_value() and abs(meaning) < 10**15 else str(meaning)
 
 
-def refuse_minus_1(names: Sequence[str], counts: Counter[str], path: str) -> None:
+def refuse_minus_1(names: Sequence[str], counts: Counter[str], path: str, several: bool = False) -> None:
     """Raises UserError if -1 is beside 0, 1, 2 and perhaps more: `datasets` writes it for no label.
 
-    Beside 0 and 1 it is a label like others, as negative, neutral and positive are numbered.
+    Beside 0 and 1 it is a label like others, as negative, neutral and positive are numbered. `several`: texts have any
+    number of labels.
     """
-    others = sorted(plain(name) for name in names if plain(name) != "-1")
+    others = sorted(plain(name) for name in names if not is_minus_1(name))
     if len(others) < 3 or len(others) == len(names) or set(others) != {str(place) for place in range(len(others))}:
         return
-    count = sum(number for name, number in counts.items() if plain(name) == "-1")
+    count = sum(number for name, number in counts.items() if is_minus_1(name))
     few = len(others) <= _MOST_SHOWN_NAMES
     listed = " ".join(sorted(others, key=int)) if few else f"0 1 2 .. {len(others) - 1}"
+    leaves_out = "leave it out of the lists" if several else f"--data.label-names {listed} leaves it out"
     raise UserError(
-        f"task: {path}: is the label -1 ({count:,}) beside 0 to {len(others) - 1} no label? "
-        f"--data.label-names {listed} leaves it out; --data.label-names -1 {listed} makes it a class"
+        f"task: {path}: is the label -1 ({count:,}) beside 0 to {len(others) - 1} no label? {leaves_out}; "
+        f"--data.label-names -1 {listed} makes it a class"
     )
 
 
@@ -244,6 +300,16 @@ def refuse_zero_tag(counts: Counter[str], path: str) -> None:
         raise UserError(
             f"task: {path}: tags that look the same: the digit 0 ({counts['0']:,}) and the letter O ({counts['O']:,}); "
             "write them alike, or name all tags with --data.label-names"
+        )
+
+
+def refuse_small_tags(counts: Counter[str], path: str) -> None:
+    """Raises UserError for BIO tags in small letters, which no scorer takes for spans."""
+    small = sorted(tag for tag in counts if re.fullmatch(r"o|[bieslu]-.+", tag))
+    if "O" not in counts and "o" in small and len(small) > 1:
+        raise UserError(
+            f"task: {path}: the tags {', '.join(small[:3])} are written small; only O, and B- and I- before a name, "
+            "are read as spans: write them so, or name all tags with --data.label-names"
         )
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 Kind = Literal["auto", "classify", "multi_label", "regression", "choose", "tag"]
 
-TEXT = ("text", "text1", "sentence", "sentence1", "premise", "question", "question_stem")
-PAIR = ("pair", "text2", "sentence2", "hypothesis")
+TEXT = ("text", "text1", "sentence", "sentence1", "premise", "question", "question_stem", "text_a", "question1")
+PAIR = ("pair", "text2", "sentence2", "hypothesis", "text_b", "question2")
 LABEL = ("label", "labels", "gold_label", "score", "answerKey")
 WORDS = ("tokens", "words")
 TAGS = ("tags", "labels", "ner_tags")

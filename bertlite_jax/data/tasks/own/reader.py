@@ -12,9 +12,9 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import conll, labels
 from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
-from bertlite_jax.data.tasks.own.formats import OwnFile, column_form, open_file
+from bertlite_jax.data.tasks.own.formats import OwnFile, open_file
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
@@ -121,8 +121,12 @@ class Reader:
 
     def _is_withheld(self, record: Record, columns: Columns) -> bool:
         column = next((name for name in columns.label if name in record), "")
-        unnamed = "-1" not in self.names.names
-        return bool(column) and unnamed and labels.is_withheld(record[column], column, self.names.numbered)
+        if not column or "-1" in self.names.names:
+            return False
+        # A validation file may have -1 where the training file has no example without a label.
+        return labels.is_withheld(record[column], column, self.names.numbered) or self.names.lacks_label(
+            str(record[column]).strip()
+        )
 
     def example(self, record: Record, columns: Columns, number: int, where: str) -> Example:
         """The example of one record; `columns` as of `columns_of`. `number` is the id of one that has none."""
@@ -133,8 +137,9 @@ class Reader:
         if "\0" in text:
             self.counts["texts_with_zero_bytes"] += 1
         if self.kind == "choose":
-            offered = layouts.offered_choices(_flat_choices(record, columns), columns.choices, where)
-            chosen = self._chosen(record, columns, offered, where) if self.labelled else None
+            flat, marks = _flat_choices(record, columns)
+            offered = layouts.offered_choices(flat, columns.choices, where)
+            chosen = self._chosen(record, columns, offered, marks, where) if self.labelled else None
             return Example(identity, text, choices=offered, label=chosen)
         # A pair that a model's training data had may be missing where the model answers single texts.
         pair = fields.text(record, columns.pair, where) if columns.pair else None
@@ -198,16 +203,20 @@ class Reader:
         self.unknown[name] = self.unknown.get(name, 0) + 1
         return len(self.names.names) + self._places.setdefault(name, len(self.unknown) - 1)
 
-    def _chosen(self, record: Record, columns: Columns, offered: tuple[str, ...], where: str) -> int | None:
-        """The number of the right choice, from its number, its text or its letter."""
+    def _chosen(
+        self, record: Record, columns: Columns, offered: tuple[str, ...], marks: list[str], where: str
+    ) -> int | None:
+        """The number of the right choice, from its mark where choices have some, its number, its text or its letter."""
         value = next((record[name] for name in columns.label if name in record), None)
         if fields.is_missing(value):
             return self._missing(record, columns, where, value)
         name = labels.plain(fields.label_name(value, where))
+        if len(marks) == len(offered) and name in marks:
+            return marks.index(name)
         places = [str(place) for place in range(len(offered))]
         if name not in places and name in offered:
             return offered.index(name)
-        letter = ord(name) - ord("A") if re.fullmatch("[A-Z]", name) else -1
+        letter = ord(name.upper()) - ord("A") if re.fullmatch("[A-Za-z]", name) else -1
         if 0 <= letter < len(offered):
             return letter
         if name == "-1" and not self.needs_labels:
@@ -217,13 +226,19 @@ class Reader:
     # --- Words with tags ---------------------------------------------------------------------------------------------
 
     def _of_columns(self, path: str) -> Iterator[tuple[int, Example]]:
-        word, header = column_form(path)
-        for line, name, words, tags in layouts.column_sentences(path, self.counts, word, header):
+        form = conll.form_of(path, self.options, strict=False)  # The training file was asked for them.
+        for line, name, words, tags in layouts.column_sentences(path, self.counts, form):
             if tags is None and self.needs_labels:
                 raise UserError(f"task: {path}:{line}: no tags; only a test split may lack them")
             layouts.count_odd_words(words, self.counts)
             tags = tags if self.labelled else None
-            label = None if tags is None else self._tags(tags, lambda place, first=line: f"{path}:{first + place}")
+            # Between the words of CoNLL-U are lines that are none.
+            place = f"{path}:{line}: word {{}}" if form.universal else ""
+            label = (
+                None
+                if tags is None
+                else self._tags(tags, lambda at, p=place, n=line: p.format(at + 1) or f"{path}:{n + at}")
+            )
             yield line, Example(name, " ".join(words), words=words, label=label)
 
     def _tagged(self, identity: str, record: Record, columns: Columns, where: str) -> Example:
@@ -257,22 +272,27 @@ class Reader:
         return tuple(index for index in indices if index is not None) if None not in indices else None
 
 
-def _flat_choices(record: Record, columns: Columns) -> Record:
-    """The record with a list of texts for its choices, which ARC and OpenBookQA have as objects with letters."""
+def _flat_choices(record: Record, columns: Columns) -> tuple[Record, list[str]]:
+    """The record with a list of texts for its choices, and their marks, if they have some.
+
+    ARC and OpenBookQA have choices as objects, marked A to D or 1 to 4.
+    """
     name = columns.choices[0]
     value = record.get(name)
     if isinstance(value, dict) and isinstance(value.get("text"), list):
-        return {**record, name: value["text"]}
+        marks = value.get("label")
+        return {**record, name: value["text"]}, list(map(str, marks)) if isinstance(marks, list) else []
     if isinstance(value, list) and value and all(isinstance(each, dict) and "text" in each for each in value):
-        return {**record, name: [each["text"] for each in value]}
-    return record
+        marked = all("label" in each for each in value)
+        return {**record, name: [each["text"] for each in value]}, [str(each["label"]) for each in value if marked]
+    return record, []
 
 
 def tag_names(tags: list[Any], field: str, numbered: bool, where: str) -> tuple[str, ...]:
     """The tags of a sentence as strings.
 
     Raises:
-      UserError: one is neither a string nor a number, or it is a number and the names are not said.
+      UserError: one is neither a string nor a number, or is empty; or it is a number and the names are not said.
     """
     if not all(isinstance(tag, str | int) and not isinstance(tag, bool) for tag in tags):
         raise UserError(f"task: {where}: {field!r} is not a list of strings")
@@ -280,6 +300,8 @@ def tag_names(tags: list[Any], field: str, numbered: bool, where: str) -> tuple[
         raise UserError(
             f"task: {where}: the tags in {field!r} are numbers; name them from 0: --data.label-names O B-PER I-PER .."
         )
+    if any(map(fields.is_blank, tags)):
+        raise UserError(f"task: {where}: an empty tag in {field!r}")
     return tuple(str(tag).strip() for tag in tags)
 
 

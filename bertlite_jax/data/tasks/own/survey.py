@@ -9,9 +9,9 @@ from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import json_values, labels, vectors
+from bertlite_jax.data.tasks.own import conll, json_values, labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
-from bertlite_jax.data.tasks.own.formats import OwnFile, column_form
+from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
 from bertlite_jax.data.tasks.own.reader import tag_names
 from bertlite_jax.data.tasks.task import Columns
@@ -60,7 +60,7 @@ class Survey:
         if self.counts:
             common = sorted(self.counts, key=lambda name: (-self.counts[name], name))
             more = f" and {len(common) - _MOST_SHOWN} more" if len(common) > _MOST_SHOWN else ""
-            listed = ", ".join(f"{name} ({self.counts[name]:,})" for name in common[:_MOST_SHOWN])
+            listed = ", ".join(f"{labels.shown(name)} ({self.counts[name]:,})" for name in common[:_MOST_SHOWN])
             shown.append(f"{_number(len(common), 'tag' if self.kind == 'tag' else 'label')}: {listed}{more}")
             if len(common) > _MOST_SHOWN and 2 * len(common) > self.examples and self.kind == "classify":
                 column = _listed(self.columns.label)
@@ -182,8 +182,11 @@ def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> No
 
 
 def _notes(names: labels.Names, spellings: Mapping[str, int]) -> tuple[str, ...]:
-    """Lines on labels that may be meant otherwise: numbers from 1, and `NA`."""
+    """Lines on labels that may be meant otherwise: numbers from 1, -1 beside 0 and 1, and `NA`."""
     notes = []
+    if {labels.same(name) for name in names.names} == {-1, 0, 1} and not names.numbered:
+        withheld = sum(count for name, count in spellings.items() if labels.is_minus_1(name))
+        notes.append(f"-1 ({withheld:,}) is a label like 0 and 1; --data.label-names 0 1 leaves its examples out")
     numbers = {int(labels.plain(name)) for name in spellings if names.is_number(name)}
     if numbers and 0 not in numbers and max(numbers) == len(names.names) - 1:
         notes.append(f"no example has the number 0, which is {names.names[0]}: numbers of labels count from 0")
@@ -205,9 +208,12 @@ def _of_names(
     said = options.label_names or _stored(file, columns)
     if kind == "tag" and not said:
         labels.refuse_zero_tag(spellings, file.path)
+        labels.refuse_small_tags(spellings, file.path)
     names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
-    if kind == "classify" and not said:
-        labels.refuse_minus_1(names, spellings, file.path)
+    if kind == "classify" and options.kind == "auto" and not said:
+        labels.refuse_joined(names, file.path)
+    if kind in ("classify", "multi_label") and not said:
+        labels.refuse_minus_1(names, spellings, file.path, several=kind == "multi_label")
     counts = _counted(spellings, names, bool(said))
     notes = _notes(labels.Names(names, bool(said)), spellings)
     return Survey(file.path, kind, columns, names, counts, examples, named=bool(said), notes=notes)
@@ -285,10 +291,12 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 def _of_columns(file: OwnFile, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     examples = 0
-    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), *column_form(file.path)):
+    form = conll.form_of(file.path, options)
+    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), form):
         if tags is None:
             raise UserError(f"task: {file.path}:{line}: no tags; only a test split may lack them")
         spellings.update(tags)
         examples += 1
-    columns = Columns(text=("first column",), label=("last column",))
+    named = form.names or ("first column",) * (form.word + 1) + ("last column",)
+    columns = Columns(text=(named[form.word],), label=(named[form.tag],))
     return _of_names("tag", spellings, examples, file, columns, options)

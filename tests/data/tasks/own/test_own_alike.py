@@ -88,6 +88,13 @@ def test_another_separator_is_named(tmp_path, separator):
         ("yes", "yes\u200b", ("x", "yes")),
         ("yes", "\ufeffyes", ("x", "yes")),
         ("yes", "y\u00ades", ("x", "yes")),
+        ("yes", "yes\0", ("x", "yes")),
+        ("1", "\u0661", ("1", "x")),
+        ("so-so", "so\u2013so", ("so-so", "x")),
+        ("very good", "very_good", ("'very good'", "x")),
+        ("don't", "don\u2019t", ("don't", "x")),
+        ("yes", '"yes"', ("x", "yes")),
+        ("-1", "\u22121", ("-1", "x")),
     ],
 )
 def test_labels_that_are_the_same_are_asked_about(tmp_path, one, other, names):
@@ -97,8 +104,68 @@ def test_labels_that_are_the_same_are_asked_about(tmp_path, one, other, names):
     assert repr(one) in message
     assert repr(other) in message
     assert message.endswith(f"--data.label-names {' '.join(names)}")
-    first, second, third = labels(path, label_names=names)
+    first, second, third = labels(path, label_names=tuple(name.strip("'") for name in names))
     assert first == second != third
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("positive", "p\u043esitive"), ("caf\u00e9", "cafe\u0301"), ("1", "\uff11"), ("Yes", "\uff39es")],
+)
+def test_labels_that_look_the_same_are_shown_so_that_they_differ(tmp_path, one, other):
+    """A Cyrillic letter, an accent apart, wide digits and letters."""
+    message = refused(texts_with(tmp_path, one, other, "x"), kind="classify")
+    assert ascii(other) in message
+    name = message.split("--data.label-names ")[1].replace("x", "").strip()
+    first, second, third = labels(texts_with(tmp_path, one, other, "x"), label_names=(name, "x"))
+    assert first == second != third
+
+
+@pytest.mark.parametrize(
+    "pair", [("\u043d\u0435\u0442", "\u0434\u0430"), ("_SP", "SP"), ("''", "``"), ("a-b", "a b"), ("01", "1")]
+)
+def test_labels_that_differ_are_left_alone(tmp_path, pair):
+    """Words of one alphabet, tags of treebanks, codes."""
+    assert set(own(texts_with(tmp_path, *pair)).head.labels) == set(pair)
+
+
+def test_what_is_suggested_stays_in_its_own_alphabet(tmp_path):
+    word = "\u0425\u043e\u0440\u043e\u0448\u043e"
+    assert refused(texts_with(tmp_path, word, word.lower(), "x")).endswith(f"--data.label-names x {word.lower()}")
+
+
+@pytest.mark.parametrize("separator", [";", "|", ",", " / "])
+def test_a_label_that_is_made_of_others_may_be_several(tmp_path, separator):
+    path = texts_with(tmp_path, "red", f"red{separator}big", "big")
+    kind = f"--data.kind multi_label --data.separator '{separator.strip()}'"
+    assert f"the label 'red{separator}big' is made of others; several labels of one text? {kind}" in refused(path)
+    assert labels(path, kind="multi_label", separator=separator.strip()) == [(0, 1), (1, 1), (1, 0)]
+    assert len(set(labels(path, kind="classify"))) == 3
+    assert len(own(texts_with(tmp_path, "red", f"red{separator}small")).head.labels) == 2
+
+
+def test_a_missing_value_among_several_labels_is_refused(tmp_path):
+    path = texts_with(tmp_path, "red", "red|nan")
+    assert (
+        refused(path, kind="multi_label")
+        == f"task: {path}:3: one of several labels is 'nan', which is none; leave it out"
+    )
+    path = lists(tmp_path, ["red"], ["red", None])
+    assert f"{path}:2: a label is null" in refused(path)
+    assert "leave it out of the lists" in refused(lists(tmp_path, [0, 1], [2], [-1]))
+
+
+def test_tags_in_small_letters_are_asked_about(tmp_path):
+    """A scorer of spans would find none."""
+    path = put(tmp_path, "own.jsonl", {"tokens": ["EU", "said"], "tags": ["b-org", "o"]})
+    assert "the tags b-org, o are written small" in refused(path)
+    assert labels(path, label_names=("o", "b-org")) == [(1, 0)]
+
+
+def test_a_label_is_shown_in_one_line_that_is_not_endless(tmp_path):
+    survey = own(put(tmp_path, "own.csv", "text,label", 'a,"x\ny"', f"b,{'z' * 5000}")).survey
+    assert survey
+    assert survey.in_words()[1:] == [f"2 labels: x\\ny (1), {'z' * 60}.. (1)"]
 
 
 def test_what_is_to_be_typed_keeps_words(tmp_path):

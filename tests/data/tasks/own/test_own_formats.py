@@ -106,9 +106,10 @@ def test_packed_files_are_unpacked(tmp_path):
 def test_utf16_is_told_how_to_convert_it(tmp_path, encoding, name):
     path = tmp_path / name
     path.write_bytes("text,label\na,x\n".encode(encoding))
-    assert "this is UTF-16, not UTF-8; convert it: iconv -f utf-16 -t utf-8" in refused(str(path))
+    order = encoding.removeprefix("utf-16").replace("-", "")
+    assert f"this is UTF-16{order.upper()}, not UTF-8; convert it: iconv -f utf-16{order}" in refused(str(path))
     path.write_bytes("text,label\na,x\n".encode(encoding.replace("16", "32")))
-    assert "this is UTF-32, not UTF-8; convert it: iconv -f utf-32 -t utf-8" in refused(str(path))
+    assert f"this is UTF-32{order.upper()}, not UTF-8; convert it: iconv -f utf-32{order}" in refused(str(path))
 
 
 @pytest.mark.parametrize("name", ["own.xlsx", "own.xls", "own.ods", "own.csv"])

@@ -1,24 +1,55 @@
-"""The texts of examples, where a model is calibrated or compared on tables, JSON or CoNLL columns and not on prose."""
+"""Windows of examples, where a model is calibrated or compared on tables, JSON or CoNLL columns and not on prose.
+
+They are those that the model will see: a pair is one window with its two segments, a choice is one with its premise, a
+question stands before each part of its text, and words that are tagged are cut one by one.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
+import numpy as np
+
+from bertlite_jax.config.finetune import Examples
 from bertlite_jax.config.model import Head
+from bertlite_jax.data.examples import features, span_features
+from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.data.tasks import files, questions
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import formats, reader
 from bertlite_jax.data.tasks.own.formats import Format
 from bertlite_jax.data.tasks.own.options import LABEL, PAIR, TEXT, WORDS, OwnOptions
-from bertlite_jax.data.text.documents import clean
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 
 _TABLES = (".csv", ".tsv", ".tab")
 _PACKED = (".zst",)
 """What only the reader of text unpacks."""
+
+
+class Window(NamedTuple):
+    """What a model reads at once: ids and token types, [L] int64 each, special tokens included."""
+
+    ids: np.ndarray
+    types: np.ndarray
+
+
+class Cut(NamedTuple):
+    """How examples are cut into windows.
+
+    Attributes:
+      tokenizer: of the model.
+      length: the most tokens of a window.
+      head: whose answers count; None for vectors and masks, which are those of single texts.
+    """
+
+    tokenizer: Tokenizer
+    length: int
+    head: Head | None
 
 
 def form_of(path: str, head: Head | None, columns: OwnOptions) -> Format:
@@ -47,25 +78,50 @@ def _has_known_column(path: str, columns: OwnOptions) -> bool:
     return bool({name.strip().casefold() for name in first.split(delimiter)} & (known - {""}))
 
 
-def read(path: str, form: Format, head: Head | None, columns: OwnOptions) -> Iterator[list[str]]:
-    """The texts of each example as its cleaned paragraphs: text, pair, choices, but no label, id or other column.
+def windows(path: str, form: Format, head: Head | None, columns: OwnOptions, cut: Cut) -> list[Window]:
+    """The windows of each example, made of its text, pair and choices, but of no label, id or other column.
+
+    A text that is too long is cut as for an answer (`features.encode`), not read to its end in further windows.
 
     Args:
       path: a file.
       form: as `form_of` says, not `text`.
       head: of the model; None: the usual names of the text's column are looked for.
       columns: as they were said when the model was trained.
+      cut: how the windows are made.
 
     Raises:
       UserError: a line cannot be read, or no column is the text; names the file and the line.
     """
     try:
-        for example in _examples(path, form, head, columns):
-            parts = (example.text, example.pair or "", *example.choices)
-            if paragraphs := [each for part in parts for each in clean(part, Counter())]:
-                yield paragraphs
+        examples = [each for each in _examples(path, form, head, columns) if _has_text(each)]
+        return split(_encode(examples, cut, path)) if examples else []
     except UserError as error:
         raise _ours(error) from error
+
+
+def split(encoded: Encoded) -> list[Window]:
+    """The windows one by one."""
+    parts = [np.split(flat.astype(np.int64), encoded.offsets[1:-1]) for flat in (encoded.tokens, encoded.types)]
+    return [Window(ids, types) for ids, types in zip(*parts, strict=True)]
+
+
+def _encode(examples: Iterable[Example], cut: Cut, where: str) -> Encoded:
+    if cut.head is None:
+        alone = (Example(each.id, text) for each in examples for text in _texts(each) if text.strip())
+        return features.encode(alone, cut.tokenizer, Head(), cut.length, where)
+    if cut.head.kind == "span":
+        data = Examples(length=cut.length)
+        return span_features.encode(examples, cut.tokenizer, data, training=False, where=where).encoded
+    return features.encode(examples, cut.tokenizer, cut.head, cut.length, where)
+
+
+def _texts(example: Example) -> tuple[str, ...]:
+    return (example.text, example.pair or "", *example.choices)
+
+
+def _has_text(example: Example) -> bool:
+    return any(text.strip() for text in (*_texts(example), *example.words))
 
 
 def _examples(path: str, form: Format, head: Head | None, columns: OwnOptions) -> Iterator[Example]:
