@@ -14,15 +14,19 @@ from bertlite_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEBUG, GLUE = str(ROOT / "configs" / "debug_cpu.py"), str(ROOT / "configs" / "finetune_glue.py")
+GRID = str(ROOT / "configs" / "ablate_residual_scale.py")
 NAMED = {
-    **{"pretrain": [DEBUG], "compile": [DEBUG], "finetune": [GLUE]},
+    **{"pretrain": [DEBUG], "compile": [DEBUG], "finetune": [GLUE], "ablate": [GRID]},
     **{"predict": ["run"], "embed": ["run"], "evaluate": ["run"], "fill-mask": ["run", "text"], "report": ["run"]},
 }
 """What the jobs want to be named, beside options."""
 COMMANDS = [
     *([job.name, *NAMED.get(job.name, [])] for job in JOBS if job.name not in ("convert", "bench")),
     *(["convert", job.name, "run", "out"] for job in FORMATS),
-    *(["bench", job.name, *(["run"] if job.name in ("finetune", "predictions") else [])] for job in BENCHMARKS),
+    *(
+        ["bench", job.name, *(["run"] if job.name in ("finetune", "learn", "predictions") else [])]
+        for job in BENCHMARKS
+    ),
     ["compile", "--table=table.md"],
 ]
 
