@@ -10,6 +10,8 @@ and the loss stays at the unigram entropy (docs/learning.md). Other depths, and 
 
     bertlite pretrain configs/deep_shared.py --model.num-layers 24 ...
     bertlite pretrain configs/deep_shared.py --model.residual-scale published ...
+
+365,418 parameters with the quickstart's 1,000 pieces, 0.49 GFLOP a row of 32 in training, 6.2e+13 FLOP in all.
 """
 
 from bertlite_jax.config import Data, Mask, Model, Optim, Pretrain, Run

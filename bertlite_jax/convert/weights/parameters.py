@@ -191,8 +191,9 @@ def exported(params: dict[str, Any], model: Model) -> Flat:
 
     The padded rows of the vocabulary are dropped, and the residual factor is multiplied into its kernels.
     """
-    layers = residual_scale.folded(params["layers"], model.residual_factor)
-    return trim_vocabulary(flatten({**params, "layers": layers}), model)
+    if model.residual_factor != 1:
+        params = {**params, "layers": residual_scale.folded(params["layers"], model.residual_factor)}
+    return trim_vocabulary(flatten(params), model)
 
 
 def rescaled(params: dict[str, Any], before: Model, after: Model) -> dict[str, Any]:

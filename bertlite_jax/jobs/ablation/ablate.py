@@ -219,7 +219,7 @@ def _train(todo: Sequence[Run], overwrite: bool, stop: children.Stop) -> Iterato
 
 def _is_settled(run: Run) -> bool:
     """Whether it would end as it has ended: refused and killed runs are tried again, diverged ones are not."""
-    return children.remembered(run.folder).status in (results.FINISHED, children.DIVERGED)
+    return children.remembered(run.folder).status in (results.FINISHED, results.DIVERGED)
 
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
@@ -311,5 +311,5 @@ def _check_any_finished(content: dict[str, Any], place: pathlib.Path) -> None:
     if any(seed["status"] == results.FINISHED for _, seed in seeds):
         return
     name, first = seeds[0]
-    kind = Diverged if all(seed["status"] == children.DIVERGED for _, seed in seeds) else UserError
+    kind = Diverged if all(seed["status"] == results.DIVERGED for _, seed in seeds) else UserError
     raise kind(f"ablate: no run was finished ({place / TABLE}); {name}, seed {first['seed']}: {first['line']}")

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, whole_files
-from bertlite_jax.report.ablation.results import FINISHED
+from bertlite_jax.report.ablation.results import DIVERGED, FINISHED
 
 STOPPED, WAITING = "stopped", "waiting"
-REFUSED, DIVERGED, KILLED, FAILED = "refused", "diverged", "killed", "failed"
+REFUSED, KILLED, FAILED = "refused", "killed", "failed"
 STATUSES = (FINISHED, STOPPED, WAITING, REFUSED, DIVERGED, KILLED, FAILED)
 """How a run stands. Those that end it by themselves: it is done; it saved and ended on a signal, or was interrupted; it
 has not begun; the command refused it (exit code 2), which is where memory is short too; its loss did; the system or a

@@ -45,8 +45,8 @@ def print_plan(where: str, members: Sequence[Planned], seconds: float, console: 
       console: where to print.
     """
     table = Table(title=f"Plan of {where}", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for heading in ("member", "runs", "to do", "parameters", "steps", "PFLOP a run", "ms a step", "time a run"):
-        table.add_column(heading, justify="left" if heading == "member" else "right")
+    for heading in ("member", "to do", "parameters", "steps", "FLOP a run", "ms a step", "time a run"):
+        table.add_column(heading, justify="left" if heading == "member" else "right", no_wrap=True)
     total = 0.0
     for each in members:
         known = bool(each.paces) or not seconds
@@ -54,11 +54,10 @@ def print_plan(where: str, members: Sequence[Planned], seconds: float, console: 
         total += (one or 0.0) * each.left
         table.add_row(
             each.name,
-            f"{each.runs:,}",
-            f"{each.left:,}",
+            f"{each.left:,} of {each.runs:,}",
             f"{flops.parameters(each.config.model)['total']:,}",
             f"{each.config.run.steps:,}" if known else "?",
-            f"{run_flops(each.config) / 1e15:,.4g}" if known else "?",
+            f"{run_flops(each.config):.2e}" if known else "?",
             " ".join(f"{1000 * stage.seconds_a_step:,.1f}" for stage in each.paces) or "?",
             "?" if one is None else clock_time(one),
         )

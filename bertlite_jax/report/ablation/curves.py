@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from bertlite_jax.report import plots
 from bertlite_jax.report.ablation.figures import Compared, incomparable, mean
 
-_DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
+_DASHES = ("-", (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)))
 _MARKERS = ("o", "s", "^", "v", "D", "x", "+")
 _GREYS = ("#111111", "#6b8fb3", "#777777")
 
@@ -40,6 +40,8 @@ def draw(members: Sequence[Compared]) -> bytes | None:
     unigrams = [result.unigram_entropy for member, _ in shown for result in member.finished]
     unigram = mean([value for value in unigrams if value is not None])
     with plots.drawing((9.6, 4.6), "png", job="ablate") as (figure, file):
+        from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
         axes = plots.open_axes(figure)
         looks = itertools.product(_GREYS, _DASHES)
         for (member, points), (color, dash), marker in zip(shown, itertools.cycle(looks), itertools.cycle(_MARKERS)):
@@ -52,7 +54,9 @@ def draw(members: Sequence[Compared]) -> bytes | None:
         if unigram is not None:
             axes.axhline(unigram, label="unigram entropy", **plots.STYLES["level"])
         axes.set_xlabel("step")
-        axes.set_ylabel("validation MLM loss, nats; mean over seeds, band from least to greatest")
+        axes.set_ylabel("validation MLM loss, nats")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         figure.legend(loc="outside right upper", frameon=False, fontsize=8.5, handlelength=3.2)
     return file.getvalue()

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertlite_jax.report.ablation.results import FINISHED, Result
+from bertlite_jax.report.ablation.results import DIVERGED, FINISHED, Result
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +106,7 @@ def _row(member: Compared, reference: Compared | None) -> dict[str, Any]:
         "runs": len(member.results),
         "finished": len(finished),
         "valid_mlm_loss": mean(list(losses.values())),
+        "unigram_entropy": _mean_of(finished, "unigram_entropy"),
         "valid_mlm_loss_spread": spread(list(losses.values())),
         **_of(reference, "difference", losses if not reason else {}, lambda result: result.valid_mlm_loss),
         "incomparable": reason or None,
@@ -155,12 +156,7 @@ def _mean_of(results: Sequence[Result], name: str) -> float | None:
 def notes(members: Sequence[Compared]) -> list[str]:
     """A line for each run that is not finished, and for each difference that does not say what it seems to."""
     by_name = {member.name: member for member in members}
-    lines = [
-        f"{member.name}, seed {result.seed}: {result.status}: {result.line}"
-        for member in members
-        for result in member.results
-        if result.status != FINISHED
-    ]
+    lines = [line for member in members for line in _unfinished(member)]
     steps = [result.steps for member in members for result in member.finished if result.steps is not None]
     if len(set(steps)) > 1:
         lines.append(f"the runs differ in their steps, from {min(steps):,} to {max(steps):,}")
@@ -179,6 +175,19 @@ def notes(members: Sequence[Compared]) -> list[str]:
                 "run.eval_rows = 0 in both to evaluate the whole split"
             )
     return lines
+
+
+def _unfinished(member: Compared) -> list[str]:
+    """How its runs ended that are not finished; a line for all seeds of which the same is true."""
+    seeds: dict[str, list[str]] = {}
+    for result in member.results:
+        if result.status != FINISHED or result.line:
+            # What follows says which rows a run diverged on, and what to do: it stands in the log.
+            line = result.line.partition("; ")[0] if result.status == DIVERGED else result.line
+            seeds.setdefault(f"{result.status}: {line}", []).append(str(result.seed))
+    return [
+        f"{member.name}, seed{'s' if len(some) > 1 else ''} {', '.join(some)}: {line}" for line, some in seeds.items()
+    ]
 
 
 def _evaluated_elsewhere(one: Compared, other: Compared) -> bool:

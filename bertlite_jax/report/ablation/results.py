@@ -12,8 +12,8 @@ from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.report import plots
 from bertlite_jax.report.run import metrics
 
-FINISHED = "finished"
-"""Status of a run that has its final figures."""
+FINISHED, DIVERGED = "finished", "diverged"
+"""Status of a run that has its final figures, and of one whose loss was lost; `jobs/ablation/children` has the rest."""
 BELOW_UNIGRAM = 0.1
 """Nats below the unigram entropy at which a run has left the plateau."""
 _SUMMARY = {"steps": int, "real_tokens": int, "valid_mlm_loss": NUMBER, "unigram_entropy": NUMBER, "parameters": int}

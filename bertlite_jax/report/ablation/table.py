@@ -26,9 +26,10 @@ class Column(NamedTuple):
 
 LEGEND = (
     "MLM loss: nats at [MASK] positions of the validation split, under the one masking of all evaluations; mean over "
-    "seeds. Spread: standard deviation over seeds. Difference: mean over seeds that both have, less is better, and its "
-    f"standard error. Off the plateau: first evaluation {BELOW_UNIGRAM} nats below the unigram entropy, mean over the "
-    "seeds that came there. Seconds: of training alone. Tokens: without padding."
+    "seeds. Unigram: entropy of the pieces there. Spread: standard deviation over seeds. Difference: mean over seeds "
+    "that both have, less is better, and its standard error. "
+    f"Off plateau: first evaluation {BELOW_UNIGRAM} nats below the unigram entropy, mean over the seeds that came "
+    "there. Seconds: of training alone. Tokens: without padding."
 )
 
 
@@ -40,17 +41,18 @@ def columns(rows: Sequence[Row]) -> list[Column]:
         Column("member", lambda row: row["member"]),
         Column("runs", lambda row: f"{row['finished']} of {row['runs']}"),
         Column("MLM loss", lambda row: _number(row["valid_mlm_loss"], ".4f")),
+        Column("unigram", lambda row: _number(row["unigram_entropy"], ".4f"), wide=True),
         Column("spread", lambda row: _number(row["valid_mlm_loss_spread"], ".4f")),
         Column("difference", lambda row: row["incomparable"] or _difference(row, "difference")),
         *([Column("to", lambda row: row["compared_with"] or "")] if len(references) > 1 else []),
-        Column("off the plateau at", _left),
+        Column("off plateau at", _left),
         *([Column("score", lambda row: _number(row["score"], ".4f"))] if scored else []),
         *([Column("score spread", lambda row: _number(row["score_spread"], ".4f"))] if scored else []),
         *([Column("score difference", lambda row: _difference(row, "score_difference"))] if scored else []),
         Column("steps", lambda row: _number(row["steps"], ",.0f"), wide=True),
         Column("tokens", lambda row: _number(row["real_tokens"], ",.0f"), wide=True),
         Column("seconds", lambda row: _number(row["train_seconds"], ",.1f"), wide=True),
-        Column("PFLOP", lambda row: _number(row["total_flops"] and row["total_flops"] / 1e15, ",.4g"), wide=True),
+        Column("FLOP", lambda row: _number(row["total_flops"], ".2e"), wide=True),
         Column("parameters", lambda row: _number(row["parameters"], ",.0f"), wide=True),
     ]
     return shown
@@ -77,7 +79,8 @@ def print_table(title: str, rows: Sequence[Row], notes: Sequence[str], console: 
     table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
     shown = [column for column in columns(rows) if not column.wide]
     for column in shown:
-        table.add_column(column.heading, justify="left" if column.heading in ("member", "to") else "right")
+        justify = "left" if column.heading in ("member", "to") else "right"
+        table.add_column(column.heading, justify=justify, no_wrap=True)
     for row in rows:
         table.add_row(*(column.cell(row) for column in shown))
     console.print(table)

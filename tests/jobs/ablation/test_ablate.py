@@ -1,6 +1,6 @@
 """A grid on a tiny model: its table, what a restart repeats, and members that cannot be finished.
 
-Most runs are pretended; those of one grid train in this process, those of the last test in processes of their own.
+Most runs are pretended; those of one grid train in this process, and of one in processes of their own.
 """
 
 import contextlib
@@ -9,6 +9,7 @@ import json
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -95,7 +96,7 @@ def test_two_members_with_two_seeds_make_a_table_and_a_restart_repeats_nothing(b
     assert (first["valid_mlm_loss"], slow["valid_mlm_loss"]) == pytest.approx((5.4, 4.4))
     assert (slow["difference"], slow["difference_error"]) == pytest.approx((-1.0, 0.0))
     assert json.loads((place / "table.json").read_text()) == content
-    assert "| slow | 2 of 2 | 4.4000 |" in (place / "table.md").read_text()
+    assert "| slow | 2 of 2 | 4.4000 | 6.0000 |" in (place / "table.md").read_text()
     assert (place / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert files.load_file(str(place / "slow/recipe.py")) == replaced(base, "optim.learning_rate", 1e-4)
 
@@ -139,6 +140,7 @@ def test_with_a_task_each_run_is_fine_tuned_and_scored(base, pretended, tmp_path
     assert [arguments[0] for arguments in pretended] == ["pretrain", "finetune", "pretrain", "finetune"]
     assert [row["score"] for row in content["members"]] == [0.8, 0.8]
     assert content["members"][1]["score_difference"] == 0
+    assert content["notes"] == []
     assert files.load_file(str(place / "task.py")) == grid.task
     ablate.ablate(grid, "g.py", str(place))
     assert len(pretended) == 4
@@ -305,3 +307,21 @@ def test_killed_and_started_again_it_repeats_nothing_and_ctrl_c_stops_its_child(
     assert [line["step"] for line in lines_of(second) if "loss" in line] == list(range(1, 151))
     assert (first / "summary.json").stat().st_mtime_ns == whole
     assert json.loads((place / "table.json").read_text())["members"][1]["finished"] == 1
+
+
+def test_the_grid_itself_takes_no_device(base, tmp_path):
+    """A TPU or GPU is for the processes of its runs: the first process that asks for it has it alone."""
+    file = tmp_path / "g.py"
+    file.write_text(
+        f"from bertlite_jax.config import *\nbase = {base!r}\n"
+        "config = Grid(base, {'slow': {'optim.learning_rate': 1e-4}}, seeds=(0,))\n"
+    )
+    code = (
+        "import sys\nfrom bertlite_jax.cli.main import main\nfrom bertlite_jax.jobs.ablation import children\n"
+        "children.run = lambda *arguments: children.Ended('killed', 'by a test')\n"
+        "assert main(sys.argv[1:]) == 2\n"
+        "from jax._src import xla_bridge\nprint(xla_bridge.backends_are_initialized())\n"
+    )
+    command = [sys.executable, "-c", code, "ablate", str(file), "--workdir", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n"), done.stdout

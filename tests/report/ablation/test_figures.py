@@ -58,6 +58,15 @@ def test_runs_that_ended_otherwise_are_told_and_not_counted():
     assert "wild, seed 1: diverged: pretrain: step 3: loss nan" in figures.notes([BASE, wild])
 
 
+def test_what_is_true_of_several_seeds_is_told_once_and_rows_are_left_to_the_log():
+    huge = member("huge", *(Result(seed, "refused", "it needs 9 GiB; lower it") for seed in (0, 1)))
+    wild = member("wild", Result(0, "diverged", "pretrain: step 3: loss nan; rows 1 to 8"))
+    assert figures.notes([BASE, huge, wild]) == [
+        "huge, seeds 0, 1: refused: it needs 9 GiB; lower it",
+        "wild, seed 0: diverged: pretrain: step 3: loss nan",
+    ]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"), [({"vocabulary": "w"}, "another vocabulary"), ({"corpora": ("d",)}, "other corpora")]
 )
@@ -91,7 +100,7 @@ def test_the_table_says_what_is_missing():
     text = table.markdown("T", row, figures.notes([BASE]))
     cells = text.splitlines()[5].split(" | ")
     assert cells[:4] == ["| a", "0 of 1", "–", "–"]
-    assert "| base | 3 of 3 | 5.2000 | 0.2000 | – | 5 |" in text
+    assert "| base | 3 of 3 | 5.2000 | 6.0000 | 0.2000 | – | 5 |" in text
 
 
 def test_one_reference_needs_no_column_and_two_do():
