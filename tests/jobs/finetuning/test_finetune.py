@@ -217,6 +217,15 @@ def test_of_another_tasks_model_the_encoder_and_the_pooler_are_taken(trained: pa
         same(taken.params[part], given.params[part])
 
 
+def test_an_encoder_keeps_its_residual_scale(toy, trained):
+    """Its kernels are as large as they were trained, and updates as large against them."""
+    weights = sources.load(trained)
+    weights = dataclasses.replace(weights, model=dataclasses.replace(weights.model, residual_scale="depth"))
+    taken = take_over(recipe(toy), Head(labels=("yes", "no")), str(trained), weights)
+    assert taken.config.model.residual_scale == "depth"
+    same(taken.params["layers"], weights.params["layers"])
+
+
 def test_a_kept_heads_outputs_follow_the_order_of_the_labels(prepared, tmp_path, toy):
     three = Head(labels=("contradiction", "entailment", "neutral"))
     place = write_encoder(tmp_path / "mnli", prepared.tokenizer, head=three)

@@ -120,15 +120,16 @@ def test_padded_vocabulary_trains_to_the_same_loss(prepared, tmp_path, trained):
 
 
 def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, trained):
-    """Up to step 4 the losses are those of a model of one layer; FLOPs count what was applied."""
-    once = tiny.trained_model(num_layers=1)
+    """Up to step 4 the losses are those of a model of one layer, whose factor is 1 and not 1/2; FLOPs are as made."""
+    once, twice = (tiny.trained_model(num_layers=layers, residual_scale="depth") for layers in (1, 2))
     pretrain.pretrain(dataclasses.replace(tiny.pretrain(prepared, steps=5), model=once), str(tmp_path / "once"))
-    pretrain.pretrain(tiny.pretrain(prepared, depths=((1, 4),), log_every=1), str(tmp_path / "run"))
+    config = dataclasses.replace(tiny.pretrain(prepared, depths=((1, 4),), log_every=1), model=twice)
+    pretrain.pretrain(config, str(tmp_path / "run"))
     found = losses_of(tmp_path / "run")
     for step, loss in losses_of(tmp_path / "once").items():
         assert (loss == found[step]) == (step <= 4), step
     made = {line["step"]: line["total_flops"] for line in lines_of(tmp_path / "run") if "total_flops" in line}
-    a_step = {model.num_layers: made_a_step(tiny.pretrain(prepared), model) for model in (once, tiny.trained_model())}
+    a_step = {model.num_layers: made_a_step(tiny.pretrain(prepared), model) for model in (once, twice)}
     assert made[4] == 4 * a_step[1]
     assert made[12] == 4 * a_step[1] + 8 * a_step[2]
 
