@@ -15,7 +15,7 @@ import pathlib
 import re
 import sys
 
-from bertlite_jax.config import files, sizes
+from bertlite_jax.config import files, schedule, sizes
 from bertlite_jax.errors import UserError
 from bertlite_jax.report.cost import flops
 
@@ -44,10 +44,12 @@ def recipe_of(model: str) -> tuple[float, float]:
     """
     config = sizes.published_sizes(files.load_file(str(ROOT / "configs" / f"{model}.py")))
     config_of_table = dataclasses.replace(config, data=dataclasses.replace(config.data, length=TABLE_LENGTH))
-    own, others = (
-        flops.train_flops_per_step(c) / (c.data.batch_rows * c.data.length) for c in (config, config_of_table)
-    )
-    return config.run.steps * config.data.batch_rows * config.data.length, own / others
+    slots_of_table = config_of_table.data.batch_rows * config_of_table.data.length
+    slots = work = 0
+    for first, last, stage in schedule.stages(config):
+        slots += (last - first + 1) * stage.data.batch_rows * stage.data.length
+        work += (last - first + 1) * flops.train_flops_per_step(stage)
+    return slots, work / slots / (flops.train_flops_per_step(config_of_table) / slots_of_table)
 
 
 def costs(rows: list[dict[str, str]], prices: dict[str, float], tokens: float = 0) -> str:

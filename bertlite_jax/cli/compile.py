@@ -46,9 +46,9 @@ def compile_step(args: Sequence[str]) -> None:
     config, rest, prog = config_file("compile", args, Pretrain)
     options = parse(Options, rest, prog, default=Options(config=config, topology=tyro.MISSING))
     recipe = _with_sizes(options.config)
-    from bertlite_jax.jobs.compiling.compile import compile_for
+    from bertlite_jax.jobs.compiling.compile import compile_run
 
-    figures = compile_for(
+    figures_of = compile_run(
         recipe,
         options.topology,
         options.num_slices,
@@ -56,7 +56,8 @@ def compile_step(args: Sequence[str]) -> None:
         options.keep_hlo,
         options.heaviest,
     )
-    print_figures(f"{args[0]} on {options.topology}", figures)
+    for steps, figures in figures_of.items():
+        print_figures(f"{args[0]} on {options.topology}{', ' if steps else ''}{steps}", figures)
 
 
 def _with_sizes(config: Pretrain) -> Pretrain:

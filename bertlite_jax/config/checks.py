@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import bounds
+from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Head, Model, ResidualScale
 from bertlite_jax.config.pair_tasks import pair_classes
-from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
-from bertlite_jax.config.schedule import check_schedule
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.schedule import check_lists, check_schedule, stages, values_of
 from bertlite_jax.errors import UserError
 
 
@@ -159,6 +160,8 @@ def check_counts(config: Pretrain) -> None:
     check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))
     check_not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
     check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
+    check_not_negative(config.mask, "mask", ("rate_steps",))
+    check_lists(run)
 
 
 def check_pretrain(config: Pretrain, devices: int = 1) -> None:
@@ -170,7 +173,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     """
     check_model(config.model, may_be_open=True)
     check_counts(config)
-    data, mask, optim, run = config.data, config.mask, config.optim, config.run
+    data, optim, run = config.data, config.optim, config.run
     check_share(optim, "optim", ("beta1", "beta2"))
     if not 0 <= run.seed < 2**32:
         raise UserError(f"config: run.seed = {run.seed} must be at least 0 and less than 2**32")
@@ -180,31 +183,14 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
         raise UserError(
             f"config: run.spike_factor = {run.spike_factor} must be greater than 1, or 0 to stop only on NaN"
         )
-    if 0 < config.model.max_positions < data.length:
-        raise UserError(
-            f"config: data.length = {data.length} exceeds model.max_positions = {config.model.max_positions}"
-        )
-    if data.length < 8:
-        raise UserError(
-            f"config: data.length = {data.length} is too short for a pair with its special tokens; at least 8"
-        )
+    check_lengths(config)
     if data.weights and len(data.weights) != len(data.corpus):
         raise UserError(f"config: data.weights has {len(data.weights)} numbers for {len(data.corpus)} corpora")
     if any(weight <= 0 for weight in data.weights):
         raise UserError(f"config: data.weights = {data.weights} must be positive")
     check_pairs(config)
     check_tensor(config.model, run.tensor)
-    if not 0 < mask.rate < 1:
-        raise UserError(f"config: mask.rate = {mask.rate} must lie between 0 and 1")
-    if predictions_per_row(config) > data.length:
-        raise UserError(
-            f"config: {predictions_per_row(config)} predictions a row (K) exceed data.length = {data.length}; "
-            "lower mask.rate or data.windows_per_row"
-        )
-    if mask.mask_share < 0 or mask.random_share < 0 or mask.mask_share + mask.random_share > 1:
-        raise UserError("config: mask.mask_share and mask.random_share must be shares with a sum of at most 1")
-    if mask.max_ngram < 1:
-        raise UserError(f"config: mask.max_ngram = {mask.max_ngram} must be at least 1")
+    check_mask(config)
     if optim.schedule == "wsd" and not 0 < optim.decay_steps <= run.steps - optim.warmup_steps:
         raise UserError(
             f"config: optim.decay_steps = {optim.decay_steps} must lie between 1 and run.steps - optim.warmup_steps = "
@@ -212,15 +198,53 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
         )
     if not 0 <= optim.warmup_steps < run.steps:
         raise UserError(f"config: optim.warmup_steps = {optim.warmup_steps} must be less than run.steps = {run.steps}")
-    if data.batch_rows % (devices * optim.micro_batches):
-        unit = devices * optim.micro_batches
-        nearest = max(unit, round(data.batch_rows / unit) * unit)
-        raise UserError(
-            f"config: data.batch_rows = {data.batch_rows} is not divisible by {devices} devices x "
-            f"{optim.micro_batches} micro-batches; nearest that is: {nearest}"
-        )
-    check_buckets(config)
+    check_batches(config, devices)
     check_schedule(config)
+    check_buckets(config)
+
+
+def check_lengths(config: Pretrain) -> None:
+    """Raises UserError for rows that are too short for a pair, or longer than the table of positions."""
+    for name, length in values_of(config, "data.length"):
+        if 0 < config.model.max_positions < length:
+            raise UserError(
+                f"config: {name} = {length} exceeds model.max_positions = {config.model.max_positions}"
+                + ("" if name == "data.length" else "; lower it or raise the table")
+            )
+        if length < 8:
+            raise UserError(f"config: {name} = {length} is too short for a pair with its special tokens; at least 8")
+
+
+def check_mask(config: Pretrain) -> None:
+    """Raises UserError for rates and shares that are none, or more predictions than a row has tokens."""
+    mask = config.mask
+    if not 0 < mask.rate < 1:
+        raise UserError(f"config: mask.rate = {mask.rate} must lie between 0 and 1")
+    if not 0 <= mask.first_rate < 1:
+        raise UserError(f"config: mask.first_rate = {mask.first_rate} must lie between 0 and 1, or be 0 for mask.rate")
+    for name, length in values_of(config, "data.length"):
+        slots = prediction_slots(mask.largest_rate, length, config.data.window_slots)
+        if slots > length:
+            rate = "mask.rate" if mask.rate == mask.largest_rate else "mask.first_rate"
+            raise UserError(
+                f"config: {slots} predictions a row (K) exceed {name} = {length}; lower {rate} or data.windows_per_row"
+            )
+    if mask.mask_share < 0 or mask.random_share < 0 or mask.mask_share + mask.random_share > 1:
+        raise UserError("config: mask.mask_share and mask.random_share must be shares with a sum of at most 1")
+    if mask.max_ngram < 1:
+        raise UserError(f"config: mask.max_ngram = {mask.max_ngram} must be at least 1")
+
+
+def check_batches(config: Pretrain, devices: int) -> None:
+    """Raises UserError for a batch that the devices and micro-batches cannot divide among them."""
+    unit = devices * config.optim.micro_batches
+    for name, rows in values_of(config, "data.batch_rows"):
+        if rows % unit:
+            nearest = max(unit, round(rows / unit) * unit)
+            raise UserError(
+                f"config: {name} = {rows} is not divisible by {devices} devices x "
+                f"{config.optim.micro_batches} micro-batches; nearest that is: {nearest}"
+            )
 
 
 def check_tensor(model: Model, tensor: int) -> None:
@@ -250,5 +274,8 @@ def check_buckets(config: Pretrain) -> None:
     lengths = (*data.buckets, data.length)
     if data.buckets[0] < 8 or any(b <= a for a, b in itertools.pairwise(lengths)):
         raise UserError(f"config: data.buckets = {data.buckets} must rise from 8 or more to below {data.length}")
-    for length in data.buckets:
-        _divides(data.length, "data.length", length, "data.buckets")
+    for stage in stages(config):
+        of_stage = stage.config.data
+        name = "data.length" if of_stage.length == data.length else "run.lengths"
+        for length in of_stage.buckets:
+            _divides(of_stage.length, name, length, "data.buckets")

@@ -67,7 +67,7 @@ FINETUNE_NEEDS = (
     Need(("data.row_length",), "data.pack", bool, "leave out --data.no-pack"),
     Need(("run.average_decay",), "run.average", _is("ema"), "pass --run.average ema"),
     Need(("run.average_steps",), "run.average", _is("tail"), "pass --run.average tail"),
-    Need(("optim.end_fraction",), "optim.schedule", _is("linear", "wsd"), "pass --optim.schedule linear"),
+    Need(("optim.end_fraction",), "optim.schedule", _is("linear", "cosine", "wsd"), "pass --optim.schedule linear"),
     Need(("optim.decay_steps",), "optim.schedule", _is("wsd"), "it belongs to another schedule"),
     Need(("learn.teacher_weight", "learn.temperature"), "learn.teacher", bool, "name a model with --learn.teacher"),
     Need(("learn.unlabelled_batch",), "learn.unlabelled", bool, "name a file with --learn.unlabelled"),
@@ -80,8 +80,9 @@ PRETRAIN_NEEDS = (
     Need(("data.windows_per_row",), "data.pack", bool, "leave out --data.no-pack"),
     Need(("data.single_segment",), "data.pair_task", lambda task: task != "none", "pass --data.pair-task sop"),
     Need(("mask.max_ngram",), "mask.scheme", _is("ngram"), "pass --mask.scheme ngram"),
+    Need(("mask.rate_steps",), "mask.first_rate", bool, "set --mask.first-rate too"),
     Need(("optim.decay_steps",), "optim.schedule", _is("wsd"), "pass --optim.schedule wsd"),
-    Need(("optim.end_fraction",), "optim.schedule", _is("linear", "wsd"), "pass --optim.schedule linear"),
+    Need(("optim.end_fraction",), "optim.schedule", _is("linear", "cosine", "wsd"), "pass --optim.schedule linear"),
 )
 
 

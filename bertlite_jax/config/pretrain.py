@@ -58,10 +58,19 @@ class Mask:
     """Longest span, in words."""
     rate: float = 0.15
     """Share of each window's tokens that is predicted."""
+    first_rate: float = 0.0
+    """Such a share at step 1, such as 0.3, which changes in a straight line to rate. 0: rate from the start."""
+    rate_steps: int = 0
+    """Step from which rate holds, if first_rate is set; 0: the last step."""
     mask_share: float = 0.8
     """Share of the predicted tokens that is replaced by [MASK]."""
     random_share: float = 0.1
     """Share of the predicted tokens that is replaced by a random piece. The rest is not replaced."""
+
+    @property
+    def largest_rate(self) -> float:
+        """What the slots for predictions have to hold."""
+        return max(self.rate, self.first_rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +80,13 @@ class Optim:
     name: Literal["lamb", "adamw"] = "lamb"
     """LAMB or AdamW, as the ALBERT release computes them."""
     learning_rate: float = 1.76e-3
-    """Peak learning rate. Multiplied by sqrt(data.batch_rows / reference_batch) if reference_batch is set."""
+    """Peak learning rate. Multiplied by sqrt(data.batch_rows / reference_batch) if reference_batch is set, whatever
+    run.batches has."""
     reference_batch: int = 0
     """Rows in the batch that learning_rate was tuned for (4096 in ALBERT's paper); 0: no scaling."""
-    schedule: Literal["reference", "linear", "wsd"] = "linear"
-    """linear: warm-up, then linear decay to end_fraction. reference: that of the ALBERT release, whose decay counts
-    from step 0. wsd: warm-up, stable, decay over the last decay_steps."""
+    schedule: Literal["reference", "linear", "cosine", "wsd"] = "linear"
+    """linear: warm-up, then linear decay to end_fraction. cosine: the same along half a cosine. reference: that of the
+    ALBERT release, whose decay counts from step 0. wsd: warm-up, stable, decay over the last decay_steps."""
     warmup_steps: int = 3125
     """Steps of linear warm-up."""
     decay_steps: int = 0
@@ -111,6 +121,13 @@ class Run:
     """Train with fewer layers at first: pairs of layers and last step, so that 3 20000 6 50000 applies the shared layer
     3 times up to step 20000, 6 times up to step 50000, then model.num_layers times. Evaluation always uses all. Needs
     model.share = all and one group."""
+    lengths: tuple[tuple[int, int], ...] = ()
+    """Train with other rows at first: pairs of tokens in a row and last step, so that 128 90000 has rows of 128 up to
+    step 90000, then of data.length. Each length needs a corpus in data.corpus that was built for it. Evaluation uses
+    data.length."""
+    batches: tuple[tuple[int, int], ...] = ()
+    """Train with other batches at first: pairs of rows and last step, so that 64 5000 128 10000 has batches of 64 rows
+    up to step 5000, of 128 up to step 10000, then of data.batch_rows."""
     devices: int = 0
     """Number of devices to use in each process; 0: all. On a CPU, several devices divide the cores among them."""
     fsdp: int = 1
@@ -161,4 +178,4 @@ class Pretrain:
 
 def predictions_per_row(config: Pretrain) -> int:
     """K: the static number of prediction slots in a row."""
-    return prediction_slots(config.mask.rate, config.data.length, config.data.window_slots)
+    return prediction_slots(config.mask.largest_rate, config.data.length, config.data.window_slots)

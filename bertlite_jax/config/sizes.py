@@ -7,6 +7,7 @@ import dataclasses
 from bertlite_jax.config import presets
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.schedule import values_of
 from bertlite_jax.errors import UserError
 
 _OF_A_FAMILY = (
@@ -23,12 +24,12 @@ def resolve_sizes(config: Pretrain, vocab_size: int) -> Pretrain:
       vocab_size: pieces in its tokenizer.
 
     Returns:
-      The config with a `model.vocab_size` and a `model.max_positions` (from `data.length`) that are not 0.
+      The config with a `model.vocab_size` and a `model.max_positions` (of the longest rows) that are not 0.
     """
     model = dataclasses.replace(
         config.model,
         vocab_size=config.model.vocab_size or vocab_size,
-        max_positions=config.model.max_positions or config.data.length,
+        max_positions=config.model.max_positions or max(length for _, length in values_of(config, "data.length")),
     )
     return dataclasses.replace(config, model=model)
 

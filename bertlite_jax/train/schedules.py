@@ -1,6 +1,6 @@
 """The learning rate as a function of the updates made so far: s is 0 at step 1.
 
-All three curves start at 0: the first update only fills the moments, as in the ALBERT release.
+All four curves start at 0: the first update only fills the moments, as in the ALBERT release.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike],
     - `reference`: p (1 - s / T). The decay clock starts at 0, so the rate drops by W / T at the end of the warm-up and
       the peak is never reached. Source: google-research/albert:optimization.py.
     - `linear`: from p at s = W straight down to e p at s = T.
+    - `cosine`: the same way along half a cosine, e p + (1 - e) p (1 + cos(pi (s - W) / (T - W))) / 2. Source:
+      Loshchilov and Hutter 2017 (arXiv 1608.03983), without restarts.
     - `wsd`: p up to s = T - `decay_steps`, then straight down to e p at s = T. Source: Hu et al. 2024
       (arXiv 2404.06395), section 4; with the linear decay of Hägele et al. 2024 (arXiv 2405.18392).
 
@@ -64,13 +66,16 @@ def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike],
       T.
     """
     peak, warmup = scaled_learning_rate(optim, batch_rows), optim.warmup_steps
-    decay = {"reference": steps, "linear": steps - warmup, "wsd": optim.decay_steps}[optim.schedule]
+    decays = {"reference": steps, "linear": steps - warmup, "cosine": steps - warmup, "wsd": optim.decay_steps}
+    decay = decays[optim.schedule]
     end = 0.0 if optim.schedule == "reference" else optim.end_fraction
 
     def rate(updates: ArrayLike) -> Float[Array, ""]:
         s = jnp.asarray(updates, jnp.int32)
         # Integers up to the division: 1 - s / T in float32 is off by a percent just before the end.
         left = jnp.clip(steps - s, 0, decay) / decay
+        if optim.schedule == "cosine":
+            left = jnp.square(jnp.sin(jnp.float32(math.pi / 2) * left))  # (1 + cos) / 2, without its rounding near 0.
         share = end + (1.0 - end) * left
         return jnp.float32(peak) * jnp.where(s < warmup, s / max(warmup, 1), share)
 

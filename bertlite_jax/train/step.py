@@ -15,8 +15,8 @@ from bertlite_jax.train.state import TrainState, places_of
 
 Batch = dict[str, Array]
 """Arrays whose leading axis is B, the rows; of pretraining those of `config.batch.BATCH`."""
-Prepare = Callable[[Key[Array, ""], Batch], tuple[Batch, dict[str, Array]]]
-"""(key of the step, rows) -> (what the loss reads, weights): draws the masks and counts what the loss divides by."""
+Prepare = Callable[[Key[Array, ""], Batch, Int[Array, ""]], tuple[Batch, dict[str, Array]]]
+"""(key of the step, rows, updates so far) -> (what the loss reads, weights): masks, and what the loss divides by."""
 Loss = Callable[[Any, Batch, dict[str, Array], Key[Array, ""]], tuple[Float[Array, ""], dict[str, Array]]]
 """(params, rows, weights of the global batch, key of the step) -> (these rows' share of the loss, sums to report)."""
 
@@ -84,7 +84,7 @@ def make_step(
     def gradients(params_and_step: tuple[Any, Int[Array, ""]], batch: Batch) -> tuple[Any, dict[str, Array]]:
         params, step = params_and_step
         key = step_key(seed, step)
-        batch, weights = prepare(key, batch)
+        batch, weights = prepare(key, batch, step)
         weights = sharding.sum_over_devices(weights, layout)
         parts = jax.tree.map(lambda rows: rows.reshape(micro_batches, -1, *rows.shape[1:]), batch)
         params = sharding.gather(params, layout)

@@ -14,11 +14,11 @@ def compiled(monkeypatch):
     """Takes the place of the compiler: gives the config that it would get."""
     seen = []
 
-    def compile_for(config, *rest):
+    def compile_run(config, *rest):
         seen.append(config)
-        return {}
+        return {"": {}}
 
-    monkeypatch.setattr("bertlite_jax.jobs.compiling.compile.compile_for", compile_for)
+    monkeypatch.setattr("bertlite_jax.jobs.compiling.compile.compile_run", compile_run)
     return seen
 
 

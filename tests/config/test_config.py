@@ -86,6 +86,52 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob(
             Pretrain(run=Run(depths=((3, 9),)), model=Model(share="ffn")),
             "run.depths needs layers that share everything",
         ),
+        (Pretrain(run=Run(batches=(64, 100))), "must be pairs of rows and last step: ((64, 5_000), (128, 10_000))"),  # pyright: ignore[reportArgumentType]
+        (Pretrain(run=Run(batches=((64, 200), (128, 100)))), "run.batches = 64 200 128 100 must rise in steps, from 1"),
+        (Pretrain(run=Run(batches=((64, 200), (128, 200)))), "must rise in steps, from 1 on"),
+        (Pretrain(run=Run(batches=((64, 0),))), "run.batches = 64 0 must rise in steps, from 1 on"),
+        (Pretrain(run=Run(batches=((0, 100),))), "run.batches = 0 100 must have at least 1 as its rows"),
+        (Pretrain(run=Run(batches=((-8, 100),))), "run.batches = -8 100 must have at least 1 as its rows"),
+        (Pretrain(run=Run(batches=((64, 125_000),))), "run.batches = 64 125000 must end before run.steps = 125000"),
+        (
+            Pretrain(run=Run(batches=((64, 10), (256, 20)))),
+            "run.batches = 64 10 256 20 must change the rows every time; data.batch_rows = 256 comes last",
+        ),
+        (
+            Pretrain(run=Run(batches=((2**25, 10),))),
+            "run.batches = 33554432 10 has too large a number of rows; at",
+        ),
+        (
+            Pretrain(data=Data(batch_rows=256), run=Run(batches=((64, 10), (68, 20))), optim=Optim(micro_batches=8)),
+            "run.batches = 68 is not divisible by 1 devices x 8 micro-batches; nearest that is: 64",
+        ),
+        (Pretrain(run=Run(lengths=((1024, 10),))), "run.lengths = 1024 exceeds model.max_positions = 512; lower it"),
+        (Pretrain(run=Run(lengths=((7, 10),))), "run.lengths = 7 is too short for a pair with its special tokens"),
+        (Pretrain(run=Run(lengths=((9, 10),))), "10 predictions a row (K) exceed run.lengths = 9; lower mask.rate or"),
+        (Pretrain(run=Run(lengths=((128, 125_001),))), "run.lengths = 128 125001 must end before run.steps = 125000"),
+        (
+            Pretrain(run=Run(lengths=((512, 10),))),
+            "must change the tokens in a row every time; data.length = 512",
+        ),
+        (
+            Pretrain(data=Data(buckets=(96,), length=384, pack=False), run=Run(lengths=((128, 10),))),
+            "data.buckets = 96 does not divide run.lengths = 128; nearest",
+        ),
+        (Pretrain(mask=Mask(first_rate=1.0)), "mask.first_rate = 1.0 must lie between 0 and 1, or be 0 for mask.rate"),
+        (Pretrain(mask=Mask(first_rate=-0.1)), "mask.first_rate = -0.1 must lie between 0 and 1"),
+        (Pretrain(mask=Mask(first_rate=math.nan)), "mask.first_rate = nan must be a finite number"),
+        (Pretrain(mask=Mask(first_rate=0.15)), "mask.first_rate = 0.15 is mask.rate already; leave it out"),
+        (Pretrain(mask=Mask(first_rate=0.99)), "predictions a row (K) exceed data.length = 512; lower mask.first_rate"),
+        (Pretrain(mask=Mask(first_rate=0.3, rate_steps=-1)), "mask.rate_steps = -1 cannot be negative"),
+        (Pretrain(mask=Mask(first_rate=0.3, rate_steps=1)), "mask.first_rate needs at least two steps"),
+        (
+            Pretrain(mask=Mask(first_rate=0.3), run=Run(steps=1), optim=Optim(warmup_steps=0)),
+            "mask.first_rate needs at least two steps",
+        ),
+        (
+            Pretrain(mask=Mask(first_rate=0.3, rate_steps=125_001)),
+            "mask.rate_steps = 125001 must be at most run.steps = 125000",
+        ),
         (Pretrain(run=Run(seed=-1)), "run.seed = -1 must be at least 0 and less than 2**32"),
         (Pretrain(run=Run(seed=2**32)), "run.seed = 4294967296 must be at least 0 and less than 2**32"),
     ],
@@ -101,6 +147,18 @@ def test_batch_must_divide_among_devices_and_micro_batches():
     config = Pretrain(data=Data(batch_rows=100), optim=Optim(micro_batches=4))
     with pytest.raises(UserError, match="not divisible by 8 devices x 4 micro-batches; nearest that is: 96"):
         checks.check_pretrain(config, devices=8)
+
+
+def test_every_batch_must_divide_among_devices_and_processes():
+    config = Pretrain(run=Run(batches=((64, 10), (100, 20))))
+    with pytest.raises(UserError, match=r"run.batches = 100 is not divisible by 8 devices x 1 .*; nearest that is: 96"):
+        checks.check_pretrain(config, devices=8)
+
+
+def test_slots_hold_the_largest_rate():
+    """ceil(0.3 x 512) + 8, whether the rate falls or rises."""
+    assert predictions_per_row(Pretrain(mask=Mask(rate=0.15, first_rate=0.3))) == 154 + 8
+    assert predictions_per_row(Pretrain(mask=Mask(rate=0.3, first_rate=0.15))) == 154 + 8
 
 
 def test_predictions_are_the_rates_share_of_a_row_and_one_a_window():

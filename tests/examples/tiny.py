@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 
 VOCAB_SIZE = 300
 """Pieces of the tokenizer of the fixture `prepared`."""
@@ -57,4 +57,21 @@ def pretrain(prepared: Any, **run: Any) -> Pretrain:
         data=Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=8),
         optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=3),
         run=dataclasses.replace(base, **run),
+    )
+
+
+def scheduled(config: Pretrain, shorter: str, **run: Any) -> Pretrain:
+    """A run that changes on its way, with a cosine and a mask rate that falls from 0.3 over three quarters of it.
+
+    Args:
+      config: of `pretrain`.
+      shorter: the fixture, a corpus for rows of 32 tokens.
+      run: schedules of the group `run`.
+    """
+    return dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, corpus=(shorter, *config.data.corpus)),
+        mask=Mask(first_rate=0.3, rate_steps=config.run.steps * 3 // 4),
+        optim=dataclasses.replace(config.optim, schedule="cosine", end_fraction=0.1, reference_batch=16),
+        run=dataclasses.replace(config.run, **run),
     )

@@ -87,6 +87,33 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_compiled(options, 
     bench.refuses(f"{PRETRAINING} {options}", said)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--run.batches 64", "run.batches"),
+        ("--run.batches 64 many", "run.batches"),
+        ("--run.batches 64 20 32 10", "run.batches = 64 20 32 10 must rise in steps, from 1 on"),
+        ("--run.batches -64 20", "run.batches = -64 20 must have at least 1 as its rows"),
+        ("--run.batches 33 20", "run.batches = 33 is not divisible by"),
+        ("--run.batches 64 2000000000", "must end before run.steps"),
+        ("--run.batches 64 99999999999999999999", "run.batches = ((64, 99999999999999999999),) is too large"),
+        ("--run.batches 16000000 20", "lower run.batches (now 16000000)"),
+        ("--run.lengths 4 20", "run.lengths = 4 is too short"),
+        ("--run.lengths 100000 20 --model.max-positions 512", "run.lengths = 100000 exceeds model.max_positions = 512"),
+        ("--run.lengths 48 20", "run.lengths needs a corpus for rows of 48 tokens, and none of corpus is one"),
+        ("--run.lengths 64 20", "must change the tokens in a row every time; data.length = 64 comes last"),
+        ("--run.lengths 0 20", "run.lengths = 0 20 must have at least 1 as its tokens in a row"),
+        ("--mask.first-rate 1.5", "mask.first_rate = 1.5 must lie between 0 and 1"),
+        ("--mask.first-rate 0.3 --mask.rate 0.3", "mask.first_rate = 0.3 is mask.rate already"),
+        ("--mask.first-rate 0.3 --mask.rate-steps 100000000", "mask.rate_steps = 100000000 must be at most run.steps"),
+        ("--mask.rate-steps 10", "--mask.rate-steps has no effect with mask.first_rate = 0.0"),
+        ("--optim.schedule cosinus", "optim.schedule"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused(options, said, bench):
+    bench.refuses(f"{PRETRAINING} {options}", said)
+
+
 def test_the_lists_above_hold_every_group():
     """At least the fifteen real numbers of pretraining, and a hundred settings in all."""
     assert len([name for config, name in REALS if config is Pretrain]) >= 15

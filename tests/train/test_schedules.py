@@ -54,7 +54,27 @@ def test_wsd_warms_up_stays_and_decays(step, rate):
     assert float(schedules.schedule(optim, 100, 256)(step)) == pytest.approx(rate, rel=1e-6)
 
 
-@pytest.mark.parametrize("shape", ["reference", "linear", "wsd"])
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.0), (5, 1e-3), (10, 2e-3), (40, 1.55e-3), (55, 1.1e-3), (70, 0.65e-3), (100, 0.2e-3), (200, 0.2e-3)],
+)
+def test_cosine_has_its_middle_half_way(step, rate):
+    """From 2e-3 to a tenth over 90 steps: at a third of the way (1 + cos 60) / 2 = 3/4 of the fall is left."""
+    optim = Optim(schedule="cosine", learning_rate=2e-3, warmup_steps=10, end_fraction=0.1)
+    curve = schedules.schedule(optim, 100, 256)
+    assert float(curve(step)) == pytest.approx(rate, rel=1e-6)
+    assert float(jax.jit(curve)(jnp.int32(step))) == pytest.approx(rate, rel=1e-6)
+
+
+def test_cosine_is_that_of_optax():
+    optim = Optim(schedule="cosine", learning_rate=2e-3, warmup_steps=0, end_fraction=0.0)
+    steps = np.arange(0, 101)
+    with jax.numpy_dtype_promotion("standard"):
+        wanted = jax.vmap(optax.cosine_decay_schedule(2e-3, 100))(steps)
+    np.testing.assert_allclose(jax.vmap(schedules.schedule(optim, 100, 256))(steps), wanted, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", ["reference", "linear", "cosine", "wsd"])
 def test_without_warmup_the_first_step_has_the_peak(shape):
     optim = Optim(schedule=shape, learning_rate=1e-3, warmup_steps=0, decay_steps=10)
     assert float(schedules.schedule(optim, 50, 8)(0)) == pytest.approx(1e-3, rel=1e-6)

@@ -42,11 +42,23 @@ def batch_at(source: Source, step: int, batch_rows: int, process_index: int = 0,
     """
     if step < 1:
         raise ValueError(f"steps count from 1, not {step}")
-    if batch_rows % process_count:
-        raise UserError(f"data: batch_rows = {batch_rows} is not divisible by {process_count} processes")
-    size = batch_rows // process_count
+    return part_of(source, (step - 1) * batch_rows + np.arange(batch_rows), process_index, process_count)
+
+
+def part_of(source: Source, numbers: Int64[np.ndarray, " B"], process_index: int = 0, process_count: int = 1) -> Batch:
+    """The part of a global batch that belongs to this process.
+
+    Args:
+      source: from `open_source`.
+      numbers: of the batch's rows in the endless sequence, divisible by `process_count`.
+      process_index: as for `batch_at`.
+      process_count: as for `batch_at`.
+    """
+    if len(numbers) % process_count:
+        raise UserError(f"data: a batch of {len(numbers)} rows is not divisible by {process_count} processes")
+    size = len(numbers) // process_count
     rows = np.arange(process_index * size, (process_index + 1) * size)
-    return rows_at(source, (step - 1) * batch_rows + rows) | {"rows": rows.astype(np.int32)}
+    return rows_at(source, numbers[rows]) | {"rows": rows.astype(np.int32)}
 
 
 def rows_at(source: Source, numbers: Int64[np.ndarray, " B"]) -> Batch:

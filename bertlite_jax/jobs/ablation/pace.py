@@ -6,7 +6,6 @@ Where a run changes its steps (`config/schedule`), each stretch of equal ones is
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
 import hashlib
 import json
@@ -17,8 +16,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bertlite_jax.config import schedule
 from bertlite_jax.config.pretrain import Pretrain
-from bertlite_jax.config.schedule import at_step
+from bertlite_jax.data.rows.stages import of_length
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
@@ -51,14 +51,8 @@ class Pace(NamedTuple):
 
 
 def stretches(config: Pretrain) -> list[Stretch]:
-    """What a run does in which order. A schedule never returns to what it was before."""
-    found, done, steps = [], 0, config.run.steps
-    while done < steps:
-        here = at_step(config, done + 1)
-        count = bisect.bisect_left(range(done + 1, steps + 1), True, key=lambda step: at_step(config, step) != here)
-        found.append(Stretch(count, here))
-        done += count
-    return found
+    """What a run does in which order."""
+    return [Stretch(last - first + 1, stage) for first, last, stage in schedule.stages(config)]
 
 
 def steps_within(seconds: float, config: Pretrain, paces: Sequence[Pace]) -> int:
@@ -123,7 +117,10 @@ def of_member(config: Pretrain, stop: children.Stop, stored: pathlib.Path | None
         json_shapes.check(known, _SHAPE, str(stored), "ablate")
     found = []
     for stretch in stretches(config):
-        timed = _for_timing(stretch.config)
+        try:
+            timed = _for_timing(stretch.config)
+        except UserError as error:
+            raise NoPace(str(error)) from error
         key = hashlib.sha256(json.dumps(dataclasses.asdict(timed), sort_keys=True).encode()).hexdigest()
         if key not in known:
             known[key] = _measure(timed, stop)._asdict()
@@ -134,11 +131,14 @@ def of_member(config: Pretrain, stop: children.Stop, stored: pathlib.Path | None
 
 
 def _for_timing(config: Pretrain) -> Pretrain:
-    """The config of a run of these steps alone; members that differ only in what costs no time have the same."""
+    """The config of a run of these steps alone; members that differ only in what costs no time have the same.
+
+    Raises:
+      UserError: no corpus has been built for its rows.
+    """
     run = dataclasses.replace(
-        config.run,
+        schedule.unscheduled(config).run,
         seed=0,
-        depths=(),
         log_every=1,
         eval_every=0,
         eval_rows=1,
@@ -148,7 +148,7 @@ def _for_timing(config: Pretrain) -> Pretrain:
         profile_steps=(0, 0),
     )
     optim = dataclasses.replace(config.optim, learning_rate=1e-8, weight_decay=0.0)  # It must not diverge.
-    return dataclasses.replace(config, optim=optim, run=run)
+    return dataclasses.replace(config, data=of_length(config), optim=optim, run=run)
 
 
 def _measure(config: Pretrain, stop: children.Stop) -> Pace:

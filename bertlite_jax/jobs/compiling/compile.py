@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from typing import Any
 
-from bertlite_jax.config import checks
+from bertlite_jax.config import checks, schedule
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.compiling import batch_search, topology
@@ -24,6 +25,36 @@ from bertlite_jax.model.ops import attention, choose_precision
 from bertlite_jax.report.cost import chips, flops, hlo_cost
 
 GIB = 2**30
+
+
+def compile_run(
+    config: Pretrain, name: str, num_slices: int = 1, find_batch: bool = False, keep_hlo: str = "", heaviest: int = 0
+) -> dict[str, dict[str, Any]]:
+    """`compile_for` for the step of each stage of a run, by the steps of the stage; "" where nothing changes.
+
+    Raises:
+      UserError: as `compile_for`; or `find_batch` or `keep_hlo`, which are of one program, with more than one.
+    """
+    checks.check_counts(config)
+    stages = schedule.stages(config)
+    if len(stages) == 1:
+        return {"": compile_for(config, name, num_slices, find_batch, keep_hlo, heaviest)}
+    if find_batch or keep_hlo:
+        scheduled = [f"--run.{each.schedule}" for each in schedule.SCHEDULED if getattr(config.run, each.schedule)]
+        option = "--find-batch" if find_batch else "--keep-hlo"
+        raise UserError(
+            f"compile: {option} is for one program, and this run changes on the way; "
+            f"pass {' and '.join(scheduled)} without values for its last stage alone"
+        )
+    slices = topology.parse(name, num_slices)
+    config = divide(config, slices)
+    checks.check_pretrain(config, row_parts(config, slices))
+    found = {}
+    for stage in schedule.stages(config):
+        steps = f"steps {stage.first:,} to {stage.last:,}"
+        print(f"compile: {steps}")
+        found[steps] = compile_for(schedule.unscheduled(stage.config), name, num_slices, heaviest=heaviest)
+    return found
 
 
 def compile_for(
@@ -91,14 +122,15 @@ def check(config: Pretrain, slices: Topology, round_batch: bool = False) -> Pret
 
 def divide(config: Pretrain, slices: Topology) -> Pretrain:
     """The config with fewer micro-batches, if its number of them does not divide the rows of a device."""
-    device_rows, rest = divmod(config.data.batch_rows, row_parts(config, slices))
+    batches = [rows for _, rows in schedule.values_of(config, "data.batch_rows")]
+    device_rows, rest = divmod(math.gcd(*batches), row_parts(config, slices))
     micro_batches = config.optim.micro_batches
     if rest or device_rows % micro_batches == 0:
         return config  # It divides, or no number of micro-batches helps.
     fewer = max(n for n in range(1, device_rows + 1) if device_rows % n == 0 and n <= micro_batches)
     print(
-        f"compile: {config.data.batch_rows} rows on {row_parts(config, slices)} devices cannot be divided into "
-        f"{micro_batches} micro-batches; using {fewer}: train with --optim.micro-batches {fewer}"
+        f"compile: {' and '.join(map(str, batches))} rows on {row_parts(config, slices)} devices cannot be divided "
+        f"into {micro_batches} micro-batches; using {fewer}: train with --optim.micro-batches {fewer}"
     )
     return dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=fewer))
 

@@ -14,7 +14,7 @@ import json
 import pathlib
 from typing import Any
 
-from bertlite_jax.config import files, sizes
+from bertlite_jax.config import files, schedule, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
@@ -93,7 +93,8 @@ def _load_config(path: str, length: int) -> Pretrain:
     if not isinstance(config, Pretrain):
         raise UserError(f"config: {path}: config is a {type(config).__name__}; compile needs a Pretrain")
     data, optim = dataclasses.replace(config.data, length=length), dataclasses.replace(config.optim, micro_batches=1)
-    return sizes.published_sizes(dataclasses.replace(config, data=data, optim=optim))
+    config = schedule.unscheduled(dataclasses.replace(config, data=data, optim=optim))
+    return sizes.published_sizes(config)
 
 
 def result_key(config: Pretrain, place: Topology) -> str:

@@ -17,7 +17,7 @@ from bertlite_jax.config.pair_tasks import PairTask, pair_classes
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.data.corpus.folder import read_meta, unigram_counts
-from bertlite_jax.data.rows import batches, source
+from bertlite_jax.data.rows import batches, source, stages
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
@@ -168,9 +168,8 @@ def evaluate(
         raise UserError(f"evaluate: rows = {rows} is too large; 0 reads all rows")
     trained = open_run(run)
     config = trained.config
-    data = dataclasses.replace(
-        config.data, corpus=corpus or config.data.corpus, weights=(), pair_task=pair_task or config.data.pair_task
-    )
+    data = dataclasses.replace(config.data, corpus=corpus) if corpus else stages.of_length(config)
+    data = dataclasses.replace(data, weights=(), pair_task=pair_task or data.pair_task)
     data = dataclasses.replace(data, length=_row_length(data, config.model.max_positions))
     classes = config.model.pair_classes
     if pair_task and pair_classes(pair_task) not in (0, classes):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Collection
 
 import numpy as np
 
 from bertlite_jax.config.pretrain import Run
-from bertlite_jax.data.rows import buckets, source
+from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged
 from bertlite_jax.train import checkpoint
 
@@ -16,8 +17,25 @@ from bertlite_jax.train import checkpoint
 class LossGuard:
     """Watches the loss and the gradient norm of each step; `mean` is the running mean of the loss."""
 
-    def __init__(self, run: Run, row_buckets: buckets.Buckets, checkpoints: pathlib.Path, mean: float | None):
-        self._run, self._row_buckets, self._checkpoints = run, row_buckets, checkpoints
+    def __init__(
+        self,
+        run: Run,
+        row_stages: stages.Stages,
+        checkpoints: pathlib.Path,
+        mean: float | None,
+        changes: Collection[int] = (),
+    ):
+        """Continues from the mean of an earlier process of the run.
+
+        Args:
+          run: its `spike_factor` matters.
+          row_stages: which rows a step had, for the message.
+          checkpoints: folder of the run's checkpoints, for the message.
+          mean: running mean of the loss; None: no step yet.
+          changes: steps that have other layers or rows than the one before. The loss may jump there, so the mean begins
+            anew.
+        """
+        self._run, self._row_stages, self._checkpoints, self._changes = run, row_stages, checkpoints, changes
         self.mean = mean
 
     def check(self, number: int, values: dict[str, float]) -> None:
@@ -32,11 +50,13 @@ class LossGuard:
             running mean. The message names the step, its windows and the last good checkpoint.
         """
         loss, factor = values["loss"], self._run.spike_factor
+        if number in self._changes:
+            self.mean = None
         jumped = bool(factor) and self.mean is not None and loss > factor * self.mean
         if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
             self.mean = loss if self.mean is None else 0.98 * self.mean + 0.02 * loss
             return
-        rows_source, rows = buckets.rows_of(self._row_buckets, number)
+        rows_source, rows = stages.rows_of(self._row_stages, number)
         good = checkpoint.verified_steps(self._checkpoints)
         raise Diverged(
             f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"

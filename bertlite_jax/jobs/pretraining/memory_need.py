@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 
+from bertlite_jax.config import schedule
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import memory
@@ -16,7 +17,7 @@ _CERTAIN = 5 / 6
 
 
 def check(config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute) -> int:
-    """Compares the estimate for a step with the memory that there is.
+    """Compares the estimate for a step with the memory that there is, for the step of each stage.
 
     CPU devices share the memory of the machine, or that of the container or job that this process runs in; each other
     device has its own.
@@ -27,23 +28,29 @@ def check(config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute) -> int:
       compute: precision of its products.
 
     Returns:
-      The estimate, in bytes on each device.
+      The estimate for the stage that needs most, in bytes on each device.
 
     Raises:
       UserError: the step does not fit, and what to lower.
     """
+    return max(_check_stage(config, stage, mesh, compute) for stage in schedule.stages(config))
+
+
+def _check_stage(run: Pretrain, stage: schedule.Stage, mesh: jax.sharding.Mesh, compute: Compute) -> int:
+    config = stage.config
     device = mesh.devices.flat[0]
     scores = attention.choose_for(config.model, config.data.length, device.platform, compute) == "einsum"
     parts = flops.step_memory_bytes(config, mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
+    name = "data.batch_rows" if config.data.batch_rows == run.data.batch_rows else "run.batches"
     advice = (
-        f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower data.batch_rows "
-        f"(now {config.data.batch_rows})"
+        f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower {name} (now {config.data.batch_rows})"
     )
-    compare(parts, mesh, "pretrain", advice)
+    which = "a step" if stage.last - stage.first + 1 == run.run.steps else f"step {stage.first}"
+    compare(parts, mesh, "pretrain", advice, which)
     return parts["total"]
 
 
-def compare(parts: dict[str, int], mesh: jax.sharding.Mesh, job: str, advice: str) -> None:
+def compare(parts: dict[str, int], mesh: jax.sharding.Mesh, job: str, advice: str, which: str = "a step") -> None:
     """Compares the parts of an estimate with the memory that there is.
 
     Args:
@@ -51,6 +58,7 @@ def compare(parts: dict[str, int], mesh: jax.sharding.Mesh, job: str, advice: st
       mesh: devices of the run.
       job: first word of the message.
       advice: what helps where most of it is for the batch.
+      which: step that the estimate is for.
 
     Raises:
       UserError: as of `check`.
@@ -65,7 +73,7 @@ def compare(parts: dict[str, int], mesh: jax.sharding.Mesh, job: str, advice: st
     if 2 * lasting >= parts["total"]:
         advice = f"take a smaller model; its parameters and the optimiser alone need {_gib(lasting)}"
     where = "this machine" if on_cpu else "each device"
-    raise UserError(f"{job}: a step needs about {_gib(needed)}, and {where} has {_gib(has)}; {advice}")
+    raise UserError(f"{job}: {which} needs about {_gib(needed)}, and {where} has {_gib(has)}; {advice}")
 
 
 def _gib(size: int) -> str:

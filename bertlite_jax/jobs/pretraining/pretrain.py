@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
 import pathlib
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -22,13 +20,12 @@ from bertlite_jax.config import checks, schedule, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.data.rows import batches, buckets, pairs, source
-from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+from bertlite_jax.data.rows import batches, source, stages
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.pretraining import fill_mask, memory_need
+from bertlite_jax.jobs.pretraining import describe, fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
-from bertlite_jax.jobs.pretraining.step import compile_beside, make_stages
+from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, signals, workdir
 from bertlite_jax.model.ops import choose_precision, precision, products
@@ -37,6 +34,9 @@ from bertlite_jax.report.run import metrics
 from bertlite_jax.report.run.pace import Pace
 from bertlite_jax.train import checkpoint, process_failures, processes, sharding, state, warm_start
 from bertlite_jax.train.pretraining import objective
+
+COMPILED_AHEAD = 100
+"""Steps before a stage begins at which its program starts to be compiled beside the training."""
 
 
 def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False) -> dict[str, Any]:
@@ -79,16 +79,16 @@ def _pretrain(
     config = sizes.resolve_sizes(config, tokenizer.vocab_size)
     checks.check_pretrain(config, sharding.row_parts(mesh))  # Again, now with the sizes that the recipe left open.
     processes.check_same_config(config)
-    rows_source = source.open_source(config.data, "train", config.run.seed, tokenizer)
+    open_source = functools.partial(source.open_source, split="train", seed=config.run.seed, loaded=tokenizer)
+    row_stages = stages.open_stages(config, open_source)
     platform = mesh.devices.flat[0].platform
     compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
     step_bytes = memory_need.check(config, mesh, compute)
-    row_buckets = buckets.open_buckets(rows_source)
-    stage_at = make_stages(
-        config, lambda number: buckets.find(row_buckets, number)[0].data, compute, mesh, rows_source.special_ids
-    )
+    special_ids = row_stages[0].source.special_ids
+    stage_at = make_stages(config, functools.partial(stages.data_at, row_stages), compute, mesh, special_ids)
     pretraining = stage_at(config.run.steps).pretraining
-    evaluate = open_evaluation(config, pretraining.model.apply, mesh, tokenizer)
+    final = dataclasses.replace(config, data=stages.of_length(config))
+    evaluate = open_evaluation(final, pretraining.model.apply, mesh, tokenizer)
     init_weights = _load_init(init, config, pretraining.layout.shapes) if init else None
 
     # --- Work directory -----------------------------------------------------------------------------------------
@@ -98,13 +98,15 @@ def _pretrain(
     start = saved_step or 0
 
     # --- State; the step is compiled meanwhile ------------------------------------------------------------------------
-    peak = flops.peak_flops(_device_kind(mesh), _stored_as(compute), _multiply(compute))
-    finished = start >= config.run.steps
-    compiling = Future() if finished else compile_beside(stage_at(start + 1), mesh)
+    device_kind = mesh.devices.flat[0].device_kind
+    peak = flops.peak_flops(device_kind, _stored_as(compute), _multiply(compute))
+    program_of = make_programs(stage_at, mesh)
+    if start < config.run.steps:
+        program_of(start + 1)
     train_state = state.init_state(pretraining.init_params, pretraining.optimizer, config.run.seed, pretraining.layout)
-    _describe_run(config, row_buckets, rows_source, mesh, compute, train_state, step_bytes)
+    print(describe.run(config, row_stages, mesh, compute, train_state, step_bytes))
     if config.data.pair_task != "none":
-        _describe_pairs(config, row_buckets, rows_source, tokenizer)
+        print(describe.pairs_of(row_stages, tokenizer))
 
     # --- Resume where the last run stopped: own checkpoint, else weights of --init, else random weights --------------
     meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
@@ -119,8 +121,9 @@ def _pretrain(
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
-    guard = LossGuard(config.run, row_buckets, folder / "checkpoints", meta["loss_mean"])
-    devices = 1 if _device_kind(mesh) == "cpu" else mesh.size  # A CPU's peak is the whole host's.
+    changes = [stage.first for stage in schedule.stages(config)][1:]
+    guard = LossGuard(config.run, row_stages, folder / "checkpoints", meta["loss_mean"], changes)
+    devices = 1 if device_kind == "cpu" else mesh.size  # A CPU's peak is the whole host's.
     pace = Pace(peak, devices, meta)
     trace = _profiler(config, folder)
     figures: dict[str, float] = {}
@@ -150,22 +153,24 @@ def _pretrain(
 
         pending: dict[str, jax.Array] | None = None
         batch_of = functools.partial(
-            buckets.batch_at, row_buckets, process_index=jax.process_index(), process_count=jax.process_count()
+            stages.batch_at, row_stages, process_index=jax.process_index(), process_count=jax.process_count()
         )
         feed = batches.feed(batch_of, start + 1, config.run.steps, config.data.read_threads)
-        compiled_configs = {stage_at(start + 1).config}
+        compiles_ahead = platform != "gpu"  # There the compiler times kernels on the device that is training.
+        begun = {stage_at(start + 1).config}
         for number in range(start + 1, config.run.steps + 1):
             trace(number)
             with clock.measure("data"):
                 batch = sharding.put_batch(next(feed), mesh)
+            new_stage = stage_at(number).config not in begun
+            begun.add(stage_at(number).config)
             with clock.measure("compile"):
-                program = compiling.result()  # Waits the first time only.
-            stage = stage_at(number)
-            new_stage = stage.config not in compiled_configs
-            compiled_configs.add(stage.config)
-            step = program.step if stage is stage_at(start + 1) else stage.pretraining.step
-            with clock.measure("compile" if new_stage else "step"):
-                train_state, step_metrics = step(train_state, batch)
+                program = program_of(number).result()  # Waits where a stage begins.
+            with clock.measure("step"):
+                train_state, step_metrics = program.step(train_state, batch)
+            coming = next((first for first in changes if first > number), 0)
+            if compiles_ahead and 0 < coming <= number + COMPILED_AHEAD:
+                program_of(coming)
             if number == start + 1:
                 display.print_line(clock.first_step(program.seconds))
                 if mesh.size > 1:
@@ -189,7 +194,7 @@ def _pretrain(
                 with clock.measure("evaluation"):
                     figures = evaluate(train_state.params)
                 write(number, figures)
-                display.print_line(_evaluation_line(number, figures))
+                display.print_line(describe.evaluation(number, figures))
             if last or stopped or number % config.run.checkpoint_every == 0:
                 with clock.measure("checkpoint"):
                     meta = {"step": number, "loss_mean": guard.mean} | pace.totals()
@@ -219,63 +224,6 @@ def _pretrain(
     trained = Trained(config, params, tokenizer, pretraining.model.apply)
     whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
     return summary
-
-
-# --- What will run, printed before the first step -----------------------------------------------------------------
-
-
-def _describe_run(
-    config: Pretrain,
-    row_buckets: buckets.Buckets,
-    rows_source: source.Source,
-    mesh: jax.sharding.Mesh,
-    compute: precision.Compute,
-    train_state: state.TrainState,
-    step_bytes: int,
-) -> None:
-    print(
-        f"pretrain: {state.count_parameters(train_state.params):,} parameters, {mesh.size} x {_device_kind(mesh)}, "
-        f"products in {compute}, about {step_bytes / 2**20:,.0f} MiB per device\n"
-        f"pretrain: {_describe_state(mesh, train_state)}\n"
-        f"pretrain: {config.run.steps:,} steps of {_describe_rows(row_buckets)}; "
-        f"an epoch is {_steps_per_epoch(row_buckets):,.1f} steps"
-    )
-
-
-def _steps_per_epoch(row_buckets: buckets.Buckets) -> float:
-    return sum(source.rows_per_epoch(bucket) / bucket.data.batch_rows for bucket in row_buckets.sources)
-
-
-def _describe_rows(row_buckets: buckets.Buckets) -> str:
-    """`32 rows of 128 or 8 rows of 512 tokens`."""
-    lengths = [f"{bucket.data.batch_rows} rows of {bucket.data.length}" for bucket in row_buckets.sources]
-    return f"{' or '.join(lengths)} tokens"
-
-
-def _describe_state(mesh: jax.sharding.Mesh, train_state: state.TrainState) -> str:
-    """The mesh, and how much of the parameters and of the optimiser's state each device holds."""
-    shares = []
-    for name, tree in {"parameters": train_state.params, "optimiser state": train_state.opt}.items():
-        total = sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
-        shares.append(f"{sharding.bytes_a_device(tree) / 2**20:,.1f} of {total / 2**20:,.1f} MiB of {name}")
-    return f"mesh {sharding.describe(mesh)}; a device holds {' and '.join(shares)}"
-
-
-def _describe_pairs(
-    config: Pretrain, row_buckets: buckets.Buckets, rows_source: source.Source, tokenizer: Tokenizer
-) -> None:
-    kinds = pairs.token_kinds(tokenizer.pieces(np.arange(tokenizer.vocab_size)))
-    count = min(20, math.ceil(_steps_per_epoch(row_buckets)))
-    statistics = batches.pair_statistics(rows_source, batches=count, kinds=kinds)
-    shares = ", ".join(f"{label}: {share:.3f}" for label, share in statistics["label_shares"].items())
-    rule = statistics["edge_rule_accuracy"]
-    print(
-        f"pretrain: pairs ({config.data.pair_task}): labels {shares}; windows without a pair "
-        f"{statistics['weight_zero_share']:.3f}"
-        + (f"; a rule that reads only the edges scores {rule:.3f}" if rule else "")
-    )
-    if problem := batches.pair_problem(statistics, config.data.pair_task):
-        print(f"pretrain: {problem}")
 
 
 # --- Files -----------------------------------------------------------------------------------------------------------
@@ -323,10 +271,6 @@ def _merge_init(drawn: Any, loaded: Any, init: str) -> Any:
 # --- Speed -----------------------------------------------------------------------------------------------------------
 
 
-def _device_kind(mesh: jax.sharding.Mesh) -> str:
-    return mesh.devices.flat[0].device_kind
-
-
 def _stored_as(compute: str) -> str:
     return "float32" if compute == "float32" else "bfloat16"
 
@@ -337,7 +281,7 @@ def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], 
     return lambda a, b: product(a, b).block_until_ready()
 
 
-# --- Profile, lines ------------------------------------------------------------------------------------------------
+# --- Profile ---------------------------------------------------------------------------------------------------------
 
 
 def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
@@ -356,15 +300,3 @@ def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
             print(f"pretrain: profile of steps {first} to {last - 1} in {folder / 'profile'}")
 
     return trace
-
-
-def _evaluation_line(number: int, figures: dict[str, float]) -> str:
-    line = (
-        f"valid at step {number}: MLM loss {figures['valid_mlm_loss']:.3f} (unigram {figures['unigram_entropy']:.3f}), "
-        f"accuracy {figures['valid_mlm_accuracy']:.3f} (most frequent piece {figures['majority_accuracy']:.3f})"
-    )
-    if "valid_pair_accuracy" in figures:
-        line += f", pair accuracy {figures['valid_pair_accuracy']:.3f} (prior {figures['pair_label_prior']:.3f})"
-        if figures["pair_label_prior"] == 1.0:
-            line += "; all pairs have one label: random parts need a second document in the validation split"
-    return line

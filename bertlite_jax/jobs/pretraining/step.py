@@ -108,6 +108,26 @@ def make_stages(
     return lambda step: stage_of(dataclasses.replace(at_step(config, step), data=data_at(step)))
 
 
+def make_programs(
+    stage_at: Callable[[int], Stage], mesh: jax.sharding.Mesh
+) -> Callable[[int], concurrent.futures.Future[Program]]:
+    """Returns a function from a step's number to its program, which starts to be compiled when it is first asked for.
+
+    Args:
+      stage_at: of `make_stages`.
+      mesh: devices that share the rows.
+    """
+    started: dict[Pretrain, concurrent.futures.Future[Program]] = {}
+
+    def program_of(step: int) -> concurrent.futures.Future[Program]:
+        stage = stage_at(step)
+        if stage.config not in started:
+            started[stage.config] = compile_beside(stage, mesh)
+        return started[stage.config]
+
+    return program_of
+
+
 # --- Compiling ----------------------------------------------------------------------------------------------------
 
 

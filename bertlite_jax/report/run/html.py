@@ -7,7 +7,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bertlite_jax.config import files
+from bertlite_jax.config import files, schedule
 from bertlite_jax.config.pair_tasks import PAIR_NAMES
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.report import plots
@@ -47,6 +47,7 @@ def render(run: Run) -> str:
     title = f"Pretraining: {run.name}"
     parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), _curves(run)]
     parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
+    parts += [_schedule(run.config)]
     parts += [config_section(run.config, Pretrain()), _corpora(run.corpora)]
     parts += [environment_section(run.environment)]
     return page(title, parts)
@@ -74,7 +75,8 @@ def _lead(run: Run) -> str:
     }[model.share]
     text = (
         f"{model.num_layers} layers of width {model.hidden_size:,}, {shared}; {count:,} parameters; "
-        f"vocabulary {model.vocab_size:,}; {data.batch_rows:,} rows of {data.length:,} tokens a step; "
+        f"vocabulary {model.vocab_size:,}; {data.batch_rows:,} rows of {data.length:,} tokens a step"
+        f"{_at_the_end(run)}; "
         f"{ {'lamb': 'LAMB', 'adamw': 'AdamW'}[run.config.optim.name] }."
     )
     parts = [f'<p class="quiet">{html.escape(text)}</p>']
@@ -86,6 +88,11 @@ def _lead(run: Run) -> str:
         more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
         parts.append(f'<p class="warn">Not finite: {html.escape(", ".join(wrong[:5]) + more)}.</p>')
     return "".join(parts)
+
+
+def _at_the_end(run: Run) -> str:
+    """What is added to figures that hold for the last stage alone."""
+    return " at the end (see the schedule)" if len(schedule.stages(run.config)) > 1 else ""
 
 
 def _tiles(run: Run) -> str:
@@ -261,12 +268,24 @@ def _model(config: Pretrain) -> str:
     ]
     step = flops.train_flops_per_step(config)
     slots = config.data.batch_rows * config.data.length
+    which = "The last training step" if len(schedule.stages(config)) > 1 else "A training step"
     cost = (
-        f"A training step costs {scaled(step)}FLOP, {scaled(step / slots)}FLOP a slot (three forward "
+        f"{which} costs {scaled(step)}FLOP, {scaled(step / slots)}FLOP a slot (three forward "
         "passes, matrix products only, attention over whole rows). Sharing layers saves parameters, not FLOPs."
     )
     parameters = table(rows, ("part", "parameters", "share"), (1, 2))
     return f'<h2>Model</h2>{parameters}<p class="small quiet">{html.escape(cost)}</p>'
+
+
+def _schedule(config: Pretrain) -> str:
+    """What changes at which step, and what a step of each stage costs; "" if nothing changes."""
+    lines = schedule.table(config)
+    if not lines:
+        return ""
+    costs = (f"{scaled(flops.train_flops_per_step(stage.config))}FLOP" for stage in schedule.stages(config))
+    rows = [(*line, cost) for line, cost in zip(lines[1:], costs, strict=True)]
+    names = (*lines[0], "a step costs")
+    return f"<h2>Schedule</h2>{table(rows, names, range(1, len(names)))}"
 
 
 def config_section(config: Any, usual: Any) -> str:

@@ -42,8 +42,8 @@ def make_prepare() -> Prepare:
     """Counts what the parts divide by; the rows need no preparation."""
     counted = task_loss.make_prepare()
 
-    def prepare(key: Key[Array, ""], batch: Batch) -> tuple[Batch, dict[str, Array]]:
-        batch, weights = counted(key, batch)
+    def prepare(key: Key[Array, ""], batch: Batch, updates: Int[Array, ""]) -> tuple[Batch, dict[str, Array]]:
+        batch, weights = counted(key, batch, updates)
         if UNLABELLED + "weights" in batch:
             weights["unlabelled"] = jnp.sum(batch[UNLABELLED + "weights"])
         if "domain" in batch:

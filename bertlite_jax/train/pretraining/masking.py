@@ -75,6 +75,7 @@ def mask_batch(
     vocab_size: int,
     special_ids: tuple[int, ...],
     mask_id: int,
+    budgets: Int[Array, " sizes"] | None = None,
 ) -> Masked:
     """Chooses and hides tokens by the rule at the top of this file.
 
@@ -85,25 +86,25 @@ def mask_batch(
       key: typed PRNG key into which the caller has folded the step.
       batch: `rows`, `tokens`, `segments`, `token_types` and `word_starts` of `config.batch.BATCH`, and `cls`, of which
         only the width P is used.
-      config: scheme, rate and shares.
-      slots: K, at least ceil(rate * L) + P: no row can need more.
+      config: scheme, rates and shares.
+      slots: K, at least ceil(largest rate * L) + P: no row can need more.
       vocab_size: V without padding rows. Random pieces lie below it.
       special_ids: never masked, never a random piece, and the end of a word.
       mask_id: the id of [MASK].
+      budgets: as of `budget_table`, of the rate at hand; None: those of `config.rate`.
 
     Raises:
       ValueError: too few slots.
     """
     length, windows = jnp.shape(batch["tokens"])[1], jnp.shape(batch["cls"])[1]
-    needed = min(length, prediction_slots(config.rate, length, windows))
+    rate = config.rate if budgets is None else config.largest_rate
+    needed = min(length, prediction_slots(rate, length, windows))
     if slots < needed:
-        raise ValueError(
-            f"{slots} slots are too few for {windows} windows in {length} tokens at {config.rate}: {needed}"
-        )
+        raise ValueError(f"{slots} slots are too few for {windows} windows in {length} tokens at {rate}: {needed}")
 
     def row(number, tokens, segments, token_types, word_starts):
         draws = draw(jax.random.fold_in(key, number), length, config, vocab_size, special_ids)
-        chosen = choose(draws, tokens, segments, token_types, word_starts, config, windows, special_ids)
+        chosen = choose(draws, tokens, segments, token_types, word_starts, config, windows, special_ids, budgets)
         return hide(draws, tokens, chosen, config, slots, mask_id)
 
     names = ("rows", "tokens", "segments", "token_types", "word_starts")
@@ -156,6 +157,7 @@ def choose(
     config: Mask,
     windows: int,
     special_ids: tuple[int, ...],
+    budgets: Int[Array, " sizes"] | None = None,
 ) -> Bool[Array, " L"]:
     """Rules 1 to 4 for one row: which of its tokens are predicted.
 
@@ -168,6 +170,7 @@ def choose(
       config: scheme, rate and longest span.
       windows: P, how many windows a row has room for.
       special_ids: never masked, and the end of a word.
+      budgets: as for `mask_batch`.
     """
     ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids, np.int32)[None], axis=1)
     joined = ordinary[1:] & ordinary[:-1] & (segments[1:] == segments[:-1]) & (token_types[1:] == token_types[:-1])
@@ -175,7 +178,13 @@ def choose(
     starts = ordinary if config.scheme == "token" else ordinary & (run_starts | (word_starts > 0))
     tiled = config.scheme == "ngram" and config.max_ngram > 1
     span_starts = _tile(starts, run_starts, draws.span_words) if tiled else starts
-    return _walk(draws.priority, ordinary, starts, span_starts, segments, config.rate, windows)
+    table = jnp.asarray(budget_table(config.rate, len(segments))) if budgets is None else budgets
+    return _walk(draws.priority, ordinary, starts, span_starts, segments, table, windows)
+
+
+def budget_table(rate: float, length: int) -> Int[np.ndarray, " sizes"]:
+    """Rule 4: the predictions of a window by its real tokens, 0 to `length`. round() is Python's, as in the release."""
+    return np.array([max(1, round(rate * size)) for size in range(length + 1)], np.int32)
 
 
 def _last(marks: Bool[Array, " L"]) -> Int[Array, " L"]:
@@ -206,7 +215,7 @@ def _walk(
     starts: Bool[Array, " L"],
     span_starts: Bool[Array, " L"],
     segments: Int[Array, " L"],
-    rate: float,
+    table: Int[Array, " sizes"],
     windows: int,
 ) -> Bool[Array, " L"]:
     """Rules 3 and 4: what is predicted. A word is known by its first token; sizes and budgets are counted in tokens."""
@@ -215,10 +224,8 @@ def _walk(
     word_first = _last(starts)
     sizes = jnp.zeros(length, jnp.int32).at[word_first].add(ordinary.astype(jnp.int32))
 
-    # round() is Python's, as in the release; a table keeps it exact.
-    table = np.array([max(1, round(rate * n)) for n in range(length + 1)], np.int32)
     members = segments[None] == jnp.arange(1, windows + 1)[:, None]  # [P, L]
-    budgets = jnp.asarray(table)[jnp.sum(members, axis=1)]  # [P]
+    budgets = table[jnp.sum(members, axis=1)]  # [P]
 
     # One number a word sorts them into the walk: window, priority, place. Sorting single numbers is several times
     # faster than sorting tuples. What is no word comes last, in a window that does not exist.

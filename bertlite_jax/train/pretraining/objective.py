@@ -10,11 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, Num
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, Num
 
 from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
+from bertlite_jax.config.schedule import mask_rates
 from bertlite_jax.train import losses
 from bertlite_jax.train.pretraining import masking
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
@@ -45,15 +47,22 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
     """Draws the masks of a step and counts what its losses divide by.
 
     Args:
-      config: `mask` and the sizes that follow from it.
+      config: `mask`, the sizes that follow from it, and the steps of the run that its rate changes over.
       special_ids: by name, `mask` among them; none of them is ever masked.
     """
     slots = predictions_per_row(config)
     never = tuple(special_ids.values())
+    firsts, rates = zip(*mask_rates(config), strict=True)
+    # Made on the host, so that a rate that changes rounds as one that does not: on any number of devices the same.
+    tables = np.stack([masking.budget_table(rate, config.data.length) for rate in rates])
 
-    def prepare(key: Key[Array, ""], batch: Batch) -> tuple[Batch, dict[str, Array]]:
+    def prepare(key: Key[Array, ""], batch: Batch, updates: Int[Array, ""]) -> tuple[Batch, dict[str, Array]]:
         key = jax.random.fold_in(key, _MASKS)
-        masked = masking.mask_batch(key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"])
+        stair = jnp.sum(updates + 1 >= np.asarray(firsts[1:], np.int32), dtype=jnp.int32)
+        budgets = jnp.asarray(tables)[stair]
+        masked = masking.mask_batch(
+            key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"], budgets
+        )
         batch = batch | masked_inputs(masked)
         return batch, {
             "mlm_weight": jnp.sum(batch["weights"]),

@@ -24,8 +24,8 @@ Apply = Callable[..., Any]
 def make_prepare() -> Prepare:
     """Counts what the loss divides by; the rows need no preparation."""
 
-    def prepare(key: Key[Array, ""], batch: Batch) -> tuple[Batch, dict[str, Array]]:
-        del key
+    def prepare(key: Key[Array, ""], batch: Batch, updates: Int[Array, ""]) -> tuple[Batch, dict[str, Array]]:
+        del key, updates
         return batch, {
             "weight": jnp.sum(batch["weights"]),
             "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),

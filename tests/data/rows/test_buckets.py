@@ -72,7 +72,7 @@ def test_a_step_does_not_depend_on_those_before_and_processes_share_it(folder):
 def test_epochs_are_shuffled_anew(folder):
     rows = opened(folder)
     count = rows.steps_per_epoch
-    lengths = [buckets.find(rows, step)[0].data.length for step in range(1, 2 * count + 1)]
+    lengths = [buckets.rows_of(rows, step)[0].data.length for step in range(1, 2 * count + 1)]
     first, second = lengths[:count], lengths[count:]
     assert first != second
     assert sorted(first) == sorted(second)

@@ -10,6 +10,7 @@ import pytest
 from bertlite_jax.cli.main import main
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
+from bertlite_jax.config.schedule import stages
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.compiling import batch_search, compile, compile_step, compile_table, topology
 from bertlite_jax.report.cost import flops, hlo_cost
@@ -291,6 +292,35 @@ def test_a_negative_number_of_operations_is_refused(pretended):
 def test_a_searched_batch_keeps_no_program(pretended):
     with pytest.raises(UserError, match="--keep-hlo goes with a given batch"):
         compile.compile_for(CONFIG, "v5e-16", find_batch=True, keep_hlo="step.hlo")
+
+
+SCHEDULED = dataclasses.replace(CONFIG, run=Run(steps=20, batches=((128, 5), (256, 10)), lengths=((64, 5),)))
+
+
+def test_every_stage_of_a_run_is_compiled(pretended):
+    """128, 256 and 512 rows on 16 devices in two parts; each with its own FLOPs."""
+    shown = compile.compile_run(SCHEDULED, "v5e-16")
+    assert list(shown) == ["steps 1 to 5", "steps 6 to 10", "steps 11 to 20"]
+    assert [rows for _, rows in pretended] == [4, 8, 16]
+    of_stages = [flops.train_flops_per_step(stage.config) / 16e12 for stage in stages(SCHEDULED)]
+    assert [figures["model TFLOP a device"] for figures in shown.values()] == pytest.approx(of_stages)
+    assert list(compile.compile_run(CONFIG, "v5e-16")) == [""]
+
+
+def test_micro_batches_divide_every_batch_of_a_run(pretended, capsys):
+    """The smallest batch has four rows a device, which eight micro-batches do not divide."""
+    optim = dataclasses.replace(CONFIG.optim, micro_batches=8)
+    config = dataclasses.replace(SCHEDULED, run=dataclasses.replace(SCHEDULED.run, batches=((64, 5),)), optim=optim)
+    shown = compile.compile_run(config, "v5e-16")
+    assert [figures["micro-batches"] for figures in shown.values()] == [4, 4]
+    assert "64 and 512 rows on 16 devices cannot be divided into 8 micro-batches; using 4" in capsys.readouterr().out
+
+
+def test_what_is_of_one_program_needs_a_run_of_one(pretended):
+    with pytest.raises(UserError, match=r"--find-batch is .*; pass --run.lengths and --run.batches without values"):
+        compile.compile_run(SCHEDULED, "v5e-16", find_batch=True)
+    with pytest.raises(UserError, match="--keep-hlo is for one program"):
+        compile.compile_run(SCHEDULED, "v5e-16", keep_hlo="step.hlo")
 
 
 # --- The table -------------------------------------------------------------------------------------------------------

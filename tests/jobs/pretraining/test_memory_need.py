@@ -1,5 +1,6 @@
 """A step that cannot fit is refused before anything is compiled, with the setting that would help."""
 
+import dataclasses
 import re
 
 import jax
@@ -56,3 +57,17 @@ def test_devices_of_a_cpu_share_its_memory(total, monkeypatch):
     monkeypatch.setattr(memory, "most_bytes", lambda: int(1.2 * two))
     with pytest.raises(UserError, match="a step needs about"):
         memory_need.check(CONFIG, sharding.make_mesh(2), "float32")
+
+
+def test_the_stage_that_needs_most_counts(total, monkeypatch):
+    """A larger batch at first is compared before the run starts, and named with its setting and its step."""
+    mesh = sharding.make_mesh(1)
+    for batches in (((32, 10),), ((32, 10), (48, 20))):
+        smaller = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, batches=batches))
+        assert memory_need.check(smaller, mesh, "float32") == total
+    larger = dataclasses.replace(CONFIG, run=dataclasses.replace(CONFIG.run, batches=((8, 10), (512, 20))))
+    needed = memory_need.check(larger, mesh, "float32")
+    assert 2 * total < needed < 8 * total
+    monkeypatch.setattr(memory, "most_bytes", lambda: total)
+    with pytest.raises(UserError, match=r"^pretrain: step 11 needs about .* or lower run.batches \(now 512\)$"):
+        memory_need.check(larger, mesh, "float32")

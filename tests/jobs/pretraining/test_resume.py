@@ -13,6 +13,7 @@ import pytest
 import tiny
 from run_files import caching_environment, hears_ctrl_c, lines_of, losses_of, wait_for
 
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.train import checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -22,10 +23,7 @@ Start = Callable[[pathlib.Path], subprocess.Popen[str]]
 """Starts `bertlite pretrain` with a work directory, in a process of its own with one device."""
 
 
-@pytest.fixture(scope="module")
-def start(prepared, compiled) -> Start:
-    config = tiny.pretrain(prepared, steps=60, checkpoint_every=3, eval_every=0, log_every=1)
-
+def start_with(config: Pretrain, compiled: pathlib.Path) -> Start:
     def start(run: pathlib.Path) -> subprocess.Popen[str]:
         file = run.parent / "config.py"
         file.write_text(f"from bertlite_jax.config import *\nconfig = {config!r}\n")
@@ -41,13 +39,30 @@ def start(prepared, compiled) -> Start:
     return start
 
 
+@pytest.fixture(scope="module")
+def start(prepared, compiled) -> Start:
+    config = tiny.pretrain(prepared, steps=60, checkpoint_every=3, eval_every=0, log_every=1)
+    return start_with(config, compiled)
+
+
+@pytest.fixture(scope="module")
+def start_scheduled(prepared, shorter, compiled) -> Start:
+    """Everything that a run may change on its way: at 14, 24, 9 and 33, and the mask rate up to step 45."""
+    config = tiny.pretrain(prepared, steps=60, checkpoint_every=3, eval_every=0, log_every=1)
+    schedules = {"depths": ((1, 14),), "lengths": ((32, 24),), "batches": ((4, 9), (16, 33))}
+    return start_with(tiny.scheduled(config, shorter, **schedules), compiled)
+
+
 def params_of(run: pathlib.Path) -> tuple[dict, dict]:
     return checkpoint.restore_params(run / "checkpoints")
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(start: Start, tmp_path_factory) -> pathlib.Path:
-    run = tmp_path_factory.mktemp("whole") / "run"
+    return run_whole(start, tmp_path_factory.mktemp("whole") / "run")
+
+
+def run_whole(start: Start, run: pathlib.Path) -> pathlib.Path:
     process = start(run)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
@@ -63,8 +78,11 @@ def assert_same_run(run: pathlib.Path, whole: pathlib.Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, wanted)
 
 
-def test_killed_three_times_it_ends_with_the_same_bits(start: Start, tmp_path, uninterrupted):
+@pytest.mark.parametrize("scheduled", [False, True], ids=["plain", "scheduled"])
+def test_killed_three_times_it_ends_with_the_same_bits(scheduled, tmp_path, request):
     """Kill -9 while a checkpoint is being written, and at two random steps: losses and weights are the same."""
+    start: Start = request.getfixturevalue("start_scheduled" if scheduled else "start")
+    whole = run_whole(start, tmp_path / "whole") if scheduled else request.getfixturevalue("uninterrupted")
     run, rng = tmp_path / "run", random.Random(1)
 
     def writing() -> bool:
@@ -82,7 +100,7 @@ def test_killed_three_times_it_ends_with_the_same_bits(start: Start, tmp_path, u
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert "resuming from step" in output
-    assert_same_run(run, uninterrupted)
+    assert_same_run(run, whole)
 
 
 def test_sigterm_saves_and_ends_cleanly(start: Start, tmp_path, uninterrupted):

@@ -35,8 +35,16 @@ def keep_programs(compiled, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def config(prepared, devices: int) -> Pretrain:
+    """With larger batches at first, which the processes divide among them too."""
     return tiny.pretrain(
-        prepared, steps=40, devices=devices, log_every=1, eval_every=20, checkpoint_every=10, tensorboard=True
+        prepared,
+        steps=40,
+        devices=devices,
+        batches=((16, 6),),
+        log_every=1,
+        eval_every=20,
+        checkpoint_every=10,
+        tensorboard=True,
     )
 
 

@@ -1,6 +1,7 @@
 """The report is one file that needs nothing else, shows what the run measured, and never passes text off as markup."""
 
 import base64
+import dataclasses
 import math
 import re
 import sys
@@ -9,9 +10,11 @@ import xml.etree.ElementTree
 import pytest
 from html_reader import Reader
 
-from bertlite_jax.config.pretrain import Data, Pretrain
+from bertlite_jax.config.pretrain import Data, Mask, Pretrain, Run
+from bertlite_jax.config.schedule import stages
 from bertlite_jax.errors import UserError
 from bertlite_jax.report import plots
+from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import html
 
 CONFIG = Pretrain(data=Data(corpus=("corpora/a",), batch_rows=64))
@@ -47,6 +50,18 @@ def test_it_needs_no_other_file_and_runs_no_script():
     assert not {"script", "link", "iframe"} & reader.tags
     assert "url(" not in text
     assert "@import" not in text
+
+
+def test_a_schedule_is_a_table_with_what_a_step_costs():
+    assert "Schedule" not in Reader(html.render(RUN)).text
+    run = Run(steps=200, lengths=((128, 50),), batches=((16, 100),))
+    changing = Pretrain(data=Data(length=512, batch_rows=64), mask=Mask(first_rate=0.3), run=run)
+    page = html.render(dataclasses.replace(RUN, config=changing))
+    assert '<td>1 to 50</td><td class="number">128</td><td class="number">16</td>' in page
+    text = Reader(page).text
+    for stage in stages(changing):
+        assert f"{flops.train_flops_per_step(stage.config) / 1e12:.4g} TFLOP" in text
+    assert "64 rows of 512 tokens a step at the end (see the schedule)" in text
 
 
 def test_the_headline_gives_each_figure_beside_what_needs_no_model():

@@ -72,7 +72,7 @@ def on_device(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 def value(params, batch: dict, learn: Learn, slots=(0, 0), private=None, key: int = 0):
     """The loss on one device, and its parts."""
     loss = make_loss(TASK.apply, HEAD, MODEL, learn, slots, private)
-    _, weights = make_prepare()(jax.random.key(0), on_device(batch))
+    _, weights = make_prepare()(jax.random.key(0), on_device(batch), jnp.int32(0))
     found, sums = jax.jit(loss)(params, batch, weights, jax.random.key(key))
     return float(found), jax.device_get(sums)
 
@@ -271,7 +271,7 @@ def test_the_reversal_turns_the_shared_encoders_gradient_and_not_the_classifiers
     batch = {**PACKED, **DOMAINS, "weights": np.zeros_like(PACKED["weights"])}
     loss = make_loss(TASK.apply, HEAD, MODEL, Learn(domains=("x",), domain_weight=0.1))
     batch = on_device(batch)
-    _, weights = make_prepare()(jax.random.key(0), batch)
+    _, weights = make_prepare()(jax.random.key(0), batch, jnp.int32(0))
     found = jax.jit(jax.grad(lambda p: loss(p, batch, weights, jax.random.key(0))[0]))(full)
 
     def plain(p):

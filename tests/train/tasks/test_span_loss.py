@@ -93,7 +93,7 @@ def test_the_loss_is_the_mean_over_windows_with_a_target(name):
     model, params = made(head)
     wanted = slow_loss(head, model, params)
     batch = {name: jnp.asarray(array) for name, array in batch_of(head, pack=True).items()}
-    _, weights = task_loss.make_prepare()(jax.random.key(0), batch)
+    _, weights = task_loss.make_prepare()(jax.random.key(0), batch, jnp.int32(0))
     assert float(weights["weight"]) == len(wanted) == WINDOWS - 2
     loss = span_loss.make_loss(model.apply, head, MODEL)
     (value, _), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params, batch, weights, jax.random.key(0))

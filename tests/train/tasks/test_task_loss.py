@@ -116,7 +116,7 @@ def test_the_loss_is_the_mean_of_its_formula_over_examples(name: str):
             found.append(by_hand(head, logits[0], split.labels[example]))
     loss = task_loss.make_loss(model.apply, head, config)
     batch = batch_of(split, head, pack=True)
-    _, weights = task_loss.make_prepare()(jax.random.key(0), on_device(batch))
+    _, weights = task_loss.make_prepare()(jax.random.key(0), on_device(batch), jnp.int32(0))
     assert float(weights["weight"]) == len(found)
     value, _ = jax.jit(loss)(params, batch, weights, jax.random.key(0))
     assert float(value) == pytest.approx(np.mean(found), rel=1e-5)
