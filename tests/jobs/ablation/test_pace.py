@@ -24,6 +24,16 @@ def test_a_schedule_of_depths_is_a_stretch_each():
     assert run_flops(STAGED) == sum(part.steps * flops.train_flops_per_step(part.config) for part in parts)
 
 
+def test_a_stretch_is_timed_with_its_own_batch_and_nothing_else():
+    """Also where a batch comes twice: each stretch has its place."""
+    config = Pretrain(data=Data(batch_rows=16), run=Run(steps=100, batches=((16, 10), (32, 20), (8, 30))))
+    parts = pace.stretches(config)
+    assert [(part.steps, part.config.data.batch_rows) for part in parts] == [(10, 16), (10, 32), (10, 8), (70, 16)]
+    timed = [pace._for_timing(part.config) for part in parts]
+    assert [(each.data.batch_rows, each.run.batches) for each in timed] == [(16, ()), (32, ()), (8, ()), (16, ())]
+    assert timed[0] == timed[3]
+
+
 def test_as_many_steps_as_fit():
     """20 steps of 1 s and 30 of 2 s leave 20 s of 100, which are 5 steps of 4 s."""
     assert pace.steps_within(10.0, PLAIN, [Pace(0.5, 9.0)]) == 20
