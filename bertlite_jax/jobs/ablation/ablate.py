@@ -266,7 +266,7 @@ def _write_table(prepared: Sequence[Prepared], grid: Grid, place: pathlib.Path, 
         "budget": {"steps": grid.steps or None, "seconds": grid.seconds or None},
         "seeds": list(grid.seeds),
         "members": figures.rows(members),
-        "notes": figures.notes(members),
+        "notes": figures.notes(members, grid.seconds),
     }
     whole_files.write_json(place / FIGURES, content)
     whole_files.write_text(place / TABLE, table.markdown(_title(where), content["members"], content["notes"]))

@@ -95,6 +95,13 @@ def test_runs_of_other_lengths_are_remarked():
     )
 
 
+def test_runs_that_missed_their_time_are_remarked():
+    """Steps follow from a pace that was measured before; 10.5 s of 10 are near enough, 12 are not."""
+    near, far = member("near", result(0, 4.0, train_seconds=10.5)), member("far", result(0, 4.0, train_seconds=12.0))
+    (line,) = figures.notes([near, far], 10.0)
+    assert line.startswith("far, seed 0: trained for 12.0 s and not 10")
+
+
 def test_the_table_says_what_is_missing():
     row = figures.rows([BASE, member("a", Result(0, "waiting", "not run yet"))])
     text = table.markdown("T", row, figures.notes([BASE]))
