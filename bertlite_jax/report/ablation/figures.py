@@ -26,7 +26,7 @@ class Compared:
     vocabulary: str
     """Hash of the tokenizer that its corpora were built with."""
     corpora: tuple[str, ...]
-    """Hashes of its corpora."""
+    """Hashes of the corpora that it is evaluated on."""
     whole_split: bool = False
     """Whether it is evaluated on the whole validation split."""
 
