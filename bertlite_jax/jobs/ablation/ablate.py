@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from bertlite_jax.config import sizes
+from bertlite_jax.config import schedule, sizes
 from bertlite_jax.config.ablation.grid import Grid, Member
 from bertlite_jax.config.ablation.members import check_member, members
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.pretrain import Pretrain
-from bertlite_jax.data.rows import source
+from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
@@ -58,7 +58,7 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
     place = pathlib.Path(folder)
     if (place / workdir.CONFIG).is_file():
         raise UserError(f"ablate: {folder} holds a single run; a grid needs another --workdir")
-    prepared = [_prepared(member) for member in members(grid, where)]
+    prepared = _prepared_all(members(grid, where))
     with contextlib.ExitStack() as until_the_end:
         if not dry_run:
             until_the_end.enter_context(one_job.alone_in(place, of_runs=True))
@@ -124,11 +124,20 @@ class Prepared(NamedTuple):
     """Why nobody knows how many steps it has, and so it is not run."""
 
 
-def _prepared(member: Member) -> Prepared:
+def _prepared_all(found: Sequence[Member]) -> list[Prepared]:
+    """Opens the data of each member, and of members with the same data once."""
+    seen: set[Any] = set()
+    return [_prepared(member, seen) for member in found]
+
+
+def _prepared(member: Member, seen: set[Any]) -> Prepared:
     config = member.config
     with _naming(member):
         tokenizer = tokenizer_of(config)
-        source.open_source(config.data, "validation", 0, tokenizer)
+        data = config.data, config.run.steps, *(getattr(config.run, each.schedule) for each in schedule.SCHEDULED)
+        if data not in seen:
+            stages.open_stages(config, lambda data: source.open_source(data, "train", 0, tokenizer))
+            seen.add(data)
         sized = sizes.resolve_sizes(config, tokenizer.vocab_size)
         return Prepared(member, sized, tokenizer.hash, workdir.corpus_digests(config.data.corpus))
 
@@ -266,7 +275,7 @@ def _write_table(prepared: Sequence[Prepared], grid: Grid, place: pathlib.Path, 
         "budget": {"steps": grid.steps or None, "seconds": grid.seconds or None},
         "seeds": list(grid.seeds),
         "members": figures.rows(members),
-        "notes": figures.notes(members),
+        "notes": figures.notes(members, grid.seconds),
     }
     whole_files.write_json(place / FIGURES, content)
     whole_files.write_text(place / TABLE, table.markdown(_title(where), content["members"], content["notes"]))
@@ -289,7 +298,8 @@ def _compared(each: Prepared, grid: Grid, place: pathlib.Path) -> figures.Compar
             else:
                 result = dataclasses.replace(result, line=f"task {of_task.status}: {of_task.line}")
         found.append(result)
-    member, corpora, whole = each.member, tuple(each.corpora.values()), not each.sized.run.eval_rows
+    member, whole = each.member, not each.sized.run.eval_rows
+    corpora = tuple(each.corpora[name] for name in stages.of_length(each.sized).corpus)
     return figures.Compared(member.name, member.reference, tuple(found), each.vocabulary, corpora, whole)
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,10 +25,11 @@ from bertlite_jax.jobs.ablation import children, recipes
 from bertlite_jax.report.run import metrics
 
 SKIPPED, TIMED = 3, 12
-"""Steps before the clock starts, the first of which compiles; and steps that are timed."""
-MOST_SECONDS = 30.0
-"""Long steps: after so many seconds those that are done have to do."""
-_LOOK_SECONDS = 0.05
+"""Steps before the clock starts, the first of which compiles; and steps that are timed at least."""
+LEAST_SECONDS, MOST_SECONDS = 4.0, 30.0
+"""Of timing: short steps are timed for so long, since a machine has its moods; after the longer time, the long steps
+that are done have to do."""
+_LOOK_SECONDS = 0.1
 _SHAPE = {...: {"seconds_a_step": NUMBER, "start_seconds": NUMBER}}
 
 
@@ -45,7 +45,7 @@ class Pace(NamedTuple):
     """Of one stretch."""
 
     seconds_a_step: float
-    """Median of the timed steps."""
+    """Mean of the timed steps."""
     start_seconds: float
     """From the start of the process to its first step: imports, reading, compiling."""
 
@@ -162,8 +162,9 @@ def _measure(config: Pretrain, stop: children.Stop) -> Pace:
             while process.poll() is None and not stop.wanted:
                 seconds = _logged_seconds(run)
                 first = first or (time.monotonic() if seconds else 0.0)
-                late = first and time.monotonic() - first > MOST_SECONDS
-                if len(seconds) >= SKIPPED + TIMED or (late and len(seconds) > SKIPPED):
+                spent = time.monotonic() - first if first else 0.0
+                enough = spent > LEAST_SECONDS and len(seconds) > SKIPPED + TIMED
+                if enough or (spent > MOST_SECONDS and len(seconds) > SKIPPED + 1):
                     break
                 time.sleep(_LOOK_SECONDS)
             stop.child = None
@@ -173,9 +174,9 @@ def _measure(config: Pretrain, stop: children.Stop) -> Pace:
         if len(seconds) < 2:
             last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"])[-1]
             raise NoPace(last)
-        skipped = min(SKIPPED, len(seconds) - 2)
-        steps = [after - before for before, after in zip(seconds[skipped:-1], seconds[skipped + 1 :], strict=True)]
-        return Pace(statistics.median(steps), max(0.0, first - begin))
+        skipped = min(SKIPPED, len(seconds) - 1)
+        steps = len(seconds) - skipped
+        return Pace((seconds[-1] - seconds[skipped - 1]) / steps, max(0.0, first - begin))
 
 
 def _logged_seconds(run: pathlib.Path) -> list[float]:

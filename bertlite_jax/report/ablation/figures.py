@@ -26,7 +26,7 @@ class Compared:
     vocabulary: str
     """Hash of the tokenizer that its corpora were built with."""
     corpora: tuple[str, ...]
-    """Hashes of its corpora."""
+    """Hashes of the corpora that it is evaluated on."""
     whole_split: bool = False
     """Whether it is evaluated on the whole validation split."""
 
@@ -34,6 +34,10 @@ class Compared:
     def finished(self) -> list[Result]:
         """Its runs that have final figures."""
         return [result for result in self.results if result.status == FINISHED]
+
+
+PACE_TOLERANCE = 0.1
+"""Share of a time budget by which a run may miss it without a remark."""
 
 
 class Difference(NamedTuple):
@@ -153,12 +157,18 @@ def _mean_of(results: Sequence[Result], name: str) -> float | None:
 # --- What has to be said beside the table ----------------------------------------------------------------------------
 
 
-def notes(members: Sequence[Compared]) -> list[str]:
-    """A line for each run that is not finished, and for each difference that does not say what it seems to."""
+def notes(members: Sequence[Compared], seconds: float = 0.0) -> list[str]:
+    """A line for each run that is not finished, and for each difference that does not say what it seems to.
+
+    Args:
+      members: all of the grid.
+      seconds: of training that each run was to have; 0: the grid counts steps.
+    """
     by_name = {member.name: member for member in members}
     lines = [line for member in members for line in _unfinished(member)]
+    lines += [line for member in members if seconds for line in _off_the_pace(member, seconds)]
     steps = [result.steps for member in members for result in member.finished if result.steps is not None]
-    if len(set(steps)) > 1:
+    if len(set(steps)) > 1 and not seconds:
         lines.append(f"the runs differ in their steps, from {min(steps):,} to {max(steps):,}")
     for member in members:
         reference = by_name.get(member.reference)
@@ -187,6 +197,16 @@ def _unfinished(member: Compared) -> list[str]:
             seeds.setdefault(f"{result.status}: {line}", []).append(str(result.seed))
     return [
         f"{member.name}, seed{'s' if len(some) > 1 else ''} {', '.join(some)}: {line}" for line, some in seeds.items()
+    ]
+
+
+def _off_the_pace(member: Compared, seconds: float) -> list[str]:
+    """Runs that took clearly more or less time than they were to take: their steps are no fair share."""
+    return [
+        f"{member.name}, seed {result.seed}: trained for {result.train_seconds:,.1f} s and not {seconds:g}, since the "
+        "machine was at another pace than when its steps were timed"
+        for result in member.finished
+        if result.train_seconds is not None and abs(result.train_seconds / seconds - 1) > PACE_TOLERANCE
     ]
 
 

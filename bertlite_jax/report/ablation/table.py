@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -15,13 +15,17 @@ Row = Mapping[str, Any]
 """As `figures.rows` makes it."""
 
 
+_NAMES = ("member", "to")
+"""Headings of columns that hold names of members."""
+
+
 class Column(NamedTuple):
     """A heading, and what it says of a member."""
 
     heading: str
     cell: Callable[[Row], str]
-    wide: bool = False
-    """Left out on a terminal, which is narrow."""
+    part: Literal["loss", "score", "cost"] = "loss"
+    """A terminal is narrow: it shows losses and scores one below the other, and no cost."""
 
 
 LEGEND = (
@@ -36,26 +40,27 @@ LEGEND = (
 def columns(rows: Sequence[Row]) -> list[Column]:
     """The columns that say something in these rows."""
     references = {row["compared_with"] for row in rows} - {None}
-    scored = any(row["score"] is not None for row in rows)
-    shown = [
+    scores = [
+        Column("score", lambda row: _number(row["score"], ".4f"), part="score"),
+        Column("score spread", lambda row: _number(row["score_spread"], ".4f"), part="score"),
+        Column("score difference", lambda row: _difference(row, "score_difference"), part="score"),
+    ]
+    return [
         Column("member", lambda row: row["member"]),
         Column("runs", lambda row: f"{row['finished']} of {row['runs']}"),
         Column("MLM loss", lambda row: _number(row["valid_mlm_loss"], ".4f")),
-        Column("unigram", lambda row: _number(row["unigram_entropy"], ".4f"), wide=True),
+        Column("unigram", lambda row: _number(row["unigram_entropy"], ".4f"), part="cost"),
         Column("spread", lambda row: _number(row["valid_mlm_loss_spread"], ".4f")),
         Column("difference", lambda row: row["incomparable"] or _difference(row, "difference")),
         *([Column("to", lambda row: row["compared_with"] or "")] if len(references) > 1 else []),
         Column("off plateau at", _left),
-        *([Column("score", lambda row: _number(row["score"], ".4f"))] if scored else []),
-        *([Column("score spread", lambda row: _number(row["score_spread"], ".4f"))] if scored else []),
-        *([Column("score difference", lambda row: _difference(row, "score_difference"))] if scored else []),
-        Column("steps", lambda row: _number(row["steps"], ",.0f"), wide=True),
-        Column("tokens", lambda row: _number(row["real_tokens"], ",.0f"), wide=True),
-        Column("seconds", lambda row: _number(row["train_seconds"], ",.1f"), wide=True),
-        Column("FLOP", lambda row: _number(row["total_flops"], ".2e"), wide=True),
-        Column("parameters", lambda row: _number(row["parameters"], ",.0f"), wide=True),
+        *(scores if any(row["score"] is not None for row in rows) else []),
+        Column("steps", lambda row: _number(row["steps"], ",.0f"), part="cost"),
+        Column("tokens", lambda row: _number(row["real_tokens"], ",.0f"), part="cost"),
+        Column("seconds", lambda row: _number(row["train_seconds"], ",.1f"), part="cost"),
+        Column("FLOP", lambda row: _number(row["total_flops"], ".2e"), part="cost"),
+        Column("parameters", lambda row: _number(row["parameters"], ",.0f"), part="cost"),
     ]
-    return shown
 
 
 def markdown(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
@@ -75,17 +80,26 @@ def markdown(title: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
 
 
 def print_table(title: str, rows: Sequence[Row], notes: Sequence[str], console: Console) -> None:
-    """The columns that matter most, and the notes, on a terminal."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
-    shown = [column for column in columns(rows) if not column.wide]
-    for column in shown:
-        justify = "left" if column.heading in ("member", "to") else "right"
-        table.add_column(column.heading, justify=justify, no_wrap=True)
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in shown))
-    console.print(table)
+    """Losses and, if there are any, scores on a terminal, and the notes."""
+    shown = columns(rows)
+    for part in ("loss", "score"):
+        chosen = [column for column in shown if column.part == part or column.heading in _NAMES]
+        if len(chosen) > len(_NAMES):
+            _print_part(title, chosen, rows, console)
     for note in (LEGEND, *notes):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_part(title: str, chosen: Sequence[Column], rows: Sequence[Row], console: Console) -> None:
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title_justify="left")
+    for column in chosen:
+        if column.heading in _NAMES:
+            table.add_column(column.heading, overflow="fold")
+        else:
+            table.add_column(column.heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(column.cell(row) for column in chosen))
+    console.print(table)
 
 
 def _number(value: float | None, form: str) -> str:

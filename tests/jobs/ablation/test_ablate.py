@@ -20,9 +20,11 @@ from toy_task import recipe
 from bertlite_jax.cli.main import main
 from bertlite_jax.config import Grid, Pretrain, files
 from bertlite_jax.config.effects import replaced
+from bertlite_jax.config.text import CorpusOptions
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs.ablation import ablate, children, pace
 from bertlite_jax.jobs.ablation.children import Ended
+from bertlite_jax.jobs.text.corpus import build_corpus
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -181,7 +183,6 @@ def test_seconds_become_steps_by_the_pace_and_stay_those_after_a_restart(base, p
     content = ablate.ablate(grid, "g.py", str(tmp_path / "out"))
     assert [row["steps"] for row in content["members"]] == [8, 4, 8]
     assert measured == [2, 4]
-    assert any("differ in their steps, from 4 to 8" in note for note in content["notes"])
     assert ablate.ablate(grid, "g.py", str(tmp_path / "out")) == content
     assert measured == [2, 4]
     assert len(pretended) == 3
@@ -214,6 +215,19 @@ def test_a_dry_run_writes_nothing_and_shows_runs_cost_and_time(base, pretended, 
     assert "4 of 4 runs to do, about 0:32 in all: measured just now" in said  # 2 (1 + 4 + 2/3) + 2 (1 + 8 + 4/3) = 32.
     assert not (tmp_path / "out").exists()
     assert pretended == []
+
+
+def test_a_member_with_shorter_rows_at_first_is_compared_where_both_are_evaluated(base, pretended, prepared, tmp_path):
+    """Its rows of 32 have a corpus of their own; a length that has none is named before anything runs."""
+    short = str(tmp_path / "32")
+    build_corpus([prepared.text], prepared.tokenizer, short, CorpusOptions(length=32), workers=1)
+    staged = {"data.corpus": (short, prepared.corpus), "run.lengths": ((32, 2),)}
+    content = ablate.ablate(Grid(base, {"staged": staged}, seeds=(0,)), "g.py", str(tmp_path / "out"))
+    assert content["members"][1]["difference"] == pytest.approx(-1.0)
+    without = {"without": {"run.lengths": ((48, 2),)}}
+    with pytest.raises(UserError, match=r"ablate: without: corpus: run.lengths needs a corpus for rows of 48 tokens"):
+        ablate.ablate(Grid(base, without, seeds=(0,)), "g.py", str(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_grid_needs_a_folder_of_its_own(base, pretended, trained_folder):

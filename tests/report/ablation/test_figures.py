@@ -1,11 +1,13 @@
 """Means, spreads and paired differences of a grid, by hand; and which losses are not compared."""
 
 import dataclasses
+import io
 import json
 import math
 import pathlib
 
 import pytest
+from rich.console import Console
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.report.ablation import curves, figures, results, table
@@ -95,6 +97,13 @@ def test_runs_of_other_lengths_are_remarked():
     )
 
 
+def test_runs_that_missed_their_time_are_remarked():
+    """Steps follow from a pace that was measured before; 10.5 s of 10 are near enough, 12 are not."""
+    near, far = member("near", result(0, 4.0, train_seconds=10.5)), member("far", result(0, 4.0, train_seconds=12.0))
+    (line,) = figures.notes([near, far], 10.0)
+    assert line.startswith("far, seed 0: trained for 12.0 s and not 10")
+
+
 def test_the_table_says_what_is_missing():
     row = figures.rows([BASE, member("a", Result(0, "waiting", "not run yet"))])
     text = table.markdown("T", row, figures.notes([BASE]))
@@ -158,3 +167,18 @@ def test_a_summary_that_was_edited_is_named(tmp_path):
 
 def test_a_run_that_has_not_begun_has_no_figures(tmp_path):
     assert results.read(tmp_path / "none", 3, "waiting", "not run yet") == Result(3, "waiting", "not run yet")
+
+
+def test_a_narrow_terminal_shows_whole_numbers_and_folds_names():
+    """Losses and scores stand one below the other, each in 80 columns."""
+    scored = [result(seed, 5.0 + seed / 100, score=0.8) for seed in (0, 1)]
+    others = [result(seed, 4.0, score=0.9) for seed in (0, 1)]
+    long = "divided_by_depth,num_layers=24,learning_rate=0.0014142"
+    rows = figures.rows([member("base", *scored), member(long, *others)])
+    with io.StringIO() as said:
+        table.print_table("T", rows, ["a note"], Console(file=said, width=80))
+        text = said.getvalue()
+    assert "-1.0050 ± 0.0050" in text
+    assert "+0.1000 ± 0.0000" in text
+    assert "…" not in text
+    assert "FLOP" not in text.partition("MLM loss: nats")[0]
