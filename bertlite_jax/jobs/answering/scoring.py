@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.int8.labelled import Scorer
 from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import layouts
@@ -20,6 +21,7 @@ from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.places import final_place, refuse_to_replace
 from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
+from bertlite_jax.jobs.answering import outputs
 from bertlite_jax.jobs.answering.inputs import data_of_run
 
 
@@ -96,6 +98,18 @@ def say(scores: Mapping[str, float], unlabelled: int = 0) -> None:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         left_out = f" ({unlabelled:,} without a label are not scored)" if unlabelled else ""
         print(f"predict: {figures}{left_out}", file=sys.stderr)
+
+
+def scorer_of(run: str, head: Head) -> Scorer:
+    """The first of the metrics that `predict` prints for a model, to measure other forms of it with; not for spans."""
+
+    def score(examples: Sequence[Example], logits: Sequence[np.ndarray]) -> float:
+        scores = Scores(run, head, {})
+        scores.add(examples, outputs.predictions(head, logits, examples))
+        return scores.result()[metric]
+
+    metric = _metrics(run, head)[0]
+    return Scorer(metric, score)
 
 
 def _metrics(run: str, head: Head) -> tuple[str, ...]:

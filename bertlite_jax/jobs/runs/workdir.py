@@ -6,6 +6,7 @@ deleted or overwritten.
 
 from __future__ import annotations
 
+import dataclasses
 import filecmp
 import hashlib
 import importlib.metadata
@@ -194,6 +195,13 @@ def _clear(folder: pathlib.Path) -> None:
 
 
 def _compare_configs(folder: pathlib.Path, config: Any) -> None:
+    held = files.kind_of_run(json_files.read_object(folder / CONFIG, "config"))
+    ours = files.kind_of_run(dataclasses.asdict(config))
+    if held and ours and held != ours:
+        raise UserError(
+            f"workdir: {folder} holds a {held} run, and this is one of {ours}; name another --workdir, or pass "
+            "--overwrite to delete that run"
+        )
     old = files.read_json(folder / CONFIG, type(config))
     before, after = files.flat(old), files.flat(config)
     fixed = [name for name in before if before[name] != after[name] and name not in FREE_TO_CHANGE]
