@@ -25,11 +25,23 @@ from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import json_files
 
 
-def load_file(path: str, task: str = "") -> Any:
-    """The object named `config` of a Python config file, or what its dict `tasks` has for the task."""
+def load_file(path: str, task: str = "", example: str = "") -> Any:
+    """The object named `config` of a Python config file, or what its dict `tasks` has for the task.
+
+    Args:
+      path: of the file.
+      task: whose settings are looked for.
+      example: a recipe of the kind that is needed; another one of its kind is named where the file does not exist.
+
+    Raises:
+      UserError: the file does not exist, fails, or assigns no config.
+    """
     if not pathlib.Path(path).is_file():
+        tunes = pathlib.Path(example).name.startswith("finetune")
         near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-        advice = fields_close_to(path, near) if near else "recipes lie in configs/ of the project's repository"
+        near = [name for name in near if not example or pathlib.Path(name).name.startswith("finetune") == tunes]
+        lying = "recipes lie in configs/ of the project's repository" + (f", for example {example}" if example else "")
+        advice = fields_close_to(path, near) if near else lying
         raise UserError(f"config: {path} does not exist; {advice}")
     try:
         names = runpy.run_path(path)

@@ -119,3 +119,17 @@ def test_a_missing_label_is_refused_with_a_line_of_the_models_own_kind(head, lin
     with pytest.raises(UserError) as raised:
         labelled.read_labelled(str(tmp_path / "data.jsonl"), head)
     assert str(raised.value) == f"convert: {tmp_path}/data.jsonl:1: no label; {line} is a valid line"
+
+
+@pytest.mark.parametrize(
+    ("head", "output", "answers"),
+    [
+        (CLASSIFIER, "states", r"has no answers with labels \(its output is states\)"),
+        (CLASSIFIER, "sentence", r"has no answers with labels \(its output is sentence\)"),
+        (Head(kind="span", labels=()), "auto", "answers questions about texts"),
+    ],
+)
+def test_examples_are_refused_where_no_answer_has_a_label(head, output, answers, tmp_path):
+    weights = trained_like(tmp_path, MODEL, head)
+    with pytest.raises(UserError, match=f"--data scores labels, .* {answers}; leave --data out"):
+        convert.int8(weights, tmp_path / "out", ["text"], Int8Options(output=output, data="data.jsonl"))
