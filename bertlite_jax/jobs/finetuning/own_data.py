@@ -158,7 +158,7 @@ def _contents(encoded: features.Encoded) -> set[int]:
 
 def columns_of_training(task: tasks.Task) -> dict[str, int]:
     """`train_conll_columns`, by which `predict` knows files of another form; empty for other files."""
-    if not isinstance(task, tasks.OwnTask) or task.survey is None:
+    if not isinstance(task, tasks.OwnTask) or task.survey is None or task.head.kind != "tag":
         return {}
     path = task.survey.path
     return {"train_conll_columns": conll.width_of(path)} if open_file(path, task.options).format == "columns" else {}
