@@ -136,9 +136,13 @@ def int8(
     """
     from bertlite_jax.convert.int8 import convert
     from bertlite_jax.jobs.answering.inputs import options_of_run
+    from bertlite_jax.jobs.answering.scoring import scorer_of
 
     with _opened(run, out, *calibrate) as weights:
-        print(convert.report(convert.int8(weights, out, calibrate, options, overwrite, options_of_run(run))))
+        head = weights.head
+        scorer = scorer_of(run, head) if options.data and head and head.kind != "span" else None
+        figures = convert.int8(weights, out, calibrate, options, overwrite, options_of_run(run), scorer)
+    print(convert.report(figures))
 
 
 def ort(

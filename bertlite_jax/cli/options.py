@@ -63,6 +63,27 @@ def call(function: Callable[..., Any], args: Sequence[str], prog: str) -> Any:
 
 # --- What a box says -------------------------------------------------------------------------------------------------
 
+_USUAL_NAMES = {
+    "lr": ("learning-rate",),
+    "bs": ("batch-examples", "batch-rows", "batch"),
+    "batch-size": ("batch-examples", "batch-rows", "batch"),
+    "per-device-train-batch-size": ("batch-examples", "batch-rows", "batch"),
+    "num-train-epochs": ("epochs",),
+    "num-epochs": ("epochs",),
+    "max-steps": ("steps",),
+    "num-steps": ("steps",),
+    "warmup-ratio": ("warmup-fraction",),
+    "max-length": ("length",),
+    "max-seq-length": ("length",),
+    "max-len": ("length",),
+    "output-dir": ("workdir", "out"),
+    "output": ("out", "workdir"),
+    "model": ("init",),
+    "model-name-or-path": ("init",),
+    "train-file": ("data",),
+    "wd": ("weight-decay",),
+}
+"""What other programs call an option, and the last words of ours that mean it, the likeliest first."""
 _INDENTED = re.compile(r" {4}(?=[-A-Z])(\S+)(?: \S+)*")
 """A row with an option, or the placeholder of an argument; explanations are indented further."""
 
@@ -91,10 +112,18 @@ def _of_unknown(name: str, prog: str, known: Callable[[], Sequence[str]]) -> str
     if not name.startswith("-"):
         return f"{name} is an argument too many; {prog} --help lists those that there are"
     options = known()
-    within = [option for option in options if option.endswith(f".{name.lstrip('-')}")]
-    nearest = [*within, *difflib.get_close_matches(name, options, n=1)]
+    bare = name.lstrip("-").replace("_", "-")
+    words = (bare, *_USUAL_NAMES.get(bare, ()))
+    within = [option for word in words for option in options if option.lstrip("-").split(".")[-1] == word]
+    nearest = within or difflib.get_close_matches(name, options, n=1) or _by_last_word(bare, options)
     advice = f"did you mean {nearest[0]}?" if nearest else f"{prog} --help lists those that there are"
     return f"unknown option {name}; {advice}"
+
+
+def _by_last_word(name: str, options: Sequence[str]) -> list[str]:
+    """The option whose last part is nearest, whatever stands before it."""
+    last = {option.lstrip("-").split(".")[-1]: option for option in reversed(options)}
+    return [last[word] for word in difflib.get_close_matches(name.split(".")[-1], list(last), n=1)]
 
 
 def _rows(box: str) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.places import check_on_disk, check_utf8
 
@@ -80,8 +81,24 @@ def config_file(
     if not args or args[0].startswith("-"):
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
+<<<<<<< HEAD
         raise UserError(f"{job}: the first argument is a config file, for example {example}")
     config = files.load_file(args[0], task)
+||||||| 2f64243
+        raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
+    config = files.load_file(args[0], task)
+=======
+        raise UserError(f"{job}: the first argument is a config file, for example {example_of(kind)}")
+    config = files.load_file(args[0], task, example_of(kind))
+>>>>>>> main
     if not isinstance(config, kind):
-        raise UserError(f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}")
+        raise UserError(
+            f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}, for example "
+            f"{example_of(kind)}"
+        )
     return config, list(args[1:]), f"bertlite {job} {args[0]}"
+
+
+def example_of(kind: type) -> str:
+    """A recipe that is of a kind."""
+    return "configs/finetune_glue.py" if issubclass(kind, Finetune) else "configs/albert_base.py"

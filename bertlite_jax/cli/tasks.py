@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -82,8 +83,18 @@ def finetune(args: Sequence[str]) -> None:
     elif options.seeds > 1:
         summary = seeds_and_sweeps.finetune_seeds(config, *where, options.seeds, options.overwrite)
     else:
-        summary = run_once(config, *where, options.overwrite)
+        summary = of_interest(run_once(config, *where, options.overwrite))
     print_figures("summary", summary)
+    print(f"finetune: all figures are in {pathlib.Path(options.workdir, 'summary.json')}")
+
+
+def of_interest(summary: dict[str, Any]) -> dict[str, Any]:
+    """What is looked for first in the summary of a run: scores, best step, time, parameters; the file has the rest."""
+    names = list(summary)
+    if "best_step" not in names:  # A signal stopped the run.
+        return summary
+    speed = ("best_step", "steps", "train_seconds", "examples_per_second", "parameters")
+    return {name: summary[name] for name in (*names[: names.index("best_step")], *speed) if name in summary}
 
 
 def _recipe(args: Sequence[str], task: str, log: Callable[[str], None] = lambda line: None) -> tuple[Options, Finetune]:

@@ -15,7 +15,8 @@ import runpy
 import traceback
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from bertlite_jax.config.bounds import shown
 from bertlite_jax.config.pretrain import Pretrain, Run
@@ -24,11 +25,23 @@ from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import json_files
 
 
-def load_file(path: str, task: str = "") -> Any:
-    """The object named `config` of a Python config file, or what its dict `tasks` has for the task."""
+def load_file(path: str, task: str = "", example: str = "") -> Any:
+    """The object named `config` of a Python config file, or what its dict `tasks` has for the task.
+
+    Args:
+      path: of the file.
+      task: whose settings are looked for.
+      example: a recipe of the kind that is needed; another one of its kind is named where the file does not exist.
+
+    Raises:
+      UserError: the file does not exist, fails, or assigns no config.
+    """
     if not pathlib.Path(path).is_file():
+        tunes = pathlib.Path(example).name.startswith("finetune")
         near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-        advice = fields_close_to(path, near) if near else "recipes lie in configs/ of the project's repository"
+        near = [name for name in near if not example or pathlib.Path(name).name.startswith("finetune") == tunes]
+        lying = "recipes lie in configs/ of the project's repository" + (f", for example {example}" if example else "")
+        advice = fields_close_to(path, near) if near else lying
         raise UserError(f"config: {path} does not exist; {advice}")
     try:
         names = runpy.run_path(path)
@@ -166,13 +179,41 @@ def _check_list(value: Any, hints: tuple[Any, ...], where: str) -> None:
         _check_kind(element, hint, f"{where}[{number}]")
 
 
-def read_json(path: os.PathLike[str] | str, kind: type = Pretrain) -> Any:
-    """The config that a job stored in its work directory."""
+def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "config") -> Any:
+    """The config that a job stored in its work directory.
+
+    Args:
+      path: of the file.
+      kind: `Pretrain` or `Finetuned`.
+      job: begins the message where the run is of the other kind.
+
+    Raises:
+      UserError: there is no such file, it is damaged, or the run is of the other kind.
+    """
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
-    return from_dict(kind, read_strings(json_files.read_object(path, "config")), str(path))
+    values = json_files.read_object(path, "config")
+    held, run = kind_of_run(values), pathlib.Path(path).parent
+    if kind is Pretrain and held == "fine-tuning":
+        raise UserError(
+            f"{job}: {run} is a fine-tuned run, and one of pretraining is needed; bertlite predict {run} --input FILE "
+            "answers the texts of a file, and scores the answers where it has labels"
+        )
+    if kind is not Pretrain and held == "pretraining":
+        raise UserError(
+            f"{job}: {run} is a run of pretraining, and a fine-tuned one is needed; bertlite finetune RECIPE.py --init "
+            f"{run} makes one"
+        )
+    return from_dict(kind, read_strings(values), str(path))
+
+
+def kind_of_run(values: Mapping[str, Any]) -> Literal["fine-tuning", "pretraining", ""]:
+    """Which job stored a config in its work directory, by the fields that only one of them has; empty: neither."""
+    if "adapt" in values or "head" in values:
+        return "fine-tuning"
+    return "pretraining" if "model" in values and not {"init", "learn"} & values.keys() else ""
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,8 +20,9 @@ class Int8Options:
     """Largest allowed drop of the metric, as a share: 0.005 is half a percentage point. If it drops further, nothing is
     written."""
     data: str | None = None
-    """Labelled examples of a classifier, to measure accuracy: any file that finetune reads, with the columns of the
-    run. Without it, agreement with float32 is measured."""
+    """Labelled examples, to measure the task's first metric as predict does (accuracy, pearson, span_f1 and others):
+    any file that finetune reads, with the columns of the run. Not for models that answer questions. Without it,
+    agreement with float32 is measured."""
     bits: Bits = 7
     """Bits of the integer weights. 7 is correct on every CPU; 8 only where u8 x s8 products do not saturate (VNNI, AMX,
     ARM)."""

@@ -47,6 +47,15 @@ def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
         return _load(pathlib.Path(path))
 
 
+def check_there(path: os.PathLike[str] | str, job: str) -> None:
+    """Raises UserError, before minutes of other work, where there is nothing to load."""
+    place = pathlib.Path(path)
+    if not place.exists() and not is_tensorflow(place):
+        raise UserError(
+            f"{job}: {place} does not exist; name a run, a folder of transformers, or one that bertlite convert wrote"
+        )
+
+
 def _load(folder: pathlib.Path) -> Weights:
     if (folder / "checkpoints").is_dir():
         return _load_run(folder)

@@ -31,6 +31,25 @@ COMMANDS = [
 ]
 
 
+FINETUNE, PRETRAIN = ("finetune", GLUE, "--workdir", "R", "--init", "I"), ("pretrain", DEBUG, "--workdir", "R")
+MEANT = {
+    (*FINETUNE, "--lr", "1e-4"): "--optim.learning-rate",
+    (*FINETUNE, "--learning_rate=1e-4"): "--optim.learning-rate",
+    (*FINETUNE, "--bs", "8"): "--data.batch-examples",
+    (*FINETUNE, "--batch-size", "8"): "--data.batch-examples",
+    (*FINETUNE, "--epochs", "8"): "--run.epochs",
+    (*FINETUNE, "--num-train-epochs", "8"): "--run.epochs",
+    (*FINETUNE, "--seed", "8"): "--run.seed",
+    (*FINETUNE, "--max-seq-length", "8"): "--data.length",
+    (*FINETUNE, "--optm.weight-decy", "8"): "--optim.weight-decay",
+    ("finetune", GLUE, "--output-dir", "R", "--init", "I"): "--workdir",
+    (*PRETRAIN, "--lr", "1e-4"): "--optim.learning-rate",
+    (*PRETRAIN, "--batch-size", "8"): "--data.batch-rows",
+    (*PRETRAIN, "--max-steps", "8"): "--run.steps",
+}
+"""What people type who know other programs, and what they mean."""
+
+
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(arguments) == 2
     captured = capsys.readouterr()
@@ -44,6 +63,27 @@ def test_every_job_refuses_an_option_that_it_does_not_have(command, capsys):
     line = refused([*command, "--option-that-does-not-exist", "1"], capsys)
     assert line.startswith(f"{command[0]}: unknown option --option-that-does-not-exist; ")
     assert line.endswith("--help lists those that there are")
+
+
+@pytest.mark.parametrize("arguments", MEANT, ids=lambda words: " ".join(pathlib.Path(word).name for word in words))
+def test_the_names_of_other_programs_lead_to_ours(arguments, capsys):
+    assert refused(list(arguments), capsys).endswith(f"; did you mean {MEANT[arguments]}?")
+
+
+@pytest.mark.parametrize(
+    ("job", "name", "example"),
+    [("finetune", "tune.py", "configs/finetune_glue.py"), ("pretrain", "albert.py", "configs/albert_base.py")],
+)
+def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = "recipes lie in configs/ of the project's repository"
+    assert refused([job, name], capsys) == f"config: {name} does not exist; {place}, for example {example}"
+    assert refused([job], capsys) == f"{job}: the first argument is a config file, for example {example}"
+    monkeypatch.chdir(ROOT)
+    line = refused([job, name], capsys)
+    assert all(("finetune" in word) == (job == "finetune") for word in line.split() if word.startswith("configs/"))
+    wrong = DEBUG if job == "finetune" else GLUE
+    assert refused([job, wrong], capsys).endswith(f", for example {example}")
 
 
 LINES = {

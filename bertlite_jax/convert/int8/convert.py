@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 
 from bertlite_jax.config.int8 import Int8Options
-from bertlite_jax.convert.int8 import calibrate, checks, measuring_text, rounding, sensitivity
-from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS
+from bertlite_jax.convert.int8 import calibrate, checks, example_windows, measuring_text, rounding, sensitivity
+from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS, Labelled, Scorer
 from bertlite_jax.convert.int8.measuring_text import Batch, Scored
 from bertlite_jax.convert.onnx import integer
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic
@@ -35,6 +35,8 @@ from bertlite_jax.host.whole_files import new_folder, write_json
 
 SIDECAR = "onnx/quantization.json"
 Activations = Literal["token", "tensor", "static"]
+COSINE = "cosine with float32"
+"""Metric of vectors and amounts without labels, which has a line of its own."""
 _SEED = 0
 _BATCH = 8
 _BLAMED = 3
@@ -48,11 +50,13 @@ class Text:
       calibration: batches for the ranges of `static`.
       evaluation: other batches, with `labels` where the metric needs them.
       metric: name of what is measured.
+      labelled: the examples of `evaluation`, where a task's metric is measured.
     """
 
     calibration: list[Batch]
     evaluation: list[Batch]
     metric: str
+    labelled: Labelled | None = None
 
 
 class Models(NamedTuple):
@@ -70,6 +74,7 @@ def int8(
     options: Int8Options = Int8Options(),
     overwrite: bool = False,
     columns: OwnOptions = USUAL_COLUMNS,
+    scorer: Scorer | None = None,
 ) -> dict[str, Any]:
     """Quantises, measures, and writes the folder `out` if the metric falls by no more than allowed.
 
@@ -83,6 +88,7 @@ def int8(
       options: how the model is quantised and measured, and how far the metric may fall.
       overwrite: replace an earlier result.
       columns: of all examples, as they were said when the model was trained.
+      scorer: what `options.data` is measured by; needed only there.
 
     Returns:
       The contents of the sidecar.
@@ -99,12 +105,14 @@ def int8(
     scored = checks.check_source(weights, output)
     if options.data:
         measuring_text.check_labelled(scored)
+        if scorer is None:
+            raise ValueError("int8: options.data needs a scorer")
     # The output is reserved before the minutes of work, so that they cannot be in vain.
     with new_folder(out, overwrite, QUANTIZED) as folder:
         container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
         checks.check_products(container, scored)
         checks.check_auto(options.auto, sensitivity.parts(container, scored))
-        batches = read_text(weights, text, options.data, options.rows, options.length, output, columns)
+        batches = read_text(weights, text, options.data, options.rows, options.length, output, columns, scorer)
         if options.auto:
             worst = sensitivity.by_part(weights, container, batches.evaluation[:2], output=output)[: options.auto]
             leave_out = (*leave_out, *(loss.part for loss in worst))
@@ -158,18 +166,21 @@ def read_text(
     length: int,
     output: Output = "auto",
     columns: OwnOptions = USUAL_COLUMNS,
+    scorer: Scorer | None = None,
 ) -> Text:
     """Batches to calibrate and to measure with; no window serves both. `length` is cut to what the model reads."""
     scored = measuring_text.scored_output(weights, output)
     longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
     length = min(length, longest)
     # Examples first, so that an error in them does not wait for minutes of reading text.
-    examples = measuring_text.labelled(weights, data, _BATCH, length, columns) if data else []
+    examples = measuring_text.labelled(weights, data, length, scorer, columns) if data and scorer else None
     windows = measuring_text.windows(weights, text, rows, length, columns, output)
     calibration = measuring_text.batches(weights, windows[::2], _BATCH, length)
+    if examples:
+        rows_of_examples = example_windows.split(examples.encoded)
+        evaluation = measuring_text.batches(weights, rows_of_examples, _BATCH, length)
+        return Text(calibration, evaluation, examples.scorer.metric, examples)
     evaluation = measuring_text.batches(weights, windows[1::2], _BATCH, length)
-    if data:
-        return Text(calibration, examples, "accuracy")
     if scored.output == "fill-mask":
         evaluation = [measuring_text.masked(weights, batch, _SEED + number) for number, batch in enumerate(evaluation)]
         if not any((batch["labels"] != measuring_text.IGNORED).any() for batch in evaluation):
@@ -179,7 +190,7 @@ def read_text(
             )
         return Text(calibration, evaluation, "masked-LM accuracy")
     cosine = scored.vectors or scored.numbers
-    return Text(calibration, evaluation, "cosine with float32" if cosine else "agreement with float32")
+    return Text(calibration, evaluation, COSINE if cosine else "agreement with float32")
 
 
 def build(
@@ -231,7 +242,10 @@ def measure(weights: Weights, models: Models, text: Text, output: Output = "auto
     scored = measuring_text.scored_output(weights, output)
     contents = [to_bytes(model) for model in (models.float32, models.int8)]
     before, after = (outcome(content, text.evaluation, scored) for content in contents)
-    metrics = [measuring_text.metric(each, before, scored) for each in (before, after)]
+    if text.labelled and scored.head:
+        metrics = [text.labelled.score(each.logits, scored.head) for each in (before, after)]
+    else:
+        metrics = [measuring_text.metric(each, before, scored) for each in (before, after)]
     return {
         "integer_products": integer.integer_products(models.int8),
         "products": products(models.float32),
@@ -244,7 +258,7 @@ def measure(weights: Weights, models: Models, text: Text, output: Output = "auto
         "after": metrics[1],
         "drop": metrics[0] - metrics[1],
         **similarity(after, before, scored),
-        "answers": len(before.logits),
+        "answers": len(text.labelled.examples) if text.labelled else len(before.logits),
         "cpu_flags": cpu.fast_flags(),
     }
 
@@ -307,7 +321,7 @@ def report(figures: dict[str, Any]) -> str:
         + (f"; float32: {', '.join(figures['left_out'])}" if figures["left_out"] else ""),
         f"size: {before:.2f} MB to {after:.2f} MB ({after * 1e6 / 2**20:.2f} MiB), {figures['ratio']:.4f} of it",
     ]
-    if figures["cosine"] is None:
+    if figures["metric"] != COSINE:
         lines.append(f"{figures['metric']}: {figures['before']:.4f} to {figures['after']:.4f} ({_count(figures)})")
     lines += [similarity_line(figures), f"cpu: {' '.join(figures['cpu_flags']) or 'no known flags'}"]
     return "\n".join(lines + _depth_lines(figures))

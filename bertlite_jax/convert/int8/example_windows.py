@@ -16,6 +16,7 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Examples
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.bundled.words import split_words
 from bertlite_jax.data.examples import features, span_features
 from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.data.tasks import files, questions
@@ -113,7 +114,15 @@ def _encode(examples: Iterable[Example], cut: Cut, where: str) -> Encoded:
     if cut.head.kind == "span":
         data = Examples(length=cut.length)
         return span_features.encode(examples, cut.tokenizer, data, training=False, where=where).encoded
+    if cut.head.kind == "tag":
+        examples = (_with_words(each, cut.head) for each in examples)
     return features.encode(examples, cut.tokenizer, cut.head, cut.length, where)
+
+
+def _with_words(example: Example, head: Head) -> Example:
+    """The words that a tagger answers where an example is a plain text, as a row of a table is."""
+    words = example.words or tuple(example.text[start:end] for start, end in split_words(example.text, head.splits))
+    return dataclasses.replace(example, words=words)
 
 
 def _texts(example: Example) -> tuple[str, ...]:

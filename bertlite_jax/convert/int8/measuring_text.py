@@ -15,7 +15,7 @@ import numpy as np
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.int8 import example_windows
 from bertlite_jax.convert.int8.example_windows import Cut, Window
-from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS, read_labelled
+from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS, Labelled, Scorer, read_labelled
 from bertlite_jax.convert.onnx import model
 from bertlite_jax.convert.onnx.model import choose_output
 from bertlite_jax.convert.weights.folder import Sentence, Weights
@@ -31,7 +31,7 @@ LEAST_LENGTH = 6
 """Tokens of a window: four pieces between [CLS] and [SEP]."""
 
 Batch = dict[str, np.ndarray]
-"""input_ids, attention_mask, token_type_ids [B, L] int64, and `labels`: [B, L] of masked positions, [B] of texts."""
+"""input_ids, attention_mask, token_type_ids [B, L] int64, and `labels` [B, L] of masked positions."""
 
 Answer = Callable[[Mapping[str, Any]], Mapping[str, np.ndarray]]
 """A batch becomes outputs by name."""
@@ -190,28 +190,26 @@ def as_read(batch: Batch, scored: Scored) -> Batch:
 def check_labelled(scored: Scored) -> Head:
     """The head that labelled examples can score. Raises UserError where there is no such head."""
     head = scored.head
-    if head is None or head.kind != "classify" or head.problem != "single_label":
+    if head is None or head.kind == "span":
+        answers = (
+            "answers questions about texts" if head else f"has no answers with labels (its output is {scored.output})"
+        )
         raise UserError(
-            "convert: int8: --data needs a head that gives each text one label, and this file's output is "
-            f"{head.kind if head else scored.output}; leave --data out"
+            "convert: int8: --data scores labels, tags, numbers and choices, and the model to be written "
+            f"{answers}; leave --data out, and it is compared with float32"
         )
     return head
 
 
-def labelled(weights: Weights, path: str, size: int, length: int, columns: OwnOptions = USUAL_COLUMNS) -> list[Batch]:
-    """Batches of texts or pairs from a file of examples (`convert/int8/labelled.py`), with their labels' numbers.
-
-    They are cut as in training (`features.encode`).
+def labelled(weights: Weights, path: str, length: int, scorer: Scorer, columns: OwnOptions = USUAL_COLUMNS) -> Labelled:
+    """The examples of a file (`convert/int8/labelled.py`), cut as in training (`features.encode`).
 
     Raises:
-      UserError: the head does not classify with one label, or the file is wrong.
+      UserError: the head has no labels to compare with, or the file is wrong.
     """
     tokenizer, head = tokenizer_of(weights), check_labelled(scored_output(weights))
-    encoded = features.encode(read_labelled(path, head, columns), tokenizer, head, length, path)
-    padded = batches(weights, example_windows.split(encoded), size, length)
-    for number, batch in enumerate(padded):
-        batch["labels"] = encoded.labels[number * size : (number + 1) * size].astype(np.int64)
-    return padded
+    examples = read_labelled(path, head, columns)
+    return Labelled(examples, features.encode(examples, tokenizer, head, length, path), scorer)
 
 
 # --- Scores ----------------------------------------------------------------------------------------------------------
@@ -222,7 +220,7 @@ class Outcome(NamedTuple):
 
     Attributes:
       logits: [N, C or V] of the scored positions or texts; for vectors [N, D], of tokens or of texts.
-      labels: [N], or None where there are none.
+      labels: [N] of masked positions; None for other outputs.
     """
 
     logits: np.ndarray
@@ -262,7 +260,7 @@ def _scored_rows(
         return np.concatenate(pair), None
     if scored.head.kind == "tag":
         return outputs["logits"][real], None
-    return outputs["logits"], batch.get("labels")
+    return outputs["logits"], None
 
 
 def sentence_vectors(states: np.ndarray, mask: np.ndarray, how: Sentence) -> np.ndarray:
@@ -275,7 +273,7 @@ def sentence_vectors(states: np.ndarray, mask: np.ndarray, how: Sentence) -> np.
 
 
 def metric(candidate: Outcome, reference: Outcome, scored: Scored) -> float:
-    """Accuracy where there are labels, else agreement with the reference."""
+    """Accuracy where there are masks, else agreement with the reference."""
     if candidate.labels is None:
         return agreement(candidate, reference, scored)
     return float(np.mean(candidate.logits.argmax(-1) == candidate.labels))

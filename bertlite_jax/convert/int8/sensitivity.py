@@ -31,7 +31,7 @@ class Loss(NamedTuple):
     Attributes:
       part: as `leave_out` takes it: `layers.3`, `layers.ffn.down`, `pooler`, `embeddings.word`.
       divergence: `measuring_text.loss`: mean nats over the answers; 1 - cosine for vectors and amounts.
-      metric: accuracy with that part quantised; without labels, agreement with float32.
+      metric: accuracy at masks with that part quantised; for other outputs, agreement with float32.
     """
 
     part: str

@@ -107,6 +107,7 @@ def _predict(
 ) -> dict[str, int]:
     notes = Notes()
     scores = scoring.Scores(run, model.head, notes.unknown)
+    scores.other_form = scoring.other_columns(run, inputs, model.head) if score else ""
     totals: dict[str, int] = {}
     examples = read(inputs, model.head, columns, notes, labelled=score, said=said)
     while chunk := list(itertools.islice(examples, batch)):

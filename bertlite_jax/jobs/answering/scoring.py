@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +12,21 @@ from typing import Any
 import numpy as np
 
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.int8.labelled import Scorer
 from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import layouts
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own import conll
 from bertlite_jax.data.tasks.own.columns import kind_of_head
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 from bertlite_jax.host.places import final_place, refuse_to_replace
 from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
-from bertlite_jax.jobs.answering.inputs import data_of_run
+from bertlite_jax.jobs.answering import outputs
+from bertlite_jax.jobs.answering.inputs import data_of_run, format_of
 
 
 class Scores:
@@ -39,6 +45,8 @@ class Scores:
         self.examples: list[Example] = []
         self.answers: list[Any] = []
         self.unlabelled = 0
+        self.other_form = ""
+        """What to say of an input in another form than the training file, see `other_columns`; empty: the same."""
 
     def add(self, examples: Sequence[Example], answers: Sequence[Any]) -> None:
         """Adds a batch: its examples, and for each the answer as `task_metrics.score` takes it."""
@@ -66,6 +74,8 @@ class Scores:
             )
         if self.task.head.kind == "tag" and (said := _odd_tags(self.examples, known, unknown)):
             raise UserError(f"predict: {said}")
+        if self.other_form and not _marks_anything(self.examples, known):
+            raise UserError(f"predict: {self.other_form}")
         return task_metrics.score(self.task, self.examples, self.answers)
 
 
@@ -96,6 +106,43 @@ def say(scores: Mapping[str, float], unlabelled: int = 0) -> None:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
         left_out = f" ({unlabelled:,} without a label are not scored)" if unlabelled else ""
         print(f"predict: {figures}{left_out}", file=sys.stderr)
+
+
+def other_columns(run: str, inputs: str, head: Head) -> str:
+    """A line for CoNLL columns that are not as many as the training file of a run had; else empty.
+
+    Which column holds the tags follows from their number, so those of another number may hold something else.
+    """
+    summary = pathlib.Path(run) / "summary.json"
+    if head.kind != "tag" or not summary.is_file() or format_of(inputs, OwnOptions()) != "columns":
+        return ""
+    trained = json_files.read_object(summary, "predict").get("train_conll_columns")
+    width = conll.width_of(inputs)
+    if not isinstance(trained, int) or width in (1, trained):
+        return ""
+    return (
+        f"{inputs} has {width} columns, and the training file had {trained}; the last one holds no tag of the model "
+        "but O, so it is taken for something else and nothing is scored; give the file the columns of the training "
+        "file, or leave the tags out with --no-score"
+    )
+
+
+def _marks_anything(examples: Sequence[Example], known: Sequence[str]) -> bool:
+    """Whether a tag is one of the model's, other than O."""
+    tags = {tag for example in examples if isinstance(example.label, tuple) for tag in example.label}
+    return any(known[tag] != "O" for tag in tags if 0 <= tag < len(known))
+
+
+def scorer_of(run: str, head: Head) -> Scorer:
+    """The first of the metrics that `predict` prints for a model, to measure other forms of it with; not for spans."""
+
+    def score(examples: Sequence[Example], logits: Sequence[np.ndarray]) -> float:
+        scores = Scores(run, head, {})
+        scores.add(examples, outputs.predictions(head, logits, examples))
+        return scores.result()[metric]
+
+    metric = _metrics(run, head)[0]
+    return Scorer(metric, score)
 
 
 def _metrics(run: str, head: Head) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
-from bertlite_jax.convert import adoption
+from bertlite_jax.convert import adoption, sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
 from bertlite_jax.errors import Diverged, UserError
@@ -71,6 +71,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         raise UserError(
             "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
         )
+    sources.check_there(init, "finetune")
     config = own_data.decided(config, run, overwrite)
     folder, clock = pathlib.Path(run), metrics.Clock()
     with (

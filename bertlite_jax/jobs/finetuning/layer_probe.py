@@ -20,7 +20,7 @@ import optax
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption
+from bertlite_jax.convert import adoption, sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.examples.batches import evaluation_batches
 from bertlite_jax.data.examples.features import UNLABELLED
@@ -86,6 +86,7 @@ def probe_layers(config: Finetune, run: str, init: str, overwrite: bool = False)
       UserError: `finetune` refuses the recipe, the task asks for spans, or the directory holds something else.
     """
     check_finetune(config)
+    sources.check_there(init, "finetune")
     config = own_data.decided(config, run, overwrite)
     folder = pathlib.Path(run)
     with adoption.open_weights(init, "finetune") as weights:

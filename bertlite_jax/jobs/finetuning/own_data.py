@@ -16,7 +16,8 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import features
 from bertlite_jax.data.scores import task_metrics
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import conll, labels
+from bertlite_jax.data.tasks.own.formats import open_file
 from bertlite_jax.data.tasks.own.reader import unknown_in_words
 from bertlite_jax.data.tasks.own.survey import Survey
 from bertlite_jax.errors import UserError
@@ -155,14 +156,52 @@ def _contents(encoded: features.Encoded) -> set[int]:
     return {hash(encoded.tokens[start:end].tobytes()) for start, end in itertools.pairwise(ends)}
 
 
-def baseline(task: tasks.Task, train: Split, valid: Split, head: Head) -> dict[str, Any]:
-    """What the label that most training examples have scores for every text, where texts have one label each."""
-    one_label = head.kind == "classify" and head.problem == "single_label"
-    if not one_label or task.metrics[0] not in _OF_LABELS or any(example.label is None for example in valid.examples):
+def columns_of_training(task: tasks.Task) -> dict[str, int]:
+    """`train_conll_columns`, by which `predict` knows files of another form; empty for other files."""
+    if not isinstance(task, tasks.OwnTask) or task.survey is None or task.head.kind != "tag":
         return {}
-    label = int(np.bincount(train.encoded.labels[train.encoded.labels >= 0]).argmax())
-    score = task_metrics.METRICS[task.metrics[0]](task, valid.examples, [label] * len(valid.examples))
-    return {"majority_label": head.labels[label], "majority_score": float(score)}
+    path = task.survey.path
+    return {"train_conll_columns": conll.width_of(path)} if open_file(path, task.options).format == "columns" else {}
+
+
+def baseline(task: tasks.Task, train: Split, valid: Split, head: Head) -> dict[str, Any]:
+    """What one answer for everything scores: the commonest label or tag of the training file, or its mean number.
+
+    Returns:
+      `majority_label` and `majority_score`, by the first metric. With tags that make spans also
+      `majority_tag_accuracy`, since a tag `O` has no spans. With numbers also `chance_score`, the correlation that two
+      series of so many independent numbers exceed once in twenty times: 2 standard errors of 1 / sqrt(n). Empty for
+      other heads.
+    """
+    metric, examples = task.metrics[0], valid.examples
+    if any(example.label is None for example in examples):
+        return {}
+    if head.problem == "regression" and len(head.labels) == 1:
+        mean = float(train.encoded.labels.mean())
+        chance = min(0.99, 2 / len(examples) ** 0.5)
+        return {"majority_label": f"{mean:.4g}", "majority_score": 0.0, "chance_score": chance}
+    if head.kind == "tag" and metric in ("span_f1", "accuracy"):
+        best = int(np.bincount(train.encoded.labels[train.encoded.labels >= 0]).argmax())
+        same: list[Any] = [(best,) * len(example.words) for example in examples]
+        found = {name: task_metrics.METRICS[name](task, examples, same) for name in dict.fromkeys((metric, "accuracy"))}
+        more = {"majority_tag_accuracy": float(found["accuracy"])} if metric != "accuracy" else {}
+        return {"majority_label": head.labels[best], "majority_score": float(found[metric]), **more}
+    if head.kind == "classify" and head.problem == "single_label" and metric in _OF_LABELS:
+        label = int(np.bincount(train.encoded.labels[train.encoded.labels >= 0]).argmax())
+        score = task_metrics.METRICS[metric](task, examples, [label] * len(examples))
+        return {"majority_label": head.labels[label], "majority_score": float(score)}
+    return {}
+
+
+def _beside_majority(summary: dict[str, Any]) -> str:
+    """The best model's score beside that of one answer for everything."""
+    metric, label = summary["metric"], summary["majority_label"]
+    line = f"best {metric} {summary[metric]:.4f}; always {label}: {summary['majority_score']:.4f}"
+    if "chance_score" in summary:
+        line += f", and by chance up to {summary['chance_score']:.2f}"
+    if "majority_tag_accuracy" in summary and "accuracy" in summary:
+        line += f"; accuracy {summary['accuracy']:.4f}; always {label}: {summary['majority_tag_accuracy']:.4f}"
+    return line
 
 
 def verdict(summary: dict[str, Any], confidence: float) -> list[str]:
@@ -174,12 +213,18 @@ def verdict(summary: dict[str, Any], confidence: float) -> list[str]:
     """
     found = []
     if "majority_score" in summary:
-        metric, label = summary["metric"], summary["majority_label"]
-        found.append(f"best {metric} {summary[metric]:.4f}; always {label}: {summary['majority_score']:.4f}")
+        found.append(_beside_majority(summary))
     if only := summary.get("only_answer"):
         found.append(
             f"all answers of the best model are {only}: it has learnt nothing that tells texts apart; train longer, or "
             "with another --optim.learning-rate or --learn.class-weights balanced"
+        )
+    elif "majority_score" in summary and not summary[summary["metric"]] > max(
+        summary["majority_score"], summary.get("chance_score", 0.0)
+    ):
+        found.append(
+            f"the best model is no better than that: in {summary['steps']:,} steps it has learnt nothing that its "
+            "validation texts show; train longer (--run.epochs), or with another --optim.learning-rate"
         )
     if summary.get("consistency_share") == 0:
         found.append(

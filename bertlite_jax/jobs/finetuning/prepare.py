@@ -57,7 +57,7 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
     slots = per_epoch * shape.rows * shape.length
     notes = describe(train, valid, head) | {"real_share": train.encoded.counts["tokens"] / slots}
-    notes |= own_data.baseline(task, train, valid, head)
+    notes |= own_data.baseline(task, train, valid, head) | own_data.columns_of_training(task)
     for line in (*own_data.warnings(task, train, valid, head), *_idle(full, steps, per_epoch)):
         print(f"finetune: {line}")
     model = TaskModel(full.model, head, compute)

@@ -94,13 +94,16 @@ def _train_tasks(
     suite: str, recipe_of: Callable[[str], Finetune], run: str, init: str, seeds: int, overwrite: bool
 ) -> dict[str, Any]:
     wanted = [task for task, entry in tasks.TASKS.items() if entry.suite == suite and "train" in entry.splits]
+    recipes = {task: recipe_of(task) for task in sorted(wanted, key=lambda task: task != "mnli")}
+    left_out = {task: why for task, recipe in recipes.items() if (why := _missing_files(task, recipe.data.folder))}
+    for task, recipe in recipes.items():
+        if task not in left_out and not (pathlib.Path(run) / task / "summary.json").is_file():
+            _read_once(task, recipe.data.folder)
     summaries: dict[str, dict[str, Any]] = {}
-    left_out: dict[str, str] = {}
-    for task in sorted(wanted, key=lambda task: task != "mnli"):
-        recipe, folder = recipe_of(task), str(pathlib.Path(run) / task)
-        if reason := _missing_files(task, recipe.data.folder):
-            print(f"finetune: {task} is skipped: {reason}")
-            left_out[task] = reason
+    for task, recipe in recipes.items():
+        folder = str(pathlib.Path(run) / task)
+        if task in left_out:
+            print(f"finetune: {task} is skipped: {left_out[task]}")
             continue
         from_mnli = task in FROM_MNLI and "mnli" in summaries
         start = summaries["mnli"].get("best_run", str(pathlib.Path(run) / "mnli")) if from_mnli else init
@@ -126,13 +129,23 @@ def _train_tasks(
 
 def _missing_files(task: str, folder: str) -> str:
     """Why a task cannot be trained; empty if it can."""
-    entry = tasks.TASKS[task]
     try:
-        for split in ("train", next(name for name in entry.splits if name.startswith("validation"))):
-            find_files(entry, folder, split)
+        for split in _needed_splits(task):
+            find_files(tasks.TASKS[task], folder, split)
     except UserError as error:
         return str(error)
     return ""
+
+
+def _read_once(task: str, folder: str) -> None:
+    """Raises UserError for a file that cannot be read, before the tasks in front of this one have trained for hours."""
+    for split in _needed_splits(task):
+        if not sum(1 for _ in tasks.read(tasks.TASKS[task], folder, split)):
+            raise UserError(f"finetune: {task}: the split {split} in {folder} has no examples")
+
+
+def _needed_splits(task: str) -> tuple[str, str]:
+    return "train", next(name for name in tasks.TASKS[task].splits if name.startswith("validation"))
 
 
 def average(suite: str, summaries: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -127,10 +127,10 @@ def open_run(run: str | os.PathLike[str], job: str = "evaluate") -> Trained:
     """Opens the newest good checkpoint of a work directory, with its config and tokenizer; `job` begins messages.
 
     Raises:
-      UserError: `run` is no work directory, or no checkpoint in it can be restored.
+      UserError: `run` is no work directory of pretraining, or no checkpoint in it can be restored.
     """
     folder = pathlib.Path(run)
-    config = files.read_json(folder / "config.json")
+    config = files.read_json(folder / "config.json", job=job)
     # The run's own copy; the folder that it was trained with may be gone.
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     weights = sources.load(folder, job)

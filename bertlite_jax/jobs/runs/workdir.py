@@ -6,6 +6,7 @@ deleted or overwritten.
 
 from __future__ import annotations
 
+import dataclasses
 import filecmp
 import hashlib
 import importlib.metadata
@@ -204,6 +205,13 @@ def changed_fields(folder: pathlib.Path, config: Any) -> list[str]:
 
 
 def _compare_configs(folder: pathlib.Path, config: Any) -> None:
+    held = files.kind_of_run(json_files.read_object(folder / CONFIG, "config"))
+    ours = files.kind_of_run(dataclasses.asdict(config))
+    if held and ours and held != ours:
+        raise UserError(
+            f"workdir: {folder} holds a {held} run, and this is one of {ours}; name another --workdir, or pass "
+            "--overwrite to delete that run"
+        )
     lines = changed_fields(folder, config)
     if not lines:
         return

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from int8_examples import MODEL, WORDS, trained_like, write_text
+from int8_examples import MODEL, trained_like, write_text
 
 from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Head
@@ -85,32 +85,6 @@ def test_the_other_activations_hold_too(activations, tmp_path):
     )
     assert figures["integer_products"] == 15  # 12, projection, pooler, classifier
     assert figures["top1_agreement"] >= 0.9
-
-
-def test_labelled_examples_measure_accuracy(tmp_path):
-    """Labels are the float32 model's own answers, so it is right in all of them."""
-    weights = trained_like(tmp_path, MODEL, Head(labels=("no", "yes")))
-    examples = [{"text": " ".join(WORDS[i : i + 4]), "pair": WORDS[i], "label": "no"} for i in range(16)]
-    data = tmp_path / "data.jsonl"
-    data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
-    convert.int8(weights, tmp_path / "out", [write_text(tmp_path)], Int8Options(max_drop=1, rows=32, length=16))
-    session = open_session(tmp_path / "out" / folder.MODEL)
-    batches = measuring_text.labelled(weights, str(data), 8, 16)
-    answers = np.concatenate([run_session(session, batch)["logits"].argmax(-1) for batch in batches])
-    for example, answer in zip(examples, answers, strict=True):
-        example["label"] = ("no", "yes")[answer]
-    data.write_text("\n".join(map(json.dumps, examples)), encoding="utf-8")
-    figures = convert.int8(
-        weights, tmp_path / "more", [write_text(tmp_path)], Int8Options(data=str(data), max_drop=1, rows=32, length=16)
-    )
-    assert (figures["metric"], figures["before"], figures["answers"]) == ("accuracy", 1.0, 16)
-
-
-def test_an_unknown_label_is_named_with_those_that_exist(tmp_path):
-    weights = trained_like(tmp_path, MODEL, Head(labels=("no", "yes")))
-    (tmp_path / "data.tsv").write_text("text\tlabel\nthe lamp\tperhaps\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r'data.tsv:2: the label is "perhaps"; the model\'s labels are: no, yes$'):
-        measuring_text.labelled(weights, str(tmp_path / "data.tsv"), 8, 16)
 
 
 def test_more_windows_than_the_text_has_are_all_of_them(tmp_path):
@@ -226,26 +200,6 @@ def test_scores_of_choices_are_amounts_and_a_span_is_two_places(kind, activation
     assert figures["answers"] == (8 if choose else 16)
     assert (figures["top1_agreement"] is None) == (figures["by_depth"][0]["top1"] is None) == choose
     assert figures["after"] > 0.8
-
-
-def test_every_example_is_scored_once_also_those_of_the_last_part_of_a_batch(tmp_path):
-    weights = trained_like(tmp_path, MODEL, CLASSIFIER)
-    labels = ["no", "yes", "yes"] * 3 + ["no", "yes"]
-    lines = [json.dumps({"text": WORDS[i], "label": label}) for i, label in enumerate(labels)]
-    (tmp_path / "data.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    batches = measuring_text.labelled(weights, str(tmp_path / "data.jsonl"), 8, 16)
-    assert [len(batch["input_ids"]) for batch in batches] == [8, 3]
-    found = measuring_text.outcome(lambda batch: {"logits": np.zeros((len(batch["input_ids"]), 2))}, batches, LABELS)
-    assert found.labels is not None
-    assert len(found.logits) == 11
-    assert [("no", "yes")[label] for label in found.labels] == labels
-
-
-def test_examples_are_refused_where_no_classifier_answers(tmp_path):
-    weights = trained_like(tmp_path, MODEL, CLASSIFIER)
-    for output in ("states", "sentence"):
-        with pytest.raises(UserError, match=f"--data needs a head .* output is {output}; leave --data out"):
-            convert.int8(weights, tmp_path / "out", ["text"], Int8Options(output=output, data="data.jsonl"))
 
 
 def test_answers_that_are_no_numbers_are_not_measured():

@@ -33,6 +33,7 @@ CASES = [
     ("f.conll", CONLL, TAGS, None, ["anna went|", "peter slept|"]),
     ("g.txt", CONLL, TAGS, None, ["anna went|", "peter slept|"]),
     ("h.json", json.dumps([{"tokens": ["Anna", "went"], "ner_tags": ["B-PER", "O"]}]), TAGS, None, ["anna went|"]),
+    ("h.csv", "text,score\nAnna went.,3\n", TAGS, None, ["anna went.|"]),
     ("i.json", json.dumps(SQUAD), SPAN, None, ["who went?|anna went.|"]),
     ("j.csv", "question,context\nWho?,Anna went.\n", SPAN, None, ["who?|anna went.|"]),
     ("k.jsonl", '{"text": "It", "choices": ["fell", "rose"]}\n', Head(kind="choose", labels=()), None,

@@ -44,8 +44,9 @@ def prepared(config: Finetune, encoder: str) -> Setup:
 
 def test_what_was_taken_is_shown_before_the_model_is_opened(tmp_path, capsys):
     path = table(tmp_path / "tea" / "train.csv", [(text, label.title()) for text, label in rows(40)], "Text,Label")
+    (tmp_path / "no-model").mkdir()
     with pytest.raises(UserError):
-        finetune(own(path), str(tmp_path / "run"), str(tmp_path / "no-such-model"))
+        finetune(own(path), str(tmp_path / "run"), str(tmp_path / "no-model"))
     said = capsys.readouterr().out
     assert f"finetune: {path}: 40 examples, kind classify, text in 'Text', label in 'Label'" in said
     queens = sum(label == "queen" for _, label in rows(40))
@@ -53,6 +54,12 @@ def test_what_was_taken_is_shown_before_the_model_is_opened(tmp_path, capsys):
         assert f"{name} ({count})" in said
     held_out = "validation: 10% of each label are held out, at least one text of each that has two"
     assert f"{held_out}; the best model is the one with the best accuracy" in said
+
+
+def test_an_encoder_that_is_not_there_is_refused_before_the_data_are_read(tmp_path, capsys):
+    with pytest.raises(UserError, match=r"^finetune: .*encc does not exist; name a run, a folder of transformers"):
+        finetune(own(table(tmp_path / "train.csv", rows(40))), str(tmp_path / "run"), str(tmp_path / "encc"))
+    assert capsys.readouterr().out == ""
 
 
 def test_the_task_has_the_name_of_its_folder_and_the_config_what_was_found(encoder, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import pytest
 from toy_task import recipe, sentences, write_sst2
@@ -93,6 +94,17 @@ def test_the_average_is_the_suites_when_all_its_tasks_are_there():
     assert round(suite.average("glue", found) or 0, 1) == 80.5
     del found["wnli"]
     assert suite.average("glue", found) is None
+
+
+@pytest.mark.parametrize("content", ["", "index\tsentence1\tsentence2\tlabel\n"])
+def test_a_damaged_file_of_a_later_task_is_found_before_the_first_one_trains(content, encoder, glue, tmp_path):
+    shutil.copytree(glue, tmp_path / "glue")
+    (tmp_path / "glue" / "RTE" / "train.tsv").write_text(content)
+    with pytest.raises(UserError, match=r"RTE/train\.tsv|rte: the split train"):
+        suite.finetune_suite(
+            "all-glue", lambda task: recipe(str(tmp_path / "glue"), task), str(tmp_path / "R"), encoder
+        )
+    assert not (tmp_path / "R").exists()
 
 
 def test_a_folder_without_any_task_of_the_suite_is_refused(encoder, tmp_path):

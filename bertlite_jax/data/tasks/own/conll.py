@@ -58,6 +58,12 @@ def has_columns(head: Sequence[str]) -> bool:
     return ends and len(rows) > 1 and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
 
 
+def width_of(path: str) -> int:
+    """Columns of the first line that has words. Raises UserError if the file cannot be read."""
+    rows = (layouts.columns_of_line(line) for line in head_of(path) if line.strip() and not layouts.is_comment(line))
+    return next((len(row) for row in rows if row[0] != layouts.DOCUMENT_MARK), 0)
+
+
 def form_of(path: str, options: OwnOptions, strict: bool = True) -> ColumnForm:
     """Which columns of a file have the words and the tags.
 
