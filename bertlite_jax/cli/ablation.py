@@ -40,7 +40,7 @@ class Options:
 
 def ablate(args: Sequence[str]) -> None:
     """Reads a grid and the overrides of its base from the command line, and trains what is missing of it."""
-    grid, rest, prog = config_file("ablate", args, Grid, example="configs/ablate_residual_scale.py")
+    grid, rest, prog = config_file("ablate", args, Grid)
     options = parse(Options, rest, prog, default=Options(config=grid.base, workdir=tyro.MISSING))
     refuse_names_twice(args[0])
     check_grid(grid, args[0])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.places import check_on_disk, check_utf8
@@ -60,9 +61,7 @@ def fields_given(args: Sequence[str], config: Any) -> set[str]:
     return known & (names | {name.replace(".no_", ".", 1) for name in names})
 
 
-def config_file(
-    job: str, args: Sequence[str], kind: type, task: str = "", example: str = "configs/albert_base.py"
-) -> tuple[Any, list[str], str]:
+def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tuple[Any, list[str], str]:
     """Reads the recipe that the first argument names.
 
     Args:
@@ -70,7 +69,6 @@ def config_file(
       args: what follows the job.
       kind: dataclass that the recipe has to be.
       task: a recipe may have other settings for each task.
-      example: such a recipe, to be named where there is none.
 
     Returns:
       The config, the other arguments, and the name of the command in `--help`.
@@ -81,16 +79,8 @@ def config_file(
     if not args or args[0].startswith("-"):
         if "-h" in args or "--help" in args:
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
-<<<<<<< HEAD
-        raise UserError(f"{job}: the first argument is a config file, for example {example}")
-    config = files.load_file(args[0], task)
-||||||| 2f64243
-        raise UserError(f"{job}: the first argument is a config file, for example configs/albert_base.py")
-    config = files.load_file(args[0], task)
-=======
         raise UserError(f"{job}: the first argument is a config file, for example {example_of(kind)}")
     config = files.load_file(args[0], task, example_of(kind))
->>>>>>> main
     if not isinstance(config, kind):
         raise UserError(
             f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}, for example "
@@ -101,4 +91,5 @@ def config_file(
 
 def example_of(kind: type) -> str:
     """A recipe that is of a kind."""
-    return "configs/finetune_glue.py" if issubclass(kind, Finetune) else "configs/albert_base.py"
+    examples = {Finetune: "configs/finetune_glue.py", Grid: "configs/ablate_residual_scale.py"}
+    return examples.get(kind, "configs/albert_base.py")
