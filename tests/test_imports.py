@@ -30,7 +30,7 @@ INSIDE = {
     "model": (("ops",), ("",)),
     "convert": (("weights", "bundled"), ("huggingface",), ("onnx",), ("int8",), ("",)),
     "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows",), ("examples",), ("scores",)),
-    "train": (("",), ("pretraining", "tasks"), ("few_labels", "distillation", "compression")),
+    "train": (("optimizers",), ("",), ("pretraining", "tasks"), ("few_labels", "distillation", "compression")),
     "jobs": (
         ("runs", "text"),
         ("answering", "pretraining"),

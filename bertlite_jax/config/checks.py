@@ -158,7 +158,8 @@ def check_counts(config: Pretrain) -> None:
     check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))
-    check_not_negative(optim, "optim", ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
+    at_least_0 = ("reference_batch", "warmup_steps", "decay_steps", "weight_decay", "clip_norm", "update_clip")
+    check_not_negative(optim, "optim", at_least_0)
     check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     check_not_negative(config.mask, "mask", ("rate_steps",))
     check_lists(run)
@@ -174,7 +175,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     check_model(config.model, may_be_open=True)
     check_counts(config)
     data, optim, run = config.data, config.optim, config.run
-    check_share(optim, "optim", ("beta1", "beta2"))
+    check_share(optim, "optim", ("beta1", "beta2", "momentum", "neuron_decay"))
     if not 0 <= run.seed < 2**32:
         raise UserError(f"config: run.seed = {run.seed} must be at least 0 and less than 2**32")
     if not 0 <= optim.end_fraction <= 1:

@@ -47,7 +47,12 @@ _OF_OWN_DATA = (
 )  # fmt: skip
 ABOUT_TEXTS = ("squad1", "squad2", "cmrc2018")
 """Tasks that ask questions about texts."""
+_OF_OPTIM = (
+    Need(("optim.momentum",), "optim.name", _is("muon", "normuon"), "pass --optim.name muon"),
+    Need(("optim.neuron_decay",), "optim.name", _is("normuon"), "pass --optim.name normuon"),
+)
 FINETUNE_NEEDS = (
+    *_OF_OPTIM,
     Need(tuple(f"data.{name}" for name in _OF_OWN_DATA), "data.task", _is(""), "it is for files of your own"),
     Need(
         ("data.window_step", "data.question_length", "data.answer_length", "head.span"),
@@ -77,6 +82,7 @@ FINETUNE_NEEDS = (
     Need(("adapt.layer_decay",), "adapt.freeze_layers", lambda layers: layers >= 0, "the whole encoder is frozen"),
 )
 PRETRAIN_NEEDS = (
+    *_OF_OPTIM,
     Need(("data.windows_per_row",), "data.pack", bool, "leave out --data.no-pack"),
     Need(("data.single_segment",), "data.pair_task", lambda task: task != "none", "pass --data.pair-task sop"),
     Need(("mask.max_ngram",), "mask.scheme", _is("ngram"), "pass --mask.scheme ngram"),

@@ -184,11 +184,11 @@ def check_finetune(config: Finetune) -> None:
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     check_positive(run, "run", ("log_every", "keep_last"))
     check_not_negative(data, "data", ("row_length", "train_examples", "validation_examples"))
-    check_not_negative(optim, "optim", ("warmup_steps", "decay_steps", "weight_decay", "clip_norm"))
+    check_not_negative(optim, "optim", ("warmup_steps", "decay_steps", "weight_decay", "clip_norm", "update_clip"))
     counts = ("epochs", "steps", "devices", "eval_every", "checkpoint_every", "patience", "average_steps")
     check_not_negative(run, "run", counts)
     check_share(run, "run", ("average_decay",))
-    check_share(optim, "optim", ("beta1", "beta2"))
+    check_share(optim, "optim", ("beta1", "beta2", "momentum", "neuron_decay"))
     check_share(run, "run", ("warmup_fraction",))
     check_share(config.head, "head", ("dropout",))
     if not 0 <= optim.end_fraction <= 1:

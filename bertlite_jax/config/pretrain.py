@@ -77,8 +77,10 @@ class Mask:
 class Optim:
     """How gradients become updates."""
 
-    name: Literal["lamb", "adamw"] = "lamb"
-    """LAMB or AdamW, as the ALBERT release computes them."""
+    name: Literal["lamb", "adamw", "muon", "normuon"] = "lamb"
+    """lamb, adamw: as the ALBERT release computes them. muon: AdamW, but kernels of layers and projection move along
+    orthogonal matrices, at the same learning rate. normuon: Muon with steps of equal length for all neurons of a
+    kernel."""
     learning_rate: float = 1.76e-3
     """Peak learning rate. Multiplied by sqrt(data.batch_rows / reference_batch) if reference_batch is set, whatever
     run.batches has."""
@@ -99,10 +101,18 @@ class Optim:
     """Decay of the average of squared gradients (second moment)."""
     epsilon: float = 1e-6
     """Added to the square root of the second moment."""
+    momentum: float = 0.95
+    """For muon and normuon: decay of the sum of gradients that is orthogonalised."""
+    neuron_decay: float = 0.95
+    """For normuon: decay of the average of each neuron's squared steps."""
     weight_decay: float = 0.01
     """Decoupled weight decay; not applied to biases and LayerNorm."""
     clip_norm: float = 1.0
     """Largest global norm of the gradient; larger gradients are scaled down to it. 0: no clipping."""
+    update_clip: float = 0.0
+    """Lower the learning rate of a tensor while its gradients are larger than the second moment expects: divide it by
+    the root mean square of gradient over expectation where that exceeds this number; 1 in StableAdamW. 0: never. Under
+    muon and normuon only of what AdamW moves."""
     bias_correction: bool = False
     """Use Adam's bias correction, which the ALBERT and BERT releases do not."""
     micro_batches: int = 1

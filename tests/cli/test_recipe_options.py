@@ -83,6 +83,7 @@ def test_what_is_given_beside_epochs_stays(started):
         ("--task sst2 --head.span conditioned", "--head.span has no effect with data.task = sst2; it is for questions"),
         ("--learn.confidence 0.5", "--learn.confidence has no effect with learn.consistency = 0.0"),
         ("--learn.temperature 3", "--learn.temperature has no effect with learn.teacher = not set"),
+        ("--optim.momentum 0.9", "--optim.momentum has no effect with optim.name = adamw; pass --optim.name muon"),
         ("--data.no-pack --data.row-length 256", "--data.row-length has no effect with data.pack = False"),
         ("--sweep --optim.learning-rate 1e-5", "--optim.learning-rate has no effect with --sweep; pass --sweep-rates"),
         ("--sweep-rates 1e-5", "--sweep-rates has no effect without --sweep"),
@@ -104,6 +105,8 @@ def test_an_option_without_an_effect_is_refused(options, said, started, capsys):
         ("--mask.scheme word --mask.max-ngram 2", "--mask.max-ngram has no effect with mask.scheme = word"),
         ("--optim.decay-steps 5", "--optim.decay-steps has no effect with optim.schedule = "),
         ("--optim.schedule reference --optim.end-fraction 0.1", "--optim.end-fraction has no effect"),
+        ("--optim.name lamb --optim.momentum 0.9", "--optim.momentum has no effect with optim.name = lamb"),
+        ("--optim.name muon --optim.neuron-decay 0.9", "--optim.neuron-decay has no effect with optim.name = muon"),
     ],
 )
 def test_of_pretraining_too(options, said, started, capsys):

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from bertlite_jax.train import checkpoint
-from bertlite_jax.train.optim import promoting
+from bertlite_jax.train.optimizers.adam import promoting
 
 
 def params_at(step: int) -> dict[str, Any]:

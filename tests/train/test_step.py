@@ -16,6 +16,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
+from bertlite_jax.train.optimizers.muon import is_muon
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.step import make_step
 
@@ -73,7 +74,8 @@ def compiled(config: Pretrain, devices: int):
         return model.init(key, ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
 
     shapes = jax.eval_shape(init, jax.random.key(0))
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, ROWS, shapes)
+    whole = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh))
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, ROWS, shapes, whole)
     layout = sharding.layout(shapes, mesh, config.run.zero1)
     fresh = functools.partial(state.init_state, init, optimizer, 0, layout)
     step = make_step(
@@ -260,6 +262,35 @@ def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: s
 def test_modes_agree_with_layers_of_their_own_and_micro_batches(mode: str, share: str):
     whole = losses(with_micro_batches(2, vocab_multiple=8, share=share), 1)
     np.testing.assert_allclose(losses(in_mode(mode, 2, share=share), 8), whole, atol=1e-5)
+
+
+NORMUON = Optim(name="normuon", learning_rate=0.01, warmup_steps=2, bias_correction=True, update_clip=1.0)
+
+
+def with_normuon(config: Pretrain) -> Pretrain:
+    """NorMuon, and StableAdamW beside it."""
+    return dataclasses.replace(config, optim=dataclasses.replace(NORMUON, micro_batches=config.optim.micro_batches))
+
+
+@pytest.fixture(scope="module")
+def of_normuon() -> list[float]:
+    return losses(with_normuon(CONFIG), 1)
+
+
+@pytest.mark.parametrize("mode", ["zero1", "fsdp", "all three"])
+def test_split_matrices_are_orthogonalised_as_whole_ones(of_normuon, mode: str):
+    """Twenty steps of NorMuon, whose products need whole kernels, and of clipped updates: the losses of one device."""
+    np.testing.assert_allclose(losses(with_normuon(in_mode(mode)), 8), of_normuon, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["zero1", "fsdp"])
+def test_the_iteration_of_muon_adds_one_gathering_of_each_kernel(mode: str):
+    """Its fifteen products of a kernel move nothing; the parameters come back as with LAMB."""
+    step, held, _ = make(with_normuon(in_mode(mode)), 8)
+    gathered = [c for c in hlo_cost.cost(step.as_text() or "").collectives if c.kind == "all-gather"]
+    large = [(path, leaf.size) for path, leaf in jax.tree_util.tree_leaves_with_path(held.params) if leaf.size >= 1024]
+    kernels = [size for path, size in large if is_muon(path)]
+    assert sum(collective.bytes for collective in gathered) == 4 * (sum(size for _, size in large) + sum(kernels))
 
 
 def bytes_held(mode: str) -> tuple[int, int]:

@@ -76,6 +76,7 @@ def check_recipe(config: Finetune, head: Head) -> None:
         "optim.bias_correction = True": optim.bias_correction,
         "optim.schedule = linear": optim.schedule == "linear",
         "optim.end_fraction = 0": optim.end_fraction == 0,
+        "optim.update_clip = 0": optim.update_clip == 0,
         "adapt.layer_decay = 1": adapt.layer_decay == 1,
         "adapt.freeze_layers = 0": adapt.freeze_layers == 0,
         "head.hidden = ()": not config.head.hidden,

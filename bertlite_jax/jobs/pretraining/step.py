@@ -59,7 +59,8 @@ def make_pretraining(
     init_params = functools.partial(_init, model)
     shapes = jax.eval_shape(init_params, jax.random.key(0))
     layout = sharding.layout(shapes, mesh, config.run.zero1)
-    optimizer = optim.make_optimizer(config.optim, config.run.steps, batch_rows, shapes)
+    whole = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh))
+    optimizer = optim.make_optimizer(config.optim, config.run.steps, batch_rows, shapes, whole)
     step = make_step(
         prepare=objective.make_prepare(config, special_ids),
         loss=objective.make_loss(model.apply, config),

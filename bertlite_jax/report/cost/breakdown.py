@@ -68,6 +68,6 @@ def part_of(module: Module, computation: Computation, line: Instruction) -> str:
     """The part that an operation belongs to."""
     scopes = [scope for scope in line.source.split("/") if scope in SCOPES]
     part = SCOPES[scopes[-1]] if scopes else REST
-    if part != SCOPES["attention"] and hlo_cost.flops_of(module, computation, line):
+    if part not in (SCOPES["attention"], SCOPES["optimizer"]) and hlo_cost.flops_of(module, computation, line):
         return PRODUCTS
     return part

@@ -207,10 +207,10 @@ def mfu(flops_per_step: float, seconds_per_step: float, peak: float | None, devi
 def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", scores: bool = True) -> dict[str, int]:
     """Bytes that a training step needs on one of `devices` devices, within a sixth of XLA's count in float32.
 
-    Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and both moments, as
-    `run.fsdp`, `run.tensor` and `run.zero1` split them; the whole parameters that `fsdp` puts together for a step; what
-    the backward pass keeps of one micro-batch; and the logits [rows, K, V] with their gradient in float32. Not counted:
-    the batch and the copies that the compiler chooses to make.
+    Counted: float32 parameters, gradients (twice with micro-batches: the sum and the newest) and moments (two, but one
+    of what Muon moves), as `run.fsdp`, `run.tensor` and `run.zero1` split them; the whole parameters that `fsdp` puts
+    together for a step; what the backward pass keeps of one micro-batch; and the logits [rows, K, V] with their
+    gradient in float32. Not counted: the batch and the copies that the compiler chooses to make.
 
     Args:
       config: model, data, optimiser and how the run splits them.
@@ -234,11 +234,21 @@ def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", sco
     memory = {
         "parameters": weights // run.fsdp + (weights if run.fsdp > 1 else 0),
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
-        "optimiser": 2 * weights // (run.fsdp * copies),
+        "optimiser": 4 * _moments(config) // (run.tensor * run.fsdp * copies),
         "activations": rows * data.length * _saved_bytes_per_token(part, data.length if scores else 0, width),
         "logits": 2 * rows * K * config.model.padded_vocab // run.tensor * 4,
     }
     return memory | {"total": sum(memory.values())}
+
+
+def _moments(config: Pretrain) -> int:
+    """Numbers that the optimiser remembers; those of NorMuon's neurons are too few to count."""
+    model, both = config.model, 2 * parameters(config.model)["total"]
+    if config.optim.name not in ("muon", "normuon"):
+        return both
+    D, copies = model.hidden_size, model.stack_sizes
+    kernels = copies["attention"] * 4 * D * D + copies["ffn"] * 2 * D * model.ffn_size
+    return both - kernels - (model.embed_size * D if model.projected else 0)
 
 
 def _saved_bytes_per_token(model: Model, length: int, width: int) -> int:

@@ -17,6 +17,9 @@ from bertlite_jax.report.html_parts import flatten, number, page, percent, scale
 from bertlite_jax.report.plots import Curve, Level
 from bertlite_jax.report.run.metrics import clock_time
 
+OPTIMISERS = {"lamb": "LAMB", "adamw": "AdamW", "muon": "Muon", "normuon": "NorMuon"}
+"""Their names in print."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -77,7 +80,7 @@ def _lead(run: Run) -> str:
         f"{model.num_layers} layers of width {model.hidden_size:,}, {shared}; {count:,} parameters; "
         f"vocabulary {model.vocab_size:,}; {data.batch_rows:,} rows of {data.length:,} tokens a step"
         f"{_at_the_end(run)}; "
-        f"{ {'lamb': 'LAMB', 'adamw': 'AdamW'}[run.config.optim.name] }."
+        f"{OPTIMISERS[run.config.optim.name]}."
     )
     parts = [f'<p class="quiet">{html.escape(text)}</p>']
     if not run.summary:

@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.train.optim import promoting
+from bertlite_jax.train.optimizers.adam import promoting
 from bertlite_jax.train.step import row_keys
 from bertlite_jax.train.tasks import task_loss
 

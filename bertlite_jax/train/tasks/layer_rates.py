@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from bertlite_jax.config.finetune import Adapt
-from bertlite_jax.train.optim import STACKED
+from bertlite_jax.train.optimizers.names import STACKED
 
 LOWEST = ("embeddings", "projection")
 ABOVE = ("final_norm", "pooler", "head", "domains")

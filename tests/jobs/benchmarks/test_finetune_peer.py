@@ -136,6 +136,7 @@ def test_a_missing_torch_is_a_line_with_its_command(monkeypatch):
         ({"optim": {"name": "lamb"}}, "optim.name = adamw"),
         ({"optim": {"bias_correction": False}}, "optim.bias_correction = True"),
         ({"optim": {"schedule": "reference"}}, "optim.schedule = linear"),
+        ({"optim": {"update_clip": 1.0}}, "optim.update_clip = 0"),
         ({"adapt": {"layer_decay": 0.9}}, "adapt.layer_decay = 1"),
         ({"head": {"hidden": (64,)}}, r"head.hidden = \(\)"),
         ({"run": {"patience": 2}}, "run.patience = 0"),

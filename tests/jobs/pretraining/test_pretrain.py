@@ -8,6 +8,7 @@ import math
 import pathlib
 import shutil
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -154,6 +155,30 @@ def test_rows_of_two_lengths_train_and_go_on_as_if_nothing_had_happened(prepared
     assert len(wanted) == 12
 
 
+def test_a_run_of_normuon_goes_on_with_its_bits_and_on_other_devices(prepared, tmp_path):
+    """Eight of twelve steps are lost twice: once the same device makes them again, once eight that split everything."""
+    optim = Optim(name="normuon", learning_rate=5e-3, warmup_steps=3, bias_correction=True, update_clip=1.0)
+    config = dataclasses.replace(tiny.pretrain(prepared, log_every=1, eval_every=0), optim=optim)
+    run = tmp_path / "run"
+    pretrain.pretrain(config, str(run))
+    wanted, bits = losses_of(run), params_of(run)
+    assert np.mean([wanted[step] for step in (10, 11, 12)]) < wanted[1] - 0.2
+    for more in ({}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}):
+        for step in (8, 12):
+            shutil.rmtree(run / "checkpoints" / str(step))
+        pretrain.pretrain(dataclasses.replace(config, run=dataclasses.replace(config.run, **more)), str(run))
+        assert len(losses_of(run)) == 12
+        if not more:
+            assert losses_of(run) == wanted
+            jax.tree.map(np.testing.assert_array_equal, params_of(run), bits)
+    np.testing.assert_allclose([losses_of(run)[step] for step in wanted], list(wanted.values()), atol=1e-5)
+
+
+def params_of(run: pathlib.Path) -> dict:
+    """Of the newest checkpoint."""
+    return checkpoint.restore_params(run / "checkpoints")[0]
+
+
 def made_a_step(config: Pretrain, model: Model) -> float:
     """By formula, which has tests of its own."""
     return flops.train_flops_per_step(dataclasses.replace(config, model=model))
@@ -192,8 +217,7 @@ def test_profile_steps_writes_a_trace(prepared, tmp_path):
 
 def positions_of(run: pathlib.Path) -> np.ndarray:
     """The table of positions [P, E] of the newest checkpoint."""
-    params, _ = checkpoint.restore_params(run / "checkpoints")
-    return params["embeddings"]["position"]["embedding"]
+    return params_of(run)["embeddings"]["position"]["embedding"]
 
 
 def test_init_takes_the_weights_and_names_what_is_new(prepared, tmp_path, trained, capsys):

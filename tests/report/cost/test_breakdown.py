@@ -37,14 +37,19 @@ ENTRY %main (p: f32[4,8], q: f32[8,2]) -> f32[4,2] {
   %loop = (s32[], f32[4,2]) while(%start), condition=%more, body=%body, backend_config={"known_trip_count":{"n":"3"}}
   %out = f32[4,2]{1,0} get-tuple-element(%loop), index=1
   %moments = f32[4,2]{1,0} multiply(%out, %out), metadata={op_name="optimizer/mul"}
-  ROOT %copy.1 = f32[4,2]{1,0} copy(%moments)
+  %muon = f32[4,2]{1,0} fusion(%p, %q), kind=kCustom, calls=%inside, metadata={op_name="optimizer/dot_general"}
+  %step = f32[4,2]{1,0} add(%moments, %muon), metadata={op_name="optimizer/add"}
+  ROOT %copy.1 = f32[4,2]{1,0} copy(%step)
 }
 """)
-SECONDS = {"layer": 5.0, "scores": 2.0, "bias": 1.0, "normal": 0.75, "moments": 0.25, "copy.1": 0.5}
+SECONDS = {"layer": 5.0, "scores": 2.0, "bias": 1.0, "normal": 0.75, "moments": 0.125, "muon": 0.125, "copy.1": 0.5}
 
 
 def test_operations_count_where_they_were_made():
-    """Products outside attention are one part; the innermost name counts; what nobody named is the rest."""
+    """Products outside attention and optimiser are one part; the innermost name counts; what nobody named is the rest.
+
+    Muon's products are the optimiser's.
+    """
     parts = {part.name: part for part in breakdown.breakdown(MODULE, SECONDS, step_seconds=10.0)}
     assert list(parts) == list(breakdown.PARTS)
     assert {name: part.seconds for name, part in parts.items()} == {
@@ -61,7 +66,7 @@ def test_operations_count_where_they_were_made():
 def test_flops_and_bytes_count_as_often_as_a_loop_runs():
     """A product of [4, 8] and [8, 2] takes 2 x 4 x 8 x 2 FLOPs; a negation of [4, 2] moves 64 bytes, three times."""
     parts = {part.name: part for part in breakdown.breakdown(MODULE, SECONDS, step_seconds=10.0)}
-    assert parts["products of layers and heads"].flops == parts["attention"].flops == 128
+    assert parts["products of layers and heads"].flops == parts["attention"].flops == parts["optimiser"].flops == 128
     assert parts["norms and activations"].bytes == 3 * 64
 
 

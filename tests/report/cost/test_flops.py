@@ -318,6 +318,16 @@ def test_weights_gradients_and_moments_take_sixteen_bytes_a_parameter():
     assert memory["total"] == sum(value for name, value in memory.items() if name != "total")
 
 
+def test_muon_remembers_one_number_for_each_of_its_parameters_and_adamw_two():
+    """Of ALBERT base: four kernels of 768 x 768, two of 768 x 3,072, the projection of 128 x 768."""
+    kernels = 4 * 768 * 768 + 2 * 768 * 3072 + 128 * 768
+    for optim in (Optim(name="muon"), Optim(name="normuon")):
+        config = Pretrain(data=Data(batch_rows=8), optim=optim)
+        assert flops.step_memory_bytes(config)["optimiser"] == 4 * (2 * 11_813_810 - kernels)
+    own = Pretrain(model=BERT_BASE, optim=Optim(name="muon"))
+    assert flops.step_memory_bytes(own)["optimiser"] == 4 * (2 * 110_106_428 - 12 * 12 * 768 * 768)
+
+
 def test_the_logits_of_64_rows_of_512_take_over_half_a_gigabyte():
     """B = 64, K = 77, V = 30,000 in float32: 0.59 GB, and as much for their gradient."""
     config = Pretrain(data=Data(batch_rows=64, pack=False, windows_per_row=1), mask=Mask(rate=76 / 512))

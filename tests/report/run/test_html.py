@@ -5,12 +5,13 @@ import dataclasses
 import math
 import re
 import sys
+import typing
 import xml.etree.ElementTree
 
 import pytest
 from html_reader import Reader
 
-from bertlite_jax.config.pretrain import Data, Mask, Pretrain, Run
+from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 from bertlite_jax.config.schedule import stages
 from bertlite_jax.errors import UserError
 from bertlite_jax.report import plots
@@ -71,6 +72,12 @@ def test_the_headline_gives_each_figure_beside_what_needs_no_model():
     assert "1,060" in text  # the median of 1,010 to 1,100, the upper of the two in the middle
     assert "12:03" in text
     assert "11,813,810" in text
+
+
+def test_the_headline_names_every_optimiser_that_there_is():
+    assert set(html.OPTIMISERS) == set(typing.get_args(typing.get_type_hints(Optim)["name"]))
+    config = dataclasses.replace(CONFIG, optim=Optim(name="normuon"))
+    assert "tokens a step; NorMuon." in Reader(html.render(html.Run(name="x", config=config))).text
 
 
 def test_every_asked_curve_is_drawn_as_well_formed_svg_and_described():

@@ -1,0 +1,1 @@
+"""The parts that optimisers are composed of; `train/optim.py` composes them."""
