@@ -82,6 +82,22 @@ def test_a_step_for_v5e_has_the_flops_of_the_formula_and_reduces_its_gradient_on
 
 
 @pytest.mark.slow
+def test_muon_adds_its_products_and_remembers_less(library):
+    """5 (4 n^2 m + 2 n^3) FLOPs a kernel on every device, whatever the rows; one moment of each kernel is not there."""
+    sides = [(256, 256)] * 4 + [(256, 512)] * 2 + [(128, 256)]
+    products = sum(5 * (4 * n**2 * m + 2 * n**3) for n, m in sides)
+    place = topology.parse("v5e-4")
+    results = []
+    for name in ("lamb", "muon"):
+        config = dataclasses.replace(CONFIG, optim=dataclasses.replace(CONFIG.optim, name=name))
+        results.append(compile.attempt(compile.check(config, place, round_batch=True), place, library, 2))
+    lamb, muon = results
+    assert muon["flops"] - lamb["flops"] == pytest.approx(products, rel=0.02)
+    saved = 4 * sum(n * m for n, m in sides)
+    assert lamb["argument_bytes"] - muon["argument_bytes"] == pytest.approx(saved, rel=0.05)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["v4-8", "v5p-8", "v6e-4", "tpu7x:2x2x1"])
 def test_a_step_compiles_for_every_generation(name, library):
     result = compiled_for(name, 1, library)

@@ -162,7 +162,7 @@ def test_a_run_of_normuon_goes_on_with_its_bits_and_on_other_devices(prepared, t
     run = tmp_path / "run"
     pretrain.pretrain(config, str(run))
     wanted, bits = losses_of(run), params_of(run)
-    assert np.mean([wanted[step] for step in (10, 11, 12)]) < wanted[1] - 0.2
+    assert np.mean([wanted[step] for step in (10, 11, 12)]) < wanted[1] - 0.15
     for more in ({}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}):
         for step in (8, 12):
             shutil.rmtree(run / "checkpoints" / str(step))
