@@ -36,7 +36,9 @@ def test_parents_are_made(make, tmp_path):
 @pytest.mark.parametrize("make", [make_folder, make_file])
 def test_a_place_below_a_file_is_refused(make, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"convert: .*/file/out cannot be written: (File exists|Not a directory|.*/file is no folder)"):
+    with pytest.raises(
+        UserError, match=r"convert: .*/file/out cannot be written: (File exists|Not a directory|.*/file is no folder)"
+    ):
         make(tmp_path / "file" / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
