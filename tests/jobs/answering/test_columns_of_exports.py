@@ -7,7 +7,7 @@ import pathlib
 import shutil
 
 import pytest
-from toy_task import write_encoder
+from toy_task import MODEL, write_encoder
 
 from bertlite_jax.config.finetune import Examples
 from bertlite_jax.config.model import Head
@@ -20,6 +20,7 @@ from bertlite_jax.jobs.answering import predict
 from bertlite_jax.jobs.answering.inputs import options_of_run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
+SHARED = dataclasses.replace(MODEL, share="all")
 SCORE = Head(labels=("score",), problem="regression")
 DATA = Examples(folder="secret.csv", kind="regression", metric="spearman", label_column="Bewertung", delimiter=";")
 TABLE = 'Nr;Sentence1;Sentence2;Bewertung\na;the queen;"she\nsaid";0,5\nb;the rabbit;she;1,5\nc;time;down;0,25\n'
@@ -28,7 +29,7 @@ TABLE = 'Nr;Sentence1;Sentence2;Bewertung\na;the queen;"she\nsaid";0,5\nb;the ra
 @pytest.fixture(scope="module")
 def weights(prepared, tmp_path_factory) -> Weights:
     folder = tmp_path_factory.mktemp("model") / "model"
-    return load_weights(pathlib.Path(write_encoder(folder, prepared.tokenizer, head=SCORE)))
+    return load_weights(pathlib.Path(write_encoder(folder, prepared.tokenizer, SHARED, SCORE)))
 
 
 def exported(weights: Weights, folder: pathlib.Path, form: str, pairs: bool | None = True, known: bool = True) -> str:
