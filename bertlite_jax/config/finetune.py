@@ -68,8 +68,8 @@ class Examples:
     """For your own data: column or field of the label. Without it, the first of the usual names, or UPOS of CoNLL-U.
     Several columns of 0 and 1, with commas between their names, are several labels."""
     id_column: str = ""
-    """For your own data: column or field of the id. Without it, the first of the usual names, or the number of the
-    line."""
+    """For your own data: column or field of the id. Without it, the first of id, idx and index, or the number of
+    the example from 1."""
     choice_columns: tuple[str, ...] = ()
     """For your own data and kind choose: field with the list of choices, or one column each. Without it, choices."""
     label_names: tuple[str, ...] = ()
@@ -80,6 +80,9 @@ class Examples:
     """For your own data and kind multi_label: what stands between the labels of an example in CSV and TSV."""
     delimiter: str = ""
     """For your own data: what stands between the columns of a table, such as ; or tab. Without it, it is recognised."""
+    skip_unlabelled: bool = False
+    """For your own data: leave out training and validation examples that have no label. Without it, they are
+    refused."""
     window_step: int = 128
     """For questions about a text that is longer than a row: tokens from the start of one window on the text to the
     next."""

@@ -15,6 +15,7 @@ from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
+from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 
@@ -66,7 +67,8 @@ def _load(folder: pathlib.Path) -> Weights:
     if (folder / quantized.FILE).is_file():
         container = quantized.load(folder / quantized.FILE)
         tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
-        return quantized.to_weights(container, tokenizer)
+        reading = reading_in(folder) if container.head else None
+        return dataclasses.replace(quantized.to_weights(container, tokenizer), reading=reading)
     if is_tensorflow(folder):
         raise UserError(
             f"convert: {folder} is a checkpoint of TensorFlow; read it with bertlite convert from-tf {folder} OUT and "
@@ -104,7 +106,8 @@ def _load_task_run(run: pathlib.Path) -> Weights:
     if not (run / "best").is_dir():
         raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let the run continue")
     length = files.read_json(run / "config.json", Finetuned).data.length
-    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run), length=length)
+    best = load_weights(run / "best")
+    return dataclasses.replace(best, facts=_facts(run), length=length, reading=reading_in(run))
 
 
 def _facts(run: pathlib.Path) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, read_json, sentence_length
 from bertlite_jax.convert.weights.foreign_layers import check_layers
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice
+from bertlite_jax.convert.weights.reading import reading_in, write_reading
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_folder, write_json
 
@@ -55,6 +56,8 @@ def to_hf(
     sentence_transformers: bool = False,
 ) -> Family:
     """Writes the folder `out`: config.json, model.safetensors, tokenizer files and a model card.
+
+    For a task model also how its examples were read (`reading.FILE`), which transformers ignores.
 
     `from_pretrained(out)` of the class that `architectures` in config.json names loads it, and so does AutoTokenizer.
     Padded rows of the vocabulary and tied copies of tensors are left out. Whatever else a reader of the folder should
@@ -103,6 +106,8 @@ def to_hf(
         write_json(folder / "config.json", config)
         if tokenizer is not None:
             write_tokenizer(tokenizer, folder, longest, model.token_types)
+        if head:
+            write_reading(weights.reading, folder)
         if sentence:
             write_sentence(folder, model, family, sentence, longest)
         card = model_card.render(weights, family, notes, sentence_transformers)
@@ -241,7 +246,8 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
     sentence = None if task_head else read_sentence(folder)
     for note in notes:
         _LOG.warning("convert: %s: %s", where, note)
-    return Weights(parameters.nest(flat), model, task_head, pair_task=_pair_task(stated, model), sentence=sentence)
+    pair_task, reading = _pair_task(stated, model), reading_in(folder) if task_head else None
+    return Weights(parameters.nest(flat), model, task_head, pair_task=pair_task, sentence=sentence, reading=reading)
 
 
 def config_file(folder: pathlib.Path) -> pathlib.Path:

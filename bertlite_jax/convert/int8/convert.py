@@ -28,6 +28,7 @@ from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights, sentence_length
 from bertlite_jax.convert.weights.quantized import Container
+from bertlite_jax.convert.weights.reading import write_reading
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
@@ -143,6 +144,8 @@ def _fill(folder: pathlib.Path, weights: Weights, models: Models, figures: dict[
     (folder / QUANTIZED).write_bytes(to_bytes(models.int8))
     figures["container_bytes"] = quantized.save(models.container, folder / quantized.FILE)
     describe(weights, folder, output, figures)
+    if weights.head:
+        write_reading(weights.reading, folder)
     if weights.tokenizer is not None:
         _copy_tokenizer(pathlib.Path(weights.tokenizer.folder), folder / "tokenizer")
     write_json(folder / SIDECAR, figures)

@@ -18,6 +18,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.checks import check_head, check_model
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights.reading import Reading, reading_in, write_reading
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
@@ -63,6 +64,7 @@ class Weights:
       facts: figures of the run by their names in `summary.json`, for the model card.
       sentence: how the source makes sentence vectors; None if it does not say, which means `Sentence()`.
       length: most tokens in an example that a task model was trained on; 0 if the source does not say.
+      reading: how a task model's examples were read in its training; None if the source does not say.
     """
 
     params: dict[str, Any]
@@ -73,6 +75,7 @@ class Weights:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     sentence: Sentence | None = None
     length: int = 0
+    reading: Reading | None = None
 
 
 MOST_UNSTATED = 512
@@ -92,6 +95,8 @@ def sentence_length(weights: Weights) -> int:
 
 def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> None:
     """Writes `out/config.json`, `out/params.safetensors` (flat names joined by "/") and `out/tokenizer`.
+
+    Beside them, for a task model, how its examples were read (`reading.FILE`).
 
     config.json has the SHA-256 of every other file and of its own fields.
 
@@ -113,6 +118,8 @@ def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> Non
         safetensors.numpy.save_file(flat, folder / FILE, metadata={"format": _FORMAT})
         if weights.tokenizer:
             shutil.copytree(weights.tokenizer.folder, folder / "tokenizer")
+        if weights.head:
+            write_reading(weights.reading, folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
         stated[_SUMS] = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
         write_json(folder / "config.json", stated | {SUM_OF_DESCRIPTION: sum_of_description(stated)})
@@ -137,7 +144,8 @@ def load_weights(folder: pathlib.Path) -> Weights:
     parameters.check_finite(flat, str(folder / FILE))
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
     pair_task = stated.get("pair_task", "none")
-    return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence)
+    reading = reading_in(folder) if head else None
+    return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence, reading=reading)
 
 
 def sum_of_description(stated: dict[str, Any]) -> str:

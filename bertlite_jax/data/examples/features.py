@@ -126,7 +126,7 @@ class _Builder:
         self.counts["tokens"] += sum(sizes)
 
     def _texts(self, example: Example, pieces: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-        self.counts["empty_texts"] += len(pieces[0]) == 0
+        self.counts["empty_texts"] += not all(map(len, pieces))
         seconds = pieces[1:]
         if self.head.kind == "choose":
             cut = [_cut_premise(pieces[0], choice, self.length - 3) for choice in seconds]

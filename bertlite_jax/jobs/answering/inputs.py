@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bertlite_jax.config.files import read_json
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import conll, formats
-from bertlite_jax.data.tasks.own.columns import check_named, columns_of, kind_of_head
+from bertlite_jax.data.tasks.own.columns import check_named, columns_of, ignored_pair, kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
+from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, id_column
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import task_splits, text_lines
@@ -36,6 +39,29 @@ class Notes:
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
     unknown: Counter[str] = dataclasses.field(default_factory=Counter)
     """Labels that the model does not know. Their order is that of their indices behind the known ones."""
+    label: str = ""
+    """A column or field that labels were looked for in."""
+    unread: dict[str, None] = dataclasses.field(default_factory=dict)
+    """Columns or fields that were not read, in their order."""
+    ignored_pair: str = ""
+    """One of them that has a usual name of a second text, where the model was trained on single texts."""
+
+    def saw(self, names: Sequence[str], columns: Columns, options: OwnOptions) -> None:
+        """Notes what is read of these columns or fields."""
+        read = (*columns.text, *columns.pair, *columns.label, *columns.id, *columns.choices)
+        self.label = self.label or next((name for name in columns.label if name in names), "")
+        self.unread |= dict.fromkeys(name for name in names if name not in read)
+        self.ignored_pair = self.ignored_pair or ignored_pair(names, options, columns)
+
+    def unscored(self) -> str:
+        """Why nothing is scored and what would be right; empty where the input has nothing but what is read."""
+        if self.label:
+            return f"nothing is scored: {self.label!r} is empty; --label-column names another column with the labels"
+        if not self.unread:
+            return ""
+        names = list(self.unread)
+        shown = ", ".join(map(repr, names[:12])) + (", .." if len(names) > 12 else "")
+        return f"nothing is scored: no label was found, and not read: {shown}; --label-column names the one with labels"
 
     def lines(self, known: tuple[str, ...], scored: bool = True) -> list[str]:
         """A line for each oddity. `known` are the model's labels; `scored` says whether there are metrics."""
@@ -44,6 +70,8 @@ class Notes:
             said.append(f"{replaced:,} inputs with half of a surrogate pair, which is now U+FFFD")
         if odd := task_splits.in_words({name: n for name, n in self.counts.items() if name != text_lines.REPLACED}):
             said.append(odd)
+        if self.ignored_pair:
+            said.append(f"{self.ignored_pair!r} is not read: the model was trained on single texts")
         if self.unknown and scored:
             shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
             said.append(
@@ -60,15 +88,16 @@ def data_of_run(run: str) -> Examples | None:
 
 
 def options_of_run(run: str) -> OwnOptions:
-    """The columns that a fine-tuning run was trained on; for another folder, none in particular."""
-    data = data_of_run(run)
-    if data is None or (data.task and data.task not in tasks.TASKS):
+    """The columns that a model was trained on, in a run or an export of one; for another folder, none in particular."""
+    reading = reading_in(run)
+    if reading is None or (reading.data.task and reading.data.task not in tasks.TASKS):
         return OwnOptions()
+    data, single = reading.data, reading.pairs is False
     if not data.task:
-        return dataclasses.replace(task_splits.options_of(data), kind="auto")
+        return dataclasses.replace(task_splits.options_of(data), kind="auto", single=single, skip_unlabelled=False)
     named = tasks.TASKS[data.task].columns
     text, pair, label, identity = ((names or ("",))[0] for names in (named.text, named.pair, named.label, named.id))
-    return OwnOptions(text=text, pair=pair, label=label, id=identity, choices=named.choices)
+    return OwnOptions(text=text, pair=pair, label=label, id=identity, choices=named.choices, single=single)
 
 
 def counts_in_words(counts: Mapping[str, int], length: int = 0, cut: str = "", empty: str = "empty") -> list[str]:
@@ -132,6 +161,9 @@ def _examples(
     inputs: str, head: Head, options: OwnOptions, notes: Notes, labelled: bool, said: OwnOptions
 ) -> Iterator[Example]:
     form = format_of(inputs, options)
+    file = _with_columns(inputs, form, options)
+    if file and not said.id:
+        options = dataclasses.replace(options, id=id_column(file, options) or options.id)
     if form == "columns" and head.kind != "tag" and conll.is_universal(inputs):
         raise UserError(
             f"task: {inputs}: CoNLL-U has words with tags, and this model reads texts; write one on each line"
@@ -146,14 +178,27 @@ def _examples(
         labelled=labelled,
     )
     if form in ("text", "json_lines") or (form == "columns" and head.kind != "tag"):
-        of_object = _object_reader(reader, head, options, said)
+        of_object = _object_reader(reader, head, options, said, notes)
+        if file:
+            read = functools.partial(columns_of, file.names, options, kind_of_head(head), inputs, strict=False)
+            reader.decimal_commas = functools.cache(lambda: has_decimal_commas(file, read()))
         for example in text_lines.read_examples(input_lines(inputs), head, place_of(inputs), of_object, notes.counts):
             yield _with_words(example, head)
         return
-    file = formats.open_file(inputs, options)
+    file = file or formats.open_file(inputs, options)
     if file.names:
-        check_named(file.names, said, f"{file.path}:{file.first_line}")
+        where = f"{file.path}:{file.first_line}"
+        check_named(file.names, said, where)
+        notes.saw(file.names, columns_of(file.names, options, kind_of_head(head), where, file, strict=False), options)
     yield from (_with_words(example, head) for _, example in reader.read(file, strict=False))
+
+
+def _with_columns(inputs: str, form: formats.Format, options: OwnOptions) -> formats.OwnFile | None:
+    """The file, which can be read twice, if it has columns or fields; None otherwise."""
+    if form == "json_lines":  # Its lines are answered up to the first that cannot be read, so none is read before.
+        first = files.object_in(files.first_line(inputs))
+        return formats.OwnFile(inputs, form, tuple(first), first) if first else None
+    return formats.open_file(inputs, options) if form in ("table", "json", "parquet") else None
 
 
 def format_of(inputs: str, options: OwnOptions) -> formats.Format:
@@ -173,7 +218,9 @@ def place_of(inputs: str) -> str:
     return "standard input" if inputs == "-" else inputs
 
 
-def _object_reader(reader: Reader, head: Head, options: OwnOptions, said: OwnOptions) -> text_lines.OfObject:
+def _object_reader(
+    reader: Reader, head: Head, options: OwnOptions, said: OwnOptions, notes: Notes
+) -> text_lines.OfObject:
     texts = dataclasses.replace(said, label="", id="")  # Not every object needs the others.
     known: dict[tuple[str, ...], Columns] = {}
 
@@ -183,7 +230,10 @@ def _object_reader(reader: Reader, head: Head, options: OwnOptions, said: OwnOpt
             if len(known) >= _MOST_FORMS:
                 known.clear()
             check_named(names, texts, where)
-            known[names] = columns_of(names, options, kind_of_head(head), where, strict=False)
+            # `pair` is our own name for a second text: an object that has one does not only look like a pair.
+            read = dataclasses.replace(options, single=options.single and "pair" not in names)
+            known[names] = columns_of(names, read, kind_of_head(head), where, strict=False)
+            notes.saw(names, known[names], read)
         return reader.example(record, known[names], line, where)
 
     return of_object

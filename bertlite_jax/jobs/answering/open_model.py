@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,6 @@ from bertlite_jax.convert.weights.folder import Weights, answer_length
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import json_files
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
@@ -62,7 +60,7 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
     forward = make_forward(model, mesh)
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
 
-    trained_on_pairs = _trained_on_pairs(pathlib.Path(run)) if head.kind == "classify" else None
+    trained_on_pairs = loaded.reading.pairs if loaded.reading and head.kind == "classify" else None
 
     def answer(examples: Sequence[Example]) -> tuple[list[np.ndarray], dict[str, int]]:
         if trained_on_pairs is not None:
@@ -99,19 +97,10 @@ def renamed(loaded: Weights, labels: tuple[str, ...], run: str) -> Weights:
     return dataclasses.replace(loaded, head=dataclasses.replace(head, labels=labels))
 
 
-def _trained_on_pairs(run: pathlib.Path) -> bool | None:
-    """Whether a run was trained on pairs of texts (True) or single texts (False); None: on both, or it is unknown."""
-    path = run / "summary.json"
-    summary = json_files.read_object(path, "predict") if path.is_file() else {}
-    if "train_pairs" not in summary or 0 < summary["train_pairs"] < summary["train_examples"]:
-        return None
-    return summary["train_pairs"] > 0
-
-
 def _check_pairs(examples: Sequence[Example], trained_on_pairs: bool, run: str) -> None:
     for example in examples:
         problem = f"predict: example {example.id}: {run} was trained on"
         if trained_on_pairs and example.pair is None:
-            raise UserError(f"{problem} pairs; give the second text as 'pair'")
+            raise UserError(f"{problem} pairs; give the second text as 'pair', or name its column with --pair-column")
         if not trained_on_pairs and example.pair is not None:
-            raise UserError(f"{problem} single texts; leave out 'pair'")
+            raise UserError(f"{problem} single texts; leave out 'pair', and --pair-column")

@@ -125,6 +125,8 @@ def _predict(
     else:
         print(f"predict: {answered_in_words(totals, model.length)}", file=sys.stderr)
     _score(scores, metrics, notes)
+    if score and totals and not scores.examples and (line := notes.unscored()):
+        print(f"predict: {line}", file=sys.stderr)
     return totals
 
 

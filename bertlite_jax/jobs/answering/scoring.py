@@ -13,6 +13,7 @@ import numpy as np
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.int8.labelled import Scorer
+from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import layouts
@@ -26,7 +27,7 @@ from bertlite_jax.host import json_files
 from bertlite_jax.host.places import final_place, refuse_to_replace
 from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
 from bertlite_jax.jobs.answering import outputs
-from bertlite_jax.jobs.answering.inputs import data_of_run, format_of
+from bertlite_jax.jobs.answering.inputs import format_of
 
 
 class Scores:
@@ -146,7 +147,8 @@ def scorer_of(run: str, head: Head) -> Scorer:
 
 
 def _metrics(run: str, head: Head) -> tuple[str, ...]:
-    usual, data = metrics_of(kind_of_head(head), head.labels), data_of_run(run)
+    usual, reading = metrics_of(kind_of_head(head), head.labels), reading_in(run)
+    data = reading.data if reading else None
     if data is not None and data.task in tasks.TASKS:
         named = tasks.TASKS[data.task].metrics
         # Those of MultiRC, ReCoRD and AX-g need groups of examples, which a file of one's own has not.

@@ -55,8 +55,9 @@ def _examples(inputs: str, counts: Counter[str], columns: OwnOptions) -> Iterato
     records = file.records(counts) if file else _objects(inputs, where, counts)
     for number, (line, record) in enumerate(records, 1):
         at = f"{where}:{line}"
-        # All objects of a list may stand in one line.
-        yield at, questions.of_record(_named(record, columns, at), number if form == "json" else line, at, notes)
+        # All objects of a list may stand in one line, and a row of a table in several.
+        counted = number if form in ("json", "table") else line
+        yield at, questions.of_record(_named(record, columns, at), counted, at, notes)
 
 
 def _objects(inputs: str, where: str, counts: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -20,6 +20,7 @@ from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.convert import adoption, sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
+from bertlite_jax.convert.weights.reading import pairs_of, reading_of
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.jobs.answering import task_splits
@@ -244,7 +245,10 @@ def _save_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
     config = setup.start.config
     params = jax.device_get(few_label_inputs.without_domains(params))
     head = dataclasses.replace(config.head, splits=setup.splits)
-    save_weights(Weights(params, config.model, head, setup.start.tokenizer), folder / BEST, overwrite=True)
+    counts = setup.train.encoded.counts
+    reading = reading_of(config.data, pairs_of(counts.get("pairs"), counts["examples"]))
+    weights = Weights(params, config.model, head, setup.start.tokenizer, reading=reading)
+    save_weights(weights, folder / BEST, overwrite=True)
 
 
 # --- Start, resumption, summary -------------------------------------------------------------------------------------

@@ -12,11 +12,24 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks import fields
 from bertlite_jax.data.tasks.own import labels
 from bertlite_jax.data.tasks.own.formats import OwnFile
-from bertlite_jax.data.tasks.own.options import CHOICES, IDS, LABEL, PAIR, TAGS, TEXT, WORDS, Kind, OwnOptions
+from bertlite_jax.data.tasks.own.options import (
+    CHOICES,
+    IDS,
+    LABEL,
+    MAYBE_IDS,
+    PAIR,
+    TAGS,
+    TEXT,
+    WORDS,
+    Kind,
+    OwnOptions,
+)
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
 _ROWS_TO_GUESS = 200
+_LEAST_FILLED = 0.9
+"""Share of the rows in which a column has a value, if it is to be guessed as the label's."""
 
 
 def kind_of_head(head: Head) -> Kind:
@@ -40,16 +53,16 @@ def kind_of_file(file: OwnFile, options: OwnOptions) -> Kind:
         return "tag"
     if options.choices:
         return "choose"
-    if found := _first_of(file.names, CHOICES):
+    if found := first_of(file.names, CHOICES):
         raise UserError(
             f"task: {file.path}:{file.first_line}: it has a column {found!r}; pass --data.kind choose to choose among "
             "them, or --data.kind classify to leave them out"
         )
-    words = _first_of(file.names, (options.text,) if options.text else WORDS)
+    words = first_of(file.names, (options.text,) if options.text else WORDS)
     if words and _is_list(file.first.get(words)):
         return "tag"
     several = options.label.split(",") if options.label and options.label not in file.names else ()
-    label = _first_of(file.names, (options.label,) if options.label else LABEL)
+    label = first_of(file.names, (options.label,) if options.label else LABEL)
     value = file.first.get(label)
     return "multi_label" if _is_list(value) or len(several) > 1 else "classify"
 
@@ -79,18 +92,18 @@ def columns_of(
     said = {"text": options.text, "pair": options.pair, "id": options.id}
     found = {part: _said(names, name, where, strict) for part, name in said.items()}
     usual = WORDS if kind == "tag" else TEXT
-    text = found["text"] or _first_of(names, usual)
+    text = found["text"] or first_of(names, usual)
     if not text and kind == "tag" and not strict:
-        text = _first_of(names, TEXT)
+        text = first_of(names, TEXT)
     if not text:
         raise UserError(f"task: {where}: which column is the text? It has: {_shown(names)}{_hint(file, options, kind)}")
     label = _labels_of(names, options, kind, where, strict)
     pair = found["pair"]
-    if not pair and kind not in ("choose", "tag"):
+    if not pair and kind not in ("choose", "tag") and not options.single:
         pair = next((name for name in _all_of(names, PAIR) if name != text), "")
     if not strict and not options.label:  # A usual name for labels, and here the texts are in it.
         label = tuple(name for name in label if name not in (text, pair))
-    identity = found["id"] or _first_of(names, IDS)
+    identity = found["id"] or first_of(names, IDS)
     choices = tuple(_said(names, name, where, strict) or name for name in options.choices)
     chosen = {"text": (text,), "pair": (pair,), "label": label, "id": (identity,), "choice": choices}
     for part, columns in chosen.items():
@@ -101,7 +114,7 @@ def columns_of(
         pair=(pair,) if pair else (),
         label=label or (TAGS if kind == "tag" else LABEL),
         id=(identity,) if identity else (),
-        choices=(choices or (_first_of(names, CHOICES) or "choices",)) if kind == "choose" else (),
+        choices=(choices or (first_of(names, CHOICES) or "choices",)) if kind == "choose" else (),
         separator=options.separator,
     )
 
@@ -122,12 +135,20 @@ def missing_label(columns: Columns, file: OwnFile, options: OwnOptions, kind: Ki
     )
 
 
+def ignored_pair(names: Sequence[str], options: OwnOptions, columns: Columns) -> str:
+    """The column with a usual name of a second text that is not read, as texts are single (`options.single`)."""
+    if not options.single or columns.pair:
+        return ""
+    used = (*columns.text, *columns.label, *columns.id, *columns.choices)
+    return next((name for name in _all_of(names, PAIR) if name not in used), "")
+
+
 def _labels_of(names: Sequence[str], options: OwnOptions, kind: Kind, where: str, strict: bool) -> tuple[str, ...]:
     if options.label and options.label not in names and "," in options.label:
         several = [_said(names, name.strip(), where, strict) for name in options.label.split(",")]
         return tuple(several) if all(several) else ()
     said = _said(names, options.label, where, strict)
-    found = said or _first_of(names, TAGS if kind == "tag" else LABEL)
+    found = said or first_of(names, TAGS if kind == "tag" else LABEL)
     return (found,) if found else ()
 
 
@@ -135,14 +156,15 @@ def _said(names: Sequence[str], name: str, where: str, strict: bool) -> str:
     """The column of a name that was said; empty if none was, or it is missing and need not exist."""
     if not name:
         return ""
-    if found := _first_of(names, (name,)):
+    if found := first_of(names, (name,)):
         return found
     if strict:
         fields.find(dict.fromkeys(names), (name,), where)
     return ""
 
 
-def _first_of(names: Sequence[str], wanted: Sequence[str]) -> str:
+def first_of(names: Sequence[str], wanted: Sequence[str]) -> str:
+    """The first column with one of the wanted names, as `_all_of` finds them; empty if there is none."""
     return next(iter(_all_of(names, wanted)), "")
 
 
@@ -206,15 +228,15 @@ def _hint(file: OwnFile | None, options: OwnOptions, kind: Kind) -> str:
     if kind == "tag":
         text, label = _lists_of(rows)
     else:
-        text = _first_of(file.names, (options.text,) if options.text else TEXT) or _longest(rows)
-        label = _first_of(file.names, (options.label,) if options.label else LABEL) or _fewest(rows, text)
+        text = first_of(file.names, (options.text,) if options.text else TEXT) or _longest(rows)
+        label = first_of(file.names, (options.label,) if options.label else LABEL) or _fewest(rows, text)
     if (" " in text.strip() and len(text) > 30) or any(name.strip().isdecimal() for name in (text, label)):
         return "; a table begins with a line that has the names of its columns"
     typed: list[tuple[str, str, str, tuple[str, ...]]] = [
         (f"--data.text-column {_quoted(text)}", text, options.text, TEXT if kind != "tag" else WORDS)
     ]
     typed.append((f"--data.label-column {_quoted(label)}", label, options.label, LABEL if kind != "tag" else TAGS))
-    shown = [part for part, name, said, usual in typed if name and not said and not _first_of([name], usual)]
+    shown = [part for part, name, said, usual in typed if name and not said and not first_of([name], usual)]
     return f"; pass {' '.join(shown)}" if shown else ""
 
 
@@ -231,13 +253,18 @@ def _longest(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _fewest(rows: Sequence[dict[str, Any]], text: str) -> str:
-    """The column of strings or numbers, not `text`, with fewest different values that are not all one."""
-    values: dict[str, set[str]] = {}
+    """The column of strings or numbers, not `text`, with fewest different values that are not all one.
+
+    A column that is empty in more than a tenth of the rows is a remark rather than a label.
+    """
+    values: dict[str, list[str]] = {}
     for row in rows:
         for name, value in row.items():
-            if name != text and name.casefold() not in (*IDS, *PAIR) and isinstance(value, str | int | float):
-                values.setdefault(name, set()).add(str(value))
-    varied = {name: len(each) for name, each in values.items() if len(each) > 1 or len(rows) == 1}
+            other = name != text and name.casefold() not in (*IDS, *MAYBE_IDS, *PAIR)
+            if other and isinstance(value, str | int | float) and not fields.is_missing(value):
+                values.setdefault(name, []).append(str(value))
+    filled = {name: each for name, each in values.items() if len(each) >= _LEAST_FILLED * len(rows)}
+    varied = {name: len(set(each)) for name, each in filled.items() if len(set(each)) > 1 or len(rows) == 1}
     return min(varied, key=lambda name: varied[name], default="")
 
 

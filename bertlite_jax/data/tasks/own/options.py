@@ -13,8 +13,11 @@ LABEL = ("label", "labels", "gold_label", "score", "answerKey")
 WORDS = ("tokens", "words")
 TAGS = ("tags", "labels", "ner_tags")
 IDS = ("id", "idx", "index")
+MAYBE_IDS = ("guid", "uuid", "uid", "nr", "no", "number", "row_id", "example_id", "sentence_id", "text_id")
 CHOICES = ("choices",)
-"""Usual names of columns or fields, in the order in which they are looked for; upper and lower case are the same."""
+"""Usual names of columns or fields, in the order in which they are looked for; upper and lower case are the same.
+
+`MAYBE_IDS` are ids only where no value occurs twice."""
 
 DELIMITERS = (",", ";", "\t", "|")
 """What is recognised between the columns of a table."""
@@ -37,7 +40,8 @@ class OwnOptions:
     """Column or field of the label; for `tag`, of the list of tags. Several columns of 0 and 1 with commas between
     their names are several labels."""
     id: str = ""
-    """Column or field of the id; if there is none, ids are line numbers."""
+    """Column or field of the id; if there is none, ids are the numbers of the examples from 1, in JSON lines those of
+    the lines."""
     choices: tuple[str, ...] = ()
     """For `choose`: a field with a list, or one column each; empty: the field `choices`."""
     label_names: tuple[str, ...] = ()
@@ -48,3 +52,7 @@ class OwnOptions:
     """Between the labels of one example, for `multi_label` in CSV and TSV."""
     delimiter: str = ""
     """Between the columns of a table; empty: recognised from its header."""
+    single: bool = False
+    """Texts are single: only a column that was named is a second text, not one with a usual name for it."""
+    skip_unlabelled: bool = False
+    """Leave out training and validation examples without a label; otherwise they are refused."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bertlite_jax.config.model import Head
@@ -16,6 +17,7 @@ from bertlite_jax.data.tasks.own import conll, labels
 from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
 from bertlite_jax.data.tasks.own.formats import OwnFile, open_file
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
+from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, with_point
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -97,7 +99,8 @@ class Reader:
         self.kind: Kind = kind
         self.labelled, self._places = labelled, {name: place for place, name in enumerate(unknown or ())}
         self.names = labels.Names(names, numbered=bool(options.label_names))
-        self.counts, self.vector, self.decimal_comma = counts, vector, False
+        self.counts, self.vector = counts, vector
+        self.decimal_commas: Callable[[], bool] = lambda: False
 
     def read(self, file: OwnFile, strict: bool = True) -> Iterator[tuple[int, Example]]:
         """(number of its line, example) of a file. `strict` as for `columns_of`."""
@@ -107,16 +110,18 @@ class Reader:
             raise UserError(f"task: {file.path}: this is plain text; a table with a header, JSON or CoNLL is expected")
         where = f"{file.path}:{file.first_line}"
         columns = columns_of(file.names, self.options, self.kind, where, file, strict)
-        self.decimal_comma = file.delimiter == ";"
+        self.decimal_commas = functools.cache(lambda: file.delimiter == ";" or has_decimal_commas(file, columns))
         return self._of_records(file, columns)
 
     def _of_records(self, file: OwnFile, columns: Columns) -> Iterator[tuple[int, Example]]:
         for place, (line, record) in enumerate(file.records(self.counts), 1):
-            if self.needs_labels and self.kind == "classify" and self._is_withheld(record, columns):
+            skipped = self.options.skip_unlabelled and lacks_label(record, columns, self.kind, self.names.names)
+            withheld = self.kind == "classify" and self._is_withheld(record, columns)
+            if self.needs_labels and (skipped or withheld):
                 self.counts["no_label"] += 1
                 continue
-            # The objects of a list may stand in one line.
-            number = place if file.format == "json" else line
+            # The objects of a list may stand in one line, and a row of a table in several.
+            number = line if file.format == "json_lines" else place
             yield line, self.example(record, columns, number, f"{file.path}:{line}")
 
     def _is_withheld(self, record: Record, columns: Columns) -> bool:
@@ -156,9 +161,8 @@ class Reader:
         if fields.is_missing(value) and not (isinstance(value, str) and value.strip() in self.names.names):
             return self._missing(record, columns, where, value)
         if self.kind == "regression":
-            if self.decimal_comma and isinstance(value, str) and labels.DECIMAL_COMMA.fullmatch(value.strip()):
-                value = value.replace(",", ".")
-            return fields.number(value, where)
+            pointed = with_point(value)
+            return fields.number(pointed if pointed is not value and self.decimal_commas() else value, where)
         return self._index(fields.label_name(value, where), where)
 
     def _several(self, value: Any, record: Record, columns: Columns, where: str) -> tuple[int, ...] | None:
@@ -187,7 +191,10 @@ class Reader:
             return
         fields.find(record, columns.label, where)
         shown = "" if fields.is_blank(value) else " (null)" if value is None else f" ({str(value).strip()!r})"
-        raise UserError(f"task: {where}: no label{shown}; only a test split may lack them")
+        raise UserError(
+            f"task: {where}: no label{shown}; only a test split may lack them; --data.skip-unlabelled leaves out such "
+            "examples"
+        )
 
     def _index(self, name: str, where: str) -> int | None:
         place = self.names.index(name)
@@ -270,6 +277,20 @@ class Reader:
         """The indices of tags; None if one is kept secret."""
         indices = [self._index(tag, where(place)) for place, tag in enumerate(tags)]
         return tuple(index for index in indices if index is not None) if None not in indices else None
+
+
+def lacks_label(record: Record, columns: Columns, kind: Kind, names: Sequence[str] = ()) -> bool:
+    """Whether a record has no label, or no tags. `names`: of labels, one of which may be `nan`.
+
+    A blank cell of a list of labels is no label of them, which is an answer.
+    """
+    several = [record[name] for name in columns.label if name in record]
+    if kind == "multi_label" and len(columns.label) > 1 and len(several) == len(columns.label):
+        return all(map(fields.is_missing, several))
+    value = next(iter(several), None)
+    if isinstance(value, str) and (value.strip() in names or (kind == "multi_label" and fields.is_blank(value))):
+        return False
+    return fields.is_missing(value)
 
 
 def _flat_choices(record: Record, columns: Columns) -> tuple[Record, list[str]]:

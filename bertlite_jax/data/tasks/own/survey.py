@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +14,8 @@ from bertlite_jax.data.tasks.own import conll, json_values, labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
-from bertlite_jax.data.tasks.own.reader import tag_names
+from bertlite_jax.data.tasks.own.reader import lacks_label, tag_names
+from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, with_point
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -118,44 +120,52 @@ def _unused_names(file: OwnFile, found: Survey) -> list[str]:
     return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
 
 
-def _rows(file: OwnFile) -> Iterator[tuple[str, Record]]:
-    return ((f"{file.path}:{line}", record) for line, record in file.records(Counter()))
+def _rows(file: OwnFile, kind: Kind, columns: Columns, options: OwnOptions) -> Iterator[tuple[str, Record]]:
+    for line, record in file.records(Counter()):
+        if not (options.skip_unlabelled and lacks_label(record, columns, kind, options.label_names)):
+            yield f"{file.path}:{line}", record
 
 
-def _value(record: Record, columns: Columns, where: str) -> Any:
-    """The label of an example. Raises UserError if it is missing."""
+def _value(record: Record, columns: Columns, where: str, file: OwnFile, kind: Kind) -> Any:
+    """The label of an example. Raises UserError if it is missing; says in how many examples."""
     value = fields.find(record, columns.label, where)
     if fields.is_missing(value):
         shown = "" if fields.is_blank(value) else " (null)" if value is None else f" ({str(value).strip()!r})"
-        raise UserError(f"task: {where}: no label{shown}; only a test split may lack them")
+        found = [lacks_label(each, columns, kind) for _, each in file.records(Counter())]
+        raise UserError(
+            f"task: {where}: no label{shown}; only a test split may lack them, and {sum(found):,} of {len(found):,} "
+            "examples do; --data.skip-unlabelled leaves them out"
+        )
     return value
 
 
 def _of_choices(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
-    return Survey(file.path, "choose", columns, (), {}, sum(1 for _ in _rows(file)))
+    return Survey(file.path, "choose", columns, (), {}, sum(1 for _ in _rows(file, "choose", columns, options)))
 
 
 def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     least, greatest, count = float("inf"), float("-inf"), 0
-    for where, record in _rows(file):
-        value = _value(record, columns, where)
-        if file.delimiter == ";" and isinstance(value, str):
-            value = value.replace(",", ".")
-        number = fields.number(value, where)
+    commas = functools.cache(lambda: file.delimiter == ";" or has_decimal_commas(file, columns))
+    for where, record in _rows(file, "regression", columns, options):
+        value = _value(record, columns, where, file, "regression")
+        pointed = with_point(value)
+        number = fields.number(pointed if pointed is not value and commas() else value, where)
         least, greatest, count = min(least, number), max(greatest, number), count + 1
+    if not count:
+        raise UserError(f"task: {file.path}: it has no label")
     return Survey(file.path, "regression", columns, ("score",), {}, count, numbers=(least, greatest))
 
 
 def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     places: dict[str, str] = {}
-    for where, record in _rows(file):
+    for where, record in _rows(file, "classify", columns, options):
         value = fields.find(record, columns.label, where)
         column = next(name for name in columns.label if name in record)
         named = isinstance(value, str | int) and str(value).strip() in options.label_names
         if not named and labels.is_withheld(value, column, bool(options.label_names or _stored(file, columns))):
             continue
-        value = value if named else _value(record, columns, where)
+        value = value if named else _value(record, columns, where, file, "classify")
         name = fields.label_name(value, where)
         spellings[name] += 1
         places.setdefault(name, where)
@@ -234,10 +244,10 @@ def _of_several(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     found, separators = vectors.Vectors(options.label_names), vectors.Separators()
     examples = 0
-    for where, record in _rows(file):
+    for where, record in _rows(file, "multi_label", columns, options):
         value = next((record[name] for name in columns.label if name in record), None)
         if value is None or (fields.is_missing(value) and not fields.is_blank(value)):
-            _value(record, columns, where)
+            _value(record, columns, where, file, "multi_label")
         if isinstance(value, str):
             parts = fields.label_parts(value, columns.separator)
             separators.add(value, parts, where)
@@ -266,7 +276,7 @@ def _of_bits(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
             f"task: {file.path}: {len(columns.label)} columns of labels, and {len(names)} --data.label-names"
         )
     counts, examples = dict.fromkeys(names, 0), 0
-    for where, record in _rows(file):
+    for where, record in _rows(file, "multi_label", columns, options):
         for name, column in zip(names, columns.label, strict=True):
             counts[name] += labels.bit(record.get(column), f"{where}: {column}")
         examples += 1
@@ -278,7 +288,7 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     numbered = bool(options.label_names or _stored(file, columns))
     spellings: Counter[str] = Counter()
     examples = 0
-    for where, record in _rows(file):
+    for where, record in _rows(file, "tag", columns, options):
         tags = record.get(field)
         tags = fields.listed(tags) if isinstance(tags, str) else tags
         if not isinstance(tags, list):

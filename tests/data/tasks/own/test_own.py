@@ -32,7 +32,7 @@ def test_three_formats_hold_the_same_examples(tmp_path, name, lines):
 
 def test_a_field_of_a_csv_file_may_go_over_several_lines(tmp_path):
     task = own(put(tmp_path, "own.csv", "text,label", '"one', 'two",a', "three,b", end="\r\n"))
-    assert [(example.id, example.text) for example in examples(task, "")] == [("2", "one\ntwo"), ("4", "three")]
+    assert [(example.id, example.text) for example in examples(task, "")] == [("1", "one\ntwo"), ("2", "three")]
 
 
 def test_usual_names_of_columns_are_found_and_others_are_named(tmp_path):
@@ -41,7 +41,7 @@ def test_usual_names_of_columns_are_found_and_others_are_named(tmp_path):
     assert (example.id, example.text, example.pair) == ("7", "p", "h")
     path = put(tmp_path, "b.tsv", tsv("review", "reply", "stars"), tsv("r", "a", "5"))
     (example,) = examples(own(path, text="review", pair="reply", label="stars"), "")
-    assert (example.id, example.text, example.pair, example.label) == ("2", "r", "a", 0)
+    assert (example.id, example.text, example.pair, example.label) == ("1", "r", "a", 0)
     wanted = "which column is the text? It has: review, reply, stars; pass --data.text-column review"
     assert refused(path).startswith(f"task: {path}:1: {wanted}")
     wanted = f"task: {path}:1: no column or field 'title'; it has: review, reply, stars"
@@ -113,7 +113,8 @@ def test_what_cannot_become_a_task_is_refused(tmp_path):
     many = put(tmp_path, "many.tsv", "text\tlabel", *(f"t\t{number}" for number in range(1001)))
     assert refused(many) == f"task: {many}: more than 1000 labels; is it a regression, or another column?"
     bare = put(tmp_path, "bare.csv", "text,label", "a,", "b,")
-    assert refused(bare) == f"task: {bare}:2: no label; only a test split may lack them"
+    advice = "only a test split may lack them, and 2 of 2 examples do; --data.skip-unlabelled leaves them out"
+    assert refused(bare) == f"task: {bare}:2: no label; {advice}"
     assert "name the labels; there is no training file" in refused("", "", put(tmp_path, "t.csv", "text,label", "a,b"))
     listed = put(tmp_path, "list.jsonl", {"text": "a", "label": ["x"]})
     assert refused(listed, kind="classify") == f"task: {listed}:1: a label is list; one name or number is expected"

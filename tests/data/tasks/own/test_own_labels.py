@@ -138,10 +138,31 @@ def test_stars_and_whole_numbers_are_classes(tmp_path, values):
 def test_a_decimal_comma_is_a_point_where_semicolons_divide_columns(tmp_path):
     path = put(tmp_path, "own.csv", "text;score", "a;3,5", "b;-1", "c;2.25")
     assert labels(path, kind="regression") == [3.5, -1.0, 2.25]
-    path = put(tmp_path, "own.csv", "text,score", 'a,"3,5"')
-    assert ":2: the label '3,5' is not a finite number; write a decimal point instead of the comma" in refused(
-        path, kind="regression"
-    )
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("own.csv", ["text,score", 'a,"3,5"', "b,-1", 'c,"0,125"']),
+        ("own.tsv", ["text\tscore", "a\t3,5", "b\t-1", "c\t0,125"]),
+        ("own.jsonl", [{"text": "a", "score": "3,5"}, {"text": "b", "score": -1}, {"text": "c", "score": "0,125"}]),
+    ],
+)
+def test_a_decimal_comma_is_a_point_where_the_whole_column_has_commas(tmp_path, name, lines):
+    assert labels(put(tmp_path, name, *lines), kind="regression") == [3.5, -1.0, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("lines", "shown"),
+    [(['"3,5"', "1.5"], "3,5"), (['"1,204"', '"2,500"'], "1,204"), (['"1.204,5"', '"3,5"'], "1.204,5")],
+    ids=["points too", "thousands", "both in one"],
+)
+def test_commas_that_may_be_meant_otherwise_are_refused_as_they_are_written(tmp_path, lines, shown):
+    path = put(tmp_path, "own.csv", "text,score", *(f"a,{line}" for line in lines))
+    wanted = f":2: the label {shown!r} is not a finite number; write a decimal point instead of the comma"
+    assert wanted in refused(path, kind="regression")
+    semicolons = put(tmp_path, "own.csv", "text;score", "a;1.204,5")
+    assert "the label '1.204,5' is not a finite number" in refused(semicolons, kind="regression")
 
 
 def test_numbers_have_the_names_that_are_given(tmp_path):

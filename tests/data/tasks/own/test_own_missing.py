@@ -48,7 +48,9 @@ def test_a_cell_without_a_value_is_no_label(tmp_path, suffix, value):
     said = refused(path)
     assert said.startswith(f"task: {path}:")
     assert ": no label" in said
-    assert said.endswith("only a test split may lack them")
+    assert said.endswith("may lack them, and 1 of 4 examples do; --data.skip-unlabelled leaves them out")
+    kept = examples(own(path, skip_unlabelled=True), "")
+    assert [example.text for example in kept] == ["text 0", "text 1", "text 3"]
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
