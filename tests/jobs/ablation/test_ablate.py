@@ -295,7 +295,8 @@ def test_killed_and_started_again_it_repeats_nothing_and_ctrl_c_stops_its_child(
         return lambda: max(losses_of(second), default=0) >= step
 
     process = start()
-    wait_for(reached(12), process)
+    for moment in ((first / "config.json").is_file, (first / "summary.json").is_file, reached(12)):
+        wait_for(moment, process)  # One after the other, as each may take a while.
     process.send_signal(signal.SIGKILL)
     process.communicate()
     whole = (first / "summary.json").stat().st_mtime_ns
@@ -305,7 +306,8 @@ def test_killed_and_started_again_it_repeats_nothing_and_ctrl_c_stops_its_child(
     at_kill = max(losses_of(second))
     assert at_kill < 150, "the run went on without its grid"
 
-    process = start()
+    process, log = start(), place / "slow/seed-0.log"
+    wait_for(lambda: "resuming from step" in log.read_text(), process)
     wait_for(reached(at_kill + 12), process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
@@ -315,9 +317,8 @@ def test_killed_and_started_again_it_repeats_nothing_and_ctrl_c_stops_its_child(
 
     output, _ = start().communicate(timeout=300)
     assert "2 members, 2 runs, 1 to do" in output, output
-    log = (place / "slow/seed-0.log").read_text()
-    assert f"resuming from step {at_kill} of" in log
-    assert log.count("resuming from step") == 2
+    assert f"resuming from step {at_kill} of" in log.read_text()
+    assert log.read_text().count("resuming from step") == 2
     assert [line["step"] for line in lines_of(second) if "loss" in line] == list(range(1, 151))
     assert (first / "summary.json").stat().st_mtime_ns == whole
     assert json.loads((place / "table.json").read_text())["members"][1]["finished"] == 1
