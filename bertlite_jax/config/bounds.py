@@ -26,6 +26,9 @@ _MOST = {
     "model.max_positions": 2**20,
     "model.token_types": 2**16,
     "model.share_groups": 10_000,
+    "model.low_rank": 2**18,
+    "model.own_first": 10_000,
+    "model.own_last": 10_000,
     "model.pair_classes": 2**16,
     "head.hidden": 2**18,
     "data.weights": 2**63,  # Perhaps sizes in tokens.

@@ -97,7 +97,9 @@ def check_model(model: Model, may_be_open: bool = False) -> None:
     check_share(model, "model", ("hidden_dropout", "attention_dropout"))
     check_residual_scale(model.residual_scale, "config: model.residual_scale =")
     _divides(model.hidden_size, "model.hidden_size", model.num_heads, "model.num_heads")
-    _divides(model.num_layers, "model.num_layers", model.share_groups, "model.share_groups")
+    check_freedom(model)
+    layers = "model.num_layers less own_first and own_last" if model.own_first + model.own_last else "model.num_layers"
+    _divides(len(model.sharing_layers), layers, model.share_groups, "model.share_groups")
     if 0 < model.vocab_size < 6:
         raise UserError(
             f"config: model.vocab_size = {model.vocab_size} has no room for more than the five special pieces"
@@ -105,6 +107,32 @@ def check_model(model: Model, may_be_open: bool = False) -> None:
     check_not_negative(model, "model", ("token_types", "pair_classes", "norm_epsilon"))
     if model.pair_classes and not model.pooler:
         raise UserError("config: model.pair_classes needs model.pooler; set --model.pair-classes 0 or --model.pooler")
+
+
+def check_freedom(model: Model) -> None:
+    """Raises UserError for parameters of single layers that the others cannot do without, or that do not fit."""
+    check_not_negative(model, "model", ("low_rank", "own_first", "own_last"))
+    if model.freed and model.share != "all":
+        raise UserError(
+            f"config: model.{model.freed[0]} = {getattr(model, model.freed[0])} needs layers that share everything: "
+            f"model.share = all (it is {model.share})"
+        )
+    if model.own_first + model.own_last >= model.num_layers:
+        raise UserError(
+            f"config: model.own_first = {model.own_first} and model.own_last = {model.own_last} must leave layers that "
+            f"share: together less than model.num_layers = {model.num_layers}"
+        )
+    least = min(model.hidden_size, model.ffn_size)
+    if model.low_rank >= least:
+        raise UserError(
+            f"config: model.low_rank = {model.low_rank} must be less than the smaller of model.hidden_size and "
+            f"model.ffn_size, {least}"
+        )
+    if model.low_rank and model.share_groups >= len(model.sharing_layers):
+        raise UserError(
+            f"config: model.low_rank = {model.low_rank} needs layers that share: model.share_groups = "
+            f"{model.share_groups} for {len(model.sharing_layers)} layers leaves each its own kernels"
+        )
 
 
 def check_residual_scale(scale: ResidualScale, where: str) -> None:

@@ -50,6 +50,17 @@ class Model:
     none (BERT)."""
     share_groups: int = 1
     """Number of groups of consecutive layers; layers share only within their group. Must divide num_layers."""
+    own_norms: bool = False
+    """With share all: each layer has its own LayerNorms."""
+    depth_vector: bool = False
+    """With share all: each layer adds its own vector to the hidden states before it is applied. Zero at the start."""
+    low_rank: int = 0
+    """With share all: each layer adds its own product of two matrices of this rank to the two feed-forward kernels.
+    Zero at the start. 0: none."""
+    own_first: int = 0
+    """With share all: number of first layers that have all their parameters to themselves."""
+    own_last: int = 0
+    """With share all: number of last layers that have all their parameters to themselves."""
     activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
     """Activation of feed-forward layers and heads. GELU by tanh as in Google's code, by erf as in Hugging Face's
     BERT."""
@@ -127,21 +138,52 @@ class Model:
         return dataclasses.replace(self, vocab_multiple=1, residual_scale="published")
 
     @property
+    def freed(self) -> tuple[str, ...]:
+        """The options in use with which layers that share everything differ after all, cheapest first."""
+        names = ("own_norms", "depth_vector", "low_rank", "own_first", "own_last")
+        return tuple(name for name in names if getattr(self, name))
+
+    @property
+    def sharing_layers(self) -> range:
+        """The layers that share, in `share_groups` groups; those of `own_first` and `own_last` stand around them."""
+        return range(self.own_first, self.num_layers - self.own_last)
+
+    @property
     def shared_parts(self) -> tuple[str, ...]:
         """Which of attention, ffn and norms have one set of parameters in a group; the others have one in each layer.
 
         Norms are shared only if everything is, as in the ALBERT paper's ablation (arXiv 1909.11942, Table 4).
         """
         parts = {"all": ("attention", "ffn", "norms"), "attention": ("attention",), "ffn": ("ffn",), "none": ()}
-        return parts[self.share]
+        return tuple(part for part in parts[self.share] if not (part == "norms" and self.own_norms))
 
     @property
     def stack_sizes(self) -> dict[str, int]:
-        """Length of the leading axis of each part's parameters: groups if it is shared, otherwise layers."""
-        shared = self.shared_parts
-        return {
-            part: self.share_groups if part in shared else self.num_layers for part in ("attention", "ffn", "norms")
-        }
+        """Length of the leading axis of each part's parameters: groups if it is shared, otherwise layers.
+
+        First and last layers with parameters of their own stand before and after the groups.
+        """
+        shared, own = self.shared_parts, self.own_first + self.own_last
+        parts = ("attention", "ffn", "norms")
+        sizes = {part: own + self.share_groups if part in shared else self.num_layers for part in parts}
+        if self.depth_vector:
+            sizes["depth"] = self.num_layers
+        if self.low_rank:
+            sizes["low_rank"] = len(self.sharing_layers)
+        return sizes
+
+    def stack_place(self, part: str, layer: int) -> int | None:
+        """Where the parameters of a part that a layer applies stand in the part's stack; None where it has none."""
+        middle = self.sharing_layers
+        if part not in self.stack_sizes or (part == "low_rank" and layer not in middle):
+            return None
+        if part == "low_rank":
+            return layer - middle.start
+        if part not in self.shared_parts or layer < middle.start:
+            return layer
+        if layer >= middle.stop:
+            return layer - middle.stop + middle.start + self.share_groups
+        return middle.start + (layer - middle.start) // (len(middle) // self.share_groups)
 
     @property
     def head_size(self) -> int:

@@ -169,6 +169,10 @@ def check_schedule(config: Pretrain) -> None:
     check_lists(config.run)
     if config.run.depths and (config.model.share != "all" or config.model.share_groups != 1):
         raise UserError("config: run.depths needs layers that share everything: model.share = all, one group")
+    if config.run.depths and config.model.freed:
+        raise UserError(
+            f"config: run.depths needs layers that share everything; leave it or model.{config.model.freed[0]} out"
+        )
     for each in SCHEDULED:
         pairs = getattr(config.run, each.schedule)
         if not pairs:

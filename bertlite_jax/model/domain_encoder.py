@@ -21,8 +21,13 @@ from bertlite_jax.model.ops.precision import Compute
 
 
 def narrowed(model: Model, layers: int) -> Model:
-    """The shape of a private encoder with this number of layers, in one group."""
-    return dataclasses.replace(model, num_layers=layers, share_groups=1)
+    """The shape of a private encoder with this number of layers, in one group.
+
+    Its stacks hold what the model's lowest layers apply, or as many as the private encoder has room for.
+    """
+    return dataclasses.replace(
+        model, num_layers=layers, share_groups=1, own_first=min(model.own_first, layers - 1), own_last=0
+    )
 
 
 class PrivateEncoder(nn.Module):

@@ -4,7 +4,7 @@ A forward pass of its own, for answers and for measuring: nothing here is traine
 per-token ONNX file computes. Parameters are those of a container, nested by stored name (`layers/3/ffn/up`; the number
 is the group's where layers share), with the residual factor in the kernels. A product is `{kernel, bias}` in float32,
 or `{kernel int8, kernel_scale, bias, zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`. A
-projection of the words alone is `{kernel}` in float32.
+projection of the words alone is `{kernel}` in float32, and so are low-rank pairs.
 
 Letters: B rows, L tokens, D hidden, E embedding, V vocabulary, C outputs of a task head, H heads.
 Source: the scheme of torchao's `Int8DynamicActivationInt8WeightConfig`, with a zero point of its own for what GELU has
@@ -132,37 +132,49 @@ def hidden_states(
 
 
 def _parts(layers: Params, config: Model, layer: int) -> dict[str, Params]:
-    """Attention, ffn and norms of one layer, each from its stack."""
-    return {part: layers[str(layer // (config.num_layers // size))][part] for part, size in config.stack_sizes.items()}
+    """Attention, ffn, norms and what else one layer has, each from its stack."""
+    places = {part: config.stack_place(part, layer) for part in config.stack_sizes}
+    return {part: layers[str(place)][part] for part, place in places.items() if place is not None}
 
 
 def _block(
     parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
     """One layer."""
+    if "depth" in parts:
+        x = x + jax.lax.broadcast_to_rank(parts["depth"]["bias"], x.ndim)
     for name, apply in (("attention", _attention), ("ffn", _feed_forward)):
         norm = functools.partial(layer_norm, params=parts["norms"][name], epsilon=config.norm_epsilon)
         if config.norm == "post":
-            x = norm(x + apply(parts[name], x, mask, config))
+            x = norm(x + apply(parts, x, mask, config))
         else:
-            x = x + apply(parts[name], norm(x), mask, config)
+            x = x + apply(parts, norm(x), mask, config)
     return x
 
 
 def _attention(
-    part: Params, x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
+    parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
-    heads = (*x.shape[:2], config.num_heads, config.head_size)
+    part, heads = parts["attention"], (*x.shape[:2], config.num_heads, config.head_size)
     q_BLHK, k_BLHK, v_BLHK = (product(x, part[name]).reshape(heads) for name in ("query", "key", "value"))
     mixed = attention.attention(q_BLHK, k_BLHK, v_BLHK, mask, "auto", "float32")
     return product(mixed.reshape(x.shape), part["output"])
 
 
 def _feed_forward(
-    part: Params, x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
+    parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
     del mask
-    return product(activation(product(x, part["up"]), config.activation), part["down"])
+    return _widened(parts, activation(_widened(parts, x, "up"), config.activation), "down")
+
+
+def _widened(parts: Mapping[str, Params], x: Float32[Array, "B L In"], name: str) -> Float32[Array, "B L Out"]:
+    """A feed-forward product, and the layer's own low-rank pair beside it, if it has one, in float32."""
+    y = product(x, parts["ffn"][name])
+    if "low_rank" not in parts:
+        return y
+    left, right = parts["low_rank"][f"{name}_in"]["kernel"], parts["low_rank"][f"{name}_out"]["addition"]
+    return y + products.matmul(products.matmul(x, left, "float32"), right, "float32")
 
 
 # --- Heads -----------------------------------------------------------------------------------------------------------

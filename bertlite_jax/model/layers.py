@@ -9,8 +9,8 @@ google-research/albert:modeling.py.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,6 +19,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from bertlite_jax.config.model import Model
+from bertlite_jax.model.depth_parts import init_low_rank, init_vector, widened
 from bertlite_jax.model.modules import matrix_init
 from bertlite_jax.model.ops import attention, products
 from bertlite_jax.model.ops.arrays import AnyArray
@@ -77,21 +78,25 @@ def block(
     """One encoder layer.
 
     Args:
-      params: `attention`, `ffn` and `norms` of this layer, without the stack axis.
+      params: `attention`, `ffn` and `norms` of this layer, and what else it has (`depth_parts`), without the stack
+        axis.
       x: hidden states.
       attend: attention inside the windows of these rows.
       keys: dropout keys of this layer, or None.
       config: shape, activation, place of the norms, dropout.
       compute: precision of the products.
     """
+    ffn = widened(params["ffn"], params["low_rank"]) if "low_rank" in params else params["ffn"]
 
     def attention_part(h: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         h = self_attention(params["attention"], h, attend, keys_at(keys, 0), compute)
         return dropout(h, keys_at(keys, 1), config.hidden_dropout)
 
     def ffn_part(h: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        return dropout(feed_forward(params["ffn"], h, config, compute), keys_at(keys, 2), config.hidden_dropout)
+        return dropout(feed_forward(ffn, h, config, compute), keys_at(keys, 2), config.hidden_dropout)
 
+    if "depth" in params:
+        x = (x + params["depth"]["bias"].astype(x.dtype)[None, None]).astype(x.dtype)
     for name, part in (("attention", attention_part), ("ffn", ffn_part)):
         norm = params["norms"][name]
         if config.norm == "post":
@@ -141,8 +146,9 @@ class Layers(nn.Module):
 
     Parameters lie in stacks, [G, ...] where a group of layers shares the part and [N, ...] where each layer has its
     own. One scan over groups, with a scan over the group's layers inside, covers every sharing mode: both walk along
-    the stacks of own parts; shared parts are broadcast to the layers of their group. The bodies of the scans are
-    modules without parameters.
+    the stacks of own parts; shared parts are broadcast to the layers of their group. First and last layers with
+    parameters of their own are applied by scans before and after it. The bodies of the scans are modules without
+    parameters.
     """
 
     config: Model
@@ -167,17 +173,57 @@ class Layers(nn.Module):
           span: (first, last): only the layers from `first` to before `last` are applied.
         """
         c = self.config
-        groups, depth = c.share_groups, c.num_layers // c.share_groups
         inits = {"attention": init_attention, "ffn": init_ffn, "norms": init_norms}
+        inits |= {"depth": init_vector, "low_rank": init_low_rank}
         parts = {name: self.param(name, inits[name], c, stack) for name, stack in c.stack_sizes.items()}
         parts = folded(parts, c.residual_factor)
-        shared = {name: parts[name] for name in c.shared_parts}
+        collected = []
+        for run in _runs(parts, c):
+            sites = FIRST_LAYER_SITE + jnp.arange(run.first, run.first + run.groups * run.depth)
+            own = jax.tree.map(lambda leaf, r=run: leaf.reshape(r.groups, r.depth, *leaf.shape[1:]), run.own)
+            scan = _scan_over(_Group, run.groups, c, in_axes=(nn.broadcast, nn.broadcast, 0, 0, 0))
+            group = scan(c, self.compute, collect, span, name=run.name)
+            x, states = group(x, keys, attend, run.shared, own, sites.reshape(run.groups, run.depth))
+            collected += [] if states is None else [states.reshape(run.groups * run.depth, *x.shape)]
+        if not collect:
+            return x, None
+        return x, jnp.concatenate(collected) if len(collected) > 1 else collected[0]
+
+
+class _Run(NamedTuple):
+    """Consecutive layers that are applied by one scan: `groups` groups of `depth` layers, from layer `first` on."""
+
+    name: str
+    first: int
+    groups: int
+    depth: int
+    shared: Params
+    own: Params
+
+
+def _runs(parts: Params, config: Model) -> list[_Run]:
+    """The layers that share, and the first and last ones around them, which have everything to themselves."""
+    middle, layers = config.sharing_layers, config.num_layers
+    if len(middle) == layers:
+        shared = {name: parts[name] for name in config.shared_parts}
         own = {name: part for name, part in parts.items() if name not in shared}
-        own = jax.tree.map(lambda leaf: leaf.reshape(groups, depth, *leaf.shape[1:]), own)
-        sites = FIRST_LAYER_SITE + jnp.arange(c.num_layers).reshape(groups, depth)
-        scan = _scan_over(_Group, groups, c, in_axes=(nn.broadcast, nn.broadcast, 0, 0, 0))
-        x, states = scan(c, self.compute, collect, span, name="group")(x, keys, attend, shared, own, sites)
-        return x, None if states is None else states.reshape(c.num_layers, *x.shape)
+        return [_Run("group", 0, config.share_groups, layers // config.share_groups, shared, own)]
+
+    def cut(names: Iterable[str], first: int, count: int) -> Params:
+        return jax.tree.map(lambda leaf: leaf[first : first + count], {name: parts[name] for name in names})
+
+    everywhere = [name for name in parts if name != "low_rank"]
+    own = cut([name for name in everywhere if name not in config.shared_parts], middle.start, len(middle))
+    own |= {name: parts[name] for name in parts if name == "low_rank"}
+    shared = cut(config.shared_parts, middle.start, config.share_groups)
+    runs = [_Run("group", middle.start, config.share_groups, len(middle) // config.share_groups, shared, own)]
+    if config.own_first:
+        runs.insert(0, _Run("first", 0, 1, config.own_first, {}, cut(everywhere, 0, config.own_first)))
+    if config.own_last:
+        # From the end, where the stack of a shared part is shorter than the number of layers.
+        last = jax.tree.map(lambda leaf: leaf[-config.own_last :], {name: parts[name] for name in everywhere})
+        runs.append(_Run("last", middle.stop, 1, config.own_last, {}, last))
+    return runs
 
 
 class _Group(nn.Module):

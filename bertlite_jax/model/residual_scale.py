@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 Parts = Mapping[str, Any]
-"""`attention`, `ffn` and `norms`, as `Layers` holds them; leaves of any stack size."""
+"""The parts of `Model.stack_sizes`, as `Layers` holds them; leaves of any stack size."""
 
 
 def folded(parts: Parts, factor: float) -> Parts:
@@ -39,9 +39,10 @@ def unfolded(parts: Parts, factor: float) -> Parts:
 
 
 def _on_branches(parts: Parts, change: Callable[[Any], Any]) -> Parts:
-    """The parts with the last kernel and bias of each branch changed."""
+    """The parts with the last kernel and bias of each branch changed, and what single layers add to that kernel."""
     changed = dict(parts)
-    for part, last in (("attention", "output"), ("ffn", "down")):
-        linear = {leaf: change(value) for leaf, value in parts[part][last].items()}
-        changed[part] = {**parts[part], last: linear}
+    for part, last in (("attention", "output"), ("ffn", "down"), ("low_rank", "down_out")):
+        if part in parts:
+            linear = {leaf: change(value) for leaf, value in parts[part][last].items()}
+            changed[part] = {**parts[part], last: linear}
     return changed

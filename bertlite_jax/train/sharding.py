@@ -33,9 +33,9 @@ DATA, FSDP, MODEL = "data", "fsdp", "model"
 SMALLEST = 1024
 """Arrays with fewer numbers are not split over `data` or `fsdp`: a message costs more than they do."""
 
-_LAST = frozenset({"query", "key", "value", "up"})
+_LAST = frozenset({"query", "key", "value", "up", "up_out"})
 """Layers whose outputs are split over `model`."""
-_FIRST = frozenset({"output", "down"})
+_FIRST = frozenset({"output", "down", "down_in"})
 """Layers whose inputs are split over `model`; their outputs are summed."""
 
 

@@ -31,6 +31,34 @@ CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob(
             Pretrain(model=Model(share_groups=5)),
             "model.share_groups = 5 does not divide model.num_layers = 12; nearest that does: 4 or 6",
         ),
+        (Pretrain(model=Model(low_rank=8, share="none")), "model.low_rank = 8 needs layers that share everything"),
+        (Pretrain(model=Model(low_rank=8, share_groups=12)), "model.low_rank = 8 needs layers that share: "),
+        (Pretrain(model=Model(low_rank=-1)), "model.low_rank = -1 cannot be negative"),
+        (
+            Pretrain(model=Model(low_rank=768)),
+            "model.low_rank = 768 must be less than the smaller of model.hidden_size",
+        ),
+        (
+            Pretrain(model=Model(own_norms=True, share="ffn")),
+            "model.own_norms = True needs layers that share everything",
+        ),
+        (
+            Pretrain(model=Model(own_first=9, own_last=4)),
+            "own_last = 4 must leave layers that share: together less than",
+        ),
+        (
+            Pretrain(model=Model(own_first=12)),
+            "model.own_first = 12 and model.own_last = 0 must leave layers that share",
+        ),
+        (Pretrain(model=Model(own_last=-1)), "model.own_last = -1 cannot be negative"),
+        (
+            Pretrain(model=Model(own_first=2, share_groups=3)),
+            "model.share_groups = 3 does not divide model.num_layers less own_first and own_last = 10; nearest",
+        ),
+        (
+            Pretrain(model=Model(own_norms=True), run=Run(depths=((3, 10), (6, 20)))),
+            "run.depths needs layers that share everything; leave it or model.own_norms out",
+        ),
         (Pretrain(model=Model(token_types=0)), "data.pair_task = sop needs model.token_types = 2"),
         (Pretrain(model=Model(pooler=False)), "model.pair_classes needs model.pooler"),
         (Pretrain(data=Data(length=1024)), "data.length = 1024 exceeds model.max_positions = 512"),

@@ -255,3 +255,18 @@ def test_moments_are_float32_and_shaped_like_the_parameters():
     expected = jax.tree.map(lambda p: (p.shape, jnp.dtype("float32")), params)
     for moments in (adam.mu, adam.nu):
         assert jax.tree.map(lambda m: (m.shape, m.dtype), moments) == expected
+
+
+def test_an_addition_that_starts_at_zero_is_not_held_there_by_the_trust_ratio():
+    """Steps of the size of the learning rate, as for a bias. With a ratio, the second would be a hundredth of them."""
+    zero = np.zeros((1, 2, 3), np.float32)
+    optimiser = make_optimizer(constant(0.01, name="lamb", clip_norm=0.0, bias_correction=True), 100, 32, pair(zero))
+    params, state = pair(zero), optimiser.init(pair(zero))
+    for step in (1, 2, 3):
+        updates, state = optimiser.update(pair(zero + 0.1), state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_allclose(params["layers"]["low_rank"]["up_out"]["addition"], -0.01 * step, rtol=1e-3)
+
+
+def pair(value: np.ndarray) -> Any:
+    return {"layers": {"low_rank": {"up_out": {"addition": jnp.asarray(value)}}}}

@@ -126,6 +126,16 @@ def test_devices_do_not_matter_to_layers_with_a_residual_factor(on_one_device):
     assert np.abs(np.array(found) - on_one_device).max() > 1e-3, "the factor changes the model"
 
 
+@pytest.mark.parametrize("split", [{}, {"fsdp": 4, "tensor": 2}], ids=["whole", "split"])
+def test_devices_do_not_matter_to_layers_with_something_of_their_own(split: dict):
+    """LAMB with dropout: the vectors and the additions start at zero and learn."""
+    free = {"own_norms": True, "depth_vector": True, "low_rank": 4, "own_last": 1}
+    config = with_micro_batches(1, vocab_multiple=8, **free)
+    found = losses(config, 1)
+    there = dataclasses.replace(config, run=dataclasses.replace(config.run, **split))
+    np.testing.assert_allclose(losses(there, 8), found, atol=1e-5)
+
+
 @pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 4)])
 def test_devices_and_micro_batches_do_not_matter(on_one_device, devices: int, micro_batches: int):
     """Twenty steps with dropout and unequal mask counts: the same losses."""
@@ -308,6 +318,26 @@ def test_what_a_device_holds_falls_as_the_layout_says():
     assert eighth < 0.35 * whole
     assert bytes_held("zero1") == (whole, 2 * eighth)
     assert bytes_held("fsdp") == (eighth, 2 * eighth)
+
+
+def test_tensor_splits_low_rank_pairs_like_the_kernels_that_they_are_added_to():
+    """The rank is never split, so that a device has its part of A B without hearing from others."""
+    shapes = {
+        "up_in": {"kernel": (3, 32, 4)},
+        "up_out": {"addition": (3, 4, 64)},
+        "down_in": {"kernel": (3, 64, 4)},
+        "down_out": {"addition": (3, 4, 32)},
+    }
+    leaves = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, np.float32), shapes, is_leaf=lambda s: isinstance(s, tuple))
+    specs = sharding.layout({"layers": {"low_rank": leaves}}, sharding.make_mesh(0, 1, 2)).params["layers"]["low_rank"]
+    found = {name: tuple(spec) for part in specs for name, spec in [(part, *specs[part].values())]}
+    whole = (None, None, None)
+    assert found == {
+        "up_in": whole,
+        "up_out": (None, None, "model"),
+        "down_in": (None, "model", None),
+        "down_out": whole,
+    }
 
 
 def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():

@@ -27,7 +27,8 @@ def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | 
 
     All layers shared (in groups): ALBERT. E == D and not all shared: DistilBERT where there are neither token types
     nor a pooler (or the head's pooler is DistilBERT's, with a ReLU), BERT otherwise. A model with a byte-level
-    vocabulary (Bort) is a BERT too. Layers that share only a part are to be written unshared (`names.unshare`).
+    vocabulary (Bort) is a BERT too. Layers that share only a part, or all but parts of single layers, are to be written
+    unshared (`names.unshare`).
 
     Raises:
       UserError: no class of `transformers` can hold the model, or its head.
@@ -39,6 +40,11 @@ def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | 
         )
     if model.norm == "pre":
         raise UserError('convert: to-hf: no class of transformers holds norm = "pre"; train with norm = "post"')
+    if model.depth_vector:
+        raise UserError(
+            "convert: to-hf: no class of transformers adds a vector to the hidden states before a layer, as "
+            "model.depth_vector does; ONNX and INT8 files have it"
+        )
     family = _family_of_shape(model, tokenizer_kind, head)
     if head:
         heads.check_head(head, family)

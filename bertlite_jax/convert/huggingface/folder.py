@@ -173,6 +173,13 @@ def _their_tensors(weights: Weights, family: Family) -> tuple[parameters.Flat, W
             "further training lets the layers drift apart"
         )
         flat, model = names.unshare(flat, model)
+    if model.freed:
+        notes.append(
+            f"the layers share their parameters but for {', '.join(model.freed)}, which no class of transformers can: "
+            f"the tensors are written out for each of the {model.num_layers} layers (num_hidden_groups = "
+            f"{model.num_layers}). The outputs are the same; further training lets the layers drift apart"
+        )
+        flat, model = names.unshare(flat, model)
     architecture = architecture_of(model, family, head, "mlm" in weights.params)
     if architecture.endswith("ForMaskedLM") and model.pooler:
         notes.append(f"{architecture} has no pooler and ignores the one in {WEIGHTS}")

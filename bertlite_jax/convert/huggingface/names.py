@@ -179,14 +179,29 @@ def folded_shape(model: Model) -> Model:
 
 
 def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
-    """The same function without layer sharing: what a group shares is repeated for each of its layers.
+    """The same function without layer sharing: every layer gets what it applies.
 
-    [G, ...] becomes [N, ...] in every shared part of `layers`; the rest stays as it is.
+    All stacks become [N, ...], and low-rank pairs are multiplied into the kernels; the rest stays as it is. Layers that
+    shared everything are written as groups of one layer each, so that the classes stay the same; others as unshared.
     """
-    shared = tuple(f"layers/{part}/" for part in model.shared_parts)
-    depth = model.num_layers // model.share_groups
-    flat = {path: np.repeat(value, depth, axis=0) if path.startswith(shared) else value for path, value in flat.items()}
-    return flat, dataclasses.replace(model, share="none", share_groups=1)
+    flat = dict(flat)
+    pairs = {path: flat.pop(path) for path in list(flat) if path.startswith("layers/low_rank/")}
+    for path in [path for path in flat if path.startswith("layers/")]:
+        part = path.split("/")[1]
+        flat[path] = flat[path][[model.stack_place(part, layer) for layer in range(model.num_layers)]]
+    for name in ("up", "down") if pairs else ():
+        left, right = pairs[f"layers/low_rank/{name}_in/kernel"], pairs[f"layers/low_rank/{name}_out/addition"]
+        flat[f"layers/ffn/{name}/kernel"][list(model.sharing_layers)] += left @ right
+    return flat, unshared_shape(model)
+
+
+def unshared_shape(model: Model) -> Model:
+    """The shape that `unshare` leaves."""
+    if model.share != "all":
+        return dataclasses.replace(model, share="none", share_groups=1)
+    return dataclasses.replace(
+        model, share_groups=model.num_layers, own_norms=False, low_rank=0, own_first=0, own_last=0
+    )
 
 
 def entries(family: Family, model: Model, head: Head | None = None) -> list[Entry]:

@@ -13,7 +13,7 @@ import bertlite_jax
 from bertlite_jax.config.model import SPECIAL_IDS, Head, Model
 from bertlite_jax.convert.huggingface import model_card
 from bertlite_jax.convert.huggingface.config import choose_family, to_config
-from bertlite_jax.convert.huggingface.names import folded_shape
+from bertlite_jax.convert.huggingface.names import folded_shape, unshared_shape
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.onnx import graph
 from bertlite_jax.convert.onnx.float32 import float32
@@ -104,6 +104,8 @@ def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
         family = choose_family(model, kind, head)
     except UserError:
         return _own_config(weights.model.exported, head, ids)
+    # The products of the file are still shared; a class of transformers has them written out.
+    model = unshared_shape(model) if model.freed else model
     return to_config(model, family, ids, weights.pair_task, head, output == "fill-mask")
 
 

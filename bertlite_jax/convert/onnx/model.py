@@ -173,12 +173,14 @@ def _far(draft: Draft, mask: str) -> str:
 
 def _site(model: Model, part: str, name: str, layer: int) -> Site:
     """The site of `layers/part/name` that layer number `layer` applies."""
-    depth = model.num_layers // model.stack_sizes[part]
-    return Site(f"layers/{part}/{name}", layer // depth, layer)
+    return Site(f"layers/{part}/{name}", model.stack_place(part, layer), layer)
 
 
 def _block(draft: Draft, x: str, far: str, layer: int) -> str:
     """One layer, [M, D] -> [M, D]."""
+    if draft.model.depth_vector:
+        vector = stored(draft, Site("layers/depth", layer, layer), "bias")
+        x = node(draft.graph, "Add", x, vector, name=f"layers.{layer}.depth")
     for part, apply in (("attention", _attention), ("ffn", _feed_forward)):
         norm = _site(draft.model, "norms", part, layer)
         name = f"layers.{layer}.{part}.sum"
@@ -215,6 +217,17 @@ def _attention(draft: Draft, x: str, far: str, layer: int) -> str:
 def _feed_forward(draft: Draft, x: str, far: str, layer: int) -> str:
     """Dense, activation, dense: [M, D] -> [M, D]."""
     del far
-    x = dense(draft, x, _site(draft.model, "ffn", "up", layer))
+    x = _widened(draft, x, "up", layer)
     x = activation(draft.graph, x, draft.model.activation, f"layers.{layer}.ffn.activation")
-    return dense(draft, x, _site(draft.model, "ffn", "down", layer))
+    return _widened(draft, x, "down", layer)
+
+
+def _widened(draft: Draft, x: str, name: str, layer: int) -> str:
+    """A feed-forward product, and the layer's own low-rank pair beside it if it has one; the pair in float32."""
+    y = dense(draft, x, _site(draft.model, "ffn", name, layer))
+    place = draft.model.stack_place("low_rank", layer)
+    if place is None:
+        return y
+    left, right = (Site(f"layers/low_rank/{name}_{side}", place, layer) for side in ("in", "out"))
+    narrow = node(draft.graph, "MatMul", x, stored(draft, left, "kernel"), name=left.name)
+    return node(draft.graph, "Gemm", narrow, stored(draft, right, "addition"), y, name=right.name)

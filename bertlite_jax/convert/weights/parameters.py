@@ -62,6 +62,12 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
     known |= {"layers/ffn/down/kernel": (size["ffn"], f, d), "layers/ffn/down/bias": (size["ffn"], d)}
     for name in ("attention", "ffn"):
         known |= {f"layers/norms/{name}/{leaf}": (size["norms"], d) for leaf in ("scale", "bias")}
+    if "depth" in size:
+        known["layers/depth/bias"] = (size["depth"], d)
+    if "low_rank" in size:
+        for name, (fan_in, fan_out) in {"up": (d, f), "down": (f, d)}.items():
+            known[f"layers/low_rank/{name}_in/kernel"] = (size["low_rank"], fan_in, model.low_rank)
+            known[f"layers/low_rank/{name}_out/addition"] = (size["low_rank"], model.low_rank, fan_out)
     if model.norm == "pre":
         known |= {"final_norm/scale": (d,), "final_norm/bias": (d,)}
     if model.pooler:

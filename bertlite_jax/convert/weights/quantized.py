@@ -203,7 +203,7 @@ def _up_to_half(scale: np.ndarray) -> np.ndarray:
 
 
 def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str, ...] = ()) -> Container:
-    """Kernels per output channel, embedding tables per row; norms and biases stay f32.
+    """Kernels per output channel, embedding tables per row; norms, biases and low-rank pairs stay f32.
 
     Args:
       weights: a pretrained or a task model. Padded rows of the vocabulary are left out.
@@ -228,7 +228,8 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
     # A kernel that is multiplied with in both directions has no axis that could share scales; it is small.
     both_ways = "projection/kernel" if model.projects_words else ""
     for path, value in single.items():
-        if _leaf(path) not in _AXES or path == both_ways or any(belongs(path, name) for name in leave_out):
+        small = path == both_ways or anywhere(path).startswith("layers/low_rank/")
+        if _leaf(path) not in _AXES or small or any(belongs(path, name) for name in leave_out):
             floats[path] = np.asarray(value, np.float32)
         else:
             range_bits = bits if is_multiplied(path, decodes="mlm" in weights.params) else 8

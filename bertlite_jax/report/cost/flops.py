@@ -47,12 +47,13 @@ def parameters(model: Model) -> dict[str, int]:
     """Trainable parameters by formula.
 
     Shared attention and feed-forward parts are held once a group, unshared ones once a layer. The two LayerNorms of a
-    block are shared only with `share = "all"`. Rows that pad the vocabulary count, because they take memory.
+    block are shared only with `share = "all"` and without `own_norms`. Rows that pad the vocabulary count, because they
+    take memory.
 
     Returns:
       `embeddings` (word, position and token type tables with their LayerNorm), `projection` (E to D, where they
-      differ), `attention`, `ffn`, `norms`, `encoder` (all of these), `pooler`, `mlm`, `pair`, `heads` (mlm + pair) and
-      `total` (encoder + pooler + heads).
+      differ), `attention`, `ffn`, `norms`, `depth` and `low_rank` where the model has them, `encoder` (all of these),
+      `pooler`, `mlm`, `pair`, `heads` (mlm + pair) and `total` (encoder + pooler + heads).
 
     Source: google-research/albert: modeling.py; Lan et al. 2020 (arXiv 1909.11942), table 4 for the sharing modes.
     """
@@ -65,6 +66,10 @@ def parameters(model: Model) -> dict[str, int]:
         "ffn": copies["ffn"] * (2 * D * F + F + D),
         "norms": copies["norms"] * 4 * D + (2 * D if model.norm == "pre" else 0),
     }
+    if "depth" in copies:
+        count["depth"] = copies["depth"] * D
+    if "low_rank" in copies:
+        count["low_rank"] = copies["low_rank"] * 2 * model.low_rank * (D + F)
     count["encoder"] = sum(count.values())
     count["pooler"] = D * D + D if model.pooler else 0
     count["mlm"] = D * S + S + 2 * S + V
@@ -87,8 +92,10 @@ def _projection(model: Model) -> int:
 def forward_flops_per_row(model: Model, length: int, predictions: int, windows: int) -> int:
     """FLOPs of one forward pass over one row.
 
-    Sharing layers saves parameters, not FLOPs, so `model.share` does not matter. Attention counts the full L x L
-    product of the row, which is computed although packed windows do not see one another.
+    Sharing layers saves parameters, not FLOPs, so `model.share` does not matter. Low-rank pairs count as two products
+    of each token, as exported models compute them; training multiplies the pairs with each other instead, which is
+    less (`depth_parts.widened`). Attention counts the full L x L product of the row, which is computed although packed
+    windows do not see one another.
 
     Args:
       model: its shape.
@@ -99,6 +106,7 @@ def forward_flops_per_row(model: Model, length: int, predictions: int, windows: 
     V, E, D, F, N = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size, model.num_layers
     S = model.sum_size
     layers = N * (8 * D * D + 4 * D * F) * length
+    layers += model.stack_sizes.get("low_rank", 0) * 4 * model.low_rank * (D + F) * length
     attention = 4 * N * length * length * D
     projection = 2 * E * D * length if model.projected else 0
     back = D * E if model.projects_words else 0
@@ -235,7 +243,8 @@ def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", sco
         "parameters": weights // run.fsdp + (weights if run.fsdp > 1 else 0),
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
         "optimiser": 4 * _moments(config) // (run.tensor * run.fsdp * copies),
-        "activations": rows * data.length * _saved_bytes_per_token(part, data.length if scores else 0, width),
+        "activations": rows * data.length * _saved_bytes_per_token(part, data.length if scores else 0, width)
+        + _saved_kernel_bytes(part, width),
         "logits": 2 * rows * K * config.model.padded_vocab // run.tensor * 4,
     }
     return memory | {"total": sum(memory.values())}
@@ -248,6 +257,7 @@ def _moments(config: Pretrain) -> int:
         return both
     D, copies = model.hidden_size, model.stack_sizes
     kernels = copies["attention"] * 4 * D * D + copies["ffn"] * 2 * D * model.ffn_size
+    kernels += copies.get("low_rank", 0) * model.low_rank * (D + model.ffn_size)  # Of a pair, the first matrix.
     return both - kernels - (model.embed_size * D if model.projected else 0)
 
 

@@ -75,7 +75,7 @@ def _lead(run: Run) -> str:
         "attention": "attention shared between layers",
         "ffn": "feed-forward parts shared between layers",
         "none": "no sharing between layers",
-    }[model.share]
+    }[model.share] + (f" but for {', '.join(model.freed)}" if model.freed else "")
     text = (
         f"{model.num_layers} layers of width {model.hidden_size:,}, {shared}; {count:,} parameters; "
         f"vocabulary {model.vocab_size:,}; {data.batch_rows:,} rows of {data.length:,} tokens a step"

@@ -10,7 +10,7 @@ STACKED = "layers"
 """Parameters under this key have the layers on axis 0."""
 
 DECAYED = ("kernel", "embedding")
-EXEMPT = ("scale", "bias")
+EXEMPT = ("scale", "bias", "addition")
 
 
 def names(path: tuple[Any, ...]) -> list[str]:

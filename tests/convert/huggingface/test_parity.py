@@ -15,6 +15,7 @@ from bertlite_jax.convert.huggingface.folder import from_hf, to_hf
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
+from bertlite_jax.errors import UserError
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.task_heads import TaskModel
 
@@ -46,6 +47,16 @@ CASES = {
     "distilbert": (HEADLESS, "DistilBertForMaskedLM"),
     "bort": (dataclasses.replace(HEADLESS, norm_epsilon=1e-5), "BertForMaskedLM"),
 }
+
+FREED = {
+    "albert_own_norms": (dataclasses.replace(SHARED, own_norms=True), "AlbertForPreTraining"),
+    "albert_low_rank": (dataclasses.replace(SHARED, low_rank=3, residual_scale="depth"), "AlbertForPreTraining"),
+    "albert_own_ends": (
+        dataclasses.replace(SHARED, num_layers=6, share_groups=2, own_first=1, own_last=1, low_rank=2),
+        "AlbertForPreTraining",
+    ),
+}
+"""Layers that share all but something of their own: they come back written out."""
 
 
 def padded_batch(model: Model, encode) -> dict[str, np.ndarray]:
@@ -121,10 +132,10 @@ def encode(tmp_path_factory):
     return lambda text: small.encode(text).tolist()
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES | FREED)
 def test_transformers_computes_what_our_model_computes(case, tmp_path, encode):
     """MLM and pair logits, pooled output and every hidden state, in f32, at every real position of a padded batch."""
-    model, architecture = CASES[case]
+    model, architecture = (CASES | FREED)[case]
     params = random_params(model)
     batch = padded_batch(model, encode)
     to_hf(Weights(params, model, pair_task="sop"), tmp_path / "out")
@@ -197,6 +208,30 @@ def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_
     assert len(ours) == len(outputs.hidden_states) == 3
     for mine, state in zip(ours, outputs.hidden_states, strict=True):
         np.testing.assert_allclose(np.asarray(mine)[real], state.numpy()[real], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("case", FREED)
+def test_layers_with_something_of_their_own_are_written_as_groups_of_one_with_a_note(case, tmp_path, caplog):
+    model, _ = FREED[case]
+    params = random_params(model)
+    with caplog.at_level(logging.WARNING):
+        to_hf(Weights(params, model, pair_task="sop"), tmp_path / "out")
+    assert f"num_hidden_groups = {model.num_layers}" in caplog.text
+    assert f"but for {model.freed[0]}" in (tmp_path / "out" / "README.md").read_text()
+    back = from_hf(tmp_path / "out")
+    size = {"own_norms": False, "low_rank": 0, "own_first": 0, "own_last": 0, "share_groups": model.num_layers}
+    assert back.model == dataclasses.replace(model.exported, **size)
+    batch = padded_batch(model, lambda text: [5 + ord(letter) % 200 for letter in text[:20]])
+    for name, value in our_outputs(params, model, batch).items():
+        np.testing.assert_allclose(our_outputs(back.params, back.model, batch)[name], value, atol=1e-5, err_msg=name)
+
+
+def test_a_vector_before_each_layer_has_no_place_in_transformers(tmp_path):
+    """Added before attention it is in the residual sum as well, so that no bias can stand for it."""
+    model = dataclasses.replace(SHARED, depth_vector=True)
+    with pytest.raises(UserError, match=r"model.depth_vector does; ONNX and INT8 files have it$"):
+        to_hf(Weights(random_params(model), model), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("share", ["attention", "ffn"])

@@ -59,6 +59,10 @@ SHAPES = [
     {"norm_epsilon": 0.1},
     {"num_layers": 12, "residual_scale": "depth"},
     {"norm": "pre", "residual_scale": 0.3},
+    {"own_norms": True},
+    {"depth_vector": True, "share_groups": 1},
+    {"low_rank": 3, "share_groups": 1, "residual_scale": "depth"},
+    {"num_layers": 7, "own_first": 2, "own_last": 1, "own_norms": True, "depth_vector": True, "low_rank": 2},
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tiny
 from toy_task import lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
 
 from bertlite_jax.config.few_labels import Learn
@@ -19,6 +20,8 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.finetuning import few_label_inputs
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.finetuning.prediction_averages import Averages
+from bertlite_jax.model import layers
+from bertlite_jax.model.domain_encoder import narrowed
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -179,6 +182,31 @@ def test_private_encoders_start_as_the_lowest_layers():
     found = few_label_inputs.start_private({**shared, "domains": drawn}, Learn(domains=("x",), private_layers=1))
     np.testing.assert_array_equal(found["domains"]["private"]["layers"]["up"], [[[0, 1, 2]], [[0, 1, 2]]])
     assert found["domains"]["private"]["pooler"]["bias"].all()
+
+
+@pytest.mark.parametrize(
+    "free",
+    [{"own_norms": True, "depth_vector": True, "low_rank": 2}, {"own_first": 1, "own_last": 2}, {"own_first": 3}],
+    ids=str,
+)
+def test_private_encoders_start_as_the_lowest_layers_of_those_with_something_of_their_own(free: dict):
+    model, rng = tiny.model(num_layers=5, **free), np.random.default_rng(0)
+    x, segments = rng.normal(size=(2, 4, 16)).astype(np.float32), np.ones((2, 4), np.int32)
+    attend = layers.attend_in(segments, model, "float32")
+    whole, few = (layers.Layers(each, "float32") for each in (model, narrowed(model, 2)))
+
+    def drawn(module: layers.Layers) -> Any:
+        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, attend, None)["params"])
+        return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
+
+    params = {"layers": drawn(whole), "pooler": {}}
+    private = jax.tree.map(lambda leaf: leaf[None], {"layers": drawn(few), "pooler": {}})
+    started = few_label_inputs.start_private(
+        {**params, "domains": {"private": private}}, Learn(domains=("x",), private_layers=2)
+    )["domains"]["private"]["layers"]
+    found, _ = few.apply({"params": jax.tree.map(lambda leaf: leaf[0], started)}, x, attend, None)
+    wanted, _ = whole.apply({"params": params["layers"]}, x, attend, None, span=(0, 2))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(
