@@ -58,13 +58,9 @@ def by_hand(model: Model, params: Any, keys: Array | None = None) -> list[Array]
         norm = layer if model.own_norms else place
         own["norms"] = jax.tree.map(lambda leaf, i=norm: leaf[i], params["norms"])
         if model.low_rank and first <= layer < last:
-            for name in ("up", "down"):
-                pair = params["low_rank"]
-                left, right = pair[f"{name}_in"]["kernel"][layer - first], pair[f"{name}_out"]["addition"]
-                own["ffn"][name] = {
-                    **own["ffn"][name],
-                    "kernel": own["ffn"][name]["kernel"] + left @ right[layer - first],
-                }
+            pair = jax.tree.map(lambda leaf, i=layer - first: leaf[i], params["low_rank"])
+            own["ffn"]["up"]["kernel"] += pair["up_in"]["kernel"] @ pair["up_out"]["addition"]
+            own["ffn"]["down"]["kernel"] += pair["down_in"]["kernel"] @ pair["down_out"]["addition"]
         for part, name in (("attention", "output"), ("ffn", "down")):
             own[part][name] = jax.tree.map(lambda leaf: factor * leaf, own[part][name])
         if model.depth_vector:

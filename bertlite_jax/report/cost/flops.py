@@ -261,6 +261,12 @@ def _moments(config: Pretrain) -> int:
     return both - kernels - (model.embed_size * D if model.projected else 0)
 
 
+def _saved_kernel_bytes(model: Model, width: int) -> int:
+    """Bytes of the feed-forward kernels that each layer's low-rank pairs have widened, for the backward pass."""
+    kernels = model.stack_sizes.get("low_rank", 0) * 2 * model.hidden_size * model.ffn_size
+    return kernels * {"none": width, "dots": 4, "full": 0}[model.remat]
+
+
 def _saved_bytes_per_token(model: Model, length: int, width: int) -> int:
     """Bytes of one token that the backward pass needs over all layers, at `width` bytes a number.
 

@@ -222,8 +222,9 @@ def test_layers_with_something_of_their_own_are_written_as_groups_of_one_with_a_
     size = {"own_norms": False, "low_rank": 0, "own_first": 0, "own_last": 0, "share_groups": model.num_layers}
     assert back.model == dataclasses.replace(model.exported, **size)
     batch = padded_batch(model, lambda text: [5 + ord(letter) % 200 for letter in text[:20]])
+    found = our_outputs(back.params, back.model, batch)
     for name, value in our_outputs(params, model, batch).items():
-        np.testing.assert_allclose(our_outputs(back.params, back.model, batch)[name], value, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(found[name], value, atol=1e-5, err_msg=name)
 
 
 def test_a_vector_before_each_layer_has_no_place_in_transformers(tmp_path):

@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -191,7 +192,7 @@ def test_private_encoders_start_as_the_lowest_layers():
 )
 def test_private_encoders_start_as_the_lowest_layers_of_those_with_something_of_their_own(free: dict):
     model, rng = tiny.model(num_layers=5, **free), np.random.default_rng(0)
-    x, segments = rng.normal(size=(2, 4, 16)).astype(np.float32), np.ones((2, 4), np.int32)
+    x, segments = jnp.asarray(rng.normal(size=(2, 4, 16)), jnp.float32), jnp.ones((2, 4), jnp.int32)
     attend = layers.attend_in(segments, model, "float32")
     whole, few = (layers.Layers(each, "float32") for each in (model, narrowed(model, 2)))
 
