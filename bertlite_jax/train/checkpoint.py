@@ -25,6 +25,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -217,9 +218,19 @@ def _named(folder: pathlib.Path, step: int) -> Iterator[None]:
             yield
     except UserError:
         if processes.is_first():
-            for unfinished in folder.glob(f"{step}.orbax-checkpoint-tmp*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            _remove_unfinished(folder, step)
         raise
+
+
+def _remove_unfinished(folder: pathlib.Path, step: int) -> None:
+    """Removes what there is of a step. Where one array failed, others may be written for a moment still."""
+    for _ in range(20):
+        unfinished = list(folder.glob(f"{step}.orbax-checkpoint-tmp*"))
+        if not unfinished:
+            return
+        for each in unfinished:
+            shutil.rmtree(each, ignore_errors=True)
+        time.sleep(0.05)
 
 
 def _to_resume_from(folder: pathlib.Path) -> str:

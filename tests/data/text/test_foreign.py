@@ -1,6 +1,7 @@
 """A file that is no text is refused by what it holds, whatever it is called, in training text and in tasks alike."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -40,8 +41,9 @@ def tarred() -> bytes:
 
 
 def sqlite(tmp_path) -> bytes:
-    with sqlite3.connect(tmp_path / "made.db") as made:
+    with contextlib.closing(sqlite3.connect(tmp_path / "made.db")) as made:
         made.execute("create table t (text, label)")
+        made.commit()
     return (tmp_path / "made.db").read_bytes()
 
 
