@@ -37,13 +37,14 @@ def read(task: Task, folder: str, split: str, counts: MutableMapping[str, int] |
 
 def _checked(task: Task, files: list[str], split: str, counts: MutableMapping[str, int]) -> Iterator[Example]:
     seen: dict[str, tuple[int, int]] = {}
-    # Line numbers cannot occur twice, and a file without ids may be larger than memory.
+    # Numbers of lines or of examples cannot occur twice, and a file without ids may be larger than memory.
     numbered = len(files) == 1 and not task.columns.id
     noted: Counter[str] = Counter()
     try:
         for file_number, path in enumerate(files):
             for line, example in task.layout(task, path, split, noted):
-                if not (numbered and example.id == str(line)):
+                place = noted["examples"] + noted["no_label"] + 1
+                if not (numbered and example.id in (str(line), str(place))):
                     if example.id in seen:
                         before = f"{files[seen[example.id][0]]}:{seen[example.id][1]}"
                         raise UserError(

@@ -212,7 +212,7 @@ def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
 def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     """`--init` with a longer table of positions, on one device of each process."""
     values = config(prepared, devices=1)
-    short = dataclasses.replace(values, run=dataclasses.replace(values.run, steps=4, eval_every=0))
+    short = dataclasses.replace(values, run=dataclasses.replace(values.run, steps=4, eval_every=0, batches=()))
     pretrain.pretrain(short, str(tmp_path / "given"))
     longer = dataclasses.replace(short, model=dataclasses.replace(short.model, max_positions=96))
     pretrain.pretrain(longer, str(tmp_path / "one"), init=str(tmp_path / "given"))
