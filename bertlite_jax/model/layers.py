@@ -213,8 +213,8 @@ def _runs(parts: Params, config: Model) -> list[_Run]:
         return jax.tree.map(lambda leaf: leaf[first : first + count], {name: parts[name] for name in names})
 
     everywhere = [name for name in parts if name != "low_rank"]
-    own = cut([name for name in everywhere if name not in config.shared_parts], middle.start, len(middle))
-    own |= {name: parts[name] for name in parts if name == "low_rank"}
+    pairs = {name: parts[name] for name in parts if name == "low_rank"}
+    own = {**cut([name for name in everywhere if name not in config.shared_parts], middle.start, len(middle)), **pairs}
     shared = cut(config.shared_parts, middle.start, config.share_groups)
     runs = [_Run("group", middle.start, config.share_groups, len(middle) // config.share_groups, shared, own)]
     if config.own_first:

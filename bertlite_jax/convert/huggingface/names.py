@@ -188,7 +188,8 @@ def unshare(flat: Flat, model: Model) -> tuple[Flat, Model]:
     pairs = {path: flat.pop(path) for path in list(flat) if path.startswith("layers/low_rank/")}
     for path in [path for path in flat if path.startswith("layers/")]:
         part = path.split("/")[1]
-        flat[path] = flat[path][[model.stack_place(part, layer) for layer in range(model.num_layers)]]
+        places = [model.stack_place(part, layer) for layer in range(model.num_layers)]
+        flat[path] = flat[path][[place for place in places if place is not None]]  # Every layer has these parts.
     for name in ("up", "down") if pairs else ():
         left, right = pairs[f"layers/low_rank/{name}_in/kernel"], pairs[f"layers/low_rank/{name}_out/addition"]
         flat[f"layers/ffn/{name}/kernel"][list(model.sharing_layers)] += left @ right

@@ -61,6 +61,7 @@ def test_an_export_scores_the_columns_of_its_training(weights, tmp_path, capsys,
     assert "predict: spearman " in capsys.readouterr().err
     stated = sources.load(run).reading
     assert stated == reading.reading_of(DATA, pairs=True)
+    assert stated
     assert stated.data.folder == ""
     assert options_of_run(run).label == "Bewertung"
 
