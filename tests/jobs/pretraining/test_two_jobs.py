@@ -123,7 +123,8 @@ def test_of_twelve_starts_at_random_distances_the_record_is_that_of_one_run(prep
         )
 
     alone = start(tmp_path / "alone")
-    assert alone.wait(300) == 0
+    told = alone.communicate(timeout=300)[0]
+    assert alone.returncode == 0, told
     codes = []
     for number in range(6):
         pair = [start(run, *(["--overwrite"] if number % 3 == 2 else []))]
