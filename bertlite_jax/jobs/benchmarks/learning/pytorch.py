@@ -58,8 +58,15 @@ class Task:
 
 
 def published(model: Model) -> Model:
-    """The shape with the initialisation of the published recipe, which is that of transformers."""
-    return dataclasses.replace(model, init_std=0.02, position_init="normal")
+    """The shape without what no class of transformers trains, and with the published initialisation, which is theirs.
+
+    Their weights are scored with it too: a residual factor, say, would be applied to branches that never had one.
+    """
+    plain = Model()
+    ours = ("vocab_multiple", "residual_scale", "own_norms", "depth_vector", "low_rank", "own_first", "own_last")
+    return dataclasses.replace(
+        model, init_std=0.02, position_init="normal", **{name: getattr(plain, name) for name in ours}
+    )
 
 
 def share_of_rate(done: float) -> float:

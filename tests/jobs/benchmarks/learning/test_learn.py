@@ -1,9 +1,11 @@
 """The race to a loss, on a model that is small enough for a test."""
 
+import dataclasses
 import json
 
 import pytest
 
+from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks.learning import learn, pytorch
 
@@ -39,6 +41,14 @@ def test_our_times_are_those_of_the_training_line_of_the_same_step():
     """An evaluation's own line has no time."""
     lines = [{"step": 2, "seconds": 3.0}, {"step": 4, "seconds": 5.0}, {"step": 4, "valid_mlm_loss": 2.5}]
     assert learn.curve_of(lines) == [(5.0, 2.5)]
+
+
+def test_the_peer_trains_and_is_scored_as_published():
+    """Without the factor and the parts that only our own side has."""
+    plain = Model(init_std=0.02, position_init="normal")
+    freed = {"own_norms": True, "depth_vector": True, "low_rank": 4, "own_first": 1, "own_last": 1}
+    ours = dataclasses.replace(plain, init_std=0.05, residual_scale="depth", vocab_multiple=128, **freed)
+    assert pytorch.published(ours) == plain
 
 
 def test_the_rate_rises_for_a_tenth_of_the_time_and_falls_to_nothing():
