@@ -31,7 +31,7 @@ from bertlite_jax.jobs.benchmarks.sample_rows import TEXT
 from bertlite_jax.jobs.pretraining.fill_mask import bare
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.reports import report
-from bertlite_jax.jobs.runs import one_job
+from bertlite_jax.jobs.runs import one_job, workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
@@ -97,7 +97,10 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
     run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
     config = recipe(data, seed)
-    checks.check_pretrain(config)  # The seed, before the minute that text and tokenizer take.
+    # Before the minute that text and tokenizer take: the seed, and what is in the folder.
+    checks.check_pretrain(config)
+    if not overwrite:
+        workdir.refuse_other_run(run, config)
     console = Console(highlight=False)
 
     # --- Text to corpus ---------------------------------------------------------------------------------------------

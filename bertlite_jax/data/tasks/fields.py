@@ -90,7 +90,8 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
     """The example's label as `Example.label` wants it; None in a split that may lack labels.
 
     Raises:
-      UserError: the label is unknown, is not a number where one is needed, or is missing where it is needed.
+      UserError: the label is unknown, is not a number on the task's scale where one is needed, or is missing where it
+        is needed.
     """
     columns, head = task.columns, task.head
     several = head.kind == "classify" and head.problem == "multi_label"
@@ -100,8 +101,15 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
     if several:
         return several_labels(head.labels, label_names(value, columns.separator, where), where)
     if head.problem == "regression":
-        return number(value, where)
+        return _on_scale(number(value, where), task, where)
     return label_index(head.labels, label_name(value, where), where)
+
+
+def _on_scale(score: float, task: Task, where: str) -> float:
+    if task.scale and not task.scale[0] <= score <= task.scale[1]:
+        lowest, highest = task.scale
+        raise UserError(f"task: {where}: the label {score:g} is not on {task.name}'s scale, {lowest:g} to {highest:g}")
+    return score
 
 
 def label_names(value: Any, separator: str, where: str) -> list[str]:

@@ -150,6 +150,19 @@ def refuse_no_run(folder: pathlib.Path) -> None:
         _refuse_foreign_files(folder)
 
 
+def refuse_other_run(path: str | os.PathLike[str], config: Any) -> None:
+    """Raises UserError if the directory holds what a run of this config cannot resume; for a job that does much before.
+
+    Args:
+      path: the job's `--workdir`.
+      config: frozen dataclass with all settings that the job depends on.
+    """
+    folder = pathlib.Path(path)
+    refuse_no_run(folder)
+    if (folder / CONFIG).is_file():
+        _compare_configs(folder, config)
+
+
 def _refuse_foreign_files(folder: pathlib.Path) -> None:
     # A kill during the very first write leaves a temporary file and a lock behind, and nothing else.
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []

@@ -6,6 +6,7 @@ import decimal
 import math
 import pathlib
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -241,7 +242,7 @@ def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
             " and ".join(f"{_told(name, group)} ({counts[name]:,})" for name in group) for group in alike[:4]
         )
         common = [_common(meaning, group) for meaning, group in groups.items()]
-        advice = " ".join(sorted(f"'{name}'" if " " in name else name for name in common))
+        advice = " ".join(sorted(map(typed, common)))
         advice = advice if len(groups) <= _MOST_SHOWN_NAMES else "with one name for each"
         cases = all(len({" ".join(name.casefold().split()) for name in group}) == 1 for group in alike)
         what = "differ only in case or spaces" if cases else "are the same, written in two ways"
@@ -266,6 +267,11 @@ def shown(name: str) -> str:
     """A label for a message: in one line, and not longer than it helps."""
     printable = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
     return printable if len(printable) <= _MOST_SHOWN else f"{printable[:_MOST_SHOWN]}.."
+
+
+def typed(name: str) -> str:
+    """A label as one types it in a shell; in plain letters it stays as it is."""
+    return name if name.replace("_", "").replace("-", "").isalnum() else shlex.quote(name)
 
 
 def _common(meaning: Hashable, group: Sequence[str]) -> str:

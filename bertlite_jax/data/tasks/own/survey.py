@@ -116,7 +116,7 @@ def _unused_names(file: OwnFile, found: Survey) -> list[str]:
     if file.format != "json" or found.named or not found.names or not all(name.isdecimal() for name in found.names):
         return []
     field, names = json_values.names_beside(file.path)
-    shown = " ".join(f"'{name}'" if " " in name else name for name in names)
+    shown = " ".join(map(labels.typed, names))
     return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
 
 
