@@ -80,7 +80,9 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
 def counted_tokens(batch: Batch, special_ids: Mapping[str, int]) -> Float[Array, "B L"]:
     """1 for a token that is neither special nor padding, else 0."""
     never = tuple(special_ids.values())
-    ordinary = jax.vmap(lambda *row: masking.ordinary_tokens(*row, never))(batch["tokens"], batch["segments"])
+    ordinary = jax.vmap(lambda tokens, segments: masking.ordinary_tokens(tokens, segments, never))(
+        batch["tokens"], batch["segments"]
+    )
     return ordinary.astype(jnp.float32)
 
 

@@ -1,6 +1,7 @@
 """Causal steps: tokens see earlier tokens of their own window, and predict the next one there."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +61,7 @@ def rows_of(*rows) -> dict:
     return {name: jnp.asarray(array) for name, array in batch.items()}
 
 
-def drawn_params(config: Pretrain) -> dict:
+def drawn_params(config: Pretrain) -> Any:
     ids = np.zeros((1, 8), np.int32)
     model = PretrainingModel(config.model)
     return model.init(jax.random.key(1), ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
@@ -142,7 +143,7 @@ def test_states_are_those_of_attention_one_token_at_a_time():
 
 
 def test_the_loss_is_the_mean_over_all_places_though_the_head_takes_a_few_at_a_time():
-    """Four pieces of six or eight places; value and gradient are those of all logits at once."""
+    """Three pieces of eight places; value and gradient are those of all logits at once."""
     assert causal_slots(CONFIG) == 8
     batch, params = rows_of([(10, 10), (11, 30)], [(20, 50)], [(9, 5)]), drawn_params(CONFIG)
     key = step_key(0, jnp.int32(0))
@@ -151,18 +152,19 @@ def test_the_loss_is_the_mean_over_all_places_though_the_head_takes_a_few_at_a_t
     assert float(weights["real_tokens"]) == 10 + 11 + 20 + 9
 
     def whole(params: dict):
-        of_all = jnp.log(jax.nn.softmax(_logits(params)))
+        of_all = jax.nn.log_softmax(_logits(params))
         of_labels = jnp.take_along_axis(of_all, rows["labels"][..., None], axis=-1)[..., 0]
         return -jnp.sum(of_labels * rows["weights"]) / weights["causal_weight"]
 
-    def _logits(params: dict):
+    def _logits(params: Any) -> Any:
         model, (B, L) = PretrainingModel(CONFIG.model), batch["tokens"].shape
         hidden = model.apply(
             {"params": params},
             batch["tokens"], batch["segments"], batch["positions"], batch["token_types"],
             method="causal_states",
         )  # fmt: skip
-        return model.apply({"params": params}, hidden, method="word_logits").reshape(B, L, -1)
+        logits: Any = model.apply({"params": params}, hidden, method="word_logits")
+        return logits.reshape(B, L, -1)
 
     loss = causal.make_loss(PretrainingModel(CONFIG.model).apply, CONFIG)
     (value, sums), grads = jax.value_and_grad(lambda p: loss(p, rows, weights, key), has_aux=True)(params)

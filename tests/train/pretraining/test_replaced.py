@@ -1,5 +1,7 @@
 """Replaced tokens: pieces are drawn from the prediction, put where masks were, and found again by a second pass."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,7 +125,7 @@ def batch() -> dict:
 
 
 @pytest.fixture(scope="module")
-def params(batch) -> dict:
+def params(batch) -> Any:
     ids = np.zeros((1, 8), np.int32)
     return MODEL.init(jax.random.key(1), ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]
 
