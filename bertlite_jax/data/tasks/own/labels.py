@@ -22,6 +22,8 @@ GAPS = (
     *("#n/a", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"),
 )
 """Names, in lower case, that programs write for no value or a broken formula, and that may be meant as labels too."""
+SEPARATORS = ("|", ";", ",", "/", "+", "&", "；", "，", "、")
+"""What people write between several labels of one text."""
 IGNORED = -100
 """The label that losses of PyTorch leave out."""
 _LOOK_ALIKE = str.maketrans("\u0430\u0441\u0435\u0456\u043e\u0440\u0445\u0443\u0455\u0458\u03bf\u03b1", "aceiopxysjoa")
@@ -225,7 +227,7 @@ def refuse_scores(names: Sequence[str], path: str) -> None:
 
 def refuse_joined(names: Sequence[str], path: str) -> None:
     """Raises UserError if a label is other labels with something between them: several labels for one text?"""
-    for separator in ("|", ";", ",", "/"):
+    for separator in SEPARATORS:
         for name in names:
             parts = [part.strip() for part in name.split(separator)]
             if len(parts) > 1 and all(part in names for part in parts):

@@ -7,13 +7,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from bertlite_jax.data.tasks import fields
 from bertlite_jax.data.tasks.own import labels
 from bertlite_jax.errors import UserError
 
-_BITS = re.compile(r"[01]([ ;|/]|, ?)[01]((\1)[01])*")
+_BITS = re.compile(r"[01](?:\.0*)?([ ;|/]|, ?)[01](?:\.0*)?(\1[01](?:\.0*)?)*")
 _LIST = re.compile(r"\[.*[,\s].*\]|\{.*[:,].*\}|\(.*,.*\)|(?:tensor|array)\(.*\)", re.DOTALL)
 _OTHER_TAGS = (re.compile(r"[BIESLUM][_:.][^\W\d_].*"), re.compile(r"[^\W\d_].*[-_:.][BIESLUM]"))
 """BIO tags as other programs write them: `B_PER`, and `PER-B`."""
+_SPAN = re.compile(r"[BIESLUM]-.+")
 _LONG_SENTENCE = 1_000
 _MOST_WORDS_SHOWN = 3
 
@@ -66,16 +68,17 @@ def refuse_joined_lines(places: Mapping[str, str], delimiter: str) -> None:
             )
 
 
-class JoinedLines:
-    """Finds texts that may have taken in other rows of a table, between two quotes that were not meant as such."""
+class Texts:
+    """Finds texts that are none, and those that may have taken in other rows of a table between two odd quotes."""
 
     def __init__(self, delimiter: str):
-        self._delimiter = delimiter
+        self._delimiter, self._missing = delimiter, 0
         self._edges: dict[str, str] = {}
         """What stands at the inner edge of a line of a text -> file and line of the text."""
 
     def add(self, text: object, where: str) -> None:
         """Looks at a text."""
+        self._missing += fields.is_missing(text) and not fields.is_blank(text)
         if not self._delimiter or not isinstance(text, str) or "\n" not in text:
             return
         lines = text.split("\n")
@@ -85,8 +88,12 @@ class JoinedLines:
             if between and len(self._edges) < 10_000:
                 self._edges.setdefault(edge.strip('"'), where)
 
-    def note(self, names: Sequence[str]) -> tuple[str, ...]:
-        """A line for a text of which a line ends, or begins, with a label; none where there is no such text."""
+    def notes(self, names: Sequence[str]) -> tuple[str, ...]:
+        """A line for texts that are `nan`, and one for a text of which a line ends, or begins, with a label."""
+        noted = f"{self._missing:,} texts are 'nan', which pandas writes where there is none; leave them out"
+        return (*((noted,) if self._missing else ()), *self._joined(names))
+
+    def _joined(self, names: Sequence[str]) -> tuple[str, ...]:
         name = next((name for name in names if name in self._edges), None)
         if name is None:
             return ()
@@ -114,7 +121,17 @@ def refuse_ignored(names: Sequence[str], counts: Counter[str], path: str, what: 
 
 
 def refuse_other_spans(counts: Counter[str], path: str) -> None:
-    """Raises UserError for BIO tags such as `B_PER` and `PER-B`, in which no scorer would find a span."""
+    """Raises UserError for tags from which a scorer would make other spans than are meant.
+
+    These are BIO tags such as `B_PER` and `PER-B`, and `0`, `OUT` or `_` in place of O, each of which would be a span.
+    """
+    outside = _without_place(counts)
+    if outside and "O" not in counts:
+        often = max(outside, key=lambda tag: counts[tag])
+        raise UserError(
+            f"task: {path}: words outside of spans have the letter O for a tag, and here they seem to have {often!r} "
+            f"({counts[often]:,}), which would make each a span: write O, or name all tags with --data.label-names"
+        )
     kinds = sorted(tag for tag in counts if tag.upper() != "O")
     if len(kinds) == len(counts) or not kinds:
         return
@@ -123,6 +140,12 @@ def refuse_other_spans(counts: Counter[str], path: str) -> None:
             f"task: {path}: the tags {', '.join(kinds[:_MOST_WORDS_SHOWN])} look like spans in another spelling; only "
             "B- and I- before a name are read as spans: write them so, or name all tags with --data.label-names"
         )
+
+
+def _without_place(counts: Counter[str]) -> list[str]:
+    """The tags other than O without B- or I- and such before them, where others have these."""
+    without = [tag for tag in counts if tag != "O" and not _SPAN.fullmatch(tag)]
+    return without if len(without) + ("O" in counts) < len(counts) else []
 
 
 def tag_notes(counts: Counter[str], longest: int) -> tuple[str, ...]:
@@ -135,6 +158,9 @@ def tag_notes(counts: Counter[str], longest: int) -> tuple[str, ...]:
     notes = []
     if set(counts) <= {"B", "I", "E", "S", "L", "U", "M", "O"} and {"B", "O"} <= set(counts):
         notes.append("the tags have no type, so that words are scored; B-X and I-X instead of B and I make spans")
+    if without := sorted(_without_place(counts)):
+        shown = ", ".join(map(labels.shown, without[:_MOST_WORDS_SHOWN]))
+        notes.append(f"the tags {shown} have no B- or I- before them, so each word that has one is a span")
     if counts and all(tag.isdecimal() for tag in counts):
         notes.append("tags are numbers; --data.label-names names them, in the order of 0, 1, ..")
     if longest > _LONG_SENTENCE:

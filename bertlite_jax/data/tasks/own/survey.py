@@ -107,7 +107,7 @@ def survey(file: OwnFile, options: OwnOptions, kind: Kind) -> Survey:
     shown = dataclasses.replace(columns, label=tuple(name for name in columns.label if name in file.names))
     made = {"choose": _of_choices, "regression": _of_numbers, "tag": _of_tags, "multi_label": _of_several}
     found = made.get(kind, _of_labels)(file, columns, options)
-    notes = (*found.notes, *_unused_names(file, found))
+    notes = (*found.notes, *_unused_names(file, found), *_unread_texts(file, columns, options, kind))
     return dataclasses.replace(found, columns=shown, delimiter=file.delimiter, notes=notes)
 
 
@@ -118,6 +118,19 @@ def _unused_names(file: OwnFile, found: Survey) -> list[str]:
     field, names = json_values.names_beside(file.path)
     shown = " ".join(map(labels.typed, names))
     return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
+
+
+def _unread_texts(file: OwnFile, columns: Columns, options: OwnOptions, kind: Kind) -> list[str]:
+    """A line for a column with a text of several words that is not read, where only one text is."""
+    read = (*columns.text, *columns.pair, *columns.label, *columns.id, *columns.choices)
+    words = [
+        name
+        for name, value in file.first.items()
+        if name not in read and isinstance(value, str) and len(value.split()) > 2 and fields.listed(value) is None
+    ]
+    if not words or columns.pair or kind in ("choose", "tag") or options.single:
+        return []
+    return [f"{_listed(tuple(words))} not read; --data.pair-column {labels.typed(words[0])} reads it as a second text"]
 
 
 def _rows(file: OwnFile, kind: Kind, columns: Columns, options: OwnOptions) -> Iterator[tuple[str, Record]]:
@@ -159,7 +172,7 @@ def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     places: dict[str, str] = {}
-    joined = odd_labels.JoinedLines(file.delimiter)
+    texts = odd_labels.Texts(file.delimiter)
     for where, record in _rows(file, "classify", columns, options):
         value = fields.find(record, columns.label, where)
         column = next(name for name in columns.label if name in record)
@@ -170,14 +183,14 @@ def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
         name = fields.label_name(value, where)
         spellings[name] += 1
         places.setdefault(name, where)
-        joined.add(record.get(columns.text[0]), where)
+        texts.add(record.get(columns.text[0]), where)
         if len(spellings) > 2 * labels.MOST_LABELS:
             break
     odd_labels.refuse_joined_lines(places, file.delimiter)
     if said := options.label_names or _stored(file, columns):
         _refuse_numbers_beyond(labels.Names(said, numbered=True), places)
     found = _of_names("classify", spellings, spellings.total(), file, columns, options)
-    return dataclasses.replace(found, notes=(*found.notes, *joined.note(found.names)))
+    return dataclasses.replace(found, notes=(*found.notes, *texts.notes(found.names)))
 
 
 def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> None:

@@ -90,6 +90,10 @@ def test_a_label_that_is_a_list_which_nobody_can_read_is_asked_about(tmp_path, c
     assert own(texts_with(tmp_path, "[ENT]", "(none)")).head.labels == ("(none)", "[ENT]")
 
 
+def test_rows_of_1_0_and_0_0_are_asked_about(tmp_path):
+    assert "(0.0,1.0); one for each of several labels?" in refused(texts_with(tmp_path, "1.0,0.0", "0.0,1.0"))
+
+
 @pytest.mark.parametrize("between", [" ", ";", "|", ",", ", "])
 def test_rows_of_0_and_1_are_asked_about(tmp_path, between):
     path = texts_with(tmp_path, between.join("101"), between.join("011"))
@@ -121,6 +125,23 @@ def test_a_text_that_took_in_a_row_is_told(tmp_path):
     assert survey
     assert any(note.startswith("the text of line 3 goes over several lines") for note in survey.notes)
     survey = own(put(tmp_path, "own.csv", "text,label", "fine,yes", '"sure, yes', 'maybe",no')).survey
+    assert survey
+    assert survey.notes == ()
+
+
+def test_texts_that_pandas_wrote_for_none_are_counted(tmp_path):
+    survey = own(put(tmp_path, "own.csv", "text,label", "nan,yes", "fine,no", "NaN,no")).survey
+    assert survey
+    assert survey.notes == ("2 texts are 'nan', which pandas writes where there is none; leave them out",)
+
+
+def test_a_second_text_that_is_not_read_is_named(tmp_path):
+    """BoolQ's and FEVER's columns: the question alone would be classified."""
+    rows = ("question,context,source,label", "is it,the long text,web,yes", "was it,another text,web,no")
+    survey = own(put(tmp_path, "own.csv", *rows)).survey
+    assert survey
+    assert survey.notes == ("'context' not read; --data.pair-column context reads it as a second text",)
+    survey = own(put(tmp_path, "own.csv", *rows), pair="context").survey
     assert survey
     assert survey.notes == ()
 
@@ -182,6 +203,7 @@ def test_other_tags_are_names(tmp_path, tags):
         (("0", "3", "5"), "tags are numbers; --data.label-names names them, in the order of 0, 1, .."),
         (("B-X", "O") * 600, "the longest sentence has 1,200 words; a blank line ends a sentence"),
         (("B", "M", "E", "S"), ""),
+        (("B-X", "O", "X"), "the tags X have no B- or I- before them, so each word that has one is a span"),
         (("B-X", "O"), ""),
     ],
 )
@@ -189,6 +211,14 @@ def test_tags_that_may_be_meant_otherwise_are_told(tmp_path, tags, note):
     survey = own(words(tmp_path, *tags)).survey
     assert survey
     assert survey.notes == ((note,) if note else ())
+
+
+@pytest.mark.parametrize("outside", ["0", "OUT", "o", "_", "-X-", "NIL"])
+def test_another_tag_in_place_of_o_is_refused(tmp_path, outside):
+    """Each such word would be a span in the score: boun-tabi-LMG/turkish-lm-tuner #59, neuralmagic/deepsparse #742."""
+    path = words(tmp_path, "B-PER", outside, outside, "I-PER")
+    assert f"here they seem to have {outside!r} (2), which would make each a span" in refused(path)
+    assert own(path, label_names=("B-PER", "I-PER", outside)).head.labels == ("B-PER", "I-PER", outside)
 
 
 def test_ids_of_sentences_are_no_words(tmp_path):
