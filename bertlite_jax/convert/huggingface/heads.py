@@ -242,5 +242,7 @@ def _numbered(values: dict[str, Any], rows: int) -> dict[str, str]:
     stated = values.get("label2id")
     if not isinstance(stated, dict) or all(map(_UNNAMED.fullmatch, stated)):
         return {}
+    if values.get("num_labels") not in (None, rows):
+        return {}
     numbered = {str(number): str(name) for name, number in stated.items()}
     return numbered if set(numbered) == {str(place) for place in range(rows)} else {}
