@@ -199,7 +199,8 @@ def test_spans_in_another_spelling_are_asked_about(tmp_path, tags):
 
 
 @pytest.mark.parametrize(
-    "tags", [("NOUN", "VERB", "O"), ("B_ORG", "I_ORG"), ("B-ORG", "I_ORG", "O"), ("NN_B", "X", "O")]
+    "tags",
+    [("NOUN", "VERB", "O"), ("B_ORG", "I_ORG"), ("B-ORG", "I_ORG", "O"), ("NN_B", "X", "O"), ("N-S", "V-S", "O")],
 )
 def test_other_tags_are_names(tmp_path, tags):
     assert own(words(tmp_path, *tags)).head.labels == tuple(sorted(tags))
