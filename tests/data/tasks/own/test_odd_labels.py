@@ -3,7 +3,7 @@
 From public trackers: huggingface/datasets #6778, NVIDIA/cudf #14547 (lists without commas), pandas-dev/pandas #10813
 (lists without quotes), #16891 (tuples); numpy/numpy #23622; refuel-ai/autolabel #473 (quotes that take in rows);
 huggingface/transformers #10449, pytorch/pytorch #1204 (-100 and -1 as labels); chakki-works/seqeval #23, #46, #67
-(spellings of spans); doccano/doccano-transformer #17.
+(spellings of spans).
 """
 
 from __future__ import annotations
