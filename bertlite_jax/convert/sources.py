@@ -13,6 +13,7 @@ from typing import Any
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
+from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
 from bertlite_jax.convert.weights.reading import reading_in
@@ -74,7 +75,7 @@ def _load(folder: pathlib.Path) -> Weights:
             f"convert: {folder} is a checkpoint of TensorFlow; read it with bertlite convert from-tf {folder} OUT and "
             "name OUT"
         )
-    if config_file(folder).is_file():
+    if config_file(model_folder(folder)).is_file():
         return from_hf(folder)
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "

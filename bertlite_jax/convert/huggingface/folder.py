@@ -25,7 +25,12 @@ from bertlite_jax.convert.huggingface.config import (
     to_config,
 )
 from bertlite_jax.convert.huggingface.names import Family
-from bertlite_jax.convert.huggingface.sentence_transformers import read_sentence, sentence_of, write_sentence
+from bertlite_jax.convert.huggingface.sentence_transformers import (
+    model_folder,
+    read_sentence,
+    sentence_of,
+    write_sentence,
+)
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.huggingface.weight_files import read_tensors
 from bertlite_jax.convert.weights import parameters
@@ -224,12 +229,17 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         that are not finite floats.
     """
     folder = pathlib.Path(folder)
-    where = str(folder)
-    place = config_file(folder)
+    where, inner = str(folder), model_folder(folder)
+    place = config_file(inner)
     stated = read_json(place)
     check_types(stated, str(place))
-    tensors, prefix = foreign_names.without_wrappers(read_tensors(folder), where)
+    tensors, prefix = foreign_names.without_wrappers(read_tensors(inner), where)
     notes = [f"the names of the tensors begin with {prefix}, which was taken off"] if prefix else []
+    if stated.get("auto_map"):
+        notes.append(
+            f"auto_map in {place.name} names code of the folder's own, which is not run; where that computes something "
+            "else from these tensors, the answers will differ"
+        )
     if stated.get("model_type") is None:
         if not {"hidden_size", "dim"} & stated.keys():
             raise UserError(f"convert: {place}: neither model_type nor hidden_size; is it the config of these weights?")
@@ -237,6 +247,7 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         notes.append(f"no model_type in {place.name}; by the names of its tensors it is {known}")
         stated = stated | {"model_type": known}
     family, model = from_config(stated, str(place))
+    foreign_names.check_prefix(prefix, family, str(place))
     tensors = foreign_names.canonical_names(tensors, family, where)
     if head in KINDS or heads.class_kinds(stated, family) or heads.modules(tensors):
         beside = [name for name in tensors if not name.startswith(f"{family}.")]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
 import re
+import tokenize
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -15,6 +17,10 @@ from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError
 
 T = TypeVar("T")
+_NAMED_ARRAY = re.compile(r"(?:tensor|array)\((\[.*?\])(?:, *dtype=[\w.]+)?\)", re.DOTALL)
+_WITHOUT_COMMA = re.compile(r"""['"]\s+u?['"]""")
+_PLAIN = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|True|False")
+"""A number or a truth value as NumPy writes it."""
 _LARGEST = 3.4e38
 """What float32 holds, in which numbers are learnt."""
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0"
@@ -138,17 +144,41 @@ def is_missing(value: Any) -> bool:
 
 
 def listed(text: str) -> list[Any] | None:
-    """The list that a cell such as `[1, 0]`, `['a', 'b']` or `[1 0]` holds, as JSON, Python or NumPy write it."""
-    text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    """The list that a cell such as `[1, 0]`, `('a', 'b')`, `[1. 0.]` or `['a' 'b']` holds.
+
+    JSON, Python and NumPy write them so, and so does PyTorch with `tensor(` before it. A set comes in its own order.
+    NumPy leaves the middle of long arrays out, which is no list then.
+    """
+    text = _NAMED_ARRAY.sub(r"\1", text.strip())
+    if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
+    if (strings := _strings_apart(text)) is not None:
+        return strings
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        return value if isinstance(value, list) else None
-    return re.split(r"[ ,]+", text[1:-1].strip()) if re.fullmatch(r"\[[\d. ,]+\]", text) else None
+        if isinstance(value, set):
+            return sorted(value, key=str)
+        return list(value) if isinstance(value, list | tuple) else None
+    parts = text[1:-1].split()
+    return list(map(ast.literal_eval, parts)) if text.startswith("[") and all(map(_PLAIN.fullmatch, parts)) else None
+
+
+def _strings_apart(text: str) -> list[str] | None:
+    """The strings of an array of NumPy, which has no commas between them; Python would take them for one."""
+    if not _WITHOUT_COMMA.search(text):
+        return None
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return None
+    ends = (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+    inside = [token for token in tokens if token.type not in ends][1:-1]
+    if not all(token.type == tokenize.STRING for token in inside):
+        return None
+    return [ast.literal_eval(token.string) for token in inside]
 
 
 def is_blank(value: Any) -> bool:

@@ -136,11 +136,11 @@ def _present(record: Record, names: tuple[str, ...]) -> str:
     return next((name for name in names if name in record), names[0])
 
 
-_COMMENT = re.compile(r"# *(newdoc|newpar|[\w:.-]+ = )")
+_COMMENT = re.compile(r"# *(newdoc|newpar|id [^ \t]*(\s+domain=.*)?$|[\w:.-]+ = )")
 
 
 def is_comment(line: str) -> bool:
-    """Whether a line is one of CoNLL-U's comments, such as `# sent_id = 3`."""
+    """Whether a line is one of CoNLL-U's comments, such as `# sent_id = 3`, or MultiCoNER's `# id 7 domain=train`."""
     return bool(_COMMENT.match(line))
 
 

@@ -17,8 +17,15 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 MOST_LABELS = 1000
-GAPS = ("na", "n/a", "#n/a", "none", "null", "nil")
-"""Names, in lower case, that programs write for no value, and that may be meant as labels too."""
+GAPS = (
+    *("na", "n/a", "none", "null", "nil", "nat", "(null)", "<null>", "undefined", "?"),
+    *("#n/a", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"),
+)
+"""Names, in lower case, that programs write for no value or a broken formula, and that may be meant as labels too."""
+SEPARATORS = ("|", ";", ",", "/", "+", "&", "；", "，", "、")
+"""What people write between several labels of one text."""
+IGNORED = -100
+"""The label that losses of PyTorch leave out."""
 _LOOK_ALIKE = str.maketrans("\u0430\u0441\u0435\u0456\u043e\u0440\u0445\u0443\u0455\u0458\u03bf\u03b1", "aceiopxysjoa")
 """Cyrillic and Greek letters to the Latin ones that look the same."""
 _SIGNS = str.maketrans("\u2212\u2018\u2019\u201c\u201d", "-''\"\"")
@@ -133,14 +140,16 @@ class Names:
         return self.numbered and name not in self._exact and plain(name) not in self._plain and plain(name).isdecimal()
 
     def lacks_label(self, name: str) -> bool:
-        """Whether `name` is -1, which `datasets` writes for labels that are kept secret, and no label."""
-        return is_minus_1(name) and all(re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names)
+        """Whether `name` is -1, which `datasets` writes for labels that are kept secret, or -100, and no label."""
+        return same(name) in (-1, IGNORED) and all(
+            re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names
+        )
 
 
 def is_withheld(value: Any, column: str, numbered: bool) -> bool:
-    """Whether a label says that annotators did not agree: -1 among numbers of names, and SNLI's `-` in `gold_label`."""
+    """Whether a label is none: -1 or -100 among numbers of names, and SNLI's `-` in `gold_label`."""
     name = str(value).strip()
-    return (numbered and is_minus_1(name)) or (name == "-" and column.casefold() == "gold_label")
+    return (numbered and same(name) in (-1, IGNORED)) or (name == "-" and column.casefold() == "gold_label")
 
 
 def is_vector(values: Any) -> bool:
@@ -218,7 +227,7 @@ def refuse_scores(names: Sequence[str], path: str) -> None:
 
 def refuse_joined(names: Sequence[str], path: str) -> None:
     """Raises UserError if a label is other labels with something between them: several labels for one text?"""
-    for separator in ("|", ";", ",", "/"):
+    for separator in SEPARATORS:
         for name in names:
             parts = [part.strip() for part in name.split(separator)]
             if len(parts) > 1 and all(part in names for part in parts):

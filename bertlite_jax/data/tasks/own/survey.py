@@ -10,7 +10,7 @@ from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import conll, json_values, labels, vectors
+from bertlite_jax.data.tasks.own import conll, json_values, labels, odd_labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
@@ -107,7 +107,7 @@ def survey(file: OwnFile, options: OwnOptions, kind: Kind) -> Survey:
     shown = dataclasses.replace(columns, label=tuple(name for name in columns.label if name in file.names))
     made = {"choose": _of_choices, "regression": _of_numbers, "tag": _of_tags, "multi_label": _of_several}
     found = made.get(kind, _of_labels)(file, columns, options)
-    notes = (*found.notes, *_unused_names(file, found))
+    notes = (*found.notes, *_unused_names(file, found), *_unread_texts(file, columns, options, kind))
     return dataclasses.replace(found, columns=shown, delimiter=file.delimiter, notes=notes)
 
 
@@ -118,6 +118,19 @@ def _unused_names(file: OwnFile, found: Survey) -> list[str]:
     field, names = json_values.names_beside(file.path)
     shown = " ".join(map(labels.typed, names))
     return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
+
+
+def _unread_texts(file: OwnFile, columns: Columns, options: OwnOptions, kind: Kind) -> list[str]:
+    """A line for a column with a text of several words that is not read, where only one text is."""
+    read = (*columns.text, *columns.pair, *columns.label, *columns.id, *columns.choices)
+    words = [
+        name
+        for name, value in file.first.items()
+        if name not in read and isinstance(value, str) and len(value.split()) > 2 and fields.listed(value) is None
+    ]
+    if not words or columns.pair or kind in ("choose", "tag") or options.single:
+        return []
+    return [f"{_listed(tuple(words))} not read; --data.pair-column {labels.typed(words[0])} reads it as a second text"]
 
 
 def _rows(file: OwnFile, kind: Kind, columns: Columns, options: OwnOptions) -> Iterator[tuple[str, Record]]:
@@ -159,6 +172,7 @@ def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     places: dict[str, str] = {}
+    texts = odd_labels.Texts(file.delimiter)
     for where, record in _rows(file, "classify", columns, options):
         value = fields.find(record, columns.label, where)
         column = next(name for name in columns.label if name in record)
@@ -169,11 +183,14 @@ def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
         name = fields.label_name(value, where)
         spellings[name] += 1
         places.setdefault(name, where)
+        texts.add(record.get(columns.text[0]), where)
         if len(spellings) > 2 * labels.MOST_LABELS:
             break
+    odd_labels.refuse_joined_lines(places, file.delimiter)
     if said := options.label_names or _stored(file, columns):
         _refuse_numbers_beyond(labels.Names(said, numbered=True), places)
-    return _of_names("classify", spellings, spellings.total(), file, columns, options)
+    found = _of_names("classify", spellings, spellings.total(), file, columns, options)
+    return dataclasses.replace(found, notes=(*found.notes, *texts.notes(found.names)))
 
 
 def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> None:
@@ -212,20 +229,28 @@ def _stored(file: OwnFile, columns: Columns) -> tuple[str, ...]:
 
 
 def _of_names(
-    kind: Kind, spellings: Counter[str], examples: int, file: OwnFile, columns: Columns, options: OwnOptions
-) -> Survey:
-    """The survey of labels that are names or numbers of names."""
+    kind: Kind, spellings: Counter[str], examples: int, file: OwnFile, columns: Columns, options: OwnOptions,
+    longest: int = 0,
+) -> Survey:  # fmt: skip
+    """The survey of labels that are names or numbers of names. `longest`: words of the longest sentence of a file."""
     said = options.label_names or _stored(file, columns)
     if kind == "tag" and not said:
         labels.refuse_zero_tag(spellings, file.path)
         labels.refuse_small_tags(spellings, file.path)
+        odd_labels.refuse_other_spans(spellings, file.path)
+        odd_labels.refuse_ignored(tuple(spellings), spellings, file.path, "tag")
+    if kind == "multi_label" and not said:
+        odd_labels.refuse_scores_in_lists(tuple(spellings), file.path)
     names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
     if kind == "classify" and options.kind == "auto" and not said:
         labels.refuse_joined(names, file.path)
+        odd_labels.refuse_lists(names, file.path)
     if kind in ("classify", "multi_label") and not said:
+        odd_labels.refuse_ignored(names, spellings, file.path)
         labels.refuse_minus_1(names, spellings, file.path, several=kind == "multi_label")
     counts = _counted(spellings, names, bool(said))
     notes = _notes(labels.Names(names, bool(said)), spellings)
+    notes += odd_labels.tag_notes(spellings, longest) if kind == "tag" and not said else ()
     return Survey(file.path, kind, columns, names, counts, examples, named=bool(said), notes=notes)
 
 
@@ -300,13 +325,13 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 
 def _of_columns(file: OwnFile, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
-    examples = 0
+    examples = longest = 0
     form = conll.form_of(file.path, options)
-    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), form):
+    for line, _, words, tags in layouts.column_sentences(file.path, Counter(), form):
         if tags is None:
             raise UserError(f"task: {file.path}:{line}: no tags; only a test split may lack them")
         spellings.update(tags)
-        examples += 1
+        examples, longest = examples + 1, max(longest, len(words))
     named = form.names or ("first column",) * (form.word + 1) + ("last column",)
     columns = Columns(text=(named[form.word],), label=(named[form.tag],))
-    return _of_names("tag", spellings, examples, file, columns, options)
+    return _of_names("tag", spellings, examples, file, columns, options, longest)

@@ -65,7 +65,7 @@ def test_numbers_of_two_labels_are_no_vectors(tmp_path):
     assert labels(lists(tmp_path, [0], [0, 1], [1])) == [(1, 0), (1, 1), (0, 1)]
 
 
-@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("separator", [",", ";", "；", "、"])
 def test_another_separator_is_named(tmp_path, separator):
     path = texts_with(tmp_path, "red", f"red{separator} big")
     message = refused(path, kind="multi_label")
@@ -137,7 +137,7 @@ def test_what_is_suggested_stays_in_its_own_alphabet(tmp_path):
     assert refused(texts_with(tmp_path, word, word.lower(), "x")).endswith(f"--data.label-names x {word.lower()}")
 
 
-@pytest.mark.parametrize("separator", [";", "|", ",", " / "])
+@pytest.mark.parametrize("separator", [";", "|", ",", " / ", "+", " & ", "；", "，", "、"])
 def test_a_label_that_is_made_of_others_may_be_several(tmp_path, separator):
     path = texts_with(tmp_path, "red", f"red{separator}big", "big")
     kind = f"--data.kind multi_label --data.separator '{separator.strip()}'"
