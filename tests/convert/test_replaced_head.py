@@ -32,7 +32,7 @@ def test_an_export_is_to_the_byte_that_of_the_model_without_the_head(target: str
     cards = [files.pop("out/README.md", b"").decode() for files in (ours, theirs)]
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []
-    assert ("the head that says which tokens were replaced is left out" in cards[0]) == target.startswith("to-hf")
+    assert ("The head that says which tokens were replaced is left out" in cards[0]) == target.startswith("to-hf")
     assert "replaced" not in cards[1]
 
 
