@@ -1,4 +1,4 @@
-"""How the examples of a task model were read in its training: columns and metric, in a file beside exported weights.
+"""How the examples of a task model were read in its training: columns, metric, length; a file beside exported weights.
 
 Readers of such folders ignore a file that they do not know. Paths of the training files are not in it.
 """
@@ -17,7 +17,7 @@ from bertlite_jax.host.whole_files import write_json
 FILE = "bertlite_reading.json"
 _OF_DATA = (
     "task", "metric", "kind", "text_column", "pair_column", "label_column", "id_column", "choice_columns",
-    "label_names", "separator", "delimiter",
+    "label_names", "separator", "delimiter", "window_step", "question_length", "answer_length",
 )  # fmt: skip
 
 
@@ -26,17 +26,19 @@ class Reading:
     """How files of examples are read, so that those with the columns of the training file need no options.
 
     Attributes:
-      data: settings of the training. Other than task, metric and the reading of files, all are the defaults.
+      data: settings of the training. Other than task, metric, the reading of files and windows, all are the defaults.
       pairs: whether it had pairs of texts (True) or single texts (False); None: both, or it is unknown.
+      length: most tokens in an example, or in a window on a text; 0 if it is unknown.
     """
 
     data: Examples
     pairs: bool | None = None
+    length: int = 0
 
 
 def reading_of(data: Examples, pairs: bool | None) -> Reading:
     """What a model that was trained with these settings has to say of files of examples."""
-    return Reading(Examples(**{name: getattr(data, name) for name in _OF_DATA}), pairs)
+    return Reading(Examples(**{name: getattr(data, name) for name in _OF_DATA}), pairs, data.length)
 
 
 def reading_in(folder: os.PathLike[str] | str) -> Reading | None:
@@ -60,7 +62,7 @@ def write_reading(reading: Reading | None, folder: pathlib.Path) -> None:
     """Writes `FILE` into a folder, if there is something to state."""
     if reading is not None:
         stated = {name: getattr(reading.data, name) for name in _OF_DATA}
-        write_json(folder / FILE, {"data": stated, "pairs": reading.pairs})
+        write_json(folder / FILE, {"data": stated, "pairs": reading.pairs, "length": reading.length})
 
 
 def pairs_of(pairs: int | None, examples: int) -> bool | None:
