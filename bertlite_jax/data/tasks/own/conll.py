@@ -35,11 +35,6 @@ def head_of(path: str) -> list[str]:
     return [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
 
 
-def is_universal(path: str) -> bool:
-    """Whether a file is CoNLL-U, CoNLL-U Plus or CoNLL-X, by its first lines."""
-    return bool(_universal_names(head_of(path)))
-
-
 def has_columns(head: Sequence[str]) -> bool:
     """Whether lines look like CoNLL columns: a word and its tag a line, a blank line after each sentence."""
     if _universal_names(head):
