@@ -149,7 +149,8 @@ def _known(options: OwnOptions) -> set[str]:
 
 def header_fields(line: str, delimiter: str) -> list[str]:
     """The fields of a line, without quotes around them; of a very long one, those at its start."""
-    return next(csv.reader([line[:100_000]], delimiter=delimiter), [])
+    # A lone carriage return ends no line here, and csv refuses it.
+    return next(csv.reader([line[:100_000].replace("\r", " ")], delimiter=delimiter), [])
 
 
 def _given_delimiter(options: OwnOptions) -> str:

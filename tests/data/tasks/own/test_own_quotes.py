@@ -76,6 +76,12 @@ def test_a_quoted_header_of_a_text_file_is_recognised_although_its_first_text_ha
     assert read(path, kind="classify") == [("two\nlines", "pos"), ("one", "neg")]
 
 
+@pytest.mark.parametrize("odd", ["\r", "\0", "\x0b", "\u2028", 'a"', '"', "x" * 200_000])
+def test_no_character_of_a_first_line_hinders_the_recognition(tmp_path, odd):
+    assert formats.format_of(put(tmp_path, "own.txt", f"a{odd}b", "c"), OwnOptions()) == "text"
+    assert read(put(tmp_path, "own.tsv", "text\tlabel", f"a{odd}b\tx", "c\ty"), kind="classify")[0][0] == f"a{odd}b"
+
+
 @pytest.mark.parametrize("given", ["\\t", "tab", "\t"])
 def test_a_tab_may_be_named_in_three_ways(tmp_path, given):
     path = put(tmp_path, "own.txt", "text\tlabel", '"a\tb"\tpos', "c\tneg")
