@@ -11,6 +11,7 @@ import pathlib
 
 from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Examples, Finetuned
+from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import write_json
 
@@ -55,7 +56,11 @@ def reading_in(folder: os.PathLike[str] | str) -> Reading | None:
     path = folder / FILE
     if not path.is_file():
         return None
-    return files.from_dict(Reading, json_files.read_object(path, "convert"), str(path))
+    reading = files.from_dict(Reading, json_files.read_object(path, "convert"), str(path))
+    data = reading.data
+    if reading.length < 0 or min(data.window_step, data.question_length, data.answer_length) < 1:
+        raise UserError(f"convert: {path} is damaged: a length is not positive; copy the folder again")
+    return reading
 
 
 def write_reading(reading: Reading | None, folder: pathlib.Path) -> None:

@@ -89,6 +89,13 @@ def test_an_export_of_unknown_length_reads_all_positions(weights, tmp_path):
     assert answer_length(loaded) == weights.model.max_positions
 
 
+@pytest.mark.parametrize("damage", ['"data": {}, "length": -1', '"data": {"window_step": 0}'])
+def test_lengths_that_cannot_be_are_refused(tmp_path, damage):
+    (tmp_path / reading.FILE).write_text(f"{{{damage}}}")
+    with pytest.raises(UserError, match="a length is not positive"):
+        reading.reading_in(tmp_path)
+
+
 def test_windows_on_texts_are_those_of_the_training(prepared, tmp_path):
     model = dataclasses.replace(SHARED, pooler=False)
     folder = pathlib.Path(write_encoder(tmp_path / "model", prepared.tokenizer, model, Head(kind="span")))
