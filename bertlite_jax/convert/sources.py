@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.convert import bundled
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
 from bertlite_jax.convert.weights import quantized
@@ -77,6 +78,11 @@ def _load(folder: pathlib.Path) -> Weights:
         )
     if config_file(model_folder(folder)).is_file():
         return from_hf(folder)
+    if (folder / bundled.ABOUT).is_file():
+        raise UserError(
+            f"convert: {folder} is a bundle, which answers by itself: python {shlex.quote(str(folder / 'predict.py'))} "
+            "--file FILE.jsonl; name the run or folder that it was made of"
+        )
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
         f"config.json), nor one that bertlite convert wrote (no {FILE}, no {quantized.FILE})"
