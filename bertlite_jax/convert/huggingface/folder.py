@@ -34,7 +34,7 @@ from bertlite_jax.convert.huggingface.sentence_transformers import (
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.huggingface.weight_files import read_tensors
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Weights, read_json, sentence_length
+from bertlite_jax.convert.weights.folder import Weights, longest_input, read_json
 from bertlite_jax.convert.weights.foreign_layers import check_layers
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice
 from bertlite_jax.convert.weights.reading import reading_in, write_reading
@@ -98,7 +98,7 @@ def to_hf(
             f"{weights.model.vocab_size}; is it the tokenizer of this run?"
         )
     sentence = sentence_of(weights, "to-hf") if sentence_transformers else None
-    longest = sentence_length(weights) if sentence else weights.model.max_positions
+    longest = longest_input(weights, sentence=sentence is not None)
     if sentence:
         weights = _encoder_only(weights)
     tensors, weights, more = _their_tensors(weights, family)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ def naming_hint(head: Head, folder: str) -> str:
     if not is_unnamed(head):
         return ""
     return (
-        f"; the outputs of this head have no names: give them, in their order, with bertlite convert from-hf {folder} "
-        "OUT --labels ... and use OUT"
+        f"; the outputs of this head have no names: give them, in their order, with bertlite convert from-hf "
+        f"{shlex.quote(folder)} OUT --labels ... and use OUT"
     )
 
 

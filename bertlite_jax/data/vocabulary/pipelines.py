@@ -6,6 +6,7 @@ Source: transformers 5, models/{albert,bert}/tokenization_*.py and tokenization_
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -154,11 +155,12 @@ def _check_conversion(source: Source, proto: Any, case: tuple[bool, bool], symbo
     add_tokens(converted, source, {})
     differing = difference(source, converted, pipeline)
     if differing:
+        quoted = shlex.quote(str(source.file))
         raise UserError(
             f"tokenizer: {source.file.parent}: {differing.text!r} becomes {differing.first} where transformers 5 "
             f"converts spiece.model, and {differing.second} where ALBERT's release and earlier versions read it. Name "
-            f"the file itself to take the latter: bertlite tokenizer {source.file}, or bertlite convert from-hf "
-            f"--tokenizer {source.file}"
+            f"the file itself to take the latter: bertlite tokenizer {quoted}, or bertlite convert from-hf "
+            f"--tokenizer {quoted}"
         )
 
 

@@ -17,7 +17,7 @@ from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import conll, formats
+from bertlite_jax.data.tasks.own import formats
 from bertlite_jax.data.tasks.own.columns import check_named, columns_of, ignored_pair, kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
@@ -164,9 +164,10 @@ def _examples(
     file = _with_columns(inputs, form, options)
     if file and not said.id:
         options = dataclasses.replace(options, id=id_column(file, options) or options.id)
-    if form == "columns" and head.kind != "tag" and conll.is_universal(inputs):
+    if form == "columns" and head.kind != "tag":
         raise UserError(
-            f"task: {inputs}: CoNLL-U has words with tags, and this model reads texts; write one on each line"
+            f"task: {inputs}: CoNLL columns have words with tags, and this model reads texts; pass --input a file of "
+            "plain text with one text on each line, or a table"
         )
     reader = Reader(
         options,
@@ -177,7 +178,7 @@ def _examples(
         counts=notes.counts,
         labelled=labelled,
     )
-    if form in ("text", "json_lines") or (form == "columns" and head.kind != "tag"):
+    if form in ("text", "json_lines"):
         of_object = _object_reader(reader, head, options, said, notes)
         if file:
             read = functools.partial(columns_of, file.names, options, kind_of_head(head), inputs, strict=False)

@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -231,7 +232,7 @@ def _compare_configs(folder: pathlib.Path, config: Any) -> None:
     if [line.partition(":")[0] for line in lines] == ["run.steps"]:
         raise UserError(
             f"workdir: {folder}: {lines[0]}: the learning rate schedule depends on run.steps, so this would be another "
-            f"run; start one from these weights with --init {folder} and a new --workdir"
+            f"run; start one from these weights with --init {shlex.quote(str(folder))} and a new --workdir"
         )
     raise UserError(
         f"workdir: {folder} holds a run with another config ({'; '.join(lines)}); "

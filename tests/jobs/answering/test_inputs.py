@@ -102,10 +102,14 @@ def test_objects_of_every_kind_of_head(read, head, line, expected):
     assert (found.text, found.choices, found.words, found.label) == expected
 
 
-def test_conll_columns_are_words_for_a_tagger_and_text_for_others(read):
+def test_conll_columns_are_words_for_a_tagger_and_refused_by_a_model_of_texts(read):
     content = "New B-LOC\nYork I-LOC\n. O\n\nin O\nRome B-LOC\n"
     assert [example.words for example in read(content, "a.txt", TAGS)] == [("New", "York", "."), ("in", "Rome")]
-    assert len(read(content, "a.txt", CLASSES)) == 6
+    for name in ("a.txt", "a.conll"):
+        with pytest.raises(
+            UserError, match=r"^predict: .*: CoNLL columns have words with tags.*; pass --input a file of"
+        ):
+            read(content, name, CLASSES)
 
 
 def test_plain_text_is_split_into_words_as_the_training_data_were(read):

@@ -95,7 +95,7 @@ def test_another_separator_is_named(tmp_path, separator):
         ("so-so", "so\u2013so", ("so-so", "x")),
         ("very good", "very_good", ("very good", "x")),
         ("don't", "don\u2019t", ("don't", "x")),
-        ("yes", '"yes"', ("x", "yes")),
+        ("yes", 'yes"', ("x", "yes")),
         ("-1", "\u22121", ("-1", "x")),
     ],
 )

@@ -158,7 +158,7 @@ def test_a_tag_that_cannot_be_is_named_with_its_word(tmp_path):
 def test_a_model_of_texts_refuses_it(tmp_path):
     """Its lines are no texts."""
     path = put(tmp_path, "own.conllu", *SENTENCES)
-    with pytest.raises(UserError, match=r"^predict: .*own\.conllu: CoNLL-U has words with tags"):
+    with pytest.raises(UserError, match=r"^predict: .*own\.conllu: CoNLL columns have words with tags"):
         list(inputs.read(path, Head(labels=("x", "y"))))
     assert [example.words for example in inputs.read(path, Head(kind="tag", labels=("O", "X")))] == WORDS
 
