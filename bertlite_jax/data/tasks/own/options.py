@@ -48,6 +48,8 @@ class OwnOptions:
     """Names of the outputs in their order, or a file with one on each line; the files may have their numbers from 0
     instead. More than the files have are allowed. Empty: the labels of the training file, numbers by size, others by
     alphabet."""
+    own_names: tuple[str, ...] = ()
+    """What a trained model calls its outputs, where `label_names` are other names for them."""
     separator: str = "|"
     """Between the labels of one example, for `multi_label` in CSV and TSV."""
     delimiter: str = ""

@@ -98,7 +98,7 @@ class Reader:
         self.options, self.unknown, self.needs_labels = options, unknown, needs_labels
         self.kind: Kind = kind
         self.labelled, self._places = labelled, {name: place for place, name in enumerate(unknown or ())}
-        self.names = labels.Names(names, numbered=bool(options.label_names))
+        self.names = labels.Names(names, numbered=bool(options.label_names), own=options.own_names)
         self.counts, self.vector = counts, vector
         self.decimal_commas: Callable[[], bool] = lambda: False
 
