@@ -69,7 +69,10 @@ def test_an_export_scores_the_columns_of_its_training(weights, tmp_path, capsys,
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        (TABLE, "nothing is scored: no label was found, and not read: 'Bewertung'; --label-column names the one"),
+        (
+            TABLE,
+            "nothing is scored, as no column or field holds labels; if one of 'Bewertung' does, pass --label",
+        ),
         ("text;label\na;\nb;\n", "nothing is scored: 'label' is empty; --label-column names another"),
         ("text;id\na;1\nb;2\n", ""),
     ],
