@@ -7,7 +7,7 @@ from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain, Run
 
 __all__ = [
     "Adapt",
@@ -19,6 +19,7 @@ __all__ = [
     "Learn",
     "Mask",
     "Model",
+    "Objective",
     "Optim",
     "Pretrain",
     "Run",

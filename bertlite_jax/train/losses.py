@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Real
 
 Scalar = Float[Array, ""]
 
@@ -43,6 +43,25 @@ def pair(
       Three float32 scalars: sum of weighted losses, sum of weights, weighted number of predictions that are right.
     """
     return _cross_entropy(logits, labels, weights)
+
+
+def replaced(
+    logits: Float[Array, "B L"], labels: Bool[Array, "B L"], weights: Real[Array, "B L"]
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Binary cross-entropy of whether a token was replaced, in nats.
+
+    Args:
+      logits: [B, L], any float dtype; positive: replaced.
+      labels: [B, L]; whether it was.
+      weights: [B, L]; 0 for tokens that do not count.
+
+    Returns:
+      Three float32 scalars: sum of weighted losses, sum of weights, weighted number of predictions that are right.
+    """
+    logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
+    losses = jax.nn.softplus(jnp.where(labels, -logits, logits))
+    right = ((logits > 0) == labels).astype(jnp.float32)
+    return jnp.sum(losses * weights), jnp.sum(weights), jnp.sum(right * weights)
 
 
 def _cross_entropy(

@@ -123,18 +123,25 @@ def to_hf(
 
 
 def _exported(weights: Weights) -> tuple[Weights, list[str]]:
-    """The weights without padded rows, the residual factor in their kernels, and a note where that is not 1."""
-    model = weights.model
+    """The weights as exports hold them (`parameters.exported`), and notes on what is not as in the source."""
+    model, notes = weights.model, []
     params = parameters.nest(parameters.exported(weights.params, model))
     weights = dataclasses.replace(weights, params=params, model=model.exported)
-    if model.residual_factor == 1:
-        return weights, []
-    note = (
+    if model.replaced_head:
+        notes.append(
+            "the head that says which tokens were replaced is left out: no class of ALBERT, BERT or DistilBERT has it"
+        )
+    if model.residual_factor != 1:
+        notes.append(_residual_note(model))
+    return weights, notes
+
+
+def _residual_note(model: Model) -> str:
+    return (
         f"the model was trained with residual_scale = {model.residual_scale}: what attention and feed-forward add is "
         f"multiplied by {model.residual_factor:.4g}. That factor is in their last kernels and biases here. The outputs "
         "are the same; further training is that of the published residual branches"
     )
-    return weights, [note]
 
 
 def _words_folded(weights: Weights) -> tuple[Weights, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +13,11 @@ from bertlite_jax.convert.huggingface.foreign_names import class_name
 from bertlite_jax.convert.huggingface.names import HEAD_MODULES, Family
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice, HeadKind, named_outputs
+from bertlite_jax.convert.weights.label_order import UNNAMED
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.errors import UserError
 
 _LOG = logging.getLogger(__name__)
-_UNNAMED = re.compile(r"LABEL_\d+")
 
 STEMS: dict[Family, str] = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert"}
 TASK_CLASSES: dict[HeadKind, str] = {
@@ -210,7 +209,7 @@ def _labels(values: dict[str, Any], where: str, given: Sequence[str], rows: int,
     if given:
         return named_outputs(given, rows, f"{module}.weight", where)
     stated = values.get("id2label") or {}
-    if all(isinstance(name, str) and _UNNAMED.fullmatch(name) for name in stated.values()):
+    if all(isinstance(name, str) and UNNAMED.fullmatch(name) for name in stated.values()):
         stated = _numbered(values, rows) or stated
     count = len(stated) if stated else values.get("num_labels") or 2
     if count != rows:
@@ -240,7 +239,9 @@ def _labels(values: dict[str, Any], where: str, given: Sequence[str], rows: int,
 def _numbered(values: dict[str, Any], rows: int) -> dict[str, str]:
     """label2id turned round, where it numbers as many names as there are rows, and has names; else empty."""
     stated = values.get("label2id")
-    if not isinstance(stated, dict) or all(map(_UNNAMED.fullmatch, stated)):
+    if not isinstance(stated, dict) or all(map(UNNAMED.fullmatch, stated)):
+        return {}
+    if values.get("num_labels") not in (None, rows):
         return {}
     numbered = {str(number): str(name) for name, number in stated.items()}
     return numbered if set(numbered) == {str(place) for place in range(rows)} else {}

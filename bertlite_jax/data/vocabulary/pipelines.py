@@ -41,6 +41,16 @@ def of_vocabulary(source: Source, pieces: list[str], case: Case, capitals: bool)
     _check_class(source, "vocab.txt", "BertTokenizer", ("bert", "albert", "file", "unknown"))
     lower = stated_lower(source, "bert", capitals) if case[0] is None else case[0]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    named = source.specials().get("unk")
+    if (
+        (source.config.get("unk_token") or source.special_map.get("unk_token"))
+        and named
+        and named.content not in pieces
+    ):
+        raise UserError(
+            f"tokenizer: {source.file}: no piece {named.content!r}, which is the unk_token stated beside it, so that "
+            "AutoTokenizer fails at the first unknown word; correct the name there"
+        )
     pipeline = bert(source, vocabulary, (lower, case[1]))
     add_tokens(pipeline, source, {})
     return pipeline

@@ -17,7 +17,7 @@ _CERTAIN = 5 / 6
 
 
 def check(config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute) -> int:
-    """Compares the estimate for a step with the memory that there is, for the step of each stage.
+    """Compares the estimate for a step with the memory that there is, for the steps of each stage.
 
     CPU devices share the memory of the machine, or that of the container or job that this process runs in; each other
     device has its own.
@@ -33,11 +33,15 @@ def check(config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute) -> int:
     Raises:
       UserError: the step does not fit, and what to lower.
     """
-    return max(_check_stage(config, stage, mesh, compute) for stage in schedule.stages(config))
+    stages = schedule.stages(config)
+    return max(
+        _check_kind(config, stage, kind.config, mesh, compute) for stage in stages for kind in schedule.kinds(stage)
+    )
 
 
-def _check_stage(run: Pretrain, stage: schedule.Stage, mesh: jax.sharding.Mesh, compute: Compute) -> int:
-    config = stage.config
+def _check_kind(
+    run: Pretrain, stage: schedule.Stage, config: Pretrain, mesh: jax.sharding.Mesh, compute: Compute
+) -> int:
     device = mesh.devices.flat[0]
     scores = attention.choose_for(config.model, config.data.length, device.platform, compute) == "einsum"
     parts = flops.step_memory_bytes(config, mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
@@ -46,6 +50,7 @@ def _check_stage(run: Pretrain, stage: schedule.Stage, mesh: jax.sharding.Mesh, 
         f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower {name} (now {config.data.batch_rows})"
     )
     which = "a step" if stage.last - stage.first + 1 == run.run.steps else f"step {stage.first}"
+    which = "a causal step" if config.objective.causal else which
     compare(parts, mesh, "pretrain", advice, which)
     return parts["total"]
 

@@ -1,7 +1,7 @@
 """What tokenizer_config.json asks for beyond the ids of single texts, which models here do otherwise: named or refused.
 
 From public trackers: huggingface/transformers #15440, PR #12913, huggingface/autotrain-advanced #476 (long texts lose
-their beginning); huggingface/optimum #1500 (no token types); huggingface/transformers #1708 (Japanese words).
+their beginning); huggingface/optimum #1500 (no token types).
 """
 
 from __future__ import annotations

@@ -16,6 +16,10 @@ _LIST = re.compile(r"\[.*[,\s].*\]|\{.*[:,].*\}|\(.*,.*\)|(?:tensor|array)\(.*\)
 _OTHER_TAGS = (re.compile(r"[BIESLUM][_:.][^\W\d_].*"), re.compile(r"[^\W\d_].*[-_:.][BIESLUM]"))
 """BIO tags as other programs write them: `B_PER`, and `PER-B`."""
 _SPAN = re.compile(r"[BIESLUM]-.+")
+_TWICE_ENCODED = re.compile("\u00c3[\u0080-\u00bf]|\u00c2[\u00a0-\u00bf]|\u00e2\u20ac.")
+"""UTF-8 that was read as windows-1252 and saved as UTF-8 once more."""
+_MANY = 0.01
+"""Share of texts."""
 _LONG_SENTENCE = 1_000
 _MOST_WORDS_SHOWN = 3
 
@@ -72,13 +76,16 @@ class Texts:
     """Finds texts that are none, and those that may have taken in other rows of a table between two odd quotes."""
 
     def __init__(self, delimiter: str):
-        self._delimiter, self._missing = delimiter, 0
+        self._delimiter = delimiter
+        self._seen = self._missing = self._twice_encoded = 0
         self._edges: dict[str, str] = {}
         """What stands at the inner edge of a line of a text -> file and line of the text."""
 
     def add(self, text: object, where: str) -> None:
         """Looks at a text."""
+        self._seen += 1
         self._missing += fields.is_missing(text) and not fields.is_blank(text)
+        self._twice_encoded += isinstance(text, str) and _TWICE_ENCODED.search(text) is not None
         if not self._delimiter or not isinstance(text, str) or "\n" not in text:
             return
         lines = text.split("\n")
@@ -89,9 +96,16 @@ class Texts:
                 self._edges.setdefault(edge.strip('"'), where)
 
     def notes(self, names: Sequence[str]) -> tuple[str, ...]:
-        """A line for texts that are `nan`, and one for a text of which a line ends, or begins, with a label."""
-        noted = f"{self._missing:,} texts are 'nan', which pandas writes where there is none; leave them out"
-        return (*((noted,) if self._missing else ()), *self._joined(names))
+        """Lines for texts that are `nan`, in a wrong encoding, or of which a line ends, or begins, with a label."""
+        found = []
+        if self._missing:
+            found.append(f"{self._missing:,} texts are 'nan', which pandas writes where there is none; leave them out")
+        if self._twice_encoded > _MANY * self._seen:
+            found.append(
+                f"{self._twice_encoded:,} texts look like UTF-8 that was read in another encoding and saved again "
+                "(\u00c3\u00a9 for \u00e9); read the source of the file as UTF-8"
+            )
+        return (*found, *self._joined(names))
 
     def _joined(self, names: Sequence[str]) -> tuple[str, ...]:
         name = next((name for name in names if name in self._edges), None)
@@ -135,7 +149,8 @@ def refuse_other_spans(counts: Counter[str], path: str) -> None:
     kinds = sorted(tag for tag in counts if tag.upper() != "O")
     if len(kinds) == len(counts) or not kinds:
         return
-    if any(all(map(form.fullmatch, kinds)) for form in _OTHER_TAGS):
+    begun = any("B" in (tag[0], tag[-1]) for tag in kinds)
+    if begun and any(all(map(form.fullmatch, kinds)) for form in _OTHER_TAGS):
         raise UserError(
             f"task: {path}: the tags {', '.join(kinds[:_MOST_WORDS_SHOWN])} look like spans in another spelling; only "
             "B- and I- before a name are read as spans: write them so, or name all tags with --data.label-names"

@@ -3,7 +3,7 @@
 From public trackers: huggingface/datasets #6778, NVIDIA/cudf #14547 (lists without commas), pandas-dev/pandas #10813
 (lists without quotes), #16891 (tuples); numpy/numpy #23622; refuel-ai/autolabel #473 (quotes that take in rows);
 huggingface/transformers #10449, pytorch/pytorch #1204 (-100 and -1 as labels); chakki-works/seqeval #23, #46, #67
-(spellings of spans); doccano/doccano-transformer #17.
+(spellings of spans).
 """
 
 from __future__ import annotations
@@ -135,6 +135,15 @@ def test_texts_that_pandas_wrote_for_none_are_counted(tmp_path):
     assert survey.notes == ("2 texts are 'nan', which pandas writes where there is none; leave them out",)
 
 
+def test_texts_that_were_encoded_twice_are_counted(tmp_path):
+    """A spreadsheet opened the file in its own encoding and saved it: caf\u00e9 becomes caf\u00c3\u00a9."""
+    twice = "caf\u00e9 \u201chere\u201d".encode().decode("windows-1252", "replace")
+    survey = own(put(tmp_path, "own.csv", "text,label", f"{twice},yes", "caf\u00e9 \u00c3 S\u00c3O,no")).survey
+    assert survey
+    (note,) = survey.notes
+    assert note.startswith("1 texts look like UTF-8 that was read in another encoding and saved again")
+
+
 def test_a_second_text_that_is_not_read_is_named(tmp_path):
     """BoolQ's and FEVER's columns: the question alone would be classified."""
     rows = ("question,context,source,label", "is it,the long text,web,yes", "was it,another text,web,no")
@@ -190,7 +199,8 @@ def test_spans_in_another_spelling_are_asked_about(tmp_path, tags):
 
 
 @pytest.mark.parametrize(
-    "tags", [("NOUN", "VERB", "O"), ("B_ORG", "I_ORG"), ("B-ORG", "I_ORG", "O"), ("NN_B", "X", "O")]
+    "tags",
+    [("NOUN", "VERB", "O"), ("B_ORG", "I_ORG"), ("B-ORG", "I_ORG", "O"), ("NN_B", "X", "O"), ("N-S", "V-S", "O")],
 )
 def test_other_tags_are_names(tmp_path, tags):
     assert own(words(tmp_path, *tags)).head.labels == tuple(sorted(tags))
