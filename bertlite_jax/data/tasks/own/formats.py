@@ -38,7 +38,7 @@ class OwnFile:
     path: str
     format: Format
     names: tuple[str, ...] = ()
-    """Columns of a table or of Parquet, or fields of the first JSON objects."""
+    """Columns of a table or of Parquet, or fields of the first JSON object; of a JSON list, of its first objects."""
     first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The first record."""
     first_line: int = 1
@@ -78,7 +78,7 @@ def open_file(path: str, options: OwnOptions) -> OwnFile:
     delimiter = delimiter_of(path, options) if form == "table" else ""
     file = OwnFile(path, form, delimiter=delimiter)
     for line, record in file.records(Counter()):
-        names = _fields_of(file) if record and form in ("json", "json_lines") else tuple(map(str, record))
+        names = _fields_of(file) if record and form == "json" else tuple(map(str, record))
         first_line = _header_line(path) if form == "table" else line
         return dataclasses.replace(
             file, names=names, first=record, first_line=first_line,
@@ -88,7 +88,7 @@ def open_file(path: str, options: OwnOptions) -> OwnFile:
 
 
 def _fields_of(file: OwnFile) -> tuple[str, ...]:
-    """The fields of the first objects, of which each may lack some."""
+    """The fields of the first objects of a list, of which each may lack some; it is in memory anyway."""
     first = itertools.islice(file.records(Counter()), _ROWS_TO_NAME)
     return tuple(dict.fromkeys(str(name) for _, record in first for name in record))
 

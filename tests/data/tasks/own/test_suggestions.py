@@ -68,8 +68,9 @@ def test_fields_of_objects_are_told_to_be_unread(tmp_path):
     )
 
 
-def test_a_field_that_the_first_object_lacks_is_a_field_of_the_file(tmp_path):
-    path = put(tmp_path, "own.jsonl", {"text": "a"}, {"text": "b", "stars": 1}, {"text": "c", "stars": 2})
+def test_a_field_that_the_first_object_of_a_list_lacks_is_a_field_of_the_file(tmp_path):
+    rows = [{"text": "a"}, {"text": "b", "stars": 1}, {"text": "c", "stars": 2}]
+    path = put(tmp_path, "own.json", json.dumps(rows))
     assert own(path, label="stars", skip_unlabelled=True).head.labels == ("1", "2")
     assert refused(path, label="stars").endswith(":1: no column or field 'stars'; it has: text")
 
