@@ -21,6 +21,8 @@ _NAMED_ARRAY = re.compile(r"(?:tensor|array)\((\[.*?\])(?:, *dtype=[\w.]+)?\)", 
 _WITHOUT_COMMA = re.compile(r"""['"]\s+u?['"]""")
 _PLAIN = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|True|False")
 """A number or a truth value as NumPy writes it."""
+_AMOUNT = re.compile(r"([$€£¥₹₽%]|[A-Z]{3}|)\s*([+-]?\d+(?:[.,'’\u00a0\u202f ]\d+)*)\s*([$€£¥₹₽%]|[A-Z]{3}|Euro|)")
+"""A number as people write it, perhaps with a currency before or behind it."""
 _LARGEST = 3.4e38
 """What float32 holds, in which numbers are learnt."""
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0"
@@ -231,7 +233,24 @@ def number(value: Any, where: str) -> float:
     except (TypeError, ValueError, OverflowError):
         parsed = math.nan
     if not abs(parsed) <= _LARGEST:
-        advice = "; write a decimal point instead of the comma" if "," in str(value) else ""
-        advice = "; the largest is 3.4e38" if math.isfinite(parsed) else advice
+        advice = "; the largest is 3.4e38" if math.isfinite(parsed) else _spelling_advice(str(value))
         raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number{advice}")
     return parsed
+
+
+def _spelling_advice(text: str) -> str:
+    """What to change in a number with a currency, with signs between thousands, or with a decimal comma."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if not found:
+        return ""
+    unit, digits = found[1] or found[3], found[2]
+    signs = sorted({sign for sign in digits if not sign.isdecimal() and sign not in "+-"}, key=digits.rfind)
+    last = signs[-1] if signs else ""
+    groups = [sign for sign in signs if sign != last or digits.count(sign) > 1 or sign not in ".,"]
+    steps = [f"leave out {unit!r}"] if unit else []
+    steps += ["remove the thousands separator"] if groups else []
+    steps += ["write a decimal point instead of the comma"] if last == "," and last not in groups else []
+    for sign in groups:
+        digits = digits.replace(sign, "")
+    listed = " and ".join([", ".join(steps[:-1]), *steps[-1:]][len(steps) < 2 :])
+    return f"; {listed}: {digits.replace(',', '.')}" if steps else ""

@@ -90,6 +90,7 @@ def options_of(data: Examples) -> tasks.OwnOptions:
         label_names=data.label_names,
         separator=data.separator,
         delimiter=data.delimiter,
+        decimal=data.decimal,
         skip_unlabelled=data.skip_unlabelled,
     )
 

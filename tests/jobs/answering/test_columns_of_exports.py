@@ -108,7 +108,10 @@ def test_windows_on_texts_are_those_of_the_training(prepared, tmp_path):
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        (TABLE, "nothing is scored: no label was found, and not read: 'Bewertung'; --label-column names the one"),
+        (
+            TABLE,
+            "nothing is scored, as no column or field holds labels; if one of 'Bewertung' does, pass --label",
+        ),
         ("text;label\na;\nb;\n", "nothing is scored: 'label' is empty; --label-column names another"),
         ("text;id\na;1\nb;2\n", ""),
     ],

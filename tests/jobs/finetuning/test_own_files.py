@@ -169,7 +169,7 @@ def test_a_run_of_an_older_version_resumes_with_its_own_split_and_metric(encoder
     old = own(path, run={"steps": 2}, data={"held_out": "by_hash", "metric": "accuracy", "kind": "classify"})
     before = finetune(old, str(run), encoder)
     values = json.loads((run / "config.json").read_text())
-    new = ("held_out", "metric", "label_names", "id_column", "choice_columns", "separator", "delimiter")
+    new = ("held_out", "metric", "label_names", "id_column", "choice_columns", "separator", "delimiter", "decimal")
     values["data"] = {name: value for name, value in values["data"].items() if name not in new}
     del values["learn"]["class_weights"]
     (run / "config.json").write_text(json.dumps(values))

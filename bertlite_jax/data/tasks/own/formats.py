@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ UNQUOTED = "fields_without_the_quotes_around_them"
 _JSON = (".jsonl", ".ndjson", ".json")
 _COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
 _QUOTED = Quoting(True)
+_ROWS_TO_NAME = 200
+"""Objects whose fields are known before others are read."""
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 
@@ -41,7 +44,7 @@ class OwnFile:
     path: str
     format: Format
     names: tuple[str, ...] = ()
-    """Columns of a table or of Parquet, or fields of the first JSON object."""
+    """Columns of a table or of Parquet, or fields of the first JSON object; of a JSON list, of its first objects."""
     first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The first record."""
     first_line: int = 1
@@ -84,13 +87,19 @@ def open_file(path: str, options: OwnOptions) -> OwnFile:
     quoting = tables.quoting_of(path, files.lines(path), delimiter) if delimiter == "\t" else _QUOTED
     file = OwnFile(path, form, delimiter=delimiter, quoting=quoting)
     for line, record in file.records(Counter()):
-        names = tuple(map(str, record))
+        names = _fields_of(file) if record and form == "json" else tuple(map(str, record))
         first_line = _header_line(path) if form == "table" else line
         return dataclasses.replace(
             file, names=names, first=record, first_line=first_line,
             class_names=_class_names(path) if form == "parquet" else {},
         )  # fmt: skip
     raise UserError(f"task: {path}: the file holds no example")
+
+
+def _fields_of(file: OwnFile) -> tuple[str, ...]:
+    """The fields of the first objects of a list, of which each may lack some; it is in memory anyway."""
+    first = itertools.islice(file.records(Counter()), _ROWS_TO_NAME)
+    return tuple(dict.fromkeys(str(name) for _, record in first for name in record))
 
 
 def format_of(path: str, options: OwnOptions) -> Format:

@@ -73,6 +73,11 @@ def same(name: str) -> Hashable:
     return decimal.Decimal(text) if _NUMBER.fullmatch(text) else text.translate(_LOOK_ALIKE)
 
 
+def is_number(name: str) -> bool:
+    """Whether a label is a finite number."""
+    return _number(name) is not None
+
+
 def is_minus_1(name: str) -> bool:
     """Whether a label is the number -1, however it is written."""
     return same(name) == -1
@@ -101,17 +106,25 @@ class Names:
 
     Args:
       names: of the outputs in their order.
-      numbered: a file may have numbers from 0 instead of names.
+      numbered: a file may have numbers from 0 instead of names, unless some name is a number and counts otherwise.
+      own: other names of the same outputs, by which the model itself calls them; `names` go before them, and are the
+        only ones where they are numbers.
     """
 
-    def __init__(self, names: Sequence[str], numbered: bool = False):
-        self.names, self.numbered = tuple(names), numbered
+    def __init__(self, names: Sequence[str], numbered: bool = False, own: Sequence[str] = ()):
+        own = () if any(map(is_number, names)) else own
+        self.names, self.own = tuple(names), tuple(own)
+        places = [(name, place) for each in (names, own) for place, name in enumerate(each)]
+        self.numbered = numbered and not any(is_number(each) and plain(each) != str(at) for each, at in places)
         self._exact = {name: place for place, name in enumerate(names)}
         self._plain: dict[str, int] = {}
         meant: dict[Hashable, list[int]] = {}
-        for place, name in enumerate(names):
+        for name, place in places:
             self._plain.setdefault(plain(name), place)
+        for place, name in enumerate(names):
             meant.setdefault(same(name), []).append(place)
+        for place, name in enumerate(own):
+            meant.setdefault(same(name), [place])
         self._same = {meaning: places[0] for meaning, places in meant.items() if len(places) == 1}
 
     def index(self, name: str) -> int | None:
@@ -142,7 +155,7 @@ class Names:
     def lacks_label(self, name: str) -> bool:
         """Whether `name` is -1, which `datasets` writes for labels that are kept secret, or -100, and no label."""
         return same(name) in (-1, IGNORED) and all(
-            re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names
+            re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.own or self.names
         )
 
 

@@ -150,7 +150,7 @@ def refuse_other_spans(counts: Counter[str], path: str) -> None:
     if len(kinds) == len(counts) or not kinds:
         return
     begun = any("B" in (tag[0], tag[-1]) for tag in kinds)
-    if begun and any(all(map(form.fullmatch, kinds)) for form in _OTHER_TAGS):
+    if begun and not all(map(_SPAN.fullmatch, kinds)) and any(all(map(form.fullmatch, kinds)) for form in _OTHER_TAGS):
         raise UserError(
             f"task: {path}: the tags {', '.join(kinds[:_MOST_WORDS_SHOWN])} look like spans in another spelling; only "
             "B- and I- before a name are read as spans: write them so, or name all tags with --data.label-names"

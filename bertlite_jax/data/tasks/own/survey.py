@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,9 +12,9 @@ from bertlite_jax.data.tasks.files import Record
 from bertlite_jax.data.tasks.own import conll, json_values, labels, odd_labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile
-from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
+from bertlite_jax.data.tasks.own.options import Decimal, Kind, OwnOptions
 from bertlite_jax.data.tasks.own.reader import lacks_label, tag_names
-from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, with_point
+from bertlite_jax.data.tasks.own.whole_columns import decimal_sign, notes_on_size, with_point
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -42,6 +41,8 @@ class Survey:
     """The names were said, or stored in the file, and numbers from 0 stand for them."""
     numbers: tuple[float, float] | None = None
     """Least and greatest of a regression."""
+    decimal: Decimal = "auto"
+    """Decimal sign of a regression, if it is known."""
     notes: tuple[str, ...] = ()
     """Lines on what may be meant otherwise than it is read."""
 
@@ -157,16 +158,36 @@ def _of_choices(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 
 
 def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
-    least, greatest, count = float("inf"), float("-inf"), 0
-    commas = functools.cache(lambda: file.delimiter == ";" or has_decimal_commas(file, columns))
+    least, greatest, count, total, squares = float("inf"), float("-inf"), 0, 0.0, 0.0
+    sign = decimal_sign(file, columns, options.decimal)
+    commas = file.delimiter == ";" or sign == ","
     for where, record in _rows(file, "regression", columns, options):
         value = _value(record, columns, where, file, "regression")
-        pointed = with_point(value)
-        number = fields.number(pointed if pointed is not value and commas() else value, where)
+        number = _number_of(with_point(value) if commas else value, where)
         least, greatest, count = min(least, number), max(greatest, number), count + 1
+        total, squares = total + number, squares + number**2
     if not count:
         raise UserError(f"task: {file.path}: it has no label")
-    return Survey(file.path, "regression", columns, ("score",), {}, count, numbers=(least, greatest))
+    return Survey(
+        file.path,
+        "regression",
+        columns,
+        ("score",),
+        {},
+        count,
+        numbers=(least, greatest),
+        decimal=sign,
+        notes=notes_on_size(total / count, squares / count),
+    )
+
+
+def _number_of(value: Any, where: str) -> float:
+    try:
+        return fields.number(value, where)
+    except UserError as error:
+        if isinstance(value, list | dict) or any(each.isdecimal() for each in str(value)):
+            raise
+        raise UserError(f"{error}; names are learnt as classes with --data.kind classify") from error
 
 
 def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
@@ -317,7 +338,12 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
         tags = record.get(field)
         tags = fields.listed(tags) if isinstance(tags, str) else tags
         if not isinstance(tags, list):
-            raise UserError(f"task: {where}: {field!r} is not a list of tags")
+            advice = (
+                "; one label for a whole text is learnt with --data.kind classify"
+                if isinstance(record.get(field), str)
+                else ""
+            )
+            raise UserError(f"task: {where}: {field!r} is not a list of tags{advice}")
         spellings.update(tag_names(tags, field, numbered, where))
         examples += 1
     return _of_names("tag", spellings, examples, file, columns, options)
