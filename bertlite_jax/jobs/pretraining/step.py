@@ -56,7 +56,7 @@ def make_pretraining(
     """
     batch_rows, is_causal = scaled_for or config.data.batch_rows, config.objective.causal
     model = PretrainingModel(config.model, compute)
-    init_params = functools.partial(_init, model)
+    init_params = jax.jit(functools.partial(_init, model))  # Traced once: here for the shapes, later for the values.
     shapes = jax.eval_shape(init_params, jax.random.key(0))
     layout = sharding.layout(shapes, mesh, config.run.zero1)
     whole = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh))
