@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from bertlite_jax.data.tasks import tables
 from bertlite_jax.data.tasks.task import Columns
+from bertlite_jax.data.text import shell_lines
 from bertlite_jax.data.text.foreign import START, refuse_foreign
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
@@ -28,8 +29,6 @@ LINE_LIMIT = 64 << 20
 """Bytes. A longer line is refused."""
 _PEEKED = 1 << 13
 """Bytes at the start of a file that show how its lines end."""
-
-_CONVERT = "; convert it from its own encoding, such as iconv -f windows-1252 -t utf-8"
 
 Record = dict[str, Any]
 
@@ -104,16 +103,23 @@ def decoded_lines(raw_lines: Iterable[bytes], where: str) -> Iterator[tuple[int,
             refuse_foreign(raw, where, "task")
         if len(raw) > LINE_LIMIT:
             raise UserError(f"task: {where}:{number}: a line longer than {LINE_LIMIT >> 20} MB")
-        yield number, _decode(raw, f"{where}:{number}", first=number == 1)
+        yield number, _decode(raw, where, number)
 
 
-def _decode(raw: bytes, where: str, first: bool) -> str:
+def _decode(raw: bytes, path: str, number: int) -> str:
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
     try:
         # A file that was marked twice begins with two.
-        return raw.decode("utf-8").lstrip("\ufeff") if first else raw.decode("utf-8")
+        return raw.decode("utf-8").lstrip("\ufeff") if number == 1 else raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"task: {where}: invalid UTF-8 (byte 0x{raw[error.start]:02x}){_CONVERT}") from error
+        raise _not_utf8(path, number, raw[error.start]) from error
+
+
+def _not_utf8(path: str, number: int, byte: int) -> UserError:
+    line = shell_lines.rewriting("iconv -f windows-1252 -t utf-8", path, "utf8")
+    return UserError(
+        f"task: {path}:{number}: invalid UTF-8 (byte 0x{byte:02x}); convert it from its own encoding, such as {line}"
+    )
 
 
 class RecordNumber(int):
@@ -135,7 +141,7 @@ def whole_text(path: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise UserError(f"task: {path}:{line}: invalid UTF-8 (byte 0x{content[error.start]:02x}){_CONVERT}") from error
+        raise _not_utf8(path, line, content[error.start]) from error
 
 
 def records(path: str, columns: Columns, counts: Counter[str]) -> Iterator[tuple[int, Record]]:

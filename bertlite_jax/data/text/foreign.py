@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from bertlite_jax.data.text import shell_lines
 from bertlite_jax.errors import UserError
 
 START = 1 << 13
@@ -71,9 +72,8 @@ def refuse_foreign(start: bytes, where: str, job: str) -> None:
     if what:
         raise UserError(f"{job}: {where}: this is {what}")
     if encoding := _encoding(start):
-        raise UserError(
-            f"{job}: {where}: this is {encoding}, not UTF-8; convert it: iconv -f {encoding.lower()} -t utf-8"
-        )
+        line = shell_lines.rewriting(f"iconv -f {encoding.lower()} -t utf-8", where, "utf8")
+        raise UserError(f"{job}: {where}: this is {encoding}, not UTF-8; convert it: {line}")
     control = len(start) - len(start.translate(None, _CONTROL))
     if len(start) >= _SHORTEST_BINARY and control > _MOST_CONTROL * len(start):
         share = control / len(start)

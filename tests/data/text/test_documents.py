@@ -139,7 +139,8 @@ def test_invalid_utf8_is_refused_with_its_place_or_replaced_and_counted(tmp_path
     assert counts["invalid_utf8"] == 1  # the other one was in the file
     path = write(tmp_path / "a.jsonl.gz", b'{"text": "a"}\n{"text": "\xe9t"}\n')
     assert refusal(path) == f"corpus: {path}:2: invalid UTF-8 (byte 0xe9); {hint}"
-    assert refusal(write(tmp_path / "16.txt", "hi".encode("utf-16"))).endswith("iconv -f utf-16 -t utf-8")
+    path = write(tmp_path / "16.txt", "hi".encode("utf-16"))
+    assert refusal(path).endswith(f"iconv -f utf-16 -t utf-8 < {path} > {tmp_path / '16_utf8.txt'}")
 
 
 def test_a_long_line_is_cut_at_spaces_and_loses_nothing(tmp_path, monkeypatch):
