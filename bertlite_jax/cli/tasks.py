@@ -221,7 +221,8 @@ def predict(
       pair_column: Column or field of the second text, or of the text that answers the question, likewise.
       label_column: Column or field of the label, likewise. Where there are labels, the answers are scored.
       id_column: Column or field of the id. Without it, the first of id, idx and index, or a column such as nr, number
-        or guid that has no value twice. If there is none, the number of the example from 1; in JSON lines, of the line.
+        or guid that has no value twice. If there is none, the number of the example from 1; in JSON lines, of the line;
+        in CoNLL columns, of the line where the sentence begins.
       choice_columns: Columns of the choices, or one field with a list of them.
       delimiter: Character between the columns of a table. Without it, recognised from the header.
       decimal: Decimal sign of labels that are numbers, where it could stand between thousands. auto: as in training.

@@ -20,7 +20,7 @@ from bertlite_jax.data.tasks.own.options import (
     Kind,
     OwnOptions,
 )
-from bertlite_jax.data.tasks.own.suggestions import all_of, first_of, folded, hint
+from bertlite_jax.data.tasks.own.suggestions import all_of, first_of, folded, hint, where_it_lies
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -83,7 +83,7 @@ def columns_of(
         suggests what to type.
     """
     said = {"text": options.text, "pair": options.pair, "id": options.id}
-    found = {part: _said(names, name, where, strict) for part, name in said.items()}
+    found = {part: _said(names, name, where, strict, file) for part, name in said.items()}
     usual = WORDS if kind == "tag" else TEXT
     text = found["text"] or first_of(names, usual)
     if not text and kind == "tag" and not strict:
@@ -92,14 +92,14 @@ def columns_of(
         raise UserError(
             f"task: {where}: which column is the text? It has: {_shown(names)}{hint(file, options, kind, strict)}"
         )
-    label = _labels_of(names, options, kind, where, strict)
+    label = _labels_of(names, options, kind, where, strict, file)
     pair = found["pair"]
     if not pair and kind not in ("choose", "tag") and not options.single:
         pair = next((name for name in all_of(names, PAIR) if name != text), "")
     if not strict and not options.label:  # A usual name for labels, and here the texts are in it.
         label = tuple(name for name in label if name not in (text, pair))
     identity = found["id"] or first_of(names, IDS)
-    choices = tuple(_said(names, name, where, strict) or name for name in options.choices)
+    choices = tuple(_said(names, name, where, strict, file) or name for name in options.choices)
     chosen = {"text": (text,), "pair": (pair,), "label": label, "id": (identity,), "choice": choices}
     for part, columns in chosen.items():
         _refuse_alike(names, columns, options, f"--data.{part}-column{'s' * (part == 'choice')}", where)
@@ -138,23 +138,30 @@ def ignored_pair(names: Sequence[str], options: OwnOptions, columns: Columns) ->
     return next((name for name in all_of(names, PAIR) if name not in used), "")
 
 
-def _labels_of(names: Sequence[str], options: OwnOptions, kind: Kind, where: str, strict: bool) -> tuple[str, ...]:
+def _labels_of(
+    names: Sequence[str], options: OwnOptions, kind: Kind, where: str, strict: bool, file: OwnFile | None
+) -> tuple[str, ...]:
     if options.label and options.label not in names and "," in options.label:
-        several = [_said(names, name.strip(), where, strict) for name in options.label.split(",")]
+        several = [_said(names, name.strip(), where, strict, file) for name in options.label.split(",")]
         return tuple(several) if all(several) else ()
-    said = _said(names, options.label, where, strict)
+    said = _said(names, options.label, where, strict, file)
     found = said or first_of(names, TAGS if kind == "tag" else LABEL)
     return (found,) if found else ()
 
 
-def _said(names: Sequence[str], name: str, where: str, strict: bool) -> str:
-    """The column of a name that was said; empty if none was, or it is missing and need not exist."""
+def _said(names: Sequence[str], name: str, where: str, strict: bool, file: OwnFile | None = None) -> str:
+    """The column of a name that was said; empty if none was, or it is missing and need not exist.
+
+    Raises:
+      UserError: it is missing; says so if it lies deeper in `file`.
+    """
     if not name:
         return ""
     if found := first_of(names, (name,)):
         return found
     if strict:
-        fields.find(dict.fromkeys(names), (name,), where)
+        lies = where_it_lies(file, name)
+        raise UserError(f"task: {where}: no column or field {name!r}; it has: {_shown(names)}{lies}")
     return ""
 
 

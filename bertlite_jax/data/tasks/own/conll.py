@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from bertlite_jax.data.tasks import files, layouts
 from bertlite_jax.data.tasks.layouts import ColumnForm
 from bertlite_jax.data.tasks.own.options import OwnOptions
+from bertlite_jax.data.text import shell_lines
 from bertlite_jax.errors import UserError
 
 _SHOWN_LINES = 100
@@ -90,10 +91,12 @@ def form_of(path: str, options: OwnOptions, strict: bool = True) -> ColumnForm:
     rows = _rows(head)
     header = len(rows) > 1 and len(rows[0]) > 1 and rows[0][0].casefold() in _WORD_HEADERS
     names = tuple(rows[0]) if header else ()
-    word = _column(names, options.text, "--data.text-column", path, strict)
-    tag = _column(names, options.label, "--data.label-column", path, strict)
     numbers = [row[0] for row in rows[header:] if len(row) > 2]
     numbered = numbers[:2] == ["1", "2"] and all(number.isdecimal() for number in numbers)
+    if strict and not header and (options.text or options.label):
+        raise _without_names(path, options, rows, 1 + numbered, any("\t" in line for line in head))
+    word = _column(names, options.text, "--data.text-column", path, strict)
+    tag = _column(names, options.label, "--data.label-column", path, strict)
     return ColumnForm(
         word=int(numbered) if word is None else word, tag=-1 if tag is None else tag, header=header, names=names
     )
@@ -121,5 +124,32 @@ def _column(names: Sequence[str], said: str, option: str, path: str, strict: boo
         return folded.index(said.casefold())
     if not said or not strict:
         return None
-    has = f"it has: {', '.join(names)}" if names else "CoNLL columns have no names here; the tag is the last one"
-    raise UserError(f"task: {path}: {option} {said}: no such column; {has}")
+    raise UserError(f"task: {path}: {option} {said}: no such column; it has: {', '.join(names)}")
+
+
+def _without_names(path: str, options: OwnOptions, rows: list[list[str]], word: int, tabs: bool) -> UserError:
+    """The error for a column that was named in a file without names; has a line that writes just two columns.
+
+    Args:
+      path: the file.
+      options: `text` or `label` is the number of a column from 1, or something that cannot be found.
+      rows: the columns of its first lines.
+      word: the number of the column with the words.
+      tabs: whether tabs stand between the columns.
+    """
+    option, said = ("text", options.text) if options.text else ("label", options.label)
+    width = max((len(row) for row in rows), default=0)
+    reason = (
+        f"task: {path}: --data.{option}-column {said}: no such column; CoNLL columns have no names here: the word is "
+        f"column {word}, the tag the last one"
+    )
+    if width <= word + 1:
+        return UserError(reason)
+    place = int(said) if said.isdecimal() and 1 <= int(said) <= width else width - 1
+    kept = f"${place}, ${width}" if option == "text" else f"${word}, ${place}"
+    signs = r"-F '\t' -v OFS='\t' " if tabs else ""
+    # Blank lines and comments, which may have as many words, stay as they are.
+    command = f"awk {signs}'NF != {width} || /^# *[^ ]+ = / {{print; next}} {{print {kept}}}'"
+    line = shell_lines.rewriting(command, path, f"column{place}", ".conll")
+    what = "words" if option == "text" else "tags"
+    return UserError(f"{reason}; to have the {what} of column {place}, counted from 1: {line}")

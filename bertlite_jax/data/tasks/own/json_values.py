@@ -85,7 +85,7 @@ def names_beside(path: str) -> tuple[str, tuple[str, ...]]:
     if not text.startswith("{"):
         return "", ()
     value, _ = _value_at(text, 0, f"{path}:1")
-    if not any(_is_rows(part) for part in value.values()) or _rows_within(value, path) is None:
+    if not any(is_rows(part) for part in value.values()) or _rows_within(value, path) is None:
         return "", ()
     for name, part in value.items():
         if name.casefold() in _NAMES and isinstance(part, list) and all(isinstance(each, str) for each in part):
@@ -116,7 +116,7 @@ def _value_at(text: str, place: int, where: str) -> tuple[Any, int]:
     return value, end
 
 
-def _is_rows(part: Any) -> bool:
+def is_rows(part: Any) -> bool:
     """Whether a value may hold examples: a list of objects, which are not SQuAD's."""
     return (
         isinstance(part, list)
@@ -141,7 +141,7 @@ def _rows_within(value: dict[str, Any], path: str) -> list[Record] | None:
       UserError: there are several lists of objects.
     """
     parts = list(value.values())
-    lists = [name for name, part in value.items() if _is_rows(part)]
+    lists = [name for name, part in value.items() if is_rows(part)]
     if any(len(parts) == len(lists) or name.casefold() in _ROWS for name in lists):
         if len(lists) > 1:
             raise UserError(

@@ -42,7 +42,7 @@ class OwnOptions:
     their names are several labels."""
     id: str = ""
     """Column or field of the id; if there is none, ids are the numbers of the examples from 1, in JSON lines those of
-    the lines."""
+    the lines, in CoNLL columns those of the lines where the sentences begin."""
     choices: tuple[str, ...] = ()
     """For `choose`: a field with a list, or one column each; empty: the field `choices`."""
     label_names: tuple[str, ...] = ()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax.data.tasks import fields
-from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own import conll, json_values, labels
 from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import IDS, LABEL, MAYBE_IDS, PAIR, TAGS, TEXT, WORDS, Kind, OwnOptions
+from bertlite_jax.data.text import shell_lines
 
 _ROWS_TO_GUESS = 200
 _LEAST_FILLED = 0.9
@@ -65,6 +68,8 @@ def hint(file: OwnFile | None, options: OwnOptions, kind: Kind, labelled: bool =
     parts = file.first.get("data")
     if {"paragraphs", "qas"} & set(file.names) or (isinstance(parts, list) and "paragraphs" in str(parts[:1])):
         return "; files in SQuAD's layout are read with --task squad1 (or squad2) --data FOLDER"
+    if other := _of_another_form(file) or _list_within(file, ""):
+        return other
     if len(file.names) == 1 and file.format == "table":
         return "; if something else than the usual divides the columns, name it with --data.delimiter"
     if {"word", "tag"} <= {name.casefold() for name in file.names}:
@@ -85,15 +90,56 @@ def hint(file: OwnFile | None, options: OwnOptions, kind: Kind, labelled: bool =
     said = f"; pass {' '.join(shown)}" if shown else ""
     if labelled and not label and kind != "tag" and len(rows) >= _FEW_ROWS:
         said += f"; no column looks like labels, which are 2 to about {_MOST_VALUES} values that repeat"
-    return said + ("" if text and label else _nested(file))
+    return said + ("" if text and label else _nested(file, ""))
 
 
-def _nested(file: OwnFile) -> str:
-    """What to do about objects in the first record, whose fields are not read; empty if there are none."""
-    name = next((name for name, value in file.first.items() if isinstance(value, dict) and value), "")
-    if not name:
+def where_it_lies(file: OwnFile | None, wanted: str) -> str:
+    """What to do about a column or field that was named and lies deeper in a file; empty if it does not.
+
+    Args:
+      file: that lacks it where it is looked for; None: nothing is said.
+      wanted: the name of the field.
+    """
+    return "" if file is None else _of_another_form(file) or _list_within(file, wanted) or _nested(file, wanted)
+
+
+def _of_another_form(file: OwnFile) -> str:
+    """What to do about CoNLL columns under the name of a table; empty for other files."""
+    if file.format != "table" or not conll.has_columns(conll.head_of(file.path)):
         return ""
-    inner = next(iter(file.first[name]))
+    return "; it looks like CoNLL columns, which are read as such if the file's name ends in .conll"
+
+
+def _list_within(file: OwnFile, wanted: str) -> str:
+    """What to do about a list of objects in the only object of a JSON file; empty if there is none.
+
+    Of several lists, one whose objects have a field `wanted` is meant.
+    """
+    lists = {name: rows for name, rows in file.first.items() if json_values.is_rows(rows)}
+    alone = file.format in ("json", "json_lines") and len(list(itertools.islice(file.records(Counter()), 2))) == 1
+    if not lists or not alone:
+        return ""
+    name = next((name for name, rows in lists.items() if wanted in rows[0]), next(iter(lists)))
+    plain = re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", name)
+    command = f"jq {shlex.quote(f'.{name}' if plain else f'.[{json.dumps(name, ensure_ascii=False)}]')}"
+    line = shell_lines.rewriting(command, file.path, name if plain else "list", ".json")
+    listed = " and ".join(map(repr, list(lists)[:8]))
+    return f"; objects in the list {listed} are not read: write a list of examples to a file of its own: {line}"
+
+
+def _nested(file: OwnFile, wanted: str) -> str:
+    """What to do about objects in the first record, whose fields are not read; empty if there are none.
+
+    Args:
+      file: whose first record is looked at.
+      wanted: a field that has to be among theirs; empty: any will do.
+    """
+    within = {name: list(value) for name, value in file.first.items() if isinstance(value, dict) and value}
+    inside = [(name, inner) for name, fields_there in within.items() for inner in fields_there]
+    inside = [each for each in inside if not wanted or folded(wanted) in (folded(each[1]), folded(".".join(each)))]
+    if not inside:
+        return ""
+    name, inner = inside[0]
     return (
         f"; fields within {name!r} are not read: write them beside the others, such as {f'{name}.{inner}'!r}, as "
         "pandas.json_normalize does"

@@ -4,6 +4,7 @@ Source of the format: https://universaldependencies.org/format.html.
 """
 
 import gzip
+import subprocess
 
 import pytest
 from task_files import counted, examples, own, put
@@ -101,6 +102,27 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     assert refused(path, label="pos").startswith(f"task: {path}: --data.label-column pos: no such column; it has: ID,")
     path = put(tmp_path, "own.conll", "EU B-ORG", "said O", "")
     assert "no such column; CoNLL columns have no names here" in refused(path, label="pos")
+
+
+@pytest.mark.parametrize("sign", [" ", "\t"])
+def test_another_column_is_had_by_the_line_that_is_suggested(tmp_path, sign):
+    """Comments and blank lines, which divide sentences, stay where they are."""
+    rows = ("-DOCSTART- -X- -X- O", "", "EU NNP B-NP B-ORG", "# SYM O O", "", "so RB B-AP O", "")
+    written = [row.replace(" ", sign) for row in rows]
+    path = put(tmp_path, "my own.conll", *written[:2], "# sent_id = 1", *written[2:])
+    message = refused(path, label="2")
+    assert "the word is column 1, the tag the last one; to have the tags of column 2, counted from 1: awk" in message
+    subprocess.run(["sh", "-c", message[message.index("awk ") :]], check=True)
+    task = own(str(tmp_path / "my own_column2.conll"))
+    assert [example.words for example in examples(task, "")] == [("EU", "#"), ("so",)]
+    assert task.head.labels == ("NNP", "RB", "SYM")
+    assert "{print $1, $3}' < " in refused(path, label="chunk")
+    assert "{print $2, $4}' < " in refused(path, text="2")
+
+
+def test_ids_are_the_numbers_of_the_lines_where_sentences_begin(tmp_path):
+    path = put(tmp_path, "own.conll", "# sent_id = 1", "EU B-ORG", "said O", "", "", "so O", "")
+    assert [example.id for example in examples(own(path), "")] == ["2", "6"]
 
 
 def test_a_sentence_without_annotation_has_no_tags(tmp_path):

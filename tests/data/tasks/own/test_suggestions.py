@@ -75,6 +75,54 @@ def test_fields_of_objects_are_told_to_be_unread(tmp_path):
     )
 
 
+@pytest.mark.parametrize("named", [{"text": "comment"}, {"text": "review.comment"}, {"text": "Comment", "label": "x"}])
+def test_a_field_that_was_named_and_lies_within_another_is_told_with_it(tmp_path, named):
+    rows = [{"id": n, "author": {"name": "x"}, "review": {"title": "", "comment": f"text {n}"}} for n in range(30)]
+    message = refused(put(tmp_path, "own.json", json.dumps(rows)), **named)
+    assert f"no column or field {named['text']!r}; it has: id, author, review; fields within 'review'" in message
+    assert message.endswith("such as 'review.comment', as pandas.json_normalize does")
+    other = put(tmp_path, "own.json", json.dumps([row | {"text": "t"} for row in rows]))
+    assert "fields within 'review'" in refused(other, label="title")
+    assert refused(other, label="stars").endswith("no column or field 'stars'; it has: id, author, review, text")
+
+
+@pytest.mark.parametrize("named", [{}, {"text": "body"}, {"text": "body", "label": "stars"}])
+@pytest.mark.parametrize(("name", "jq"), [("reviews", ".reviews"), ("all reviews", """'.["all reviews"]'""")])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_list_within_an_object_is_told_with_the_line_that_takes_it_out(tmp_path, named, name, jq, indent):
+    rows = [{"body": f"text {n}", "stars": n % 5} for n in range(30)]
+    path = put(tmp_path, "my own.json", json.dumps({"version": 3, name: rows}, indent=indent))
+    message = refused(path, **named)
+    assert "t has: version, " in message
+    new = "my own_reviews.json" if name == "reviews" else "my own_list.json"
+    assert message.endswith(
+        f"; objects in the list {name!r} are not read: write a list of examples to a file of its own: "
+        f"jq {jq} < '{path}' > '{tmp_path / new}'"
+    )
+
+
+def test_of_several_lists_the_one_with_the_field_is_taken_out(tmp_path):
+    lists = {"users": [{"name": "x"}], "reviews": [{"body": "text", "stars": 1}]}
+    path = put(tmp_path, "own.json", json.dumps({"version": 3, **lists}))
+    message = refused(path, text="body")
+    assert "objects in the list 'users' and 'reviews' are not read" in message
+    assert "jq .reviews < " in message
+
+
+def test_a_list_in_one_of_many_objects_is_part_of_an_example(tmp_path):
+    rows = [{"comment": f"some text {n}", "photos": [{"url": "u"}], "stars": n % 5} for n in range(30)]
+    assert refused(put(tmp_path, "own.jsonl", *rows)).endswith("--data.text-column comment --data.label-column stars")
+
+
+def test_conll_columns_under_the_name_of_a_table_are_told(tmp_path):
+    lines = ("-DOCSTART- -X- -X- O", "", "EU NNP B-NP B-ORG", "said VBD B-VP O", "")
+    path = put(tmp_path, "own.csv", *lines)
+    advice = "; it looks like CoNLL columns, which are read as such if the file's name ends in .conll"
+    assert refused(path).endswith(advice)
+    assert refused(path, text="word").endswith(advice)
+    assert own(put(tmp_path, "own.conll", *lines)).head.labels == ("B-ORG", "O")
+
+
 def test_a_field_that_the_first_object_of_a_list_lacks_is_a_field_of_the_file(tmp_path):
     rows = [{"text": "a"}, {"text": "b", "stars": 1}, {"text": "c", "stars": 2}]
     path = put(tmp_path, "own.json", json.dumps(rows))
