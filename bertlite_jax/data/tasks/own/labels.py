@@ -263,7 +263,7 @@ def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
         shown = "; ".join(
             " and ".join(f"{_told(name, group)} ({counts[name]:,})" for name in group) for group in alike[:4]
         )
-        common = [_common(meaning, group) for meaning, group in groups.items()]
+        common = [_common(meaning, group, counts) for meaning, group in groups.items()]
         advice = " ".join(sorted(map(typed, common)))
         advice = advice if len(groups) <= _MOST_SHOWN_NAMES else "with one name for each"
         cases = all(len({" ".join(name.casefold().split()) for name in group}) == 1 for group in alike)
@@ -296,10 +296,12 @@ def typed(name: str) -> str:
     return name if name.replace("_", "").replace("-", "").isalnum() else shlex.quote(name)
 
 
-def _common(meaning: Hashable, group: Sequence[str]) -> str:
-    """One spelling for the labels of a group, which mean the same."""
+def _common(meaning: Hashable, group: Sequence[str], counts: Counter[str]) -> str:
+    """One spelling for the labels of a group, which mean the same: the commonest that shows all its characters."""
     if len({folded(name) for name in group}) == 1 or not isinstance(meaning, decimal.Decimal):
-        return folded(min(group, key=lambda name: not name.isascii()))
+        often = sorted(group, key=lambda name: (-counts[name], not name.isascii(), name != folded(name)))
+        shows = (name for name in often if name.isprintable() and name == " ".join(name.split()))
+        return next(shows, folded(often[0]))
     return str(int(meaning)) if meaning == meaning.to_integral_value() and abs(meaning) < 10**15 else str(meaning)
 
 

@@ -84,7 +84,7 @@ class Texts:
     def add(self, text: object, where: str) -> None:
         """Looks at a text."""
         self._seen += 1
-        self._missing += fields.is_missing(text) and not fields.is_blank(text)
+        self._missing += isinstance(text, str) and fields.is_missing(text) and not fields.is_blank(text)
         self._twice_encoded += isinstance(text, str) and _TWICE_ENCODED.search(text) is not None
         if not self._delimiter or not isinstance(text, str) or "\n" not in text:
             return
@@ -99,7 +99,8 @@ class Texts:
         """Lines for texts that are `nan`, in a wrong encoding, or of which a line ends, or begins, with a label."""
         found = []
         if self._missing:
-            found.append(f"{self._missing:,} texts are 'nan', which pandas writes where there is none; leave them out")
+            texts = "text is" if self._missing == 1 else "texts are"
+            found.append(f"{self._missing:,} {texts} 'nan', which pandas writes where there is none; leave them out")
         if self._twice_encoded > _MANY * self._seen:
             found.append(
                 f"{self._twice_encoded:,} texts look like UTF-8 that was read in another encoding and saved again "

@@ -135,6 +135,15 @@ def test_texts_that_pandas_wrote_for_none_are_counted(tmp_path):
     assert survey.notes == ("2 texts are 'nan', which pandas writes where there is none; leave them out",)
 
 
+@pytest.mark.parametrize("gap", [{}, {"text": None}])
+def test_a_text_that_is_not_there_is_no_nan(tmp_path, gap):
+    path = put(tmp_path, "own.jsonl", {"text": "nan", "label": "a"}, {"label": "b", **gap})
+    survey = own(path).survey
+    assert survey
+    assert survey.notes == ("1 text is 'nan', which pandas writes where there is none; leave them out",)
+    assert ":2: " in refusal(own(path), "")
+
+
 def test_texts_that_were_encoded_twice_are_counted(tmp_path):
     """A spreadsheet opened the file in its own encoding and saved it: caf\u00e9 becomes caf\u00c3\u00a9."""
     twice = "caf\u00e9 \u201chere\u201d".encode().decode("windows-1252", "replace")

@@ -137,6 +137,14 @@ def test_what_is_suggested_stays_in_its_own_alphabet(tmp_path):
     assert refused(texts_with(tmp_path, word, word.lower(), "x")).endswith(f"--data.label-names x {word.lower()}")
 
 
+def test_the_commonest_spelling_of_each_label_is_suggested(tmp_path):
+    path = texts_with(tmp_path, "Versand", "versand", "Versand", "Rechnung", "K\u00fcndigung", "Technik")
+    message = refused(path)
+    assert message.endswith("--data.label-names K\u00fcndigung Rechnung Technik Versand")
+    names = tuple(message.partition("--data.label-names ")[2].split())
+    assert labels(path, label_names=names) == [3, 3, 3, 1, 0, 2]
+
+
 @pytest.mark.parametrize("separator", [";", "|", ",", " / ", "+", " & ", "；", "，", "、"])
 def test_a_label_that_is_made_of_others_may_be_several(tmp_path, separator):
     path = texts_with(tmp_path, "red", f"red{separator}big", "big")
