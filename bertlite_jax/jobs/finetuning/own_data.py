@@ -200,11 +200,10 @@ def baseline(task: tasks.Task, train: Split, valid: Split, head: Head) -> dict[s
 def _beside_majority(summary: dict[str, Any]) -> str:
     """The best model's score beside that of one answer for everything."""
     metric, label = summary["metric"], summary["majority_label"]
-    line = f"best {metric} {summary[metric]:.4f}; always {label}: {summary['majority_score']:.4f}"
-    if "chance_score" in summary:
-        line += f", and by chance up to {summary['chance_score']:.2f}"
+    chance = f", by chance up to {summary['chance_score']:.2f}" if "chance_score" in summary else ""
+    line = f"best {metric} {summary[metric]:.4f} (always {label}: {summary['majority_score']:.4f}{chance})"
     if "majority_tag_accuracy" in summary and "accuracy" in summary:
-        line += f"; accuracy {summary['accuracy']:.4f}; always {label}: {summary['majority_tag_accuracy']:.4f}"
+        line += f", accuracy {summary['accuracy']:.4f} (always {label}: {summary['majority_tag_accuracy']:.4f})"
     return line
 
 

@@ -74,4 +74,4 @@ def test_a_single_answer_is_told_once():
 
 def test_accuracy_of_tags_stands_beside_that_of_o():
     (line,) = own_data.verdict(summary("span_f1", 0.5, accuracy=0.95, majority_tag_accuracy=0.9), 0.9)
-    assert line == "best span_f1 0.5000; always O: 0.0000; accuracy 0.9500; always O: 0.9000"
+    assert line == "best span_f1 0.5000 (always O: 0.0000), accuracy 0.9500 (always O: 0.9000)"

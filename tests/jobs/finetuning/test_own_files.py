@@ -83,7 +83,7 @@ def test_99_to_1_is_scored_by_macro_f1_beside_the_commonest_label(encoder, tmp_p
     common = summary["validation_examples"] - rare
     assert summary["majority_score"] == pytest.approx(common / (2 * common + rare))
     said = capsys.readouterr().out
-    assert f"best f1_macro {summary['f1_macro']:.4f}; always common: {summary['majority_score']:.4f}" in said
+    assert f"best f1_macro {summary['f1_macro']:.4f} (always common: {summary['majority_score']:.4f})" in said
 
 
 def test_a_rare_label_is_scored_and_one_of_a_single_text_says_how(encoder, tmp_path, capsys):
