@@ -47,8 +47,8 @@ class Examples:
     """Share of the training file that is held out if there is no validation file."""
     held_out: Literal["auto", "stratified", "by_hash"] = "auto"
     """Which texts of the training file are held out. stratified: the same share of each label, at least one text of
-    each that has two. by_hash: each text by a hash of its own. Equal texts are never on both sides. auto: stratified;
-    by_hash in a run of an older version."""
+    each that has two; texts that differ only in case, accents or white space stay together. by_hash: each text by a
+    hash of its own, so that equal texts stay together. auto: stratified; by_hash in a run of an older version."""
     metric: Literal["auto", "accuracy", "f1_macro", "f1_micro", "exact", "mcc", "pearson", "spearman", "span_f1"] = (
         "auto"
     )
@@ -69,7 +69,7 @@ class Examples:
     Several columns of 0 and 1, with commas between their names, are several labels."""
     id_column: str = ""
     """For your own data: column or field of the id. Without it, the first of id, idx and index, or the number of
-    the example from 1."""
+    the example from 1; in JSON lines, of the line; in CoNLL columns, of the line where the sentence begins."""
     choice_columns: tuple[str, ...] = ()
     """For your own data and kind choose: field with the list of choices, or one column each. Without it, choices."""
     label_names: tuple[str, ...] = ()

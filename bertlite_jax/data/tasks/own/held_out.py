@@ -5,25 +5,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import unicodedata
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own.task import OwnTask
 from bertlite_jax.data.tasks.reading import read
+from bertlite_jax.data.vocabulary.normalize import LazyTable
 from bertlite_jax.errors import UserError
 
 _OTHERS = -1
 """The label of all examples whose labels are not counted."""
+_LEFT_OUT = ("Mn", "Cf", "Cc")
+"""Categories of accents, of characters that nobody sees, and of control characters."""
 
 
 def rule(task: OwnTask, fraction: float, stratified: bool) -> Callable[[Example], bool]:
     """The function that says whether an example of the training file is held out.
 
     Hashes of the texts decide alone, so neither a seed nor the order of the file matters, and a text that occurs twice
-    is never on both sides.
+    is never on both sides. With `stratified` this holds for texts that tokenizers may give the same tokens, too (see
+    `_alike`).
 
     Args:
       task: whose training file is divided.
@@ -33,7 +38,7 @@ def rule(task: OwnTask, fraction: float, stratified: bool) -> Callable[[Example]
         each text is held out by its hash alone.
 
     Raises:
-      UserError: all texts are the same, so that none can be held out; or the file cannot be read.
+      UserError: all texts are the same or alike, so that none can be held out; or the file cannot be read.
     """
     if not stratified:
         return lambda example: is_held_out(example, fraction)
@@ -50,8 +55,28 @@ def is_held_out(example: Example, fraction: float) -> bool:
 
 def digest(example: Example) -> int:
     """A hash of the texts of an example, at least 0 and below 2**64."""
-    texts = (example.text, example.pair or "", *example.choices, *example.words)
+    return _hash((example.text, example.pair or "", *example.choices, *example.words))
+
+
+def _hash(texts: Iterable[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
+
+
+def _alike(example: Example) -> int:
+    """A hash that is the same for texts that differ only in case, accents, width, white space and unseen characters.
+
+    Of such texts tokenizers may make the same tokens, so that one would be both learnt and scored.
+    """
+    return _hash(text.translate(_LETTERS) for text in (example.text, example.pair or "", *example.choices))
+
+
+def _letter(code: int) -> str:
+    """A character without case, accents and width; empty for white space and what cannot be seen."""
+    parts = unicodedata.normalize("NFKD", chr(code)).casefold()
+    return "".join(each for each in parts if unicodedata.category(each) not in _LEFT_OUT and not each.isspace())
+
+
+_LETTERS = LazyTable(_letter, limit=1 << 16)
 
 
 class _Key:
@@ -71,27 +96,32 @@ class _Key:
 def _chosen(key: _Key, fraction: float) -> frozenset[int]:
     """The digests of the texts that are held out."""
     task = key.task
-    digests, labels = array("Q"), array("q")
+    digests, groups, labels = array("Q"), array("Q"), array("q")
     by_label = task.head.kind == "classify" and task.head.problem == "single_label"
     for example in read(task, "", "train"):
         digests.append(digest(example))
+        groups.append(_alike(example))
         labels.append(example.label if by_label and isinstance(example.label, int) else _OTHERS)
     # Of a text that occurs several times the first label counts. Sorted by hash.
     hashes, first = np.unique(np.frombuffer(digests, np.uint64), return_index=True)
-    if len(hashes) < 2:
+    group_of = np.frombuffer(groups, np.uint64)[first]
+    # Texts that are alike go where the first of their hashes goes.
+    leaders = np.sort(np.unique(group_of, return_index=True)[1])
+    if len(leaders) < 2:
         raise UserError(
             f"finetune: {task.splits['train'][0][0]}: all texts are the same, so none can be held out for validation; "
             "name a file with --data.validation-file"
         )
-    of_text = np.frombuffer(labels, np.int64)[first]
+    of_text = np.frombuffer(labels, np.int64)[first[leaders]]
     held: list[np.ndarray] = []
     for label in np.unique(of_text):
         places = np.flatnonzero(of_text == label)
         if len(places) > 1:
             held.append(places[: _share(fraction, len(places))])
     if not held:
-        held = [np.arange(_share(fraction, len(hashes)))]
-    return frozenset(hashes[np.concatenate(held)].tolist())
+        held = [np.arange(_share(fraction, len(leaders)))]
+    chosen = group_of[leaders[np.concatenate(held)]]
+    return frozenset(hashes[np.isin(group_of, chosen)].tolist())
 
 
 def _share(fraction: float, count: int) -> int:

@@ -4,6 +4,7 @@ Case B68 of public trackers (autotrain-advanced #764, activetigger #683), and is
 """
 
 import pathlib
+import unicodedata
 from collections import Counter
 
 import pytest
@@ -74,6 +75,38 @@ def test_equal_texts_are_on_one_side(tmp_path):
         sides.setdefault(example.text, set()).add(kept(example))
     assert all(len(side) == 1 for side in sides.values())
     assert sum(side == {True} for side in sides.values()) == 4
+
+
+def spellings(place: int) -> tuple[str, ...]:
+    text = f"Ein Caf\u00e9 {place}, sch\u00f6n!"
+    apart = unicodedata.normalize("NFD", text)
+    return (
+        text,
+        text.replace(" ", "\n"),
+        text.replace(" ", "  "),
+        text.upper(),
+        apart,
+        f"{text}\u200b",
+        f"{text[:-1]} !",
+    )
+
+
+def test_texts_of_which_tokenizers_make_the_same_tokens_are_on_one_side(tmp_path):
+    """They differ in case, accents, width, white space or unseen characters."""
+    path = put(tmp_path, "own.jsonl", *({"text": s, "label": p % 2} for p in range(40) for s in spellings(p)))
+    task = own(path)
+    kept = held_out.rule(task, 0.1, stratified=True)
+    sides = [{kept(Example("1", s)) for s in spellings(place)} for place in range(40)]
+    assert all(len(side) == 1 for side in sides)
+    assert sum(side == {True} for side in sides) == 4
+
+
+def test_a_text_without_others_like_it_goes_where_its_own_hash_goes(tmp_path):
+    """Runs of files without such texts are divided as before there was a rule for them."""
+    path = labelled(tmp_path, A=40)
+    found = examples(own(path), "")
+    kept = held_out.rule(own(path), 0.1, stratified=True)
+    assert {held_out.digest(each) for each in found if kept(each)} == {*sorted(map(held_out.digest, found))[:4]}
 
 
 def test_neither_the_order_of_the_file_nor_what_is_added_to_a_label_moves_texts_of_another(tmp_path):
