@@ -139,7 +139,15 @@ def warnings(task: tasks.Task, train: Split, valid: Split, head: Head) -> list[s
         found.append(_few(task, len(valid.examples), head))
     shared = len(_contents(valid.encoded) & _contents(train.encoded))
     if shared:
-        found.append(f"{shared:,} texts of {valid.name} are training texts too, so its score is too good")
+        texts = f"{shared:,} text{' of' if shared == 1 else 's of'} {valid.name} {'is' if shared == 1 else 'are'}"
+        same = "a training text" if shared == 1 else "training texts"
+        if valid.name in task.splits:
+            found.append(f"{texts} {same} too, so its score is too good")
+        else:  # Equal texts were held out together.
+            found.append(
+                f"{texts} to the model the same as {same}, such as texts that --data.length cuts to the same tokens, "
+                "so its score is too good"
+            )
     return found
 
 

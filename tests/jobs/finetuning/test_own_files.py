@@ -149,6 +149,14 @@ def test_texts_on_both_sides_and_labels_that_are_never_scored_are_said(encoder, 
     assert f"{len({text for text, _ in queens})} texts of validation are training texts too" in said
 
 
+def test_held_out_texts_that_are_only_cut_to_the_same_tokens_are_said_so(encoder, tmp_path, capsys):
+    path = table(tmp_path / "own.csv", [(f"{'the queen ' * 200}{place}", "ab"[place % 2]) for place in range(20)])
+    prepared(own(path), encoder)
+    said = capsys.readouterr().out
+    assert "1 text of validation is to the model the same as a training text" in said
+    assert "--data.length cuts to the same tokens" in said
+
+
 @pytest.mark.parametrize("broken", ["one label", "one text"])
 def test_a_file_that_teaches_nothing_is_refused_before_anything_is_written(broken, encoder, tmp_path):
     made = (
