@@ -20,11 +20,10 @@ def rewriting(command: str, path: str, addition: str, suffix: str = "") -> str:
     """
     if not pathlib.Path(path).is_file():
         return f"{command} < FILE > NEW"
-    packed = path.lower().endswith(".gz")
+    packed = pathlib.Path(path).suffix.lower() == ".gz"
     plain = pathlib.Path(path[:-3] if packed else path)
-    ending = suffix or plain.suffix
-    numbers = ("", *map(str, range(2, 100))) if plain.stem else ("",)
-    names = (plain.with_name(f"{plain.stem}_{addition}{number}{ending}") for number in numbers)
-    new = next(itertools.dropwhile(pathlib.Path.exists, names), plain.with_name(f"{plain.stem}_{addition}{ending}"))
+    start, ending = f"{plain.stem}_{addition}", suffix or plain.suffix
+    names = (plain.with_name(f"{start}{number}{ending}") for number in itertools.chain([""], itertools.count(2)))
+    new = next(name for name in names if not name.exists())
     source = f"gzip -dc < {shlex.quote(path)} | {command}" if packed else f"{command} < {shlex.quote(path)}"
     return f"{source} > {shlex.quote(str(new))}"

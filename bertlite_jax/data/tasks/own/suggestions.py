@@ -116,8 +116,9 @@ def _list_within(file: OwnFile, wanted: str) -> str:
     Of several lists, one whose objects have a field `wanted` is meant.
     """
     lists = {name: rows for name, rows in file.first.items() if json_values.is_rows(rows)}
-    alone = file.format in ("json", "json_lines") and len(list(itertools.islice(file.records(Counter()), 2))) == 1
-    if not lists or not alone:
+    if not lists or file.format not in ("json", "json_lines"):
+        return ""
+    if len(list(itertools.islice(file.records(Counter()), 2))) > 1:
         return ""
     name = next((name for name, rows in lists.items() if wanted in rows[0]), next(iter(lists)))
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", name)
