@@ -29,6 +29,8 @@ from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
 from bertlite_jax.jobs.answering import outputs
 from bertlite_jax.jobs.answering.inputs import format_of
 
+_NO_TAGS = "If the input has no tags, and another of its columns was taken for them, pass --no-score. If it has, "
+
 
 class Scores:
     """Collects labels and answers, batch by batch.
@@ -72,13 +74,14 @@ class Scores:
         known, unknown = self.task.head.labels, self.task.unknown
         if said := _counted_otherwise(self.names, self.examples, unknown, self.task.head):
             raise UserError(f"predict: {said}")
+        tags = self.task.head.kind == "tag"
         if unknown and not any(_knows(example.label, self.task.head) for example in self.examples):
             raise UserError(
                 f"predict: no label of the input is one of the model's ({', '.join(known[:8])}), so nothing is scored; "
-                f"it has {', '.join(list(unknown)[:8])}. Pass --labels with the input's names in the order of the "
-                "model's outputs"
+                f"it has {', '.join(list(unknown)[:8])}. {'' if not tags else _NO_TAGS}Pass --labels with the input's "
+                "names in the order of the model's outputs"
             )
-        if self.task.head.kind == "tag" and (said := _odd_tags(self.examples, known, unknown)):
+        if tags and (said := _odd_tags(self.examples, known, unknown)):
             raise UserError(f"predict: {said}")
         if self.other_form and not _marks_anything(self.examples, known):
             raise UserError(f"predict: {self.other_form}")
@@ -177,7 +180,7 @@ def _odd_tags(examples: Sequence[Example], known: tuple[str, ...], unknown: Mapp
     return (
         f"only {few:,} of the input's {count:,} tags are among the model's ({', '.join(known[:8])}), so nothing is "
         "scored; the last column of CoNLL is read as tags, and here it seems to hold something else, such as "
-        f"{', '.join(list(unknown)[:8])}"
+        f"{', '.join(list(unknown)[:8])}; --no-score leaves that column out"
     )
 
 
