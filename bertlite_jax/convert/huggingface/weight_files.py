@@ -67,8 +67,7 @@ def read_tensors(folder: pathlib.Path) -> Flat:
     if found := _onnx_model(folder):
         raise UserError(
             f"convert: {folder} is an ONNX export ({found}), whose weights are not read; name the run or the folder of "
-            "transformers that it was made of, or answer with ONNX by means of the folder that bertlite convert bundle "
-            "makes of that"
+            "transformers that it was made of; bertlite convert bundle makes a folder of either that answers with ONNX"
         )
     raise UserError(
         f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE} nor {flax_file.FILE}, nor an index of one of them; "

@@ -91,8 +91,8 @@ def rounded(loaded: Weights, compute: Compute) -> str:
         return ""
     products = "float32" if compute == "float32" else "bfloat16"
     return (
-        f"an INT8 export: its rounded weights answer in products of {products} here; those of 8-bit integers are in "
-        f"its ONNX file and in bundles"
+        f"an INT8 export, whose weights of 8 bits are multiplied in {products} here; products of integers are those of "
+        "its ONNX file"
     )
 
 
