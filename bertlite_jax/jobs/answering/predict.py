@@ -155,6 +155,8 @@ def _score(scores: scoring.Scores, metrics: str, notes: Notes) -> None:
     if refusal is not None:
         print(refusal, file=sys.stderr)
         return
+    if line := scores.other_scheme():
+        print(f"predict: {line}", file=sys.stderr)
     scoring.say(figures, scores.unlabelled)
     if metrics:
         scoring.write(metrics, figures, len(scores.examples))

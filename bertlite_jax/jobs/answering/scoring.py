@@ -18,7 +18,7 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import layouts
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import conll, labels
+from bertlite_jax.data.tasks.own import conll, labels, odd_labels
 from bertlite_jax.data.tasks.own.columns import kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
@@ -86,6 +86,29 @@ class Scores:
         if self.other_form and not _marks_anything(self.examples, known):
             raise UserError(f"predict: {self.other_form}")
         return task_metrics.score(self.task, self.examples, self.answers)
+
+    def other_scheme(self) -> str:
+        """What to say of tags in IOB1 for a model of IOB2, whose tags are all known; empty for others.
+
+        They are told by the spans that the model finds: most of them begin with I- in the input and with B- in the
+        answers.
+        """
+        if self.task.head.kind != "tag" or "span_f1" not in self.task.metrics:
+            return ""
+        names = (*self.task.head.labels, *self.task.unknown)
+        found = apart = 0
+        for example, answer in zip(self.examples, self.answers, strict=True):
+            gold, answered = [names[tag] for tag in example.label], [names[tag] for tag in answer]
+            both = set(task_metrics.tag_spans(gold)) & set(task_metrics.tag_spans(answered))
+            found += len(both)
+            apart += sum(gold[start][0] == "I" and answered[start][0] == "B" for _, start, _ in both)
+        if 2 * apart <= found:
+            return ""
+        return (
+            f"{apart:,} of the {found:,} spans that were found begin with I- in the input and with B- in the answers; "
+            "the input seems to be in IOB1, and the training file in IOB2, where B- begins every span: "
+            f"{odd_labels.counted_in(self.task.metrics)}"
+        )
 
 
 def write(path: str, scores: Mapping[str, float], scored: int) -> None:

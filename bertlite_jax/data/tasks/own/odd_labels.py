@@ -186,12 +186,17 @@ def scheme_note(tags: Mapping[str, int], metrics: Sequence[str]) -> str:
         cause = "the input seems to be in IOB2, where B- begins every span, and the training file in IOB1"
     else:
         cause = "the input seems to be in BIOES or BILOU, and the training file in another scheme"
-    spans = [name for name in metrics if name.startswith("span_")]
-    words = [f"{name} counts them as errors" for name in metrics if name not in spans]
     shown = ", ".join(f"{labels.shown(tag)} ({count:,})" for tag, count in list(tags.items())[:_MOST_WORDS_SHOWN])
     more = ", .." if len(tags) > _MOST_WORDS_SHOWN else ""
-    counted = ", ".join([*words, f"{', '.join(spans)} only compare spans, which are read in either scheme"])
-    return f"{sum(tags.values()):,} tags are written otherwise than the model's: {shown}{more}; {cause}: {counted}"
+    said = f"{sum(tags.values()):,} tags are written otherwise than the model's: {shown}{more}"
+    return f"{said}; {cause}: {counted_in(metrics)}"
+
+
+def counted_in(metrics: Sequence[str]) -> str:
+    """Which metrics count tags in another scheme as errors, and which do not."""
+    spans = [name for name in metrics if name.startswith("span_")]
+    words = [f"{name} counts them as errors" for name in metrics if name not in spans]
+    return ", ".join([*words, f"{', '.join(spans)} only compare spans, which are read in either scheme"])
 
 
 def tag_notes(counts: Counter[str], longest: int) -> tuple[str, ...]:
