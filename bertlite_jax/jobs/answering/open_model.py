@@ -91,7 +91,7 @@ def rounded(loaded: Weights, compute: Compute) -> str:
         return ""
     products = "float32" if compute == "float32" else "bfloat16"
     return (
-        f"an INT8 export, whose weights of 8 bits are multiplied in {products} here; products of integers are those of "
+        f"an INT8 export, whose 8-bit weights are multiplied in {products} here; products of integers are those of "
         "its ONNX file"
     )
 

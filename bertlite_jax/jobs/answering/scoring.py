@@ -29,7 +29,7 @@ from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
 from bertlite_jax.jobs.answering import outputs
 from bertlite_jax.jobs.answering.inputs import format_of
 
-_NO_TAGS = "If the input has no tags, and another of its columns was taken for them, pass --no-score. If it has, "
+_NO_TAGS = "If another column was taken for tags, as the input has none, pass --no-score; otherwise pass"
 
 
 class Scores:
@@ -78,7 +78,7 @@ class Scores:
         if unknown and not any(_knows(example.label, self.task.head) for example in self.examples):
             raise UserError(
                 f"predict: no label of the input is one of the model's ({', '.join(known[:8])}), so nothing is scored; "
-                f"it has {', '.join(list(unknown)[:8])}. {'' if not tags else _NO_TAGS}Pass --labels with the input's "
+                f"it has {', '.join(list(unknown)[:8])}. {_NO_TAGS if tags else 'Pass'} --labels with the input's "
                 "names in the order of the model's outputs"
             )
         if tags and (said := _odd_tags(self.examples, known, unknown)):
@@ -98,7 +98,9 @@ class Scores:
         names = (*self.task.head.labels, *self.task.unknown)
         found = apart = 0
         for example, answer in zip(self.examples, self.answers, strict=True):
-            gold, answered = [names[tag] for tag in example.label], [names[tag] for tag in answer]
+            if not isinstance(example.label, tuple):
+                continue
+            gold, answered = [names[int(tag)] for tag in example.label], [names[tag] for tag in answer]
             both = set(task_metrics.tag_spans(gold)) & set(task_metrics.tag_spans(answered))
             found += len(both)
             apart += sum(gold[start][0] == "I" and answered[start][0] == "B" for _, start, _ in both)

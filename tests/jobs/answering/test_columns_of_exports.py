@@ -62,7 +62,7 @@ def test_an_export_scores_the_columns_of_its_training(weights, tmp_path, capsys,
     assert [answer["id"] for answer in answers(run, tmp_path, TABLE)] == ["a", "b", "c"]
     said = capsys.readouterr().err
     assert "predict: spearman " in said
-    assert (f"{run}: an INT8 export, whose weights of 8 bits are multiplied in " in said) == (form == "int8")
+    assert (f"{run}: an INT8 export, whose 8-bit weights are multiplied in " in said) == (form == "int8")
     stated = sources.load(run).reading
     assert stated == reading.reading_of(DATA, pairs=True)
     assert stated

@@ -75,3 +75,11 @@ def test_spans_of_iob1_are_told_by_how_a_model_of_iob2_answers_them(run, tags, a
     assert "1 of the 1 spans that were found begin with I- in the input and with B- in the" in note(gold, answered)
     assert "accuracy counts them as errors, span_f1, span_precision, span_recall only compare" in note(gold, answered)
     assert note(answered, answered) == note(answered, gold) == ""
+
+
+def test_a_column_that_holds_no_tags_can_be_left_out(run):
+    found = scoring.Scores(run, TAGS, {"B-NP": 2})
+    examples: list[Any] = [Example("0", "", words=("a", "b"), label=(2, 2))]
+    found.add(examples, [(1, 0)])
+    with pytest.raises(UserError, match=r"it has B-NP. If another column .*, pass --no-score; otherwise pass --labels"):
+        found.result()

@@ -27,10 +27,9 @@ def plain_lines(
 
     A table is told by its first line that is not blank: a header as `formats.header_name` finds it in files, or
     `sep=;` as Excel writes it. CoNLL columns are told by `-DOCSTART-`, by the columns of CoNLL-U, or by three lines
-    running, between which may be blank lines and comments: they have as many columns as each other, two at least, and
-    each ends in one of `tags` or in a tag of spans such as O and B-LOC. These are not
-    all mere signs, since a sentence ends in a full stop. A text with commas, or one that happens to end in a tag,
-    passes.
+    running, between which may be blank lines and comments: they have the same number of columns, two at least, and each
+    ends in one of `tags` or in a tag of spans such as O and B-LOC. Signs alone are not enough, since a sentence ends in
+    a full stop. A text with commas, or one that happens to end in a tag, passes.
 
     Args:
       lines: (number from 1, text).
