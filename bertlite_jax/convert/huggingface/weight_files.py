@@ -48,8 +48,9 @@ def read_tensors(folder: pathlib.Path) -> Flat:
       Floats of 16 and 64 bits as f32; integers and booleans unchanged.
 
     Raises:
-      UserError: none of these files, a damaged one, a Git LFS pointer in place of one, a pickle with code in it (which
-        is not run), an index that does not fit its shards, a number format that cannot be read, or torch is missing.
+      UserError: none of these files, or ONNX in their place; a damaged one, a Git LFS pointer in place of one, a pickle
+        with code in it (which is not run), an index that does not fit its shards, a number format that cannot be read,
+        or torch is missing.
     """
     folder = pathlib.Path(folder)
     for name, read in ((SAFETENSORS, _read_safetensors), (PICKLE, _read_pickle), (flax_file.FILE, _read_flax)):
@@ -63,10 +64,21 @@ def read_tensors(folder: pathlib.Path) -> Flat:
             f"convert: {folder} has its weights in {KERAS} alone, which cannot be read; save them once more from "
             "transformers 4: AutoModel.from_pretrained(FOLDER, from_tf=True).save_pretrained(OUT)"
         )
+    if found := _onnx_model(folder):
+        raise UserError(
+            f"convert: {folder} is an ONNX export ({found}), whose weights are not read; name the run or the folder of "
+            "transformers that it was made of; bertlite convert bundle makes a folder of either that answers with ONNX"
+        )
     raise UserError(
         f"convert: {folder} has neither {SAFETENSORS} nor {PICKLE} nor {flax_file.FILE}, nor an index of one of them; "
         f"{_way_out(folder)}"
     )
+
+
+def _onnx_model(folder: pathlib.Path) -> str:
+    """The ONNX file of a folder, such as `onnx/model.onnx`, from its top; empty if there is none."""
+    found = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    return found[0].relative_to(folder).as_posix() if found else ""
 
 
 def _way_out(folder: pathlib.Path) -> str:

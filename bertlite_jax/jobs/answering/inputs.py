@@ -17,8 +17,9 @@ from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import formats
+from bertlite_jax.data.tasks.own import formats, streams
 from bertlite_jax.data.tasks.own.columns import check_named, columns_of, ignored_pair, kind_of_head
+from bertlite_jax.data.tasks.own.odd_labels import in_another_scheme, scheme_note
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
 from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, id_column
@@ -70,8 +71,8 @@ class Notes:
             f"nothing is scored, as no column or field holds labels; if one of {shown} does, pass --label-column NAME"
         )
 
-    def lines(self, known: tuple[str, ...], scored: bool = True) -> list[str]:
-        """A line for each oddity. `known` are the model's labels; `scored` says whether there are metrics."""
+    def lines(self, known: tuple[str, ...], metrics: Sequence[str] = ()) -> list[str]:
+        """A line for each oddity. `known` are the model's labels; `metrics` those that the input is scored by."""
         said = []
         if replaced := self.counts[text_lines.REPLACED]:
             said.append(f"{replaced:,} inputs with half of a surrogate pair, which is now U+FFFD")
@@ -79,11 +80,15 @@ class Notes:
             said.append(odd)
         if self.ignored_pair:
             said.append(f"{self.ignored_pair!r} is not read: the model was trained on single texts")
-        if self.unknown and scored:
+        unknown = self.unknown.copy() if metrics else Counter[str]()
+        if "span_f1" in metrics and (tags := in_another_scheme(unknown, known)):
+            said.append(scheme_note(tags, metrics))
+            unknown -= Counter(tags)
+        if unknown:
             shown = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
             said.append(
-                f"{self.unknown.total():,} labels are none of the model's ({shown}) and count as errors: "
-                f"{unknown_in_words(self.unknown)}"
+                f"{unknown.total():,} labels are none of the model's ({shown}) and count as errors: "
+                f"{unknown_in_words(unknown)}"
             )
         return said
 
@@ -192,7 +197,10 @@ def _examples(
         if file:
             read = functools.partial(columns_of, file.names, options, kind_of_head(head), inputs, strict=False)
             reader.decimal_commas = functools.cache(lambda: has_decimal_commas(file, read(), options.decimal))
-        for example in text_lines.read_examples(input_lines(inputs), head, place_of(inputs), of_object, notes.counts):
+        lines = input_lines(inputs)
+        if _is_stream(inputs):
+            lines = streams.plain_lines(lines, options, head.labels if head.kind == "tag" else (), place_of(inputs))
+        for example in text_lines.read_examples(lines, head, place_of(inputs), of_object, notes.counts):
             yield _with_words(example, head)
         return
     file = file or formats.open_file(inputs, options)
@@ -213,9 +221,13 @@ def _with_columns(inputs: str, form: formats.Format, options: OwnOptions) -> for
 
 def format_of(inputs: str, options: OwnOptions) -> formats.Format:
     """The format of a file; `text` for standard input and for pipes, of which nothing can be read twice."""
-    if inputs == "-" or (pathlib.Path(inputs).exists() and not pathlib.Path(inputs).is_file()):
+    if _is_stream(inputs):
         return "text"
     return formats.format_of(inputs, dataclasses.replace(options, kind="auto"))
+
+
+def _is_stream(inputs: str) -> bool:
+    return inputs == "-" or (pathlib.Path(inputs).exists() and not pathlib.Path(inputs).is_file())
 
 
 def input_lines(inputs: str) -> Iterator[tuple[int, str]]:

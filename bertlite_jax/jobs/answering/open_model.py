@@ -16,6 +16,7 @@ from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of
 from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
 
@@ -26,6 +27,8 @@ class Answering(NamedTuple):
     head: Head
     length: int
     """Most tokens in a text, special tokens included."""
+    rounded: str
+    """What to say of the arithmetic where the weights have been rounded to 8 bits; empty for others."""
     answer: Callable[[Sequence[Example]], tuple[list[np.ndarray], dict[str, int]]]
     """(examples) -> the logits of each, as of `outputs_of`, and `features.Encoded.counts`.
 
@@ -79,7 +82,18 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
             counts["words"] -= 1
         return logits, counts
 
-    return Answering(head, length, answer)
+    return Answering(head, length, rounded(loaded, compute), answer)
+
+
+def rounded(loaded: Weights, compute: Compute) -> str:
+    """A line on the arithmetic of weights from an INT8 export; empty for other weights."""
+    if not loaded.facts.get("quantised"):
+        return ""
+    products = "float32" if compute == "float32" else "bfloat16"
+    return (
+        f"an INT8 export, whose 8-bit weights are multiplied in {products} here; products of integers are those of "
+        "its ONNX file"
+    )
 
 
 def renamed(loaded: Weights, labels: tuple[str, ...], run: str) -> Weights:

@@ -113,6 +113,8 @@ def _predict(
     metrics: str,
     score: bool,
 ) -> dict[str, int]:
+    if model.rounded:
+        print(f"predict: {run}: {model.rounded}", file=sys.stderr)
     notes = Notes()
     scores = scoring.Scores(run, model.head, notes.unknown)
     scores.names = Names(model.head.labels, bool(columns.label_names), columns.own_names)
@@ -146,13 +148,15 @@ def _score(scores: scoring.Scores, metrics: str, notes: Notes) -> None:
         figures = scores.result()
     except UserError as error:
         refusal = error
-    for line in notes.lines(scores.task.head.labels, scored=refusal is None):
+    for line in notes.lines(scores.task.head.labels, scores.task.metrics if refusal is None else ()):
         print(f"predict: {line}", file=sys.stderr)
     if refusal is not None and metrics:
         raise refusal
     if refusal is not None:
         print(refusal, file=sys.stderr)
         return
+    if line := scores.other_scheme():
+        print(f"predict: {line}", file=sys.stderr)
     scoring.say(figures, scores.unlabelled)
     if metrics:
         scoring.write(metrics, figures, len(scores.examples))

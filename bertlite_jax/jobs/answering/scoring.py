@@ -18,7 +18,7 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import layouts
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import conll, labels
+from bertlite_jax.data.tasks.own import conll, labels, odd_labels
 from bertlite_jax.data.tasks.own.columns import kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
@@ -28,6 +28,8 @@ from bertlite_jax.host.places import final_place, refuse_to_replace
 from bertlite_jax.host.whole_files import check_no_folder, new_file, write_json
 from bertlite_jax.jobs.answering import outputs
 from bertlite_jax.jobs.answering.inputs import format_of
+
+_NO_TAGS = "If another column was taken for tags, as the input has none, pass --no-score; otherwise pass"
 
 
 class Scores:
@@ -72,17 +74,43 @@ class Scores:
         known, unknown = self.task.head.labels, self.task.unknown
         if said := _counted_otherwise(self.names, self.examples, unknown, self.task.head):
             raise UserError(f"predict: {said}")
+        tags = self.task.head.kind == "tag"
         if unknown and not any(_knows(example.label, self.task.head) for example in self.examples):
             raise UserError(
                 f"predict: no label of the input is one of the model's ({', '.join(known[:8])}), so nothing is scored; "
-                f"it has {', '.join(list(unknown)[:8])}. Pass --labels with the input's names in the order of the "
-                "model's outputs"
+                f"it has {', '.join(list(unknown)[:8])}. {_NO_TAGS if tags else 'Pass'} --labels with the input's "
+                "names in the order of the model's outputs"
             )
-        if self.task.head.kind == "tag" and (said := _odd_tags(self.examples, known, unknown)):
+        if tags and (said := _odd_tags(self.examples, known, unknown)):
             raise UserError(f"predict: {said}")
         if self.other_form and not _marks_anything(self.examples, known):
             raise UserError(f"predict: {self.other_form}")
         return task_metrics.score(self.task, self.examples, self.answers)
+
+    def other_scheme(self) -> str:
+        """What to say of tags in IOB1 for a model of IOB2, whose tags are all known; empty for others.
+
+        They are told by the spans that the model finds: most of them begin with I- in the input and with B- in the
+        answers.
+        """
+        if self.task.head.kind != "tag" or "span_f1" not in self.task.metrics:
+            return ""
+        names = (*self.task.head.labels, *self.task.unknown)
+        found = apart = 0
+        for example, answer in zip(self.examples, self.answers, strict=True):
+            if not isinstance(example.label, tuple):
+                continue
+            gold, answered = [names[int(tag)] for tag in example.label], [names[tag] for tag in answer]
+            both = set(task_metrics.tag_spans(gold)) & set(task_metrics.tag_spans(answered))
+            found += len(both)
+            apart += sum(gold[start][0] == "I" and answered[start][0] == "B" for _, start, _ in both)
+        if 2 * apart <= found:
+            return ""
+        return (
+            f"{apart:,} of the {found:,} spans that were found begin with I- in the input and with B- in the answers; "
+            "the input seems to be in IOB1, and the training file in IOB2, where B- begins every span: "
+            f"{odd_labels.counted_in(self.task.metrics)}"
+        )
 
 
 def write(path: str, scores: Mapping[str, float], scored: int) -> None:
@@ -177,7 +205,7 @@ def _odd_tags(examples: Sequence[Example], known: tuple[str, ...], unknown: Mapp
     return (
         f"only {few:,} of the input's {count:,} tags are among the model's ({', '.join(known[:8])}), so nothing is "
         "scored; the last column of CoNLL is read as tags, and here it seems to hold something else, such as "
-        f"{', '.join(list(unknown)[:8])}"
+        f"{', '.join(list(unknown)[:8])}; --no-score leaves that column out"
     )
 
 

@@ -27,6 +27,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import outputs, scoring, span_answers, span_inputs, task_splits
 from bertlite_jax.jobs.answering.inputs import Notes, counts_in_words, data_of_run
 from bertlite_jax.jobs.answering.json_output import write_line
+from bertlite_jax.jobs.answering.open_model import rounded
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import sharding
@@ -54,6 +55,8 @@ class Answering(NamedTuple):
     """An opened model for questions."""
 
     head: Head
+    rounded: str
+    """As of `open_model.Answering`."""
     answer: Callable[[Sequence[Example], int], tuple[list[Prediction], dict[str, int]]]
     """(questions, most answers to each) -> predictions, and `Encoded.counts`."""
 
@@ -88,6 +91,8 @@ def predict(
     for file in (metrics, options.predictions):
         scoring.check_file(file, inputs)
     model, scored, replaced = open_model(loaded, run), _Scored(score), Counter[str]()
+    if model.rounded:
+        print(f"predict: {run}: {model.rounded}", file=sys.stderr)
     examples = span_inputs.read(inputs, replaced, columns)
     totals: dict[str, int] = {}
     texts: dict[str, str] = {}
@@ -230,7 +235,7 @@ def open_model(loaded: Weights, run: str) -> Answering:
             with_windows.encoded.counts
         )
 
-    return Answering(head, answer)
+    return Answering(head, rounded(loaded, compute), answer)
 
 
 def _recipe(loaded: Weights) -> Examples:

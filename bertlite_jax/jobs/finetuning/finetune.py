@@ -269,7 +269,10 @@ def _from_init(setup: Setup, drawn: TrainState) -> tuple[TrainState, Meta]:
 def _from_checkpoint(setup: Setup, like: TrainState, folder: pathlib.Path, saved_step: int) -> tuple[TrainState, Meta]:
     params, opt, meta = checkpoint.restore(folder / "checkpoints", saved_step, like.params, like.opt)
     step = jax.device_put(np.int32(saved_step), sharding.replicated(setup.mesh))
-    print(f"finetune: resuming from step {saved_step} of {folder}")
+    if meta["done"]:
+        print(f"finetune: {folder} is finished already, at step {saved_step}; --overwrite trains it again")
+    else:
+        print(f"finetune: resuming from step {saved_step} of {folder}")
     if meta["best"] and meta["best"]["step"] < saved_step and not (folder / BEST / FILE).is_file():
         raise UserError(
             f"finetune: {folder / BEST} is missing, the model of step {meta['best']['step']}; put back a copy, or pass "

@@ -240,6 +240,14 @@ def test_a_folder_without_weights_says_what_was_looked_for(tmp_path):
     assert "tf_model.h5 alone, which cannot be read; save them once more" in refusal(tmp_path)
 
 
+def test_an_onnx_export_is_named_with_what_to_name_in_its_place(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    (tmp_path / "onnx" / "model.onnx").touch()
+    line = refusal(tmp_path)
+    assert "is an ONNX export (onnx/model.onnx), whose weights are not read; name the run" in line
+    assert "bertlite convert bundle" in line
+
+
 def test_without_torch_the_install_command_is_given(tmp_path, monkeypatch):
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     monkeypatch.setitem(sys.modules, "torch", None)

@@ -60,7 +60,9 @@ def answers(run: str, folder: pathlib.Path, content: str, name: str = "a.csv") -
 def test_an_export_scores_the_columns_of_its_training(weights, tmp_path, capsys, form):
     run = exported(weights, tmp_path / "out", form)
     assert [answer["id"] for answer in answers(run, tmp_path, TABLE)] == ["a", "b", "c"]
-    assert "predict: spearman " in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "predict: spearman " in said
+    assert (f"{run}: an INT8 export, whose 8-bit weights are multiplied in " in said) == (form == "int8")
     stated = sources.load(run).reading
     assert stated == reading.reading_of(DATA, pairs=True)
     assert stated

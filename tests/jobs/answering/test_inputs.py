@@ -79,6 +79,17 @@ def test_columns_of_the_training_data_or_of_this_file_or_the_usual_ones(read):
         read('{"review": "fine", "stars": 3}\n', "a.jsonl")
 
 
+def test_a_renamed_column_is_answered_with_that_of_the_training_and_the_option(read):
+    rows = "Nr,Nachricht,Kategorie\n" + "".join(f"{n},text number {n},{'ab'[n % 2]}\n" for n in range(12))
+    asked = r"which column is the text\? It has: .*; not 'Anfrage', which the model was trained on"
+    with pytest.raises(UserError, match=asked + "; pass --text-column Nachricht --label-column Kategorie$"):
+        read(rows, "a.csv", text="Anfrage", label="Abteilung")
+    with pytest.raises(UserError, match=asked + "; --text-column NAME says which$"):
+        read('{"body": 3}\n', "a.jsonl", TAGS, text="Anfrage")
+    with pytest.raises(UserError, match=asked + "; pass --text-column woerter"):
+        read('[{"woerter": ["a"], "n": 3}]\n', "a.json", TAGS, text="Anfrage")
+
+
 def test_a_field_of_labels_that_is_empty_everywhere_is_named_though_the_first_object_lacks_it(read):
     read('[{"text": "a"}, {"text": "b", "stars": null}]', "a.json", label="stars")
     assert read.notes.unscored().startswith("nothing is scored: 'stars' is empty")
@@ -167,8 +178,24 @@ def test_a_sentence_without_words_is_one(read, line):
 def test_a_label_that_the_model_does_not_know_is_counted_by_name(read):
     found = read("text,label\na,pos\nb,good\nc,good\nd,\n", "a.csv")
     assert [example.label for example in found] == [1, 2, 2, None]
-    (line,) = read.notes.lines(CLASSES.labels)
+    (line,) = read.notes.lines(CLASSES.labels, ("accuracy",))
     assert line == "2 labels are none of the model's (neg, pos) and count as errors: good (2)"
+
+
+def test_tags_in_another_scheme_of_spans_count_as_errors_in_accuracy_only(read):
+    iob1 = Head(kind="tag", labels=("I-LOC", "I-PER", "O"))
+    read("in O\nRome B-LOC\n\nTom B-PER\n. O\nUNO B-ORG\n", "a.conll", iob1)
+    metrics = ("span_f1", "span_precision", "accuracy")
+    scheme, unknown = read.notes.lines(iob1.labels, metrics)
+    assert scheme == (
+        "2 tags are written otherwise than the model's: B-LOC (1), B-PER (1); the input seems to be in IOB2, where B- "
+        "begins every span, and the training file in IOB1: accuracy counts them as errors, span_f1, span_precision "
+        "only compare spans, which are read in either scheme"
+    )
+    assert unknown.startswith("1 labels are none of the model's")
+    assert unknown.endswith("count as errors: B-ORG (1)")
+    (line,) = read.notes.lines(iob1.labels, ("accuracy",))
+    assert "3 labels" in line
 
 
 def test_labels_are_not_looked_at_where_none_are_wanted(tmp_path):

@@ -58,3 +58,28 @@ def test_other_files_and_runs_say_nothing(run, tmp_path):
     assert scoring.other_columns(run, path, Head(labels=("a", "b"))) == ""
     (tmp_path / "summary.json").unlink()
     assert scoring.other_columns(run, path, TAGS) == ""
+
+
+@pytest.mark.parametrize(("tags", "answers"), [("O I-X I-X", "O B-X I-X"), ("I-X O I-X", "B-X O O")])
+def test_spans_of_iob1_are_told_by_how_a_model_of_iob2_answers_them(run, tags, answers):
+    """The tags are all known, and span_f1 is 1 or 2/3 in spite of an accuracy of 2/3 or 1/3."""
+    head = Head(kind="tag", labels=("O", "B-X", "I-X"))
+    gold, answered = ([head.labels.index(tag) for tag in row.split()] for row in (tags, answers))
+
+    def note(label: list[int], answer: list[int]) -> str:
+        found = scoring.Scores(run, head, {})
+        examples: list[Any] = [Example("0", "", words=("a",) * 3, label=tuple(label))]
+        found.add(examples, [tuple(answer)])
+        return found.other_scheme()
+
+    assert "1 of the 1 spans that were found begin with I- in the input and with B- in the" in note(gold, answered)
+    assert "accuracy counts them as errors, span_f1, span_precision, span_recall only compare" in note(gold, answered)
+    assert note(answered, answered) == note(answered, gold) == ""
+
+
+def test_a_column_that_holds_no_tags_can_be_left_out(run):
+    found = scoring.Scores(run, TAGS, {"B-NP": 2})
+    examples: list[Any] = [Example("0", "", words=("a", "b"), label=(2, 2))]
+    found.add(examples, [(1, 0)])
+    with pytest.raises(UserError, match=r"it has B-NP. If another column .*, pass --no-score; otherwise pass --labels"):
+        found.result()

@@ -96,10 +96,13 @@ def test_the_best_model_is_the_one_with_the_best_score_and_the_earliest_of_equal
     assert loaded.facts["best_step"] == summary["best_step"]
 
 
-def test_a_finished_run_started_again_changes_nothing(trained: pathlib.Path, encoder, toy):
+def test_a_finished_run_started_again_changes_nothing_and_says_so(trained: pathlib.Path, encoder, toy, capsys):
     before = (trained / "metrics.jsonl").read_text(), summary_of(trained)
     again = finetune(recipe(toy, run={"steps": 0, "epochs": 12, "eval_every": 12}), str(trained), encoder)
     assert ((trained / "metrics.jsonl").read_text(), again) == before
+    said = capsys.readouterr().out
+    assert f"finetune: {trained} is finished already, at step {again['steps']}; --overwrite trains it again" in said
+    assert "resuming" not in said
 
 
 # --- What does not matter --------------------------------------------------------------------------------------------

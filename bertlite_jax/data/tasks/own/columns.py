@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,9 +90,7 @@ def columns_of(
     if not text and kind == "tag" and not strict:
         text = first_of(names, TEXT)
     if not text:
-        raise UserError(
-            f"task: {where}: which column is the text? It has: {_shown(names)}{hint(file, options, kind, strict)}"
-        )
+        raise _missing_text(names, options, kind, where, file, strict)
     label = _labels_of(names, options, kind, where, strict, file)
     pair = found["pair"]
     if not pair and kind not in ("choose", "tag") and not options.single:
@@ -136,6 +135,20 @@ def ignored_pair(names: Sequence[str], options: OwnOptions, columns: Columns) ->
         return ""
     used = (*columns.text, *columns.label, *columns.id, *columns.choices)
     return next((name for name in all_of(names, PAIR) if name not in used), "")
+
+
+def _missing_text(
+    names: Sequence[str], options: OwnOptions, kind: Kind, where: str, file: OwnFile | None, strict: bool
+) -> UserError:
+    """The error where no column is the text; names the column of the training, and suggests what to type."""
+    asked = f"task: {where}: which column is the text? It has: {_shown(names)}"
+    if strict:
+        return UserError(asked + hint(file, options, kind))
+    trained = f"; not {options.text!r}, which the model was trained on" if options.text else ""
+    label = options.label if first_of(names, (options.label,)) else ""
+    found = dataclasses.replace(options, text="", label=label)
+    advice = hint(file, found, kind, labelled=False) or "; --data.text-column NAME says which"
+    return UserError(asked + trained + advice)
 
 
 def _labels_of(

@@ -52,6 +52,11 @@ def has_columns(head: Sequence[str]) -> bool:
     return ends and len(rows) > 1 and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
 
 
+def is_universal(line: str) -> bool:
+    """Whether a line alone shows CoNLL-U, CoNLL-X, or the list of columns of CoNLL-U Plus."""
+    return line.startswith(_LISTED) or bool(_universal_names([line]))
+
+
 def _rows(head: Sequence[str]) -> list[list[str]]:
     """The columns of each line that is neither blank nor a comment."""
     comments = layouts.free_comments(enumerate(head))

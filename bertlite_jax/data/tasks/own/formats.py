@@ -18,7 +18,7 @@ from typing import Any, Literal
 from bertlite_jax.data.tasks import files, tables
 from bertlite_jax.data.tasks.files import Record, RecordNumber
 from bertlite_jax.data.tasks.own import conll, json_values
-from bertlite_jax.data.tasks.own.options import DELIMITERS, LABEL, PAIR, TAGS, TEXT, WORDS, OwnOptions
+from bertlite_jax.data.tasks.own.options import DELIMITERS, IDS, LABEL, PAIR, TAGS, TEXT, WORDS, OwnOptions
 from bertlite_jax.data.tasks.tables import Quoting
 from bertlite_jax.data.text.foreign import refuse_foreign
 from bertlite_jax.errors import UserError
@@ -132,18 +132,12 @@ def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
     """Of a file that is neither JSON nor CSV by its name."""
     head = conll.head_of(path)
     first = next((line for line in head if line.strip()), "")
-    known = _known(options)
     second = next((line for line in head[head.index(first) + 1 :] if line.strip()), "") if first else ""
-    second = "" if second.startswith('"') else second  # Its row may end in a later line.
-    given = _given_delimiter(options)
-    for delimiter in given or DELIMITERS:
-        fields = header_fields(first, delimiter)
-        # "Text, image and sound." begins a text, not a table.
-        sentence = any(field.startswith(" ") for field in fields) or (second and delimiter not in second)
-        if len(fields) > 1 and not sentence and known & {name.strip().casefold() for name in fields}:
-            return "table"
+    if header_name(first, options, "" if second.startswith('"') else second):  # Its row may end in a later line.
+        return "table"
     if conll.has_columns(head):
         return "columns"
+    given = _given_delimiter(options)
     delimited = "\t" in first or (given and given in first)
     return "table" if suffix in (".tsv", ".tab") or delimited else "text"
 
@@ -154,6 +148,27 @@ def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
 def _known(options: OwnOptions) -> set[str]:
     given = (options.text, options.pair, options.id, *options.label.split(","), *options.choices)
     return {name.strip().casefold() for name in (*given, *TEXT, *PAIR, *LABEL, *WORDS, *TAGS) if name.strip()}
+
+
+def header_name(line: str, options: OwnOptions, second: str = "") -> str:
+    """The first column with a name that was said or is usual, where a line is the header of a table; empty if not.
+
+    Args:
+      line: the first one that is not blank.
+      options: what was said.
+      second: the next one, which the same delimiter divides; empty: unknown, or it is divided in another way.
+    """
+    known = _known(options)
+    for delimiter in _given_delimiter(options) or DELIMITERS:
+        fields = header_fields(line, delimiter)
+        names = [field.strip() for field in fields]
+        found = [name for name in names if name.casefold() in known]
+        sure = found and len(found) + sum(name.casefold() in IDS for name in names) > 1
+        # "Text, image and sound." begins a text, not a table.
+        sentence = any(field.startswith(" ") for field in fields) and not sure
+        if len(fields) > 1 and found and not sentence and (not second or delimiter in second):
+            return found[0]
+    return ""
 
 
 def header_fields(line: str, delimiter: str) -> list[str]:

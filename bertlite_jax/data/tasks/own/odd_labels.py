@@ -164,6 +164,42 @@ def _without_place(counts: Counter[str]) -> list[str]:
     return without if len(without) + ("O" in counts) < len(counts) else []
 
 
+def in_another_scheme(unknown: Mapping[str, int], known: Sequence[str]) -> dict[str, int]:
+    """The unknown tags that a model's spans explain, written in another scheme, with their counts.
+
+    These are B-LOC where the model has I-LOC and no B-LOC, as IOB2 has beside IOB1, and tags with letters that no tag
+    of the model begins with, such as E and S of BIOES. I-LOC beside B-LOC alone is none of them: the training file had
+    no place of two words, and the model does not find one.
+    """
+    spans = [tag for tag in known if _SPAN.fullmatch(tag)]
+    letters, kinds = {tag[0] for tag in spans}, {tag[2:] for tag in spans}
+    found = {}
+    for tag, count in unknown.items():
+        begins = tag[0] == "B" and letters <= set("BI")
+        if _SPAN.fullmatch(tag) and tag[2:] in kinds and (begins or tag[0] not in {*letters, "B", "I"}):
+            found[tag] = count
+    return found
+
+
+def scheme_note(tags: Mapping[str, int], metrics: Sequence[str]) -> str:
+    """A line on tags of `in_another_scheme`: the likely cause, and which of the metrics count them as errors."""
+    if {tag[0] for tag in tags} == {"B"}:
+        cause = "the input seems to be in IOB2, where B- begins every span, and the training file in IOB1"
+    else:
+        cause = "the input seems to be in BIOES or BILOU, and the training file in another scheme"
+    shown = ", ".join(f"{labels.shown(tag)} ({count:,})" for tag, count in list(tags.items())[:_MOST_WORDS_SHOWN])
+    more = ", .." if len(tags) > _MOST_WORDS_SHOWN else ""
+    said = f"{sum(tags.values()):,} tags are written otherwise than the model's: {shown}{more}"
+    return f"{said}; {cause}: {counted_in(metrics)}"
+
+
+def counted_in(metrics: Sequence[str]) -> str:
+    """Which metrics count tags in another scheme as errors, and which do not."""
+    spans = [name for name in metrics if name.startswith("span_")]
+    words = [f"{name} counts them as errors" for name in metrics if name not in spans]
+    return ", ".join([*words, f"{', '.join(spans)} only compare spans, which are read in either scheme"])
+
+
 def tag_notes(counts: Counter[str], longest: int) -> tuple[str, ...]:
     """Lines on tags without a type, tags that are numbers, and a sentence without an end.
 

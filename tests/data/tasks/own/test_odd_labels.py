@@ -12,6 +12,7 @@ import pytest
 from task_files import examples, own, put, refusal
 
 from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.own import odd_labels
 from bertlite_jax.data.tasks.own.task import OwnTask
 from bertlite_jax.errors import UserError
 
@@ -247,3 +248,22 @@ def test_ids_of_sentences_are_no_words(tmp_path):
     assert [example.words for example in examples(task, "")] == [("it", "is"), ("so",)]
     hashes = own(put(tmp_path, "hash.conll", "# O", "id B-X", "x O"))
     assert [example.words for example in examples(hashes, "")] == [("#", "id", "x")]
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown", "explained"),
+    [
+        ("O I-A B-B I-B", "B-A B-C", "B-A"),  # IOB1, in which two B stand side by side somewhere
+        ("O B-A I-A", "E-A S-A S-B", "E-A S-A"),
+        ("O B-A", "I-A", ""),  # no A of two words in the training file
+        ("O S-A S-B B-B I-B E-B", "B-A E-A", ""),  # the same in BIOES
+        ("A B", "B-A", ""),
+    ],
+)
+def test_tags_that_another_scheme_explains(known, unknown, explained):
+    counts = dict.fromkeys(unknown.split(), 1)
+    assert odd_labels.in_another_scheme(counts, known.split()) == dict.fromkeys(explained.split(), 1)
+
+
+def test_the_note_on_schemes_names_the_likely_ones():
+    assert "in BIOES or BILOU, and the training file in" in odd_labels.scheme_note({"E-A": 2}, ("span_f1",))
