@@ -45,6 +45,26 @@ def pair(
     return _cross_entropy(logits, labels, weights)
 
 
+def distilled(logits: Float[Array, "*N C"], teacher: Float[Array, "*N C"], temperature: float) -> Float[Array, "*N"]:
+    """T^2 KL(softmax(t / T) || softmax(z / T)).
+
+    The gradient of a logit is T (softmax(z / T) - softmax(t / T)); T^2 keeps its size, whatever the temperature.
+
+    Args:
+      logits: z, any float dtype.
+      teacher: t, which gets no gradient. Pieces that neither can predict have very negative, finite logits.
+      temperature: T.
+
+    Returns:
+      Nats, float32, for each distribution.
+
+    Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
+    """
+    log_t = jax.nn.log_softmax(jax.lax.stop_gradient(teacher).astype(jnp.float32) / temperature)
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+    return temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_p), axis=-1)
+
+
 def _cross_entropy(
     logits: Float[Array, "*axes C"], labels: Int[Array, "*axes"], weights: Real[Array, "*axes"]
 ) -> tuple[Scalar, Scalar, Scalar]:

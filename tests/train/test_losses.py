@@ -102,3 +102,16 @@ def test_sums_are_float32_whatever_the_logits(dtype):
     result = masked_lm(logits, jnp.zeros((8, 512), jnp.int32), jnp.ones((8, 512), jnp.int32))
     assert all(value.dtype == jnp.float32 for value in result)
     assert float(result[0]) == pytest.approx(4096 * np.log(1000), rel=1e-5)
+
+
+def softmax(z):
+    powers = np.exp(z.astype(np.float64) - z.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def test_distillation_is_kl_at_a_temperature_and_zero_for_equal_distributions():
+    z, teacher = (np.random.default_rng(seed).normal(size=(5, 3)).astype(np.float32) for seed in (1, 2))
+    p, q = softmax(teacher / 2), softmax(z / 2)
+    found = jax.jit(lambda z, teacher: losses.distilled(z, teacher, 2.0))
+    np.testing.assert_allclose(found(z, teacher), 4 * np.sum(p * np.log(p / q), axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(found(z, z + 1), np.zeros(5), atol=1e-6)

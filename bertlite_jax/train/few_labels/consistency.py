@@ -125,18 +125,3 @@ def accumulate(
 def targets(ensemble: Float[np.ndarray, "N C"], decay: float, epochs: int) -> Float[np.ndarray, "N C"]:
     """Z / (1 - decay^t) after t >= 1 epochs: corrects for the start at zero, as Adam does."""
     return ensemble / np.float32(1 - decay**epochs)
-
-
-# --- Distillation ----------------------------------------------------------------------------------------------------
-
-
-def distilled(logits: Float[Array, "*N C"], teacher: Float[Array, "*N C"], temperature: float) -> Float[Array, "*N"]:
-    """T^2 KL(softmax(t / T) || softmax(z / T)).
-
-    T^2 keeps the gradient's size, whatever the temperature.
-
-    Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
-    """
-    log_t = jax.nn.log_softmax(jax.lax.stop_gradient(teacher) / temperature)
-    log_p = jax.nn.log_softmax(logits / temperature)
-    return temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_p), axis=-1)

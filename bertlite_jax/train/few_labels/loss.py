@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head, Model
+from bertlite_jax.train import losses
 from bertlite_jax.train.few_labels import adversarial, consistency, domains, label_noise, mixing
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 from bertlite_jax.train.tasks import task_loss
@@ -151,7 +152,7 @@ def _make_supervised(
             others = jnp.take(rows["labels"].ravel(), partner).reshape(rows["labels"].shape)
             each = each - learn.peer_alpha * label_noise.peer(logits, others)
         if "teacher" in rows:
-            taught = consistency.distilled(logits, rows["teacher"], learn.temperature)
+            taught = losses.distilled(logits, rows["teacher"], learn.temperature)
             each = (1 - learn.teacher_weight) * each + learn.teacher_weight * taught
         return jnp.sum(each * rows["weights"]), (logits, pooled, correct)
 
@@ -250,7 +251,7 @@ def _unlabelled(
         sure = jnp.sum(each * rows["changed"].ravel().astype(each.dtype))
         values["consistency_loss"] = learn.consistency * sure / jnp.maximum(weight, 1.0)
     if "teacher" in rows:
-        taught = consistency.distilled(logits, rows["teacher"], learn.temperature)
+        taught = losses.distilled(logits, rows["teacher"], learn.temperature)
         taught = learn.teacher_weight * jnp.sum(taught * rows["weights"])
         values["teacher_loss"] = taught / jnp.maximum(weight, 1.0)
     return values

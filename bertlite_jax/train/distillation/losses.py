@@ -1,0 +1,155 @@
+"""What a student learns from a teacher, each loss as (sum, weight) of its rows.
+
+A step adds both up over micro-batches and devices and divides once, as in `train/losses.py`. All arithmetic is float32,
+and no teacher gets a gradient. Where a loss reads pairs of tokens, only pairs inside one window count: packed windows
+do not see each other, and padding sees nothing that is learnt from.
+
+Letters: B rows, L tokens in a row (M: those that are looked at), K predictions, V vocabulary, D hidden (S the
+student's, T the teacher's), H attention heads, R relation heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Real
+
+from bertlite_jax.train import losses
+
+Scalar = Float[Array, ""]
+Term = tuple[Scalar, Scalar]
+"""Sum of a loss over some rows, and of its weights."""
+
+_FAR = -1e9
+"""Score of tokens in other windows: no part of the softmax, and finite."""
+
+
+def token_weights(segments: Int[Array, "B L"]) -> Float[Array, "B L"]:
+    """1 at real tokens, special ones included; 0 at padding."""
+    return (segments > 0).astype(jnp.float32)
+
+
+def pairs_seen(segments: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
+    """Which tokens see each other: those of the same window. Padding sees nothing."""
+    return (segments[:, :, None] == segments[:, None, :]) & (segments > 0)[:, :, None]
+
+
+# --- Predictions -----------------------------------------------------------------------------------------------------
+
+
+def averaged(logits: Sequence[Float[Array, "*N V"]], temperature: float) -> Float[Array, "*N V"]:
+    """Logits of an ensemble: softmax(result / T) is the mean of the teachers' softmax(t / T).
+
+    Args:
+      logits: of each teacher; a single one's come back as they are.
+      temperature: T.
+    """
+    if len(logits) == 1:
+        return logits[0]
+    each = jnp.stack([jax.nn.log_softmax(t.astype(jnp.float32) / temperature) for t in logits])
+    return temperature * (jax.nn.logsumexp(each, axis=0) - jnp.log(jnp.float32(len(logits))))
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "*N V"], teacher: Float[Array, "*N V"], weights: Real[Array, "*N"], temperature: float
+) -> Term:
+    """T^2 KL(softmax(t / T) || softmax(z / T)): a sum over the vocabulary, which `weights` weigh.
+
+    It is the cross-entropy with the teacher's distribution, less the entropy of that distribution, which has no
+    gradient. The released Bort normalises the student's probabilities a second time and takes the mean over the
+    vocabulary, which leaves a billionth of this gradient; a test compares the two.
+
+    Args:
+      logits: z, of the student.
+      teacher: t.
+      weights: 0 where nothing is predicted.
+      temperature: T; the larger, the more the improbable pieces count.
+
+    Source: Sanh et al. 2019 (arXiv 1910.01108), section 2; Hinton et al. 2015 (arXiv 1503.02531), section 2.
+    """
+    weights = weights.astype(jnp.float32)
+    return jnp.sum(losses.distilled(logits, teacher, temperature) * weights), jnp.sum(weights)
+
+
+# --- Hidden states ---------------------------------------------------------------------------------------------------
+
+
+def cosine(student: Float[Array, "B L D"], teacher: Float[Array, "B L D"], weights: Float[Array, "B L"]) -> Term:
+    """1 - cos(h_S, h_T) of each token; 1 and without gradient where a state is 0.
+
+    Source: Sanh et al. 2019 (arXiv 1910.01108), section 3.
+    """
+    h, t = student.astype(jnp.float32), jax.lax.stop_gradient(teacher).astype(jnp.float32)
+    lengths = jnp.sum(h * h, axis=-1) * jnp.sum(t * t, axis=-1)
+    scale = jnp.where(lengths > 0, jax.lax.rsqrt(jnp.where(lengths > 0, lengths, 1.0)), 0.0)
+    return jnp.sum((1.0 - jnp.sum(h * t, axis=-1) * scale) * weights), jnp.sum(weights)
+
+
+def squared_states(
+    student: Float[Array, "B L D"], teacher: Float[Array, "B L D"], weights: Float[Array, "B L"]
+) -> Term:
+    """Mean over the width of (h_S W - h_T)^2 of each token; `student` is h_S W, at the teacher's width.
+
+    Source: Jiao et al. 2020 (arXiv 1909.10351), equations 8 and 9.
+    """
+    difference = student.astype(jnp.float32) - jax.lax.stop_gradient(teacher).astype(jnp.float32)
+    return jnp.sum(jnp.mean(difference * difference, axis=-1) * weights), jnp.sum(weights)
+
+
+# --- Attention -------------------------------------------------------------------------------------------------------
+
+
+def head_scores(left: Float[Array, "B L D"], right: Float[Array, "B M D"], heads: int) -> Float[Array, "B heads L M"]:
+    """Products x y^T / sqrt(width of a head), with D split into heads."""
+    parts = (x.astype(jnp.float32).reshape(*x.shape[:2], heads, -1) for x in (left, right))
+    return jnp.einsum("blhk,bmhk->bhlm", *parts) * (left.shape[-1] // heads) ** -0.5
+
+
+def squared_attention(
+    student: Float[Array, "B H L L"], teacher: Float[Array, "B H L L"], seen: Bool[Array, "B L L"]
+) -> Term:
+    """Mean over the heads of (A_S - A_T)^2 for each pair of tokens that see each other; A before the softmax.
+
+    The published code means over all L x L pairs, those with padding as zeros; here only real pairs count.
+
+    Source: Jiao et al. 2020 (arXiv 1909.10351), equation 7.
+    """
+    weights = seen.astype(jnp.float32)
+    squares = jnp.mean(jnp.square(student - jax.lax.stop_gradient(teacher)), axis=1)
+    return jnp.sum(squares * weights), jnp.sum(weights)
+
+
+def relation(x: Float[Array, "B L D"], heads: int, seen: Bool[Array, "B L L"]) -> Float[Array, "B heads L L"]:
+    """The logarithm of softmax(x x^T / sqrt(d_r)), x split into heads of width d_r, over what is seen.
+
+    Args:
+      x: queries, keys or values of a layer, all attention heads side by side.
+      heads: R, any divisor of D; it need not be the number of attention heads.
+      seen: of `pairs_seen`.
+    """
+    return jax.nn.log_softmax(jnp.where(seen[:, None], head_scores(x, x, heads), _FAR))
+
+
+def relations(
+    student: Float[Array, "B L S"], teachers: Sequence[Float[Array, "B L _"]], heads: int, segments: Int[Array, "B L"]
+) -> Term:
+    """Mean over the relation heads of KL(R_T || R_S) for each token, R = softmax(x x^T / sqrt(d_r)).
+
+    Widths may differ, since R is [L, L] for each head. Of several teachers, R_T is the mean.
+
+    Args:
+      student: its queries, keys or values.
+      teachers: the same of each teacher.
+      heads: R, which divides all widths.
+      segments: 1..P for windows, 0 for padding.
+
+    Source: Wang et al. 2021 (arXiv 2012.15828), section 3.
+    """
+    seen = pairs_seen(segments)
+    taught = averaged([relation(jax.lax.stop_gradient(x), heads, seen) for x in teachers], 1.0)
+    learnt = relation(student, heads, seen)
+    each = jnp.mean(jnp.sum(jnp.exp(taught) * (taught - learnt), axis=-1), axis=1)
+    weights = token_weights(segments)
+    return jnp.sum(each * weights), jnp.sum(weights)
