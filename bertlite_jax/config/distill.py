@@ -1,0 +1,246 @@
+"""Settings of distillation: those of pretraining, and what is learnt from which teacher. With the checks of both."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Literal
+
+from bertlite_jax.config.checks import check_not_negative, check_positive, check_pretrain
+from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """What a student learns from its teachers, and starts from; docs/distill.md has formulas. By default DistilBERT."""
+
+    teachers: tuple[str, ...] = ()
+    """Work directories or folders of the teachers; the option --teacher sets them too. Predictions and relations of
+    several are averaged in probability."""
+    temperature: float = 2.0
+    """Divides the logits of student and teacher in soft_weight and pair_soft_weight."""
+    soft_weight: float = 5.0
+    """Weight of the divergence from the teacher's predictions."""
+    soft_tokens: Literal["masked", "all"] = "masked"
+    """Where predictions are compared. masked: at the tokens that are predicted anyway. all: at every real token, as in
+    DistilBERT's code; the logits then take about seven times the memory."""
+    mlm_weight: float = 2.0
+    """Weight of the masked language model on the text itself."""
+    cosine_weight: float = 1.0
+    """Weight of 1 - cosine between the last hidden states."""
+    states_weight: float = 0.0
+    """Weight of the squared differences between the hidden states of layers, the embeddings among them (TinyBERT)."""
+    attention_weight: float = 0.0
+    """Weight of the squared differences between attention scores before the softmax (TinyBERT). Needs as many heads as
+    the teacher has."""
+    layers: tuple[int, ...] = ()
+    """For states_weight and attention_weight: the layer of the teacher that each layer of the student learns from,
+    counted from 1. Without it, in equal steps: 2 4 6 8 10 12 for six layers and a teacher of twelve."""
+    relations_weight: float = 0.0
+    """Weight of the divergence between the self-attention relations of queries, keys and values in the student's last
+    layer and in one of the teacher's (MiniLM v2)."""
+    relation_heads: int = 0
+    """Number of relation heads; must divide the hidden sizes of student and teacher. 0: as many as the first teacher
+    has attention heads."""
+    relation_layer: int = 0
+    """For relations_weight: layer of the teacher, counted from 1. 0: its last."""
+    pair_weight: float = 1.0
+    """Weight of the pair task on its labels, if data.pair_task is one."""
+    pair_soft_weight: float = 0.0
+    """Weight of the divergence from the teacher's predictions for data.pair_task."""
+    start: Literal["alternate", "first", "last", "groups", "random"] = "alternate"
+    """Where the student's layers come from. alternate: layers of the first teacher at equal distances, the first and
+    the last among them (0, 2, 4, 7, 9, 11 of twelve, as in DistilBERT). first, last: as many of its first or last
+    layers. groups: means of consecutive layers. random: nothing is taken. Layers that share start from a mean, and
+    model.low_rank from what it leaves out."""
+    fit_widths: bool = False
+    """Start although widths differ: tables and kernels of the teacher are narrowed by truncated singular value
+    decompositions, and its feed-forward layers to their largest neurons."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Distill(Pretrain):
+    """Everything that a distillation run depends on: a pretraining run of the student, with teachers."""
+
+    distill: Distillation = Distillation()
+
+    @property
+    def job(self) -> str:
+        """The command that takes such a config."""
+        return "distill"
+
+
+# --- What follows from a config --------------------------------------------------------------------------------------
+
+ONE_TEACHER = ("cosine", "states", "attention")
+"""Losses that cannot be averaged over teachers."""
+OWN = "distill"
+"""Key of the parameters that belong to a run and not to its student; no export has them."""
+
+
+def losses_of(config: Distill) -> dict[str, float]:
+    """The losses with a weight above 0, by the names that metrics have: `soft`, `mlm`, `cosine` and so on."""
+    names = ("soft", "mlm", "cosine", "states", "attention", "relations", "pair", "pair_soft")
+    weights = {name: getattr(config.distill, f"{name}_weight") for name in names}
+    if config.data.pair_task == "none":
+        del weights["pair"]
+    return {name: weight for name, weight in weights.items() if weight > 0}
+
+
+def learnt_layers(config: Distill, teacher: Model) -> tuple[int, ...]:
+    """The layer of the teacher for each of the student's, from 1: layer m of M learns from m N / M, rounded up at .5.
+
+    Source: Jiao et al. 2020 (arXiv 1909.10351), section 3.1, g(m) = m N / M.
+    """
+    M, N = config.model.num_layers, teacher.num_layers
+    return config.distill.layers or tuple(max(1, (2 * m * N + M) // (2 * M)) for m in range(1, M + 1))
+
+
+def relation_heads(config: Distill, teacher: Model) -> int:
+    """R of the relations; `teacher` is the first one."""
+    return config.distill.relation_heads or teacher.num_heads
+
+
+# --- Checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_distill(config: Distill, devices: int = 1) -> None:
+    """Raises UserError, one line, for the first setting that cannot work, whatever the teachers are.
+
+    Args:
+      config: the whole config; its `OPEN_SIZES` may still be 0.
+      devices: devices that share the batch, over all processes.
+    """
+    given = config.distill
+    check_pretrain(config, devices)
+    check_positive(given, "distill", ("temperature",))
+    weights = tuple(field.name for field in dataclasses.fields(given) if field.name.endswith("_weight"))
+    check_not_negative(given, "distill", (*weights, "relation_heads", "relation_layer"))
+    if not given.teachers:
+        raise UserError("config: distill.teachers is empty; pass --teacher RUN_OR_FOLDER")
+    if not set(losses_of(config)) - {"mlm", "pair"}:
+        raise UserError(
+            "config: all weights of distill that need the teacher are 0; give one of them, such as "
+            "distill.soft_weight = 5, or train with bertlite pretrain"
+        )
+    alone = [name for name in ONE_TEACHER if name in losses_of(config)]
+    if alone and len(given.teachers) > 1:
+        raise UserError(
+            f"config: distill.{alone[0]}_weight needs one teacher, and distill.teachers has {len(given.teachers)}; "
+            "only predictions and relations are averaged over several"
+        )
+    if "pair_soft" in losses_of(config) and config.data.pair_task == "none":
+        raise UserError("config: distill.pair_soft_weight needs a task; set data.pair_task, or the weight to 0")
+    if config.run.depths:
+        raise UserError("config: run.depths cannot be combined with distillation; leave it out")
+    if any(layer < 1 for layer in given.layers) or len(given.layers) not in (0, config.model.num_layers):
+        raise UserError(
+            f"config: distill.layers = {given.layers} must have {config.model.num_layers} layers of the teacher, from "
+            "1 on, one for each of model.num_layers"
+        )
+
+
+def check_relations(config: Distill, heads: int, widths: Mapping[str, int]) -> None:
+    """Raises UserError for relation heads that do not divide the width of the student or of a teacher.
+
+    Args:
+      config: with all sizes.
+      heads: of `relation_heads`.
+      widths: of each teacher, by its folder.
+    """
+    if "relations" not in losses_of(config):
+        return
+    for name, width in {"model.hidden_size": config.model.hidden_size, **widths}.items():
+        if width % heads:
+            name = name if name == "model.hidden_size" else f"the hidden size of {name}"
+            raise UserError(f"config: distill.relation_heads = {heads} does not divide {name} = {width}")
+
+
+def check_teacher(config: Distill, teacher: Model, parts: tuple[str, ...], pair_task: str, where: str) -> None:
+    """Raises UserError for a loss that a teacher cannot give, or not to this student.
+
+    Args:
+      config: with all sizes.
+      teacher: its shape.
+      parts: what its weights have beside the encoder: `mlm`, `pooler`, `pair`.
+      pair_task: what its pair head was trained on.
+      where: names it in messages.
+    """
+    student, given, wanted = config.model, config.distill, losses_of(config)
+    if "soft" in wanted and "mlm" not in parts:
+        raise UserError(
+            f"distill: {where} has no masked-LM head, which distill.soft_weight needs; pass --distill.soft-weight 0 "
+            "and learn its hidden states or relations, such as --distill.relations-weight 1"
+        )
+    if "pair_soft" in wanted and ("pair" not in parts or pair_task != config.data.pair_task):
+        has = f"a pair head for {pair_task}" if "pair" in parts else "no pair head"
+        raise UserError(
+            f"distill: {where} has {has}, and distill.pair_soft_weight needs one for data.pair_task = "
+            f"{config.data.pair_task}"
+        )
+    longest = max([config.data.length, *(length for length, _ in config.run.lengths)])
+    if teacher.max_positions < longest:
+        raise UserError(f"distill: {where} has {teacher.max_positions} positions, and rows have {longest} tokens")
+    for name in ("num_heads", "ffn_size"):
+        if getattr(teacher, name) % config.run.tensor:
+            raise UserError(
+                f"config: run.tensor = {config.run.tensor} does not divide model.{name} = {getattr(teacher, name)} of "
+                f"{where}"
+            )
+    if "attention" in wanted and teacher.num_heads != student.num_heads:
+        raise UserError(
+            f"distill: distill.attention_weight needs the teacher's model.num_heads = {teacher.num_heads} (it is "
+            f"{student.num_heads}); relations_weight takes any"
+        )
+    if {"states", "attention"} & wanted.keys() and max(learnt_layers(config, teacher)) > teacher.num_layers:
+        raise UserError(f"config: distill.layers = {given.layers} exceeds the {teacher.num_layers} layers of {where}")
+    if "relations" in wanted and given.relation_layer > teacher.num_layers:
+        raise UserError(
+            f"config: distill.relation_layer = {given.relation_layer} exceeds the {teacher.num_layers} layers of "
+            f"{where}"
+        )
+
+
+def check_start(config: Distill, teacher: Model, where: str) -> None:
+    """Raises UserError if the student cannot start from the teacher as `distill.start` says.
+
+    Args:
+      config: with all sizes.
+      teacher: its shape.
+      where: names it in messages.
+    """
+    student, start = config.model, config.distill.start
+    if start == "random":
+        return
+    random = "or pass --distill.start random"
+    if student.num_layers > teacher.num_layers:
+        raise UserError(
+            f"distill: distill.start = {start} needs a teacher with at least model.num_layers = {student.num_layers} "
+            f"layers, and {where} has {teacher.num_layers}; lower it, {random}"
+        )
+    alike = ["norm", "num_heads"]
+    if student.projected and teacher.projected:
+        alike.append("embedding_order")
+    for name in alike:
+        ours, theirs = getattr(student, name), getattr(teacher, name)
+        if ours != theirs:
+            raise UserError(f"distill: {where} has model.{name} = {theirs} and the student {ours}; change it, {random}")
+    if teacher.depth_vector and not student.depth_vector:
+        raise UserError(f"distill: {where} has a vector for each layer; pass --model.depth-vector, {random}")
+    widths = ("embed_size", "hidden_size", "ffn_size")
+    wider = [name for name in widths if getattr(student, name) > getattr(teacher, name)]
+    if wider or (teacher.projected and not student.projected):
+        name = wider[0] if wider else "embed_size"
+        raise UserError(
+            f"distill: {where} has model.{name} = {getattr(teacher, name)} and the student {getattr(student, name)}, "
+            f"which cannot be taken from it; lower it, {random}"
+        )
+    other = [name for name in (*widths, "projected") if getattr(student, name) != getattr(teacher, name)]
+    if other and not config.distill.fit_widths:
+        name = other[0]
+        raise UserError(
+            f"distill: {where} has model.{name} = {getattr(teacher, name)} and the student {getattr(student, name)}; "
+            f"pass --distill.fit-widths to narrow it, {random}"
+        )
