@@ -118,12 +118,15 @@ class PretrainingModel(nn.Module):
           dropout_keys: one a row, or None.
         """
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
-        projection = self.encoder.projection.kernel if self.config.projects_words else None
-        table = self.encoder.embeddings.word.embedding
-        logits = self.mlm(gather_rows(hidden, predict_positions), table, projection)
-        return logits, self._pair_logits(hidden, cls)
+        return self.piece_logits(gather_rows(hidden, predict_positions)), self.pair_logits(hidden, cls)
 
-    def _pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
+    def piece_logits(self, hidden: Float[Array, "B K D"]) -> Float32[Array, "B K V"]:
+        """Logits of the masked language model for some hidden states."""
+        projection = self.encoder.projection.kernel if self.config.projects_words else None
+        return self.mlm(hidden, self.encoder.embeddings.word.embedding, projection)
+
+    def pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
+        """Logits of the pair head for the state of each [CLS]; None without a pair head."""
         if not self.config.pooler:
             return None
         pooled = self.pooled(hidden, cls)
@@ -139,6 +142,18 @@ class PretrainingModel(nn.Module):
         segments: Int[AnyArray, "B L"],
         positions: Int[AnyArray, "B L"],
         token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
     ) -> list[Float[Array, "B L D"]]:
         """The projected embeddings and the states after each layer: N + 1 arrays."""
-        return self.encoder.hidden_states(tokens, segments, positions, token_types)
+        return self.encoder.hidden_states(tokens, segments, positions, token_types, dropout_keys)
+
+    def last_states(
+        self,
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
+    ) -> Float[Array, "B L D"]:
+        """The states after the last layer."""
+        return self.encoder(tokens, segments, positions, token_types, dropout_keys)
