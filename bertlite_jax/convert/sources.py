@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.distill import OWN
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.weights import quantized
@@ -97,6 +98,7 @@ def _load_run(run: pathlib.Path) -> Weights:
         return _load_task_run(run)
     trained = files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
+    params.pop(OWN, None)
     tokenizer = load_tokenizer(run / "tokenizer")
     return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))
 

@@ -31,7 +31,7 @@ def run(
         _state(mesh, train_state),
         *_steps(config, row_stages),
     ]
-    return "\n".join(f"pretrain: {line}" for line in lines)
+    return "\n".join(f"{config.job}: {line}" for line in lines)
 
 
 def _state(mesh: jax.sharding.Mesh, train_state: state.TrainState) -> str:
@@ -75,8 +75,8 @@ def _rows(drawn: buckets.Buckets) -> str:
     return f"{' or '.join(lengths)} tokens"
 
 
-def pairs_of(row_stages: stages.Stages, tokenizer: Tokenizer) -> str:
-    """What the first batches say about the pairs, for the corpora of each row length."""
+def pairs_of(row_stages: stages.Stages, tokenizer: Tokenizer, job: str) -> str:
+    """What the first batches say about the pairs, for the corpora of each row length; `job` begins the lines."""
     kinds = pairs.token_kinds(tokenizer.pieces(np.arange(tokenizer.vocab_size)))
     lines, several = [], len({stage.source.data.length for stage in row_stages}) > 1
     for stage in {stage.source.data.length: stage for stage in reversed(row_stages)}.values():
@@ -92,7 +92,7 @@ def pairs_of(row_stages: stages.Stages, tokenizer: Tokenizer) -> str:
         )
         if problem := batches.pair_problem(statistics, task):
             lines.append(problem)
-    return "\n".join(f"pretrain: {line}" for line in lines)
+    return "\n".join(f"{job}: {line}" for line in lines)
 
 
 def evaluation(number: int, figures: dict[str, float]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from bertlite_jax.config.pretrain import Run
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged
 from bertlite_jax.train import checkpoint
@@ -19,7 +19,7 @@ class LossGuard:
 
     def __init__(
         self,
-        run: Run,
+        config: Pretrain,
         row_stages: stages.Stages,
         checkpoints: pathlib.Path,
         mean: float | None,
@@ -28,14 +28,14 @@ class LossGuard:
         """Continues from the mean of an earlier process of the run.
 
         Args:
-          run: its `spike_factor` matters.
+          config: of the run; `run.spike_factor` matters.
           row_stages: which rows a step had, for the message.
           checkpoints: folder of the run's checkpoints, for the message.
           mean: running mean of the loss; None: no step yet.
           changes: steps that have other layers or rows than the one before. The loss may jump there, so the mean begins
             anew.
         """
-        self._run, self._row_stages, self._checkpoints, self._changes = run, row_stages, checkpoints, changes
+        self._config, self._row_stages, self._checkpoints, self._changes = config, row_stages, checkpoints, changes
         self.mean = mean
 
     def check(self, number: int, values: dict[str, float]) -> None:
@@ -49,7 +49,7 @@ class LossGuard:
           Diverged: the loss or the gradient norm is not finite, or the loss exceeds `run.spike_factor` times its
             running mean. The message names the step, its windows and the last good checkpoint.
         """
-        loss, factor = values["loss"], self._run.spike_factor
+        loss, factor = values["loss"], self._config.run.spike_factor
         if number in self._changes:
             self.mean = None
         jumped = bool(factor) and self.mean is not None and loss > factor * self.mean
@@ -59,7 +59,7 @@ class LossGuard:
         rows_source, rows = stages.rows_of(self._row_stages, number)
         good = checkpoint.verified_steps(self._checkpoints)
         raise Diverged(
-            f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
+            f"{self._config.job}: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
             + (f", more than {factor:g} times the running mean {self.mean:.3f}" if jumped else "")
             + f"; rows {rows[0]} to {rows[-1]} of length {rows_source.data.length}, "
             f"windows {_describe_windows(rows_source, rows)}; "
