@@ -26,7 +26,7 @@ from bertlite_jax.cli.main import JOBS, main
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 WIDTH = "110"
 """Columns of the terminal: enough for each option's name and choices, too few for tyro to put boxes side by side."""
-RECIPE = ("model", "data", "mask", "optim", "run")
+RECIPE = ("model", "data", "mask", "objective", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
 NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""

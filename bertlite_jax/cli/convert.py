@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -220,7 +221,7 @@ def bundle(
         print(f"{out}/{name}: {size / 1e6:.2f} MB")
     print(
         f"both models give the same answer to {written['agreement']:.0%} of the stored examples; "
-        f"python {out}/predict.py --check"
+        f"python {shlex.quote(out)}/predict.py --check"
     )
 
 

@@ -196,6 +196,7 @@ def predict(
     id_column: str = "",
     choice_columns: tuple[str, ...] = (),
     delimiter: str = "",
+    decimal: Literal["auto", ".", ","] = "auto",
     labels: tuple[str, ...] = (),
     score: bool = True,
     metrics: str = "",
@@ -223,6 +224,7 @@ def predict(
         or guid that has no value twice. If there is none, the number of the example from 1; in JSON lines, of the line.
       choice_columns: Columns of the choices, or one field with a list of them.
       delimiter: Character between the columns of a table. Without it, recognised from the header.
+      decimal: Decimal sign of labels that are numbers, where it could stand between thousands. auto: as in training.
       labels: Names of the model's outputs in their order, where the model does not know them or the input has others.
       score: Compare the answers with the labels of --input, where it has any.
       metrics: File for the scores, as JSON. They are printed in any case.
@@ -244,13 +246,14 @@ def predict(
         id=id_column,
         choices=choice_columns,
         delimiter=delimiter,
+        decimal=decimal,
     )
     if task:
         from bertlite_jax.jobs.answering.predict_split import predict_split
 
         if columns != OwnOptions() or input != "-":
             raise UserError(
-                "predict: --task reads the task's own files; leave out --input, --delimiter and the columns"
+                "predict: --task reads the task's own files; leave out --input, --delimiter, --decimal and the columns"
             )
         answers = n_best, null_threshold, predictions
         predict_split(run, task, data, split, sys.stdout, submission, *answers, metrics, labels)

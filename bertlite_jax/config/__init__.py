@@ -8,7 +8,7 @@ from bertlite_jax.config.distill import Distill, Distillation
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain, Run
 
 __all__ = [
     "Adapt",
@@ -22,6 +22,7 @@ __all__ = [
     "Learn",
     "Mask",
     "Model",
+    "Objective",
     "Optim",
     "Pretrain",
     "Run",

@@ -190,6 +190,7 @@ def check_counts(config: Pretrain) -> None:
     check_not_negative(optim, "optim", at_least_0)
     check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     check_not_negative(config.mask, "mask", ("rate_steps",))
+    check_not_negative(config.objective, "objective", ("replaced_weight", "causal_every"))
     check_lists(run)
 
 
@@ -220,6 +221,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
     check_pairs(config)
     check_tensor(config.model, run.tensor)
     check_mask(config)
+    check_objective(config)
     if optim.schedule == "wsd" and not 0 < optim.decay_steps <= run.steps - optim.warmup_steps:
         raise UserError(
             f"config: optim.decay_steps = {optim.decay_steps} must lie between 1 and run.steps - optim.warmup_steps = "
@@ -262,6 +264,24 @@ def check_mask(config: Pretrain) -> None:
         raise UserError("config: mask.mask_share and mask.random_share must be shares with a sum of at most 1")
     if mask.max_ngram < 1:
         raise UserError(f"config: mask.max_ngram = {mask.max_ngram} must be at least 1")
+
+
+def check_objective(config: Pretrain) -> None:
+    """Raises UserError for causal steps that leave no others or never come, or a head that nothing would train."""
+    every, steps = config.objective.causal_every, config.run.steps
+    if every == 1:
+        raise UserError(
+            "config: objective.causal_every = 1 leaves no step for the masked language model; at least 2, such as 16, "
+            "or 0 for no causal steps"
+        )
+    if every > steps:
+        raise UserError(
+            f"config: objective.causal_every = {every} must be at most run.steps = {steps}, or no step would be causal"
+        )
+    if config.model.replaced_head and not config.objective.replaced_weight:
+        raise UserError(
+            "config: model.replaced_head needs its loss; pass --objective.replaced-weight 50, which adds the head too"
+        )
 
 
 def check_batches(config: Pretrain, devices: int) -> None:

@@ -133,8 +133,13 @@ def check_distill(config: Distill, devices: int = 1) -> None:
         )
     if "pair_soft" in losses_of(config) and config.data.pair_task == "none":
         raise UserError("config: distill.pair_soft_weight needs a task; set data.pair_task, or the weight to 0")
-    if config.run.depths:
-        raise UserError("config: run.depths cannot be combined with distillation; leave it out")
+    excluded = {
+        "run.depths": config.run.depths,
+        "objective.replaced_weight": config.objective.replaced_weight,
+        "objective.causal_every": config.objective.causal_every,
+    }
+    for name in (name for name, value in excluded.items() if value):
+        raise UserError(f"config: {name} cannot be combined with distillation; leave it out")
     if any(layer < 1 for layer in given.layers) or len(given.layers) not in (0, config.model.num_layers):
         raise UserError(
             f"config: distill.layers = {given.layers} must have {config.model.num_layers} layers of the teacher, from "

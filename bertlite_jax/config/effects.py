@@ -43,7 +43,7 @@ FINETUNE_OVERRIDES = (
 )
 _OF_OWN_DATA = (
     "kind", "text_column", "pair_column", "label_column", "id_column", "choice_columns", "label_names", "separator",
-    "delimiter", "skip_unlabelled", "validation_file", "validation_fraction", "held_out",
+    "delimiter", "decimal", "skip_unlabelled", "validation_file", "validation_fraction", "held_out",
 )  # fmt: skip
 ABOUT_TEXTS = ("squad1", "squad2", "cmrc2018")
 """Tasks that ask questions about texts."""

@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import runpy
+import shlex
 import traceback
 import types
 import typing
@@ -40,7 +41,8 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
     if not pathlib.Path(path).is_file():
         near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
         near = [name for name in near if not example or _begins(name) == _begins(example)]
-        lying = "recipes lie in configs/ of the project's repository" + (f", for example {example}" if example else "")
+        shown = f", for example {example}" if example not in ("", path) else ""
+        lying = f"recipes lie in configs/ of the project's repository{shown}"
         advice = fields_close_to(path, near) if near else lying
         raise UserError(f"config: {path} does not exist; {advice}")
     try:
@@ -201,17 +203,18 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
         raise UserError(f"config: {path} does not exist; is its folder the work directory of a run?") from error
     values = json_files.read_object(path, "config")
     held, run = kind_of_run(values), pathlib.Path(path).parent
+    typed = shlex.quote(str(run))
     if kind is Pretrain and held == "distillation":
         kind = Distill
     if issubclass(kind, Pretrain) and held == "fine-tuning":
         raise UserError(
-            f"{job}: {run} is a fine-tuned run, and one of pretraining is needed; bertlite predict {run} --input FILE "
-            "answers the texts of a file, and scores the answers where it has labels"
+            f"{job}: {run} is a fine-tuned run, and one of pretraining is needed; bertlite predict {typed} --input FILE"
+            " answers the texts of a file, and scores the answers where it has labels"
         )
     if not issubclass(kind, Pretrain) and held in ("pretraining", "distillation"):
         raise UserError(
             f"{job}: {run} is a run of {held}, and a fine-tuned one is needed; bertlite finetune RECIPE.py --init "
-            f"{run} makes one"
+            f"{typed} makes one"
         )
     return from_dict(kind, read_strings(values), str(path))
 

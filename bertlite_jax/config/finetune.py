@@ -80,6 +80,9 @@ class Examples:
     """For your own data and kind multi_label: what stands between the labels of an example in CSV and TSV."""
     delimiter: str = ""
     """For your own data: what stands between the columns of a table, such as ; or tab. Without it, it is recognised."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """For your own data and kind regression: the decimal sign, where it could stand between thousands too, as in a
+    column of 1.234 and 12.345. auto: recognised, and refused in such a column."""
     skip_unlabelled: bool = False
     """For your own data: leave out training and validation examples that have no label. Without it, they are
     refused."""

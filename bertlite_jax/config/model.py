@@ -85,6 +85,8 @@ class Model:
     """Add a dense layer with tanh on [CLS]. The pair head needs it."""
     pair_classes: int = 2
     """Outputs of the pair head: 2; 3 for data.pair_task three_way; 0: no pair head."""
+    replaced_head: bool = False
+    """Set by objective.replaced_weight. Add a head that says of each token whether it was replaced."""
     compute: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of matrix products; parameters, norms, softmax and losses stay float32. auto: bfloat16 on TPU and GPU,
     and on CPUs with AMX or AVX-512 bfloat16 if a short trial shows that it is faster; otherwise float32."""
@@ -134,8 +136,8 @@ class Model:
 
     @property
     def exported(self) -> Model:
-        """The shape of an exported file, which has no padded rows, and the residual factor in its kernels."""
-        return dataclasses.replace(self, vocab_multiple=1, residual_scale="published")
+        """The shape of an exported file: no padded rows, no head for replaced tokens, the factor in the kernels."""
+        return dataclasses.replace(self, vocab_multiple=1, residual_scale="published", replaced_head=False)
 
     @property
     def freed(self) -> tuple[str, ...]:

@@ -74,6 +74,24 @@ class Mask:
 
 
 @dataclasses.dataclass(frozen=True)
+class Objective:
+    """What a run learns beside the masked language model and the pairs."""
+
+    replaced_weight: float = 0.0
+    """Also learn which tokens were replaced (ELECTRA): pieces that the model itself predicts take the places of the
+    masked ones, and a second pass over the row says of each token whether it is the one of the text. This is the weight
+    of its loss beside that of the masked language model; 50 in ELECTRA. 0: no second pass."""
+    causal_every: int = 0
+    """One in so many steps is causal (GPT-BERT): at its multiples tokens see only earlier tokens of their window, and
+    each predicts the one that follows. 16 in GPT-BERT; at least 2. 0: none."""
+
+    @property
+    def causal(self) -> bool:
+        """Whether this belongs to a causal step: `config.schedule.at_step` sets causal_every to 1 there, else to 0."""
+        return self.causal_every == 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Optim:
     """How gradients become updates."""
 
@@ -179,6 +197,7 @@ class Pretrain:
     model: Model = Model()
     data: Data = Data()
     mask: Mask = Mask()
+    objective: Objective = Objective()
     optim: Optim = Optim()
     run: Run = Run()
 
@@ -194,3 +213,10 @@ class Pretrain:
 def predictions_per_row(config: Pretrain) -> int:
     """K: the static number of prediction slots in a row."""
     return prediction_slots(config.mask.largest_rate, config.data.length, config.data.window_slots)
+
+
+def causal_slots(config: Pretrain) -> int:
+    """Places of a row whose next tokens are predicted at a time in a causal step: at least K, and a divisor of L."""
+    length = config.data.length
+    least = min(length, predictions_per_row(config))
+    return next(size for size in range(least, length + 1) if length % size == 0)

@@ -2,7 +2,8 @@
 
 A field that a run changes keeps its last value in the config, and `run` has a list of earlier ones, each with the last
 step that it holds for: `SCHEDULED`. The steps between two such changes are a stage, and run one program. The mask rate
-changes inside a program (`mask_rates`). All of it follows from the step's number alone, so a run resumes exactly.
+changes inside a program (`mask_rates`). Causal steps (`objective.causal_every`) stand between the others of a stage and
+have a program of their own. All of it follows from the step's number alone, so a run resumes exactly.
 """
 
 from __future__ import annotations
@@ -50,14 +51,32 @@ class Stage(NamedTuple):
     first: int
     last: int
     config: Pretrain
-    """As it holds at these steps (`at_step`)."""
+    """As it holds at these steps, but for which of them are causal (`at_step`)."""
 
 
 def at_step(config: Pretrain, step: int) -> Pretrain:
     """The config as it holds at a step, from 1 on. Steps with equal answers run the same program.
 
-    Rows of a shorter length have those of the `data.buckets` that are below it.
+    Rows of a shorter length have those of the `data.buckets` that are below it. `objective.causal_every` is 1 if the
+    step is causal, else 0: a step beside causal ones is that of a run without them.
     """
+    return of_kind(_of_stage(config, step), is_causal(config, step))
+
+
+def is_causal(config: Pretrain, step: int) -> bool:
+    """Whether a step of a run is causal."""
+    every = config.objective.causal_every
+    return every > 0 and step % every == 0
+
+
+def of_kind(config: Pretrain, causal: bool) -> Pretrain:
+    """The config of a single step, one that is causal or one that is not."""
+    if config.objective.causal_every == int(causal):
+        return config
+    return dataclasses.replace(config, objective=dataclasses.replace(config.objective, causal_every=int(causal)))
+
+
+def _of_stage(config: Pretrain, step: int) -> Pretrain:
     for each in SCHEDULED:
         value = next((value for value, last in getattr(config.run, each.schedule) if step <= last), None)
         if value is not None:
@@ -72,10 +91,40 @@ def at_step(config: Pretrain, step: int) -> Pretrain:
 def stages(config: Pretrain) -> tuple[Stage, ...]:
     """The stages of a run in their order; one where nothing is scheduled."""
     steps = config.run.steps
-    changes = {last for each in SCHEDULED for _, last in getattr(config.run, each.schedule) if last < steps}
-    ends = [*sorted(changes), steps]
-    firsts = [1, *(end + 1 for end in ends[:-1])]
-    return tuple(Stage(first, last, at_step(config, first)) for first, last in zip(firsts, ends, strict=True))
+    firsts = [1, *changes(config)]
+    ends = [*(first - 1 for first in firsts[1:]), steps]
+    return tuple(Stage(first, last, _of_stage(config, first)) for first, last in zip(firsts, ends, strict=True))
+
+
+def changes(config: Pretrain) -> list[int]:
+    """The first step of each stage but the first."""
+    lasts = {last for each in SCHEDULED for _, last in getattr(config.run, each.schedule)}
+    return [last + 1 for last in sorted(lasts) if last < config.run.steps]
+
+
+def coming(config: Pretrain, step: int) -> list[int]:
+    """Later steps whose programs may be new: the next causal one, and the next stage's first that is not causal."""
+    every = config.objective.causal_every
+    causal = [(step // every + 1) * every] if every else []
+    of_stage = [first + is_causal(config, first) for first in changes(config) if first > step][:1]
+    return [later for later in causal + of_stage if later <= config.run.steps]
+
+
+class Kind(NamedTuple):
+    """Steps of a stage that run the same program, wherever in the stage they stand."""
+
+    steps: int
+    """How many there are."""
+    config: Pretrain
+    """As of `at_step`."""
+
+
+def kinds(stage: Stage) -> tuple[Kind, ...]:
+    """The steps of a stage that are not causal, then those that are, if any."""
+    every = stage.config.objective.causal_every
+    multiples = stage.last // every - (stage.first - 1) // every if every else 0
+    both = ((stage.last - stage.first + 1 - multiples, False), (multiples, True))
+    return tuple(Kind(steps, of_kind(stage.config, causal)) for steps, causal in both if steps)
 
 
 def unscheduled(config: Pretrain) -> Pretrain:

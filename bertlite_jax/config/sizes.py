@@ -1,4 +1,4 @@
-"""Sizes of the model that a recipe leaves open, as 0: pieces in the vocabulary, rows of the position table."""
+"""What a recipe leaves open in its model: pieces in the vocabulary and rows of the position table, as 0; a head."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ _OF_A_FAMILY = (
 
 
 def resolve_sizes(config: Pretrain, vocab_size: int) -> Pretrain:
-    """Fills in the sizes that are 0.
+    """Fills in the sizes that are 0, and the head that the objective needs.
 
     Args:
       config: of a pretraining run.
       vocab_size: pieces in its tokenizer.
 
     Returns:
-      The config with a `model.vocab_size` and a `model.max_positions` (of the longest rows) that are not 0.
+      The config with a `model.vocab_size` and a `model.max_positions` (of the longest rows) that are not 0, and with
+      `model.replaced_head` where `objective.replaced_weight` is set.
     """
     model = dataclasses.replace(
         config.model,
         vocab_size=config.model.vocab_size or vocab_size,
         max_positions=config.model.max_positions or max(length for _, length in values_of(config, "data.length")),
+        replaced_head=config.model.replaced_head or config.objective.replaced_weight > 0,
     )
     return dataclasses.replace(config, model=model)
 

@@ -15,7 +15,7 @@ from bertlite_jax.config import checks
 from bertlite_jax.config.model import ResidualScale
 from bertlite_jax.convert import sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import from_hf
-from bertlite_jax.convert.huggingface.sentence_transformers import sentence_notes
+from bertlite_jax.convert.huggingface.sentence_transformers import model_folder, sentence_notes, with_case
 from bertlite_jax.convert.import_options import ImportOptions
 from bertlite_jax.convert.weights import label_order, parameters
 from bertlite_jax.convert.weights.folder import Weights, save_weights
@@ -56,11 +56,12 @@ def import_hf(folder: Path, out: Path, options: ImportOptions = ImportOptions())
     """
     checks.check_residual_scale(options.residual_scale, "convert: --residual-scale")
     folder = pathlib.Path(folder)
-    vocabulary = folder if any((folder / name).is_file() for name in _HF_FILES) else None
-    missing = f"{folder} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
+    inner = model_folder(folder)
+    vocabulary = inner if any((inner / name).is_file() for name in _HF_FILES) else None
+    missing = f"{inner} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
     loaded = _with_scale(from_hf(folder, head=options.head, labels=options.labels), options.residual_scale)
     imported = _import(loaded, vocabulary, missing, str(folder), out, options)
-    return Imported(imported.weights, imported.notes + sentence_notes(folder, loaded.sentence))
+    return Imported(imported.weights, imported.notes + sentence_notes(folder, imported.weights.sentence))
 
 
 def import_tf(
@@ -113,15 +114,17 @@ def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
     Raises:
       UserError: as for `sources.load` and `import_hf`.
     """
-    loaded = sources.load(path, job)
-    if loaded.tokenizer is not None or not any((pathlib.Path(path) / name).is_file() for name in _HF_FILES):
+    loaded, inner = sources.load(path, job), model_folder(pathlib.Path(path))
+    if loaded.tokenizer is not None or not any((inner / name).is_file() for name in _HF_FILES):
         yield loaded
         return
     with contextlib.ExitStack() as stack:
         with sources.naming(job):
-            adopted = stack.enter_context(_adopted("auto", pathlib.Path(path)))
+            adopted = stack.enter_context(_adopted("auto", inner))
             if adopted:
                 loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
+                sentence = with_case(loaded.sentence, pathlib.Path(path), adopted.settings["lower"])
+                loaded = dataclasses.replace(loaded, sentence=sentence)
                 for note in notes:
                     _LOG.warning("%s: %s: %s", job, path, note)
         yield loaded
@@ -145,6 +148,8 @@ def _import(
             own = options.tokenizer == "auto"
             loaded, changed = fit_vocabulary(loaded, adopted, where, own=own, drop_rows=options.drop_rows)
             notes += changed
+            sentence = with_case(loaded.sentence, pathlib.Path(where), adopted.settings["lower"])
+            loaded = dataclasses.replace(loaded, sentence=sentence)
         save_weights(loaded, out, overwrite=options.overwrite)
     if loaded.tokenizer is not None:
         loaded = dataclasses.replace(loaded, tokenizer=load_tokenizer(pathlib.Path(out) / "tokenizer"))

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import bertlite_jax
 from bertlite_jax.convert import bundled
+from bertlite_jax.convert.bundled import ABOUT
 from bertlite_jax.convert.huggingface.tokenizer import build_fast_tokenizer, special_pieces, special_token_ids
 from bertlite_jax.convert.int8 import checks
 from bertlite_jax.convert.onnx import integer
@@ -31,7 +32,6 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import new_folder, write_json
 
-ABOUT = "bundle.json"
 MODELS = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _CODE = pathlib.Path(__file__).parent / "bundled"
 _READ_THEIR_OWN = {"tag": ("words", "tag"), "choose": ("choose",), "span": ("span",), "fill_mask": ("fill_mask",)}

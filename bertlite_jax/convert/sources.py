@@ -7,13 +7,15 @@ import dataclasses
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
 from bertlite_jax.config.distill import OWN
-from bertlite_jax.config.finetune import Finetuned
+from bertlite_jax.convert import bundled
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
+from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
 from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
 from bertlite_jax.convert.weights.reading import reading_in
@@ -72,11 +74,16 @@ def _load(folder: pathlib.Path) -> Weights:
         return dataclasses.replace(quantized.to_weights(container, tokenizer), reading=reading)
     if is_tensorflow(folder):
         raise UserError(
-            f"convert: {folder} is a checkpoint of TensorFlow; read it with bertlite convert from-tf {folder} OUT and "
-            "name OUT"
+            f"convert: {folder} is a checkpoint of TensorFlow; read it with bertlite convert from-tf "
+            f"{shlex.quote(str(folder))} OUT and name OUT"
         )
-    if config_file(folder).is_file():
+    if config_file(model_folder(folder)).is_file():
         return from_hf(folder)
+    if (folder / bundled.ABOUT).is_file():
+        raise UserError(
+            f"convert: {folder} is a bundle, which answers by itself: python {shlex.quote(str(folder / 'predict.py'))} "
+            "--file FILE.jsonl; name the run or folder that it was made of"
+        )
     raise UserError(
         f"convert: {folder} is neither a run's work directory (no checkpoints), nor a folder of transformers (no "
         f"config.json), nor one that bertlite convert wrote (no {FILE}, no {quantized.FILE})"
@@ -107,9 +114,7 @@ def _load_task_run(run: pathlib.Path) -> Weights:
     """Reads the model that was best on the validation split, which a fine-tuning run stores as a folder of our own."""
     if not (run / "best").is_dir():
         raise UserError(f"convert: {run} has not been evaluated yet, so there is no best model; let the run continue")
-    length = files.read_json(run / "config.json", Finetuned).data.length
-    best = load_weights(run / "best")
-    return dataclasses.replace(best, facts=_facts(run), length=length, reading=reading_in(run))
+    return dataclasses.replace(load_weights(run / "best"), facts=_facts(run), reading=reading_in(run))
 
 
 def _facts(run: pathlib.Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shlex
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from bertlite_jax.jobs.benchmarks.sample_rows import TEXT
 from bertlite_jax.jobs.pretraining.fill_mask import bare
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.reports import report
-from bertlite_jax.jobs.runs import one_job
+from bertlite_jax.jobs.runs import one_job, workdir
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.train.pretraining import objective
@@ -97,16 +98,20 @@ def quickstart(folder: str, seed: int = 0, overwrite: bool = False) -> dict[str,
 def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
     run, data = pathlib.Path(folder), pathlib.Path(f"{folder}-data")
     config = recipe(data, seed)
-    checks.check_pretrain(config)  # The seed, before the minute that text and tokenizer take.
+    # Before the minute that text and tokenizer take: the seed, and what is in the folder.
+    checks.check_pretrain(config)
+    if not overwrite:
+        workdir.refuse_other_run(run, config)
     console = Console(highlight=False)
+    made, text, shown = shlex.quote(str(data)), shlex.quote(str(TEXT)), shlex.quote(str(run))
 
     # --- Text to corpus ---------------------------------------------------------------------------------------------
-    _head(console, "1/6", "tokenizer", f"bertlite tokenizer {TEXT} --out {data}/tokenizer --vocab-size {VOCAB_SIZE}")
+    _head(console, "1/6", "tokenizer", f"bertlite tokenizer {text} --out {made}/tokenizer --vocab-size {VOCAB_SIZE}")
     if not (data / "tokenizer").is_dir():
         data.mkdir(parents=True, exist_ok=True)
         make_tokenizer([str(TEXT)], str(data / "tokenizer"), TokenizerOptions(vocab_size=VOCAB_SIZE, language="en"))
     _head(
-        console, "2/6", "corpus", f"bertlite corpus {TEXT} --tokenizer {data}/tokenizer --out {data}/corpus --length 32"
+        console, "2/6", "corpus", f"bertlite corpus {text} --tokenizer {made}/tokenizer --out {made}/corpus --length 32"
     )
     if not (data / "corpus").is_dir():
         build_corpus(
@@ -115,7 +120,10 @@ def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
 
     # --- Corpus to model --------------------------------------------------------------------------------------------
     _head(
-        console, "3/6", "pretraining and evaluation", f"bertlite pretrain ... --workdir {run}  (recipe: quickstart.py)"
+        console,
+        "3/6",
+        "pretraining and evaluation",
+        f"bertlite pretrain ... --workdir {shown}  (recipe: quickstart.py)",
     )
     console.print(
         "At first the loss stays at the unigram entropy: the model knows only how often pieces occur. Then attention "
@@ -127,16 +135,16 @@ def _quickstart(folder: str, seed: int, overwrite: bool) -> dict[str, Any]:
         return summary
 
     # --- Model to files ---------------------------------------------------------------------------------------------
-    _head(console, "4/6", "export to Hugging Face / PyTorch", f"bertlite convert to-hf {run} {run}/hf")
+    _head(console, "4/6", "export to Hugging Face / PyTorch", f"bertlite convert to-hf {shown} {shown}/hf")
     to_hf(sources.load(run, "quickstart"), run / "hf", overwrite=True)
     summary["hf_max_abs_diff"] = _parity(run, config)
-    command = f"bertlite convert int8 {run} {run}/onnx --calibrate {TEXT}"
+    command = f"bertlite convert int8 {shown} {shown}/onnx --calibrate {text}"
     _head(console, "5/6", "ONNX in float32 and INT8, timed", command)
     summary |= _deploy(run)
     whole_files.write_json(run / "summary.json", summary)
 
     # --- For people -------------------------------------------------------------------------------------------------
-    _head(console, "6/6", "report", f"bertlite report {run}")
+    _head(console, "6/6", "report", f"bertlite report {shown}")
     page = report.report(run)
     console.print(_table(summary))
     _show_samples(console, run)
@@ -242,11 +250,12 @@ def _show_samples(console: Console, run: pathlib.Path) -> None:
 
 
 def _next_commands(run: pathlib.Path, data: pathlib.Path, page: pathlib.Path) -> str:
+    shown, made = shlex.quote(str(run)), shlex.quote(str(data))
     return (
         f"\nOpen {page} in a browser for curves, figures and samples. Then try:\n"
-        f'  bertlite fill-mask {run} "she looked at the [MASK] ."\n'
-        f"  bertlite evaluate {run} --pair-task nsp\n"
-        f"  bertlite convert bundle {run} my-bundle\n"
-        f"  bertlite corpus YOUR_TEXT --tokenizer {data}/tokenizer --out my-corpus --length 128\n"
+        f'  bertlite fill-mask {shown} "she looked at the [MASK] ."\n'
+        f"  bertlite evaluate {shown} --pair-task nsp\n"
+        f"  bertlite convert bundle {shown} my-bundle\n"
+        f"  bertlite corpus YOUR_TEXT --tokenizer {made}/tokenizer --out my-corpus --length 128\n"
         f"  bertlite pretrain configs/albert_tiny.py --help"
     )

@@ -107,12 +107,13 @@ class Encoder(nn.Module):
         keys: Key[Array, " B"] | None,
         first: int = 0,
         last: int | None = None,
+        causal: bool = False,
     ) -> Float[Array, "B L D"]:
         """Layers `first` to before `last` (None: all that follow), and after the last of all the final norm if any."""
         layers = self.config.num_layers
         last = layers if last is None else last
         span = None if (first, last) == (0, layers) else (first, last)
-        x, _ = self.layers(x, attend_in(segments, self.config, self.compute), keys, span=span)
+        x, _ = self.layers(x, attend_in(segments, self.config, self.compute, causal), keys, span=span)
         return self.final_norm(x) if self.config.norm == "pre" and last == layers else x
 
     def __call__(
@@ -122,6 +123,7 @@ class Encoder(nn.Module):
         positions: Int[AnyArray, "B L"],
         token_types: Int[AnyArray, "B L"],
         dropout_keys: Key[Array, " B"] | None = None,
+        causal: bool = False,
     ) -> Float[Array, "B L D"]:
         """Hidden states of the last layer, in `activation_dtype(compute)`.
 
@@ -131,8 +133,10 @@ class Encoder(nn.Module):
           positions: starting at 0 in every window.
           token_types: not read where the model has no token types.
           dropout_keys: one a row; None switches dropout off.
+          causal: whether tokens see only themselves and earlier ones.
         """
-        return self.apply_layers(self.embed(tokens, positions, token_types, dropout_keys), segments, dropout_keys)
+        x = self.embed(tokens, positions, token_types, dropout_keys)
+        return self.apply_layers(x, segments, dropout_keys, causal=causal)
 
     def hidden_states(
         self,

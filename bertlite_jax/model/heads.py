@@ -1,10 +1,11 @@
-"""Hidden states become logits: masked language model and sentence pair.
+"""Hidden states become logits: masked language model, sentence pair, replaced tokens.
 
 Letters: B rows, L tokens, D hidden, E embedding, S the width at which embeddings are summed (E, or D where words are
 projected first), K predictions in a row, P windows in a row, V rows of the embedding table (the vocabulary, padded), C
 pair classes.
 Sources: google-research/albert:run_pretraining.py (`get_masked_lm_output`, `get_sentence_order_output`);
-brightmart/albert_zh:run_pretraining.py (the way back through the projection).
+brightmart/albert_zh:run_pretraining.py (the way back through the projection);
+google-research/electra:run_pretraining.py (`_get_discriminator_output`).
 """
 
 from __future__ import annotations
@@ -75,6 +76,23 @@ class MaskedLM(nn.Module):
         return logits.reshape(*hidden.shape[:-1], c.padded_vocab)
 
 
+class ReplacedTokens(nn.Module):
+    """Dense to D, activation, and one logit: whether a token is not the one of the text."""
+
+    config: Model
+    compute: Compute
+
+    def setup(self) -> None:
+        """Makes both dense layers."""
+        c = self.config
+        self.dense = Linear(c.hidden_size, c.init_std, self.compute)
+        self.output = Linear(1, c.init_std, "float32")
+
+    def __call__(self, hidden: Float[Array, "B L D"]) -> Float32[Array, "B L"]:
+        """Logits of hidden states."""
+        return self.output(activation(self.dense(hidden), self.config.activation).astype(jnp.float32))[..., 0]
+
+
 class PretrainingModel(nn.Module):
     """Encoder with the pretraining heads that the config asks for.
 
@@ -95,6 +113,8 @@ class PretrainingModel(nn.Module):
             self.pooler = Linear(c.hidden_size, c.init_std, "float32")
         if c.pair_classes:
             self.pair = Linear(c.pair_classes, c.init_std, "float32")
+        if c.replaced_head:
+            self.replaced = ReplacedTokens(c, self.compute)
 
     def __call__(
         self,
@@ -118,12 +138,36 @@ class PretrainingModel(nn.Module):
           dropout_keys: one a row, or None.
         """
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
-        return self.piece_logits(gather_rows(hidden, predict_positions)), self.pair_logits(hidden, cls)
+        if self.config.replaced_head and self.is_initializing():
+            self.replaced(hidden)  # Its parameters are made with the others, although it reads other rows.
+        return self.word_logits(gather_rows(hidden, predict_positions)), self.pair_logits(hidden, cls)
 
-    def piece_logits(self, hidden: Float[Array, "B K D"]) -> Float32[Array, "B K V"]:
-        """Logits of the masked language model for some hidden states."""
+    def word_logits(self, hidden: Float[Array, "B K D"]) -> Float32[Array, "B K V"]:
+        """Logits of the masked language model's head at hidden states that were picked before."""
         projection = self.encoder.projection.kernel if self.config.projects_words else None
         return self.mlm(hidden, self.encoder.embeddings.word.embedding, projection)
+
+    def replaced_logits(
+        self,
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
+    ) -> Float32[Array, "B L"]:
+        """Of each token, whether it was replaced; arguments as for `Encoder`. The model has `replaced_head`."""
+        return self.replaced(self.encoder(tokens, segments, positions, token_types, dropout_keys))
+
+    def causal_states(
+        self,
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
+    ) -> Float[Array, "B L D"]:
+        """Hidden states of tokens that see only earlier ones of their window; arguments as for `Encoder`."""
+        return self.encoder(tokens, segments, positions, token_types, dropout_keys, causal=True)
 
     def pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
         """Logits of the pair head for the state of each [CLS]; None without a pair head."""

@@ -41,16 +41,17 @@ LayerFunction = Callable[[Params, Array, Params, Array], Array]
 # --- One layer, as a pure function of its parameters -------------------------------------------------------------
 
 
-def attend_in(segments: Int[AnyArray, "B L"], config: Model, compute: Compute) -> Attend:
-    """Attention for rows with these segments; the mask is made once and used by all layers."""
+def attend_in(segments: Int[AnyArray, "B L"], config: Model, compute: Compute, causal: bool = False) -> Attend:
+    """Attention for rows with these segments, `causal`: to earlier tokens; one mask is used by all layers."""
     return functools.partial(
         attention.joined_attention,
         heads=config.num_heads,
         segments=segments,
-        mask=attention.segment_mask(segments),
+        mask=attention.segment_mask(segments, causal),
         impl=config.attention,
         compute=compute,
         dropout_rate=config.attention_dropout,
+        causal=causal,
     )
 
 

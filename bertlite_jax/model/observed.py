@@ -66,9 +66,9 @@ def observe(
     seen["hidden"] = jnp.asarray(hidden)
     if request.masked_logits:
         predicted = gather_rows(seen["hidden"], rows["predict_positions"])
-        seen["masked_logits"] = model.apply(variables, predicted, method=PretrainingModel.piece_logits)
+        seen["masked_logits"] = model.apply(variables, predicted, method=PretrainingModel.word_logits)
     if request.all_logits:
-        seen["all_logits"] = model.apply(variables, seen["hidden"], method=PretrainingModel.piece_logits)
+        seen["all_logits"] = model.apply(variables, seen["hidden"], method=PretrainingModel.word_logits)
     if request.pair_logits:
         seen["pair_logits"] = model.apply(variables, seen["hidden"], rows["cls"], method=PretrainingModel.pair_logits)
     return seen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Real
 
 Scalar = Float[Array, ""]
 
@@ -63,6 +63,25 @@ def distilled(logits: Float[Array, "*N C"], teacher: Float[Array, "*N C"], tempe
     log_t = jax.nn.log_softmax(jax.lax.stop_gradient(teacher).astype(jnp.float32) / temperature)
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
     return temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_p), axis=-1)
+
+
+def replaced(
+    logits: Float[Array, "B L"], labels: Bool[Array, "B L"], weights: Real[Array, "B L"]
+) -> tuple[Scalar, Scalar, Scalar]:
+    """Binary cross-entropy of whether a token was replaced, in nats.
+
+    Args:
+      logits: [B, L], any float dtype; positive: replaced.
+      labels: [B, L]; whether it was.
+      weights: [B, L]; 0 for tokens that do not count.
+
+    Returns:
+      Three float32 scalars: sum of weighted losses, sum of weights, weighted number of predictions that are right.
+    """
+    logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
+    losses = jax.nn.softplus(jnp.where(labels, -logits, logits))
+    right = ((logits > 0) == labels).astype(jnp.float32)
+    return jnp.sum(losses * weights), jnp.sum(weights), jnp.sum(right * weights)
 
 
 def _cross_entropy(

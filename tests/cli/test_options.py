@@ -78,6 +78,7 @@ def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, cap
     monkeypatch.chdir(tmp_path)
     place = "recipes lie in configs/ of the project's repository"
     assert refused([job, name], capsys) == f"config: {name} does not exist; {place}, for example {example}"
+    assert refused([job, example], capsys) == f"config: {example} does not exist; {place}"
     assert refused([job], capsys) == f"{job}: the first argument is a config file, for example {example}"
     monkeypatch.chdir(ROOT)
     line = refused([job, name], capsys)

@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 import runpy
+import shlex
 
 import pytest
 
@@ -13,7 +14,7 @@ from bertlite_jax.config import checks, effects, files
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.ablation.members import members
 from bertlite_jax.config.distill import Distill, check_distill
-from bertlite_jax.config.finetune import Finetune, check_finetune
+from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run, predictions_per_row
 from bertlite_jax.errors import UserError
@@ -312,3 +313,20 @@ def test_words_and_numbers_will_do_for_a_residual_scale():
 def test_differences_name_field_and_both_values():
     changed = dataclasses.replace(Pretrain(), run=Run(seed=1))
     assert files.differences(Pretrain(), changed) == ["run.seed: 0 -> 1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "typed"),
+    [
+        ({"head": {}}, Pretrain, ["bertlite", "predict", "RUN", "--input", "FILE"]),
+        ({"model": {}}, Finetuned, ["bertlite", "finetune", "RECIPE.py", "--init", "RUN"]),
+    ],
+)
+def test_a_suggested_command_can_be_pasted_into_a_shell(tmp_path, values, kind, typed):
+    run = tmp_path / "my run [v1]"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError) as caught:
+        files.read_json(run / "config.json", kind, "job")
+    command = str(caught.value).partition("is needed; ")[2].replace(" makes one", "")
+    assert shlex.split(command)[: len(typed)] == [str(run) if word == "RUN" else word for word in typed]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from bundle_examples import HEADS, weights_of
 
-from bertlite_jax.convert import bundle
+from bertlite_jax.convert import bundle, sources
 from bertlite_jax.convert.bundle import read_examples, write_bundle
 from bertlite_jax.convert.bundled import regress, tag
 from bertlite_jax.errors import UserError
@@ -73,6 +74,17 @@ def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind
     if kind == "regress":
         assert found["answer"] == found["score"] == found["scores"][HEADS[kind].labels[0]]
         assert made["agreement"] == 1.0
+
+
+def test_other_jobs_name_the_command_of_a_bundle(tmp_path):
+    folder = tmp_path / "my bundle"
+    folder.mkdir()
+    (folder / "bundle.json").write_text("{}")
+    with pytest.raises(UserError) as caught:
+        sources.load(folder, "predict")
+    assert str(caught.value).startswith(f"predict: {folder} is a bundle, which answers by itself: python ")
+    typed = str(caught.value).partition("by itself: ")[2].partition(";")[0]
+    assert shlex.split(typed) == ["python", f"{folder}/predict.py", "--file", "FILE.jsonl"]
 
 
 def test_several_numbers_are_a_list_of_them():

@@ -49,13 +49,34 @@ def called(monkeypatch, capsys):
 
 
 def test_arguments_that_the_script_does_not_understand_show_its_usage(tagger, called):
-    for words in ([], ["--bogus"], ["a", "b", "c"], ["--file"]):
+    for words, said in (
+        ([], "0 texts; one is expected"),
+        (["--bogus"], "unknown option --bogus"),
+        (["a text", "--flaot32"], "unknown option --flaot32"),
+        (["a", "b", "c"], "3 texts; one is expected, or two that are a pair"),
+        (["--file"], "--file takes the name of one file"),
+        (["--file", "a", "b"], "--file takes the name of one file"),
+        (["a", "--check"], "--check stands alone"),
+    ):
         status, out, _ = called(tagger, *words)
+        assert str(status).startswith(f"predict.py: {said}")
         assert "python predict.py --check" in str(status)
         assert not out
     status, out, _ = called(tagger, "--help")
     assert status == 0
     assert "python predict.py --check" in out
+
+
+def test_the_name_of_a_file_is_a_text_with_a_warning(tagger, tmp_path, called):
+    (tmp_path / "inputs.jsonl").write_text('{"text": "a"}\n')
+    name = str(tmp_path / "inputs.jsonl")
+    status, out, said = called(tagger, name)
+    assert (status, len(out.splitlines())) == (0, 1)
+    assert said == f"predict.py: {name} is answered as a text; --file reads the file of this name\n"
+    for words in (["--file", name], ["-- a text of " + "many words " * 200]):
+        status, _, said = called(tagger, *words)
+        assert status == 0
+        assert "--file" not in said
 
 
 @pytest.mark.parametrize(

@@ -5,30 +5,27 @@ import json
 import pathlib
 import sys
 import types
-from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow_examples
+from export_targets import TARGETS, TEXT_LENGTH, files_of
 from int8_examples import MODEL, trained_like, write_text
 from onnx_examples import batch_of, drawn, flax_answer
 from tensorflow_examples import released
 
 from bertlite_jax.cli.main import main
-from bertlite_jax.config.int8 import Int8Options
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption, bundle, sources, tensorflow
+from bertlite_jax.convert import adoption, sources, tensorflow
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.import_options import ImportOptions
-from bertlite_jax.convert.int8 import convert, ort_format
-from bertlite_jax.convert.onnx import folder
+from bertlite_jax.convert.int8 import ort_format
 from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights, save_weights
 from bertlite_jax.errors import UserError
 
 DEEP = dataclasses.replace(MODEL, share="all", num_layers=3, max_positions=64, residual_scale="depth")
-TEXT_LENGTH = 16
 
 
 def folded(weights: Weights) -> Weights:
@@ -42,33 +39,13 @@ def folded(weights: Weights) -> Weights:
 
 # --- Out -------------------------------------------------------------------------------------------------------------
 
-Write = Any
-"""Writes weights to a place, given a folder with text.txt."""
-TARGETS: dict[str, Write] = {
-    "to-hf": lambda weights, out, text: to_hf(weights, out),
-    "to-hf for sentence-transformers": lambda weights, out, text: to_hf(weights, out, sentence_transformers=True),
-    "onnx": lambda weights, out, text: folder.write(weights, out),
-    "int8": lambda weights, out, text: convert.int8(
-        weights, out, [text], Int8Options(max_drop=1, rows=16, length=TEXT_LENGTH, fit=True, auto=1)
-    ),
-    "int8, static": lambda weights, out, text: convert.int8(
-        weights, out, [text], Int8Options(max_drop=1, rows=16, length=TEXT_LENGTH, activations="static")
-    ),
-    "bundle": lambda weights, out, text: bundle.write_bundle(weights, out),
-}
-
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_an_export_is_to_the_byte_that_of_the_model_with_the_factor_in_its_kernels(target: str, tmp_path: pathlib.Path):
     """The latter is compared with other programs to 1e-4 in tests of its own. Only the card tells of the factor."""
     weights, text = trained_like(tmp_path, DEEP), write_text(tmp_path)
-    for name, each in (("scaled", weights), ("folded", folded(weights))):
-        (tmp_path / name).mkdir()
-        TARGETS[target](each, tmp_path / name / "out", text)
-    ours, theirs = (
-        {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
-        for name in ("scaled", "folded")
-    )
+    ours = files_of(target, weights, tmp_path / "scaled", text)
+    theirs = files_of(target, folded(weights), tmp_path / "folded", text)
     cards = [files.pop("out/README.md", b"").decode() for files in (ours, theirs)]
     assert ours.keys() == theirs.keys()
     assert [name for name in ours if ours[name] != theirs[name]] == []

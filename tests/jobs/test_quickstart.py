@@ -6,8 +6,10 @@ import pathlib
 
 import pytest
 
-from bertlite_jax.config import checks
+from bertlite_jax.config import Mask, checks
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs import quickstart
+from bertlite_jax.jobs.runs import workdir
 
 SUMMARY = (
     "steps",
@@ -87,3 +89,15 @@ def test_the_recipe_fits_the_checks_and_the_plateau_page():
     assert (config.model.num_layers, config.model.hidden_size, config.model.vocab_size) == (2, 128, 1000)
     assert config.model.position_init == "sinusoidal"
     assert config.run.seed == 1
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_folder_with_another_run_is_refused_before_any_text_is_read(tmp_path, monkeypatch, seed):
+    """Of another recipe, or of another seed; the tokenizer alone takes half a minute."""
+    recipe = quickstart.recipe(tmp_path / "run-data", seed=0)
+    other = recipe if seed else dataclasses.replace(recipe, mask=Mask(rate=0.2))
+    workdir.open_workdir(tmp_path / "run", other, False, {})
+    monkeypatch.setattr(quickstart, "make_tokenizer", None)
+    with pytest.raises(UserError, match=r"holds a run with another config .*(mask.rate|run.seed)"):
+        quickstart.quickstart(str(tmp_path / "run"), seed=seed)
+    assert not (tmp_path / "run-data").exists()

@@ -123,6 +123,16 @@ def inputs_in(path):
                     raise ValueError(f"{place}not JSON: {str(error)[:200]}; one object a line is expected") from error
 
 
+def misused(words):
+    """What is wrong with words that are to be a text, or a text and its pair; empty if nothing is."""
+    option = next((word for word in words if word.startswith("--") and len(word.split()) == 1), "")
+    if option in ("--file", "--check", "--help"):
+        return "--file takes the name of one file" if option == "--file" else f"{option} stands alone"
+    if option:
+        return f"unknown option {option}"
+    return "" if len(words) in (1, 2) else f"{len(words)} texts; one is expected, or two that are a pair"
+
+
 def main(words):
     """Runs the command line; ValueError for what the user can mend."""
     weights = "float32" if "--float32" in words else "int8"
@@ -133,8 +143,11 @@ def main(words):
     if words == ["--check"]:
         sys.exit("\n".join(check()) or print("All files and answers are unchanged."))
     from_file = words[:1] == ["--file"] and len(words) == 2
-    if not from_file and (len(words) not in (1, 2) or words[0].startswith("--")):
-        sys.exit(__doc__)
+    if problem := "" if from_file else misused(words):
+        sys.exit(f"predict.py: {problem}\n{__doc__}")
+    for name in words if not from_file else ():
+        if os.path.isfile(name):
+            print(f"predict.py: {name} is answered as a text; --file reads the file of this name", file=sys.stderr)
     # Bytes that the locale cannot decode are text in UTF-8 all the same.
     texts = [os.fsencode(word).decode("utf-8", "replace") for word in words]
     model, count, cut, broken = load(weights), 0, 0, 0

@@ -327,6 +327,8 @@ def _activation(name: str, where: str) -> Any:
 def _check_supported(read: dict[str, Any], where: str) -> None:
     """Raises UserError for a setting that changes the outputs and that our model does not have."""
     supported = {"inner_group_num": 1, "position_embedding_type": "absolute", "is_decoder": False}
+    if read.get("pruned_heads"):
+        raise UserError(f"convert: {where}: pruned_heads: our model has all heads; save it with pruned_heads = {{}}")
     for name, value in supported.items():
         if read.get(name, value) != value:
             raise UserError(f"convert: {where}: {name} is {read[name]}; our model supports only {value}")

@@ -17,6 +17,8 @@ from bertlite_jax.errors import UserError
 
 FILE = "flax_model.msgpack"
 
+# The parts of a training state, of which `params` are the weights.
+_OF_TRAINING = {"params", "batch_stats", "step", "opt_state", "dropout_rng"}
 # Flax's leaf, PyTorch's.
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 
@@ -39,7 +41,7 @@ def read(path: pathlib.Path) -> Flat:
     except Exception as error:
         reason = f"{type(error).__name__} {error}".split("\n")[0].strip()
         raise UserError(f"convert: {path} is damaged or no file of Flax weights: {reason}") from error
-    if isinstance(tree, dict) and set(tree) <= {"params", "batch_stats"} and isinstance(tree.get("params"), dict):
+    if isinstance(tree, dict) and set(tree) <= _OF_TRAINING and isinstance(tree.get("params"), dict):
         tree = tree["params"]
     arrays: Flat = {}
     _collect(tree, "", arrays, path)

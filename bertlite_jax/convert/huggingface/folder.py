@@ -25,11 +25,16 @@ from bertlite_jax.convert.huggingface.config import (
     to_config,
 )
 from bertlite_jax.convert.huggingface.names import Family
-from bertlite_jax.convert.huggingface.sentence_transformers import read_sentence, sentence_of, write_sentence
+from bertlite_jax.convert.huggingface.sentence_transformers import (
+    model_folder,
+    read_sentence,
+    sentence_of,
+    write_sentence,
+)
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.huggingface.weight_files import read_tensors
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.convert.weights.folder import Weights, read_json, sentence_length
+from bertlite_jax.convert.weights.folder import Weights, longest_input, read_json
 from bertlite_jax.convert.weights.foreign_layers import check_layers
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice
 from bertlite_jax.convert.weights.reading import reading_in, write_reading
@@ -93,7 +98,7 @@ def to_hf(
             f"{weights.model.vocab_size}; is it the tokenizer of this run?"
         )
     sentence = sentence_of(weights, "to-hf") if sentence_transformers else None
-    longest = sentence_length(weights) if sentence else weights.model.max_positions
+    longest = longest_input(weights, sentence=sentence is not None)
     if sentence:
         weights = _encoder_only(weights)
     tensors, weights, more = _their_tensors(weights, family)
@@ -118,18 +123,25 @@ def to_hf(
 
 
 def _exported(weights: Weights) -> tuple[Weights, list[str]]:
-    """The weights without padded rows, the residual factor in their kernels, and a note where that is not 1."""
-    model = weights.model
+    """The weights as exports hold them (`parameters.exported`), and notes on what is not as in the source."""
+    model, notes = weights.model, []
     params = parameters.nest(parameters.exported(weights.params, model))
     weights = dataclasses.replace(weights, params=params, model=model.exported)
-    if model.residual_factor == 1:
-        return weights, []
-    note = (
+    if model.replaced_head:
+        notes.append(
+            "the head that says which tokens were replaced is left out: no class of ALBERT, BERT or DistilBERT has it"
+        )
+    if model.residual_factor != 1:
+        notes.append(_residual_note(model))
+    return weights, notes
+
+
+def _residual_note(model: Model) -> str:
+    return (
         f"the model was trained with residual_scale = {model.residual_scale}: what attention and feed-forward add is "
         f"multiplied by {model.residual_factor:.4g}. That factor is in their last kernels and biases here. The outputs "
         "are the same; further training is that of the published residual branches"
     )
-    return weights, [note]
 
 
 def _words_folded(weights: Weights) -> tuple[Weights, list[str]]:
@@ -217,12 +229,17 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         that are not finite floats.
     """
     folder = pathlib.Path(folder)
-    where = str(folder)
-    place = config_file(folder)
+    where, inner = str(folder), model_folder(folder)
+    place = config_file(inner)
     stated = read_json(place)
     check_types(stated, str(place))
-    tensors, prefix = foreign_names.without_wrappers(read_tensors(folder), where)
+    tensors, prefix = foreign_names.without_wrappers(read_tensors(inner), where)
     notes = [f"the names of the tensors begin with {prefix}, which was taken off"] if prefix else []
+    if stated.get("auto_map"):
+        notes.append(
+            f"auto_map in {place.name} names code of the folder's own, which is not run; where that computes something "
+            "else from these tensors, the answers will differ"
+        )
     if stated.get("model_type") is None:
         if not {"hidden_size", "dim"} & stated.keys():
             raise UserError(f"convert: {place}: neither model_type nor hidden_size; is it the config of these weights?")
@@ -230,6 +247,7 @@ def from_hf(folder: Path, *, head: HeadChoice = "auto", labels: Sequence[str] = 
         notes.append(f"no model_type in {place.name}; by the names of its tensors it is {known}")
         stated = stated | {"model_type": known}
     family, model = from_config(stated, str(place))
+    foreign_names.check_prefix(prefix, family, str(place))
     tensors = foreign_names.canonical_names(tensors, family, where)
     if head in KINDS or heads.class_kinds(stated, family) or heads.modules(tensors):
         beside = [name for name in tensors if not name.startswith(f"{family}.")]

@@ -23,6 +23,8 @@ _SIGNS: dict[Family, str] = {
     "bert": "encoder.layer.0.attention.self.query.",
 }
 _LOOKALIKES = ("roberta.", "electra.", "xlm", "camembert.", "deberta.", "ernie.", "layoutlm.", "esm.", "nezha.")
+_OTHER_ARITHMETIC = tuple(name for name in _LOOKALIKES if name not in ("electra.", "ernie."))
+"""Those that compute something else than BERT from tensors of the same names: RoBERTa's positions begin at 2."""
 _THEIR_CLASSES = ("Roberta", "Electra", "XLM", "Camembert", "Deberta", "Ernie", "LayoutLM", "Esm", "Nezha", "MPNet")
 # Positions of RoBERTa start at 2, so that its tables have two rows more than a power of two.
 _ROBERTA_POSITIONS = (514, 130, 258, 1026)
@@ -78,6 +80,21 @@ def without_wrappers(tensors: Flat, where: str) -> tuple[Flat, str]:
     if not prefix:
         return tensors, ""
     return renaming.renamed(tensors, lambda name: name.removeprefix(prefix), where), prefix
+
+
+def check_prefix(prefix: str, family: str, where: str) -> None:
+    """Raises UserError if what stands before the names is that of a model which computes something else.
+
+    Args:
+      prefix: what was taken off.
+      family: that the config states.
+      where: the config's file.
+    """
+    if any(f".{name}" in f".{prefix}" for name in _OTHER_ARITHMETIC):
+        raise UserError(
+            f"convert: {where}: model_type is {family}, and the names of the tensors begin with {prefix}, as those of "
+            "another kind of model; is it the config of these weights?"
+        )
 
 
 def family_of(tensors: Flat, prefix: str, architectures: Collection[str], where: str) -> Family:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,8 +13,11 @@ from bertlite_jax.convert.huggingface.foreign_names import class_name
 from bertlite_jax.convert.huggingface.names import HEAD_MODULES, Family
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice, HeadKind, named_outputs
+from bertlite_jax.convert.weights.label_order import UNNAMED
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.errors import UserError
+
+_LOG = logging.getLogger(__name__)
 
 STEMS: dict[Family, str] = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert"}
 TASK_CLASSES: dict[HeadKind, str] = {
@@ -162,10 +166,30 @@ def _problem(values: dict[str, Any], labels: tuple[str, ...], where: str) -> str
     # Without a problem type, transformers takes one label as a regression. Whether several labels are
     # independent it infers from the training data, which are not here.
     stated = values.get("problem_type") or _PROBLEMS["regression" if len(labels) == 1 else "single_label"]
+    if stated == _PROBLEMS["single_label"] and len(labels) == 1:
+        raise UserError(
+            f"convert: {where}: problem_type is {stated}, and there is one output, of which nothing can be chosen; "
+            "from-hf --head multi_label reads it as yes or no (by a sigmoid), --head regression as a number"
+        )
+    if not values.get("problem_type") and len(labels) == 1:
+        _note_number(values, where)
     ours = {theirs: name for name, theirs in _PROBLEMS.items()}
     if stated not in ours:
         raise UserError(f"convert: {where}: problem_type is {stated}; known: {', '.join(ours)}")
     return ours[stated]
+
+
+def _note_number(values: dict[str, Any], where: str) -> None:
+    """Logs that a single output is given as it is, unless the config says that sentence-transformers does so too."""
+    newer = values.get("sentence_transformers")
+    stated = (newer if isinstance(newer, dict) else {}).get("activation_fn")
+    stated = stated or values.get("sbert_ce_default_activation_function") or ""
+    if not str(stated).endswith("Identity"):
+        _LOG.warning(
+            "convert: %s: one output, taken for a regression: its number is given as it is, while CrossEncoder and the "
+            "pipeline of transformers put a sigmoid on it; from-hf --head multi_label does so too",
+            where,
+        )
 
 
 def _dropout(kind: str, values: dict[str, Any], family: Family) -> float:
@@ -184,7 +208,9 @@ def _labels(values: dict[str, Any], where: str, given: Sequence[str], rows: int,
     """The names of the outputs: as given, as stated, or LABEL_0 and so on; as many as the head has rows."""
     if given:
         return named_outputs(given, rows, f"{module}.weight", where)
-    stated = values.get("id2label")
+    stated = values.get("id2label") or {}
+    if all(isinstance(name, str) and UNNAMED.fullmatch(name) for name in stated.values()):
+        stated = _numbered(values, rows) or stated
     count = len(stated) if stated else values.get("num_labels") or 2
     if count != rows:
         how = "" if stated or values.get("num_labels") else " (the default: neither id2label nor num_labels is there)"
@@ -194,6 +220,8 @@ def _labels(values: dict[str, Any], where: str, given: Sequence[str], rows: int,
         )
     if not stated:
         return tuple(f"LABEL_{i}" for i in range(rows))
+    if (other := _numbered(values, rows)) and {str(key): str(name) for key, name in stated.items()} != other:
+        _LOG.warning("convert: %s: label2id in config.json is not the inverse of id2label, which was taken", where)
     try:
         numbered = {int(number): label for number, label in stated.items()}
     except ValueError as error:
@@ -206,3 +234,14 @@ def _labels(values: dict[str, Any], where: str, given: Sequence[str], rows: int,
     if len(set(labels)) != len(labels):
         raise UserError(f"convert: {where}: id2label in config.json has a name twice: {', '.join(labels)}")
     return labels
+
+
+def _numbered(values: dict[str, Any], rows: int) -> dict[str, str]:
+    """label2id turned round, where it numbers as many names as there are rows, and has names; else empty."""
+    stated = values.get("label2id")
+    if not isinstance(stated, dict) or all(map(UNNAMED.fullmatch, stated)):
+        return {}
+    if values.get("num_labels") not in (None, rows):
+        return {}
+    numbered = {str(number): str(name) for name, number in stated.items()}
+    return numbered if set(numbered) == {str(place) for place in range(rows)} else {}

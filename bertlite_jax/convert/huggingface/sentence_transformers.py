@@ -8,6 +8,7 @@ sentence-transformers/all-MiniLM-L6-v2.
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -22,6 +23,8 @@ from bertlite_jax.host.whole_files import write_json
 _MODULES = "modules.json"
 _SETTINGS = "sentence_bert_config.json"
 _ABOUT = "config_sentence_transformers.json"
+_ENCODERS = ("BERT", "ALBERT", "DistilBERT")
+"""Modules of the first versions that were a `Transformer` each."""
 _FLAGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -90,6 +93,37 @@ def sentence_of(weights: Weights, command: str) -> Sentence:
 # --- In --------------------------------------------------------------------------------------------------------------
 
 
+def model_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Where the model and the tokenizer of a folder lie: old versions of sentence-transformers wrote 0_Transformer.
+
+    Raises:
+      UserError: modules.json is damaged.
+    """
+    if not (folder / _MODULES).is_file():
+        return folder
+    first = next(iter(_modules(folder / _MODULES)), ("", ""))
+    inside = folder / first[1]
+    return inside if first[0] == "Transformer" and inside.is_dir() and inside.parent == folder else folder
+
+
+def with_case(sentence: Sentence | None, folder: pathlib.Path, lower: bool) -> Sentence | None:
+    """The settings, not held where texts are lower-cased before they reach a tokenizer that keeps their case.
+
+    Args:
+      sentence: as `read_sentence` gives it.
+      folder: it was read from.
+      lower: whether the adopted tokenizer lower-cases.
+    """
+    settings = model_folder(folder) / _SETTINGS
+    if sentence is None or sentence.unheld or lower or not _optional(settings).get("do_lower_case"):
+        return sentence
+    return dataclasses.replace(sentence, unheld=_lowered(settings))
+
+
+def _lowered(settings: pathlib.Path) -> str:
+    return f"{settings} lower-cases the texts of a cased tokenizer"
+
+
 def read_sentence(folder: pathlib.Path) -> Sentence | None:
     """How a folder of sentence-transformers makes its vectors; None for other folders (no modules.json).
 
@@ -102,7 +136,7 @@ def read_sentence(folder: pathlib.Path) -> Sentence | None:
         return None
     modules = [module for module in _modules(folder / _MODULES) if module[0] != "Dropout"]
     kinds = [kind for kind, _ in modules]
-    longest = _max_length(folder)
+    longest = _max_length(model_folder(folder))
     if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
         return Sentence(max_length=longest, unheld=f"{folder / _MODULES} lists the modules {', '.join(kinds)}")
     place = folder / modules[1][1] / "config.json"
@@ -135,7 +169,8 @@ def _modules(path: pathlib.Path) -> list[tuple[str, str]]:
     except (TypeError, KeyError) as error:
         raise UserError(f"convert: {path}: not a list of modules with `type` and `path`: {error}") from error
     ours = "sentence_transformers."
-    return [(kind.rpartition(".")[2] if kind.startswith(ours) else kind, place) for kind, place in modules]
+    named = [(kind.rpartition(".")[2] if kind.startswith(ours) else kind, place) for kind, place in modules]
+    return [("Transformer" if kind in _ENCODERS else kind, place) for kind, place in named]
 
 
 def _pooling_modes(stated: dict[str, Any], path: pathlib.Path) -> list[str]:
@@ -166,9 +201,10 @@ def _beyond_pooling(folder: pathlib.Path, normalize: pathlib.Path | None) -> str
     if prompt and (_about(folder).get("prompts") or {}).get(prompt):
         return f"{folder / _ABOUT} puts the prompt {prompt!r} before every text"
     # The tokenizer keeps its own rule, and BERT's and ALBERT's tokenizers lower-case by default.
-    cased = _optional(folder / "tokenizer_config.json").get("do_lower_case") is False
-    if cased and _optional(folder / _SETTINGS).get("do_lower_case"):
-        return f"{folder / _SETTINGS} lower-cases the texts of a cased tokenizer"
+    inner = model_folder(folder)
+    cased = _optional(inner / "tokenizer_config.json").get("do_lower_case") is False
+    if cased and _optional(inner / _SETTINGS).get("do_lower_case"):
+        return _lowered(inner / _SETTINGS)
     stated = _optional(normalize / "config.json") if normalize else {}
     if any(
         stated.get(f"module_{way}_name", "sentence_embedding") != "sentence_embedding" for way in ("input", "output")

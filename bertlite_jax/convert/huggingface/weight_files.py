@@ -188,8 +188,7 @@ def _read_pickle(path: pathlib.Path) -> Flat:
         reason = f"{type(error).__name__} {error}".split("\n")[0].strip()
         raise UserError(f"convert: {path} is damaged or no file of PyTorch weights: {reason}") from error
     if isinstance(loaded, dict):
-        inner = [loaded[key] for key in _TABLES if isinstance(loaded.get(key), dict)]
-        loaded = next(filter(None, inner), loaded)
+        loaded = _inner_table(torch, loaded, path)
     if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
         raise UserError(f"convert: {path}: not a plain table of tensors; save the model with save_pretrained")
     if not all(isinstance(name, str) for name in loaded):
@@ -204,6 +203,28 @@ def _read_pickle(path: pathlib.Path) -> Flat:
             f"convert: {path}: number formats that cannot be read: {_listed(unreadable)}; save the model in float32"
         )
     return {name: _array(torch, value) for name, value in loaded.items()}
+
+
+def _inner_table(torch: Any, loaded: dict[Any, Any], path: pathlib.Path) -> dict[Any, Any]:
+    """The weights in a checkpoint of a training loop, under a usual key or as the only table of tensors.
+
+    Raises:
+      UserError: there are several tables of tensors, of which none has a usual key.
+    """
+    usual = [loaded[key] for key in _TABLES if isinstance(loaded.get(key), dict)]
+    if table := next(filter(None, usual), None):
+        return table
+    tables = [
+        key
+        for key, value in loaded.items()
+        if isinstance(value, dict) and value and all(isinstance(each, torch.Tensor) for each in value.values())
+    ]
+    if len(tables) > 1:
+        raise UserError(
+            f"convert: {path}: several tables of tensors: {_listed(list(map(str, tables)))}; save the one with the "
+            "weights"
+        )
+    return loaded[tables[0]] if tables else loaded
 
 
 def _read_flax(path: pathlib.Path) -> Flat:

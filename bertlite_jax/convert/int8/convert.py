@@ -26,7 +26,7 @@ from bertlite_jax.convert.onnx.graph import Graph, to_bytes
 from bertlite_jax.convert.onnx.model import Output, build_onnx
 from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights import quantized
-from bertlite_jax.convert.weights.folder import Weights, sentence_length
+from bertlite_jax.convert.weights.folder import Weights, longest_input
 from bertlite_jax.convert.weights.quantized import Container
 from bertlite_jax.convert.weights.reading import write_reading
 from bertlite_jax.data.tasks.own.options import OwnOptions
@@ -173,8 +173,7 @@ def read_text(
 ) -> Text:
     """Batches to calibrate and to measure with; no window serves both. `length` is cut to what the model reads."""
     scored = measuring_text.scored_output(weights, output)
-    longest = sentence_length(weights) if output == "sentence" else weights.model.max_positions
-    length = min(length, longest)
+    length = min(length, longest_input(weights, output == "sentence"))
     # Examples first, so that an error in them does not wait for minutes of reading text.
     examples = measuring_text.labelled(weights, data, length, scorer, columns) if data and scorer else None
     windows = measuring_text.windows(weights, text, rows, length, columns, output)

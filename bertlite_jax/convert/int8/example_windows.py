@@ -76,7 +76,7 @@ def _has_known_column(path: str, columns: OwnOptions) -> bool:
     delimiter = formats.delimiter_of(path, columns)
     first = next((line for _, line in files.lines(path) if line.strip()), "")
     known = {name.casefold() for name in (columns.text, columns.pair, columns.label, *TEXT, *PAIR, *LABEL, *WORDS)}
-    return bool({name.strip().casefold() for name in first.split(delimiter)} & (known - {""}))
+    return bool({name.strip().casefold() for name in formats.header_fields(first, delimiter)} & (known - {""}))
 
 
 def windows(path: str, form: Format, head: Head | None, columns: OwnOptions, cut: Cut) -> list[Window]:

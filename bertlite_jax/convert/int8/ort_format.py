@@ -168,7 +168,7 @@ def estimate_bytes(model: Model, scored: measuring_text.Scored) -> int:
     Heads that are not in the file do not count; the pooler counts for the states of a model that has one.
     """
     pooler = scored.head.pooled if scored.head else model.pooler and scored.output == "states"
-    model = dataclasses.replace(model, vocab_multiple=1, pair_classes=0, pooler=pooler)
+    model = dataclasses.replace(model, vocab_multiple=1, pair_classes=0, replaced_head=False, pooler=pooler)
     total = _NODE_BYTES * (6 * model.num_layers + 4)
     for path, shape in parameters.shapes(model, scored.head).items():
         size = int(np.prod(shape))

@@ -19,7 +19,7 @@ from bertlite_jax.convert.onnx import graph
 from bertlite_jax.convert.onnx.float32 import float32
 from bertlite_jax.convert.onnx.model import Output, build_onnx, choose_output
 from bertlite_jax.convert.weights import quantized
-from bertlite_jax.convert.weights.folder import Weights, sentence_length
+from bertlite_jax.convert.weights.folder import Weights, longest_input
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import new_folder, write_json
 
@@ -78,14 +78,9 @@ def describe(
     tokenizer, model = weights.tokenizer, weights.model
     write_json(folder / "config.json", config(weights, output))
     if tokenizer is not None:
-        write_tokenizer(tokenizer, folder, _longest(weights, output), model.token_types)
+        write_tokenizer(tokenizer, folder, longest_input(weights, output == "sentence"), model.token_types)
     card = _card(weights, choose_output(weights, output), figures)
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def _longest(weights: Weights, output: Output) -> int:
-    """The most tokens of a text, special tokens included; longer texts are cut."""
-    return sentence_length(weights) if output == "sentence" else weights.model.max_positions
 
 
 def config(weights: Weights, output: Output = "auto") -> dict[str, Any]:
@@ -169,7 +164,9 @@ def _card(weights: Weights, output: Output, figures: dict[str, Any] | None) -> s
         lines.append("The weights came without a tokenizer, so there is none here; use the one of their training.\n")
     else:
         file = QUANTIZED if figures else MODEL
-        lines.append(_usage(file, model.token_types > 0, _longest(weights, output), kind == "fill-mask"))
+        lines.append(
+            _usage(file, model.token_types > 0, longest_input(weights, output == "sentence"), kind == "fill-mask")
+        )
     return "\n".join(lines)
 
 

@@ -63,7 +63,6 @@ class Weights:
       pair_task: what the pair head was trained on.
       facts: figures of the run by their names in `summary.json`, for the model card.
       sentence: how the source makes sentence vectors; None if it does not say, which means `Sentence()`.
-      length: most tokens in an example that a task model was trained on; 0 if the source does not say.
       reading: how a task model's examples were read in its training; None if the source does not say.
     """
 
@@ -74,7 +73,6 @@ class Weights:
     pair_task: str = "none"
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     sentence: Sentence | None = None
-    length: int = 0
     reading: Reading | None = None
 
 
@@ -84,7 +82,27 @@ MOST_UNSTATED = 512
 
 def answer_length(weights: Weights) -> int:
     """The most tokens of an example that a task model answers, special tokens included."""
-    return min(weights.length or MOST_UNSTATED, weights.model.max_positions)
+    return min(_trained_length(weights) or MOST_UNSTATED, weights.model.max_positions)
+
+
+def longest_input(weights: Weights, sentence: bool = False) -> int:
+    """The most tokens that an export reads, special tokens included: `model_max_length` of its tokenizer.
+
+    Args:
+      weights: of the export.
+      sentence: whether it makes sentence vectors.
+
+    Returns:
+      For a task model the length that it was trained with, so that other programs cut a text where `predict` does; all
+      positions where nothing says that length, and for a pretrained model.
+    """
+    if sentence:
+        return sentence_length(weights)
+    return min(_trained_length(weights) or weights.model.max_positions, weights.model.max_positions)
+
+
+def _trained_length(weights: Weights) -> int:
+    return weights.reading.length if weights.head and weights.reading else 0
 
 
 def sentence_length(weights: Weights) -> int:

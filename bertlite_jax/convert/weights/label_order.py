@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights.folder import Weights
 
-_UNNAMED = re.compile(r"LABEL_\d+")
+UNNAMED = re.compile(r"LABEL_\d+")
+"""What transformers calls an output without a name."""
 
 
 def reordered(weights: Weights, labels: Sequence[str]) -> Weights | None:
@@ -33,14 +35,14 @@ def naming_hint(head: Head, folder: str) -> str:
     if not is_unnamed(head):
         return ""
     return (
-        f"; the outputs of this head have no names: give them, in their order, with bertlite convert from-hf {folder} "
-        "OUT --labels ... and use OUT"
+        f"; the outputs of this head have no names: give them, in their order, with bertlite convert from-hf "
+        f"{shlex.quote(folder)} OUT --labels ... and use OUT"
     )
 
 
 def is_unnamed(head: Head) -> bool:
     """Whether the labels are the numbers that transformers gives to outputs without names; a regression needs none."""
-    return len(head.labels) > 1 and all(_UNNAMED.fullmatch(label) for label in head.labels)
+    return len(head.labels) > 1 and all(UNNAMED.fullmatch(label) for label in head.labels)
 
 
 def _places(old: Sequence[str], new: Sequence[str]) -> list[int] | None:

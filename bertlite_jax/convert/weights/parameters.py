@@ -78,6 +78,9 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
     known["mlm/bias"] = (v,)
     if model.pair_classes:
         known |= {"pair/kernel": (d, model.pair_classes), "pair/bias": (model.pair_classes,)}
+    if model.replaced_head:
+        known |= {"replaced/dense/kernel": (d, d), "replaced/dense/bias": (d,)}
+        known |= {"replaced/output/kernel": (d, 1), "replaced/output/bias": (1,)}
     return known
 
 
@@ -195,8 +198,10 @@ def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
 def exported(params: dict[str, Any], model: Model) -> Flat:
     """The parameters as exports hold them, for `model.exported`, by flat name.
 
-    The padded rows of the vocabulary are dropped, and the residual factor is multiplied into its kernels.
+    The padded rows of the vocabulary and the head for replaced tokens are dropped, and the residual factor is
+    multiplied into its kernels.
     """
+    params = {part: value for part, value in params.items() if part != "replaced"}
     if model.residual_factor != 1:
         params = {**params, "layers": residual_scale.folded(params["layers"], model.residual_factor)}
     return trim_vocabulary(flatten(params), model)

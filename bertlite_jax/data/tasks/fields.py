@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
 import re
+import tokenize
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -15,6 +17,12 @@ from bertlite_jax.data.tasks.task import Columns, Task, needs_labels
 from bertlite_jax.errors import UserError
 
 T = TypeVar("T")
+_NAMED_ARRAY = re.compile(r"(?:tensor|array)\((\[.*?\])(?:, *dtype=[\w.]+)?\)", re.DOTALL)
+_WITHOUT_COMMA = re.compile(r"""['"]\s+u?['"]""")
+_PLAIN = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?|True|False")
+"""A number or a truth value as NumPy writes it."""
+_AMOUNT = re.compile(r"([$€£¥₹₽%]|[A-Z]{3}|)\s*([+-]?\d+(?:[.,'’\u00a0\u202f ]\d+)*)\s*([$€£¥₹₽%]|[A-Z]{3}|Euro|)")
+"""A number as people write it, perhaps with a currency before or behind it."""
 _LARGEST = 3.4e38
 """What float32 holds, in which numbers are learnt."""
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\ufe0e\ufe0f\uffa0"
@@ -90,7 +98,8 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
     """The example's label as `Example.label` wants it; None in a split that may lack labels.
 
     Raises:
-      UserError: the label is unknown, is not a number where one is needed, or is missing where it is needed.
+      UserError: the label is unknown, is not a number on the task's scale where one is needed, or is missing where it
+        is needed.
     """
     columns, head = task.columns, task.head
     several = head.kind == "classify" and head.problem == "multi_label"
@@ -100,8 +109,15 @@ def label(task: Task, record: Record, split: str, where: str) -> int | float | t
     if several:
         return several_labels(head.labels, label_names(value, columns.separator, where), where)
     if head.problem == "regression":
-        return number(value, where)
+        return _on_scale(number(value, where), task, where)
     return label_index(head.labels, label_name(value, where), where)
+
+
+def _on_scale(score: float, task: Task, where: str) -> float:
+    if task.scale and not task.scale[0] <= score <= task.scale[1]:
+        lowest, highest = task.scale
+        raise UserError(f"task: {where}: the label {score:g} is not on {task.name}'s scale, {lowest:g} to {highest:g}")
+    return score
 
 
 def label_names(value: Any, separator: str, where: str) -> list[str]:
@@ -130,17 +146,41 @@ def is_missing(value: Any) -> bool:
 
 
 def listed(text: str) -> list[Any] | None:
-    """The list that a cell such as `[1, 0]`, `['a', 'b']` or `[1 0]` holds, as JSON, Python or NumPy write it."""
-    text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    """The list that a cell such as `[1, 0]`, `('a', 'b')`, `[1. 0.]` or `['a' 'b']` holds.
+
+    JSON, Python and NumPy write them so, and so does PyTorch with `tensor(` before it. A set comes in its own order.
+    NumPy leaves the middle of long arrays out, which is no list then.
+    """
+    text = _NAMED_ARRAY.sub(r"\1", text.strip())
+    if text[:1] + text[-1:] not in ("[]", "()", "{}"):
         return None
+    if (strings := _strings_apart(text)) is not None:
+        return strings
     for parse in (json.loads, ast.literal_eval):
         try:
             value = parse(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
-        return value if isinstance(value, list) else None
-    return re.split(r"[ ,]+", text[1:-1].strip()) if re.fullmatch(r"\[[\d. ,]+\]", text) else None
+        if isinstance(value, set):
+            return sorted(value, key=str)
+        return list(value) if isinstance(value, list | tuple) else None
+    parts = text[1:-1].split()
+    return list(map(ast.literal_eval, parts)) if text.startswith("[") and all(map(_PLAIN.fullmatch, parts)) else None
+
+
+def _strings_apart(text: str) -> list[str] | None:
+    """The strings of an array of NumPy, which has no commas between them; Python would take them for one."""
+    if not _WITHOUT_COMMA.search(text):
+        return None
+    try:
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    except (tokenize.TokenError, SyntaxError):
+        return None
+    ends = (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
+    inside = [token for token in tokens if token.type not in ends][1:-1]
+    if not all(token.type == tokenize.STRING for token in inside):
+        return None
+    return [ast.literal_eval(token.string) for token in inside]
 
 
 def is_blank(value: Any) -> bool:
@@ -193,7 +233,24 @@ def number(value: Any, where: str) -> float:
     except (TypeError, ValueError, OverflowError):
         parsed = math.nan
     if not abs(parsed) <= _LARGEST:
-        advice = "; write a decimal point instead of the comma" if "," in str(value) else ""
-        advice = "; the largest is 3.4e38" if math.isfinite(parsed) else advice
+        advice = "; the largest is 3.4e38" if math.isfinite(parsed) else _spelling_advice(str(value))
         raise UserError(f"task: {where}: the label {str(value)[:40]!r} is not a finite number{advice}")
     return parsed
+
+
+def _spelling_advice(text: str) -> str:
+    """What to change in a number with a currency, with signs between thousands, or with a decimal comma."""
+    found = _AMOUNT.fullmatch(text.strip())
+    if not found:
+        return ""
+    unit, digits = found[1] or found[3], found[2]
+    signs = sorted({sign for sign in digits if not sign.isdecimal() and sign not in "+-"}, key=digits.rfind)
+    last = signs[-1] if signs else ""
+    groups = [sign for sign in signs if sign != last or digits.count(sign) > 1 or sign not in ".,"]
+    steps = [f"leave out {unit!r}"] if unit else []
+    steps += ["remove the thousands separator"] if groups else []
+    steps += ["write a decimal point instead of the comma"] if last == "," and last not in groups else []
+    for sign in groups:
+        digits = digits.replace(sign, "")
+    listed = " and ".join([", ".join(steps[:-1]), *steps[-1:]][len(steps) < 2 :])
+    return f"; {listed}: {digits.replace(',', '.')}" if steps else ""

@@ -2,8 +2,9 @@
 
 Rules: text that is not UTF-8 is refused, with its line; a byte order mark and carriage returns at line ends are
 removed; only a line feed ends a line (a U+2028 or a form feed in a text does not), except in a file without any line
-feed, where carriage returns do; blank lines are left out and counted. In TSV files a quote is a character like any
-other, as in GLUE's files: it never joins lines. CSV files are quoted as RFC 4180 says. `.gz` files are unpacked.
+feed, where carriage returns do; blank lines are left out and counted. In TSV files of the known tasks a quote is a
+character like any other, as in GLUE's: it never joins lines (`tables.quoting_of` decides for one's own). CSV files are
+quoted as RFC 4180 says. `.gz` files are unpacked.
 """
 
 from __future__ import annotations

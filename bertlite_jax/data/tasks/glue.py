@@ -131,6 +131,7 @@ TASKS = (
         rows=_rows(5749, 1500, 1379),
         suite="glue",
         sent_as={"test": "STS-B.tsv"},
+        scale=(0.0, 5.0),
     ),
     Task(
         name="qqp",

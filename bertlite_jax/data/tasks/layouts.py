@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from bertlite_jax.data.tasks import fields
 from bertlite_jax.data.tasks.example import Example
@@ -136,12 +136,46 @@ def _present(record: Record, names: tuple[str, ...]) -> str:
     return next((name for name in names if name in record), names[0])
 
 
-_COMMENT = re.compile(r"# *(newdoc|newpar|[\w:.-]+ = )")
+_COMMENT = re.compile(r"# *(newdoc|newpar|id [^ \t]*(\s+domain=.*)?$|[\w:.-]+ = )")
 
 
 def is_comment(line: str) -> bool:
-    """Whether a line is one of CoNLL-U's comments, such as `# sent_id = 3`."""
+    """Whether a line is one of CoNLL-U's comments, such as `# sent_id = 3`, or MultiCoNER's `# id 7 domain=train`."""
     return bool(_COMMENT.match(line))
+
+
+TAG = re.compile(r"O|[BIESLUM]-\S+")
+"""A tag of spans."""
+
+
+def free_comments(numbered: Iterable[tuple[int, str]]) -> frozenset[int]:
+    """The numbers of lines with a comment of any form, such as `# exported by a program`.
+
+    It begins with `#` and stands before the first word of a sentence. Tweets begin so, too: a line with the columns of
+    the others and one of their tags, or a tag of spans, is a word.
+
+    Args:
+      numbered: (number, text) of the lines of a file in CoNLL columns, not CoNLL-U.
+    """
+    before_words, tags, width, tabs = True, set[str](), 0, False
+    unsure: list[tuple[int, str]] = []
+    for number, line in numbered:
+        if is_comment(line):
+            continue
+        row = columns_of_line(line)
+        if not line.strip() or row[0] == DOCUMENT_MARK:
+            before_words = True
+        elif before_words and line.startswith("#"):
+            unsure.append((number, line))
+        else:
+            width, tabs, before_words = width or len(row), tabs or "\t" in line, False
+            tags.add(row[-1])
+
+    def is_word(line: str) -> bool:
+        row = columns_of_line(line) if "\t" in line or not tabs else [line]
+        return not width or (len(row) == width and (width == 1 or row[-1] in tags or bool(TAG.fullmatch(row[-1]))))
+
+    return frozenset(number for number, line in unsure if not is_word(line))
 
 
 def columns_of_line(line: str) -> list[str]:
@@ -190,8 +224,9 @@ def column_sentences(path: str, counts: Counter[str], form: ColumnForm = ColumnF
     """
     rows: list[list[str]] = []
     start = width = without_tag = 0
+    comments = frozenset[int]() if form.universal else free_comments(lines(path))
     for number, line in lines(path):
-        if is_comment(line) or (form.universal and line.startswith("#")):
+        if is_comment(line) or number in comments or (form.universal and line.startswith("#")):
             counts["comments"] += 1
             continue
         row = line.split("\t") if form.universal else columns_of_line(line)
@@ -205,7 +240,8 @@ def column_sentences(path: str, counts: Counter[str], form: ColumnForm = ColumnF
         elif width == 1 < len(row) and without_tag:
             raise UserError(f"task: {path}:{without_tag}: an empty tag; line {number} has {len(row)} columns")
         elif width and len(row) != width:
-            raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}")
+            advice = "; a comment stands before the first word of a sentence" if line.startswith("#") else ""
+            raise UserError(f"task: {path}:{number}: {len(row)} columns, and the lines before have {width}{advice}")
         elif form.header and not width:
             width = len(row)
         elif form.universal and (extra := _BESIDE_WORDS.fullmatch(row[0])):

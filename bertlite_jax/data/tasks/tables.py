@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
@@ -82,6 +82,62 @@ def quoted_rows(path: str, lines: Lines, delimiter: str, counts: Counter[str]) -
             counts["blank_lines"] += 1
         else:
             yield first, fields
+
+
+class Quoting(NamedTuple):
+    """Whether quotes around the fields of a table are quoting.
+
+    Attributes:
+      on: they are taken off; otherwise a quote is a character like any other.
+      taken_off: how many fields lose theirs although the file would be a table with them as well.
+      problem: why they are none, where a field begins with a quote.
+    """
+
+    on: bool
+    taken_off: int = 0
+    problem: str = ""
+
+
+def quoting_of(path: str, lines: Lines, delimiter: str) -> Quoting:
+    """Whether quotes explain a table that pandas may have written, or a program that does not know of any, as GLUE's.
+
+    They do where each field that begins with a quote ends with one, with doubled quotes inside, and each row has the
+    header's number of fields. Of two lines that are rows by themselves, none goes on in the other.
+    """
+    taken: list[str] = []
+    width = quoted = taken_off = 0
+    plain, first = True, True
+    try:
+        for number, row in quoted_rows(path, _noted(lines, taken), delimiter, Counter()):
+            alone = [line.split(delimiter) for line in taken if line.strip(" ")]
+            taken.clear()
+            if first and len(row) <= 2 and row[0].startswith("sep="):
+                continue
+            quoted += sum(field.startswith('"') for fields in alone for field in fields)
+            width, plain = width or len(row), plain and not (first and quoted)
+            if not is_row(row, width):
+                return Quoting(False, problem=f"{path}:{number}: {len(row)} fields with quotes, and not {width}")
+            fits = all(is_row(fields, width) for fields in alone)
+            if fits and width > 1 and len(alone) > 1:
+                return Quoting(False, problem=f"{path}:{number}: a quote would join rows")
+            plain, first = plain and fits, False
+            taken_off += sum(len(field) > 1 and field[0] == field[-1] == '"' for fields in alone for field in fields)
+    except UserError as error:  # A line that cannot be read at all is refused by whoever reads the rows.
+        return Quoting(False, problem=str(error).removeprefix("task: ").replace("\t", "tab"))
+    return Quoting(quoted > 0, taken_off if plain else 0)
+
+
+def is_row(fields: list[str], width: int) -> bool:
+    """Whether fields make a row: as many as the header has, and empty ones beyond, which spreadsheets write."""
+    blank = len(fields) > 1 and not any(field.strip() for field in fields)
+    return blank or (len(fields) >= width and not any(field.strip() for field in fields[width:]))
+
+
+def _noted(lines: Lines, taken: list[str]) -> Lines:
+    """The same lines; each is added to `taken`."""
+    for number, line in lines:
+        taken.append(line)
+        yield number, line
 
 
 def _without_zero_bytes(path: str, lines: Lines) -> Iterator[str]:

@@ -59,6 +59,8 @@ class Task:
     """Split -> name of the file that the suite's server takes."""
     sent_labels: tuple[str, ...] = ()
     """The server's names for the labels, if they differ from the head's."""
+    scale: tuple[float, float] | None = None
+    """Lowest and highest label of a regression task whose scale is fixed."""
 
 
 def needs_labels(split: str) -> bool:

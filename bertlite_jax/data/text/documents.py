@@ -234,11 +234,26 @@ def _is_blank(line: bytes) -> bool:
     return not line.strip() or (len(line) < 32 and not line.decode("utf-8", "replace").strip())
 
 
+def _warn_of_start(line: bytes, path: str) -> None:
+    """Logs that the first line of a plain text is none of a text, or that its blank lines are not seen as such."""
+    advice = ""
+    if line.startswith(b"<doc id="):
+        advice = "it has the tags of WikiExtractor; leave them out: sed -e '/^<doc id=/d' -e 's/^<.doc>$//'"
+    elif line.startswith(b'{"') and line.rstrip().endswith(b"}"):
+        advice = "its first line is a JSON object; give the file a name that ends in .jsonl"
+    elif b"\r\r" in line.rstrip(b"\r"):
+        advice = "blank lines between carriage returns end no document; change them: tr '\\r' '\\n'"
+    if advice:
+        _log.warning("corpus: %s: read as plain text, as it stands, but %s", path, advice)
+
+
 def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[list[str]]:
     lines, size, first, goes_on = [], 0, 1, False
     last = 0
     for number, line in read_lines(path, LINE_LIMIT, counts):
-        line = line.removeprefix(_MARK) if last == 0 else line
+        if last == 0:
+            line = line.removeprefix(_MARK)
+            _warn_of_start(line, path)
         blank = _is_blank(line)
         if lines and (blank or size >= DOCUMENT_LIMIT):
             if paragraphs := clean(_decode(b"".join(lines), path, first, on_bad_text, counts), counts):

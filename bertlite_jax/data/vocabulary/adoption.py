@@ -174,7 +174,12 @@ def _from_model(source: Source, content: bytes, lower: bool | None, keep_accents
         "digit_comma": True,
     }
     pipeline = pipelines.of_sentencepiece(source, proto, (lower, keep_accents))
-    return _choose(source, pipeline, lambda roles: iter([Vocabulary("sentencepiece", content, settings, roles)]))
+
+    def of_our_own(roles: dict[str, str]) -> Iterator[Vocabulary]:
+        if set(roles.values()) <= set(pieces):  # Others are behind the model's pieces.
+            yield Vocabulary("sentencepiece", content, settings, roles)
+
+    return _choose(source, pipeline, of_our_own)
 
 
 def _is_albert(proto: Any) -> bool:
@@ -208,6 +213,8 @@ def _from_vocab(source: Source, content: bytes, case: pipelines.Case) -> Vocabul
     pieces = [_trimmed(piece) for piece in codecs.read_vocabulary(text.encode("utf-8"))]
     _check_once(pieces, source)
     pipeline = pipelines.of_vocabulary(source, pieces, case, _has_capitals(pieces, source))
+    # Special pieces that the file lacks are behind it.
+    pieces = _in_order(pipeline.get_vocab(), source.file)
     if codecs.read_vocabulary(content) != pieces:
         content = _lines(pieces)
     return _choose(source, pipeline, lambda specials: _wordpieces(pipeline, content, specials))

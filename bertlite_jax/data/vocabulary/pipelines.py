@@ -6,6 +6,7 @@ Source: transformers 5, models/{albert,bert}/tokenization_*.py and tokenization_
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,16 @@ def of_vocabulary(source: Source, pieces: list[str], case: Case, capitals: bool)
     _check_class(source, "vocab.txt", "BertTokenizer", ("bert", "albert", "file", "unknown"))
     lower = stated_lower(source, "bert", capitals) if case[0] is None else case[0]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    named = source.specials().get("unk")
+    if (
+        (source.config.get("unk_token") or source.special_map.get("unk_token"))
+        and named
+        and named.content not in pieces
+    ):
+        raise UserError(
+            f"tokenizer: {source.file}: no piece {named.content!r}, which is the unk_token stated beside it, so that "
+            "AutoTokenizer fails at the first unknown word; correct the name there"
+        )
     pipeline = bert(source, vocabulary, (lower, case[1]))
     add_tokens(pipeline, source, {})
     return pipeline
@@ -144,11 +155,12 @@ def _check_conversion(source: Source, proto: Any, case: tuple[bool, bool], symbo
     add_tokens(converted, source, {})
     differing = difference(source, converted, pipeline)
     if differing:
+        quoted = shlex.quote(str(source.file))
         raise UserError(
             f"tokenizer: {source.file.parent}: {differing.text!r} becomes {differing.first} where transformers 5 "
             f"converts spiece.model, and {differing.second} where ALBERT's release and earlier versions read it. Name "
-            f"the file itself to take the latter: bertlite tokenizer {source.file}, or bertlite convert from-hf "
-            f"--tokenizer {source.file}"
+            f"the file itself to take the latter: bertlite tokenizer {quoted}, or bertlite convert from-hf "
+            f"--tokenizer {quoted}"
         )
 
 

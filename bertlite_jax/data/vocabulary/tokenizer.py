@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
@@ -162,7 +163,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     """
     place = on_disk(folder)
     if not place.is_dir():
-        raise UserError(f"tokenizer: {place} does not exist; make one with `bertlite tokenizer TEXT --out {place}`")
+        quoted = shlex.quote(str(place))
+        raise UserError(f"tokenizer: {place} does not exist; make one with `bertlite tokenizer TEXT --out {quoted}`")
     saved = _read_settings(place)
     model = _read_model(place, saved)
     codec = _build(place, saved, model)
@@ -188,7 +190,7 @@ def _read_settings(place: pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(
             f"tokenizer: {place} is not a tokenizer folder (no {SETTINGS_FILE}); "
-            f"adopt a vocabulary of another program with `bertlite tokenizer {place} --out DIR`"
+            f"adopt a vocabulary of another program with `bertlite tokenizer {shlex.quote(str(place))} --out DIR`"
         )
     saved = json_files.read(path, "tokenizer")
     expected = {"format", "kind", "model_sha256", "settings", "specials"}

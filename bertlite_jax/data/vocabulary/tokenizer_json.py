@@ -164,15 +164,21 @@ def check_specials_around(source: Source, pipeline: Any, specials: dict[str, str
         return
     with library_errors.told_of(f"tokenizer: {source.file} cannot be run"):
         plain = pipeline.encode("a", add_special_tokens=False).tokens
-        found, pair = pipeline.encode("a").tokens, pipeline.encode("a", "a").tokens
+        found, both = pipeline.encode("a").tokens, pipeline.encode("a", "a")
     around = [specials["cls"], *plain, specials["sep"]]
     if found != around:
         raise UserError(
             f"tokenizer: {source.file}: with its post_processor 'a' becomes {found}, and models here read {around}; "
             "set a post_processor that puts the two around a text"
         )
-    if pair != [*around, *plain, specials["sep"]]:
+    if both.tokens != [*around, *plain, specials["sep"]]:
         _warn_of_pairs(source)
+    elif source.second_type and not any(both.type_ids):
+        _LOG.warning(
+            "tokenizer: %s: its post_processor gives both texts of a pair the type 0, and here the second one has 1; "
+            "of a model that was trained on such pairs the answers will differ",
+            source.file,
+        )
 
 
 def _warn_of_pairs(source: Source) -> None:

@@ -10,6 +10,7 @@ Source: transformers, models/auto/tokenization_auto.py and tokenization_utils_ba
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ import tokenizers
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
+
+_LOG = logging.getLogger(__name__)
 
 Family = Literal["bert", "albert", "roberta", "xlm-roberta", "file", "other", "unknown"]
 """How a class builds its pipeline. `file`: it runs tokenizer.json as it is. `other`: a class that is not known here.
@@ -60,6 +63,8 @@ class Source:
     """special_tokens_map.json, which counts only where `config` has no added_tokens_decoder."""
     added_ids: dict[str, Any]
     """added_tokens.json: ids by token. Counts like `special_map`."""
+    second_type: bool = False
+    """Whether the model beside it has a token type for the second text of a pair."""
 
     def flag(self, name: str) -> bool | None:
         """A setting of tokenizer_config.json that is true, false or absent. Raises UserError for anything else."""
@@ -158,11 +163,61 @@ def find(path: str) -> Source:
     if family == "albert" and place.suffix == ".txt":
         # AutoTokenizer cannot open it: a vocabulary of BERT's kind beside an ALBERT, of which nothing names the class.
         family = "unknown"
+    _check_words(config, folder)
+    second_type = _has_second_type(beside["config.json"])
+    _warn_of_settings(config, folder, second_type)
     # With added_tokens_decoder, transformers opens neither of the older files.
     older = config.get("added_tokens_decoder") is None
     special_map = beside["special_tokens_map.json"] if older else {}
     added_ids = beside["added_tokens.json"] if older else {}
-    return Source(place, family, class_name, config, special_map, added_ids)
+    return Source(place, family, class_name, config, special_map, added_ids, second_type)
+
+
+def _has_second_type(model: dict[str, Any]) -> bool:
+    """Whether the model in a folder tells the second text of a pair from the first one; False where there is none."""
+    if model.get("model_type") not in ("bert", "albert"):
+        return False
+    types = model.get("type_vocab_size", 2)
+    return isinstance(types, int) and types > 1
+
+
+def _check_words(config: dict[str, Any], folder: pathlib.Path) -> None:
+    """Refuses a vocabulary of words that another program finds first, such as MeCab, in a folder without its class.
+
+    Raises:
+      UserError: tokenizer_config.json names such a program, as BertJapaneseTokenizer's does.
+    """
+    for key, usual in (("word_tokenizer_type", "basic"), ("subword_tokenizer_type", "wordpiece")):
+        if config.get(key) not in (None, usual):
+            raise UserError(
+                f"tokenizer: {folder / 'tokenizer_config.json'}: {key} = {config[key]!r}, as of a "
+                "BertJapaneseTokenizer, which finds words in another way; only the vocabulary of a BertTokenizer can "
+                "be adopted"
+            )
+
+
+def _warn_of_settings(config: dict[str, Any], folder: pathlib.Path, second_type: bool) -> None:
+    """Logs what tokenizer_config.json asks for beyond ids, and models here do otherwise."""
+    where = folder / "tokenizer_config.json"
+    if config.get("truncation_side") == "left":
+        _LOG.warning(
+            "tokenizer: %s: truncation_side is left, and here long texts lose their end, not their beginning; of a "
+            "model that was trained so, cut texts to their last part yourself",
+            where,
+        )
+    inputs = config.get("model_input_names")
+    if second_type and isinstance(inputs, list) and "token_type_ids" not in inputs:
+        _LOG.warning(
+            "tokenizer: %s: model_input_names has no token_type_ids, so AutoTokenizer gives both texts of a pair the "
+            "type 0, and here the second one has 1; of a model that was trained on such pairs the answers will differ",
+            where,
+        )
+    if config.get("auto_map"):
+        _LOG.warning(
+            "tokenizer: %s: auto_map names code of the folder's own, which is not run; where that reads text in "
+            "another way, the ids are not those of the model's training",
+            where,
+        )
 
 
 def _family(class_name: str, model_type: Any) -> Family:

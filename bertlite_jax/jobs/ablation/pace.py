@@ -22,6 +22,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.jobs.ablation import children, recipes
+from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
 
 SKIPPED, TIMED = 3, 12
@@ -38,21 +39,24 @@ class Stretch(NamedTuple):
 
     steps: int
     config: Pretrain
-    """As it holds in these steps."""
+    """As it holds in these steps, but for which of them are causal."""
+    flops: int
+    """Of all of them together."""
 
 
 class Pace(NamedTuple):
     """Of one stretch."""
 
     seconds_a_step: float
-    """Mean of the timed steps."""
+    """Mean of the timed steps, none of which is causal; those that are count by their FLOPs."""
     start_seconds: float
     """From the start of the process to its first step: imports, reading, compiling."""
 
 
 def stretches(config: Pretrain) -> list[Stretch]:
     """What a run does in which order."""
-    return [Stretch(last - first + 1, stage) for first, last, stage in schedule.stages(config)]
+    stages = schedule.stages(config)
+    return [Stretch(stage.last - stage.first + 1, stage.config, flops.stage_flops(stage)) for stage in stages]
 
 
 def steps_within(seconds: float, config: Pretrain, paces: Sequence[Pace]) -> int:
@@ -126,8 +130,14 @@ def of_member(config: Pretrain, stop: children.Stop, stored: pathlib.Path | None
             known[key] = _measure(timed, stop)._asdict()
             if stored is not None:
                 whole_files.write_json(stored, known)
-        found.append(Pace(**known[key]))
+        found.append(_with_causal(Pace(**known[key]), stretch))
     return found
+
+
+def _with_causal(pace: Pace, stretch: Stretch) -> Pace:
+    """The pace of all steps of a stretch, given that of those that are not causal."""
+    timed = stretch.steps * flops.train_flops_per_step(schedule.of_kind(stretch.config, causal=False))
+    return pace._replace(seconds_a_step=pace.seconds_a_step * stretch.flops / timed)
 
 
 def _for_timing(config: Pretrain) -> Pretrain:
@@ -148,6 +158,7 @@ def _for_timing(config: Pretrain) -> Pretrain:
         profile_steps=(0, 0),
     )
     optim = dataclasses.replace(config.optim, learning_rate=1e-8, weight_decay=0.0)  # It must not diverge.
+    config = schedule.of_kind(config, causal=False)
     return dataclasses.replace(config, data=of_length(config), optim=optim, run=run)
 
 

@@ -30,11 +30,6 @@ class Planned(NamedTuple):
     """Why they could not."""
 
 
-def run_flops(config: Pretrain) -> int:
-    """FLOPs of all steps of a run, by formula."""
-    return sum(part.steps * flops.train_flops_per_step(part.config) for part in pace.stretches(config))
-
-
 def print_plan(where: str, members: Sequence[Planned], seconds: float, console: Console) -> None:
     """A row for each member, and how long all of it takes.
 
@@ -57,7 +52,7 @@ def print_plan(where: str, members: Sequence[Planned], seconds: float, console: 
             f"{each.left:,} of {each.runs:,}",
             f"{flops.parameters(each.config.model)['total']:,}",
             f"{each.config.run.steps:,}" if known else "?",
-            f"{run_flops(each.config):.2e}" if known else "?",
+            f"{flops.run_flops(each.config):.2e}" if known else "?",
             " ".join(f"{1000 * stage.seconds_a_step:,.1f}" for stage in each.paces) or "?",
             "?" if one is None else clock_time(one),
         )

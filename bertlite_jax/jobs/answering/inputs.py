@@ -17,7 +17,7 @@ from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks import files
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import conll, formats
+from bertlite_jax.data.tasks.own import formats
 from bertlite_jax.data.tasks.own.columns import check_named, columns_of, ignored_pair, kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.reader import Reader, unknown_in_words
@@ -46,6 +46,9 @@ class Notes:
     ignored_pair: str = ""
     """One of them that has a usual name of a second text, where the model was trained on single texts."""
 
+    no_tags: str = ""
+    """What is wrong with the first tags that cannot be used, and what would be right."""
+
     def saw(self, names: Sequence[str], columns: Columns, options: OwnOptions) -> None:
         """Notes what is read of these columns or fields."""
         read = (*columns.text, *columns.pair, *columns.label, *columns.id, *columns.choices)
@@ -55,13 +58,17 @@ class Notes:
 
     def unscored(self) -> str:
         """Why nothing is scored and what would be right; empty where the input has nothing but what is read."""
+        if self.no_tags:
+            return f"nothing is scored: {self.no_tags}"
         if self.label:
             return f"nothing is scored: {self.label!r} is empty; --label-column names another column with the labels"
         if not self.unread:
             return ""
         names = list(self.unread)
         shown = ", ".join(map(repr, names[:12])) + (", .." if len(names) > 12 else "")
-        return f"nothing is scored: no label was found, and not read: {shown}; --label-column names the one with labels"
+        return (
+            f"nothing is scored, as no column or field holds labels; if one of {shown} does, pass --label-column NAME"
+        )
 
     def lines(self, known: tuple[str, ...], scored: bool = True) -> list[str]:
         """A line for each oddity. `known` are the model's labels; `scored` says whether there are metrics."""
@@ -164,9 +171,10 @@ def _examples(
     file = _with_columns(inputs, form, options)
     if file and not said.id:
         options = dataclasses.replace(options, id=id_column(file, options) or options.id)
-    if form == "columns" and head.kind != "tag" and conll.is_universal(inputs):
+    if form == "columns" and head.kind != "tag":
         raise UserError(
-            f"task: {inputs}: CoNLL-U has words with tags, and this model reads texts; write one on each line"
+            f"task: {inputs}: CoNLL columns have words with tags, and this model reads texts; pass --input a file of "
+            "plain text with one text on each line, or a table"
         )
     reader = Reader(
         options,
@@ -177,11 +185,13 @@ def _examples(
         counts=notes.counts,
         labelled=labelled,
     )
-    if form in ("text", "json_lines") or (form == "columns" and head.kind != "tag"):
-        of_object = _object_reader(reader, head, options, said, notes)
+    reader.odd_tags = lambda problem: setattr(notes, "no_tags", notes.no_tags or problem)
+    reader.without_labels = "; --no-score leaves the labels out"
+    if form in ("text", "json_lines"):
+        of_object = _object_reader(reader, head, options, said, notes, file)
         if file:
             read = functools.partial(columns_of, file.names, options, kind_of_head(head), inputs, strict=False)
-            reader.decimal_commas = functools.cache(lambda: has_decimal_commas(file, read()))
+            reader.decimal_commas = functools.cache(lambda: has_decimal_commas(file, read(), options.decimal))
         for example in text_lines.read_examples(input_lines(inputs), head, place_of(inputs), of_object, notes.counts):
             yield _with_words(example, head)
         return
@@ -219,7 +229,7 @@ def place_of(inputs: str) -> str:
 
 
 def _object_reader(
-    reader: Reader, head: Head, options: OwnOptions, said: OwnOptions, notes: Notes
+    reader: Reader, head: Head, options: OwnOptions, said: OwnOptions, notes: Notes, file: formats.OwnFile | None
 ) -> text_lines.OfObject:
     texts = dataclasses.replace(said, label="", id="")  # Not every object needs the others.
     known: dict[tuple[str, ...], Columns] = {}
@@ -232,7 +242,8 @@ def _object_reader(
             check_named(names, texts, where)
             # `pair` is our own name for a second text: an object that has one does not only look like a pair.
             read = dataclasses.replace(options, single=options.single and "pair" not in names)
-            known[names] = columns_of(names, read, kind_of_head(head), where, strict=False)
+            first = file if file and file.names == names else None  # Its rows show what its names may mean.
+            known[names] = columns_of(names, read, kind_of_head(head), where, first, strict=False)
             notes.saw(names, known[names], read)
         return reader.example(record, known[names], line, where)
 

@@ -15,6 +15,7 @@ from bertlite_jax.convert import adoption
 from bertlite_jax.convert.bundled import tag
 from bertlite_jax.convert.weights import label_order
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.labels import Names
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import outputs, scoring, span_predict
@@ -74,20 +75,27 @@ def predict(
                 "predict: --n-best, --null-threshold and --predictions are for models that answer questions, not for "
                 f"{run}"
             )
+        own_names = loaded.head.labels if labels and loaded.head else ()
         model = open_task_model(run, renamed(loaded, labels, run) if labels else loaded)
     said = columns or OwnOptions()
-    options = columns_said(run, model.head, said, labels)
+    options = columns_said(run, model.head, said, own_names)
     return _predict(model, run, inputs, out, batch, options, said, metrics, score)
 
 
-def columns_said(run: str, head: Head, columns: OwnOptions, labels: tuple[str, ...]) -> OwnOptions:
+def columns_said(run: str, head: Head, columns: OwnOptions, own_names: tuple[str, ...]) -> OwnOptions:
     """How an input of this run is read: as its training data, but for what is said of this one.
 
-    Names of outputs that are mere numbers (LABEL_0), or that were said in their order, may be numbers in the input.
+    Outputs whose names are mere numbers (LABEL_0), or were said in their order, may be numbers in the input.
+
+    Args:
+      run: as for `predict`.
+      head: with the names that were said, if there are any.
+      columns: what is said of the input.
+      own_names: the model's own names, if others were said.
     """
     trained, usual = options_of_run(run), OwnOptions()
-    if labels or label_order.is_unnamed(head):
-        trained = dataclasses.replace(trained, label_names=head.labels)
+    if own_names or label_order.is_unnamed(head):
+        trained = dataclasses.replace(trained, label_names=head.labels, own_names=own_names)
     said = {field.name: getattr(columns, field.name) for field in dataclasses.fields(columns)}
     return dataclasses.replace(
         trained, **{name: value for name, value in said.items() if value != getattr(usual, name)}
@@ -107,6 +115,7 @@ def _predict(
 ) -> dict[str, int]:
     notes = Notes()
     scores = scoring.Scores(run, model.head, notes.unknown)
+    scores.names = Names(model.head.labels, bool(columns.label_names), columns.own_names)
     scores.other_form = scoring.other_columns(run, inputs, model.head) if score else ""
     totals: dict[str, int] = {}
     examples = read(inputs, model.head, columns, notes, labelled=score, said=said)

@@ -18,7 +18,7 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.data.tasks import layouts
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own import conll
+from bertlite_jax.data.tasks.own import conll, labels
 from bertlite_jax.data.tasks.own.columns import kind_of_head
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.tasks.own.task import OwnTask, metrics_of
@@ -43,6 +43,8 @@ class Scores:
         self.task = OwnTask(
             name=run, head=head, metrics=_metrics(run, head), layout=layouts.texts, splits={}, unknown=unknown
         )
+        self.names = labels.Names(head.labels)
+        """How the input's labels were found among the model's."""
         self.examples: list[Example] = []
         self.answers: list[Any] = []
         self.unlabelled = 0
@@ -62,11 +64,14 @@ class Scores:
         """The metrics; empty if there is no label.
 
         Raises:
-          UserError: all labels are unknown, most tags of words are, or a metric needs a package that is missing.
+          UserError: all labels are unknown, most tags of words are, numbers may count otherwise than the model's, or a
+            metric needs a package that is missing.
         """
         if not self.examples:
             return {}
         known, unknown = self.task.head.labels, self.task.unknown
+        if said := _counted_otherwise(self.names, self.examples, unknown, self.task.head):
+            raise UserError(f"predict: {said}")
         if unknown and not any(_knows(example.label, self.task.head) for example in self.examples):
             raise UserError(
                 f"predict: no label of the input is one of the model's ({', '.join(known[:8])}), so nothing is scored; "
@@ -174,6 +179,35 @@ def _odd_tags(examples: Sequence[Example], known: tuple[str, ...], unknown: Mapp
         "scored; the last column of CoNLL is read as tags, and here it seems to hold something else, such as "
         f"{', '.join(list(unknown)[:8])}"
     )
+
+
+def _counted_otherwise(names: labels.Names, examples: Sequence[Example], unknown: Mapping[str, int], head: Head) -> str:
+    """What to say of numbers that may count from 0 and the model's from 1, or the other way round; else empty.
+
+    They are only asked about where numbers stand for names: elsewhere, a number is a name like others.
+    """
+    count = len(names.names)
+    numbers = {labels.plain(name) for name in unknown}
+    if "0" in numbers and any(map(labels.is_number, names.own)):
+        from_0 = " ".join(map(str, range(count)))
+        return (
+            f"the input has the label 0, which is none of the model's own ({', '.join(names.own[:8])}), so nothing is "
+            f"scored; if its labels count the model's from 0, pass --labels {from_0}"
+        )
+    if names.numbered and str(count) in numbers and not any(_has_first(example.label, head) for example in examples):
+        from_1 = " ".join(str(number) for number in range(1, count + 1))
+        return (
+            f"the input's numbers of labels go to {count}, and the model's count from 0 (0 is {names.names[0]}), so "
+            f"nothing is scored; if they count from 1, pass --labels {from_1}"
+        )
+    return ""
+
+
+def _has_first(label: Any, head: Head) -> bool:
+    """Whether an example's label, one of its labels, or one of its tags is the first of the model's."""
+    if head.problem == "multi_label":
+        return bool(label[0])
+    return 0 in label if isinstance(label, tuple) else label == 0
 
 
 def _knows(label: Any, head: Head) -> bool:

@@ -16,6 +16,7 @@ import jax
 from bertlite_jax.config.finetune import Examples
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.convert.weights.reading import Reading
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, span_features
 from bertlite_jax.data.scores import answers
@@ -215,7 +216,7 @@ def open_model(loaded: Weights, run: str) -> Answering:
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
     compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
-    data = _recipe(run, loaded.model.max_positions)
+    data = _recipe(loaded)
     mesh = sharding.make_mesh(1)
     forward = outputs.make_forward(TaskModel(loaded.model, head, compute), mesh)
     params = jax.device_put(loaded.params, sharding.replicated(mesh))
@@ -232,8 +233,11 @@ def open_model(loaded: Weights, run: str) -> Answering:
     return Answering(head, answer)
 
 
-def _recipe(run: str, positions: int) -> Examples:
-    return data_of_run(run) or Examples(length=min(positions, ROW_LENGTH))
+def _recipe(loaded: Weights) -> Examples:
+    """How texts are divided into windows: as in the training, where that is known."""
+    stated = loaded.reading or Reading(Examples())
+    length = min(loaded.model.max_positions, stated.length or ROW_LENGTH)
+    return dataclasses.replace(stated.data, length=length)
 
 
 # --- Answers as JSON -------------------------------------------------------------------------------------------------

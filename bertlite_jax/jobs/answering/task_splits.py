@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -70,7 +71,7 @@ def _own_task(data: Examples) -> tasks.Task:
     if not pathlib.Path(data.folder).is_file():
         known = ", ".join(tasks.TASKS)
         train = next((path for path in sorted(pathlib.Path(data.folder).glob("train*.*")) if path.is_file()), None)
-        own = f"; or, for files of your own, pass --data {train}" if train else ""
+        own = f"; or, for files of your own, pass --data {shlex.quote(str(train))}" if train else ""
         raise UserError(
             f"finetune: --task is missing; --data {data.folder} is a folder, so name one of its tasks: {known}{own}"
         )
@@ -89,6 +90,7 @@ def options_of(data: Examples) -> tasks.OwnOptions:
         label_names=data.label_names,
         separator=data.separator,
         delimiter=data.delimiter,
+        decimal=data.decimal,
         skip_unlabelled=data.skip_unlabelled,
     )
 

@@ -12,6 +12,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import shlex
 import tempfile
 from typing import Annotated, Any
 
@@ -349,7 +350,8 @@ def _store(figures: dict[str, Any], source: str, out: str, html: str, console: C
         whole_files.write_json(out, figures)
     if source and (pathlib.Path(source) / "checkpoints").is_dir():
         whole_files.write_json(pathlib.Path(source) / FILE, figures)
-        console.print(f"bench: wrote {pathlib.Path(source) / FILE}; bertlite report {source} shows it", soft_wrap=True)
+        shows = f"bertlite report {shlex.quote(source)} shows it"
+        console.print(f"bench: wrote {pathlib.Path(source) / FILE}; {shows}", soft_wrap=True)
     if html:
         whole_files.write_text(html, inference.render(figures))
         console.print(f"bench: wrote {html}", soft_wrap=True)

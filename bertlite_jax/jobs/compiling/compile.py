@@ -30,35 +30,48 @@ GIB = 2**30
 def compile_run(
     config: Pretrain, name: str, num_slices: int = 1, find_batch: bool = False, keep_hlo: str = "", heaviest: int = 0
 ) -> dict[str, dict[str, Any]]:
-    """`compile_for` for the step of each stage of a run, by the steps of the stage; "" where nothing changes.
+    """`compile_for` for each program of a run, by the steps that run it; "" where there is only one.
 
     Raises:
       UserError: as `compile_for`; or `find_batch` or `keep_hlo`, which are of one program, with more than one.
     """
     checks.check_counts(config)
-    stages = schedule.stages(config)
-    if len(stages) == 1:
+    if len(schedule.stages(config)) == 1 and not config.objective.causal_every:
         return {"": compile_for(config, name, num_slices, find_batch, keep_hlo, heaviest)}
     if find_batch or keep_hlo:
-        scheduled = [f"--run.{each.schedule}" for each in schedule.SCHEDULED if getattr(config.run, each.schedule)]
-        option = "--find-batch" if find_batch else "--keep-hlo"
         raise UserError(
-            f"compile: {option} is for one program, and this run changes on the way; "
-            f"pass {' and '.join(scheduled)} without values for its last stage alone"
+            f"compile: {'--find-batch' if find_batch else '--keep-hlo'} is for one program, and this run changes on "
+            f"the way; pass {_that_leave_one_program(config)}"
         )
     slices = topology.parse(name, num_slices)
     config = divide(config, slices)
     checks.check_pretrain(config, row_parts(config, slices))
     found = {}
     for stage in schedule.stages(config):
-        steps = f"steps {stage.first:,} to {stage.last:,}"
-        print(f"compile: {steps}")
-        found[steps] = compile_for(schedule.unscheduled(stage.config), name, num_slices, heaviest=heaviest)
+        for kind in schedule.kinds(stage):
+            causal = kind.config.objective.causal
+            steps = f"steps {stage.first:,} to {stage.last:,}{', causal ones' if causal else ''}"
+            print(f"compile: {steps}")
+            alone = schedule.unscheduled(stage.config)
+            found[steps] = compile_for(alone, name, num_slices, heaviest=heaviest, causal=causal)
     return found
 
 
+def _that_leave_one_program(config: Pretrain) -> str:
+    scheduled = [f"--run.{each.schedule}" for each in schedule.SCHEDULED if getattr(config.run, each.schedule)]
+    options = [f"{' and '.join(scheduled)} without values for its last stage alone"] if scheduled else []
+    options += ["--objective.causal-every 0"] if config.objective.causal_every else []
+    return " and ".join(options)
+
+
 def compile_for(
-    config: Pretrain, name: str, num_slices: int = 1, find_batch: bool = False, keep_hlo: str = "", heaviest: int = 0
+    config: Pretrain,
+    name: str,
+    num_slices: int = 1,
+    find_batch: bool = False,
+    keep_hlo: str = "",
+    heaviest: int = 0,
+    causal: bool = False,
 ) -> dict[str, Any]:
     """Compiles the step of a config for a slice, or searches the largest batch that fits it.
 
@@ -69,6 +82,7 @@ def compile_for(
       find_batch: search the most rows per device that fit; `data.batch_rows` is ignored.
       keep_hlo: file for the optimised HLO; not with `find_batch`.
       heaviest: number of operations to print that move the most bytes.
+      causal: compile its causal steps, and not the others.
 
     Returns:
       The figures that the command prints.
@@ -84,7 +98,7 @@ def compile_for(
         raise UserError("compile: --keep-hlo goes with a given batch; leave out --find-batch")
     library = find_library()
     print(f"compile: {topology.describe(slices)}")
-    config = check(config, slices, round_batch=find_batch)
+    config = schedule.of_kind(check(config, slices, round_batch=find_batch), causal)
     rows = rows_of(config, slices)
     if find_batch:
         rows, result = search(config, slices, library, heaviest=heaviest)

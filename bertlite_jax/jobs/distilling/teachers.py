@@ -35,7 +35,7 @@ class Teacher(NamedTuple):
         """Without the heads that no loss reads."""
         request = requests.of_teacher(config, self.model)
         read = {"mlm": request.masked_logits or request.all_logits, "pooler": request.pair_logits}
-        read["pair"] = request.pair_logits
+        read |= {"pair": request.pair_logits, "replaced": False}
         return self._replace(params={part: value for part, value in self.params.items() if read.get(part, True)})
 
     def shape_in_words(self) -> str:

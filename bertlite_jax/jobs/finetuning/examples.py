@@ -15,7 +15,8 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, features, span_features
 from bertlite_jax.data.scores import task_metrics
-from bertlite_jax.data.tasks.own.reader import within
+from bertlite_jax.data.tasks.own import labels
+from bertlite_jax.data.tasks.own.reader import unknown_in_words, within
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import span_answers
@@ -68,9 +69,20 @@ def _validation_split(task: tasks.Task, name: str, data: Examples, head: Head, t
     # Without a label for the loss, but scored.
     lacking = sum(one.label is None and other.label is not None for one, other in zip(known, examples, strict=True))
     if lacking:
+        _refuse_other_labels(task, lacking, len(examples), where)
         encoded.counts["unlabelled"] -= lacking
         encoded.counts["unknown_labels"] = lacking
     return Split(name, encoded, examples, reading_counts=counts)
+
+
+def _refuse_other_labels(task: tasks.Task, lacking: int, count: int, where: str) -> None:
+    """Raises UserError if no validation label is a label of the training file: all scores would be 0."""
+    if lacking == count and isinstance(task, tasks.OwnTask):
+        raise UserError(
+            f"finetune: {where}: none of its labels is one of the training file's: {unknown_in_words(task.unknown)}; "
+            f"known are: {', '.join(map(labels.shown, task.head.labels[:12]))}; if they are numbers of those, name "
+            "them in their order with --data.label-names"
+        )
 
 
 def check_training(encoded: features.Encoded, head: Head) -> None:

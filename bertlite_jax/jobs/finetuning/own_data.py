@@ -57,6 +57,10 @@ def decided(config: Finetune, run: str, overwrite: bool = False) -> Finetune:
     _refuse_nothing_to_learn(task.survey)
     names = task.options.label_names if task.survey.named else ()
     data = dataclasses.replace(data, kind=task.options.kind, label_names=names)
+    if data.decimal == "auto":
+        data = dataclasses.replace(
+            data, decimal=task.options.decimal if stored is None else stored.get("decimal", "auto")
+        )
     if data.held_out == "auto" and not data.validation_file:
         data = dataclasses.replace(data, held_out="stratified" if stored is None else stored.get("held_out", "auto"))
     if data.metric == "auto":

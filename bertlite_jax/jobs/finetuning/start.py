@@ -47,7 +47,12 @@ def take_over(config: Finetune, head: Head, init: str, weights: Weights | None =
     if weights.tokenizer is None:
         raise UserError(f"finetune: {init} comes without a tokenizer, and text cannot be read without one")
     model = dataclasses.replace(
-        weights.model, pooler=head.pooled, pair_classes=0, compute=config.adapt.compute, unroll=config.adapt.unroll
+        weights.model,
+        pooler=head.pooled,
+        pair_classes=0,
+        replaced_head=False,
+        compute=config.adapt.compute,
+        unroll=config.adapt.unroll,
     )
     # The encoder's own attention may not work here: cuDNN's needs a GPU.
     model = dataclasses.replace(model, attention="auto")
@@ -94,7 +99,8 @@ def _reordered_head(weights: Weights, head: Head, init: str) -> dict[str, Any]:
 
 
 def _dropped_parts(head: Head) -> tuple[str, ...]:
-    return ("mlm", "pair", "head") if head.pooled else ("mlm", "pair", "head", "pooler")
+    heads = ("mlm", "pair", "replaced", "head")
+    return heads if head.pooled else (*heads, "pooler")
 
 
 def _activation(loaded: Head | None, model: Model) -> Any:

@@ -30,6 +30,7 @@ def run(
         f"products in {compute}, about {step_bytes / 2**20:,.0f} MiB per device",
         _state(mesh, train_state),
         *_steps(config, row_stages),
+        *_objective(config),
     ]
     return "\n".join(f"{config.job}: {line}" for line in lines)
 
@@ -63,6 +64,16 @@ def _steps(config: Pretrain, row_stages: stages.Stages) -> list[str]:
         *lines,
         *("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in table),
     ]
+
+
+def _objective(config: Pretrain) -> list[str]:
+    """What is learnt beside masked tokens and pairs."""
+    objective, lines = config.objective, []
+    if objective.replaced_weight:
+        lines.append(f"a second pass over each row finds replaced tokens; weight {objective.replaced_weight:g}")
+    if objective.causal_every:
+        lines.append(f"one step in {objective.causal_every} is causal, from step {objective.causal_every} on")
+    return lines
 
 
 def _steps_per_epoch(drawn: buckets.Buckets) -> float:
@@ -105,4 +116,9 @@ def evaluation(number: int, figures: dict[str, float]) -> str:
         line += f", pair accuracy {figures['valid_pair_accuracy']:.3f} (prior {figures['pair_label_prior']:.3f})"
         if figures["pair_label_prior"] == 1.0:
             line += "; all pairs have one label: random parts need a second document in the validation split"
+    if "valid_replaced_accuracy" in figures:
+        line += (
+            f", replaced tokens {figures['valid_replaced_accuracy']:.3f} (none replaced: "
+            f"{1 - figures['valid_replaced_share']:.3f})"
+        )
     return line

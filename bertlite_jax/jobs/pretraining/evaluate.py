@@ -47,7 +47,8 @@ def open_evaluation(
     Returns:
       `evaluate(params)`, which returns `valid_mlm_loss`, `valid_mlm_accuracy`, `unigram_entropy`, `majority_accuracy`,
       `valid_predictions`, and with a pair task `valid_pair_loss`, `valid_pair_accuracy`, `pair_label_prior`,
-      `valid_pairs`. Losses and the entropy are in nats.
+      `valid_pairs`; with a head for replaced tokens `valid_replaced_loss`, `valid_replaced_accuracy`,
+      `valid_replaced_share`. Losses and the entropy are in nats.
     """
     validation = source.open_source(config.data, "validation", objective.EVALUATION_SEED, tokenizer)
     counts = np.zeros(config.model.vocab_size, np.float32)  # In int32 a frequent piece of a large corpus would wrap.
@@ -97,6 +98,13 @@ def figures(totals: Mapping[str, Any]) -> dict[str, float]:
             "valid_pair_accuracy": totals["pair_correct"] / pairs,
             "pair_label_prior": totals["pair_labels"].max() / pairs,
             "valid_pairs": pairs,
+        }
+    if totals.get("replaced_weight", 0.0) > 0:
+        tokens = totals["replaced_weight"]
+        means |= {
+            "valid_replaced_loss": totals["replaced_sum"] / tokens,
+            "valid_replaced_accuracy": totals["replaced_correct"] / tokens,
+            "valid_replaced_share": totals["replaced_changed"] / tokens,
         }
     return {name: float(value) for name, value in means.items()}
 

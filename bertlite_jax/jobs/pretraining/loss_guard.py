@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -13,16 +13,22 @@ from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged
 from bertlite_jax.train import checkpoint
 
+_NAMES = {False: "loss_mean", True: "causal_loss_mean"}
+"""Of the running means in a checkpoint, by whether the steps are causal."""
+
 
 class LossGuard:
-    """Watches the loss and the gradient norm of each step; `mean` is the running mean of the loss."""
+    """Watches the loss and the gradient norm of each step; `means` has the running mean of the loss.
+
+    Causal steps predict something else, so their losses have a mean of their own.
+    """
 
     def __init__(
         self,
         config: Pretrain,
         row_stages: stages.Stages,
         checkpoints: pathlib.Path,
-        mean: float | None,
+        means: Mapping[str, float | None],
         changes: Collection[int] = (),
     ):
         """Continues from the mean of an earlier process of the run.
@@ -31,19 +37,25 @@ class LossGuard:
           config: of the run; `run.spike_factor` matters.
           row_stages: which rows a step had, for the message.
           checkpoints: folder of the run's checkpoints, for the message.
-          mean: running mean of the loss; None: no step yet.
-          changes: steps that have other layers or rows than the one before. The loss may jump there, so the mean begins
+          means: as `means` was before; empty: no step yet.
+          changes: steps that have other layers or rows than the one before. The loss may jump there, so the means begin
             anew.
         """
         self._config, self._row_stages, self._checkpoints, self._changes = config, row_stages, checkpoints, changes
-        self.mean = mean
+        self._means = {causal: means.get(name) for causal, name in _NAMES.items()}
 
-    def check(self, number: int, values: dict[str, float]) -> None:
+    @property
+    def means(self) -> dict[str, float | None]:
+        """By name: of the steps that are not causal, and of those that are; None: no step yet."""
+        return {name: self._means[causal] for causal, name in _NAMES.items()}
+
+    def check(self, number: int, values: dict[str, float], causal: bool = False) -> None:
         """Updates the running mean, or stops the run.
 
         Args:
           number: the step, from 1.
           values: the step's metrics.
+          causal: whether the step is.
 
         Raises:
           Diverged: the loss or the gradient norm is not finite, or the loss exceeds `run.spike_factor` times its
@@ -51,16 +63,18 @@ class LossGuard:
         """
         loss, factor = values["loss"], self._config.run.spike_factor
         if number in self._changes:
-            self.mean = None
-        jumped = bool(factor) and self.mean is not None and loss > factor * self.mean
+            self._means = dict.fromkeys(_NAMES)
+        mean = self._means[causal]
+        jumped = bool(factor) and mean is not None and loss > factor * mean
         if math.isfinite(loss) and math.isfinite(values["grad_norm"]) and not jumped:
-            self.mean = loss if self.mean is None else 0.98 * self.mean + 0.02 * loss
+            self._means[causal] = loss if mean is None else 0.98 * mean + 0.02 * loss
             return
         rows_source, rows = stages.rows_of(self._row_stages, number)
         good = checkpoint.verified_steps(self._checkpoints)
+        of_causal = " of causal steps" if causal else ""
         raise Diverged(
             f"{self._config.job}: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
-            + (f", more than {factor:g} times the running mean {self.mean:.3f}" if jumped else "")
+            + (f", more than {factor:g} times the running mean {mean:.3f}{of_causal}" if jumped else "")
             + f"; rows {rows[0]} to {rows[-1]} of length {rows_source.data.length}, "
             f"windows {_describe_windows(rows_source, rows)}; "
             + (f"last good checkpoint: step {good[-1]}" if good else "no good checkpoint yet")

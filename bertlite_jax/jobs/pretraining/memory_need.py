@@ -24,7 +24,7 @@ def check(
     compute: Compute,
     more: Callable[..., dict[str, int]] = lambda config, devices, compute, scores: {},
 ) -> int:
-    """Compares the estimate for a step with the memory that there is, for the step of each stage.
+    """Compares the estimate for a step with the memory that there is, for the steps of each stage.
 
     CPU devices share the memory of the machine, or that of the container or job that this process runs in; each other
     device has its own.
@@ -42,17 +42,18 @@ def check(
     Raises:
       UserError: the step does not fit, and what to lower.
     """
-    return max(_check_stage(config, stage, mesh, compute, more) for stage in schedule.stages(config))
+    kinds = [(stage, kind.config) for stage in schedule.stages(config) for kind in schedule.kinds(stage)]
+    return max(_check_kind(config, stage, kind, mesh, compute, more) for stage, kind in kinds)
 
 
-def _check_stage(
+def _check_kind(
     run: Pretrain,
     stage: schedule.Stage,
+    config: Pretrain,
     mesh: jax.sharding.Mesh,
     compute: Compute,
     more: Callable[..., dict[str, int]],
 ) -> int:
-    config = stage.config
     device = mesh.devices.flat[0]
     scores = attention.choose_for(config.model, config.data.length, device.platform, compute) == "einsum"
     asked = (config, mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
@@ -63,6 +64,7 @@ def _check_stage(
         f"raise optim.micro_batches (now {config.optim.micro_batches}) or lower {name} (now {config.data.batch_rows})"
     )
     which = "a step" if stage.last - stage.first + 1 == run.run.steps else f"step {stage.first}"
+    which = "a causal step" if config.objective.causal else which
     compare(parts, mesh, run.job, advice, which)
     return parts["total"]
 

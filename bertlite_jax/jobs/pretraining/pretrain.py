@@ -28,6 +28,7 @@ from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import describe, fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.lesson import Lesson
+from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
@@ -40,7 +41,7 @@ from bertlite_jax.train import checkpoint, process_failures, processes, sharding
 from bertlite_jax.train.pretraining import objective
 
 COMPILED_AHEAD = 100
-"""Steps before a stage begins at which its program starts to be compiled beside the training."""
+"""Steps before a program is first needed at which it starts to be compiled beside the training."""
 
 
 def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False) -> dict[str, Any]:
@@ -152,7 +153,7 @@ def _train(
     teachers = tuple(map(sharding.put_params, lesson.teachers, pretraining.teachers))
 
     # --- Resume where the last run stopped: own checkpoint, else the lesson's weights, else random weights -----------
-    meta: dict[str, Any] = {"loss_mean": None, "seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
+    meta: dict[str, Any] = {"seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
     if saved_step is not None:
         like = state.shapes_of(pretraining.layout, pretraining.optimizer)
         params, opt, meta = checkpoint.restore(folder / "checkpoints", saved_step, like.params, like.opt)
@@ -164,8 +165,8 @@ def _train(
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
-    changes = [stage.first for stage in schedule.stages(config)][1:]
-    guard = LossGuard(config, row_stages, folder / "checkpoints", meta["loss_mean"], changes)
+    guard = LossGuard(config, row_stages, folder / "checkpoints", meta, schedule.changes(config))
+    of_line = LineFigures(meta.get("line", {}))
     devices = 1 if device_kind == "cpu" else mesh.size  # A CPU's peak is the whole host's.
     pace = Pace(peak, devices, meta)
     trace = _profiler(config, folder)
@@ -186,12 +187,14 @@ def _train(
             """Reads the metrics of a step that was dispatched earlier; checks, counts and logs them."""
             with clock.measure("step"):
                 values = objective.readable({k: float(v) for k, v in jax.device_get(pending).items()})
-            guard.check(number, values)
+            causal = schedule.is_causal(config, number)
+            guard.check(number, values, causal)
+            of_line.add(values, causal)
             made = stage_at(number).config
             step_flops = flops.train_flops_per_step(made) + lesson.flops(made)
             pace.count(values["real_tokens"], step_flops, clock.seconds()["data"])
             if number % config.run.log_every == 0 or number == config.run.steps:
-                line = values | pace.read()
+                line = of_line.take() | pace.read()
                 write(number, line)
                 display.show(number, line)
 
@@ -212,9 +215,9 @@ def _train(
                 program = program_of(number).result()  # Waits where a stage begins.
             with clock.measure("step"):
                 train_state, step_metrics = program.step(train_state, batch, *teachers)
-            coming = next((first for first in changes if first > number), 0)
-            if compiles_ahead and 0 < coming <= number + COMPILED_AHEAD:
-                program_of(coming)
+            for coming in schedule.coming(config, number) if compiles_ahead else ():
+                if coming <= number + COMPILED_AHEAD:
+                    program_of(coming)
             if number == start + 1:
                 display.print_line(clock.first_step(program.seconds))
                 if mesh.size > 1:
@@ -241,7 +244,7 @@ def _train(
                 display.print_line(describe.evaluation(number, figures))
             if last or stopped or number % config.run.checkpoint_every == 0:
                 with clock.measure("checkpoint"):
-                    meta = {"step": number, "loss_mean": guard.mean} | pace.totals()
+                    meta = {"step": number, "line": of_line.stored(), **guard.means, **pace.totals()}
                     checkpoint.save(checkpoints, number, train_state.params, train_state.opt, meta)
             if stopped:
                 break

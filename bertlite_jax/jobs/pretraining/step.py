@@ -20,7 +20,7 @@ from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
-from bertlite_jax.train.pretraining import objective
+from bertlite_jax.train.pretraining import causal, objective
 from bertlite_jax.train.state import TrainState
 from bertlite_jax.train.step import Loss, Prepare, Step, make_step
 
@@ -65,14 +65,17 @@ def make_pretraining(
     """Builds the model, the optimiser and the step that a config describes.
 
     Args:
-      config: of the run.
+      config: of the run, or of a step of it: then whether that is causal.
       compute: precision of the products; usually what `model.compute` resolves to on the mesh's devices.
       mesh: devices that share the rows. They need not exist on this machine.
       special_ids: the tokenizer's special tokens, name to id.
       scaled_for: batch rows that the learning rate is scaled for; 0: `data.batch_rows`.
     """
     model = PretrainingModel(config.model, compute)
-    prepare, loss = objective.make_prepare(config, special_ids), objective.make_loss(model.apply, config)
+    if config.objective.causal:
+        prepare, loss = causal.make_prepare(special_ids), causal.make_loss(model.apply, config)
+    else:
+        prepare, loss = objective.make_prepare(config, special_ids), objective.make_loss(model.apply, config)
     return assemble(config, mesh, model, functools.partial(init_params, model), prepare, loss, scaled_for)
 
 
@@ -118,10 +121,10 @@ def assemble(
 
 
 class Stage(NamedTuple):
-    """A range of steps that share one compiled program."""
+    """Steps that share one compiled program."""
 
     config: Pretrain
-    """With the number of layers, the row length and the batch rows of these steps."""
+    """As it holds at these steps (`config.schedule.at_step`)."""
     pretraining: Pretraining
 
 
@@ -135,8 +138,8 @@ def make_stages(
 ) -> Callable[[int], Stage]:
     """Returns a function from a step's number to its stage; all steps of a stage share one object.
 
-    Stages differ in what `config.schedule` changes and in their rows (`data.buckets`). All stages have the same
-    parameters and state.
+    Stages differ in what `config.schedule` changes, in their rows (`data.buckets`), and in whether they are the causal
+    steps of a stretch or the others. All stages have the same parameters and state.
 
     Args:
       config: of the run.

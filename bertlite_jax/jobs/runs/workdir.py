@@ -13,6 +13,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shlex
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -152,6 +153,19 @@ def refuse_no_run(folder: pathlib.Path) -> None:
         _refuse_foreign_files(folder)
 
 
+def refuse_other_run(path: str | os.PathLike[str], config: Any) -> None:
+    """Raises UserError if the directory holds what a run of this config cannot resume; for a job that does much before.
+
+    Args:
+      path: the job's `--workdir`.
+      config: frozen dataclass with all settings that the job depends on.
+    """
+    folder = pathlib.Path(path)
+    refuse_no_run(folder)
+    if (folder / CONFIG).is_file():
+        _compare_configs(folder, config)
+
+
 def _refuse_foreign_files(folder: pathlib.Path) -> None:
     # A kill during the very first write leaves a temporary file and a lock behind, and nothing else.
     names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
@@ -220,7 +234,7 @@ def _compare_configs(folder: pathlib.Path, config: Any) -> None:
     if [line.partition(":")[0] for line in lines] == ["run.steps"]:
         raise UserError(
             f"workdir: {folder}: {lines[0]}: the learning rate schedule depends on run.steps, so this would be another "
-            f"run; start one from these weights with --init {folder} and a new --workdir"
+            f"run; start one from these weights with --init {shlex.quote(str(folder))} and a new --workdir"
         )
     raise UserError(
         f"workdir: {folder} holds a run with another config ({'; '.join(lines)}); "

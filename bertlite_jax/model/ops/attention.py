@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Bool, Float, Int, Key, UInt32
 
@@ -27,18 +28,20 @@ FAR = attention_tpu.FAR
 """Added to the scores of positions outside the window."""
 
 
-def segment_mask(segments: Int[AnyArray, "B L"]) -> Bool[AnyArray, "B L L"]:
-    """Which positions see each other: those of the same window, and padding among itself.
+def segment_mask(segments: Int[AnyArray, "B L"], causal: bool = False) -> Bool[AnyArray, "B L L"]:
+    """Which positions see which: those of the same window, and padding among itself.
 
     Padding may look at padding because every row of the softmax needs something finite; nothing reads the result.
 
     Args:
       segments: 1..P for windows, 0 for padding.
+      causal: whether positions see only themselves and those before them.
 
     Returns:
-      True where two positions see each other; symmetric.
+      True at [b, i, j] where i sees j; symmetric unless it is causal.
     """
-    return segments[:, :, None] == segments[:, None, :]
+    same = segments[:, :, None] == segments[:, None, :]
+    return same & np.tri(segments.shape[1], dtype=bool)[None] if causal else same
 
 
 def attention(
@@ -50,6 +53,7 @@ def attention(
     compute: Compute,
     dropout_keys: Key[Array, " B"] | None = None,
     dropout_rate: float = 0.0,
+    causal: bool = False,
 ) -> Float[Array, "B L H K"]:
     """Scaled dot-product attention within each window.
 
@@ -63,6 +67,7 @@ def attention(
       compute: mode of the products; the softmax is float32 in every mode.
       dropout_keys: one a row, or None for no dropout.
       dropout_rate: probability of dropping an attention weight.
+      causal: whether the mask is; then it is not symmetric, which only einsum takes.
 
     Returns:
       One state for each head, in `precision.activation_dtype(compute)`.
@@ -73,7 +78,7 @@ def attention(
     dropping = dropout_keys is not None and dropout_rate > 0
     rate = dropout_rate if dropping else 0.0
     seeds = dropout.seeds_of(dropout_keys) if dropping and dropout_keys is not None else None
-    chosen = "einsum" if precision.partitioned() else choose(impl, platform, compute, dropping)
+    chosen = "einsum" if causal or precision.partitioned() else choose(impl, platform, compute, dropping)
     if chosen == "cudnn":
         q_BLHK, k_BLHK, v_BLHK = (x.astype(jnp.bfloat16) for x in (q_BLHK, k_BLHK, v_BLHK))
         return jax.nn.dot_product_attention(q_BLHK, k_BLHK, v_BLHK, mask=mask[:, None], implementation="cudnn")
@@ -142,6 +147,7 @@ def joined_attention(
     compute: Compute,
     dropout_keys: Key[Array, " B"] | None = None,
     dropout_rate: float = 0.0,
+    causal: bool = False,
 ) -> Float[Array, "B L D"]:
     """`attention` of queries, keys and values that lie side by side, as one product gives them.
 
@@ -158,12 +164,15 @@ def joined_attention(
       compute: mode of the products.
       dropout_keys: one a row, or None for no dropout.
       dropout_rate: probability of dropping an attention weight.
+      causal: whether the mask is; then it is einsum in any case.
 
     Returns:
       The heads' states side by side, in `precision.activation_dtype(compute)`.
     """
     if isinstance(qkv, tuple):
-        return _apart(qkv, heads, mask, "xla", compute, dropout_keys, dropout_rate)
+        return _apart(qkv, heads, mask, "xla", compute, dropout_keys, dropout_rate, causal)
+    if causal:
+        return _apart(_thirds(qkv), heads, mask, "xla", compute, dropout_keys, dropout_rate, causal)
     L, D = qkv.shape[1], qkv.shape[2] // 3
     dropping = dropout_keys is not None and dropout_rate > 0
     impl = "auto" if impl == "pallas" else impl
@@ -181,11 +190,11 @@ def _apart(
     mask: Bool[AnyArray, "B L L"],
     impl: Attention,
     compute: Compute,
-    *dropping: Any,
+    *more: Any,
 ) -> Float[Array, "B L D"]:
     B, L, D = parts[0].shape
     q_BLHK, k_BLHK, v_BLHK = (part.reshape(B, L, heads, D // heads) for part in parts)
-    return attention(q_BLHK, k_BLHK, v_BLHK, mask, impl, compute, *dropping).reshape(B, L, D)
+    return attention(q_BLHK, k_BLHK, v_BLHK, mask, impl, compute, *more).reshape(B, L, D)
 
 
 @jax.custom_vjp

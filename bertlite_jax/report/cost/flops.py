@@ -14,8 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bertlite_jax.config import schedule
 from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
+from bertlite_jax.config.pretrain import Pretrain, causal_slots, predictions_per_row
 
 # Dense peaks in FLOP/s of one JAX device, by a part of `jax.Device.device_kind`: (bfloat16, float32 as JAX computes it
 # by default, which is TF32 on these GPUs and one bfloat16 pass on TPUs; docs.jax.dev, "Matmul precision").
@@ -53,7 +54,7 @@ def parameters(model: Model) -> dict[str, int]:
     Returns:
       `embeddings` (word, position and token type tables with their LayerNorm), `projection` (E to D, where they
       differ), `attention`, `ffn`, `norms`, `depth` and `low_rank` where the model has them, `encoder` (all of these),
-      `pooler`, `mlm`, `pair`, `heads` (mlm + pair) and `total` (encoder + pooler + heads).
+      `pooler`, `mlm`, `pair`, `replaced`, `heads` (the last three) and `total` (encoder + pooler + heads).
 
     Source: google-research/albert: modeling.py; Lan et al. 2020 (arXiv 1909.11942), table 4 for the sharing modes.
     """
@@ -74,7 +75,8 @@ def parameters(model: Model) -> dict[str, int]:
     count["pooler"] = D * D + D if model.pooler else 0
     count["mlm"] = D * S + S + 2 * S + V
     count["pair"] = (D + 1) * model.pair_classes
-    count["heads"] = count["mlm"] + count["pair"]
+    count["replaced"] = D * D + D + D + 1 if model.replaced_head else 0
+    count["heads"] = count["mlm"] + count["pair"] + count["replaced"]
     count["total"] = count["encoder"] + count["pooler"] + count["heads"]
     return count
 
@@ -118,12 +120,28 @@ def forward_flops_per_row(model: Model, length: int, predictions: int, windows: 
 def train_flops_per_step(config: Pretrain) -> int:
     """FLOPs of one update over the global batch: three forward passes, with the static K and P of the config.
 
-    All slots of the B rows count, filled or not, because they are computed. Multiply by the share of filled slots for
-    the FLOPs that real tokens need.
+    With `objective.replaced_weight` a forward pass is two, through the encoder. A causal step (`Objective.causal`) has
+    one pass and a prediction at every slot, and neither pairs nor replaced tokens. All slots of the B rows count,
+    filled or not, because they are computed. Multiply by the share of filled slots for the FLOPs of real tokens.
     """
-    windows = config.data.window_slots
-    predictions = predictions_per_row(config)
-    return 3 * config.data.batch_rows * forward_flops_per_row(config.model, config.data.length, predictions, windows)
+    model, length = config.model, config.data.length
+    if config.objective.causal:
+        return 3 * config.data.batch_rows * forward_flops_per_row(model, length, length, 0)
+    row = forward_flops_per_row(model, length, predictions_per_row(config), config.data.window_slots)
+    if config.objective.replaced_weight:
+        D = model.hidden_size
+        row += forward_flops_per_row(model, length, 0, 0) + length * (2 * D * D + 2 * D)
+    return 3 * config.data.batch_rows * row
+
+
+def run_flops(config: Pretrain) -> int:
+    """FLOPs of all updates of a run."""
+    return sum(stage_flops(stage) for stage in schedule.stages(config))
+
+
+def stage_flops(stage: schedule.Stage) -> int:
+    """FLOPs of all updates of a stage."""
+    return sum(kind.steps * train_flops_per_step(kind.config) for kind in schedule.kinds(stage))
 
 
 # --- Peaks and MFU -----------------------------------------------------------------------------------------------
@@ -238,13 +256,16 @@ def step_memory_bytes(config: Pretrain, devices: int = 1, compute: str = "", sco
         config.model, num_heads=config.model.num_heads // run.tensor, ffn_size=config.model.ffn_size // run.tensor
     )
     width = 2 if (compute or config.model.compute) == "bfloat16" else 4
-    K = predictions_per_row(config)
+    causal = config.objective.causal
+    K = causal_slots(config) if causal else predictions_per_row(config)
+    passes = 2 if config.objective.replaced_weight and not causal else 1
+    saved = passes * _saved_bytes_per_token(part, data.length if scores or causal else 0, width)
+    saved += (passes - 1) * 2 * config.model.hidden_size * 4  # The hidden layer of the head for replaced tokens.
     memory = {
         "parameters": weights // run.fsdp + (weights if run.fsdp > 1 else 0),
         "gradients": weights * (2 if optim.micro_batches > 1 else 1),
         "optimiser": 4 * _moments(config) // (run.tensor * run.fsdp * copies),
-        "activations": rows * data.length * _saved_bytes_per_token(part, data.length if scores else 0, width)
-        + _saved_kernel_bytes(part, width),
+        "activations": rows * data.length * saved + _saved_kernel_bytes(part, width),
         "logits": 2 * rows * K * config.model.padded_vocab // run.tensor * 4,
     }
     return memory | {"total": sum(memory.values())}

@@ -131,6 +131,8 @@ LABELS: dict[str, tuple[str, str]] = {
     "majority_accuracy": ("Majority accuracy", "always the most frequent token, same positions"),
     "valid_pair_accuracy": ("Validation pair accuracy", ""),
     "pair_label_prior": ("Pair label prior", "always the commoner label"),
+    "valid_replaced_accuracy": ("Validation accuracy on replaced tokens", "of all tokens that are not special"),
+    "valid_replaced_share": ("Share of replaced tokens", "calling none replaced is wrong on so many"),
     "parameters": ("Parameters", "heads included"),
     "hf_max_abs_diff": ("Largest difference to transformers", "after the export, over all outputs; – if not checked"),
     "float32_mlm_accuracy": ("ONNX float32: MLM accuracy", "on text of its own, in ONNX Runtime"),
@@ -155,7 +157,7 @@ def _results(run: Run) -> str:
 def _figure_text(name: str, value: Any) -> str:
     if value is not None and name == "wall_seconds":
         return clock_time(value)
-    if value is not None and name.endswith(("accuracy", "prior", "agreement")):
+    if value is not None and name.endswith(("accuracy", "prior", "agreement", "share")):
         return percent(value)
     return number(value)
 
@@ -190,6 +192,8 @@ def _curves(run: Run) -> str:
                      ("most frequent token", "majority_accuracy"), from_zero=True),
         curve_figure(accuracy, f"Pairs ({pair}): accuracy", "% right", "pair_accuracy", "valid_pair_accuracy",
                      ("commoner label", "pair_label_prior")),
+        curve_figure(accuracy, "Replaced tokens: accuracy", "% right", "replaced_accuracy", "valid_replaced_accuracy"),
+        curve_figure(run.lines, "Causal steps: loss", "nats a prediction", "causal_loss"),
         curve_figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True),
         curve_figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True),
         curve_figure(run.lines, "Throughput", "real tokens a second", "tokens_per_second", from_zero=True),
@@ -262,6 +266,7 @@ def _model(config: Pretrain) -> str:
         "pooler": "pooler",
         "mlm": "masked language model head",
         "pair": "pair head",
+        "replaced": "head for replaced tokens",
         "total": "total",
     }
     rows = [
@@ -276,6 +281,11 @@ def _model(config: Pretrain) -> str:
         f"{which} costs {scaled(step)}FLOP, {scaled(step / slots)}FLOP a slot (three forward "
         "passes, matrix products only, attention over whole rows). Sharing layers saves parameters, not FLOPs."
     )
+    if config.objective.replaced_weight:
+        cost += " A forward pass is two, as replaced tokens are looked for in a second one."
+    if config.objective.causal_every:
+        causal = flops.train_flops_per_step(schedule.of_kind(config, causal=True))
+        cost += f" One step in {config.objective.causal_every} is causal and costs {scaled(causal)}FLOP."
     parameters = table(rows, ("part", "parameters", "share"), (1, 2))
     return f'<h2>Model</h2>{parameters}<p class="small quiet">{html.escape(cost)}</p>'
 

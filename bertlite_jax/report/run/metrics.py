@@ -185,8 +185,8 @@ def progress_line(step: int, steps: int, values: Mapping[str, Any], seconds_left
     Args:
       step: finished steps.
       steps: of the whole run.
-      values: `loss`, `mlm_accuracy`, `pair_accuracy`, `learning_rate`, `tokens_per_second`, `mfu` and `data_wait`
-        (both shares, 0 to 1). Missing values and None are left out.
+      values: `loss`, `mlm_accuracy`, `pair_accuracy`, `replaced_accuracy`, `causal_loss`, `learning_rate`,
+        `tokens_per_second`, `mfu` and `data_wait` (both shares, 0 to 1). Missing values and None are left out.
       seconds_left: for the whole run.
     """
     parts = [f"step {step}/{steps} ({100 * step // steps} %)"]
@@ -194,6 +194,8 @@ def progress_line(step: int, steps: int, values: Mapping[str, Any], seconds_left
         ("loss", lambda x: f"loss {x:.3f}"),
         ("mlm_accuracy", lambda x: f"mlm {x:.2f}"),
         ("pair_accuracy", lambda x: f"pair {x:.2f}"),
+        ("replaced_accuracy", lambda x: f"replaced {x:.2f}"),
+        ("causal_loss", lambda x: f"causal loss {x:.3f}"),
         ("learning_rate", lambda x: f"lr {x:.1e}"),
         ("tokens_per_second", lambda x: f"{x:,.0f} real tok/s"),
         ("mfu", lambda x: f"MFU {x:.2f}"),

@@ -72,7 +72,8 @@ def student_params(flat: Flat, teacher: Model, student: Model, layers: Map) -> F
       layers: of `layer_map`.
     """
     flat = widths.narrowed(_with_types(dict(flat), student), teacher, student)
-    absent = [part for part, there in (("pooler", student.pooler), ("pair", student.pair_classes)) if not there]
+    heads = {"pooler": student.pooler, "pair": student.pair_classes, "replaced": student.replaced_head}
+    absent = [part for part, there in heads.items() if not there]
     if flat.get("pair/bias", np.zeros(0)).shape != (student.pair_classes,):
         absent.append("pair")
     made = {name: value for name, value in flat.items() if name.split("/")[0] not in (*absent, "layers")}

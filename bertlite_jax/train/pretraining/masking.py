@@ -172,7 +172,7 @@ def choose(
       special_ids: never masked, and the end of a word.
       budgets: as for `mask_batch`.
     """
-    ordinary = (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids, np.int32)[None], axis=1)
+    ordinary = ordinary_tokens(tokens, segments, special_ids)
     joined = ordinary[1:] & ordinary[:-1] & (segments[1:] == segments[:-1]) & (token_types[1:] == token_types[:-1])
     run_starts = ordinary & ~jnp.concatenate([jnp.zeros(1, bool), joined])
     starts = ordinary if config.scheme == "token" else ordinary & (run_starts | (word_starts > 0))
@@ -180,6 +180,13 @@ def choose(
     span_starts = _tile(starts, run_starts, draws.span_words) if tiled else starts
     table = jnp.asarray(budget_table(config.rate, len(segments))) if budgets is None else budgets
     return _walk(draws.priority, ordinary, starts, span_starts, segments, table, windows)
+
+
+def ordinary_tokens(
+    tokens: Int[Array, " L"], segments: Int[Array, " L"], special_ids: tuple[int, ...]
+) -> Bool[Array, " L"]:
+    """Which tokens of a row are neither special nor padding."""
+    return (segments > 0) & ~jnp.any(tokens[:, None] == np.asarray(special_ids, np.int32)[None], axis=1)
 
 
 def budget_table(rate: float, length: int) -> Int[np.ndarray, " sizes"]:

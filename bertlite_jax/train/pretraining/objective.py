@@ -18,14 +18,14 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain, predictions_per_row
 from bertlite_jax.config.schedule import mask_rates
 from bertlite_jax.train import losses
-from bertlite_jax.train.pretraining import masking
+from bertlite_jax.train.pretraining import masking, replaced
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
 
 Apply = Callable[..., Any]
 """`model.apply` with `{"params": params}` and the inputs of `PretrainingModel.__call__`."""
 
-# What a step's key is folded with, so that masks and dropout draw apart.
-_MASKS, _DROPOUT = 0, 1
+# What a step's key is folded with, so that masks, dropout, drawn pieces and the dropout of their pass draw apart.
+_MASKS, _DROPOUT, _PIECES, _SECOND_DROPOUT = 0, 1, 2, 3
 
 EVALUATION_SEED = 20_200_209
 """Of the validation masks and pairs; the same for every run, so that their losses compare."""
@@ -64,13 +64,32 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
             key, batch, config.mask, slots, config.model.vocab_size, never, special_ids["mask"], budgets
         )
         batch = batch | masked_inputs(masked)
-        return batch, {
+        weights = {
             "mlm_weight": jnp.sum(batch["weights"]),
             "pair_weight": jnp.sum(batch["pair_weights"]).astype(jnp.float32),
             "real_tokens": jnp.sum(batch["segments"] > 0).astype(jnp.float32),
         }
+        if config.objective.replaced_weight:
+            batch["counted"] = counted_tokens(batch, special_ids)
+            weights["replaced_weight"] = jnp.sum(batch["counted"])
+        return batch, weights
 
     return prepare
+
+
+def counted_tokens(batch: Batch, special_ids: Mapping[str, int]) -> Float[Array, "B L"]:
+    """1 for a token that is neither special nor padding, else 0."""
+    never = tuple(special_ids.values())
+    ordinary = jax.vmap(lambda tokens, segments: masking.ordinary_tokens(tokens, segments, never))(
+        batch["tokens"], batch["segments"]
+    )
+    return ordinary.astype(jnp.float32)
+
+
+def dropout_keys(model: Model, key: Key[Array, ""], rows: Batch, fold: int = _DROPOUT) -> Key[Array, " B"] | None:
+    """One a row of a step, folded from the step's key; None where the model drops nothing."""
+    drops = model.hidden_dropout > 0 or model.attention_dropout > 0
+    return row_keys(jax.random.fold_in(key, fold), rows["rows"]) if drops else None
 
 
 def logits_of(
@@ -89,13 +108,6 @@ def logits_of(
     )
 
 
-def dropout_keys(model: Model, key: Key[Array, ""], rows: Batch) -> Key[Array, " B"] | None:
-    """The keys of dropout for these rows, folded from the key of the step; None for a model without dropout."""
-    if not (model.hidden_dropout or model.attention_dropout):
-        return None
-    return row_keys(jax.random.fold_in(key, _DROPOUT), rows["rows"])
-
-
 def mlm_sums(logits: Float[Array, "B K V"], rows: Batch) -> dict[str, Array]:
     """Loss and hits of the masked language model."""
     total, _, correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
@@ -109,9 +121,10 @@ def pair_sums(logits: Float[Array, "B P C"], rows: Batch) -> dict[str, Array]:
 
 
 def make_loss(apply: Apply, config: Pretrain) -> Loss:
-    """The sum of both mean losses, each over the weights of the global batch.
+    """The sum of the mean losses, each over the weights of the global batch; that of replaced tokens has a factor.
 
-    Source: google-research/albert:run_pretraining.py (the two losses count equally).
+    Source: google-research/albert:run_pretraining.py (masked tokens and pairs count equally); Clark et al. 2020 (arXiv
+    2003.10555), section 2, for the factor.
     """
 
     def loss(
@@ -123,13 +136,22 @@ def make_loss(apply: Apply, config: Pretrain) -> Loss:
         if config.data.pair_task != "none" and pair_logits is not None:
             sums |= pair_sums(pair_logits, rows)
             value = value + sums["pair_sum"] / jnp.maximum(weights["pair_weight"], 1.0)
+        if config.objective.replaced_weight:
+            piece_keys = row_keys(jax.random.fold_in(key, _PIECES), rows["rows"])
+            second_keys = dropout_keys(config.model, key, rows, _SECOND_DROPOUT)
+            sums |= replaced.sums(apply, params, rows, logits, piece_keys, second_keys)
+            mean = sums["replaced_sum"] / jnp.maximum(weights["replaced_weight"], 1.0)
+            value = value + config.objective.replaced_weight * mean
         return value, sums
 
     return loss
 
 
 def readable(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Sums and weights of a step as means: `mlm_loss`, `mlm_accuracy`, `pair_loss`, `pair_accuracy` and the rest."""
+    """Sums and weights of a step as means: `mlm_loss`, `mlm_accuracy`, the same of other objectives, and the rest.
+
+    `replaced_share` is the share of tokens that were replaced: to call none replaced has the accuracy 1 less that.
+    """
     means = {name: metrics[name] for name in ("loss", "grad_norm", "learning_rate", "real_tokens") if name in metrics}
     for name in metrics:
         task, _, kind = name.rpartition("_")
@@ -138,6 +160,8 @@ def readable(metrics: Mapping[str, float]) -> dict[str, float]:
             means[f"{task}_loss"] = metrics[name] / weight
             if f"{task}_correct" in metrics:
                 means[f"{task}_accuracy"] = metrics[f"{task}_correct"] / weight
+            if task == "replaced":
+                means["replaced_share"] = metrics["replaced_changed"] / weight
     return means
 
 
@@ -157,8 +181,9 @@ def make_evaluation(
 
     Returns:
       `sums(params, unigram_counts, batch)`: weights, losses and hits of both tasks; at the masked positions also
-      the cross-entropy of the training split's unigram (add-one) and the hits of its most frequent piece; and the
-      number of pairs of each label.
+      the cross-entropy of the training split's unigram (add-one) and the hits of its most frequent piece; the
+      number of pairs of each label; and of a model that has the head, the sums of `replaced.sums`, whose pieces the
+      model draws itself, always with the same numbers.
     """
     never = tuple(special_ids.values())
 
@@ -189,6 +214,11 @@ def make_evaluation(
                 "pair_correct": pair_correct,
                 "pair_labels": jnp.sum(of_label, axis=(0, 1)),
             }
+        if model.replaced_head:
+            rows["counted"] = counted_tokens(rows, special_ids)
+            piece_keys = row_keys(jax.random.fold_in(jax.random.key(EVALUATION_SEED), _PIECES), rows["rows"])
+            totals |= replaced.sums(apply, params, rows, logits, piece_keys)
+            totals["replaced_weight"] = jnp.sum(rows["counted"])
         return totals
 
     return sums

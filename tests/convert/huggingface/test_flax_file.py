@@ -35,14 +35,14 @@ def flax_tree(tensors: dict[str, np.ndarray]) -> dict:
 
 
 @pytest.mark.parametrize("family", list(MODELS))
-@pytest.mark.parametrize("nested", [False, True])
-def test_flax_weights_are_read(family, nested, tmp_path):
-    """huggingface/transformers #23810, #12554; the tree may lie under `params`."""
+@pytest.mark.parametrize("beside", [None, {}, {"step": 5, "opt_state": {"mu": {"a": np.ones(2)}}}])
+def test_flax_weights_are_read(family, beside, tmp_path):
+    """huggingface/transformers #23810, #12554; the tree may lie under `params`, beside the state of a training."""
     weights = drawn(MODELS[family])
     folder = Folder(tmp_path / "hf", weights)
     tree = flax_tree(folder.tensors)
     (folder.path / "model.safetensors").unlink()
-    content = serialization.msgpack_serialize({"params": tree} if nested else tree)
+    content = serialization.msgpack_serialize(tree if beside is None else {"params": tree} | beside)
     (folder.path / "flax_model.msgpack").write_bytes(content)
     same(from_hf(folder.path), weights)
 

@@ -236,3 +236,38 @@ def test_a_longest_text_that_is_no_number_of_tokens_is_refused(value, tokenizer,
     rewrite(folder / "sentence_bert_config.json", max_seq_length=value)
     with pytest.raises(UserError, match="max_seq_length"):
         from_hf(folder)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_texts_that_are_lower_cased_before_a_cased_tokenizer_give_no_vectors(lower, tokenizer, tmp_path):
+    """vllm-project/vllm #11815: the setting lower-cases texts, whatever the tokenizer's own setting is."""
+    cased = train_tokenizer(TEXTS, tmp_path / "cased", 43, lower=False)
+    folder = source(cased, tmp_path / "theirs", "mean", True, 9, newer=False)
+    rewrite(folder / "sentence_bert_config.json", do_lower_case=lower)
+    rewrite(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast", do_lower_case=None)
+    notes = adoption.import_hf(folder, tmp_path / "ours").notes
+    assert any("lower-cases the texts of a cased tokenizer" in note for note in notes) == lower
+    with adoption.open_weights(folder) as weights:
+        assert weights.sentence
+        assert bool(weights.sentence.unheld) == lower
+
+
+@pytest.mark.parametrize("kind", ["Transformer", "BERT"])
+def test_the_model_may_lie_in_a_folder_of_its_own(kind, tokenizer, tmp_path):
+    """Old versions wrote 0_Transformer, and a config.json above it: huggingface/sentence-transformers #364."""
+    folder = source(tokenizer, tmp_path / "theirs", "cls", False, 9, newer=False)
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0] |= {"path": f"0_{kind}", "type": f"sentence_transformers.models.{kind}"}
+    (folder / f"0_{kind}").mkdir()
+    for path in list(folder.iterdir()):
+        if path.is_file():
+            path.rename(folder / f"0_{kind}" / path.name)
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "config.json").write_text('{"__version__": "0.2.0"}')
+    adoption.import_hf(folder, tmp_path / "ours")
+    loaded = load_weights(tmp_path / "ours")
+    assert loaded.sentence == Sentence("cls", False, 9)
+    assert loaded.tokenizer
+    with adoption.open_weights(folder) as weights:
+        assert weights.tokenizer
+        assert weights.sentence == loaded.sentence

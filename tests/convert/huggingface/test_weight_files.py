@@ -257,12 +257,22 @@ def test_a_torch_whose_safe_reading_is_not_safe_is_refused(tmp_path, monkeypatch
 # --- Tables of other forms -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "module", "net", "weights"])
 def test_the_table_inside_a_training_checkpoint_is_read(key, tmp_path):
-    """Training loops save the weights beside their counters and the optimiser."""
+    """Training loops save the weights beside their counters and the optimiser: NVIDIA-NeMo/Speech #973."""
     torch = pytest.importorskip("torch")
     torch.save({key: {"a": torch.ones(2)}, "epoch": 3, "optimizer": {"lr": 0.1}}, tmp_path / "pytorch_model.bin")
     np.testing.assert_array_equal(read_tensors(tmp_path)["a"], [1, 1])
+
+
+def test_a_checkpoint_with_several_tables_or_an_optimiser_alone_is_one_line(tmp_path):
+    """s6juncheng/BERTMHC #2: the file with the optimiser, taken for the one with the weights."""
+    torch = pytest.importorskip("torch")
+    tables = {"net": {"a": torch.ones(2)}, "ema": {"a": torch.zeros(2)}}
+    torch.save(tables, tmp_path / "pytorch_model.bin")
+    assert "several tables of tensors: net, ema; save the one with the weights" in refusal(tmp_path)
+    torch.save({"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": []}, tmp_path / "pytorch_model.bin")
+    assert "not a plain table of tensors" in refusal(tmp_path)
 
 
 def test_tensors_without_names_or_values_are_one_line(tmp_path):

@@ -67,6 +67,9 @@ def test_stsb_is_a_number_from_0_to_5(tmp_path):
     assert examples("stsb", tmp_path, "test")[0].label is None
     path = put(tmp_path, "STS-B/train.tsv", header + "\tscore", row + "\tnan")
     assert f"{path}:2: the label 'nan' is not a finite number" in refusal("stsb", tmp_path)
+    for score in ("6", "-0.5"):
+        put(tmp_path, "STS-B/train.tsv", header + "\tscore", row + f"\t{score}")
+        assert f"{path}:2: the label {score} is not on stsb's scale, 0 to 5" in refusal("stsb", tmp_path)
 
 
 def test_qqp_leaves_out_rows_of_another_width_and_counts_them(tmp_path):

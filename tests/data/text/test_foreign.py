@@ -173,6 +173,27 @@ def test_a_table_or_a_page_that_is_read_as_plain_text_is_said_to_be(tmp_path, ca
     assert f"corpus: {path}: read as plain text, as it stands: with its {what}" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("start", "what"),
+    [
+        (b'<doc id="12" url="x" title="Anarchism">\nAnarchism\n\n', "it has the tags of WikiExtractor; leave them out"),
+        (
+            b'{"text": "Alice was beginning"}\n',
+            "its first line is a JSON object; give the file a name that ends in .jsonl",
+        ),
+        (b"One.\r\rTwo.\r", "blank lines between carriage returns end no document"),
+        (b"One.\r\n\r\nTwo.\r\n", ""),
+        (b"{braces} are no object\n", ""),
+    ],
+)
+def test_a_plain_text_that_begins_with_something_else_is_named(tmp_path, caplog, start, what):
+    """google-research/bert #341: what WikiExtractor writes is what people pretrain on; ncbi-nlp/BLUE_Benchmark #7."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(start)
+    assert list(read_documents([str(path)]))
+    assert (f"{path}: read as plain text, as it stands, but {what}" in caplog.text) if what else caplog.text == ""
+
+
 # --- One name twice --------------------------------------------------------------------------------------------------
 
 

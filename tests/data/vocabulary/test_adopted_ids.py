@@ -23,7 +23,7 @@ from tokenizer_folders import (
     write_folder,
     xlm_roberta,
 )
-from tokenizer_texts import ours, real_lines, theirs, transformers_albert
+from tokenizer_texts import MODEL_SCHEMA, ours, real_lines, theirs, transformers_albert
 from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Pipeline
 
@@ -66,6 +66,11 @@ FORMS = {
         lambda f: vocab_txt(f, model_type="distilbert", tokenizer_class="DistilBertTokenizer"),
     ),
     "vocab of ALBERT": ("wordpiece", lambda f: vocab_txt(f, model_type="albert", **BERT)),
+    "vocab without [MASK]": ("wordpiece", lambda f: vocab_txt(f, [piece for piece in UNCASED if piece != "[MASK]"])),
+    "vocab and a [MASK] of another name": (
+        "wordpiece",
+        lambda f: vocab_txt(f, files={"special_tokens_map.json": NAMES | {"mask_token": "<m>"}}),
+    ),
     "vocab and added_tokens.json": (
         "pipeline",
         lambda f: vocab_txt(f, files={"added_tokens.json": {"covid-19": len(UNCASED) + 1, "[ENT]": len(UNCASED)}}),
@@ -299,6 +304,19 @@ def test_a_sentencepiece_model_without_a_normaliser_is_adopted(tmp_path):
     model = sentencepiece_model(tmp_path / "identity.model", normalization_rule_name="identity")
     tokenizer = adopt_vocabulary(model, tmp_path / "ours")
     assert "".join(tokenizer.pieces(tokenizer.encode("The cat sat"))) == "▁the▁cat▁sat"
+
+
+def test_a_model_without_a_mask_has_it_behind_its_pieces(tmp_path):
+    """A vocabulary that was trained for another purpose: AutoTokenizer adds the piece, and the model has its row."""
+    folder = write_folder(tmp_path / "hf", model_type="albert")
+    proto = MODEL_SCHEMA.ModelProto.FromString(sentencepiece_model(folder / "spiece.model").read_bytes())
+    del proto.pieces[[piece.piece for piece in proto.pieces].index("[MASK]")]
+    (folder / "spiece.model").write_bytes(proto.SerializeToString())
+    tokenizer = adopt_vocabulary(folder, tmp_path / "ours")
+    assert tokenizer.mask_id == tokenizer.vocab_size - 1 == len(proto.pieces)
+    reference = transformers.AutoTokenizer.from_pretrained(folder)
+    lines = without_specials(tokenizer, lines_for(tokenizer))
+    assert ours(tokenizer, lines) == theirs(reference, lines)
 
 
 def test_user_defined_symbols_are_found_before_normalisation(tmp_path):

@@ -29,6 +29,7 @@ REFUSED = {
     r"tokenizer_class = 5 should be a name": lambda f: vocab_txt(f, tokenizer_class=5),
     r"added_tokens_decoder should hold tokens by their ids": lambda f: vocab_txt(f, added_tokens_decoder=[1]),
     r"additional_special_tokens should be a list": lambda f: vocab_txt(f, additional_special_tokens="[E1]"),
+    r"no piece '<unk>', which is the unk_token stated": lambda f: vocab_txt(f, unk_token="<unk>"),
     r"unk_token: 7 is no token": lambda f: vocab_txt(f, unk_token=7),
     r"it has no model": lambda f: changed(f, model=5),
     r"not a file of the tokenizers library.*expected a map": lambda f: changed(f, model=NO_PIECES),

@@ -7,7 +7,6 @@ from bertlite_jax.config.finetune import Examples
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.ablation import pace, recipes
 from bertlite_jax.jobs.ablation.pace import Pace
-from bertlite_jax.jobs.ablation.plan import run_flops
 from bertlite_jax.report.cost import flops
 
 PLAIN = Pretrain(Model(num_layers=12), Data(batch_rows=16), run=Run(steps=100, eval_every=25, eval_rows=48))
@@ -21,7 +20,7 @@ def test_a_run_without_a_schedule_is_one_stretch():
 def test_a_schedule_of_depths_is_a_stretch_each():
     parts = pace.stretches(STAGED)
     assert [(part.steps, part.config.model.num_layers) for part in parts] == [(20, 3), (30, 6), (50, 12)]
-    assert run_flops(STAGED) == sum(part.steps * flops.train_flops_per_step(part.config) for part in parts)
+    assert flops.run_flops(STAGED) == sum(part.steps * flops.train_flops_per_step(part.config) for part in parts)
 
 
 def test_a_stretch_is_timed_with_its_own_batch_and_nothing_else():

@@ -14,15 +14,17 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.weights import quantized, reading
-from bertlite_jax.convert.weights.folder import Weights, load_weights, save_weights
+from bertlite_jax.convert.weights.folder import Weights, answer_length, load_weights, save_weights
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import predict
+from bertlite_jax.jobs.answering import predict, span_predict
 from bertlite_jax.jobs.answering.inputs import options_of_run
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 SHARED = dataclasses.replace(MODEL, share="all")
 SCORE = Head(labels=("score",), problem="regression")
-DATA = Examples(folder="secret.csv", kind="regression", metric="spearman", label_column="Bewertung", delimiter=";")
+DATA = Examples(
+    folder="secret.csv", kind="regression", metric="spearman", label_column="Bewertung", delimiter=";", length=16
+)
 TABLE = 'Nr;Sentence1;Sentence2;Bewertung\na;the queen;"she\nsaid";0,5\nb;the rabbit;she;1,5\nc;time;down;0,25\n'
 
 
@@ -66,10 +68,50 @@ def test_an_export_scores_the_columns_of_its_training(weights, tmp_path, capsys,
     assert options_of_run(run).label == "Bewertung"
 
 
+@pytest.mark.parametrize("form", ["transformers", "ours", "int8"])
+def test_an_export_cuts_texts_where_its_run_does(weights, tmp_path, capsys, form):
+    """Not where its positions end: the answers would be others."""
+    run = exported(weights, tmp_path / "out", form)
+    answers(run, tmp_path, "Sentence1;Sentence2\n" + "the queen " * 20 + ";she\n")
+    assert "1 answered, 1 of them cut to 16 tokens" in capsys.readouterr().err
+    if form == "transformers":
+        assert json.loads((tmp_path / "out/tokenizer_config.json").read_text())["model_max_length"] == 16
+
+
+def test_an_export_of_unknown_length_reads_all_positions(weights, tmp_path):
+    """Exports of earlier versions do not state it, and other programs state no reading at all."""
+    run = exported(weights, tmp_path / "out", "transformers", known=False)
+    stated = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert stated["model_max_length"] == weights.model.max_positions
+    (tmp_path / "out" / reading.FILE).write_text('{"data": {"label_column": "Bewertung"}, "pairs": true}')
+    loaded = sources.load(run)
+    assert loaded.reading == reading.Reading(Examples(label_column="Bewertung"), True, 0)
+    assert answer_length(loaded) == weights.model.max_positions
+
+
+@pytest.mark.parametrize("damage", ['"data": {}, "length": -1', '"data": {"window_step": 0}'])
+def test_lengths_that_cannot_be_are_refused(tmp_path, damage):
+    (tmp_path / reading.FILE).write_text(f"{{{damage}}}")
+    with pytest.raises(UserError, match="a length is not positive"):
+        reading.reading_in(tmp_path)
+
+
+def test_windows_on_texts_are_those_of_the_training(prepared, tmp_path):
+    model = dataclasses.replace(SHARED, pooler=False)
+    folder = pathlib.Path(write_encoder(tmp_path / "model", prepared.tokenizer, model, Head(kind="span")))
+    data = Examples(length=24, window_step=7, question_length=5, answer_length=3)
+    spans = dataclasses.replace(load_weights(folder), reading=reading.reading_of(data, None))
+    to_hf(spans, tmp_path / "hf")
+    assert span_predict._recipe(sources.load(str(tmp_path / "hf"))) == data
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
-        (TABLE, "nothing is scored: no label was found, and not read: 'Bewertung'; --label-column names the one"),
+        (
+            TABLE,
+            "nothing is scored, as no column or field holds labels; if one of 'Bewertung' does, pass --label",
+        ),
         ("text;label\na;\nb;\n", "nothing is scored: 'label' is empty; --label-column names another"),
         ("text;id\na;1\nb;2\n", ""),
     ],

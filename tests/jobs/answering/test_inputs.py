@@ -75,6 +75,40 @@ def test_columns_of_the_training_data_or_of_this_file_or_the_usual_ones(read):
         read(rows, "a.csv")
     with pytest.raises(UserError, match=r"a.jsonl:2: which column is the text\? It has: txt"):
         read('{"text": "a"}\n{"txt": "a"}\n', "a.jsonl")
+    with pytest.raises(UserError, match=r"a.jsonl:1: which .* It has: review, stars; pass --text-column review"):
+        read('{"review": "fine", "stars": 3}\n', "a.jsonl")
+
+
+def test_a_field_of_labels_that_is_empty_everywhere_is_named_though_the_first_object_lacks_it(read):
+    read('[{"text": "a"}, {"text": "b", "stars": null}]', "a.json", label="stars")
+    assert read.notes.unscored().startswith("nothing is scored: 'stars' is empty")
+    read('[{"text": "a", "lang": "en"}]', "a.json")
+    assert "no column or field holds labels; if one of 'lang' does, pass --label-column NAME" in read.notes.unscored()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"words": ["in", "Rome"], "tags": "O B-LOC"}', "'tags' holds 'O B-LOC', which is no list of tags such as"),
+        ('{"words": "in Rome", "tags": "O B-LOC"}', "'words' is a text, and the tags in 'tags' need a list of its"),
+    ],
+)
+def test_tags_that_are_no_list_are_not_called_empty(read, line, problem):
+    for name, content in (("a.jsonl", line), ("a.json", f"[{line}]")):
+        (example,) = read(content, name, TAGS)
+        assert example.label is None
+        assert read.notes.unscored().startswith(f"nothing is scored: {problem}")
+    assert read('{"words": ["in"], "tags": ["O"]}', "a.jsonl", TAGS)[0].label == (0,)
+    assert read.notes.no_tags == ""
+
+
+def test_numbers_that_cannot_be_read_can_be_left_out(read):
+    with pytest.raises(UserError, match=r"a.csv:2: the label 'good' is not a finite number; --no-score leaves the lab"):
+        read("text,score\na,good\n", "a.csv", SCORE)
+    with pytest.raises(UserError, match=r"is the label '2.540' 2540 or 2.540\? .* pass --decimal \. if .*--no-score"):
+        read("text;score\na;2.540\nb;260\n", "a.csv", SCORE)
+    rows = read("text;score\na;2.540\nb;260\n", "a.csv", SCORE, decimal=".")
+    assert [example.label for example in rows] == [2.54, 260.0]
 
 
 def test_parquet(read, tmp_path):
@@ -102,10 +136,14 @@ def test_objects_of_every_kind_of_head(read, head, line, expected):
     assert (found.text, found.choices, found.words, found.label) == expected
 
 
-def test_conll_columns_are_words_for_a_tagger_and_text_for_others(read):
+def test_conll_columns_are_words_for_a_tagger_and_refused_by_a_model_of_texts(read):
     content = "New B-LOC\nYork I-LOC\n. O\n\nin O\nRome B-LOC\n"
     assert [example.words for example in read(content, "a.txt", TAGS)] == [("New", "York", "."), ("in", "Rome")]
-    assert len(read(content, "a.txt", CLASSES)) == 6
+    for name in ("a.txt", "a.conll"):
+        with pytest.raises(
+            UserError, match=r"^predict: .*: CoNLL columns have words with tags.*; pass --input a file of"
+        ):
+            read(content, name, CLASSES)
 
 
 def test_plain_text_is_split_into_words_as_the_training_data_were(read):

@@ -234,6 +234,7 @@ def nan_in_a_kernel(flat: dict) -> dict:
         ({"model": {"ffn_size": 32}}, "pass --distill.fit-widths"),
         ({"distill": {"relations_weight": 1.0, "relation_heads": 5}}, "distill.relation_heads = 5 does not divide"),
         ({"run": {"depths": ((1, 1),)}, "model": {"share": "all"}}, "run.depths cannot be combined with distillation"),
+        ({"objective": {"causal_every": 4}}, "objective.causal_every cannot be combined with distillation"),
     ],
     ids=str,
 )

@@ -123,6 +123,17 @@ def test_labels_that_training_lacks_are_named_once_and_count_as_errors(encoder, 
     assert head.labels == ("queen", "rabbit")
 
 
+def test_a_validation_file_with_none_of_the_training_labels_is_refused(encoder, tmp_path):
+    """Numbers for names, or 0 to 2 for 1 to 3: ThilinaRajapakse/simpletransformers #25, #551."""
+    path = table(tmp_path / "own.csv", rows(40))
+    valid = table(tmp_path / "dev.csv", [(text, str(int(label == "queen"))) for text, label in rows(10, 4)])
+    config = own(path, data={"validation_file": valid})
+    with pytest.raises(
+        UserError, match=r"none of its labels .*: [01] \(\d\), [01] \(\d\); known are: queen, rabbit; if"
+    ):
+        finetune(config, str(tmp_path / "run"), encoder)
+
+
 def test_more_labels_may_be_named_than_the_files_have(encoder, tmp_path):
     path = table(tmp_path / "own.csv", rows(40))
     config = own(path, data={"label_names": ("rabbit", "queen", "duchess")})
@@ -158,7 +169,7 @@ def test_a_run_of_an_older_version_resumes_with_its_own_split_and_metric(encoder
     old = own(path, run={"steps": 2}, data={"held_out": "by_hash", "metric": "accuracy", "kind": "classify"})
     before = finetune(old, str(run), encoder)
     values = json.loads((run / "config.json").read_text())
-    new = ("held_out", "metric", "label_names", "id_column", "choice_columns", "separator", "delimiter")
+    new = ("held_out", "metric", "label_names", "id_column", "choice_columns", "separator", "delimiter", "decimal")
     values["data"] = {name: value for name, value in values["data"].items() if name not in new}
     del values["learn"]["class_weights"]
     (run / "config.json").write_text(json.dumps(values))

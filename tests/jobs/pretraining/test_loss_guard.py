@@ -17,7 +17,7 @@ def guard(monkeypatch, tmp_path: pathlib.Path):
     """`guard(changes)`: of a run without rows, whose loss may double."""
     monkeypatch.setattr(stages, "rows_of", lambda rows, number: (_OfNoRows, [0]))
     monkeypatch.setattr(loss_guard, "_describe_windows", lambda source, rows: "none")
-    return lambda changes=(), mean=None: loss_guard.LossGuard(CONFIG, (), tmp_path, mean, changes)
+    return lambda changes=(), **means: loss_guard.LossGuard(CONFIG, (), tmp_path, means, changes)
 
 
 class _OfNoRows:
@@ -25,8 +25,8 @@ class _OfNoRows:
         length = 64
 
 
-def check(guard: loss_guard.LossGuard, number: int, loss: float) -> None:
-    guard.check(number, {"loss": loss, "grad_norm": 1.0})
+def check(guard: loss_guard.LossGuard, number: int, loss: float, causal: bool = False) -> None:
+    guard.check(number, {"loss": loss, "grad_norm": 1.0}, causal)
 
 
 def test_a_jump_ends_the_run_and_names_step_and_mean(guard):
@@ -47,11 +47,31 @@ def test_where_rows_or_layers_change_the_mean_begins_anew(guard):
 
 def test_a_run_that_resumes_at_a_change_begins_anew_too(guard):
     """The checkpoint before holds the old mean."""
-    check(guard(changes=[3], mean=2.0), 3, 6.0)
+    check(guard(changes=[3], loss_mean=2.0), 3, 6.0)
     with pytest.raises(Diverged):
-        check(guard(changes=[3], mean=2.0), 4, 6.0)
+        check(guard(changes=[3], loss_mean=2.0), 4, 6.0)
 
 
 def test_what_is_not_finite_ends_the_run_at_a_change_too(guard):
     with pytest.raises(Diverged, match="step 3: loss nan"):
         check(guard(changes=[3]), 3, float("nan"))
+
+
+def test_causal_steps_have_a_mean_of_their_own(guard):
+    """Their first loss may be any, and the others' mean does not notice it."""
+    watching = guard()
+    for number, loss, causal in ((1, 2.0, False), (2, 9.0, True), (3, 2.0, False), (4, 17.0, True)):
+        check(watching, number, loss, causal)
+    assert watching.means == {"loss_mean": 2.0, "causal_loss_mean": 0.98 * 9.0 + 0.02 * 17.0}
+    with pytest.raises(Diverged, match=r"step 5: loss 5, .* the running mean 2.000;"):
+        check(watching, 5, 5.0)
+    with pytest.raises(Diverged, match=r"step 6: loss 19, .* the running mean 9.160 of causal steps;"):
+        check(watching, 6, 19.0, causal=True)
+
+
+def test_both_means_go_on_after_a_restart_and_begin_anew_where_rows_change(guard):
+    watching = guard(changes=[7], loss_mean=2.0, causal_loss_mean=9.0)
+    with pytest.raises(Diverged, match="step 6"):
+        check(watching, 6, 19.0, causal=True)
+    check(watching, 7, 30.0, causal=True)
+    check(watching, 8, 30.0)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +13,6 @@ from bertlite_jax.data.tasks.own.options import (
     CHOICES,
     IDS,
     LABEL,
-    MAYBE_IDS,
     PAIR,
     TAGS,
     TEXT,
@@ -24,12 +20,9 @@ from bertlite_jax.data.tasks.own.options import (
     Kind,
     OwnOptions,
 )
+from bertlite_jax.data.tasks.own.suggestions import all_of, first_of, folded, hint, quoted
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
-
-_ROWS_TO_GUESS = 200
-_LEAST_FILLED = 0.9
-"""Share of the rows in which a column has a value, if it is to be guessed as the label's."""
 
 
 def kind_of_head(head: Head) -> Kind:
@@ -96,11 +89,13 @@ def columns_of(
     if not text and kind == "tag" and not strict:
         text = first_of(names, TEXT)
     if not text:
-        raise UserError(f"task: {where}: which column is the text? It has: {_shown(names)}{_hint(file, options, kind)}")
+        raise UserError(
+            f"task: {where}: which column is the text? It has: {_shown(names)}{hint(file, options, kind, strict)}"
+        )
     label = _labels_of(names, options, kind, where, strict)
     pair = found["pair"]
     if not pair and kind not in ("choose", "tag") and not options.single:
-        pair = next((name for name in _all_of(names, PAIR) if name != text), "")
+        pair = next((name for name in all_of(names, PAIR) if name != text), "")
     if not strict and not options.label:  # A usual name for labels, and here the texts are in it.
         label = tuple(name for name in label if name not in (text, pair))
     identity = found["id"] or first_of(names, IDS)
@@ -131,7 +126,7 @@ def missing_label(columns: Columns, file: OwnFile, options: OwnOptions, kind: Ki
     names = " or ".join(map(repr, columns.label))
     where = f"{file.path}:{file.first_line}"
     return UserError(
-        f"task: {where}: no column or field {names}; it has: {_shown(file.names)}{_hint(file, options, kind)}"
+        f"task: {where}: no column or field {names}; it has: {_shown(file.names)}{hint(file, options, kind)}"
     )
 
 
@@ -140,7 +135,7 @@ def ignored_pair(names: Sequence[str], options: OwnOptions, columns: Columns) ->
     if not options.single or columns.pair:
         return ""
     used = (*columns.text, *columns.label, *columns.id, *columns.choices)
-    return next((name for name in _all_of(names, PAIR) if name not in used), "")
+    return next((name for name in all_of(names, PAIR) if name not in used), "")
 
 
 def _labels_of(names: Sequence[str], options: OwnOptions, kind: Kind, where: str, strict: bool) -> tuple[str, ...]:
@@ -163,36 +158,16 @@ def _said(names: Sequence[str], name: str, where: str, strict: bool) -> str:
     return ""
 
 
-def first_of(names: Sequence[str], wanted: Sequence[str]) -> str:
-    """The first column with one of the wanted names, as `_all_of` finds them; empty if there is none."""
-    return next(iter(_all_of(names, wanted)), "")
-
-
-def _all_of(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """The columns with one of the wanted names, in the order of those; the same case goes before another."""
-    folded: dict[str, str] = {}
-    for name in names:
-        folded.setdefault(_folded(name), name)
-    found = (name if name in names else folded.get(_folded(name)) for name in wanted)
-    return list(dict.fromkeys(name for name in found if name))
-
-
-def _folded(name: str) -> str:
-    """A name without case, width, white space at its ends, and characters that nobody sees."""
-    normal = unicodedata.normalize("NFKC", name).casefold()
-    return "".join(each for each in normal if unicodedata.category(each) != "Cf").strip()
-
-
 def _refuse_alike(names: Sequence[str], columns: Sequence[str], options: OwnOptions, option: str, where: str) -> None:
     """Raises UserError if a column has a namesake in another case and was not named as it is written."""
     exactly = {options.text, options.pair, options.id, options.label, *options.choices}
     exactly |= {name.strip() for name in options.label.split(",")}
     for column in columns:
-        alike = [name for name in names if _folded(name) == _folded(column)]
+        alike = [name for name in names if folded(name) == folded(column)]
         if len(alike) > 1 and column not in exactly:
             raise UserError(
                 f"task: {where}: the columns {' and '.join(map(repr, alike))} differ only in case; name the one "
-                f"that is meant as it is written: {option} {_quoted(alike[0])}"
+                f"that is meant as it is written: {option} {quoted(alike[0])}"
             )
 
 
@@ -208,65 +183,3 @@ def _shown(names: Sequence[str]) -> str:
     if not names:
         return "none"
     return ", ".join(map(labels.shown, names[:12])) + (", ..." if len(names) > 12 else "")
-
-
-# --- Suggestions -----------------------------------------------------------------------------------------------------
-
-
-def _hint(file: OwnFile | None, options: OwnOptions, kind: Kind) -> str:
-    """What to type, guessed from rows: the text is the longest column, the label the one with fewest values."""
-    if file is None or not file.names:
-        return ""
-    parts = file.first.get("data")
-    if {"paragraphs", "qas"} & set(file.names) or (isinstance(parts, list) and "paragraphs" in str(parts[:1])):
-        return "; files in SQuAD's layout are read with --task squad1 (or squad2) --data FOLDER"
-    if len(file.names) == 1 and file.format == "table":
-        return "; if something else than the usual divides the columns, name it with --data.delimiter"
-    if {"word", "tag"} <= {name.casefold() for name in file.names}:
-        return "; a word in each row: write CoNLL columns instead, word and tag, with a blank line after each sentence"
-    rows = [record for _, record in itertools.islice(file.records(Counter()), _ROWS_TO_GUESS)]
-    if kind == "tag":
-        text, label = _lists_of(rows)
-    else:
-        text = first_of(file.names, (options.text,) if options.text else TEXT) or _longest(rows)
-        label = first_of(file.names, (options.label,) if options.label else LABEL) or _fewest(rows, text)
-    if (" " in text.strip() and len(text) > 30) or any(name.strip().isdecimal() for name in (text, label)):
-        return "; a table begins with a line that has the names of its columns"
-    typed: list[tuple[str, str, str, tuple[str, ...]]] = [
-        (f"--data.text-column {_quoted(text)}", text, options.text, TEXT if kind != "tag" else WORDS)
-    ]
-    typed.append((f"--data.label-column {_quoted(label)}", label, options.label, LABEL if kind != "tag" else TAGS))
-    shown = [part for part, name, said, usual in typed if name and not said and not first_of([name], usual)]
-    return f"; pass {' '.join(shown)}" if shown else ""
-
-
-def _lists_of(rows: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    lists = [name for name, value in rows[0].items() if isinstance(value, list)] if rows else []
-    return (lists[0] if lists else "", lists[1] if len(lists) > 1 else "")
-
-
-def _longest(rows: Sequence[dict[str, Any]]) -> str:
-    lengths = Counter[str]()
-    for row in rows:
-        lengths.update({name: len(value) for name, value in row.items() if isinstance(value, str)})
-    return max(lengths, key=lambda name: lengths[name], default="")
-
-
-def _fewest(rows: Sequence[dict[str, Any]], text: str) -> str:
-    """The column of strings or numbers, not `text`, with fewest different values that are not all one.
-
-    A column that is empty in more than a tenth of the rows is a remark rather than a label.
-    """
-    values: dict[str, list[str]] = {}
-    for row in rows:
-        for name, value in row.items():
-            other = name != text and name.casefold() not in (*IDS, *MAYBE_IDS, *PAIR)
-            if other and isinstance(value, str | int | float) and not fields.is_missing(value):
-                values.setdefault(name, []).append(str(value))
-    filled = {name: each for name, each in values.items() if len(each) >= _LEAST_FILLED * len(rows)}
-    varied = {name: len(set(each)) for name, each in filled.items() if len(set(each)) > 1 or len(rows) == 1}
-    return min(varied, key=lambda name: varied[name], default="")
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if " " in name else name

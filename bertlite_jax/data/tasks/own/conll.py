@@ -27,7 +27,6 @@ _ALWAYS_FILLED = ("UPOS", "XPOS", "DEPREL", "HEAD")
 """In these, `_` for every word of a sentence says that it is not annotated; FEATS may have nothing to say."""
 _ID = re.compile(r"\d+([-.]\d+)?")
 _WORD_HEADERS = ("word", "words", "token", "tokens", "form")
-_TAG = re.compile(r"O|[BIESLUM]-\S+")
 _PART_OF_SPEECH = re.compile(r"[A-Z$#.,:;?!'`\"()/|+*_-]{1,12}")
 
 
@@ -36,32 +35,32 @@ def head_of(path: str) -> list[str]:
     return [line for _, line in itertools.islice(files.lines(path), _SHOWN_LINES)]
 
 
-def is_universal(path: str) -> bool:
-    """Whether a file is CoNLL-U, CoNLL-U Plus or CoNLL-X, by its first lines."""
-    return bool(_universal_names(head_of(path)))
-
-
 def has_columns(head: Sequence[str]) -> bool:
     """Whether lines look like CoNLL columns: a word and its tag a line, a blank line after each sentence."""
     if _universal_names(head):
         return True
-    rows = [layouts.columns_of_line(line) for line in head if line.strip() and not layouts.is_comment(line)]
-    rows = [row for row in rows if row[0] != layouts.DOCUMENT_MARK]
+    rows = [row for row in _rows(head) if row[0] != layouts.DOCUMENT_MARK]
     if len(rows) > 1 and rows[0][0].casefold() in _WORD_HEADERS:
         rows = rows[1:]
     if len({len(row) for row in rows}) != 1 or len(rows[0]) < 2:
         return False
     tags = [row[-1] for row in rows]
-    if all(_TAG.fullmatch(tag) for tag in tags):
+    if all(layouts.TAG.fullmatch(tag) for tag in tags):
         return True
     ends = any(not line.strip() for line in head)
     return ends and len(rows) > 1 and all(_PART_OF_SPEECH.fullmatch(tag) for tag in tags)
 
 
+def _rows(head: Sequence[str]) -> list[list[str]]:
+    """The columns of each line that is neither blank nor a comment."""
+    comments = layouts.free_comments(enumerate(head))
+    shown = [line for number, line in enumerate(head) if number not in comments and not layouts.is_comment(line)]
+    return [layouts.columns_of_line(line) for line in shown if line.strip()]
+
+
 def width_of(path: str) -> int:
     """Columns of the first line that has words. Raises UserError if the file cannot be read."""
-    rows = (layouts.columns_of_line(line) for line in head_of(path) if line.strip() and not layouts.is_comment(line))
-    return next((len(row) for row in rows if row[0] != layouts.DOCUMENT_MARK), 0)
+    return next((len(row) for row in _rows(head_of(path)) if row[0] != layouts.DOCUMENT_MARK), 0)
 
 
 def form_of(path: str, options: OwnOptions, strict: bool = True) -> ColumnForm:
@@ -88,7 +87,7 @@ def form_of(path: str, options: OwnOptions, strict: bool = True) -> ColumnForm:
             names=names,
             empty="_" if names[tag] in _ALWAYS_FILLED else "",
         )
-    rows = [layouts.columns_of_line(line) for line in head if line.strip() and not layouts.is_comment(line)]
+    rows = _rows(head)
     header = len(rows) > 1 and len(rows[0]) > 1 and rows[0][0].casefold() in _WORD_HEADERS
     names = tuple(rows[0]) if header else ()
     word = _column(names, options.text, "--data.text-column", path, strict)
@@ -109,7 +108,7 @@ def _universal_names(head: Sequence[str]) -> tuple[str, ...]:
     names = tuple(listed) or UNIVERSAL
     rows = [line.rstrip("\r\n").split("\t") for line in head if line.strip() and not line.startswith("#")]
     fits = 2 * sum(len(row) == len(names) and bool(_ID.fullmatch(row[0])) for row in rows) > len(rows)
-    fits = fits and (bool(listed) or not all(_TAG.fullmatch(row[-1]) for row in rows))
+    fits = fits and (bool(listed) or not all(layouts.TAG.fullmatch(row[-1]) for row in rows))
     return names if fits and names[0] == "ID" and "FORM" in names else ()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,14 +19,21 @@ from bertlite_jax.data.tasks import files, tables
 from bertlite_jax.data.tasks.files import Record, RecordNumber
 from bertlite_jax.data.tasks.own import conll, json_values
 from bertlite_jax.data.tasks.own.options import DELIMITERS, LABEL, PAIR, TAGS, TEXT, WORDS, OwnOptions
+from bertlite_jax.data.tasks.tables import Quoting
 from bertlite_jax.data.text.foreign import refuse_foreign
 from bertlite_jax.errors import UserError
 
 Format = Literal["table", "json_lines", "json", "parquet", "columns", "text"]
 """`columns`: CoNLL. `text`: lines without a header, or none of the others."""
 
+UNQUOTED = "fields_without_the_quotes_around_them"
+"""Counts fields whose quotes may have been meant as characters."""
+
 _JSON = (".jsonl", ".ndjson", ".json")
 _COLUMNS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
+_QUOTED = Quoting(True)
+_ROWS_TO_NAME = 200
+"""Objects whose fields are known before others are read."""
 _WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 
@@ -35,13 +44,15 @@ class OwnFile:
     path: str
     format: Format
     names: tuple[str, ...] = ()
-    """Columns of a table or of Parquet, or fields of the first JSON object."""
+    """Columns of a table or of Parquet, or fields of the first JSON object; of a JSON list, of its first objects."""
     first: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The first record."""
     first_line: int = 1
     """Number of the line that has the names, for messages."""
     delimiter: str = ""
     """Between the columns of a table."""
+    quoting: Quoting = _QUOTED
+    """Whether quotes around the fields of a table are taken off."""
     class_names: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     """Of a Parquet file of `datasets`: names of the classes by column."""
 
@@ -55,7 +66,7 @@ class OwnFile:
           UserError: a line cannot be read; names the file and the line.
         """
         if self.format == "table":
-            return table_records(self.path, self.delimiter, counts)
+            return table_records(self, counts)
         if self.format == "json_lines":
             return files.json_lines(self.path, counts)
         if self.format == "json":
@@ -73,15 +84,22 @@ def open_file(path: str, options: OwnOptions) -> OwnFile:
     if form in ("columns", "text"):
         return OwnFile(path, form)
     delimiter = delimiter_of(path, options) if form == "table" else ""
-    file = OwnFile(path, form, delimiter=delimiter)
+    quoting = tables.quoting_of(path, files.lines(path), delimiter) if delimiter == "\t" else _QUOTED
+    file = OwnFile(path, form, delimiter=delimiter, quoting=quoting)
     for line, record in file.records(Counter()):
-        names = tuple(map(str, record))
+        names = _fields_of(file) if record and form == "json" else tuple(map(str, record))
         first_line = _header_line(path) if form == "table" else line
         return dataclasses.replace(
             file, names=names, first=record, first_line=first_line,
             class_names=_class_names(path) if form == "parquet" else {},
         )  # fmt: skip
     raise UserError(f"task: {path}: the file holds no example")
+
+
+def _fields_of(file: OwnFile) -> tuple[str, ...]:
+    """The fields of the first objects of a list, of which each may lack some; it is in memory anyway."""
+    first = itertools.islice(file.records(Counter()), _ROWS_TO_NAME)
+    return tuple(dict.fromkeys(str(name) for _, record in first for name in record))
 
 
 def format_of(path: str, options: OwnOptions) -> Format:
@@ -116,15 +134,17 @@ def _form_of_lines(path: str, suffix: str, options: OwnOptions) -> Format:
     first = next((line for line in head if line.strip()), "")
     known = _known(options)
     second = next((line for line in head[head.index(first) + 1 :] if line.strip()), "") if first else ""
-    for delimiter in (options.delimiter,) if options.delimiter else DELIMITERS:
-        fields = first.split(delimiter)
+    second = "" if second.startswith('"') else second  # Its row may end in a later line.
+    given = _given_delimiter(options)
+    for delimiter in given or DELIMITERS:
+        fields = header_fields(first, delimiter)
         # "Text, image and sound." begins a text, not a table.
         sentence = any(field.startswith(" ") for field in fields) or (second and delimiter not in second)
         if len(fields) > 1 and not sentence and known & {name.strip().casefold() for name in fields}:
             return "table"
     if conll.has_columns(head):
         return "columns"
-    delimited = "\t" in first or (options.delimiter and options.delimiter in first)
+    delimited = "\t" in first or (given and given in first)
     return "table" if suffix in (".tsv", ".tab") or delimited else "text"
 
 
@@ -136,21 +156,31 @@ def _known(options: OwnOptions) -> set[str]:
     return {name.strip().casefold() for name in (*given, *TEXT, *PAIR, *LABEL, *WORDS, *TAGS) if name.strip()}
 
 
+def header_fields(line: str, delimiter: str) -> list[str]:
+    """The fields of a line, without quotes around them; of a very long one, those at its start."""
+    # A lone carriage return ends no line here, and csv refuses it.
+    return next(csv.reader([line[:100_000].replace("\r", " ")], delimiter=delimiter), [])
+
+
+def _given_delimiter(options: OwnOptions) -> str:
+    given = "\t" if options.delimiter in ("\\t", "tab") else options.delimiter
+    if len(given) > 1 or given in ('"', "\r", "\n"):
+        raise UserError(f"task: the delimiter {given!r} must be one character, such as ; or tab")
+    return given
+
+
 def delimiter_of(path: str, options: OwnOptions) -> str:
     """What stands between the columns: as said, or what divides the header into most names that are known."""
-    if options.delimiter:
-        given = "\t" if options.delimiter in ("\\t", "tab") else options.delimiter
-        if len(given) != 1 or given in '"\r\n':
-            raise UserError(f"task: the delimiter {given!r} must be one character, such as ; or tab")
+    if given := _given_delimiter(options):
         return given
     usual = "," if files.suffix_of(path) == ".csv" else "\t"
-    line = files.first_line(path)[:100_000]
+    line = files.first_line(path)
     if line.startswith("sep=") and len(line) == 5:
         return line[4]
     known = _known(options)
 
     def fitness(delimiter: str) -> tuple[int, bool, int]:
-        names = {name.strip().casefold() for name in next(csv.reader([line], delimiter=delimiter), [])}
+        names = {name.strip().casefold() for name in header_fields(line, delimiter)}
         return len(names & known) if len(names) > 1 else 0, delimiter == usual and len(names) > 1, len(names)
 
     best = max((usual, *(each for each in DELIMITERS if each != usual)), key=fitness)
@@ -162,16 +192,13 @@ def _header_line(path: str) -> int:
     return next(shown, 1)
 
 
-def table_records(path: str, delimiter: str, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
-    """The records of a table. With tabs in a file that is not `.csv`, a quote is a character like any other.
-
-    Columns without a name are left out, as are empty fields beyond the header, which spreadsheets write.
-    """
-    lines = files.lines(path)
-    plain = delimiter == "\t" and files.suffix_of(path) != ".csv"
-    rows = tables.plain_rows(lines, delimiter, counts) if plain else tables.quoted_rows(path, lines, delimiter, counts)
+def table_records(file: OwnFile, counts: Counter[str]) -> Iterator[tuple[int, Record]]:
+    """The records of a table. Columns without a name are left out, as are empty fields beyond the header."""
+    path, delimiter, quoting = file.path, file.delimiter, file.quoting
+    read = functools.partial(tables.quoted_rows, path) if quoting.on else tables.plain_rows
+    counts[UNQUOTED] += quoting.taken_off
     names: list[str] = []
-    for number, row in rows:
+    for number, row in read(files.lines(path), delimiter, counts):
         if not names:
             if not (len(row) <= 2 and row[0].startswith("sep=")):
                 names = _header(row, f"{path}:{number}")
@@ -179,11 +206,11 @@ def table_records(path: str, delimiter: str, counts: Counter[str]) -> Iterator[t
         if len(row) > 1 and not any(field.strip() for field in row):
             counts["blank_lines"] += 1
             continue
-        extra = row[len(names) :]
-        if len(row) < len(names) or any(field.strip() for field in extra):
+        if not tables.is_row(row, len(names)):
             wrong = tables.wrong_fields(f"{path}:{number}", row, names)
             advice = "; if something else divides the columns, name it with --data.delimiter" if len(names) < 2 else ""
-            raise UserError(f"{wrong}{advice}")
+            quotes = f"; its quotes are read as characters, because: {quoting.problem}" if quoting.problem else ""
+            raise UserError(f"{wrong}{quotes}{advice}")
         yield number, {name: field for name, field in zip(names, row, strict=False) if name}
 
 

@@ -6,6 +6,7 @@ import decimal
 import math
 import pathlib
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -16,8 +17,15 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 
 MOST_LABELS = 1000
-GAPS = ("na", "n/a", "#n/a", "none", "null", "nil")
-"""Names, in lower case, that programs write for no value, and that may be meant as labels too."""
+GAPS = (
+    *("na", "n/a", "none", "null", "nil", "nat", "(null)", "<null>", "undefined", "?"),
+    *("#n/a", "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"),
+)
+"""Names, in lower case, that programs write for no value or a broken formula, and that may be meant as labels too."""
+SEPARATORS = ("|", ";", ",", "/", "+", "&", "；", "，", "、")
+"""What people write between several labels of one text."""
+IGNORED = -100
+"""The label that losses of PyTorch leave out."""
 _LOOK_ALIKE = str.maketrans("\u0430\u0441\u0435\u0456\u043e\u0440\u0445\u0443\u0455\u0458\u03bf\u03b1", "aceiopxysjoa")
 """Cyrillic and Greek letters to the Latin ones that look the same."""
 _SIGNS = str.maketrans("\u2212\u2018\u2019\u201c\u201d", "-''\"\"")
@@ -65,6 +73,11 @@ def same(name: str) -> Hashable:
     return decimal.Decimal(text) if _NUMBER.fullmatch(text) else text.translate(_LOOK_ALIKE)
 
 
+def is_number(name: str) -> bool:
+    """Whether a label is a finite number."""
+    return _number(name) is not None
+
+
 def is_minus_1(name: str) -> bool:
     """Whether a label is the number -1, however it is written."""
     return same(name) == -1
@@ -93,17 +106,25 @@ class Names:
 
     Args:
       names: of the outputs in their order.
-      numbered: a file may have numbers from 0 instead of names.
+      numbered: a file may have numbers from 0 instead of names, unless some name is a number and counts otherwise.
+      own: other names of the same outputs, by which the model itself calls them; `names` go before them, and are the
+        only ones where they are numbers.
     """
 
-    def __init__(self, names: Sequence[str], numbered: bool = False):
-        self.names, self.numbered = tuple(names), numbered
+    def __init__(self, names: Sequence[str], numbered: bool = False, own: Sequence[str] = ()):
+        own = () if any(map(is_number, names)) else own
+        self.names, self.own = tuple(names), tuple(own)
+        places = [(name, place) for each in (names, own) for place, name in enumerate(each)]
+        self.numbered = numbered and not any(is_number(each) and plain(each) != str(at) for each, at in places)
         self._exact = {name: place for place, name in enumerate(names)}
         self._plain: dict[str, int] = {}
         meant: dict[Hashable, list[int]] = {}
-        for place, name in enumerate(names):
+        for name, place in places:
             self._plain.setdefault(plain(name), place)
+        for place, name in enumerate(names):
             meant.setdefault(same(name), []).append(place)
+        for place, name in enumerate(own):
+            meant.setdefault(same(name), [place])
         self._same = {meaning: places[0] for meaning, places in meant.items() if len(places) == 1}
 
     def index(self, name: str) -> int | None:
@@ -132,14 +153,16 @@ class Names:
         return self.numbered and name not in self._exact and plain(name) not in self._plain and plain(name).isdecimal()
 
     def lacks_label(self, name: str) -> bool:
-        """Whether `name` is -1, which `datasets` writes for labels that are kept secret, and no label."""
-        return is_minus_1(name) and all(re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.names)
+        """Whether `name` is -1, which `datasets` writes for labels that are kept secret, or -100, and no label."""
+        return same(name) in (-1, IGNORED) and all(
+            re.fullmatch(r"\d+(\.0+)?", each) or self.numbered for each in self.own or self.names
+        )
 
 
 def is_withheld(value: Any, column: str, numbered: bool) -> bool:
-    """Whether a label says that annotators did not agree: -1 among numbers of names, and SNLI's `-` in `gold_label`."""
+    """Whether a label is none: -1 or -100 among numbers of names, and SNLI's `-` in `gold_label`."""
     name = str(value).strip()
-    return (numbered and is_minus_1(name)) or (name == "-" and column.casefold() == "gold_label")
+    return (numbered and same(name) in (-1, IGNORED)) or (name == "-" and column.casefold() == "gold_label")
 
 
 def is_vector(values: Any) -> bool:
@@ -217,7 +240,7 @@ def refuse_scores(names: Sequence[str], path: str) -> None:
 
 def refuse_joined(names: Sequence[str], path: str) -> None:
     """Raises UserError if a label is other labels with something between them: several labels for one text?"""
-    for separator in ("|", ";", ",", "/"):
+    for separator in SEPARATORS:
         for name in names:
             parts = [part.strip() for part in name.split(separator)]
             if len(parts) > 1 and all(part in names for part in parts):
@@ -241,7 +264,7 @@ def refuse_alike(names: Iterable[str], counts: Counter[str], path: str) -> None:
             " and ".join(f"{_told(name, group)} ({counts[name]:,})" for name in group) for group in alike[:4]
         )
         common = [_common(meaning, group) for meaning, group in groups.items()]
-        advice = " ".join(sorted(f"'{name}'" if " " in name else name for name in common))
+        advice = " ".join(sorted(map(typed, common)))
         advice = advice if len(groups) <= _MOST_SHOWN_NAMES else "with one name for each"
         cases = all(len({" ".join(name.casefold().split()) for name in group}) == 1 for group in alike)
         what = "differ only in case or spaces" if cases else "are the same, written in two ways"
@@ -266,6 +289,11 @@ def shown(name: str) -> str:
     """A label for a message: in one line, and not longer than it helps."""
     printable = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in name)
     return printable if len(printable) <= _MOST_SHOWN else f"{printable[:_MOST_SHOWN]}.."
+
+
+def typed(name: str) -> str:
+    """A label as one types it in a shell; in plain letters it stays as it is."""
+    return name if name.replace("_", "").replace("-", "").isalnum() else shlex.quote(name)
 
 
 def _common(meaning: Hashable, group: Sequence[str]) -> str:

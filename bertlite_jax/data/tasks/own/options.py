@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 Kind = Literal["auto", "classify", "multi_label", "regression", "choose", "tag"]
+Decimal = Literal["auto", ".", ","]
 
 TEXT = ("text", "text1", "sentence", "sentence1", "premise", "question", "question_stem", "text_a", "question1")
 PAIR = ("pair", "text2", "sentence2", "hypothesis", "text_b", "question2")
@@ -48,10 +49,15 @@ class OwnOptions:
     """Names of the outputs in their order, or a file with one on each line; the files may have their numbers from 0
     instead. More than the files have are allowed. Empty: the labels of the training file, numbers by size, others by
     alphabet."""
+    own_names: tuple[str, ...] = ()
+    """What a trained model calls its outputs, where `label_names` are other names for them."""
     separator: str = "|"
     """Between the labels of one example, for `multi_label` in CSV and TSV."""
     delimiter: str = ""
     """Between the columns of a table; empty: recognised from its header."""
+    decimal: Decimal = "auto"
+    """Sign before the fractions of a `regression`'s numbers, for a column in which it could stand between thousands:
+    1.234 among others with three digits behind the point. `auto`: such a column is refused."""
     single: bool = False
     """Texts are single: only a column that was named is a second text, not one with a usual name for it."""
     skip_unlabelled: bool = False

@@ -17,7 +17,7 @@ from bertlite_jax.data.tasks.own import conll, labels
 from bertlite_jax.data.tasks.own.columns import columns_of, kind_of_head
 from bertlite_jax.data.tasks.own.formats import OwnFile, open_file
 from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
-from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, with_point
+from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, is_separated, with_point
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -98,9 +98,13 @@ class Reader:
         self.options, self.unknown, self.needs_labels = options, unknown, needs_labels
         self.kind: Kind = kind
         self.labelled, self._places = labelled, {name: place for place, name in enumerate(unknown or ())}
-        self.names = labels.Names(names, numbered=bool(options.label_names))
+        self.names = labels.Names(names, numbered=bool(options.label_names), own=options.own_names)
         self.counts, self.vector = counts, vector
         self.decimal_commas: Callable[[], bool] = lambda: False
+        self.odd_tags: Callable[[str], None] = lambda problem: None
+        """Is told what is wrong with tags that are left out."""
+        self.without_labels = ""
+        """What to do to leave out labels that cannot be read, for the end of a message."""
 
     def read(self, file: OwnFile, strict: bool = True) -> Iterator[tuple[int, Example]]:
         """(number of its line, example) of a file. `strict` as for `columns_of`."""
@@ -110,7 +114,7 @@ class Reader:
             raise UserError(f"task: {file.path}: this is plain text; a table with a header, JSON or CoNLL is expected")
         where = f"{file.path}:{file.first_line}"
         columns = columns_of(file.names, self.options, self.kind, where, file, strict)
-        self.decimal_commas = functools.cache(lambda: file.delimiter == ";" or has_decimal_commas(file, columns))
+        self.decimal_commas = functools.cache(lambda: has_decimal_commas(file, columns, self.options.decimal))
         return self._of_records(file, columns)
 
     def _of_records(self, file: OwnFile, columns: Columns) -> Iterator[tuple[int, Example]]:
@@ -161,9 +165,14 @@ class Reader:
         if fields.is_missing(value) and not (isinstance(value, str) and value.strip() in self.names.names):
             return self._missing(record, columns, where, value)
         if self.kind == "regression":
-            pointed = with_point(value)
-            return fields.number(pointed if pointed is not value and self.decimal_commas() else value, where)
+            return self._number(value, where)
         return self._index(fields.label_name(value, where), where)
+
+    def _number(self, value: Any, where: str) -> float:
+        try:
+            return fields.number(with_point(value) if is_separated(value) and self.decimal_commas() else value, where)
+        except UserError as error:
+            raise UserError(f"{error}{self.without_labels}") from error
 
     def _several(self, value: Any, record: Record, columns: Columns, where: str) -> tuple[int, ...] | None:
         if value is None or (fields.is_missing(value) and not fields.is_blank(value)):
@@ -255,9 +264,14 @@ class Reader:
             value = value if parts is None else parts
             record = {**record, columns.text[0]: value}
         if isinstance(value, str) and not self.needs_labels:
+            if self.labelled and (column := next((name for name in columns.label if record.get(name)), "")):
+                given = f"{columns.text[0]!r} is a text, and the tags in {column!r} need a list of its words"
+                self.odd_tags(f'{given}, such as ["a", "word"] beside ["O", "B-X"]')
             return Example(identity, value)
         words = fields.strings(record, columns.text[0], where)
         tags = next((record[name] for name in columns.label if record.get(name) is not None), None)
+        if self.labelled and isinstance(tags, str) and not fields.is_blank(tags) and fields.listed(tags) is None:
+            self.odd_tags(f'{columns.label[0]!r} holds {tags[:40]!r}, which is no list of tags such as ["O", "B-X"]')
         tags = (fields.listed(tags) if isinstance(tags, str) else tags) if self.labelled else None
         if tags is None and self.needs_labels:
             raise UserError(f"task: {where}: no tags; only a test split may lack them")

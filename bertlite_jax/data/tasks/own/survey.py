@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from bertlite_jax.data.tasks import fields, layouts
 from bertlite_jax.data.tasks.files import Record
-from bertlite_jax.data.tasks.own import conll, json_values, labels, vectors
+from bertlite_jax.data.tasks.own import conll, json_values, labels, odd_labels, vectors
 from bertlite_jax.data.tasks.own.columns import columns_of, missing_label
 from bertlite_jax.data.tasks.own.formats import OwnFile
-from bertlite_jax.data.tasks.own.options import Kind, OwnOptions
+from bertlite_jax.data.tasks.own.options import Decimal, Kind, OwnOptions
 from bertlite_jax.data.tasks.own.reader import lacks_label, tag_names
-from bertlite_jax.data.tasks.own.whole_columns import has_decimal_commas, with_point
+from bertlite_jax.data.tasks.own.whole_columns import decimal_sign, notes_on_size, with_point
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -42,6 +41,8 @@ class Survey:
     """The names were said, or stored in the file, and numbers from 0 stand for them."""
     numbers: tuple[float, float] | None = None
     """Least and greatest of a regression."""
+    decimal: Decimal = "auto"
+    """Decimal sign of a regression, if it is known."""
     notes: tuple[str, ...] = ()
     """Lines on what may be meant otherwise than it is read."""
 
@@ -107,7 +108,7 @@ def survey(file: OwnFile, options: OwnOptions, kind: Kind) -> Survey:
     shown = dataclasses.replace(columns, label=tuple(name for name in columns.label if name in file.names))
     made = {"choose": _of_choices, "regression": _of_numbers, "tag": _of_tags, "multi_label": _of_several}
     found = made.get(kind, _of_labels)(file, columns, options)
-    notes = (*found.notes, *_unused_names(file, found))
+    notes = (*found.notes, *_unused_names(file, found), *_unread_texts(file, columns, options, kind))
     return dataclasses.replace(found, columns=shown, delimiter=file.delimiter, notes=notes)
 
 
@@ -116,8 +117,21 @@ def _unused_names(file: OwnFile, found: Survey) -> list[str]:
     if file.format != "json" or found.named or not found.names or not all(name.isdecimal() for name in found.names):
         return []
     field, names = json_values.names_beside(file.path)
-    shown = " ".join(f"'{name}'" if " " in name else name for name in names)
+    shown = " ".join(map(labels.typed, names))
     return [f"{field!r} beside the examples is not read; --data.label-names {shown} names the labels"] if names else []
+
+
+def _unread_texts(file: OwnFile, columns: Columns, options: OwnOptions, kind: Kind) -> list[str]:
+    """A line for a column with a text of several words that is not read, where only one text is."""
+    read = (*columns.text, *columns.pair, *columns.label, *columns.id, *columns.choices)
+    words = [
+        name
+        for name, value in file.first.items()
+        if name not in read and isinstance(value, str) and len(value.split()) > 2 and fields.listed(value) is None
+    ]
+    if not words or columns.pair or kind in ("choose", "tag") or options.single:
+        return []
+    return [f"{_listed(tuple(words))} not read; --data.pair-column {labels.typed(words[0])} reads it as a second text"]
 
 
 def _rows(file: OwnFile, kind: Kind, columns: Columns, options: OwnOptions) -> Iterator[tuple[str, Record]]:
@@ -144,21 +158,42 @@ def _of_choices(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 
 
 def _of_numbers(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
-    least, greatest, count = float("inf"), float("-inf"), 0
-    commas = functools.cache(lambda: file.delimiter == ";" or has_decimal_commas(file, columns))
+    least, greatest, count, total, squares = float("inf"), float("-inf"), 0, 0.0, 0.0
+    sign = decimal_sign(file, columns, options.decimal)
+    commas = file.delimiter == ";" or sign == ","
     for where, record in _rows(file, "regression", columns, options):
         value = _value(record, columns, where, file, "regression")
-        pointed = with_point(value)
-        number = fields.number(pointed if pointed is not value and commas() else value, where)
+        number = _number_of(with_point(value) if commas else value, where)
         least, greatest, count = min(least, number), max(greatest, number), count + 1
+        total, squares = total + number, squares + number**2
     if not count:
         raise UserError(f"task: {file.path}: it has no label")
-    return Survey(file.path, "regression", columns, ("score",), {}, count, numbers=(least, greatest))
+    return Survey(
+        file.path,
+        "regression",
+        columns,
+        ("score",),
+        {},
+        count,
+        numbers=(least, greatest),
+        decimal=sign,
+        notes=notes_on_size(total / count, squares / count),
+    )
+
+
+def _number_of(value: Any, where: str) -> float:
+    try:
+        return fields.number(value, where)
+    except UserError as error:
+        if isinstance(value, list | dict) or any(each.isdecimal() for each in str(value)):
+            raise
+        raise UserError(f"{error}; names are learnt as classes with --data.kind classify") from error
 
 
 def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
     places: dict[str, str] = {}
+    texts = odd_labels.Texts(file.delimiter)
     for where, record in _rows(file, "classify", columns, options):
         value = fields.find(record, columns.label, where)
         column = next(name for name in columns.label if name in record)
@@ -169,11 +204,14 @@ def _of_labels(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
         name = fields.label_name(value, where)
         spellings[name] += 1
         places.setdefault(name, where)
+        texts.add(record.get(columns.text[0]), where)
         if len(spellings) > 2 * labels.MOST_LABELS:
             break
+    odd_labels.refuse_joined_lines(places, file.delimiter)
     if said := options.label_names or _stored(file, columns):
         _refuse_numbers_beyond(labels.Names(said, numbered=True), places)
-    return _of_names("classify", spellings, spellings.total(), file, columns, options)
+    found = _of_names("classify", spellings, spellings.total(), file, columns, options)
+    return dataclasses.replace(found, notes=(*found.notes, *texts.notes(found.names)))
 
 
 def _refuse_numbers_beyond(names: labels.Names, places: Mapping[str, str]) -> None:
@@ -212,20 +250,28 @@ def _stored(file: OwnFile, columns: Columns) -> tuple[str, ...]:
 
 
 def _of_names(
-    kind: Kind, spellings: Counter[str], examples: int, file: OwnFile, columns: Columns, options: OwnOptions
-) -> Survey:
-    """The survey of labels that are names or numbers of names."""
+    kind: Kind, spellings: Counter[str], examples: int, file: OwnFile, columns: Columns, options: OwnOptions,
+    longest: int = 0,
+) -> Survey:  # fmt: skip
+    """The survey of labels that are names or numbers of names. `longest`: words of the longest sentence of a file."""
     said = options.label_names or _stored(file, columns)
     if kind == "tag" and not said:
         labels.refuse_zero_tag(spellings, file.path)
         labels.refuse_small_tags(spellings, file.path)
+        odd_labels.refuse_other_spans(spellings, file.path)
+        odd_labels.refuse_ignored(tuple(spellings), spellings, file.path, "tag")
+    if kind == "multi_label" and not said:
+        odd_labels.refuse_scores_in_lists(tuple(spellings), file.path)
     names = said or labels.names_of(spellings, file.path, explicit=options.kind != "auto")
     if kind == "classify" and options.kind == "auto" and not said:
         labels.refuse_joined(names, file.path)
+        odd_labels.refuse_lists(names, file.path)
     if kind in ("classify", "multi_label") and not said:
+        odd_labels.refuse_ignored(names, spellings, file.path)
         labels.refuse_minus_1(names, spellings, file.path, several=kind == "multi_label")
     counts = _counted(spellings, names, bool(said))
     notes = _notes(labels.Names(names, bool(said)), spellings)
+    notes += odd_labels.tag_notes(spellings, longest) if kind == "tag" and not said else ()
     return Survey(file.path, kind, columns, names, counts, examples, named=bool(said), notes=notes)
 
 
@@ -292,7 +338,12 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
         tags = record.get(field)
         tags = fields.listed(tags) if isinstance(tags, str) else tags
         if not isinstance(tags, list):
-            raise UserError(f"task: {where}: {field!r} is not a list of tags")
+            advice = (
+                "; one label for a whole text is learnt with --data.kind classify"
+                if isinstance(record.get(field), str)
+                else ""
+            )
+            raise UserError(f"task: {where}: {field!r} is not a list of tags{advice}")
         spellings.update(tag_names(tags, field, numbered, where))
         examples += 1
     return _of_names("tag", spellings, examples, file, columns, options)
@@ -300,13 +351,13 @@ def _of_tags(file: OwnFile, columns: Columns, options: OwnOptions) -> Survey:
 
 def _of_columns(file: OwnFile, options: OwnOptions) -> Survey:
     spellings: Counter[str] = Counter()
-    examples = 0
+    examples = longest = 0
     form = conll.form_of(file.path, options)
-    for line, _, _, tags in layouts.column_sentences(file.path, Counter(), form):
+    for line, _, words, tags in layouts.column_sentences(file.path, Counter(), form):
         if tags is None:
             raise UserError(f"task: {file.path}:{line}: no tags; only a test split may lack them")
         spellings.update(tags)
-        examples += 1
+        examples, longest = examples + 1, max(longest, len(words))
     named = form.names or ("first column",) * (form.word + 1) + ("last column",)
     columns = Columns(text=(named[form.word],), label=(named[form.tag],))
-    return _of_names("tag", spellings, examples, file, columns, options)
+    return _of_names("tag", spellings, examples, file, columns, options, longest)

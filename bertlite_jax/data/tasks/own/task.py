@@ -37,7 +37,7 @@ class OwnTask(Task):
     """A task of one's own files."""
 
     options: OwnOptions = dataclasses.field(default_factory=OwnOptions)
-    """As they were given, but `kind` and `label_names` are what was found."""
+    """As they were given, but `kind`, `label_names` and `decimal` are what was found."""
     survey: Survey | None = None
     """Of the training file, if there is one."""
     unknown: dict[str, int] = dataclasses.field(default_factory=dict, compare=False)
@@ -80,6 +80,8 @@ def task_of_file(
     # From here on, numbers have the names that were found for them.
     numbered = options.label_names or (found.names if found and found.named else ())
     options = dataclasses.replace(options, kind=kind, label_names=numbered)
+    if found and found.decimal != "auto":
+        options = dataclasses.replace(options, decimal=found.decimal)
     unknown: dict[str, int] = {}
     return OwnTask(
         name=_name_of(first),

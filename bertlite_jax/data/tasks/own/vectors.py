@@ -95,7 +95,7 @@ class Separators:
         """Looks at a cell and at the labels that it was divided into."""
         self._several |= len(parts) > 1
         if len(parts) == 1 and self._found is None and not cell.strip().startswith("["):
-            for separator in (";", ","):
+            for separator in (";", ",", "；", "，", "、"):
                 if sum(bool(part.strip()) for part in cell.split(separator)) > 1:
                     self._found = where, cell.strip(), separator
                     return

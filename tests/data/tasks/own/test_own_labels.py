@@ -154,13 +154,14 @@ def test_a_decimal_comma_is_a_point_where_the_whole_column_has_commas(tmp_path, 
 
 @pytest.mark.parametrize(
     ("lines", "shown"),
-    [(['"3,5"', "1.5"], "3,5"), (['"1,204"', '"2,500"'], "1,204"), (['"1.204,5"', '"3,5"'], "1.204,5")],
-    ids=["points too", "thousands", "both in one"],
+    [(['"3,5"', "1.5"], "3,5"), (['"1.204,5"', '"3,5"'], "1.204,5")],
+    ids=["points too", "both in one"],
 )
 def test_commas_that_may_be_meant_otherwise_are_refused_as_they_are_written(tmp_path, lines, shown):
     path = put(tmp_path, "own.csv", "text,score", *(f"a,{line}" for line in lines))
-    wanted = f":2: the label {shown!r} is not a finite number; write a decimal point instead of the comma"
-    assert wanted in refused(path, kind="regression")
+    message = refused(path, kind="regression")
+    assert f":2: the label {shown!r} is not a finite number; " in message
+    assert f"write a decimal point instead of the comma: {shown.replace('.', '').replace(',', '.')}" in message
     semicolons = put(tmp_path, "own.csv", "text;score", "a;1.204,5")
     assert "the label '1.204,5' is not a finite number" in refused(semicolons, kind="regression")
 
