@@ -7,7 +7,7 @@ from typing import Any
 
 from bertlite_jax.config import files
 from bertlite_jax.config.ablation.grid import Grid
-from bertlite_jax.config.distill import Distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.places import check_on_disk, check_utf8

@@ -13,7 +13,7 @@ from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.cli.tables import print_figures
 from bertlite_jax.config import effects
-from bertlite_jax.config.distill import Distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 

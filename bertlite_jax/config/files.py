@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from bertlite_jax.config.bounds import shown
-from bertlite_jax.config.distill import Distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.pretrain import Pretrain, Run
 from bertlite_jax.config.schedule import read_strings, refuse_strings
 from bertlite_jax.errors import UserError, fields_close_to

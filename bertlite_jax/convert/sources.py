@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
-from bertlite_jax.config.distill import OWN
+from bertlite_jax.config.distillation.settings import OWN
 from bertlite_jax.convert import bundled
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder

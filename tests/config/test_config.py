@@ -13,7 +13,8 @@ import pytest
 from bertlite_jax.config import checks, effects, files
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.ablation.members import members
-from bertlite_jax.config.distill import Distill, check_distill
+from bertlite_jax.config.distillation.checks import check_distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run, predictions_per_row

@@ -5,16 +5,8 @@ import dataclasses
 import pytest
 import tiny
 
-from bertlite_jax.config.distill import (
-    Distill,
-    Distillation,
-    check_distill,
-    check_relations,
-    check_start,
-    check_teacher,
-    learnt_layers,
-    losses_of,
-)
+from bertlite_jax.config.distillation.checks import check_distill, check_relations, check_start, check_teacher
+from bertlite_jax.config.distillation.settings import Distill, Distillation, learnt_layers, losses_of
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.pretrain import Data, Optim, Run
 from bertlite_jax.errors import UserError

@@ -6,7 +6,7 @@ A test names only what it is about, such as `tiny.model(share="none")`.
 import dataclasses
 from typing import Any
 
-from bertlite_jax.config.distill import Distill, Distillation
+from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 

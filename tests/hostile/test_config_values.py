@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from bertlite_jax.config.distill import Distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.pretrain import Pretrain
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from bertlite_jax.config.distill import Distill, losses_of
+from bertlite_jax.config.distillation.settings import Distill, losses_of
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import predictions_per_row
 from bertlite_jax.report.cost import flops

@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from bertlite_jax.config.distill import Distill, check_distill, check_relations, check_start, losses_of, relation_heads
+from bertlite_jax.config.distillation.checks import check_distill, check_relations, check_start
+from bertlite_jax.config.distillation.settings import Distill, losses_of, relation_heads
 from bertlite_jax.convert.huggingface import names
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer

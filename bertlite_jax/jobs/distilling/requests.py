@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bertlite_jax.config.distill import Distill, learnt_layers, losses_of
+from bertlite_jax.config.distillation.settings import Distill, learnt_layers, losses_of
 from bertlite_jax.config.model import Model
 from bertlite_jax.model.observed import Request
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from bertlite_jax.config.distill import Distill, relation_heads
+from bertlite_jax.config.distillation.settings import Distill, relation_heads
 from bertlite_jax.jobs.distilling import requests
 from bertlite_jax.jobs.distilling.teachers import Teacher
 from bertlite_jax.jobs.pretraining.step import Pretraining, assemble, init_params

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config.distill import Distill, check_teacher
+from bertlite_jax.config.distillation.checks import check_teacher
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import adoption, sources
 from bertlite_jax.convert.weights import parameters

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from bertlite_jax.config.distill import OWN, Distill, losses_of
+from bertlite_jax.config.distillation.settings import OWN, Distill, losses_of
 from bertlite_jax.train.distillation import losses
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.step import Batch, Loss, Prepare

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import tiny
 
-from bertlite_jax.config.distill import Distill, Distillation
+from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.pretrain import Data, Optim, predictions_per_row
 from bertlite_jax.jobs.distilling import costs

@@ -13,7 +13,7 @@ from run_files import lines_of, losses_of
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config import files
-from bertlite_jax.config.distill import Distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters

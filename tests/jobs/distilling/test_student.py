@@ -10,7 +10,7 @@ import pytest
 import tiny
 from run_files import losses_of, start_with, wait_for
 
-from bertlite_jax.config.distill import Distill, Distillation
+from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.files import read_json
 from bertlite_jax.config.pretrain import Data, Optim, Run
 from bertlite_jax.convert import sources

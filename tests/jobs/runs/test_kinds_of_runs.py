@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from bertlite_jax.config.distill import Distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.files import kind_of_run, read_json, to_json
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.pretrain import Pretrain

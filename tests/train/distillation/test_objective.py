@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from bertlite_jax.config.distill import Distill, Distillation, losses_of
+from bertlite_jax.config.distillation.settings import Distill, Distillation, losses_of
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Run
 from bertlite_jax.jobs.distilling import requests
