@@ -75,17 +75,18 @@ def test_a_student_is_a_distilbert_of_transformers(distilled, tmp_path):
 
 
 def test_a_run_and_its_folder_of_transformers_teach_the_same(tmp_path):
-    """Those that release 0.1.0 wrote, with a WordPiece vocabulary; the folder's is recognised as that of the corpus."""
+    """A run of release 0.1.0, with a WordPiece vocabulary; the folder's is recognised as that of the corpus."""
+    to_hf(sources.load(GOLDEN / "pretrained"), tmp_path / "hf")
     model = dataclasses.replace(read_json(GOLDEN / "pretrained/config.json").model, pooler=False, pair_classes=0)
     data = Data(
         corpus=(str(GOLDEN / "corpus"),), tokenizer=str(GOLDEN / "tokenizer"), length=64, batch_rows=4, pair_task="none"
     )
     run = Run(steps=1, eval_every=0, eval_rows=4, log_every=1, devices=1, tensorboard=False)
-    for name in ("pretrained", "hf"):
-        given = Distillation(teachers=(str(GOLDEN / name),), start="groups", relations_weight=1.0)
+    for source in (GOLDEN / "pretrained", tmp_path / "hf"):
+        given = Distillation(teachers=(str(source),), start="groups", relations_weight=1.0)
         config = Distill(model=model, data=data, optim=Optim(warmup_steps=0), run=run, distill=given)
-        distill(config, str(tmp_path / name))
-    runs = [losses_of(tmp_path / name) for name in ("pretrained", "hf")]
+        distill(config, str(tmp_path / f"of_{source.name}"))
+    runs = [losses_of(tmp_path / name) for name in ("of_pretrained", "of_hf")]
     assert runs[0][1] == pytest.approx(runs[1][1], rel=1e-5)
 
 
