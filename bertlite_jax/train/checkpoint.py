@@ -21,6 +21,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -43,8 +44,8 @@ class Checkpoints:
     folder: pathlib.Path
     keep_last: int
     keep_every: int
-    manager: Any
-    """Orbax's CheckpointManager."""
+    manager: Callable[[], Any]
+    """Orbax's CheckpointManager, opened when it is first asked for."""
     closing: contextlib.ExitStack
     """Closes the manager."""
     worker: concurrent.futures.ThreadPoolExecutor
@@ -67,8 +68,6 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
       keep_last: sealed steps that are kept, counted from the newest; at least 1.
       keep_every: steps that are multiples of this number are kept for good; 0: none.
     """
-    from bertlite_jax.train import checkpoint_arrays
-
     path = pathlib.Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     if processes.is_first():
@@ -77,7 +76,13 @@ def open_checkpoints(folder: str | os.PathLike[str], keep_last: int, keep_every:
     # Old steps are removed below, after the seal. Orbax would remove them before it: with keep_last = 1, a kill
     # between the two would leave nothing that can be trusted.
     closing = contextlib.ExitStack()
-    manager = closing.enter_context(checkpoint_arrays.manager_of(path))
+
+    @functools.cache
+    def manager() -> Any:
+        from bertlite_jax.train import checkpoint_arrays
+
+        return closing.enter_context(checkpoint_arrays.manager_of(path))
+
     worker = concurrent.futures.ThreadPoolExecutor(max_workers=1, thread_name_prefix="seal")
     return Checkpoints(path, keep_last, keep_every, manager, closing, worker)
 
@@ -110,7 +115,7 @@ def save(checkpoints: Checkpoints, step: int, params: Any, opt: Any, meta: dict[
 
     seal(checkpoints)
     with _named(checkpoints.folder, step):
-        checkpoint_arrays.start_save(checkpoints.manager, step, params, opt, meta)
+        checkpoint_arrays.start_save(checkpoints.manager(), step, params, opt, meta)
     checkpoints.waiting.append((step, checkpoint_arrays.content_of(params, opt, meta)))
 
 
@@ -120,7 +125,7 @@ def maybe_seal(checkpoints: Checkpoints) -> None:
     Raises:
       Exception: whatever went wrong in a write or a seal that has ended.
     """
-    if checkpoints.waiting and not checkpoints.manager.is_saving_in_progress():
+    if checkpoints.waiting and not checkpoints.manager().is_saving_in_progress():
         _start_seal(checkpoints)
     if checkpoints.sealing and checkpoints.sealing[0].done():
         checkpoints.sealing.pop().result()
@@ -150,7 +155,7 @@ def finish(checkpoints: Checkpoints) -> None:
 def _start_seal(checkpoints: Checkpoints) -> None:
     step, content = checkpoints.waiting.pop()
     with _named(checkpoints.folder, step):
-        checkpoints.manager.wait_until_finished()  # Raises what went wrong in the write, but only once.
+        checkpoints.manager().wait_until_finished()  # Raises what went wrong in the write, but only once.
     if processes.is_first():
         checkpoints.sealing.append(checkpoints.worker.submit(_seal_and_prune, checkpoints, step, content))
 

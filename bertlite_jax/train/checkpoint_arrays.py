@@ -1,7 +1,7 @@
 """How a checkpoint's items are written and read: the only user of Orbax.
 
-Importing Orbax takes half a second. `train/checkpoint.py` therefore imports this file inside its functions, so that a
-start pays for it while its first step is compiled.
+Importing Orbax takes half a second, and more while a step is traced. `train/checkpoint.py` therefore imports this file
+inside its functions: a run that starts afresh pays for it at its first checkpoint.
 """
 
 from __future__ import annotations

@@ -99,11 +99,10 @@ def make_step(
             (value, sums), grads = value_and_grad(params, rows, weights, key, *others)
             return jax.tree.map(jnp.add, totals, ({"loss": value, **sums}, grads)), None
 
-        shapes = jax.eval_shape(
-            lambda rows: value_and_grad(params, rows, weights, key, *others), jax.tree.map(_first, parts)
-        )
-        sums = {"loss": shapes[0][0], **shapes[0][1]}
-        zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (sums, shapes[1])), layout)
+        rows_like = jax.tree.map(_first, parts)
+        value, sums = jax.eval_shape(lambda rows: loss(params, rows, weights, key, *others), rows_like)
+        shapes = {"loss": value, **sums}, params  # A gradient is like its parameter.
+        zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), layout)
         totals, _ = jax.lax.scan(micro_batch, zeros, parts, unroll=micro_batches if unroll else 1)
         sums, grads = totals
         return sharding.sum_gradients(grads, layout), {**sharding.sum_over_devices(sums, layout), **weights}

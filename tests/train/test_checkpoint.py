@@ -165,7 +165,7 @@ def test_a_failed_write_is_raised_and_never_sealed(tmp_path, monkeypatch):
     def stop(step):
         raise OSError("no space left")
 
-    monkeypatch.setattr(checkpoints.manager, "_finalize_checkpoint", stop)
+    monkeypatch.setattr(checkpoints.manager(), "_finalize_checkpoint", stop)
     monkeypatch.setattr(logging.getLogger("absl"), "disabled", True)  # It also prints the traceback.
     checkpoint.save(checkpoints, 1, params_at(1), opt_at(1), {})
     with pytest.raises(OSError, match="no space left"):

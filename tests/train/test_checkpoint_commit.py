@@ -22,7 +22,7 @@ def committed(tmp_path_factory) -> tuple[pathlib.Path, object]:
     folder = tmp_path_factory.mktemp("committed")
     checkpoints = checkpoint.open_checkpoints(folder / "c", 1, 0)
     checkpoint.save(checkpoints, 7, params_at(7), opt_at(7), {"step": 7})
-    checkpoints.manager.wait_until_finished()
+    checkpoints.manager().wait_until_finished()
     ((_, content),) = checkpoints.waiting
     checkpoints.waiting.clear()
     checkpoint.finish(checkpoints)

@@ -160,14 +160,16 @@ def _ranges(starts: Integer[np.ndarray, "*W"], lengths: Integer[np.ndarray, "*W"
 
 
 def feed(at: Callable[[int], Batch], first: int, last: int, threads: int) -> Iterator[Batch]:
-    """The batches `at(step)` of the steps from `first` to `last` in order, prepared ahead by threads.
+    """The batches `at(step)` of the steps from `first` to `last` in order; all but the first prepared ahead by threads.
 
     An error of a step is raised when its turn comes; do not continue after one, as the following step would come next.
     """
-    import grain  # Half a second, which a start spends while its first step is compiled.
+    if first <= last:
+        yield at(first)
+    import grain  # Takes half a second, so that the first step begins before it.
 
-    dataset = grain.MapDataset.range(first, last + 1).map(lambda step: at(int(step)))
-    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)))
+    dataset = grain.MapDataset.range(first + 1, last + 1).map(lambda step: at(int(step)))
+    yield from dataset.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
 
 
 def evaluation_rows(

@@ -102,6 +102,7 @@ def assemble(
       teachers: layouts of the parameters that the loss reads beside.
     """
     batch_rows = scaled_for or config.data.batch_rows
+    init = jax.jit(init)  # Traced once: here for the shapes, later for the values.
     shapes = jax.eval_shape(init, jax.random.key(0))
     layout = sharding.layout(shapes, mesh, config.run.zero1)
     whole = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh))
