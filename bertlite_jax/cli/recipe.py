@@ -84,9 +84,8 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
         raise UserError(f"{job}: the first argument is a config file, for example {example_of(kind)}")
     config = files.load_file(args[0], task, example_of(kind))
-    if (
-        type(config) is not kind
-    ):  # A run of distillation is one of pretraining too, but the job would forget its teachers.
+    # Not isinstance: a `Distill` is a `Pretrain` too, and `bertlite pretrain` would forget its teachers.
+    if type(config) is not kind:
         raise UserError(
             f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}, for example "
             f"{example_of(kind)}"

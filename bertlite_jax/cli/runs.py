@@ -48,7 +48,7 @@ def pretrain(args: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class DistillOptions:
-    """Trains a small encoder on a corpus to do as a large one does.
+    """Trains a small encoder on a corpus to imitate a large one.
 
     If the work directory holds this run already, training resumes.
     """

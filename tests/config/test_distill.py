@@ -111,6 +111,14 @@ def test_a_teacher_with_other_heads_or_fewer_positions_is_refused():
         check_teacher(CONFIG, dataclasses.replace(TEACHER, max_positions=8), HEADS, "none", "teacher")
 
 
+def test_a_teacher_with_one_token_type_cannot_read_pairs():
+    """One without token types does not look at them."""
+    config = replaced(CONFIG, "data.pair_task", "sop")
+    with pytest.raises(UserError, match=r"teacher has model.token_types = 1, and rows of data.pair_task = sop have"):
+        check_teacher(config, dataclasses.replace(TEACHER, token_types=1), HEADS, "sop", "teacher")
+    check_teacher(config, dataclasses.replace(TEACHER, token_types=0), HEADS, "sop", "teacher")
+
+
 def test_relation_heads_divide_all_widths():
     config = with_(relations_weight=1.0)
     check_relations(config, 8, {"teacher": 24})

@@ -93,6 +93,11 @@ def check_teacher(config: Distill, teacher: Model, parts: tuple[str, ...], pair_
     longest = max([config.data.length, *(length for length, _ in config.run.lengths)])
     if teacher.max_positions < longest:
         raise UserError(f"distill: {where} has {teacher.max_positions} positions, and rows have {longest} tokens")
+    if config.data.pair_task != "none" and teacher.token_types == 1:
+        raise UserError(
+            f"distill: {where} has model.token_types = 1, and rows of data.pair_task = {config.data.pair_task} have "
+            "tokens of two types; pass --data.pair-task none"
+        )
     for name in ("num_heads", "ffn_size"):
         if getattr(teacher, name) % config.run.tensor:
             raise UserError(

@@ -67,7 +67,7 @@ def open_lesson(config: Distill, tokenizer: Tokenizer) -> Lesson:
     taught = tuple(teacher.reduced(config) for teacher in teachers)
     models = tuple(teacher.model for teacher in taught)
     return Lesson(
-        make=functools.partial(make_distillation, teachers=taught),
+        make=functools.partial(make_distillation, teachers=tuple(teacher.described() for teacher in taught)),
         start=start,
         source=teachers[0].source,
         notes=notes,

@@ -39,7 +39,7 @@ def make_distillation(
       mesh: devices that share the rows; the teachers' parameters are split over them by the same rules.
       special_ids: the tokenizer's special tokens, name to id.
       scaled_for: batch rows that the learning rate is scaled for; 0: `data.batch_rows`.
-      teachers: of the run.
+      teachers: of the run, `reduced`; shapes of their parameters are enough.
     """
     model, first = PretrainingModel(config.model, compute), teachers[0].model
     student = functools.partial(observe, model, requests.of_student(config))
@@ -57,9 +57,5 @@ def make_distillation(
 
     prepare = objective.make_prepare(config, special_ids)
     loss = objective.make_loss(student, seen, config, relation_heads(config, first))
-    layouts = tuple(sharding.layout(_shapes(teacher.params), mesh) for teacher in teachers)
+    layouts = tuple(sharding.layout(teacher.params, mesh) for teacher in teachers)
     return assemble(config, mesh, model, init, prepare, loss, scaled_for, layouts)
-
-
-def _shapes(params: Any) -> Any:
-    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), params)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from bertlite_jax.config.distillation.checks import check_teacher
@@ -38,6 +39,10 @@ class Teacher(NamedTuple):
         read = {"mlm": request.masked_logits or request.all_logits, "pooler": request.pair_logits}
         read |= {"pair": request.pair_logits, "replaced": False}
         return self._replace(params={part: value for part, value in self.params.items() if read.get(part, True)})
+
+    def described(self) -> Teacher:
+        """With shapes in place of parameters, so that what keeps it does not keep those."""
+        return self._replace(params=jax.eval_shape(lambda: self.params))
 
     def shape_in_words(self) -> str:
         """`12 layers of width 768, 109,514,298 parameters`."""

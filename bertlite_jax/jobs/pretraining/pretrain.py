@@ -149,7 +149,6 @@ def _train(
     print(describe.run(config, row_stages, mesh, compute, train_state, step_bytes))
     if config.data.pair_task != "none":
         print(describe.pairs_of(row_stages, tokenizer, config.job))
-
     teachers = tuple(map(sharding.put_params, lesson.teachers, pretraining.teachers))
 
     # --- Resume where the last run stopped: own checkpoint, else the lesson's weights, else random weights -----------
@@ -162,6 +161,7 @@ def _train(
         print(f"{config.job}: resuming from step {saved_step} of {folder}")
     elif lesson.start is not None:
         train_state = dataclasses.replace(train_state, params=_merge_start(train_state.params, lesson))
+    lesson = lesson._replace(start=None, teachers=())  # On the devices now; the host need not keep them.
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------

@@ -119,9 +119,13 @@ def test_a_student_of_no_teacher_starts_as_pretraining_does(prepared, teacher, t
 
 
 def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher, tmp_path):
-    """One batch on one device; four parts on one; two parts on eight devices, with everything split. All losses."""
+    """One batch on one device; four parts on one; two parts on eight devices, with everything split. All losses.
+
+    The student has half the width, so that its run has a projection to split too.
+    """
     more = {"states_weight": 1.0, "attention_weight": 1.0, "relations_weight": 1.0, "soft_tokens": "all"}
-    config = short(tiny.distil(prepared, teacher, **more), steps=4)
+    config = short(tiny.distil(prepared, teacher, start="random", **more), steps=4)
+    config = with_model(config, hidden_size=16, embed_size=16)
     config = replaced(config, "data.batch_rows", 16)
     split = {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}
     found = []
@@ -173,6 +177,8 @@ def test_layers_of_another_width_learn_through_a_projection(prepared, teacher, t
     loaded = sources.load(run)
     assert "distill" not in loaded.params
     parameters.check_shapes(parameters.flatten(loaded.params), config.model, "student")
+    counted = sum(array.size for array in parameters.flatten(loaded.params).values())
+    assert json.loads((run / "summary.json").read_text())["parameters"] == counted
 
 
 def test_relations_are_learnt_from_a_teacher_without_heads_of_any_shape(prepared, make_teacher, tmp_path):

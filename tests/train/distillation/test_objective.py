@@ -162,16 +162,15 @@ def test_what_is_shown_is_what_the_model_computes(changes):
     assert set(lean) == {"hidden"}
     np.testing.assert_allclose(lean["hidden"], seen["states"][-1], atol=1e-5)
     assert len(seen["projections"]) == layers
+    stacks = jax.tree.map(np.asarray, params["layers"])
     for number, (query, key, value) in enumerate(seen["projections"]):
-        part = params["layers"]["attention"]
-        at = model.stack_place("attention", number)
+        part, at = stacks["attention"], model.stack_place("attention", number)
         x = np.asarray(seen["states"][number])
-        if "depth" in params["layers"]:
-            x = x + params["layers"]["depth"]["bias"][number]
+        if "depth" in stacks:
+            x = x + stacks["depth"]["bias"][number]
         if model.norm == "pre":
-            norm = {leaf: params["layers"]["norms"]["attention"][leaf][number] for leaf in ("scale", "bias")}
-            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12) * norm["scale"] + norm[
-                "bias"
-            ]
+            norm = {leaf: stacks["norms"]["attention"][leaf][number] for leaf in ("scale", "bias")}
+            x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+            x = x * norm["scale"] + norm["bias"]
         for name, found in (("query", query), ("key", key), ("value", value)):
             np.testing.assert_allclose(found, x @ part[name]["kernel"][at] + part[name]["bias"][at], atol=1e-4)
