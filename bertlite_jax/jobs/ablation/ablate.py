@@ -14,8 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from rich.console import Console
-
 from bertlite_jax.config import schedule, sizes
 from bertlite_jax.config.ablation.grid import Grid, Member
 from bertlite_jax.config.ablation.members import check_member, members
@@ -29,6 +27,7 @@ from bertlite_jax.host.places import check_on_disk
 from bertlite_jax.jobs.ablation import children, pace, plan, recipes
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, workdir
+from bertlite_jax.report import terminal
 from bertlite_jax.report.ablation import curves, figures, results, table
 from bertlite_jax.report.run.metrics import clock_time
 
@@ -81,7 +80,7 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
         # --- The plan ------------------------------------------------------------------------------------------------
         if dry_run:
             planned = [_planned(each, paces[each.member.name], runs, todo) for each in prepared]
-            plan.print_plan(where, planned, grid.seconds, Console())
+            plan.print_plan(where, planned, grid.seconds, terminal.open_console())
             return {}
         print(f"ablate: {len(prepared)} members, {len(runs)} runs, {len(todo)} to do; {place / TABLE}", flush=True)
         if curves.missing():
@@ -99,7 +98,7 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
 
         # --- The table -------------------------------------------------------------------------------------------
         content = _write_table(prepared, grid, place, where)
-        table.print_table(_title(where), content["members"], content["notes"], Console())
+        table.print_table(_title(where), content["members"], content["notes"], terminal.open_console())
         if stop.wanted:
             print("ablate: stopped by a signal; the same command resumes", flush=True)
             return content | {"stopped": True}

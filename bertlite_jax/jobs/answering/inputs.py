@@ -184,9 +184,9 @@ def _examples(
         needs_labels=False,
         counts=notes.counts,
         labelled=labelled,
+        odd_tags=lambda problem: setattr(notes, "no_tags", notes.no_tags or problem),
+        without_labels="; --no-score leaves the labels out",
     )
-    reader.odd_tags = lambda problem: setattr(notes, "no_tags", notes.no_tags or problem)
-    reader.without_labels = "; --no-score leaves the labels out"
     if form in ("text", "json_lines"):
         of_object = _object_reader(reader, head, options, said, notes, file)
         if file:

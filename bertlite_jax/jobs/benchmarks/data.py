@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config.pair_tasks import PairTask
@@ -18,6 +17,7 @@ from bertlite_jax.data.corpus import folder
 from bertlite_jax.data.rows import batches, packing, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
+from bertlite_jax.report import terminal
 
 
 def bench_data(
@@ -149,6 +149,6 @@ def _print(figures: dict[str, Any], windows: int) -> None:
             f"a training step of {figures['step_seconds']:g} s waits for data",
             f"{figures['wait_share']:.2%} of the time",
         )
-    console = Console()
+    console = terminal.open_console()
     console.print(table)
     console.print(f"CPU: {figures['cpu']}; real tokens include [CLS] and [SEP], never padding", highlight=False)

@@ -31,6 +31,7 @@ from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.benchmarks import infer, machine, output, sample_rows
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 from bertlite_jax.report.cost import flops
 
@@ -85,7 +86,7 @@ def bench_family(
     if batch_rows < 1 or seconds <= 0:
         raise UserError(f"bench: batch_rows = {batch_rows} and seconds = {seconds:g} must be positive")
     output.check_file("out", out)
-    console, load = output.open_console(), os.getloadavg()[0]
+    console, load = terminal.open_console(), os.getloadavg()[0]
     rows = {name: by_formula(name, model, length, batch_rows) for name, model in shapes.items()}
     used = threads or cpu.cores()
     if measure:

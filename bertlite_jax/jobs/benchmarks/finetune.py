@@ -39,6 +39,7 @@ from bertlite_jax.jobs.benchmarks.runtimes import process
 from bertlite_jax.jobs.finetuning import finetune, own_data
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 
 EVALUATION_BATCH = 64
@@ -94,7 +95,7 @@ def bench_finetune(
     recipe = own_data.decided(recipe, workdir, overwrite)
     memory.keep_freed_memory()
     load = os.getloadavg()[0]
-    console = Console(highlight=False, width=None if Console().is_terminal else 110)
+    console = terminal.open_console()
     setup = finetune_ours.open_setup(recipe, init)
     finetune_peer.check_recipe(recipe, setup.start.config.head)
     contenders = _race(setup, rounds, round_steps, console) if rounds else []

@@ -30,6 +30,7 @@ from bertlite_jax.jobs.benchmarks.race import Contender, drop_slow, race
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
 from bertlite_jax.jobs.benchmarks.runtimes.process import Batch, Load, Process
 from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, Task, task_of
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks import inference
 
 ROWS = 16
@@ -120,7 +121,7 @@ def bench_infer(
     Raises:
       UserError: the source cannot be read, a setting is out of range, or the system ended a process.
     """
-    console = output.open_console()
+    console = terminal.open_console()
     load, available = os.getloadavg()[0], cpu.cores()
     counts = tuple(dict.fromkeys(count or available for count in threads))
     weights, name, is_random = _load_weights(source, preset, console)

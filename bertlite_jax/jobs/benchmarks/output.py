@@ -1,4 +1,4 @@
-"""Where a benchmark's figures go: the terminal and files."""
+"""Files that a benchmark's figures go to."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ import importlib.util
 import os
 import pathlib
 
-from rich.console import Console
-
 from bertlite_jax.errors import UserError
-
-COLUMNS = 100
-"""Width of tables that are not printed to a terminal."""
-
-
-def open_console() -> Console:
-    """A console as wide as the terminal, or of `COLUMNS` where output goes to a file or a pipe."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = COLUMNS
-    return console
 
 
 def check_file(option: str, path: str, drawn: bool = False) -> None:

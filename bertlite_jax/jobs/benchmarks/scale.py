@@ -25,6 +25,7 @@ from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.benchmarks import machine, output
 from bertlite_jax.jobs.benchmarks.sample_rows import known_preset
 from bertlite_jax.jobs.benchmarks.train import build_configs
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks import scale
 
 Spread = Literal["devices", "processes"]
@@ -74,7 +75,7 @@ def bench_scale(
     model = known_preset(preset)
     if length > model.max_positions:
         raise UserError(f"bench: --length {length} exceeds the {model.max_positions} positions of {preset}")
-    console, load = output.open_console(), os.getloadavg()[0]
+    console, load = terminal.open_console(), os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as scratch:
         config = build_configs(text, tokenizer, (length,), rows * length, model, pathlib.Path(scratch), console)[0]
         pairs = "sop" if model.pair_classes else "none"

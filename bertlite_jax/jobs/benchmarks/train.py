@@ -40,6 +40,7 @@ from bertlite_jax.jobs.pretraining.step import make_pretraining
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.jobs.text.tokenizer import make_tokenizer
 from bertlite_jax.model.ops import choose_precision, precision
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks import training
 from bertlite_jax.report.cost import breakdown, hlo, trace
 from bertlite_jax.train import sharding, state
@@ -131,7 +132,7 @@ def bench_train(
     if as_host:
         return machine.run_as(as_host, bench_train, out=out, **settings)
     load = os.getloadavg()[0]
-    console = Console(highlight=False)
+    console = terminal.open_console()
     memory.keep_freed_memory()
     with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
         model = dataclasses.replace(presets.ALBERT_BASE, unroll=unroll)

@@ -17,6 +17,7 @@ from bertlite_jax.data.rows import batches, source
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks import family, sample_rows
 from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.report import terminal
 
 TINY = tiny.model(vocab_size=200, embed_size=32, hidden_size=32, ffn_size=64, max_positions=32, share="none")
 
@@ -46,7 +47,7 @@ def test_the_family_has_its_published_sizes(capsys):
         assert row["optimiser_bytes"] == 2 * row["exchanged_bytes"]
         assert row["answer_seconds"] is None
         assert row["step_seconds"] is None
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 100
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= terminal.COLUMNS
 
 
 def test_albert_is_smaller_and_not_faster_and_the_distilled_are_faster():

@@ -24,6 +24,7 @@ from bertlite_jax.jobs.benchmarks import infer, sample_rows
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
 from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, task_of
 from bertlite_jax.jobs.reports.report import report
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks import inference
 
 TINY = tiny.model(vocab_size=200, embed_size=32, hidden_size=32, ffn_size=64, max_positions=32, share="none")
@@ -78,7 +79,7 @@ def test_figures_fit_each_other(monkeypatch, tmp_path, capsys):
         assert 10e6 < who["loaded_bytes"] <= who["peak_bytes"] < 3e9
     shown = capsys.readouterr().out
     assert "random weights" in shown
-    assert max(map(len, shown.splitlines())) <= 100
+    assert max(map(len, shown.splitlines())) <= terminal.COLUMNS
     assert "https:" not in (page := (tmp_path / "page.html").read_text())
     assert "<img" in page
 

@@ -20,7 +20,7 @@ from bertlite_jax.data.tasks.own.options import (
     Kind,
     OwnOptions,
 )
-from bertlite_jax.data.tasks.own.suggestions import all_of, first_of, folded, hint, quoted
+from bertlite_jax.data.tasks.own.suggestions import all_of, first_of, folded, hint
 from bertlite_jax.data.tasks.task import Columns
 from bertlite_jax.errors import UserError
 
@@ -167,7 +167,7 @@ def _refuse_alike(names: Sequence[str], columns: Sequence[str], options: OwnOpti
         if len(alike) > 1 and column not in exactly:
             raise UserError(
                 f"task: {where}: the columns {' and '.join(map(repr, alike))} differ only in case; name the one "
-                f"that is meant as it is written: {option} {quoted(alike[0])}"
+                f"that is meant as it is written: {option} {labels.typed(alike[0])}"
             )
 
 

@@ -292,7 +292,7 @@ def shown(name: str) -> str:
 
 
 def typed(name: str) -> str:
-    """A label as one types it in a shell; in plain letters it stays as it is."""
+    """A label, or the name of a column, as one types it in a shell; in plain letters it stays as it is."""
     return name if name.replace("_", "").replace("-", "").isalnum() else shlex.quote(name)
 
 

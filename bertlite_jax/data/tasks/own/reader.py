@@ -81,6 +81,8 @@ class Reader:
       labelled: labels are read; see `examples`.
       vector: several labels are written as a list of 0 and 1; None: what each list looks like decides.
       counts: `other_spellings` (labels that are known only in another case) and what `layouts` counts are added to.
+      odd_tags: is told what is wrong with tags that are left out.
+      without_labels: what to do to leave out labels that cannot be read, for the end of a message.
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class Reader:
         counts: Counter[str],
         vector: bool | None = None,
         labelled: bool = True,
+        odd_tags: Callable[[str], None] = lambda problem: None,
+        without_labels: str = "",
     ):
         self.options, self.unknown, self.needs_labels = options, unknown, needs_labels
         self.kind: Kind = kind
@@ -101,10 +105,7 @@ class Reader:
         self.names = labels.Names(names, numbered=bool(options.label_names), own=options.own_names)
         self.counts, self.vector = counts, vector
         self.decimal_commas: Callable[[], bool] = lambda: False
-        self.odd_tags: Callable[[str], None] = lambda problem: None
-        """Is told what is wrong with tags that are left out."""
-        self.without_labels = ""
-        """What to do to leave out labels that cannot be read, for the end of a message."""
+        self._odd_tags, self._without_labels = odd_tags, without_labels
 
     def read(self, file: OwnFile, strict: bool = True) -> Iterator[tuple[int, Example]]:
         """(number of its line, example) of a file. `strict` as for `columns_of`."""
@@ -172,7 +173,7 @@ class Reader:
         try:
             return fields.number(with_point(value) if is_separated(value) and self.decimal_commas() else value, where)
         except UserError as error:
-            raise UserError(f"{error}{self.without_labels}") from error
+            raise UserError(f"{error}{self._without_labels}") from error
 
     def _several(self, value: Any, record: Record, columns: Columns, where: str) -> tuple[int, ...] | None:
         if value is None or (fields.is_missing(value) and not fields.is_blank(value)):
@@ -266,12 +267,12 @@ class Reader:
         if isinstance(value, str) and not self.needs_labels:
             if self.labelled and (column := next((name for name in columns.label if record.get(name)), "")):
                 given = f"{columns.text[0]!r} is a text, and the tags in {column!r} need a list of its words"
-                self.odd_tags(f'{given}, such as ["a", "word"] beside ["O", "B-X"]')
+                self._odd_tags(f'{given}, such as ["a", "word"] beside ["O", "B-X"]')
             return Example(identity, value)
         words = fields.strings(record, columns.text[0], where)
         tags = next((record[name] for name in columns.label if record.get(name) is not None), None)
         if self.labelled and isinstance(tags, str) and not fields.is_blank(tags) and fields.listed(tags) is None:
-            self.odd_tags(f'{columns.label[0]!r} holds {tags[:40]!r}, which is no list of tags such as ["O", "B-X"]')
+            self._odd_tags(f'{columns.label[0]!r} holds {tags[:40]!r}, which is no list of tags such as ["O", "B-X"]')
         tags = (fields.listed(tags) if isinstance(tags, str) else tags) if self.labelled else None
         if tags is None and self.needs_labels:
             raise UserError(f"task: {where}: no tags; only a test split may lack them")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertlite_jax.data.tasks import fields
+from bertlite_jax.data.tasks.own import labels
 from bertlite_jax.data.tasks.own.formats import OwnFile
 from bertlite_jax.data.tasks.own.options import IDS, LABEL, MAYBE_IDS, PAIR, TAGS, TEXT, WORDS, Kind, OwnOptions
 
@@ -77,9 +78,9 @@ def hint(file: OwnFile | None, options: OwnOptions, kind: Kind, labelled: bool =
     if (" " in text.strip() and len(text) > 30) or any(name.strip().isdecimal() for name in (text, label)):
         return "; a table begins with a line that has the names of its columns"
     typed: list[tuple[str, str, str, tuple[str, ...]]] = [
-        (f"--data.text-column {quoted(text)}", text, options.text, TEXT if kind != "tag" else WORDS)
+        (f"--data.text-column {labels.typed(text)}", text, options.text, TEXT if kind != "tag" else WORDS)
     ]
-    typed.append((f"--data.label-column {quoted(label)}", label, options.label, LABEL if kind != "tag" else TAGS))
+    typed.append((f"--data.label-column {labels.typed(label)}", label, options.label, LABEL if kind != "tag" else TAGS))
     shown = [part for part, name, said, usual in typed if name and not said and not first_of([name], usual)]
     said = f"; pass {' '.join(shown)}" if shown else ""
     if labelled and not label and kind != "tag" and len(rows) >= _FEW_ROWS:
@@ -144,8 +145,3 @@ def _are_numbers(values: Sequence[Any]) -> bool:
         return any(float(str(value).replace(",", ".")) % 1 for value in values)
     except ValueError:
         return False
-
-
-def quoted(name: str) -> str:
-    """A column's name as one types it."""
-    return f"'{name}'" if " " in name else name

@@ -30,13 +30,14 @@ from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, memory, whole_files
-from bertlite_jax.jobs.benchmarks import machine, output, train_peer
+from bertlite_jax.jobs.benchmarks import machine, train_peer
 from bertlite_jax.jobs.benchmarks.learning import pytorch
 from bertlite_jax.jobs.pretraining.evaluate import Evaluate, open_evaluation
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.runs import one_job
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks import learning
 from bertlite_jax.report.run.metrics import read_lines
 from bertlite_jax.train import sharding
@@ -82,7 +83,7 @@ def bench_learn(
     train_peer.check_installed()
     _check(minutes, rates, rows, snapshots)
     recipe, opened = _recipe(config, corpus, tokenizer)
-    console, load = output.open_console(), os.getloadavg()[0]
+    console, load = terminal.open_console(), os.getloadavg()[0]
     memory.keep_freed_memory()
     folder = pathlib.Path(workdir)
     settings = {"minutes": minutes, "rows": rows, "snapshots": snapshots} | files.flat(recipe)

@@ -1,6 +1,7 @@
 """Which columns are suggested for the text and the label, and what is said where none can be."""
 
 import json
+import shlex
 
 import pytest
 from task_files import own, put
@@ -33,6 +34,12 @@ def test_a_usual_name_goes_before_a_column_with_fewer_values(tmp_path):
 def test_usual_names_are_words_of_a_name(tmp_path, name):
     path = reviews(tmp_path, shop=lambda n: "ab"[n % 2], **{name: lambda n: n % 7})
     assert f"--data.label-column {name}" in refused(path).replace("'", "")
+
+
+@pytest.mark.parametrize("name", ["l'étiquette", "label (1-5)", "note;stars", 'a "label"', "$label", "cost&label"])
+def test_a_suggested_column_can_be_pasted_into_a_shell(tmp_path, name):
+    said = refused(reviews(tmp_path, **{name: lambda n: n % 3}))
+    assert shlex.split(said.partition("; pass ")[2]) == ["--data.text-column", "comment", "--data.label-column", name]
 
 
 def test_truth_values_come_after_other_columns_and_before_none(tmp_path):
