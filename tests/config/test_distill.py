@@ -59,6 +59,7 @@ def test_layers_learn_from_layers_in_equal_steps(students, teachers, wanted):
         ({"pair_soft_weight": 1.0}, "distill.pair_soft_weight needs a task; set data.pair_task"),
         ({"layers": (1,)}, "distill.layers = (1,) must have 2 layers"),
         ({"layers": (0, 1)}, "distill.layers = (0, 1) must have 2 layers of the teacher, from 1 on"),
+        ({"layers": (1, 2)}, "distill.layers = (1, 2) has no effect; leave it out, or give distill.states_weight or"),
         ({"teachers": ("a", "b")}, "distill.cosine_weight needs one teacher, and distill.teachers has 2"),
     ],
 )

@@ -50,6 +50,11 @@ def check_distill(config: Distill, devices: int = 1) -> None:
             f"config: distill.layers = {given.layers} must have {config.model.num_layers} layers of the teacher, from "
             "1 on, one for each of model.num_layers"
         )
+    if given.layers and not {"states", "attention"} & losses_of(config).keys():
+        raise UserError(
+            f"config: distill.layers = {given.layers} has no effect; leave it out, or give distill.states_weight or "
+            "distill.attention_weight"
+        )
 
 
 def check_relations(config: Distill, heads: int, widths: Mapping[str, int]) -> None:
