@@ -41,7 +41,7 @@ class Teacher(NamedTuple):
         return self._replace(params={part: value for part, value in self.params.items() if read.get(part, True)})
 
     def described(self) -> Teacher:
-        """With shapes in place of parameters, so that what keeps it does not keep those."""
+        """With shapes in place of parameters, so that the step does not keep the arrays on the host."""
         return self._replace(params=jax.eval_shape(lambda: self.params))
 
     def shape_in_words(self) -> str:
