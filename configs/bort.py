@@ -1,4 +1,4 @@
-"""Bort's shape, trained with masked LM alone (the search and the distillation are jobs of their own).
+"""Bort's shape, trained with masked LM alone (configs/distil_bort.py has a teacher; the search is a job of its own).
 
     bertlite tokenizer TEXT --out tok --vocab-size 50265 --kind bpe --cased
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512

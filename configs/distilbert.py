@@ -1,4 +1,4 @@
-"""DistilBERT's shape, trained with masked LM alone (distillation is a job of its own).
+"""DistilBERT's shape, trained with masked LM alone (configs/distil_distilbert.py has a teacher).
 
     bertlite tokenizer TEXT --out tok --vocab-size 30522 --kind wordpiece
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512

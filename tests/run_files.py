@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from bertlite_jax.config.pretrain import Pretrain
+
 
 def lines_of(run: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl, without one that is still being written; none before there is a file."""
@@ -39,6 +41,28 @@ def hears_ctrl_c(arguments: list[str]) -> list[str]:
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
     return [sys.executable, "-c", code, *arguments]
+
+
+Start = Callable[[pathlib.Path], subprocess.Popen[str]]
+"""Starts a job with a work directory, in a process of its own with one device."""
+
+
+def start_with(config: Pretrain, compiled: pathlib.Path) -> Start:
+    """Starts the command that takes such a config."""
+
+    def start(run: pathlib.Path) -> subprocess.Popen[str]:
+        file = run.parent / "config.py"
+        file.write_text(f"from bertlite_jax.config import *\nconfig = {config!r}\n")
+        return subprocess.Popen(
+            hears_ctrl_c(["-m", "bertlite_jax", config.job, str(file), "--workdir", str(run)]),
+            env=caching_environment(compiled, devices=1),
+            cwd=pathlib.Path(__file__).resolve().parents[1],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

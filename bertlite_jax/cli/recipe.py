@@ -7,13 +7,16 @@ from typing import Any
 
 from bertlite_jax.config import files
 from bertlite_jax.config.ablation.grid import Grid
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.places import check_on_disk, check_utf8
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
-_PLACES = ("--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init")
+_PLACES = (
+    "--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init", "--teacher"
+)  # fmt: skip
 """Options that name a file or folder. Some may be left out, which an empty name does not say."""
 
 
@@ -81,7 +84,8 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
             return kind(), ["--help"], f"bertlite {job} CONFIG.py"
         raise UserError(f"{job}: the first argument is a config file, for example {example_of(kind)}")
     config = files.load_file(args[0], task, example_of(kind))
-    if not isinstance(config, kind):
+    # Not isinstance: a `Distill` is a `Pretrain` too, and `bertlite pretrain` would forget its teachers.
+    if type(config) is not kind:
         raise UserError(
             f"config: {args[0]}: config is a {type(config).__name__}, {job} needs a {kind.__name__}, for example "
             f"{example_of(kind)}"
@@ -91,5 +95,9 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
 
 def example_of(kind: type) -> str:
     """A recipe that is of a kind."""
-    examples = {Finetune: "configs/finetune_glue.py", Grid: "configs/ablate_residual_scale.py"}
+    examples = {
+        Finetune: "configs/finetune_glue.py",
+        Grid: "configs/ablate_residual_scale.py",
+        Distill: "configs/distil_distilbert.py",
+    }
     return examples.get(kind, "configs/albert_base.py")

@@ -1,4 +1,4 @@
-"""The jobs that make a pretraining run and look into it: pretrain, evaluate, fill-mask, report, quickstart."""
+"""The jobs that make a pretraining run and look into it: pretrain, distill, evaluate, fill-mask, report, quickstart."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.cli.tables import print_figures
 from bertlite_jax.config import effects
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 
@@ -42,6 +43,39 @@ def pretrain(args: Sequence[str]) -> None:
 
     summary = train(options.config, options.workdir, options.init, options.overwrite)
     if summary:  # Of several processes only the first one has it.
+        print_figures("summary", summary)
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillOptions:
+    """Trains a small encoder on a corpus to imitate a large one.
+
+    If the work directory holds this run already, training resumes.
+    """
+
+    config: Annotated[Distill, arg(name="")]
+    workdir: str
+    """Folder of the run. If it already holds this run, training resumes."""
+    teacher: UseAppendAction[tuple[str, ...]] = ()
+    """A teacher: a run's work directory, a folder of transformers, or one that `bertlite convert` wrote; may be given
+    several times. Without it, the recipe's distill.teachers."""
+    overwrite: bool = False
+    """Start from the beginning, and delete the run that the work directory holds."""
+
+
+def distill(args: Sequence[str]) -> None:
+    """Reads a recipe and its overrides from the command line, and trains a student."""
+    config, rest, prog = config_file("distill", args, Distill)
+    default = DistillOptions(config=config, workdir=tyro.MISSING)
+    options = parse(DistillOptions, rest, prog, default=default)
+    config = options.config
+    if options.teacher:
+        config = effects.replaced(config, "distill.teachers", options.teacher)
+    effects.check_effects(config, fields_given(rest, config), effects.DISTILL_NEEDS)
+    from bertlite_jax.jobs.distilling.distill import distill as train
+
+    summary = train(config, options.workdir, options.overwrite)
+    if summary:
         print_figures("summary", summary)
 
 

@@ -4,6 +4,7 @@ The names below are those that recipes use; the package itself imports them from
 """
 
 from bertlite_jax.config.ablation.grid import Grid
+from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
@@ -12,6 +13,8 @@ from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain,
 __all__ = [
     "Adapt",
     "Data",
+    "Distill",
+    "Distillation",
     "Examples",
     "Finetune",
     "Grid",

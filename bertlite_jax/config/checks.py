@@ -181,8 +181,8 @@ def check_pairs(config: Pretrain) -> None:
 def check_counts(config: Pretrain) -> None:
     """Raises UserError for a number out of range. Called before anything that divides by numbers of the config."""
     data, optim, run = config.data, config.optim, config.run
-    for group in ("model", "data", "mask", "objective", "optim", "run"):
-        check_numbers(getattr(config, group), group)
+    for group in dataclasses.fields(config):
+        check_numbers(getattr(config, group.name), group.name)
     check_positive(data, "data", ("length", "batch_rows", "windows_per_row", "read_threads"))
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     check_positive(run, "run", ("steps", "log_every", "checkpoint_every", "keep_last", "fsdp", "tensor"))

@@ -90,6 +90,18 @@ PRETRAIN_NEEDS = (
     Need(("optim.decay_steps",), "optim.schedule", _is("wsd"), "pass --optim.schedule wsd"),
     Need(("optim.end_fraction",), "optim.schedule", _is("linear", "cosine", "wsd"), "pass --optim.schedule linear"),
 )
+DISTILL_NEEDS = (
+    *PRETRAIN_NEEDS,
+    Need(("distill.soft_tokens",), "distill.soft_weight", bool, "pass --distill.soft-weight 5"),
+    Need(
+        ("distill.relation_heads", "distill.relation_layer"),
+        "distill.relations_weight",
+        bool,
+        "pass --distill.relations-weight 1",
+    ),
+    Need(("distill.pair_weight",), "data.pair_task", lambda task: task != "none", "pass --data.pair-task sop"),
+    Need(("distill.fit_widths",), "distill.start", lambda start: start != "random", "nothing is taken at random"),
+)
 
 
 def option(field: str) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from bertlite_jax.config.bounds import shown
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.pretrain import Pretrain, Run
 from bertlite_jax.config.schedule import read_strings, refuse_strings
 from bertlite_jax.errors import UserError, fields_close_to
@@ -38,9 +39,8 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
       UserError: the file does not exist, fails, or assigns no config.
     """
     if not pathlib.Path(path).is_file():
-        tunes = pathlib.Path(example).name.startswith("finetune")
         near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-        near = [name for name in near if not example or pathlib.Path(name).name.startswith("finetune") == tunes]
+        near = [name for name in near if not example or _begins(name) == _begins(example)]
         shown = f", for example {example}" if example not in ("", path) else ""
         lying = f"recipes lie in configs/ of the project's repository{shown}"
         advice = fields_close_to(path, near) if near else lying
@@ -67,6 +67,11 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
         refuse_strings(config, path)
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     return checked_kinds(config, path) if is_config else config
+
+
+def _begins(path: str) -> str:
+    """How the name of a recipe begins, by what it is for; empty for pretraining."""
+    return next((word for word in ("finetune", "distil_") if pathlib.Path(path).name.startswith(word)), "")
 
 
 def checked_kinds(config: Any, where: str) -> Any:
@@ -186,7 +191,7 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
 
     Args:
       path: of the file.
-      kind: `Pretrain` or `Finetuned`.
+      kind: `Pretrain`, which a run of distillation is too (its config is a `Distill`), or `Finetuned`.
       job: begins the message where the run is of the other kind.
 
     Raises:
@@ -199,23 +204,27 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
     values = json_files.read_object(path, "config")
     held, run = kind_of_run(values), pathlib.Path(path).parent
     typed = shlex.quote(str(run))
-    if kind is Pretrain and held == "fine-tuning":
+    if kind is Pretrain and held == "distillation":
+        kind = Distill
+    if issubclass(kind, Pretrain) and held == "fine-tuning":
         raise UserError(
             f"{job}: {run} is a fine-tuned run, and one of pretraining is needed; bertlite predict {typed} --input FILE"
             " answers the texts of a file, and scores the answers where it has labels"
         )
-    if kind is not Pretrain and held == "pretraining":
+    if not issubclass(kind, Pretrain) and held in ("pretraining", "distillation"):
         raise UserError(
-            f"{job}: {run} is a run of pretraining, and a fine-tuned one is needed; bertlite finetune RECIPE.py --init "
+            f"{job}: {run} is a run of {held}, and a fine-tuned one is needed; bertlite finetune RECIPE.py --init "
             f"{typed} makes one"
         )
     return from_dict(kind, read_strings(values), str(path))
 
 
-def kind_of_run(values: Mapping[str, Any]) -> Literal["fine-tuning", "pretraining", ""]:
+def kind_of_run(values: Mapping[str, Any]) -> Literal["fine-tuning", "pretraining", "distillation", ""]:
     """Which job stored a config in its work directory, by the fields that only one of them has; empty: neither."""
     if "adapt" in values or "head" in values:
         return "fine-tuning"
+    if "distill" in values:
+        return "distillation"
     return "pretraining" if "model" in values and not {"init", "learn"} & values.keys() else ""
 
 

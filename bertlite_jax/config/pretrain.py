@@ -201,6 +201,11 @@ class Pretrain:
     optim: Optim = Optim()
     run: Run = Run()
 
+    @property
+    def job(self) -> str:
+        """The command that takes such a config; it begins the messages of its runs."""
+        return "pretrain"
+
 
 # --- What follows from a config -----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
+from bertlite_jax.config.distillation.settings import OWN
 from bertlite_jax.convert import bundled
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
@@ -104,6 +105,7 @@ def _load_run(run: pathlib.Path) -> Weights:
         return _load_task_run(run)
     trained = files.read_json(run / "config.json")
     params, _ = checkpoint.restore_params(run / "checkpoints")
+    params.pop(OWN, None)
     tokenizer = load_tokenizer(run / "tokenizer")
     return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))
 

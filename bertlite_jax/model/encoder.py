@@ -144,10 +144,14 @@ class Encoder(nn.Module):
         segments: Int[AnyArray, "B L"],
         positions: Int[AnyArray, "B L"],
         token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
     ) -> list[Float[Array, "B L D"]]:
-        """The projected embeddings and the states after each layer: N + 1 arrays."""
-        x = self.embed(tokens, positions, token_types, None)
-        last, states = self.layers(x, attend_in(segments, self.config, self.compute), None, collect=True)
+        """The projected embeddings and the states after each layer: N + 1 arrays.
+
+        All but the last are also what the next layer reads; under pre-LN the last has gone through the final norm.
+        """
+        x = self.embed(tokens, positions, token_types, dropout_keys)
+        last, states = self.layers(x, attend_in(segments, self.config, self.compute), dropout_keys, collect=True)
         assert states is not None
         every = [x, *states]
         if self.config.norm == "pre":

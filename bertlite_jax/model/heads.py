@@ -140,7 +140,7 @@ class PretrainingModel(nn.Module):
         hidden = self.encoder(tokens, segments, positions, token_types, dropout_keys)
         if self.config.replaced_head and self.is_initializing():
             self.replaced(hidden)  # Its parameters are made with the others, although it reads other rows.
-        return self.word_logits(gather_rows(hidden, predict_positions)), self._pair_logits(hidden, cls)
+        return self.word_logits(gather_rows(hidden, predict_positions)), self.pair_logits(hidden, cls)
 
     def word_logits(self, hidden: Float[Array, "B K D"]) -> Float32[Array, "B K V"]:
         """Logits of the masked language model's head at hidden states that were picked before."""
@@ -169,7 +169,8 @@ class PretrainingModel(nn.Module):
         """Hidden states of tokens that see only earlier ones of their window; arguments as for `Encoder`."""
         return self.encoder(tokens, segments, positions, token_types, dropout_keys, causal=True)
 
-    def _pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
+    def pair_logits(self, hidden: Float[Array, "B L D"], cls: Int[AnyArray, "B P"]) -> Float32[Array, "B P C"] | None:
+        """Logits of the pair head for the state of each [CLS]; None without a pair head."""
         if not self.config.pooler:
             return None
         pooled = self.pooled(hidden, cls)
@@ -185,6 +186,18 @@ class PretrainingModel(nn.Module):
         segments: Int[AnyArray, "B L"],
         positions: Int[AnyArray, "B L"],
         token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
     ) -> list[Float[Array, "B L D"]]:
         """The projected embeddings and the states after each layer: N + 1 arrays."""
-        return self.encoder.hidden_states(tokens, segments, positions, token_types)
+        return self.encoder.hidden_states(tokens, segments, positions, token_types, dropout_keys)
+
+    def last_states(
+        self,
+        tokens: Int[AnyArray, "B L"],
+        segments: Int[AnyArray, "B L"],
+        positions: Int[AnyArray, "B L"],
+        token_types: Int[AnyArray, "B L"],
+        dropout_keys: Key[Array, " B"] | None = None,
+    ) -> Float[Array, "B L D"]:
+        """The states after the last layer."""
+        return self.encoder(tokens, segments, positions, token_types, dropout_keys)

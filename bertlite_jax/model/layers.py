@@ -96,8 +96,7 @@ def block(
     def ffn_part(h: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
         return dropout(feed_forward(ffn, h, config, compute), keys_at(keys, 2), config.hidden_dropout)
 
-    if "depth" in params:
-        x = (x + params["depth"]["bias"].astype(x.dtype)[None, None]).astype(x.dtype)
+    x = _with_depth(params, x)
     for name, part in (("attention", attention_part), ("ffn", ffn_part)):
         norm = params["norms"][name]
         if config.norm == "post":
@@ -105,6 +104,32 @@ def block(
         else:
             x = x + part(layer_norm(x, norm, config.norm_epsilon))
     return x
+
+
+def _with_depth(params: Params, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    """The states with the layer's own vector, if it has one."""
+    return (x + params["depth"]["bias"].astype(x.dtype)[None, None]).astype(x.dtype) if "depth" in params else x
+
+
+def queries_keys_values(
+    layers: Params, layer: int, x: Float[Array, "B L D"], config: Model, compute: Compute
+) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"], Float[Array, "B L D"]]:
+    """Queries, keys and values of one layer, computed again from its input; all heads side by side.
+
+    Args:
+      layers: stacked parameters of all layers, as `Layers` holds them.
+      layer: its number, from 0.
+      x: what the layer reads.
+      config: shape and place of the norms.
+      compute: precision of the products.
+    """
+    places = {part: config.stack_place(part, layer) for part in ("attention", "norms", "depth") if part in layers}
+    own = {part: jax.tree.map(lambda leaf, at=at: leaf[at], layers[part]) for part, at in places.items()}
+    x = _with_depth(own, x)
+    if config.norm == "pre":
+        x = layer_norm(x, own["norms"]["attention"], config.norm_epsilon)
+    query, key, value = (products.dense(x, own["attention"][name], compute) for name in ("query", "key", "value"))
+    return query, key, value
 
 
 # --- The parameters of all layers ----------------------------------------------------------------------------------

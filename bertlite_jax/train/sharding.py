@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -162,6 +162,20 @@ def places(specs: Any, mesh: Mesh) -> Any:
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs, is_leaf=_is_spec)
 
 
+def put_params(params: Any, layout: Layout) -> Any:
+    """Whole parameters on the host become arrays that are split as the layout says. All processes have the same."""
+    return jax.device_put(params, places(layout.params, layout.mesh))
+
+
+def placed_shapes(layout: Layout) -> Any:
+    """Shapes, dtypes and places of the parameters."""
+    return jax.tree.map(
+        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at),
+        layout.shapes,
+        places(layout.params, layout.mesh),
+    )
+
+
 def places_of_optimizer(opt: Any, layout: Layout) -> Any:
     """`NamedSharding`s for an optimiser's state: its trees of moments are split like gradients, the rest is whole.
 
@@ -218,17 +232,22 @@ def _is_spec(value: Any) -> bool:
 # --- Inside a step ---------------------------------------------------------------------------------------------------
 
 
-def on_rows(function: Callable[..., Any], layout: Layout) -> Any:
-    """`function((params, more), rows) -> (gradients, sums)`, computed by each device on its rows.
+def on_rows(function: Callable[..., Any], layout: Layout, others: Sequence[Layout] = ()) -> Any:
+    """`function((params, more, other params), rows) -> (gradients, sums)`, computed by each device on its rows.
 
     It is given its parts of the parameters, and returns its parts of the gradients and what is the same everywhere.
     The axis `model` stays with XLA's partitioner: its groups compute one function together.
+
+    Args:
+      function: see above.
+      layout: of the parameters that have gradients.
+      others: of a tuple of further parameters, which have none.
     """
     params, moments = (_by_hand(specs) for specs in (layout.params, layout.moments))
     return jax.shard_map(
         function,
         mesh=layout.mesh,
-        in_specs=((params, P()), P(_of_rows(layout.mesh))),
+        in_specs=((params, P(), tuple(_by_hand(other.params) for other in others)), P(_of_rows(layout.mesh))),
         out_specs=(moments, P()),
         axis_names=set(_of_rows(layout.mesh)),
     )

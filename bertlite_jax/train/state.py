@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
+from bertlite_jax.config.distillation.settings import OWN
 from bertlite_jax.train import sharding
 
 
@@ -62,5 +63,5 @@ def shapes_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) 
 
 
 def count_parameters(params: Any) -> int:
-    """Numbers in the tree."""
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+    """Numbers in a model's tree, without what belongs to its run alone (`OWN`)."""
+    return sum(leaf.size for part, tree in params.items() if part != OWN for leaf in jax.tree.leaves(tree))

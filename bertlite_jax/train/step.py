@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -17,15 +17,17 @@ Batch = dict[str, Array]
 """Arrays whose leading axis is B, the rows; of pretraining those of `config.batch.BATCH`."""
 Prepare = Callable[[Key[Array, ""], Batch, Int[Array, ""]], tuple[Batch, dict[str, Array]]]
 """(key of the step, rows, updates so far) -> (what the loss reads, weights): masks, and what the loss divides by."""
-Loss = Callable[[Any, Batch, dict[str, Array], Key[Array, ""]], tuple[Float[Array, ""], dict[str, Array]]]
-"""(params, rows, weights of the global batch, key of the step) -> (these rows' share of the loss, sums to report)."""
+Loss = Callable[..., tuple[Float[Array, ""], dict[str, Array]]]
+"""(params, rows, weights of the global batch, key of the step) -> (these rows' share of the loss, sums to report).
+
+Where there are teachers, the parameters of each follow as further arguments."""
 
 
 @runtime_checkable
 class Step(Protocol):
     """A jitted update, as `make_step` returns it."""
 
-    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, dict[str, Array]]:
+    def __call__(self, state: TrainState, batch: Batch, /, *teachers: Any) -> tuple[TrainState, dict[str, Array]]:
         """One update; the given state is donated. Metrics are float32 scalars on the device."""
         ...
 
@@ -58,8 +60,9 @@ def make_step(
     micro_batches: int,
     seed: int,
     unroll: bool = False,
+    teachers: Sequence[sharding.Layout] = (),
 ) -> Step:
-    """Compiles nothing yet; returns `step(state, batch) -> (state, metrics)`.
+    """Compiles nothing yet; returns `step(state, batch, *teachers) -> (state, metrics)`.
 
     Losses are sums over the global batch divided by global weights, whatever the number of devices or micro-batches:
     the weights follow from the batch, so they are summed before the first forward pass. Gradients are summed over
@@ -74,6 +77,7 @@ def make_step(
       micro_batches: A; each device's rows are computed in A parts.
       seed: of masks and dropout.
       unroll: write the micro-batches out instead of scanning.
+      teachers: layouts of further parameters, which the loss reads and nothing changes.
 
     Returns:
       A jitted function. It donates its state. Metrics are float32 scalars on the device: `loss`, `grad_norm`,
@@ -81,28 +85,30 @@ def make_step(
     """
     by_part = sharding.places(layout.moments, layout.mesh)
 
-    def gradients(params_and_step: tuple[Any, Int[Array, ""]], batch: Batch) -> tuple[Any, dict[str, Array]]:
-        params, step = params_and_step
+    def gradients(held: tuple[Any, Int[Array, ""], tuple[Any, ...]], batch: Batch) -> tuple[Any, dict[str, Array]]:
+        params, step, others = held
         key = step_key(seed, step)
         batch, weights = prepare(key, batch, step)
         weights = sharding.sum_over_devices(weights, layout)
         parts = jax.tree.map(lambda rows: rows.reshape(micro_batches, -1, *rows.shape[1:]), batch)
         params = sharding.gather(params, layout)
+        others = [sharding.gather(other, other_layout) for other, other_layout in zip(others, teachers, strict=True)]
         value_and_grad = jax.value_and_grad(loss, has_aux=True)
 
         def micro_batch(totals: Any, rows: Batch) -> tuple[Any, None]:
-            (value, sums), grads = value_and_grad(params, rows, weights, key)
+            (value, sums), grads = value_and_grad(params, rows, weights, key, *others)
             return jax.tree.map(jnp.add, totals, ({"loss": value, **sums}, grads)), None
 
-        value, sums = jax.eval_shape(lambda rows: loss(params, rows, weights, key), jax.tree.map(_first, parts))
+        rows_like = jax.tree.map(_first, parts)
+        value, sums = jax.eval_shape(lambda rows: loss(params, rows, weights, key, *others), rows_like)
         shapes = {"loss": value, **sums}, params  # A gradient is like its parameter.
         zeros = sharding.vary(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), layout)
         totals, _ = jax.lax.scan(micro_batch, zeros, parts, unroll=micro_batches if unroll else 1)
         sums, grads = totals
         return sharding.sum_gradients(grads, layout), {**sharding.sum_over_devices(sums, layout), **weights}
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        grads, metrics = sharding.on_rows(gradients, layout)((state.params, state.step), batch)
+    def step(state: TrainState, batch: Batch, *others: Any) -> tuple[TrainState, dict[str, Array]]:
+        grads, metrics = sharding.on_rows(gradients, layout, teachers)((state.params, state.step, others), batch)
         grads = jax.lax.with_sharding_constraint(grads, by_part)
         with jax.named_scope("optimizer"):
             updates, opt = optimizer.update(grads, state.opt, state.params)

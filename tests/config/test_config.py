@@ -10,9 +10,11 @@ import shlex
 
 import pytest
 
-from bertlite_jax.config import checks, files
+from bertlite_jax.config import checks, effects, files
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.ablation.members import members
+from bertlite_jax.config.distillation.checks import check_distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run, predictions_per_row
@@ -209,6 +211,11 @@ def test_every_config_file_holds_together(path: pathlib.Path):
     elif isinstance(config, Grid):
         members(config, path.name)
         config = config.base  # A run stores a config of its own.
+    elif isinstance(config, Distill):
+        with pytest.raises(UserError, match=r"distill.teachers is empty; pass --teacher RUN_OR_FOLDER"):
+            check_distill(config)
+        for devices in (1, 8):
+            check_distill(effects.replaced(config, "distill.teachers", ("teacher",)), devices)
     else:
         for devices in (1, 8):
             checks.check_pretrain(config, devices)

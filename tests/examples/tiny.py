@@ -6,6 +6,7 @@ A test names only what it is about, such as `tiny.model(share="none")`.
 import dataclasses
 from typing import Any
 
+from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 
@@ -57,6 +58,34 @@ def pretrain(prepared: Any, **run: Any) -> Pretrain:
         data=Data(corpus=(prepared.corpus,), tokenizer=prepared.tokenizer, length=64, batch_rows=8),
         optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=3),
         run=dataclasses.replace(base, **run),
+    )
+
+
+def bert(**changes: Any) -> Model:
+    """A BERT of two layers of its own for the corpus of `prepared`, of the kind that DistilBERT is."""
+    alone = {"share": "none", "embed_size": 32, "token_types": 0, "pooler": False, "pair_classes": 0}
+    return trained_model(**{**alone, **changes})
+
+
+TEACHER = bert(num_layers=4, token_types=2)
+
+
+def distil(prepared: Any, teacher: str, **distill: Any) -> Distill:
+    """`pretrain` with a teacher: two layers that learn from four, on single windows.
+
+    Args:
+      prepared: the fixture.
+      teacher: folder of one with the shape `TEACHER`, or with another one.
+      distill: changes of the group `distill`.
+    """
+    base = pretrain(prepared)
+    return Distill(
+        model=bert(),
+        data=dataclasses.replace(base.data, pair_task="none"),
+        mask=Mask(scheme="token"),
+        optim=base.optim,
+        run=base.run,
+        distill=Distillation(**{"teachers": (teacher,), **distill}),
     )
 
 

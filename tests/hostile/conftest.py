@@ -18,7 +18,11 @@ from bertlite_jax.cli.main import main
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/0.1.0"
-CONFIGS = {"PRETRAIN": ROOT / "configs/debug_cpu.py", "FINETUNE": ROOT / "configs/finetune_glue.py"}
+CONFIGS = {
+    "PRETRAIN": ROOT / "configs/debug_cpu.py",
+    "DISTILL": ROOT / "configs/distil_bort.py",
+    "FINETUNE": ROOT / "configs/finetune_glue.py",
+}
 PARTS = ("corpus", "finetuned", "hf", "int8", "pretrained", "sentencepiece", "tokenizer", "task.csv", "text.txt")
 
 
@@ -38,8 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 class Bench:
     """The working folder of a case.
 
-    In commands, an argument that is the name of a part of `GOLDEN` stands for a copy of it in this folder, PRETRAIN and
-    FINETUNE for recipes.
+    In commands, an argument that is the name of a part of `GOLDEN` stands for a copy of it in this folder, and the
+    names of `CONFIGS` for recipes.
     """
 
     def __init__(self, here: pathlib.Path):

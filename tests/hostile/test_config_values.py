@@ -4,19 +4,23 @@ import typing
 
 import pytest
 
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.pretrain import Pretrain
 
 PRETRAINING = "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --workdir run"
 FINETUNING = "finetune FINETUNE --data task.csv --init hf --workdir run --data.length 32"
-COMMANDS = {Pretrain: PRETRAINING, Finetune: FINETUNING}
+DISTILLING = "distill DISTILL --data.corpus corpus --data.tokenizer tokenizer --teacher hf --workdir run"
+COMMANDS = {Pretrain: PRETRAINING, Distill: DISTILLING, Finetune: FINETUNING}
 SET_BY_THE_TASK = ("head.kind", "head.labels", "head.problem", "head.activation", "head.no_answer")
 
 
 def numbers(config: type, wanted: type) -> list[str]:
     """The settings of a config that are such a number, alone or in a list, as `group.name`."""
-    found = []
+    found, known = [], typing.get_type_hints(Pretrain) if config is Distill else {}
     for group, kind in typing.get_type_hints(config).items():
+        if group in known:
+            continue
         for name, hint in typing.get_type_hints(kind).items():
             kinds = {hint, *typing.get_args(hint)}
             if wanted in kinds and f"{group}.{name}" not in SET_BY_THE_TASK:

@@ -20,6 +20,9 @@ READERS = {
     "ort": "convert ort RUN out.ort --text text.txt",
     "bundle": "convert bundle RUN out",
     "--init of pretrain": "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --workdir out --init RUN",
+    "--teacher of distill": (
+        "distill DISTILL --data.corpus corpus --data.tokenizer tokenizer --workdir out --teacher RUN"
+    ),
     "--init of finetune": "finetune FINETUNE --data task.csv --workdir out --init RUN",
 }
 """Jobs that read a run."""

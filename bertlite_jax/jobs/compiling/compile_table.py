@@ -90,7 +90,7 @@ def _parse_slices(name: str) -> Topology:
 
 def _load_config(path: str, length: int) -> Pretrain:
     config = files.load_file(path)
-    if not isinstance(config, Pretrain):
+    if type(config) is not Pretrain:
         raise UserError(f"config: {path}: config is a {type(config).__name__}; compile needs a Pretrain")
     data, optim = dataclasses.replace(config.data, length=length), dataclasses.replace(config.optim, micro_batches=1)
     config = schedule.unscheduled(dataclasses.replace(config, data=data, optim=optim))

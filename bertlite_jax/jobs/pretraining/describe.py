@@ -32,7 +32,7 @@ def run(
         *_steps(config, row_stages),
         *_objective(config),
     ]
-    return "\n".join(f"pretrain: {line}" for line in lines)
+    return "\n".join(f"{config.job}: {line}" for line in lines)
 
 
 def _state(mesh: jax.sharding.Mesh, train_state: state.TrainState) -> str:
@@ -86,8 +86,8 @@ def _rows(drawn: buckets.Buckets) -> str:
     return f"{' or '.join(lengths)} tokens"
 
 
-def pairs_of(row_stages: stages.Stages, tokenizer: Tokenizer) -> str:
-    """What the first batches say about the pairs, for the corpora of each row length."""
+def pairs_of(row_stages: stages.Stages, tokenizer: Tokenizer, job: str) -> str:
+    """What the first batches say about the pairs, for the corpora of each row length; `job` begins the lines."""
     kinds = pairs.token_kinds(tokenizer.pieces(np.arange(tokenizer.vocab_size)))
     lines, several = [], len({stage.source.data.length for stage in row_stages}) > 1
     for stage in {stage.source.data.length: stage for stage in reversed(row_stages)}.values():
@@ -103,7 +103,7 @@ def pairs_of(row_stages: stages.Stages, tokenizer: Tokenizer) -> str:
         )
         if problem := batches.pair_problem(statistics, task):
             lines.append(problem)
-    return "\n".join(f"pretrain: {line}" for line in lines)
+    return "\n".join(f"{job}: {line}" for line in lines)
 
 
 def evaluation(number: int, figures: dict[str, float]) -> str:

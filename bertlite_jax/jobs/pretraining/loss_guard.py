@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from bertlite_jax.config.pretrain import Run
+from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged
 from bertlite_jax.train import checkpoint
@@ -25,7 +25,7 @@ class LossGuard:
 
     def __init__(
         self,
-        run: Run,
+        config: Pretrain,
         row_stages: stages.Stages,
         checkpoints: pathlib.Path,
         means: Mapping[str, float | None],
@@ -34,14 +34,14 @@ class LossGuard:
         """Continues from the mean of an earlier process of the run.
 
         Args:
-          run: its `spike_factor` matters.
+          config: of the run; `run.spike_factor` matters.
           row_stages: which rows a step had, for the message.
           checkpoints: folder of the run's checkpoints, for the message.
           means: as `means` was before; empty: no step yet.
           changes: steps that have other layers or rows than the one before. The loss may jump there, so the means begin
             anew.
         """
-        self._run, self._row_stages, self._checkpoints, self._changes = run, row_stages, checkpoints, changes
+        self._config, self._row_stages, self._checkpoints, self._changes = config, row_stages, checkpoints, changes
         self._means = {causal: means.get(name) for causal, name in _NAMES.items()}
 
     @property
@@ -61,7 +61,7 @@ class LossGuard:
           Diverged: the loss or the gradient norm is not finite, or the loss exceeds `run.spike_factor` times its
             running mean. The message names the step, its windows and the last good checkpoint.
         """
-        loss, factor = values["loss"], self._run.spike_factor
+        loss, factor = values["loss"], self._config.run.spike_factor
         if number in self._changes:
             self._means = dict.fromkeys(_NAMES)
         mean = self._means[causal]
@@ -73,7 +73,7 @@ class LossGuard:
         good = checkpoint.verified_steps(self._checkpoints)
         of_causal = " of causal steps" if causal else ""
         raise Diverged(
-            f"pretrain: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
+            f"{self._config.job}: step {number}: loss {loss:g}, gradient norm {values['grad_norm']:g}"
             + (f", more than {factor:g} times the running mean {mean:.3f}{of_causal}" if jumped else "")
             + f"; rows {rows[0]} to {rows[-1]} of length {rows_source.data.length}, "
             f"windows {_describe_windows(rows_source, rows)}; "

@@ -1,5 +1,7 @@
 """`bertlite pretrain`: trains an encoder on a corpus. The main job, written to be read from top to bottom.
 
+`bertlite distill` is the same job with a lesson of its own (`jobs/distilling/distill.py`).
+
 Everything random is a function of (seed, step, row in the global batch). There is no iterator state: a run that is
 killed and started again continues with the losses that would have followed.
 """
@@ -10,7 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,9 +23,11 @@ from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, source, stages
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import describe, fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
+from bertlite_jax.jobs.pretraining.lesson import Lesson
 from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
@@ -57,44 +61,81 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
       UserError: anything that is wrong before the first step.
       Diverged: the loss is not finite, or exceeds `run.spike_factor` times its running mean.
     """
+
+    def open_lesson(config: Pretrain, tokenizer: Tokenizer) -> Lesson:
+        return Lesson(start=_load_init(init, config) if init else None, source=init)
+
+    return train(config, run, open_lesson, checks.check_pretrain, (init,), overwrite)
+
+
+def train(
+    config: Pretrain,
+    run: str,
+    open_lesson: Callable[[Any, Tokenizer], Lesson],
+    check: Callable[[Any, int], None],
+    read: Sequence[str] = (),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Any job of this shape.
+
+    Args:
+      config: as for `pretrain`; its `job` begins messages.
+      run: as for `pretrain`.
+      open_lesson: gets the config with all sizes, and the run's tokenizer.
+      check: raises UserError for a config that cannot work on so many devices.
+      read: folders that the run reads beside tokenizer and corpora; empty ones are none.
+      overwrite: as for `pretrain`.
+
+    Returns:
+      As `pretrain`; raises what it raises.
+    """
     schedule.refuse_strings(config)
     folder = pathlib.Path(run)
     with (
         processes.joined(config.run.distributed),
-        checkpoint.naming_good_ones(folder / "checkpoints", f"pretrain: {folder}"),
+        checkpoint.naming_good_ones(folder / "checkpoints", f"{config.job}: {folder}"),
         contextlib.ExitStack() as until_the_end,
     ):
-        return _pretrain(config, folder, init, overwrite, until_the_end)
+        return _train(config, folder, open_lesson, check, read, overwrite, until_the_end)
 
 
-def _pretrain(
-    config: Pretrain, folder: pathlib.Path, init: str, overwrite: bool, until_the_end: contextlib.ExitStack
+def _train(
+    config: Pretrain,
+    folder: pathlib.Path,
+    open_lesson: Callable[[Any, Tokenizer], Lesson],
+    check: Callable[[Any, int], None],
+    read: Sequence[str],
+    overwrite: bool,
+    until_the_end: contextlib.ExitStack,
 ) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
     checks.check_counts(config)  # First: NaN is never the same as that of the first process.
     processes.check_same_config(config)
     mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
-    checks.check_pretrain(config, sharding.row_parts(mesh))
+    check(config, sharding.row_parts(mesh))
     tokenizer = tokenizer_of(config)
     config = sizes.resolve_sizes(config, tokenizer.vocab_size)
-    checks.check_pretrain(config, sharding.row_parts(mesh))  # Again, now with the sizes that the recipe left open.
+    check(config, sharding.row_parts(mesh))  # Again, now with the sizes that the recipe left open.
     processes.check_same_config(config)
     open_source = functools.partial(source.open_source, split="train", seed=config.run.seed, loaded=tokenizer)
     row_stages = stages.open_stages(config, open_source)
     platform = mesh.devices.flat[0].platform
     compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
-    step_bytes = memory_need.check(config, mesh, compute)
+    lesson = open_lesson(config, tokenizer)
+    step_bytes = memory_need.check(config, mesh, compute, lesson.memory)
     special_ids = row_stages[0].source.special_ids
-    stage_at = make_stages(config, functools.partial(stages.data_at, row_stages), compute, mesh, special_ids)
+    data_at = functools.partial(stages.data_at, row_stages)
+    stage_at = make_stages(config, data_at, compute, mesh, special_ids, lesson.make)
     pretraining = stage_at(config.run.steps).pretraining
     final = dataclasses.replace(config, data=stages.of_length(config))
     evaluate = open_evaluation(final, pretraining.model.apply, mesh, tokenizer)
-    init_weights = _load_init(init, config, pretraining.layout.shapes) if init else None
+    if lesson.start is not None:
+        warm_start.check_shapes(pretraining.layout.shapes, lesson.start, lesson.source)
 
     # --- Work directory -----------------------------------------------------------------------------------------
     processes.first_decides(lambda: until_the_end.enter_context(one_job.alone_in(folder)))
-    holds_run = processes.first_decides(lambda: _open_folder(folder, config, init, overwrite))
+    holds_run = processes.first_decides(lambda: _open_folder(folder, config, lesson, read, overwrite))
     saved_step = checkpoint.newest_good(folder / "checkpoints", print) if holds_run else None
     start = saved_step or 0
 
@@ -107,22 +148,24 @@ def _pretrain(
     train_state = state.init_state(pretraining.init_params, pretraining.optimizer, config.run.seed, pretraining.layout)
     print(describe.run(config, row_stages, mesh, compute, train_state, step_bytes))
     if config.data.pair_task != "none":
-        print(describe.pairs_of(row_stages, tokenizer))
+        print(describe.pairs_of(row_stages, tokenizer, config.job))
+    teachers = tuple(map(sharding.put_params, lesson.teachers, pretraining.teachers))
 
-    # --- Resume where the last run stopped: own checkpoint, else weights of --init, else random weights --------------
+    # --- Resume where the last run stopped: own checkpoint, else the lesson's weights, else random weights -----------
     meta: dict[str, Any] = {"seconds": 0.0, "real_tokens": 0.0, "flops": 0.0}
     if saved_step is not None:
         like = state.shapes_of(pretraining.layout, pretraining.optimizer)
         params, opt, meta = checkpoint.restore(folder / "checkpoints", saved_step, like.params, like.opt)
         step_count = jax.device_put(np.int32(saved_step), sharding.replicated(mesh))
         train_state = state.TrainState(step=step_count, params=params, opt=opt)
-        print(f"pretrain: resuming from step {saved_step} of {folder}")
-    elif init_weights is not None:
-        train_state = dataclasses.replace(train_state, params=_merge_init(train_state.params, init_weights, init))
+        print(f"{config.job}: resuming from step {saved_step} of {folder}")
+    elif lesson.start is not None:
+        train_state = dataclasses.replace(train_state, params=_merge_start(train_state.params, lesson))
+    lesson = lesson._replace(start=None, teachers=())  # On the devices now; the host need not keep them.
     processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
-    guard = LossGuard(config.run, row_stages, folder / "checkpoints", meta, schedule.changes(config))
+    guard = LossGuard(config, row_stages, folder / "checkpoints", meta, schedule.changes(config))
     of_line = LineFigures(meta.get("line", {}))
     devices = 1 if device_kind == "cpu" else mesh.size  # A CPU's peak is the whole host's.
     pace = Pace(peak, devices, meta)
@@ -138,7 +181,7 @@ def _pretrain(
         on_leaving.callback(trace, 0)
         # Entered last and so left first: the callbacks above wait for the other processes.
         on_leaving.enter_context(process_failures.telling())
-        on_leaving.enter_context(checkpoint.naming_good_ones(checkpoints.folder, f"pretrain: {folder}"))
+        on_leaving.enter_context(checkpoint.naming_good_ones(checkpoints.folder, f"{config.job}: {folder}"))
 
         def read_metrics(number: int, pending: dict[str, jax.Array]) -> None:
             """Reads the metrics of a step that was dispatched earlier; checks, counts and logs them."""
@@ -147,7 +190,8 @@ def _pretrain(
             causal = schedule.is_causal(config, number)
             guard.check(number, values, causal)
             of_line.add(values, causal)
-            step_flops = flops.train_flops_per_step(stage_at(number).config)
+            made = stage_at(number).config
+            step_flops = flops.train_flops_per_step(made) + lesson.flops(made)
             pace.count(values["real_tokens"], step_flops, clock.seconds()["data"])
             if number % config.run.log_every == 0 or number == config.run.steps:
                 line = of_line.take() | pace.read()
@@ -170,7 +214,7 @@ def _pretrain(
             with clock.measure("compile"):
                 program = program_of(number).result()  # Waits where a stage begins.
             with clock.measure("step"):
-                train_state, step_metrics = program.step(train_state, batch)
+                train_state, step_metrics = program.step(train_state, batch, *teachers)
             for coming in schedule.coming(config, number) if compiles_ahead else ():
                 if coming <= number + COMPILED_AHEAD:
                     program_of(coming)
@@ -208,7 +252,9 @@ def _pretrain(
     # --- Summary -------------------------------------------------------------------------------------------------
     number = int(train_state.step)
     if stopped and number < config.run.steps:
-        print(f"pretrain: stopped by a signal after step {number}, which is saved; the same command resumes the run")
+        print(
+            f"{config.job}: stopped by a signal after step {number}, which is saved; the same command resumes the run"
+        )
         return {"stopped": True, "steps": number} if processes.is_first() else {}
     figures = figures or evaluate(train_state.params)
     summary = {
@@ -232,10 +278,11 @@ def _pretrain(
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 
-def _open_folder(folder: pathlib.Path, config: Pretrain, init: str, overwrite: bool) -> bool:
+def _open_folder(folder: pathlib.Path, config: Pretrain, lesson: Lesson, read: Sequence[str], overwrite: bool) -> bool:
     """Makes the work directory, with the run's tokenizer. Returns whether it held this run already."""
-    read = (init, config.data.tokenizer, *config.data.corpus)
-    holds_run = workdir.open_workdir(folder, config, overwrite, workdir.environment(config.data.corpus), print, read)
+    read = (*read, config.data.tokenizer, *config.data.corpus)
+    environment = workdir.environment(config.data.corpus, lesson.digests)
+    holds_run = workdir.open_workdir(folder, config, overwrite, environment, print, read)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
     return holds_run
 
@@ -254,19 +301,17 @@ def _metrics_writer(
 # --- Weights --------------------------------------------------------------------------------------------------------
 
 
-def _load_init(init: str, config: Pretrain, shapes: Any) -> Any:
-    """Parameters of another run or program, for the config's residual scale and checked against its shapes."""
-    loaded = sources.load(init, "pretrain")
+def _load_init(init: str, config: Pretrain) -> Any:
+    """Parameters of another run or program, for the config's residual scale."""
+    loaded = sources.load(init, config.job)
     params = parameters.pad_vocabulary(loaded.params, config.model)
-    params = parameters.rescaled(params, loaded.model, config.model)
-    warm_start.check_shapes(shapes, params, init)
-    return params
+    return parameters.rescaled(params, loaded.model, config.model)
 
 
-def _merge_init(drawn: Any, loaded: Any, init: str) -> Any:
-    """The loaded parameters, and the drawn ones where nothing was loaded, sharded like the drawn ones."""
-    params, notes = warm_start.merge(drawn, loaded, init)
-    for note in notes:
+def _merge_start(drawn: Any, lesson: Lesson) -> Any:
+    """The lesson's parameters, and the drawn ones where it has none, sharded like the drawn ones."""
+    params, notes = warm_start.merge(drawn, lesson.start, lesson.source)
+    for note in (*lesson.notes, *notes):
         print(note)
     return jax.device_put(params, jax.tree.map(lambda leaf: leaf.sharding, drawn))
 
@@ -300,6 +345,6 @@ def _profiler(config: Pretrain, folder: pathlib.Path) -> Callable[[int], None]:
         elif running and (number == last or number == 0):
             jax.profiler.stop_trace()
             running = False
-            print(f"pretrain: profile of steps {first} to {last - 1} in {folder / 'profile'}")
+            print(f"{config.job}: profile of steps {first} to {last - 1} in {folder / 'profile'}")
 
     return trace

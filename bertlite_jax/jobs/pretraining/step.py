@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from bertlite_jax.report.cost import hlo_cost
 from bertlite_jax.train import optim, sharding, state
 from bertlite_jax.train.pretraining import causal, objective
 from bertlite_jax.train.state import TrainState
-from bertlite_jax.train.step import Batch, Step, make_step
+from bertlite_jax.train.step import Loss, Prepare, Step, make_step
 
 
 class Pretraining(NamedTuple):
@@ -36,6 +36,23 @@ class Pretraining(NamedTuple):
     optimizer: optax.GradientTransformation
     step: Step
     """As `train.step.make_step` returns it."""
+    teachers: tuple[sharding.Layout, ...] = ()
+    """Of parameters that the step reads and does not change."""
+
+
+class MakePretraining(Protocol):
+    """Builds the parts of a step for a config; see `make_pretraining`."""
+
+    def __call__(
+        self,
+        config: Any,
+        compute: Compute,
+        mesh: jax.sharding.Mesh,
+        special_ids: Mapping[str, int],
+        scaled_for: int = 0,
+    ) -> Pretraining:
+        """The parts."""
+        ...
 
 
 def make_pretraining(
@@ -54,24 +71,54 @@ def make_pretraining(
       special_ids: the tokenizer's special tokens, name to id.
       scaled_for: batch rows that the learning rate is scaled for; 0: `data.batch_rows`.
     """
-    batch_rows, is_causal = scaled_for or config.data.batch_rows, config.objective.causal
     model = PretrainingModel(config.model, compute)
-    init_params = jax.jit(functools.partial(_init, model))  # Traced once: here for the shapes, later for the values.
-    shapes = jax.eval_shape(init_params, jax.random.key(0))
+    if config.objective.causal:
+        prepare, loss = causal.make_prepare(special_ids), causal.make_loss(model.apply, config)
+    else:
+        prepare, loss = objective.make_prepare(config, special_ids), objective.make_loss(model.apply, config)
+    return assemble(config, mesh, model, functools.partial(init_params, model), prepare, loss, scaled_for)
+
+
+def assemble(
+    config: Pretrain,
+    mesh: jax.sharding.Mesh,
+    model: PretrainingModel,
+    init: Callable[[jax.Array], Any],
+    prepare: Prepare,
+    loss: Loss,
+    scaled_for: int = 0,
+    teachers: tuple[sharding.Layout, ...] = (),
+) -> Pretraining:
+    """Puts a step together: where the parameters lie, the optimiser, and the update.
+
+    Args:
+      config: of the run.
+      mesh: devices that share the rows.
+      model: that is trained.
+      init: draws the parameters with a key.
+      prepare: masks and weights of a step.
+      loss: of one device's rows.
+      scaled_for: as for `make_pretraining`.
+      teachers: layouts of the parameters that the loss reads beside.
+    """
+    batch_rows = scaled_for or config.data.batch_rows
+    init = jax.jit(init)  # Traced once: here for the shapes, later for the values.
+    shapes = jax.eval_shape(init, jax.random.key(0))
     layout = sharding.layout(shapes, mesh, config.run.zero1)
     whole = functools.partial(jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh))
     optimizer = optim.make_optimizer(config.optim, config.run.steps, batch_rows, shapes, whole)
     step = make_step(
-        prepare=causal.make_prepare(special_ids) if is_causal else objective.make_prepare(config, special_ids),
-        loss=causal.make_loss(model.apply, config) if is_causal else objective.make_loss(model.apply, config),
+        prepare=prepare,
+        loss=loss,
         optimizer=optimizer,
         learning_rate=optim.schedule(config.optim, config.run.steps, batch_rows),
         layout=layout,
         micro_batches=config.optim.micro_batches,
         seed=config.run.seed,
         unroll=config.model.unroll,
+        teachers=teachers,
     )
-    return Pretraining(model, init_params, layout, optimizer, step)
+    return Pretraining(model, init, layout, optimizer, step, teachers)
 
 
 class Stage(NamedTuple):
@@ -88,6 +135,7 @@ def make_stages(
     compute: Compute,
     mesh: jax.sharding.Mesh,
     special_ids: Mapping[str, int],
+    make: MakePretraining = make_pretraining,
 ) -> Callable[[int], Stage]:
     """Returns a function from a step's number to its stage; all steps of a stage share one object.
 
@@ -100,11 +148,12 @@ def make_stages(
       compute: as for `make_pretraining`.
       mesh: as for `make_pretraining`.
       special_ids: as for `make_pretraining`.
+      make: builds the parts of a stage.
     """
 
     @functools.cache
     def stage_of(stage_config: Pretrain) -> Stage:
-        return Stage(stage_config, make_pretraining(stage_config, compute, mesh, special_ids, config.data.batch_rows))
+        return Stage(stage_config, make(stage_config, compute, mesh, special_ids, config.data.batch_rows))
 
     return lambda step: stage_of(dataclasses.replace(at_step(config, step), data=data_at(step)))
 
@@ -135,7 +184,7 @@ def make_programs(
 class Program(NamedTuple):
     """A compiled step."""
 
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
     """As `Pretraining.step`, for this state and these rows only."""
     seconds: float
     """Time to compile it, or to fetch it from the cache."""
@@ -162,7 +211,8 @@ def compile_beside(stage: Stage, mesh: jax.sharding.Mesh) -> concurrent.futures.
 def lower(config: Pretrain, pretraining: Pretraining, mesh: jax.sharding.Mesh) -> jax.stages.Lowered:
     """Lowers the step from shapes alone, for the mesh's devices, which need not exist on this machine."""
     shapes = state.shapes_of(pretraining.layout, pretraining.optimizer)
-    return pretraining.step.lower(shapes, batch_shapes(config, mesh))
+    teachers = map(sharding.placed_shapes, pretraining.teachers)
+    return pretraining.step.lower(shapes, batch_shapes(config, mesh), *teachers)
 
 
 def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
@@ -176,6 +226,7 @@ def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.Sha
     }
 
 
-def _init(model: PretrainingModel, key: jax.Array) -> Any:
+def init_params(model: PretrainingModel, key: jax.Array) -> Any:
+    """Draws the parameters of a model."""
     ids = np.zeros((1, 8), np.int32)
     return model.init(key, ids, ids, ids, ids, ids[:, :1], ids[:, :1])["params"]

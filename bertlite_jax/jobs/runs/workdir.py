@@ -15,7 +15,7 @@ import pathlib
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -72,13 +72,14 @@ FREE_TO_CHANGE = frozenset(
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
+def environment(corpora: Sequence[str] = (), teachers: Mapping[str, str] = {}) -> dict[str, Any]:
     """What the exact bits of a run depend on besides its config: package versions, cores, devices, CPU and corpora.
 
     Args:
       corpora: corpus folders. Each is identified by its `corpus.json`, which lists counts and the size of every file.
+      teachers: folder to the SHA-256 of what is read there.
     """
-    return {
+    held = {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "cores": cpu.cores(),
@@ -86,6 +87,7 @@ def environment(corpora: Sequence[str] = ()) -> dict[str, Any]:
         "cpu": cpu.name(),
         "corpora": corpus_digests(corpora),
     }
+    return held | ({"teachers": dict(teachers)} if teachers else {})
 
 
 def corpus_digests(corpora: Sequence[str]) -> dict[str, str]:
@@ -240,19 +242,21 @@ def _compare_configs(folder: pathlib.Path, config: Any) -> None:
     )
 
 
-def refuse_other_corpora(folder: pathlib.Path, corpora: dict[str, str]) -> None:
+def refuse_other_corpora(folder: pathlib.Path, corpora: dict[str, str], entry: str = "corpora") -> None:
     """Raises UserError if the run in a directory was started with other data.
 
     Args:
       folder: the directory. One that was killed before its first step may not say with which data.
       corpora: as `corpus_digests` returns them.
+      entry: of `environment`: corpora, or teachers.
     """
     path = folder / ENVIRONMENT
-    then = _read_environment(path).get("corpora", {}) if path.is_file() else {}
+    then = _read_environment(path).get(entry, {}) if path.is_file() else {}
     changed = [name for name, digest in corpora.items() if then.get(name, digest) != digest]
     if changed:
+        what = {"corpora": "data", "teachers": "weights"}[entry]
         raise UserError(
-            f"workdir: {folder} was started with other data than {changed[0]} now holds; put the old data "
+            f"workdir: {folder} was started with other {what} than {changed[0]} now holds; put the old {what} "
             "back, name another --workdir, or pass --overwrite to start again from step 0"
         )
 
@@ -261,7 +265,8 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
     path = folder / ENVIRONMENT
     if not path.is_file():  # Killed between the writes of the two files, before the first step.
         return
-    refuse_other_corpora(folder, now.get("corpora", {}))
+    for entry in ("corpora", "teachers"):
+        refuse_other_corpora(folder, now.get(entry, {}), entry)
     old, new = _decisive(_read_environment(path)), _decisive(now)
     changed = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
     if changed:
@@ -282,7 +287,7 @@ def _read_environment(path: pathlib.Path) -> dict[str, Any]:
         values = json_files.read_object(path, "workdir")
     except UserError as error:
         raise UserError(f"{error}; {help}") from error
-    for name, kind in {"corpora": dict, "packages": dict, "devices": list}.items():
+    for name, kind in {"corpora": dict, "teachers": dict, "packages": dict, "devices": list}.items():
         if not isinstance(values.get(name, kind()), kind):
             raise UserError(f"workdir: {path}: `{name}` should be {_KINDS[kind]}; {help}")
     return values

@@ -19,6 +19,15 @@ from bertlite_jax.report.run.metrics import clock_time
 
 OPTIMISERS = {"lamb": "LAMB", "adamw": "AdamW", "muon": "Muon", "normuon": "NorMuon"}
 """Their names in print."""
+LEARNT_FROM_TEACHER = {
+    "soft_loss": ("predictions", "nats a prediction, times the squared temperature"),
+    "cosine_loss": ("last hidden states", "1 - cosine"),
+    "states_loss": ("hidden states", "squared difference, all layers"),
+    "attention_loss": ("attention scores", "squared difference, all layers"),
+    "relations_loss": ("relations of queries, keys, values", "nats a token"),
+    "pair_soft_loss": ("pairs", "nats a pair, times the squared temperature"),
+}
+"""For each loss of distillation what it compares, and its unit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,10 +192,12 @@ def _bar(share: float) -> str:
 def _curves(run: Run) -> str:
     accuracy = [{k: 100 * v if isinstance(v, float) else v for k, v in line.items()} for line in run.lines]
     pair = PAIR_NAMES.get(run.config.data.pair_task, "pair")
+    # Without `mlm_loss`, the loss of pretraining is that of the text, and that of distillation the teacher's alone.
+    has_own = run.config.job == "distill" or plots.series(run.lines, "mlm_loss")[0]
     figures = [
         curve_figure(run.lines, "Masked language model: loss", "nats a prediction", wide=True,
                      note="Training predictions follow the training scheme, validation has [MASK] at every position.",
-                     train="mlm_loss" if plots.series(run.lines, "mlm_loss")[0] else "loss", valid="valid_mlm_loss",
+                     train="mlm_loss" if has_own else "loss", valid="valid_mlm_loss",
                      level=("word frequencies alone", "unigram_entropy")),
         curve_figure(accuracy, "Masked language model: accuracy", "% right", "mlm_accuracy", "valid_mlm_accuracy",
                      ("most frequent token", "majority_accuracy"), from_zero=True),
@@ -194,6 +205,8 @@ def _curves(run: Run) -> str:
                      ("commoner label", "pair_label_prior")),
         curve_figure(accuracy, "Replaced tokens: accuracy", "% right", "replaced_accuracy", "valid_replaced_accuracy"),
         curve_figure(run.lines, "Causal steps: loss", "nats a prediction", "causal_loss"),
+        *(curve_figure(run.lines, f"Against the teacher: {what}", unit, loss, from_zero=True)
+          for loss, (what, unit) in LEARNT_FROM_TEACHER.items()),
         curve_figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True),
         curve_figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True),
         curve_figure(run.lines, "Throughput", "real tokens a second", "tokens_per_second", from_zero=True),

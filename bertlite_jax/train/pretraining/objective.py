@@ -108,6 +108,18 @@ def logits_of(
     )
 
 
+def mlm_sums(logits: Float[Array, "B K V"], rows: Batch) -> dict[str, Array]:
+    """Loss and hits of the masked language model."""
+    total, _, correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
+    return {"mlm_sum": total, "mlm_correct": correct}
+
+
+def pair_sums(logits: Float[Array, "B P C"], rows: Batch) -> dict[str, Array]:
+    """Loss and hits of the pair task."""
+    total, _, correct = losses.pair(logits, rows["pair_labels"], rows["pair_weights"])
+    return {"pair_sum": total, "pair_correct": correct}
+
+
 def make_loss(apply: Apply, config: Pretrain) -> Loss:
     """The sum of the mean losses, each over the weights of the global batch; that of replaced tokens has a factor.
 
@@ -119,13 +131,11 @@ def make_loss(apply: Apply, config: Pretrain) -> Loss:
         params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
         logits, pair_logits = logits_of(apply, params, rows, dropout_keys(config.model, key, rows))
-        mlm_sum, _, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
-        sums = {"mlm_sum": mlm_sum, "mlm_correct": mlm_correct}
-        value = mlm_sum / jnp.maximum(weights["mlm_weight"], 1.0)
+        sums = mlm_sums(logits, rows)
+        value = sums["mlm_sum"] / jnp.maximum(weights["mlm_weight"], 1.0)
         if config.data.pair_task != "none" and pair_logits is not None:
-            pair_sum, _, pair_correct = losses.pair(pair_logits, rows["pair_labels"], rows["pair_weights"])
-            sums |= {"pair_sum": pair_sum, "pair_correct": pair_correct}
-            value = value + pair_sum / jnp.maximum(weights["pair_weight"], 1.0)
+            sums |= pair_sums(pair_logits, rows)
+            value = value + sums["pair_sum"] / jnp.maximum(weights["pair_weight"], 1.0)
         if config.objective.replaced_weight:
             piece_keys = row_keys(jax.random.fold_in(key, _PIECES), rows["rows"])
             second_keys = dropout_keys(config.model, key, rows, _SECOND_DROPOUT)
@@ -143,11 +153,13 @@ def readable(metrics: Mapping[str, float]) -> dict[str, float]:
     `replaced_share` is the share of tokens that were replaced: to call none replaced has the accuracy 1 less that.
     """
     means = {name: metrics[name] for name in ("loss", "grad_norm", "learning_rate", "real_tokens") if name in metrics}
-    for task in ("mlm", "pair", "replaced", "causal"):
+    for name in metrics:
+        task, _, kind = name.rpartition("_")
         weight = metrics.get(f"{task}_weight", 0.0)
-        if f"{task}_sum" in metrics and weight > 0:
-            means[f"{task}_loss"] = metrics[f"{task}_sum"] / weight
-            means[f"{task}_accuracy"] = metrics[f"{task}_correct"] / weight
+        if kind == "sum" and weight > 0:
+            means[f"{task}_loss"] = metrics[name] / weight
+            if f"{task}_correct" in metrics:
+                means[f"{task}_accuracy"] = metrics[f"{task}_correct"] / weight
             if task == "replaced":
                 means["replaced_share"] = metrics["replaced_changed"] / weight
     return means

@@ -4,10 +4,12 @@ import pathlib
 
 import pytest
 
-from bertlite_jax.config.pretrain import Run
+from bertlite_jax.config.pretrain import Pretrain, Run
 from bertlite_jax.data.rows import stages
 from bertlite_jax.errors import Diverged
 from bertlite_jax.jobs.pretraining import loss_guard
+
+CONFIG = Pretrain(run=Run(spike_factor=2.0))
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def guard(monkeypatch, tmp_path: pathlib.Path):
     """`guard(changes)`: of a run without rows, whose loss may double."""
     monkeypatch.setattr(stages, "rows_of", lambda rows, number: (_OfNoRows, [0]))
     monkeypatch.setattr(loss_guard, "_describe_windows", lambda source, rows: "none")
-    return lambda changes=(), **means: loss_guard.LossGuard(Run(spike_factor=2.0), (), tmp_path, means, changes)
+    return lambda changes=(), **means: loss_guard.LossGuard(CONFIG, (), tmp_path, means, changes)
 
 
 class _OfNoRows:

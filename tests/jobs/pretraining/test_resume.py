@@ -3,40 +3,15 @@
 import pathlib
 import random
 import signal
-import subprocess
 import time
-from collections.abc import Callable
 
 import jax
 import numpy as np
 import pytest
 import tiny
-from run_files import caching_environment, hears_ctrl_c, lines_of, losses_of, wait_for
+from run_files import Start, lines_of, losses_of, start_with, wait_for
 
-from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.train import checkpoint
-
-ROOT = pathlib.Path(__file__).resolve().parents[3]
-
-
-Start = Callable[[pathlib.Path], subprocess.Popen[str]]
-"""Starts `bertlite pretrain` with a work directory, in a process of its own with one device."""
-
-
-def start_with(config: Pretrain, compiled: pathlib.Path) -> Start:
-    def start(run: pathlib.Path) -> subprocess.Popen[str]:
-        file = run.parent / "config.py"
-        file.write_text(f"from bertlite_jax.config import *\nconfig = {config!r}\n")
-        return subprocess.Popen(
-            hears_ctrl_c(["-m", "bertlite_jax", "pretrain", str(file), "--workdir", str(run)]),
-            env=caching_environment(compiled, devices=1),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    return start
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.files import kind_of_run, read_json, to_json
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.pretrain import Pretrain
@@ -13,7 +14,7 @@ from bertlite_jax.jobs.pretraining.evaluate import evaluate
 from bertlite_jax.jobs.pretraining.fill_mask import fill_mask
 from bertlite_jax.jobs.runs import workdir
 
-KINDS = {"pretraining": Pretrain(), "fine-tuning": Finetuned()}
+KINDS = {"pretraining": Pretrain(), "distillation": Distill(), "fine-tuning": Finetuned()}
 
 
 @pytest.fixture(params=KINDS)
@@ -50,6 +51,12 @@ def test_what_needs_a_fine_tuned_run_names_finetune(tmp_path):
     line = said(read_json, tmp_path / "config.json", Finetuned)
     assert "is a run of pretraining" in line
     assert f"finetune RECIPE.py --init {tmp_path}" in line
+
+
+def test_what_looks_into_a_run_of_pretraining_looks_into_one_of_distillation(tmp_path):
+    """Its config comes back whole."""
+    (tmp_path / "config.json").write_text(to_json(Distill()), encoding="utf-8")
+    assert read_json(tmp_path / "config.json") == Distill()
 
 
 def test_a_work_directory_with_a_run_of_the_other_kind_is_left_alone(run):

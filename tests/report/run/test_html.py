@@ -11,6 +11,7 @@ import xml.etree.ElementTree
 import pytest
 from html_reader import Reader
 
+from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 from bertlite_jax.config.schedule import stages
 from bertlite_jax.errors import UserError
@@ -99,6 +100,20 @@ def test_without_a_pair_task_there_is_no_pair_curve():
     lines = [{name: value for name, value in line.items() if "pair" not in name} for line in RUN.lines]
     reader = Reader(html.render(html.Run(name="x", config=CONFIG, lines=lines)))
     assert len(reader.pictures) == 6
+
+
+def test_each_loss_against_a_teacher_has_a_curve_and_none_stands_for_the_text():
+    """Relations alone: the loss of the run is not that of a masked language model."""
+    lines = [{"step": step, "loss": 2.0, "relations_loss": 2.0} for step in (10, 20)]
+    titles = Reader(html.render(dataclasses.replace(RUN, config=Distill(), lines=lines))).text
+    assert "Against the teacher: relations of queries, keys, values" in titles
+    assert "Against the teacher: predictions" not in titles
+    assert "Masked language model: loss" not in titles
+    weights = {f"{name.removesuffix('loss')}weight" for name in html.LEARNT_FROM_TEACHER}
+    assert weights == {field.name for field in dataclasses.fields(Distillation) if field.name.endswith("_weight")} - {
+        "mlm_weight",
+        "pair_weight",
+    }
 
 
 def test_text_of_the_user_stays_text():

@@ -148,7 +148,7 @@ def _check(minutes: float, rates: tuple[float, ...], rows: int, snapshots: int) 
 def _recipe(path: str, corpus: tuple[str, ...], tokenizer: str) -> tuple[Pretrain, Tokenizer]:
     """The recipe with all sizes, evaluated where it is logged, and its tokenizer."""
     recipe = files.load_file(path, "")
-    if not isinstance(recipe, Pretrain):
+    if type(recipe) is not Pretrain:
         raise UserError(f"config: {path}: config is a {type(recipe).__name__}; bench learn needs a Pretrain")
     data = dataclasses.replace(
         recipe.data, corpus=corpus or recipe.data.corpus, tokenizer=tokenizer or recipe.data.tokenizer
