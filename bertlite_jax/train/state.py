@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Key
 
 from bertlite_jax.config.distillation.settings import OWN
+from bertlite_jax.host import program_cache
 from bertlite_jax.train import sharding
 
 
@@ -29,7 +30,11 @@ class TrainState:
 
 
 def init_state(
-    init: Callable[[Key[Array, ""]], Any], optimizer: optax.GradientTransformation, seed: int, layout: sharding.Layout
+    init: Callable[[Key[Array, ""]], Any],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    layout: sharding.Layout,
+    follows_from: str = "",
 ) -> TrainState:
     """Fresh weights and optimiser state, made on the devices that will hold them.
 
@@ -38,13 +43,20 @@ def init_state(
       optimizer: whose state is made for these parameters.
       seed: of the weights. The same weights come out on any number of devices.
       layout: where the state lives.
+      follows_from: all that the first two are made of, so that an earlier process's program serves
+        (`program_cache.fetch`); empty: compiled here.
     """
 
     def make(key: Key[Array, ""]) -> TrainState:
         params = init(key)
         return TrainState(step=jnp.int32(0), params=params, opt=optimizer.init(params))
 
-    return jax.jit(make, out_shardings=places_of(layout, optimizer))(jax.random.key(seed))
+    def lower_make() -> jax.stages.Lowered:
+        return jax.jit(make, out_shardings=places_of(layout, optimizer)).lower(key)
+
+    key = jax.random.key(seed)
+    follows_from = follows_from and f"first state of {follows_from}"
+    return program_cache.fetch(follows_from, layout.mesh.devices.flatten().tolist(), lower_make)(key)
 
 
 def places_of(layout: sharding.Layout, optimizer: optax.GradientTransformation) -> TrainState:

@@ -11,7 +11,7 @@ import jax
 from bertlite_jax.config.distillation.settings import Distill, relation_heads
 from bertlite_jax.jobs.distilling import requests
 from bertlite_jax.jobs.distilling.teachers import Teacher
-from bertlite_jax.jobs.pretraining.step import Pretraining, assemble, init_params
+from bertlite_jax.jobs.pretraining.step import Pretraining, assemble, follows_from, init_params
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.observed import observe
 from bertlite_jax.model.ops.precision import Compute
@@ -58,4 +58,6 @@ def make_distillation(
     prepare = objective.make_prepare(config, special_ids)
     loss = objective.make_loss(student, seen, config, relation_heads(config, first))
     layouts = tuple(sharding.layout(teacher.params, mesh) for teacher in teachers)
-    return assemble(config, mesh, model, init, prepare, loss, scaled_for, layouts)
+    made = assemble(config, mesh, model, init, prepare, loss, scaled_for, layouts)
+    shapes = [(teacher.model, jax.tree.map(str, teacher.params)) for teacher in teachers]
+    return made._replace(follows_from=follows_from(config, compute, mesh, special_ids, scaled_for, shapes))

@@ -145,7 +145,8 @@ def _train(
     program_of = make_programs(stage_at, mesh)
     if start < config.run.steps:
         program_of(start + 1)
-    train_state = state.init_state(pretraining.init_params, pretraining.optimizer, config.run.seed, pretraining.layout)
+    made = pretraining.init_params, pretraining.optimizer
+    train_state = state.init_state(*made, config.run.seed, pretraining.layout, pretraining.follows_from)
     print(describe.run(config, row_stages, mesh, compute, train_state, step_bytes))
     if config.data.pair_task != "none":
         print(describe.pairs_of(row_stages, tokenizer, config.job))

@@ -16,6 +16,7 @@ import optax
 from bertlite_jax.config import batch
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.config.schedule import at_step
+from bertlite_jax.host import program_cache
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.report.cost import hlo_cost
@@ -38,6 +39,8 @@ class Pretraining(NamedTuple):
     """As `train.step.make_step` returns it."""
     teachers: tuple[sharding.Layout, ...] = ()
     """Of parameters that the step reads and does not change."""
+    follows_from: str = ""
+    """All that these parts are made of, for `program_cache.fetch`."""
 
 
 class MakePretraining(Protocol):
@@ -76,7 +79,9 @@ def make_pretraining(
         prepare, loss = causal.make_prepare(special_ids), causal.make_loss(model.apply, config)
     else:
         prepare, loss = objective.make_prepare(config, special_ids), objective.make_loss(model.apply, config)
-    return assemble(config, mesh, model, functools.partial(init_params, model), prepare, loss, scaled_for)
+    init = functools.partial(init_params, model)
+    made = assemble(config, mesh, model, init, prepare, loss, scaled_for)
+    return made._replace(follows_from=follows_from(config, compute, mesh, special_ids, scaled_for))
 
 
 def assemble(
@@ -119,6 +124,18 @@ def assemble(
         teachers=teachers,
     )
     return Pretraining(model, init, layout, optimizer, step, teachers)
+
+
+def follows_from(config: Pretrain, *parts: object) -> str:
+    """What a step is made of, in words that are the same in every process.
+
+    Args:
+      config: as for `make_pretraining`.
+      parts: what there is beside it.
+    """
+    # Of tokenizer and corpora a step knows the sizes, which the config has, and the special ids.
+    data = dataclasses.replace(config.data, corpus=(), tokenizer="")
+    return repr((dataclasses.replace(config, data=data), *parts))
 
 
 class Stage(NamedTuple):
@@ -195,9 +212,14 @@ class Program(NamedTuple):
 def compile_beside(stage: Stage, mesh: jax.sharding.Mesh) -> concurrent.futures.Future[Program]:
     """Starts compiling a step in a thread, since XLA needs no Python for most of it."""
 
+    def lower_step() -> jax.stages.Lowered:
+        return lower(stage.config, stage.pretraining, mesh)
+
     def compile_step() -> Program:
         before = time.perf_counter()
-        program = lower(stage.config, stage.pretraining, mesh).compile()
+        follows = stage.pretraining.follows_from
+        follows = follows and f"step of {follows}"
+        program = program_cache.fetch(follows, mesh.devices.flatten().tolist(), lower_step)
         seconds = time.perf_counter() - before
         collectives = hlo_cost.cost(program.as_text() or "").collectives if mesh.size > 1 else ()
         return Program(program, seconds, sum(collective.bytes for collective in collectives))

@@ -77,6 +77,17 @@ def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_pat
     assert "mesh fsdp 4, model 2; a device holds" in capsys.readouterr().out
 
 
+def test_a_second_start_does_not_trace_its_step(prepared, tmp_path, capsys, monkeypatch):
+    config = tiny.pretrain(prepared, devices=2, steps=4, eval_every=0)
+    pretrain.pretrain(config, str(tmp_path / "first"))
+    before = capsys.readouterr().out
+    monkeypatch.setattr("bertlite_jax.jobs.pretraining.step.lower", None)
+    pretrain.pretrain(config, str(tmp_path / "second"))
+    assert losses_of(tmp_path / "second") == losses_of(tmp_path / "first")
+    [sent] = [line for line in before.splitlines() if "MB from each device" in line]
+    assert sent in capsys.readouterr().out
+
+
 @pytest.fixture
 def shaky_disk(monkeypatch) -> list[str]:
     """Every third read of records fails, as a network disk does; the list has the files of the failures."""
