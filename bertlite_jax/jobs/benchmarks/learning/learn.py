@@ -171,7 +171,7 @@ def _task(
     recipe: Pretrain, opened: Tokenizer, out: pathlib.Path, rate: float, seconds: float, rows: int, snapshots: int
 ) -> pytorch.Task:
     return pytorch.Task(
-        model=recipe.model,
+        model=pytorch.published(recipe.model),
         data=dataclasses.replace(recipe.data, batch_rows=rows),
         tokenizer=str(opened.folder),
         rate=rate,

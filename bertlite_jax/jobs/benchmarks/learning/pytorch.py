@@ -38,7 +38,7 @@ class Task:
     """Everything that the peer's process needs. It is pickled, so it holds settings only."""
 
     model: Model
-    """Its shape. Weights are drawn with the published deviation."""
+    """Its shape, as `published` makes it: what is ours alone in a recipe may change without PyTorch training again."""
     data: Data
     """Corpora, length, pair task and `batch_rows`, the windows of a step. Windows are not packed."""
     tokenizer: str
@@ -93,7 +93,7 @@ def _train(task: Task) -> dict[str, Any]:
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(task.threads)
     transformers.set_seed(task.seed)
-    shape = transformers_config(published(task.model))
+    shape = transformers_config(task.model)
     network: Any = transformers.AutoModelForPreTraining.from_config(shape, attn_implementation="sdpa").train()
     update = _make_update(network)
     collate = transformers.DataCollatorForLanguageModeling(
