@@ -102,4 +102,4 @@ def accuracies(pairs: Sequence[Pair], right: Bool[np.ndarray, " pairs"]) -> list
 
 def _row(name: str, paradigms: Sequence[list[bool]]) -> dict[str, Any]:
     mean = float(np.mean([np.mean(answers) for answers in paradigms]))
-    return {"phenomenon": name, "pairs": sum(map(len, paradigms)), "accuracy": mean}
+    return {"phenomenon": name, "pairs": sum(map(len, paradigms)), "accuracy": round(mean, 4)}

@@ -10,7 +10,7 @@ Source: Salazar et al. 2020 (arXiv 1910.14659), sections 2 and 5 (BLiMP in their
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float64
+from rich.console import Console
 from rich.progress import track
 
 from bertlite_jax.config.model import Head
@@ -38,8 +39,8 @@ _ROW = 128
 _SLOTS = 8192
 _SENTENCES = Head(labels=("none",))
 
-Score = Callable[[Sequence[str], Sequence[str]], Float64[np.ndarray, " sentences"]]
-"""(sentences, the place of each for messages) -> their pseudo-log-likelihoods, in nats."""
+Score = Callable[[Sequence[str]], Float64[np.ndarray, " sentences"]]
+"""(sentences) -> their pseudo-log-likelihoods, in nats."""
 
 
 def minimal_pairs(run: str, path: str, most: int = 0) -> list[dict[str, Any]]:
@@ -56,30 +57,46 @@ def minimal_pairs(run: str, path: str, most: int = 0) -> list[dict[str, Any]]:
       is the likelier one, which counts as wrong: a model whose logits are constant gets none right.
 
     Raises:
-      UserError: no such model or file; a sentence without a piece of the vocabulary, or with more tokens than the model
-        has positions; weights whose scores are not finite.
+      UserError: no such model or file; a sentence without a piece of the vocabulary; only pairs with sentences that are
+        longer than the model reads (beside others they are left out, which a line on standard error says); weights
+        whose scores are not finite.
     """
     if most < 0:
         raise UserError(f"evaluate: --pairs-each {most} cannot be negative; 0 reads all pairs")
     pairs = read(path, most)
     with adoption.open_weights(run, "evaluate") as weights:
         score = open_scoring(weights, run)
-        right = [
-            _likelier(chunk, score, run)
-            for chunk in track(list(_chunks(pairs)), "evaluate: scoring pairs", transient=True)
-        ]
+        assert weights.tokenizer is not None
+        pairs = _that_fit(pairs, weights.tokenizer, weights.model.max_positions)
+        chunks = [pairs[first : first + _CHUNK] for first in range(0, len(pairs), _CHUNK)]
+        console = Console(stderr=True)
+        shown = track(
+            chunks, "evaluate: scoring pairs", transient=True, console=console, disable=not console.is_terminal
+        )
+        right = [_likelier(chunk, score, run) for chunk in shown]
     return accuracies(pairs, np.concatenate(right))
 
 
-def _chunks(pairs: Sequence[Pair]) -> list[list[Pair]]:
-    stream = iter(pairs)
-    return list(iter(lambda: list(itertools.islice(stream, _CHUNK)), []))
+def _that_fit(pairs: Sequence[Pair], tokenizer: Tokenizer, positions: int) -> list[Pair]:
+    """The pairs whose two sentences a model reads whole."""
+    sizes = _encoded([text for pair in pairs for text in (pair.good, pair.bad)], tokenizer).sizes.reshape(-1, 2)
+    for pair, both in zip(pairs, sizes.tolist(), strict=True):
+        if min(both) < 3:
+            raise UserError(f"evaluate: {pair.place}: a sentence has no piece of the model's vocabulary")
+    found = [pair for pair, most in zip(pairs, sizes.max(axis=1).tolist(), strict=True) if most <= positions]
+    if not found:
+        raise UserError(f"evaluate: the model has {positions} positions, and every pair has a longer sentence")
+    if left_out := len(pairs) - len(found):
+        print(
+            f"evaluate: {left_out:,} of {len(pairs):,} pairs are left out, since the model has {positions} positions",
+            file=sys.stderr,
+        )
+    return found
 
 
 def _likelier(pairs: Sequence[Pair], score: Score, run: str) -> np.ndarray:
     """Of each pair, whether the grammatical sentence is the likelier one."""
-    places = [pair.place for pair in pairs]
-    good, bad = (score(texts, places) for texts in ([pair.good for pair in pairs], [pair.bad for pair in pairs]))
+    good, bad = score([pair.good for pair in pairs]), score([pair.bad for pair in pairs])
     if not np.isfinite([good, bad]).all():
         raise UserError(f"evaluate: scores are not finite (NaN or infinite), so the weights of {run} cannot be right")
     return good > bad
@@ -115,9 +132,8 @@ def open_scoring(weights: Weights, run: str) -> Score:
         of_all = jax.nn.log_softmax(logits.astype(jnp.float32))
         return jnp.take_along_axis(of_all, rows["truths"][..., None], axis=-1)[..., 0]
 
-    def score(texts: Sequence[str], places: Sequence[str]) -> np.ndarray:
-        sentences = _encoded(texts, places, tokenizer, model.max_positions)
-        copies, truths, masked_at, owners = _masked(sentences, tokenizer.mask_id)
+    def score(texts: Sequence[str]) -> np.ndarray:
+        copies, truths, masked_at, owners = _masked(_encoded(texts, tokenizer), tokenizer.mask_id)
         totals = np.zeros(len(texts), np.float64)
         for layout in batches.evaluation_batches(copies, _ROW, True, 1, _SENTENCES, tokenizer.pad_id, _SLOTS):
             used = layout.windows >= 0
@@ -133,19 +149,10 @@ def open_scoring(weights: Weights, run: str) -> Score:
     return score
 
 
-def _encoded(texts: Sequence[str], places: Sequence[str], tokenizer: Tokenizer, positions: int) -> features.Encoded:
-    """The sentences as [CLS] ... [SEP]. Raises UserError for one that is empty, or too long for the model."""
+def _encoded(texts: Sequence[str], tokenizer: Tokenizer) -> features.Encoded:
+    """The sentences as [CLS] ... [SEP]."""
     longest = np.iinfo(np.int32).max
-    sentences = features.encode([Example("", text) for text in texts], tokenizer, _SENTENCES, longest, "pairs")
-    for place, size in zip(places, sentences.sizes.tolist(), strict=True):
-        if size < 3:
-            raise UserError(f"evaluate: {place}: a sentence has no piece of the model's vocabulary")
-        if size > positions:
-            raise UserError(
-                f"evaluate: {place}: a sentence has {size:,} tokens with [CLS] and [SEP], and the model has "
-                f"{positions:,} positions"
-            )
-    return sentences
+    return features.encode([Example("", text) for text in texts], tokenizer, _SENTENCES, longest, "pairs")
 
 
 def _masked(sentences: features.Encoded, mask_id: int) -> tuple[features.Encoded, np.ndarray, np.ndarray, np.ndarray]:

@@ -79,8 +79,8 @@ def test_accuracies_are_means_over_paradigms():
     pairs = [Pair("a", "b", name, "x" if name in "pq" else "w", "f:1") for name in names]
     assert accuracies(pairs, np.array([True, False, False, True, False])) == [
         {"phenomenon": "w", "pairs": 1, "accuracy": 0.0},
-        {"phenomenon": "x", "pairs": 4, "accuracy": pytest.approx(2 / 3)},
-        {"phenomenon": "all", "pairs": 5, "accuracy": pytest.approx(4 / 9)},
+        {"phenomenon": "x", "pairs": 4, "accuracy": 0.6667},
+        {"phenomenon": "all", "pairs": 5, "accuracy": 0.4444},
     ]
 
 

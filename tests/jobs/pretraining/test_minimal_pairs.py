@@ -24,7 +24,7 @@ SENTENCES = ["alice was tired of sitting by her sister", "the rabbit", "off with
 
 
 def scores(weights: Weights, sentences: list[str]) -> np.ndarray:
-    return open_scoring(weights, "run")(sentences, [f"f:{line}" for line, _ in enumerate(sentences, 1)])
+    return open_scoring(weights, "run")(sentences)
 
 
 def write_pairs(path: pathlib.Path, *pairs: tuple[str, str]) -> str:
@@ -86,11 +86,17 @@ def test_a_folder_of_transformers_scores_as_the_run_that_it_came_from(trained: p
     assert minimal_pairs(str(tmp_path / "hf"), path) == minimal_pairs(str(trained), path)
 
 
-def test_what_cannot_be_scored_is_named(trained: pathlib.Path, tmp_path):
+def test_pairs_that_are_too_long_are_left_out_and_counted(trained: pathlib.Path, tmp_path, capsys):
     """The model has 64 positions."""
-    path = write_pairs(tmp_path / "pairs.jsonl", ("alice", "rabbit"), ("alice " * 70, "rabbit"))
-    with pytest.raises(UserError, match=r"pairs.jsonl:2: a sentence has \d+ tokens .* and the model has 64 positions"):
-        minimal_pairs(str(trained), path)
+    long = ("alice " * 70, "rabbit")
+    path = write_pairs(tmp_path / "pairs.jsonl", ("alice", "rabbit"), long, long[::-1])
+    assert minimal_pairs(str(trained), path)[-1]["pairs"] == 1
+    assert capsys.readouterr().err.endswith("evaluate: 2 of 3 pairs are left out, since the model has 64 positions\n")
+    with pytest.raises(UserError, match=r"the model has 64 positions, and every pair has a longer sentence"):
+        minimal_pairs(str(trained), write_pairs(tmp_path / "long.jsonl", long))
+
+
+def test_what_cannot_be_scored_is_named(trained: pathlib.Path, tmp_path):
     blank = write_pairs(tmp_path / "blank.jsonl", ("alice", "\u200b"))
     with pytest.raises(UserError, match=r"blank.jsonl:1: a sentence has no piece of the model's vocabulary"):
         minimal_pairs(str(trained), blank)
