@@ -11,11 +11,12 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given
-from bertlite_jax.cli.tables import print_figures
+from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config import effects
 from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.errors import UserError
 
 Run = Annotated[Positional[str], arg(metavar="RUN")]
 
@@ -85,18 +86,34 @@ def evaluate(
     corpus: UseAppendAction[tuple[str, ...]] = (),
     pair_task: PairTask | None = None,
     rows: int = 0,
+    minimal_pairs: str | None = None,
+    pairs_each: int = 0,
 ) -> None:
-    """Scores a run on the validation split of a corpus.
+    """Scores a run on the validation split of a corpus, or on minimal pairs of sentences.
 
     Args:
-      run: Work directory of a pretraining run.
+      run: Work directory of a pretraining run. With --minimal-pairs, any folder with a head for masked tokens.
       corpus: Corpus folder; may be given several times. Without it, the run's own.
       pair_task: Task to score the pair head on, even if it was trained on another. Without it, the run's own.
       rows: Rows of the validation split to read; 0: all.
+      minimal_pairs: File of grammatical and ungrammatical sentences, such as one of BLiMP's, or a folder of them: how
+        often the grammatical one is the likelier. JSON lines with good and bad, and paradigm and phenomenon if known.
+      pairs_each: Pairs of each paradigm to read; 0: all.
     """
-    from bertlite_jax.jobs.pretraining.evaluate import evaluate as score
+    if minimal_pairs is None:
+        if pairs_each:
+            raise UserError("evaluate: --pairs-each has no effect without --minimal-pairs")
+        from bertlite_jax.jobs.pretraining.evaluate import evaluate as score
 
-    print_figures(f"evaluation of {run}", score(run, tuple(corpus), pair_task, rows))
+        print_figures(f"evaluation of {run}", score(run, tuple(corpus), pair_task, rows))
+        return
+    idle = {"--corpus": corpus, "--pair-task": pair_task, "--rows": rows}
+    for option, value in idle.items():
+        if value:
+            raise UserError(f"evaluate: {option} has no effect with --minimal-pairs, which reads no corpus")
+    from bertlite_jax.jobs.pretraining.minimal_pairs import minimal_pairs as score_pairs
+
+    print_rows(f"minimal pairs: {run}", score_pairs(run, minimal_pairs, pairs_each))
 
 
 def fill_mask(run: Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /, top: int = 5) -> None:

@@ -170,6 +170,15 @@ def test_of_the_jobs_convert_leaves_threads():
     ("arguments", "message"),
     [
         (["evaluate", "run", "--rows", "-3"], "evaluate: rows = -3 cannot be negative"),
+        (["evaluate", "run", "--pairs-each", "9"], "evaluate: --pairs-each has no effect without --minimal-pairs"),
+        (
+            ["evaluate", "run", "--minimal-pairs", "f", "--pairs-each", "-9"],
+            "evaluate: --pairs-each -9 cannot be negative",
+        ),
+        (
+            ["evaluate", "run", "--minimal-pairs", "f", "--rows", "9"],
+            "evaluate: --rows has no effect with --minimal-pairs",
+        ),
         (["fill-mask", "run", "a [MASK]", "--top", "0"], "fill-mask: top = 0 must be positive"),
         (["evaluate", DEBUG], f"config: {DEBUG}/config.json does not exist"),
     ],
