@@ -29,7 +29,7 @@ FLOORS = (
 INSIDE = {
     "model": (("ops",), ("",)),
     "convert": (("weights", "bundled"), ("huggingface",), ("onnx",), ("int8",), ("",)),
-    "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows",), ("examples",), ("scores",)),
+    "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows", "teaching"), ("examples",), ("scores",)),
     "train": (("optimizers",), ("",), ("pretraining", "tasks"), ("few_labels", "distillation", "compression")),
     "jobs": (
         ("runs", "text"),

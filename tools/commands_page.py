@@ -30,17 +30,17 @@ RECIPE = ("model", "data", "mask", "objective", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
 NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""
-REPEATING = ("distill", "ablate", "compile")
-"""Jobs that take the options of a pretraining recipe as well."""
+REPEATING = {"distill": "pretrain", "teach": "distill", "ablate": "pretrain", "compile": "pretrain"}
+"""Jobs that take the options of a recipe as well, and the job under which these are explained."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}
 """Further forms of a job that have a `--help` of their own."""
 
 HEAD = """# Commands
 
 Every job and every option of `bertlite`. This page is made from `--help` by `python tools/commands_page.py`; change
-the help text and run it again. `pretrain`, `distill`, `ablate`, `finetune` and `compile` take a recipe, a Python file
-such as those in `configs/`; what the recipe sets replaces the defaults below, and options on the command line replace
-both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
+the help text and run it again. `pretrain`, `distill`, `teach`, `ablate`, `finetune` and `compile` take a recipe, a
+Python file such as those in `configs/`; what the recipe sets replaces the defaults below, and options on the command
+line replace both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
 """
 
 
@@ -136,10 +136,12 @@ def page() -> str:
             for other in jobs:
                 parts += [f"### bertlite {job.name} {other.name}\n", *_section(parse(help_of(job.name, other.name)))]
             continue
-        again = tuple(f"{group} options" for group in RECIPE) if job.name in REPEATING else ()
+        of = REPEATING.get(job.name)
+        groups = (*RECIPE, "distill") if of == "distill" else RECIPE
+        again = tuple(f"{group} options" for group in groups) if of else ()
         parts += _section(parse(help_of(job.name)), again)
         if again:
-            parts.append("The other options, those of the recipe, are those of `bertlite pretrain`.\n")
+            parts.append(f"The other options, those of the recipe, are those of `bertlite {of}`.\n")
         for form in MORE.get(job.name, ()):
             parts += [f"### bertlite {' '.join(form)}\n", *_section(parse(help_of(*form)))]
     return "\n".join(parts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Sequence
-from typing import Annotated
+from collections.abc import Collection, Mapping, Sequence
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import arg
@@ -15,6 +15,7 @@ from bertlite_jax.config import effects
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.ablation.members import with_fields
 from bertlite_jax.config.ablation.problems import check_grid, refuse_names_twice
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.files import flat
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
@@ -68,10 +69,16 @@ def overridden(grid: Grid, base: Pretrain, given: Collection[str], where: str) -
     for field in sorted(given):
         if field in set_by:
             raise UserError(f"config: {effects.option(field)} has no effect: {field} is set by {set_by[field]}")
-    effects.check_effects(base, given, effects.PRETRAIN_NEEDS)
+    needs = effects.DISTILL_NEEDS if isinstance(base, Distill) else effects.PRETRAIN_NEEDS
+    effects.check_effects(base, given, needs)
     values = {field: value for field, value in flat(base).items() if field in given}
     variants = {
-        name: with_fields(changes, values, where) if isinstance(changes, Pretrain) else changes
+        name: with_fields(changes, _known(values, changes), where) if isinstance(changes, Pretrain) else changes
         for name, changes in grid.variants.items()
     }
     return dataclasses.replace(grid, base=base, variants=variants)
+
+
+def _known(values: Mapping[str, Any], config: Pretrain) -> dict[str, Any]:
+    """Those values whose fields a config has: one without a teacher has nothing of a teacher's."""
+    return {field: value for field, value in values.items() if field in flat(config)}

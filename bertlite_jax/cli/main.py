@@ -28,6 +28,7 @@ JOBS = (
     job_of("corpus", "cut text into the windows of a corpus", text.corpus, **OF_TEXT),
     Job("pretrain", "train an encoder on a corpus", runs.pretrain, trains=True, compiles=True),
     Job("distill", "train a small encoder to imitate a large one", runs.distill, trains=True, compiles=True),
+    Job("teach", "run the teachers of a distillation once, and store what they say", runs.teach, compiles=True),
     Job("ablate", "train a grid of recipes with several seeds, and compare them in a table", ablation.ablate),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),

@@ -15,7 +15,8 @@ from bertlite_jax.host.places import check_on_disk, check_utf8
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
 _PLACES = (
-    "--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init", "--teacher"
+    "--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init", "--teacher",
+    "--distill.store",
 )  # fmt: skip
 """Options that name a file or folder. Some may be left out, which an empty name does not say."""
 

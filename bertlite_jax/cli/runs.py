@@ -1,4 +1,4 @@
-"""The jobs that make a pretraining run and look into it: pretrain, distill, evaluate, fill-mask, report, quickstart."""
+"""The jobs that make a pretraining run and look into it: pretrain, teach, distill, evaluate, fill-mask and so on."""
 
 from __future__ import annotations
 
@@ -69,15 +69,49 @@ def distill(args: Sequence[str]) -> None:
     config, rest, prog = config_file("distill", args, Distill)
     default = DistillOptions(config=config, workdir=tyro.MISSING)
     options = parse(DistillOptions, rest, prog, default=default)
-    config = options.config
-    if options.teacher:
-        config = effects.replaced(config, "distill.teachers", options.teacher)
+    config = _with_teachers(options.config, options.teacher)
     effects.check_effects(config, fields_given(rest, config), effects.DISTILL_NEEDS)
     from bertlite_jax.jobs.distilling.distill import distill as train
 
     summary = train(config, options.workdir, options.overwrite)
     if summary:
         print_figures("summary", summary)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeachOptions:
+    """Runs the teachers of a distillation once, and stores what they say of the rows of its steps.
+
+    `bertlite distill --distill.store FOLDER` then trains without running them. If the folder holds a part of this store
+    already, writing resumes.
+    """
+
+    config: Annotated[Distill, arg(name="")]
+    out: str = ""
+    """Folder of the store. Without it, the recipe's distill.store."""
+    teacher: UseAppendAction[tuple[str, ...]] = ()
+    """As for `bertlite distill`."""
+    top_k: int = 64
+    """Pieces of each prediction to store, the likeliest; the probability of all others is stored as one number. 0: all
+    pieces, with which training is the same to the bit."""
+    overwrite: bool = False
+    """Write the store anew, and delete one that the folder holds."""
+
+
+def teach(args: Sequence[str]) -> None:
+    """Reads a recipe of distillation and its overrides from the command line, and writes a store."""
+    config, rest, prog = config_file("teach", args, Distill)
+    options = parse(TeachOptions, rest, prog, default=TeachOptions(config=config))
+    config = _with_teachers(options.config, options.teacher)
+    effects.check_effects(config, fields_given(rest, config), effects.DISTILL_NEEDS)
+    from bertlite_jax.jobs.distilling.teach import teach as write_store
+
+    print_figures("store", write_store(config, options.out, options.top_k, options.overwrite))
+
+
+def _with_teachers(config: Distill, teachers: tuple[str, ...]) -> Distill:
+    """The config with the teachers of the command line, if any."""
+    return effects.replaced(config, "distill.teachers", teachers) if teachers else config
 
 
 def evaluate(

@@ -61,6 +61,17 @@ def distilled(logits: Float[Array, "*N C"], teacher: Float[Array, "*N C"], tempe
     Source: Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
     log_t = jax.nn.log_softmax(jax.lax.stop_gradient(teacher).astype(jnp.float32) / temperature)
+    return divergence(logits, log_t, temperature)
+
+
+def divergence(logits: Float[Array, "*N C"], log_t: Float[Array, "*N C"], temperature: float) -> Float[Array, "*N"]:
+    """`distilled`, where log softmax(t / T) is known.
+
+    Args:
+      logits: z, any float dtype.
+      log_t: float32; very negative and finite where a piece cannot be predicted.
+      temperature: T.
+    """
     log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
     return temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_p), axis=-1)
 

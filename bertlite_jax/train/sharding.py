@@ -253,6 +253,23 @@ def on_rows(function: Callable[..., Any], layout: Layout, others: Sequence[Layou
     )
 
 
+def map_rows(function: Callable[..., Any], mesh: Mesh, others: Sequence[Layout]) -> Any:
+    """`function((number, params), rows) -> arrays of these rows`, computed by each device on its rows, as `on_rows`.
+
+    Args:
+      function: see above. The number is the same everywhere.
+      mesh: the devices.
+      others: of the tuple of parameters, of which the function gets its parts.
+    """
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=((P(), tuple(_by_hand(other.params) for other in others)), P(_of_rows(mesh))),
+        out_specs=P(_of_rows(mesh)),
+        axis_names=set(_of_rows(mesh)),
+    )
+
+
 def vary(tree: Any, layout: Layout) -> Any:
     """Inside `on_rows`: marks values that are the same everywhere as each device's own.
 

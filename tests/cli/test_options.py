@@ -16,7 +16,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEBUG, GLUE = str(ROOT / "configs" / "debug_cpu.py"), str(ROOT / "configs" / "finetune_glue.py")
 GRID, BORT = str(ROOT / "configs" / "ablate_residual_scale.py"), str(ROOT / "configs" / "distil_bort.py")
 NAMED = {
-    **{"pretrain": [DEBUG], "distill": [BORT], "compile": [DEBUG], "finetune": [GLUE], "ablate": [GRID]},
+    **{
+        "pretrain": [DEBUG],
+        "distill": [BORT],
+        "teach": [BORT],
+        "compile": [DEBUG],
+        "finetune": [GLUE],
+        "ablate": [GRID],
+    },
     **{"predict": ["run"], "embed": ["run"], "evaluate": ["run"], "fill-mask": ["run", "text"], "report": ["run"]},
 }
 """What the jobs want to be named, beside options."""

@@ -7,7 +7,7 @@ import pytest
 
 from bertlite_jax.cli.ablation import overridden
 from bertlite_jax.cli.main import main
-from bertlite_jax.config import Finetune, Grid, Pretrain, Run
+from bertlite_jax.config import Distill, Distillation, Finetune, Grid, Pretrain, Run
 from bertlite_jax.config.ablation.grid import Member
 from bertlite_jax.config.ablation.members import members
 from bertlite_jax.config.effects import replaced
@@ -27,6 +27,36 @@ def test_the_base_comes_first_and_variants_are_compared_with_it():
     assert base.config == BASE
     assert slow.config == replaced(BASE, "optim.learning_rate", 1e-4)
     assert whole.config == replaced(BASE, "data.pack", False)
+
+
+def test_distillation_is_compared_with_other_losses_and_with_no_teacher():
+    """DistilBERT's table: without a loss, from random weights, without the teacher."""
+    taught = Distillation(teachers=("teacher",))
+    base = Distill(data=replaced(BASE, "data.pair_task", "none").data, optim=BASE.optim, run=BASE.run, distill=taught)
+    alone = Pretrain(data=base.data, optim=BASE.optim, run=BASE.run)
+    variants = {"no_cosine": {"distill.cosine_weight": 0.0}, "random": {"distill.start": "random"}, "alone": alone}
+    found = members(Grid(base, variants, seeds=(0, 1, 2)), "g.py")
+    assert names_of(found) == [("base", ""), ("no_cosine", "base"), ("random", "base"), ("alone", "base")]
+    assert found[1].config == replaced(base, "distill.cosine_weight", 0.0)
+    given = {"distill.start", "optim.learning_rate"}
+    changed = replaced(replaced(base, "distill.start", "first"), "optim.learning_rate", 1e-5)
+    grid = overridden(Grid(base, variants, seeds=(0,)), changed, given, "g.py")
+    assert grid.base == changed
+    assert grid.variants["alone"] == replaced(alone, "optim.learning_rate", 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"distill.teachers": ()}, "g.py: odd: distill.teachers is empty"),
+        ({"distill.store": "store"}, "g.py: odd: distill.store has no place in a grid, since a store is of one seed"),
+    ],
+    ids=str,
+)
+def test_a_distillation_that_cannot_be_a_member_is_named(fields, message):
+    base = Distill(optim=BASE.optim, run=BASE.run, distill=Distillation(teachers=("teacher",)))
+    with pytest.raises(UserError, match=message):
+        members(Grid(base, {"odd": fields}, seeds=(0,)), "g.py")
 
 
 def test_with_axes_a_variant_is_compared_at_its_own_point_and_the_base_with_the_first():

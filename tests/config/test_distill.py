@@ -53,6 +53,7 @@ def test_layers_learn_from_layers_in_equal_steps(students, teachers, wanted):
         ({"temperature": 0.0}, "distill.temperature = 0.0 must be positive"),
         ({"temperature": -1.0}, "distill.temperature = -1.0 must be positive"),
         ({"temperature": float("nan")}, "distill.temperature = nan must be a finite number"),
+        ({"soft_weight": 0.0, "temperature": 3.0}, "distill.temperature = 3.0 has no effect; leave it out, or give"),
         ({"soft_weight": -1.0}, "distill.soft_weight = -1.0 cannot be negative"),
         ({"soft_weight": 0.0, "mlm_weight": 0.0, "cosine_weight": 0.0}, "all weights of distill that need the teacher"),
         ({"soft_weight": 0.0, "cosine_weight": 0.0}, "all weights of distill that need the teacher are 0"),

@@ -1,4 +1,4 @@
-"""A grid of pretraining runs that differ in a few fields: what `bertlite ablate` trains and compares."""
+"""A grid of runs of pretraining or distillation that differ in a few fields, for `bertlite ablate`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BASE = "base"
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """Pretraining runs that differ from a base in a few fields, each with several seeds.
+    """Runs of pretraining or distillation that differ from a base in a few fields, each with several seeds.
 
     The members are the base and its variants; with axes, each of them at every point of their product.
     """

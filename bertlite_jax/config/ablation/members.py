@@ -11,6 +11,8 @@ from bertlite_jax.config import checks
 from bertlite_jax.config.ablation.grid import BASE, Grid, Member
 from bertlite_jax.config.ablation.problems import check_different, check_grid
 from bertlite_jax.config.bounds import shown
+from bertlite_jax.config.distillation.checks import check_distill
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.files import checked_kinds, flat
 from bertlite_jax.config.pretrain import Pretrain
@@ -64,7 +66,13 @@ def check_member(member: Member, where: str) -> None:
     config = member.config
     try:
         checks.check_counts(config)
-        checks.check_pretrain(config, max(1, config.run.devices))
+        devices = max(1, config.run.devices)
+        if isinstance(config, Distill):
+            check_distill(config, devices)
+            if config.distill.store:
+                raise UserError("config: distill.store has no place in a grid, since a store is of one seed")
+        else:
+            checks.check_pretrain(config, devices)
         if config.run.distributed:
             raise UserError("config: run.distributed has no place in a grid, whose runs are of one process each")
     except UserError as error:

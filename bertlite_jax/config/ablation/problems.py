@@ -38,9 +38,6 @@ def _problems(grid: Grid) -> Iterator[str]:
     if not grid.variants and not grid.axes:
         yield 'variants is empty; name at least one, such as {"wide": {"model.ffn_size": 1024}}, or give axes'
     yield from _problems_of_names(grid)
-    configs = [config for config in (grid.base, *grid.variants.values()) if isinstance(config, Pretrain)]
-    if any(type(config) is not Pretrain for config in configs):
-        yield "a Distill cannot be a member; distil each by itself"
     for field, values in grid.axes.items():
         if not isinstance(values, list | tuple) or not values:
             yield f"axes: {field} = {shown(values)} should be a list of at least one value"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from bertlite_jax.config.checks import check_not_negative, check_positive, check_pretrain
-from bertlite_jax.config.distillation.settings import ONE_TEACHER, Distill, learnt_layers, losses_of
+from bertlite_jax.config.distillation.settings import ONE_TEACHER, Distill, Distillation, learnt_layers, losses_of
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
 
@@ -54,6 +54,12 @@ def check_distill(config: Distill, devices: int = 1) -> None:
         raise UserError(
             f"config: distill.layers = {given.layers} has no effect; leave it out, or give distill.states_weight or "
             "distill.attention_weight"
+        )
+
+    if given.temperature != Distillation().temperature and not {"soft", "pair_soft"} & losses_of(config).keys():
+        raise UserError(
+            f"config: distill.temperature = {given.temperature} has no effect; leave it out, or give "
+            "distill.soft_weight or distill.pair_soft_weight"
         )
 
 

@@ -16,6 +16,9 @@ class Distillation:
     teachers: tuple[str, ...] = ()
     """Work directories or folders of the teachers; the option --teacher sets them too. Predictions and relations of
     several are averaged in probability."""
+    store: str = ""
+    """Folder that `bertlite teach` wrote, with what the teachers say of the rows of this run. Steps read it, and do not
+    run the teachers."""
     temperature: float = 2.0
     """Divides the logits of student and teacher in soft_weight and pair_soft_weight."""
     soft_weight: float = 5.0

@@ -1,8 +1,8 @@
 """`bertlite ablate`: trains a grid of recipes with several seeds, and compares them in one table.
 
-Each run is a `bertlite pretrain` in a process of its own, so that one that diverges, lacks memory or is killed ends in
-a line of the table, and the others go on. Finished runs are read, not repeated: the same command resumes where it
-stopped.
+Each run is a `bertlite pretrain` or `bertlite distill` in a process of its own, so that one that diverges, lacks memory
+or is killed ends in a line of the table, and the others go on. Finished runs are read, not repeated: the same command
+resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def _runs_of(each: Prepared, seed: int, place: pathlib.Path, grid: Grid) -> Iter
     """Pretraining with a seed and, with a task, fine-tuning after it."""
     name, of_member = f"{each.member.name}, seed {seed}", place / each.member.name
     folder, given = of_member / f"seed-{seed}", ["--run.seed", str(seed)]
-    arguments = ["pretrain", str(of_member / "recipe.py"), "--workdir", str(folder), *given]
+    arguments = [each.sized.job, str(of_member / "recipe.py"), "--workdir", str(folder), *given]
     config = replaced(each.sized, "run.seed", seed)
     log = of_member / f"seed-{seed}.log"
     yield Run(name, each.member.name, folder, log, arguments, None, each, config)

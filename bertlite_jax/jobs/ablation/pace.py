@@ -1,6 +1,6 @@
 """How long the steps of a member take: a few of them are timed in a process of their own, before the runs.
 
-The steps are those of `bertlite pretrain` on the member's own rows, so that reading, masks and the wait for rows count.
+The steps are those of the run itself on the member's own rows, so that reading, masks and the wait for rows count.
 Where a run changes its steps (`config/schedule`), each stretch of equal ones is timed by itself.
 """
 
@@ -168,7 +168,7 @@ def _measure(config: Pretrain, stop: children.Stop) -> Pace:
         recipe, run, log = (pathlib.Path(scratch, name) for name in ("recipe.py", "run", "log"))
         recipes.write(recipe, config, "A few steps, to be timed.")
         begin = time.monotonic()
-        with children.started(["pretrain", str(recipe), "--workdir", str(run)], log) as process:
+        with children.started([config.job, str(recipe), "--workdir", str(run)], log) as process:
             stop.child, first = process, 0.0
             while process.poll() is None and not stop.wanted:
                 seconds = _logged_seconds(run)

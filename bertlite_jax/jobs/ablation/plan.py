@@ -45,6 +45,7 @@ def print_plan(where: str, members: Sequence[Planned], seconds: float, console: 
     total = 0.0
     for each in members:
         known = bool(each.paces) or not seconds
+        alone = each.config.job == "pretrain"  # FLOPs of teachers are known once a run has opened them.
         one = pace.run_seconds(each.config, each.paces) if each.paces else None
         total += (one or 0.0) * each.left
         table.add_row(
@@ -52,7 +53,7 @@ def print_plan(where: str, members: Sequence[Planned], seconds: float, console: 
             f"{each.left:,} of {each.runs:,}",
             f"{flops.parameters(each.config.model)['total']:,}",
             f"{each.config.run.steps:,}" if known else "?",
-            f"{flops.run_flops(each.config):.2e}" if known else "?",
+            f"{flops.run_flops(each.config):.2e}" if known and alone else "?",
             " ".join(f"{1000 * stage.seconds_a_step:,.1f}" for stage in each.paces) or "?",
             "?" if one is None else clock_time(one),
         )

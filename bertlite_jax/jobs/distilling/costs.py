@@ -6,7 +6,7 @@ Not counted are the losses between states, scores and relations themselves.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bertlite_jax.config.distillation.settings import Distill, losses_of
 from bertlite_jax.config.model import Model
@@ -27,22 +27,33 @@ def step_flops(config: Distill, teachers: Sequence[Model]) -> int:
     return rows * total
 
 
-def step_bytes(config: Distill, devices: int, compute: str, scores: bool, teachers: Sequence[Model]) -> dict[str, int]:
+def step_bytes(
+    config: Distill,
+    devices: int,
+    compute: str,
+    scores: bool,
+    teachers: Sequence[Model],
+    stored: Mapping[int, int] = {},
+) -> dict[str, int]:
     """Bytes on a device: `teacher`, the parameters, and `teacher_activations`, what a micro-batch needs for a while.
+
+    What a store says of the rows of a step counts as the latter too.
 
     Args:
       config: of a stage.
       devices: as for `flops.step_memory_bytes`, like the next two.
       compute: "float32" or "bfloat16".
       scores: whether attention keeps its scores.
-      teachers: their shapes.
+      teachers: their shapes; none where a store is read.
+      stored: by row length, bytes that a store has of a row.
     """
     wanted, length = losses_of(config), config.data.length
     rows = -(-config.data.batch_rows * config.run.tensor // (devices * config.optim.micro_batches))
     everywhere = "soft" in wanted and config.distill.soft_tokens == "all"
     logits = 4 * rows * config.model.padded_vocab // config.run.tensor
     logits *= 0 if "soft" not in wanted else length if everywhere else predictions_per_row(config)
-    weights, passing = 0, (2 + len(teachers)) * logits if everywhere else len(teachers) * logits
+    weights, passing = 0, (2 if everywhere else 0) * logits + (len(teachers) or 1) * logits
+    passing += rows * config.optim.micro_batches * stored.get(length, 0)
     for teacher in teachers:
         parts = flops.step_memory_bytes(dataclasses.replace(config, model=teacher), devices, compute, scores)
         weights += parts["parameters"]

@@ -1,7 +1,8 @@
 """`bertlite distill`: pretrains a student that learns from teachers. Read it from top to bottom.
 
 It is the job of pretraining (`jobs/pretraining/pretrain.py`: the same corpus, packing, masks, checkpoints and resume)
-with a lesson: the teachers' parameters beside the step, other losses, and first weights that come from a teacher.
+with a lesson: the teachers' parameters beside the step, other losses, and first weights that come from a teacher. What
+the teachers say may come from a store that `bertlite teach` wrote.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from bertlite_jax.config.distillation.checks import check_distill, check_relations, check_start
-from bertlite_jax.config.distillation.settings import Distill, losses_of, relation_heads
+from bertlite_jax.config.distillation.checks import check_distill, check_start
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.convert.huggingface import names
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+from bertlite_jax.data.teaching import records
 from bertlite_jax.jobs.distilling import costs
 from bertlite_jax.jobs.distilling.step import make_distillation
-from bertlite_jax.jobs.distilling.teachers import Teacher, open_teacher
+from bertlite_jax.jobs.distilling.stored import open_stored
+from bertlite_jax.jobs.distilling.teachers import Teacher, open_teachers
 from bertlite_jax.jobs.pretraining.lesson import Lesson
+from bertlite_jax.jobs.pretraining.opening import Opened
 from bertlite_jax.jobs.pretraining.pretrain import train
 from bertlite_jax.train.distillation import initialisation
 
@@ -35,47 +38,50 @@ def distill(config: Distill, run: str, overwrite: bool = False) -> dict[str, Any
 
     Raises:
       UserError: anything that is wrong before the first step: a teacher with another tokenizer, without a head that a
-        loss needs, with NaN in its weights, or with fewer layers than the student would start from.
+        loss needs, with NaN in its weights, or with fewer layers than the student would start from; a store of other
+        rows, masks, teachers or losses.
       Diverged: as `pretrain` does.
     """
-    return train(config, run, open_lesson, check_distill, config.distill.teachers, overwrite)
+    return train(config, run, open_lesson, check_distill, (*config.distill.teachers, config.distill.store), overwrite)
 
 
-def open_lesson(config: Distill, tokenizer: Tokenizer) -> Lesson:
+def open_lesson(opened: Opened) -> Lesson:
     """Opens the teachers and makes the student's first weights; prints what is learnt from whom.
 
+    With `distill.store` the teachers are opened too, to see that the store is theirs and to start from them; but the
+    step gets what the store says of its rows, and not their parameters.
+
     Args:
-      config: with all sizes.
-      tokenizer: of the run.
+      opened: the run.
 
     Raises:
       UserError: as `distill` does.
     """
-    # --- Teachers ------------------------------------------------------------------------------------------------
-    teachers = tuple(open_teacher(source, config, tokenizer) for source in config.distill.teachers)
-    for teacher in teachers:
-        print(f"distill: teacher {teacher.source}: {teacher.shape_in_words()}")
-    heads = relation_heads(config, teachers[0].model)
-    check_relations(config, heads, {teacher.source: teacher.model.hidden_size for teacher in teachers})
-    weighed = ", ".join(f"{name} {weight:g}" for name, weight in losses_of(config).items())
-    print(f"distill: losses {weighed}; temperature {config.distill.temperature:g}")
+    # --- Teachers, and what is stored of them ------------------------------------------------------------------------
+    config = opened.config
+    teachers = open_teachers(config, opened.tokenizer)
+    folder = config.distill.store
+    stored = open_stored(opened, teachers) if folder else None
 
     # --- First weights ---------------------------------------------------------------------------------------------
     start, notes = first_weights(config, teachers[0])
 
     # --- The step, what it reads, and what it costs ----------------------------------------------------------------
     taught = tuple(teacher.reduced(config) for teacher in teachers)
-    models = tuple(teacher.model for teacher in taught)
-    return Lesson(
-        make=functools.partial(make_distillation, teachers=tuple(teacher.described() for teacher in taught)),
+    described, layouts = tuple(teacher.described() for teacher in taught), stored.layouts if stored else {}
+    live = () if stored else tuple(teacher.model for teacher in taught)
+    sizes = {length: records.record_bytes(layout) for length, layout in layouts.items()}
+    lesson = Lesson(
+        make=functools.partial(make_distillation, teachers=described, stored=layouts),
         start=start,
         source=teachers[0].source,
         notes=notes,
-        teachers=tuple(teacher.params for teacher in taught),
+        teachers=() if stored else tuple(teacher.params for teacher in taught),
         digests={teacher.source: teacher.digest for teacher in teachers},
-        flops=functools.partial(costs.step_flops, teachers=models),
-        memory=functools.partial(costs.step_bytes, teachers=models),
+        flops=functools.partial(costs.step_flops, teachers=live),
+        memory=functools.partial(costs.step_bytes, teachers=live, stored=sizes),
     )
+    return lesson._replace(stores={folder: stored.digest}, beside=stored.beside) if stored else lesson
 
 
 def first_weights(config: Distill, teacher: Teacher) -> tuple[dict[str, Any] | None, tuple[str, ...]]:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from bertlite_jax.config.distillation.checks import check_teacher
-from bertlite_jax.config.distillation.settings import Distill
+from bertlite_jax.config.distillation.checks import check_relations, check_teacher
+from bertlite_jax.config.distillation.settings import Distill, losses_of, relation_heads
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import adoption, sources
 from bertlite_jax.convert.weights import parameters
@@ -48,6 +48,26 @@ class Teacher(NamedTuple):
         """`12 layers of width 768, 109,514,298 parameters`."""
         count = sum(array.size for array in parameters.flatten(self.params).values())
         return f"{self.model.num_layers} layers of width {self.model.hidden_size}, {count:,} parameters"
+
+
+def open_teachers(config: Distill, tokenizer: Tokenizer) -> tuple[Teacher, ...]:
+    """Opens all teachers of a run, and prints what they are and what is learnt from them.
+
+    Args:
+      config: of the run, with all sizes.
+      tokenizer: of the run.
+
+    Raises:
+      UserError: as `open_teacher`, or the relation heads do not divide a width.
+    """
+    teachers = tuple(open_teacher(source, config, tokenizer) for source in config.distill.teachers)
+    for teacher in teachers:
+        print(f"distill: teacher {teacher.source}: {teacher.shape_in_words()}")
+    heads = relation_heads(config, teachers[0].model)
+    check_relations(config, heads, {teacher.source: teacher.model.hidden_size for teacher in teachers})
+    weighed = ", ".join(f"{name} {weight:g}" for name, weight in losses_of(config).items())
+    print(f"distill: losses {weighed}; temperature {config.distill.temperature:g}")
+    return teachers
 
 
 def open_teacher(source: str, config: Distill, tokenizer: Tokenizer) -> Teacher:

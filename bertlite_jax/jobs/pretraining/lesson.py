@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from bertlite_jax.data.rows.batches import Batch
 from bertlite_jax.jobs.pretraining.step import MakePretraining, make_pretraining
 
 
@@ -23,6 +24,10 @@ class Lesson(NamedTuple):
     """Parameters that the step reads and does not change, nested arrays of each teacher."""
     digests: Mapping[str, str] = {}
     """Folder of each teacher to the SHA-256 of its weights: a run that resumes has to find the same ones."""
+    stores: Mapping[str, str] = {}
+    """The same for a folder of what teachers said of the rows, if the step reads one."""
+    beside: Callable[[int, Batch], Batch] = lambda step, batch: {}
+    """What a step has beside a batch of its rows, [B, ...] each. Threads call it."""
     flops: Callable[[Any], int] = lambda config: 0
     """FLOPs of a step of a config beside those of training the model."""
     memory: Callable[..., dict[str, int]] = lambda config, devices, compute, scores: {}

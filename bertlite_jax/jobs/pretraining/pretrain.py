@@ -18,22 +18,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from bertlite_jax.config import checks, schedule, sizes
+from bertlite_jax.config import checks, schedule
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
-from bertlite_jax.data.rows import batches, source, stages
-from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
+from bertlite_jax.data.rows import batches, stages
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import describe, fill_mask, memory_need
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
 from bertlite_jax.jobs.pretraining.lesson import Lesson
 from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
+from bertlite_jax.jobs.pretraining.opening import Opened, open_run
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
-from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, signals, workdir
-from bertlite_jax.model.ops import choose_precision, precision, products
+from bertlite_jax.model.ops import precision, products
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
 from bertlite_jax.report.run.pace import Pace
@@ -62,8 +61,8 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
       Diverged: the loss is not finite, or exceeds `run.spike_factor` times its running mean.
     """
 
-    def open_lesson(config: Pretrain, tokenizer: Tokenizer) -> Lesson:
-        return Lesson(start=_load_init(init, config) if init else None, source=init)
+    def open_lesson(opened: Opened) -> Lesson:
+        return Lesson(start=_load_init(init, opened.config) if init else None, source=init)
 
     return train(config, run, open_lesson, checks.check_pretrain, (init,), overwrite)
 
@@ -71,7 +70,7 @@ def pretrain(config: Pretrain, run: str, init: str = "", overwrite: bool = False
 def train(
     config: Pretrain,
     run: str,
-    open_lesson: Callable[[Any, Tokenizer], Lesson],
+    open_lesson: Callable[[Opened], Lesson],
     check: Callable[[Any, int], None],
     read: Sequence[str] = (),
     overwrite: bool = False,
@@ -81,7 +80,7 @@ def train(
     Args:
       config: as for `pretrain`; its `job` begins messages.
       run: as for `pretrain`.
-      open_lesson: gets the config with all sizes, and the run's tokenizer.
+      open_lesson: gets the config with all sizes, the run's tokenizer and its rows.
       check: raises UserError for a config that cannot work on so many devices.
       read: folders that the run reads beside tokenizer and corpora; empty ones are none.
       overwrite: as for `pretrain`.
@@ -102,7 +101,7 @@ def train(
 def _train(
     config: Pretrain,
     folder: pathlib.Path,
-    open_lesson: Callable[[Any, Tokenizer], Lesson],
+    open_lesson: Callable[[Opened], Lesson],
     check: Callable[[Any, int], None],
     read: Sequence[str],
     overwrite: bool,
@@ -110,19 +109,9 @@ def _train(
 ) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
-    checks.check_counts(config)  # First: NaN is never the same as that of the first process.
-    processes.check_same_config(config)
-    mesh = sharding.make_mesh(config.run.devices, config.run.fsdp, config.run.tensor)
-    check(config, sharding.row_parts(mesh))
-    tokenizer = tokenizer_of(config)
-    config = sizes.resolve_sizes(config, tokenizer.vocab_size)
-    check(config, sharding.row_parts(mesh))  # Again, now with the sizes that the recipe left open.
-    processes.check_same_config(config)
-    open_source = functools.partial(source.open_source, split="train", seed=config.run.seed, loaded=tokenizer)
-    row_stages = stages.open_stages(config, open_source)
-    platform = mesh.devices.flat[0].platform
-    compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
-    lesson = open_lesson(config, tokenizer)
+    opened = open_run(config, check)
+    config, mesh, tokenizer, row_stages, compute = opened
+    lesson = open_lesson(opened)
     step_bytes = memory_need.check(config, mesh, compute, lesson.memory)
     special_ids = row_stages[0].source.special_ids
     data_at = functools.partial(stages.data_at, row_stages)
@@ -140,6 +129,7 @@ def _train(
     start = saved_step or 0
 
     # --- State; the step is compiled meanwhile ------------------------------------------------------------------------
+    platform = mesh.devices.flat[0].platform
     device_kind = mesh.devices.flat[0].device_kind
     peak = flops.peak_flops(device_kind, _stored_as(compute), _multiply(compute))
     program_of = make_programs(stage_at, mesh)
@@ -200,9 +190,12 @@ def _train(
                 display.show(number, line)
 
         pending: dict[str, jax.Array] | None = None
-        batch_of = functools.partial(
-            stages.batch_at, row_stages, process_index=jax.process_index(), process_count=jax.process_count()
-        )
+
+        def batch_of(number: int) -> batches.Batch:
+            """The rows of a step that belong to this process."""
+            batch = stages.batch_at(row_stages, number, jax.process_index(), jax.process_count())
+            return batch | lesson.beside(number, batch)
+
         feed = batches.feed(batch_of, start + 1, config.run.steps, config.data.read_threads)
         compiles_ahead = platform != "gpu"  # There the compiler times kernels on the device that is training.
         begun = {stage_at(start + 1).config}
@@ -282,7 +275,7 @@ def _train(
 def _open_folder(folder: pathlib.Path, config: Pretrain, lesson: Lesson, read: Sequence[str], overwrite: bool) -> bool:
     """Makes the work directory, with the run's tokenizer. Returns whether it held this run already."""
     read = (*read, config.data.tokenizer, *config.data.corpus)
-    environment = workdir.environment(config.data.corpus, lesson.digests)
+    environment = workdir.environment(config.data.corpus, lesson.digests, lesson.stores)
     holds_run = workdir.open_workdir(folder, config, overwrite, environment, print, read)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
     return holds_run

@@ -39,6 +39,8 @@ class Pretraining(NamedTuple):
     """As `train.step.make_step` returns it."""
     teachers: tuple[sharding.Layout, ...] = ()
     """Of parameters that the step reads and does not change."""
+    beside: Mapping[str, tuple[str, tuple[int, ...]]] = {}
+    """What the batch has beside `config.batch.BATCH`: dtype, and shape without B, by name."""
     follows_from: str = ""
     """All that these parts are made of, for `program_cache.fetch`."""
 
@@ -234,17 +236,26 @@ def lower(config: Pretrain, pretraining: Pretraining, mesh: jax.sharding.Mesh) -
     """Lowers the step from shapes alone, for the mesh's devices, which need not exist on this machine."""
     shapes = state.shapes_of(pretraining.layout, pretraining.optimizer)
     teachers = map(sharding.placed_shapes, pretraining.teachers)
-    return pretraining.step.lower(shapes, batch_shapes(config, mesh), *teachers)
+    return pretraining.step.lower(shapes, batch_shapes(config, mesh, pretraining.beside), *teachers)
 
 
-def batch_shapes(config: Pretrain, mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of the arrays of `config.batch.BATCH` in a step, sharded over the devices."""
+def batch_shapes(
+    config: Pretrain, mesh: jax.sharding.Mesh, beside: Mapping[str, tuple[str, tuple[int, ...]]] = {}
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the arrays of a step, sharded over the devices.
+
+    Args:
+      config: of the step.
+      mesh: the devices.
+      beside: as in `Pretraining`.
+    """
     data = config.data
-    by_rows = sharding.by_rows(mesh)
     shapes = batch.batch_shapes(data.batch_rows, data.length, data.window_slots)
+    found = {name: (batch.BATCH[name].dtype, shape) for name, shape in shapes.items()}
+    found |= {name: (kind, (data.batch_rows, *shape)) for name, (kind, shape) in beside.items()}
+    by_rows = sharding.by_rows(mesh)
     return {
-        name: jax.ShapeDtypeStruct(shape, np.dtype(batch.BATCH[name].dtype), sharding=by_rows)
-        for name, shape in shapes.items()
+        name: jax.ShapeDtypeStruct(shape, np.dtype(kind), sharding=by_rows) for name, (kind, shape) in found.items()
     }
 
 

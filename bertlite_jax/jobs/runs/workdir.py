@@ -72,12 +72,15 @@ FREE_TO_CHANGE = frozenset(
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def environment(corpora: Sequence[str] = (), teachers: Mapping[str, str] = {}) -> dict[str, Any]:
+def environment(
+    corpora: Sequence[str] = (), teachers: Mapping[str, str] = {}, stores: Mapping[str, str] = {}
+) -> dict[str, Any]:
     """What the exact bits of a run depend on besides its config: package versions, cores, devices, CPU and corpora.
 
     Args:
       corpora: corpus folders. Each is identified by its `corpus.json`, which lists counts and the size of every file.
       teachers: folder to the SHA-256 of what is read there.
+      stores: the same of what teachers said.
     """
     held = {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -87,7 +90,8 @@ def environment(corpora: Sequence[str] = (), teachers: Mapping[str, str] = {}) -
         "cpu": cpu.name(),
         "corpora": corpus_digests(corpora),
     }
-    return held | ({"teachers": dict(teachers)} if teachers else {})
+    more = {"teachers": dict(teachers), "stores": dict(stores)}
+    return held | {entry: digests for entry, digests in more.items() if digests}
 
 
 def corpus_digests(corpora: Sequence[str]) -> dict[str, str]:
@@ -248,13 +252,13 @@ def refuse_other_corpora(folder: pathlib.Path, corpora: dict[str, str], entry: s
     Args:
       folder: the directory. One that was killed before its first step may not say with which data.
       corpora: as `corpus_digests` returns them.
-      entry: of `environment`: corpora, or teachers.
+      entry: of `environment`: corpora, teachers or stores.
     """
     path = folder / ENVIRONMENT
     then = _read_environment(path).get(entry, {}) if path.is_file() else {}
     changed = [name for name, digest in corpora.items() if then.get(name, digest) != digest]
     if changed:
-        what = {"corpora": "data", "teachers": "weights"}[entry]
+        what = {"corpora": "data", "teachers": "weights", "stores": "records"}[entry]
         raise UserError(
             f"workdir: {folder} was started with other {what} than {changed[0]} now holds; put the old {what} "
             "back, name another --workdir, or pass --overwrite to start again from step 0"
@@ -265,7 +269,7 @@ def _compare_environments(folder: pathlib.Path, now: dict[str, Any], log: Callab
     path = folder / ENVIRONMENT
     if not path.is_file():  # Killed between the writes of the two files, before the first step.
         return
-    for entry in ("corpora", "teachers"):
+    for entry in ("corpora", "teachers", "stores"):
         refuse_other_corpora(folder, now.get(entry, {}), entry)
     old, new = _decisive(_read_environment(path)), _decisive(now)
     changed = [f"{name}: {old.get(name)} -> {new.get(name)}" for name in old | new if old.get(name) != new.get(name)]
@@ -287,7 +291,8 @@ def _read_environment(path: pathlib.Path) -> dict[str, Any]:
         values = json_files.read_object(path, "workdir")
     except UserError as error:
         raise UserError(f"{error}; {help}") from error
-    for name, kind in {"corpora": dict, "teachers": dict, "packages": dict, "devices": list}.items():
+    kinds = {**dict.fromkeys(("corpora", "teachers", "stores", "packages"), dict), "devices": list}
+    for name, kind in kinds.items():
         if not isinstance(values.get(name, kind()), kind):
             raise UserError(f"workdir: {path}: `{name}` should be {_KINDS[kind]}; {help}")
     return values

@@ -11,10 +11,11 @@ student's, T the teacher's), H attention heads, R relation heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Real
+from jaxtyping import Array, Bool, Float, Int, Integer, Real
 
 from bertlite_jax.train import losses
 
@@ -23,7 +24,7 @@ Term = tuple[Scalar, Scalar]
 """Sum of a loss over some rows, and of its weights."""
 
 _FAR = -1e9
-"""Score of tokens in other windows: no part of the softmax, and finite."""
+"""Score of what is no part of a softmax, such as tokens in other windows; finite."""
 
 
 def token_weights(segments: Int[Array, "B L"]) -> Float[Array, "B L"]:
@@ -39,21 +40,26 @@ def pairs_seen(segments: Int[Array, "B L"]) -> Bool[Array, "B L L"]:
 # --- Predictions -----------------------------------------------------------------------------------------------------
 
 
-def averaged(logits: Sequence[Float[Array, "*N V"]], temperature: float) -> Float[Array, "*N V"]:
-    """Logits of an ensemble: softmax(result / T) is the mean of the teachers' softmax(t / T).
+def averaged(each: Sequence[Float[Array, "*N V"]]) -> Float[Array, "*N V"]:
+    """The logarithm of the mean of distributions, given as logarithms; a single one comes back as it is."""
+    if len(each) == 1:
+        return each[0]
+    return jax.nn.logsumexp(jnp.stack(each), axis=0) - jnp.log(jnp.float32(len(each)))
+
+
+def log_probs(logits: Sequence[Float[Array, "*N V"]], temperature: float) -> Float[Array, "*N V"]:
+    """What an ensemble predicts: the logarithm of the mean of softmax(t / T), float32 and without gradient.
 
     Args:
-      logits: of each teacher; a single one's come back as they are.
+      logits: t of each teacher.
       temperature: T.
     """
-    if len(logits) == 1:
-        return logits[0]
-    each = jnp.stack([jax.nn.log_softmax(t.astype(jnp.float32) / temperature) for t in logits])
-    return temperature * (jax.nn.logsumexp(each, axis=0) - jnp.log(jnp.float32(len(logits))))
+    given = [jax.lax.stop_gradient(t).astype(jnp.float32) for t in logits]
+    return averaged([jax.nn.log_softmax(t / temperature) for t in given])
 
 
 def soft_cross_entropy(
-    logits: Float[Array, "*N V"], teacher: Float[Array, "*N V"], weights: Real[Array, "*N"], temperature: float
+    logits: Float[Array, "*N V"], log_t: Float[Array, "*N V"], weights: Real[Array, "*N"], temperature: float
 ) -> Term:
     """T^2 KL(softmax(t / T) || softmax(z / T)): a sum over the vocabulary, which `weights` weigh.
 
@@ -63,14 +69,65 @@ def soft_cross_entropy(
 
     Args:
       logits: z, of the student.
-      teacher: t.
+      log_t: of `log_probs`.
       weights: 0 where nothing is predicted.
       temperature: T; the larger, the more the improbable pieces count.
 
     Source: Sanh et al. 2019 (arXiv 1910.01108), section 2; Hinton et al. 2015 (arXiv 1503.02531), section 2.
     """
     weights = weights.astype(jnp.float32)
-    return jnp.sum(losses.distilled(logits, teacher, temperature) * weights), jnp.sum(weights)
+    return jnp.sum(losses.divergence(logits, log_t, temperature) * weights), jnp.sum(weights)
+
+
+def widened(log_t: Float[Array, "*N V"], pieces: int) -> Float[Array, "*N {pieces}"]:
+    """With further pieces that cannot be predicted, as the padding rows of a table of words."""
+    missing = pieces - log_t.shape[-1]
+    widths = [(0, 0)] * (log_t.ndim - 1) + [(0, missing)]
+    return jnp.pad(log_t, widths, constant_values=_FAR) if missing else log_t
+
+
+class Top(NamedTuple):
+    """The k likeliest pieces of a distribution, and all others as one."""
+
+    log_probs: Float[Array, "*N k"]
+    """Falling."""
+    ids: Integer[Array, "*N k"]
+    tail: Float[Array, "*N"]
+    """Logarithm of the probability that the others have together, r."""
+
+
+def top_of(log_t: Float[Array, "*N V"], k: int) -> Top:
+    """The k likeliest pieces, k < V."""
+    values, ids = jax.lax.top_k(log_t, k)
+    others = jnp.put_along_axis(log_t, ids, -jnp.inf, axis=-1, inplace=False)
+    return Top(values, ids, jnp.maximum(jax.nn.logsumexp(others, axis=-1), _FAR))
+
+
+def top_cross_entropy(logits: Float[Array, "*N V"], top: Top, weights: Real[Array, "*N"], temperature: float) -> Term:
+    """`soft_cross_entropy` of what `top_of` leaves of a distribution: the other pieces count as one, for both models.
+
+    Teacher and student give those pieces the probabilities r and s together, and deal them out among them as p and q.
+    The whole loss is larger by T^2 r KL(p || q), which is at most T^2 r (log(n p_k / r) + R / T) for n such pieces,
+    where p_k is the teacher's probability of the k-th piece and R the range of the student's logits among the n. The
+    gradient of a logit is that of the whole loss at the k pieces. At the others it is T (s - r) q, where the whole loss
+    has T (s q - r p): summed over all pieces, the two differ by at most 2 T r.
+
+    Args:
+      logits: z, of the student.
+      top: of the teacher, at the same temperature.
+      weights: 0 where nothing is predicted.
+      temperature: T.
+
+    Source: the grouping property of the Kullback-Leibler divergence, Cover and Thomas 2006, section 2.5.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
+    far = jnp.full(log_p.shape, _FAR)
+    log_t = jnp.put_along_axis(far, top.ids.astype(jnp.int32), top.log_probs, axis=-1, inplace=False)
+    named = log_t > _FAR
+    of_named = jnp.sum(jnp.where(named, jnp.exp(log_t) * (log_t - log_p), 0.0), axis=-1)
+    of_others = jnp.exp(top.tail) * (top.tail - jax.nn.logsumexp(jnp.where(named, _FAR, log_p), axis=-1))
+    weights = weights.astype(jnp.float32)
+    return temperature**2 * jnp.sum((of_named + of_others) * weights), jnp.sum(weights)
 
 
 # --- Hidden states ---------------------------------------------------------------------------------------------------
@@ -148,7 +205,7 @@ def relations(
     Source: Wang et al. 2021 (arXiv 2012.15828), section 3.
     """
     seen = pairs_seen(segments)
-    taught = averaged([relation(jax.lax.stop_gradient(x), heads, seen) for x in teachers], 1.0)
+    taught = averaged([relation(jax.lax.stop_gradient(x), heads, seen) for x in teachers])
     learnt = relation(student, heads, seen)
     each = jnp.mean(jnp.sum(jnp.exp(taught) * (taught - learnt), axis=-1), axis=1)
     weights = token_weights(segments)

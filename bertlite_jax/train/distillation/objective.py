@@ -1,7 +1,7 @@
 """The distillation objective over one device's rows: the teacher's view, the student's, and the losses between them.
 
 Teacher and student read the same masked rows. The teacher's forward pass is part of the step, without dropout and
-without gradient.
+without gradient; or the rows bring what a store has of it (`targets.py`).
 
 Letters: B rows, L tokens, S the student's width, T the teacher's, N layers.
 """
@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from bertlite_jax.config.distillation.settings import OWN, Distill, losses_of
-from bertlite_jax.train.distillation import losses
+from bertlite_jax.config.model import Model
+from bertlite_jax.train.distillation import losses, targets
+from bertlite_jax.train.distillation.targets import Seen, Targets
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.step import Batch, Loss, Prepare
 
-Seen = Mapping[str, Any]
-"""What a model shows of rows, by the names of `model/observed.py`."""
 Observe = Callable[[Any, Batch, Key[Array, " B"] | None], Seen]
 """(params, rows, dropout keys) -> what its model shows."""
 
@@ -73,12 +73,15 @@ def pairs(segments: Int[Array, "B L"], windows: int) -> Float[Array, ""]:
     return jnp.sum(sizes * sizes)
 
 
-def make_loss(student: Observe, teachers: Sequence[Observe], config: Distill, relation_heads: int) -> Loss:
+def make_loss(
+    student: Observe, teachers: Sequence[Observe], models: Sequence[Model], config: Distill, relation_heads: int
+) -> Loss:
     """The sum of the mean losses, each with its weight of the config and over the weights of the global batch.
 
     Args:
       student: shows what the losses need.
-      teachers: the same; their parameters are the last arguments of the loss.
+      teachers: the same; their parameters are the last arguments of the loss. None: the rows bring it.
+      models: shapes of the teachers.
       config: losses, weights, temperature.
       relation_heads: R.
     """
@@ -87,12 +90,12 @@ def make_loss(student: Observe, teachers: Sequence[Observe], config: Distill, re
     def loss(
         params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""], *of_teachers: Any
     ) -> tuple[Float[Array, ""], dict[str, Array]]:
-        taught = [
-            jax.lax.stop_gradient(teacher(frozen, rows, None))
-            for teacher, frozen in zip(teachers, of_teachers, strict=True)
-        ]
+        shown = [teacher(frozen, rows, None) for teacher, frozen in zip(teachers, of_teachers, strict=True)]
+        taught = targets.of_teachers(shown, models, config) if shown else targets.of_batch(rows)
         seen = student(params, rows, objective.dropout_keys(config.model, key, rows))
-        sums = _label_sums(seen, rows, wanted) | _teacher_sums(seen, taught, rows, params, config, relation_heads)
+        names = targets.names_of(config, models)
+        sums = _label_sums(seen, rows, wanted)
+        sums |= _teacher_sums(seen, taught, names, rows, params, config, relation_heads)
         value = jnp.float32(0.0)
         for name, weight in wanted.items():
             value = value + weight * sums[f"{name}_sum"] / jnp.maximum(weights[f"{name}_weight"], 1.0)
@@ -108,35 +111,39 @@ def _label_sums(seen: Seen, rows: Batch, wanted: Mapping[str, float]) -> dict[st
 
 
 def _teacher_sums(
-    seen: Seen, taught: Sequence[Seen], rows: Batch, params: Any, config: Distill, relation_heads: int
+    seen: Seen,
+    taught: Targets,
+    names: Mapping[str, Sequence[str]],
+    rows: Batch,
+    params: Any,
+    config: Distill,
+    relation_heads: int,
 ) -> dict[str, Array]:
-    """What is learnt from the teachers; hidden states and scores from the first one, of which there is one then."""
-    wanted, temperature, first = losses_of(config), config.distill.temperature, taught[0]
-    weights = losses.token_weights(rows["segments"])
+    """What is learnt from the teachers; `names` of `targets.names_of`."""
+    temperature, weights = config.distill.temperature, losses.token_weights(rows["segments"])
+    read = {loss: [taught[name] for name in each] for loss, each in names.items()}
     sums = {}
-    if "soft" in wanted:
-        masked_only = config.distill.soft_tokens == "masked"
-        name, places = ("masked_logits", rows["weights"]) if masked_only else ("all_logits", weights)
-        target = losses.averaged([each[name] for each in taught], temperature)
-        sums["soft_sum"], _ = losses.soft_cross_entropy(seen[name], target, places, temperature)
-    if "pair_soft" in wanted:
-        target = losses.averaged([each["pair_logits"] for each in taught], temperature)
+    if "soft" in read:
+        logits = "masked_logits" if config.distill.soft_tokens == "masked" else "all_logits"
+        sums["soft_sum"], _ = targets.soft_term(seen[logits], taught, targets.soft_places(rows, config), temperature)
+    if "pair_soft" in read:
         sums["pair_soft_sum"], _ = losses.soft_cross_entropy(
-            seen["pair_logits"], target, rows["pair_weights"], temperature
+            seen["pair_logits"], read["pair_soft"][0], rows["pair_weights"], temperature
         )
-    if "cosine" in wanted:
-        sums["cosine_sum"], _ = losses.cosine(_widened(seen["hidden"], params), first["hidden"], weights)
-    if "states" in wanted:
-        states = zip(seen["states"], first["states"], strict=True)
+    if "cosine" in read:
+        sums["cosine_sum"], _ = losses.cosine(_widened(seen["hidden"], params), read["cosine"][0], weights)
+    if "states" in read:
+        states = zip(seen["states"], read["states"], strict=True)
         each = [losses.squared_states(_widened(ours, params), theirs, weights)[0] for ours, theirs in states]
         sums["states_sum"] = jnp.sum(jnp.stack(each))
-    if "attention" in wanted:
-        layers = [each["projections"][: config.model.num_layers] for each in (seen, first)]
-        pairs_of_layers = [(ours[:2], theirs[:2]) for ours, theirs in zip(*layers, strict=True)]
-        each = [_attention_sum(*pair, config.model.num_heads, rows["segments"]) for pair in pairs_of_layers]
+    if "attention" in read:
+        theirs = zip(read["attention"][::2], read["attention"][1::2], strict=True)
+        layers = zip(seen["projections"][: config.model.num_layers], theirs, strict=True)
+        each = [_attention_sum(ours[:2], other, config.model.num_heads, rows["segments"]) for ours, other in layers]
         sums["attention_sum"] = jnp.sum(jnp.stack(each))
-    if "relations" in wanted:
-        theirs = zip(*(each["projections"][-1] for each in taught), strict=True)
+    if "relations" in read:
+        count = len(read["relations"]) // 3
+        theirs = [read["relations"][kind * count : (kind + 1) * count] for kind in range(3)]
         kinds = zip(seen["projections"][-1], theirs, strict=True)  # Queries, keys, values.
         each = [_relations_sum(ours, each, relation_heads, rows["segments"]) for ours, each in kinds]
         sums["relations_sum"] = jnp.sum(jnp.stack(each))

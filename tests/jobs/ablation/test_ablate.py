@@ -108,6 +108,21 @@ def test_two_members_with_two_seeds_make_a_table_and_a_restart_repeats_nothing(b
     assert [arguments[-1] for arguments in pretended[4:]] == ["7", "7"]
 
 
+def test_members_with_and_without_a_teacher_are_runs_of_their_jobs(base, pretended, prepared, tmp_path):
+    """The fields of a recipe of distillation are options, and its recipes come back as they were."""
+    taught = tiny.distil(prepared, "teacher")
+    grid = tmp_path / "grid.py"
+    grid.write_text(
+        "from bertlite_jax.config import *\n"
+        f"config = Grid({taught!r}, {{'random': {{'distill.start': 'random'}}, 'alone': {base!r}}}, seeds=(0,))\n"
+    )
+    place = tmp_path / "out"
+    assert main(["ablate", str(grid), "--workdir", str(place), "--distill.soft-weight", "4"]) == 0
+    assert [arguments[0] for arguments in pretended] == ["distill", "distill", "pretrain"]
+    assert files.load_file(str(place / "base/recipe.py")) == replaced(taught, "distill.soft_weight", 4.0)
+    assert files.load_file(str(place / "alone/recipe.py")) == base
+
+
 @pytest.mark.usefixtures("compiled_once")
 def test_a_member_that_diverges_and_one_that_lacks_memory_end_in_lines_and_the_others_go_on(
     base, in_this_process, tmp_path

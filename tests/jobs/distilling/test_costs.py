@@ -54,3 +54,12 @@ def test_memory_has_the_teachers_parameters_and_its_logits():
     states = dataclasses.replace(CONFIG, distill=dataclasses.replace(CONFIG.distill, states_weight=1.0))
     kept = costs.step_bytes(states, 1, "float32", False, [MODEL])["teacher_activations"]
     assert kept == one["teacher_activations"] + 3 * 8 * 64 * 32 * 4
+
+
+def test_with_a_store_no_teacher_counts_and_what_is_read_does():
+    """Eight rows of a micro-batch have their predictions in memory, all 32 what the store says of them."""
+    assert costs.step_flops(CONFIG, []) == 0
+    assert costs.step_flops(EVERYWHERE, []) == 32 * VOCABULARY * 3 * 64
+    parts = costs.step_bytes(CONFIG, 1, "float32", False, [], {64: 1000})
+    logits = 4 * 8 * predictions_per_row(CONFIG) * tiny.VOCAB_SIZE
+    assert parts == {"teacher": 0, "teacher_activations": logits + 32 * 1000}

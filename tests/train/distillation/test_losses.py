@@ -24,9 +24,15 @@ def on_device(loss):
     return lambda *args: loss(*jax.tree.map(lambda x: jnp.asarray(x) if isinstance(x, np.ndarray) else x, args))
 
 
+def soft_of_logits(z, teacher, weights, temperature):
+    """Of one teacher, whose logits are given."""
+    return losses.soft_cross_entropy(z, losses.log_probs([teacher], temperature), weights, temperature)
+
+
 NAMES = (
-    "soft_cross_entropy",
-    "averaged",
+    "log_probs",
+    "top_of",
+    "top_cross_entropy",
     "cosine",
     "squared_states",
     "squared_attention",
@@ -34,7 +40,9 @@ NAMES = (
     "pairs_seen",
     "relations",
 )
-ours = types.SimpleNamespace(**{name: on_device(getattr(losses, name)) for name in NAMES})
+ours = types.SimpleNamespace(
+    soft_cross_entropy=on_device(soft_of_logits), **{name: on_device(getattr(losses, name)) for name in NAMES}
+)
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -121,20 +129,75 @@ def test_the_teacher_is_heard_as_it_is_not_where_softmax_is_applied_twice():
 
 def test_teachers_are_averaged_in_probability():
     first, second, temperature = draw(3, 7, scale=3), draw(3, 7, scale=3), 2.0
-    found = jax.nn.softmax(ours.averaged([first, second], temperature) / temperature)
+    found = jnp.exp(ours.log_probs([first, second], temperature))
     wanted = [(softmax(a / 2) + softmax(b / 2)) / 2 for a, b in zip(first, second, strict=True)]
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
-    np.testing.assert_array_equal(ours.averaged([first], temperature), first)
+    np.testing.assert_array_equal(ours.log_probs([first], temperature), jax.nn.log_softmax(first / temperature))
 
 
 def test_padded_pieces_change_neither_value_nor_gradient():
     z, teacher, weights = draw(2, 5), draw(2, 5), np.ones(2, np.float32)
     wider = [np.pad(x, ((0, 0), (0, 3)), constant_values=-1e9) for x in (z, teacher)]
-    of = jax.value_and_grad(lambda z, t: ours.soft_cross_entropy(z, ours.averaged([t, t], 2.0), weights, 2.0)[0])
-    (value, slope), (wanted, wanted_slope) = of(*wider), of(z, teacher)
+
+    def loss(z, t):
+        return losses.soft_cross_entropy(z, losses.log_probs([t, t], 2.0), jnp.asarray(weights), 2.0)[0]
+
+    of = jax.value_and_grad(loss)
+    (value, slope), (wanted, wanted_slope) = of(*map(jnp.asarray, wider)), of(jnp.asarray(z), jnp.asarray(teacher))
     np.testing.assert_allclose(value, wanted, rtol=1e-5)
     np.testing.assert_allclose(slope[:, :5], wanted_slope, atol=1e-6)
     assert np.all(np.asarray(slope)[:, 5:] == 0)
+
+
+# --- The likeliest pieces --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_the_loss_of_the_likeliest_pieces_takes_all_others_for_one(temperature):
+    teacher, weights = draw(2, 3, 9, scale=2), np.array([[1, 1, 0], [1, 0, 0]], np.float32)
+    top = ours.top_of(ours.log_probs([teacher], temperature), 4)
+
+    def grouped(logits: np.ndarray, at: tuple[int, ...]) -> np.ndarray:
+        p = softmax(logits / temperature)
+        named = np.argsort(-teacher[at])[:4]
+        return np.append(p[named], 1 - p[named].sum())
+
+    def by_hand(z: np.ndarray) -> float:
+        each = {at: kl(grouped(teacher[at].astype(np.float64), at), grouped(z[at], at)) for at in np.ndindex(2, 3)}
+        return sum(float(weights[at]) * temperature**2 * each[at] for at in each)
+
+    check(lambda z: ours.top_cross_entropy(z, top, weights, temperature), by_hand, draw(2, 3, 9, scale=2), 3.0)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("k", [1, 8, 64])
+def test_what_the_likeliest_pieces_leave_out_is_within_its_bound(k, scale):
+    """T^2 r (log(n p_k / r) + R / T) for the loss, 2 T r for the sum of the gradient's differences; none at the k."""
+    pieces, temperature, one = 400, 2.0, np.ones(1, np.float32)
+    z, teacher = draw(1, pieces, scale=scale), draw(1, pieces, scale=scale)
+    log_t = ours.log_probs([teacher], temperature)
+    top = ours.top_of(log_t, k)
+    whole, whole_slope = jax.value_and_grad(lambda z: ours.soft_cross_entropy(z, teacher, one, temperature)[0])(z)
+    found, slope = jax.value_and_grad(lambda z: ours.top_cross_entropy(z, top, one, temperature)[0])(z)
+    named = np.asarray(top.ids)[0]
+    others = np.setdiff1d(np.arange(pieces), named)
+    r, p_k = np.exp(np.asarray(log_t)[0, others]).sum(), np.exp(float(top.log_probs[0, -1]))
+    np.testing.assert_allclose(np.exp(top.tail), r, rtol=1e-4)
+    most = temperature**2 * r * (np.log(len(others) * p_k / r) + np.ptp(z[0, others]) / temperature)
+    assert -1e-5 <= whole - found <= most + 1e-5
+    differences = np.abs(np.asarray(slope - whole_slope))[0]
+    np.testing.assert_allclose(differences[named], 0.0, atol=2e-6)
+    assert differences.sum() <= 2 * temperature * r + 1e-5
+
+
+def test_a_student_that_has_no_doubt_learns_from_the_likeliest_pieces_without_overflow():
+    """All others together have a probability that float32 rounds to 0, for the teacher or for the student."""
+    sure, unsure = np.zeros((1, 50), np.float32), draw(1, 50)
+    sure[0, 3] = 500.0
+    for z, teacher in ((sure, unsure), (unsure, sure)):
+        top = ours.top_of(ours.log_probs([teacher], 1.0), 4)
+        loss = jax.value_and_grad(lambda z, top=top: ours.top_cross_entropy(z, top, np.ones(1, np.float32), 1.0)[0])
+        assert all(np.all(np.isfinite(leaf)) for leaf in loss(z))
 
 
 # --- Hidden states ---------------------------------------------------------------------------------------------------

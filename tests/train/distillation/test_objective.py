@@ -10,13 +10,14 @@ import pytest
 import tiny
 
 from bertlite_jax.config.distillation.settings import Distill, Distillation, losses_of
+from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Run
 from bertlite_jax.jobs.distilling import requests
 from bertlite_jax.jobs.pretraining.step import init_params
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.observed import Request, observe
-from bertlite_jax.train.distillation import objective
+from bertlite_jax.train.distillation import objective, targets
 
 STUDENT = tiny.model(share="none", embed_size=16, init_std=0.2)
 TEACHER = tiny.model(share="all", embed_size=8, hidden_size=24, num_layers=3, init_std=0.2)
@@ -84,7 +85,7 @@ def in_rows(parts: list[dict[str, np.ndarray]], a_row: int) -> dict[str, jax.Arr
 def sums_of(config: Distill, rows: dict[str, jax.Array], weights: dict[str, float]) -> tuple[float, dict[str, float]]:
     student = functools.partial(observe, PretrainingModel(STUDENT), requests.of_student(config))
     teacher = functools.partial(observe, PretrainingModel(TEACHER), requests.of_teacher(config, TEACHER))
-    loss = objective.make_loss(student, [teacher], config, 4)
+    loss = objective.make_loss(student, [teacher], [TEACHER], config, 4)
     params = params_of(STUDENT, 0) | objective.init_own(jax.random.key(7), 16, 24, 0.2)
     counts = {f"{name}_weight": jnp.float32(weights.get(name, 1.0)) for name in losses_of(config)}
     value, sums = jax.jit(loss)(params, rows, counts, jax.random.key(0), params_of(TEACHER, 1))
@@ -119,7 +120,7 @@ def test_no_teacher_gets_a_gradient_and_the_student_does():
     config, rows = EVERYTHING, in_rows(windows(), 2)
     student = functools.partial(observe, PretrainingModel(STUDENT), requests.of_student(config))
     teacher = functools.partial(observe, PretrainingModel(TEACHER), requests.of_teacher(config, TEACHER))
-    loss = objective.make_loss(student, [teacher], config, 4)
+    loss = objective.make_loss(student, [teacher], [TEACHER], config, 4)
     params = params_of(STUDENT, 0) | objective.init_own(jax.random.key(7), 16, 24, 0.2)
     counts = {f"{name}_weight": jnp.float32(1.0) for name in losses_of(config)}
 
@@ -130,6 +131,33 @@ def test_no_teacher_gets_a_gradient_and_the_student_does():
     ours, theirs = slopes(params, params_of(TEACHER, 1))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(theirs))
     assert all(np.any(leaf) for leaf in jax.tree.leaves(ours))
+
+
+@pytest.mark.parametrize("soft_tokens", ["masked", "all"])
+def test_what_is_stored_of_the_teacher_gives_its_losses(soft_tokens):
+    """All losses, without a teacher in the objective; of fewer pieces all but one, which is smaller."""
+    config = replaced(EVERYTHING, "distill.soft_tokens", soft_tokens)
+    rows, seen = in_rows(windows(), 2), functools.partial(observe, PretrainingModel(TEACHER))
+    student = functools.partial(observe, PretrainingModel(STUDENT), requests.of_student(config))
+    params = params_of(STUDENT, 0) | objective.init_own(jax.random.key(7), 16, 24, 0.2)
+    counts = {f"{name}_weight": jnp.float32(1.0) for name in losses_of(config)}
+    _, wanted = sums_of(config, rows, {})
+
+    def to_store(pieces: int) -> dict[str, jax.Array]:
+        shown = seen(requests.of_teacher(config, TEACHER), params_of(TEACHER, 1), rows, None)
+        return targets.to_store(targets.of_teachers([shown], [TEACHER], config), rows, config, pieces)
+
+    for pieces in (50, 10):
+        stored = jax.jit(to_store, static_argnums=0)(pieces)
+        assert stored.keys() >= {name for names in targets.names_of(config, [TEACHER]).values() for name in names}
+        assert stored[targets.SOFT].shape[-1] == pieces
+        loss = jax.jit(objective.make_loss(student, [], [TEACHER], config, 4))
+        _, found = loss(params, rows | targets.in_batch(stored), counts, jax.random.key(0))
+        for name, total in wanted.items():
+            if name == "soft_sum" and pieces < 50:
+                assert 0 < float(found[name]) < total
+            else:
+                assert float(found[name]) == pytest.approx(total, rel=1e-6), name
 
 
 # --- What a model shows ----------------------------------------------------------------------------------------------
