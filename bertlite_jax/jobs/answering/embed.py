@@ -225,7 +225,8 @@ def make_forward(
     """Returns a function from the rows of a `batches.Layout` to vectors [R, P, D], or [R, L, D] for tokens, float32."""
     # The encoder's own attention may not work here: cuDNN's needs a GPU.
     shape = dataclasses.replace(loaded.model, attention="auto")
-    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend()))
+    bits = loaded.trained_bits if compute == "auto" else 0
+    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend(), bits))
     padded = parameters.pad_vocabulary(loaded.params, loaded.model)
     params = jax.device_put({name: part for name, part in padded.items() if name in ENCODER})
 
