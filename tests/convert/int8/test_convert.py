@@ -227,7 +227,7 @@ def test_a_metric_that_is_no_number_does_not_pass_the_gate(tmp_path, monkeypatch
         ({"max_drop": -1}, "--max-drop -1 must be a number from 0 to 1"),
         ({"max_drop": float("inf")}, "--max-drop inf"),
         ({"auto": -1}, "--auto -1 must be 0 or more"),
-        ({"bits": 4}, "--bits 4 must be 7 or 8"),
+        ({"bits": 5}, "--bits 5 must be 4, 7 or 8"),
         ({"rows": 1}, "--rows 1 must be at least 2"),
         ({"length": 5}, "--length 5 must be at least 6"),
     ],
