@@ -83,7 +83,6 @@ def fetch(follows_from: str, devices: Sequence[Any], lower: Callable[[], jax.sta
     if known := _read(found):
         name, trees = known
         if program := _load(folder / name, trees, devices):
-            os.utime(found)
             return program
     lowered = lower()
     trees = lowered.in_tree, lowered.out_tree
@@ -169,7 +168,6 @@ def _load(path: pathlib.Path, trees: tuple[Any, Any], devices: Sequence[Any]) ->
     except jax.errors.JaxRuntimeError as error:
         log.warning("%s cannot be loaded; compiling anew: %s", path, error)
         return None
-    os.utime(path)
     return program
 
 
@@ -177,7 +175,8 @@ def _read(path: pathlib.Path) -> Any:
     """What `_write` wrote; None where there is no such file, or a damaged one."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+        os.utime(path)
+    except FileNotFoundError:  # Perhaps another process has just removed it.
         return None
     if hashlib.sha256(content[32:]).digest() != content[:32]:
         log.warning("%s is damaged; compiling anew", path)
@@ -188,10 +187,12 @@ def _read(path: pathlib.Path) -> Any:
 def _write(path: pathlib.Path, value: Any) -> None:
     """Writes a file with the SHA-256 of its content before it, and removes the oldest of too many."""
     content = pickle.dumps(value)
-    whole_files.write_bytes(path, hashlib.sha256(content).digest() + content)
-    by_use = sorted(path.parent.glob(f"*{path.suffix}"), key=_last_used)
-    for old in by_use[:-MOST_KEPT]:
-        old.unlink(missing_ok=True)
+    try:
+        whole_files.write_bytes(path, hashlib.sha256(content).digest() + content)
+        for old in sorted(path.parent.glob(f"*{path.suffix}"), key=_last_used)[:-MOST_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError as error:  # A run goes on without it.
+        log.warning("%s cannot be kept: %s", path, error)
 
 
 def _last_used(path: pathlib.Path) -> float:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+import pytest
 from page_commands import like_a_clone, run_in
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -14,6 +15,7 @@ SECTION = PAGE.split("\n## Ablations\n")[1].split("\n## ")[0]
 SHORT = " --run.steps 3 --run.eval-every 2 --optim.warmup-steps 1 --data.batch-rows 4"
 
 
+@pytest.mark.slow
 def test_the_grid_of_the_guide_runs(tmp_path):
     folder = like_a_clone(tmp_path)
     (folder / "my_grid.py").write_text(GRID)

@@ -1,5 +1,6 @@
 """Where compiled programs are kept, and that a second process finds them."""
 
+import errno
 import os
 import pathlib
 import subprocess
@@ -189,6 +190,15 @@ def test_what_jax_fetched_from_its_own_cache_is_not_kept(folder):
     jax.clear_caches()
     assert outcome(Lower()) == ([2, 4, 6, 8], 10, 1)
     assert not names(folder, ".program")
+
+
+def test_a_full_disk_stops_nothing(folder, caplog, monkeypatch):
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(program_cache.whole_files, "write_bytes", full)
+    assert outcome(Lower()) == ([2, 4, 6, 8], 10, 1)
+    assert "cannot be kept: [Errno 28] No space left on device" in caplog.text
 
 
 def test_programs_that_take_no_second_are_not_kept(folder):

@@ -25,6 +25,8 @@ FREED: dict[str, dict[str, Any]] = {
     "in groups": {"own_norms": True, "depth_vector": True, "low_rank": 2, "share_groups": 2},
     "scaled": {"low_rank": 2, "own_last": 1, "residual_scale": "depth"},
 }
+ALONE = ("norms", "vector", "low rank", "first and last")
+"""Single parts, whose faults the cases with several of them notice too."""
 SEGMENTS = jnp.asarray([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12])
 X = jnp.asarray(np.random.default_rng(0).normal(size=(2, 12, 16)), jnp.float32)
 WEIGHT = jnp.asarray(np.random.default_rng(1).normal(size=(2, 12, 16)), jnp.float32)
@@ -74,7 +76,7 @@ def gradient_of(function: Any, params: Any) -> Any:
     return jax.jit(jax.grad(lambda p: jnp.sum((function(p) + 1.0) ** 2 * WEIGHT)))(params)
 
 
-@pytest.mark.parametrize("case", FREED)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in ALONE)) for case in FREED])
 def test_each_layer_applies_its_own_parts_and_the_shared_ones(case: str):
     """States and gradients, with dropout; and the gradient reaches every layer of every part."""
     model = dataclasses.replace(PLAIN, **FREED[case], hidden_dropout=0.2)

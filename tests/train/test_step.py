@@ -126,7 +126,9 @@ def test_devices_do_not_matter_to_layers_with_a_residual_factor(on_one_device):
     assert np.abs(np.array(found) - on_one_device).max() > 1e-3, "the factor changes the model"
 
 
-@pytest.mark.parametrize("split", [{}, {"fsdp": 4, "tensor": 2}], ids=["whole", "split"])
+@pytest.mark.parametrize(
+    "split", [pytest.param({}, marks=pytest.mark.slow), {"fsdp": 4, "tensor": 2}], ids=["whole", "split"]
+)
 def test_devices_do_not_matter_to_layers_with_something_of_their_own(split: dict):
     """LAMB with dropout: the vectors and the additions start at zero and learn."""
     free = {"own_norms": True, "depth_vector": True, "low_rank": 4, "own_last": 1}
@@ -136,7 +138,9 @@ def test_devices_do_not_matter_to_layers_with_something_of_their_own(split: dict
     np.testing.assert_allclose(losses(there, 8), found, atol=1e-5)
 
 
-@pytest.mark.parametrize(("devices", "micro_batches"), [(2, 1), (8, 1), (1, 4), (2, 4)])
+@pytest.mark.parametrize(
+    ("devices", "micro_batches"), [pytest.param(2, 1, marks=pytest.mark.slow), (8, 1), (1, 4), (2, 4)]
+)
 def test_devices_and_micro_batches_do_not_matter(on_one_device, devices: int, micro_batches: int):
     """Twenty steps with dropout and unequal mask counts: the same losses."""
     np.testing.assert_allclose(losses(with_micro_batches(micro_batches), devices), on_one_device, atol=1e-5)
@@ -201,6 +205,8 @@ MODES = {
     "fsdp and tensor": {"fsdp": 4, "tensor": 2},
     "all three": {"fsdp": 2, "tensor": 2, "zero1": True},
 }
+FURTHER = ("fsdp and zero1", "tensor and zero1", "fsdp and tensor")
+"""Pairs, of which the other modes notice most faults."""
 
 
 def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
@@ -261,7 +267,7 @@ def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
         sharding.mesh_over(devices, 1, 8)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [pytest.param(mode, marks=[pytest.mark.slow] * (mode in FURTHER)) for mode in MODES])
 def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: str):
     """Twenty steps of LAMB with dropout, whose trust ratios and global norm need sums over all parts."""
     np.testing.assert_allclose(losses(in_mode(mode), 8), on_one_device, atol=1e-5)

@@ -155,7 +155,7 @@ def assert_close(run: pathlib.Path, wanted: pathlib.Path) -> None:
 @pytest.mark.parametrize(
     ("run", "micro_batches"),
     [
-        ({"devices": 8}, 1),
+        pytest.param({"devices": 8}, 1, marks=pytest.mark.slow),
         ({"devices": 2}, 4),
         pytest.param({"devices": 1}, 4, marks=pytest.mark.slow),
         pytest.param({"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}, 1, marks=pytest.mark.slow),

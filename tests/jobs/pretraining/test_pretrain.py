@@ -166,6 +166,7 @@ def test_rows_of_two_lengths_train_and_go_on_as_if_nothing_had_happened(prepared
     assert len(wanted) == 12
 
 
+@pytest.mark.slow
 def test_a_run_of_normuon_goes_on_with_its_bits_and_on_other_devices(prepared, tmp_path):
     """Eight of twelve steps are lost twice: once the same device makes them again, once eight that split everything."""
     optim = Optim(name="normuon", learning_rate=5e-3, warmup_steps=3, bias_correction=True, update_clip=1.0)

@@ -53,7 +53,7 @@ def assert_same_run(run: pathlib.Path, whole: pathlib.Path) -> None:
     jax.tree.map(np.testing.assert_array_equal, ours, wanted)
 
 
-@pytest.mark.parametrize("scheduled", [False, True], ids=["plain", "scheduled"])
+@pytest.mark.parametrize("scheduled", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["plain", "scheduled"])
 def test_killed_three_times_it_ends_with_the_same_bits(scheduled, tmp_path, request):
     """Kill -9 while a checkpoint is being written, and at two random steps: losses and weights are the same."""
     start: Start = request.getfixturevalue("start_scheduled" if scheduled else "start")

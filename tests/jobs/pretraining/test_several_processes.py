@@ -163,6 +163,7 @@ def test_two_processes_stop_together_and_end_like_one(prepared, tmp_path):
     assert json.loads((run / "summary.json").read_text())["steps"] == 40
 
 
+@pytest.mark.slow
 def test_four_processes_end_when_one_is_killed_and_resume_when_started_again(prepared, tmp_path):
     """Within a minute and with one line each; then the losses are those of one process with four devices.
 
@@ -209,6 +210,7 @@ def test_an_error_of_one_process_ends_both_in_mid_run(prepared, tmp_path):
     assert told == f"process 1 of 2 failed: {own}"
 
 
+@pytest.mark.slow
 def test_weights_of_another_run_are_taken_by_all_processes(prepared, tmp_path):
     """`--init` with a longer table of positions, on one device of each process."""
     values = config(prepared, devices=1)
