@@ -149,8 +149,8 @@ def _integers(graph: Graph, name: str, integers: np.ndarray, bits: Bits) -> str:
         return tensor(graph, name, integers)
 
     def make() -> tuple[str]:
-        bytes_ = node(graph, "Cast", tensor(graph, f"{name}.packed", pack(integers)), name=name, to=INT32)
-        both = node(graph, "Gather", tensor(graph, "two_of_a_byte", TWO_OF_A_BYTE), bytes_, name=name)
+        places = node(graph, "Cast", tensor(graph, f"{name}.packed", pack(integers)), name=name, to=INT32)
+        both = node(graph, "Gather", tensor(graph, "two_of_a_byte", TWO_OF_A_BYTE), places, name=name)
         shape = constant(graph, integers.shape, np.int64)
         return (node(graph, "Reshape", both, shape, name=name),)
 
