@@ -52,8 +52,8 @@ class Int8Options:
 
     @property
     def as_in_training(self) -> bool:
-        """Whether the file rounds as `Quantise` does: all parts, each weight alone, activations a token at a time."""
-        return not (self.leave_out or self.auto or self.fit) and self.activations == "token"
+        """Whether the file rounds as `Quantise` does: all parts, and activations a token at a time."""
+        return not (self.leave_out or self.auto) and self.activations == "token"
 
 
 @dataclasses.dataclass(frozen=True)

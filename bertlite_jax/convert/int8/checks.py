@@ -54,13 +54,12 @@ def warn_of_training(weights: Weights, bits: int, *, as_in_training: bool = True
     Args:
       weights: what will be written.
       bits: of the file.
-      as_in_training: whether the file rounds all parts, each alone, and activations a token at a time.
+      as_in_training: whether the file rounds all parts, and activations a token at a time.
     """
     if weights.trained_bits and (bits != weights.trained_bits or not as_in_training):
         _LOG.warning(
-            "convert: these weights were trained with quantise.bits = %d; a file with --bits %d and without "
-            "--activations, --leave-out, --auto and --fit gives the answers of their training, this one others",
-            weights.trained_bits,
+            "convert: these weights were trained for convert int8 --bits %d, with all parts rounded and one scale for "
+            "each token; this file gives other answers than their training",
             weights.trained_bits,
         )
 

@@ -122,7 +122,7 @@ def int8(
             container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
             checks.check_products(container, scored)
         if options.fit:
-            container = rounding.fit(weights, container, batches.calibration, output)
+            container = rounding.fit(exact, container, batches.calibration, output)
         models = build(exact, container, options.activations, batches.calibration, options.method, output)
         figures = {
             "activations": options.activations,

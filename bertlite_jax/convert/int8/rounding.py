@@ -46,8 +46,7 @@ def fit(weights: Weights, container: Container, batches: Sequence[Batch], output
     chosen = dict(container.integers)
     for path, gram in _grams(weights, batches, output).items():
         if path in chosen:
-            bits = bits_of(path.split("/")[0], container.bits)
-            chosen[path] = fit_kernel(flat[path], container.scales[path], gram, bits)
+            chosen[path] = fit_kernel(flat[path], container.scales[path], gram, bits_of(path, container.bits))
     return dataclasses.replace(container, integers=chosen)
 
 

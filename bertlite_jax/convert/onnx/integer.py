@@ -95,7 +95,7 @@ def _arithmetic(container: Container, product: Product, add: str = "Add") -> Ari
         at = site.weight.replace(".", "/")
         if f"{at}/kernel" not in container.integers:
             return plain().dense(graph, x, site)
-        bits = bits_of(at.split("/")[0], container.bits)
+        bits = bits_of(at, container.bits)
         stored = Stored(
             _integers(graph, f"{site.weight}.kernel", container.integers[f"{at}/kernel"], bits),
             _scales(graph, f"{site.weight}.kernel.scale", container.scales[f"{at}/kernel"]),

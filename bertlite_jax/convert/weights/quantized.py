@@ -37,7 +37,7 @@ from bertlite_jax.convert.weights.folder import (
     check_readable,
     sum_of_description,
 )
-from bertlite_jax.convert.weights.packed import pack, unpack
+from bertlite_jax.convert.weights.packed import holds, pack, unpack
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
@@ -162,6 +162,9 @@ def _leaf(path: str) -> str:
 def quantize(weights: Weights, *, bits: Bits = 7, leave_out: tuple[str, ...] = ()) -> Container:
     """Kernels per output channel, embedding tables per row; norms, biases and low-rank pairs stay f32.
 
+    Of weights that were trained for a file of integers, only the numbers of that file were trained to answer. Files of
+    other bits, and parts that stay f32, are made of those (`as_trained`).
+
     Args:
       weights: a pretrained or a task model. Padded rows of the vocabulary are left out.
       bits: of the kernels, as `integer_grid.bits_of` says, and of the word table where the tied decoder multiplies with
@@ -173,6 +176,8 @@ def quantize(weights: Weights, *, bits: Bits = 7, leave_out: tuple[str, ...] = (
         `leave_out` that matches nothing.
     """
     parameters.refuse_conditioned(weights.head, "int8")
+    if weights.trained_bits not in (0, bits):
+        weights = as_trained(weights)
     flat = parameters.exported(weights.params, weights.model)
     model = weights.model.exported
     parameters.check_shapes(flat, model, "int8", weights.head)
@@ -186,13 +191,15 @@ def quantize(weights: Weights, *, bits: Bits = 7, leave_out: tuple[str, ...] = (
     # A kernel that is multiplied with in both directions has no axis that could share scales; it is small.
     both_ways = "projection/kernel" if model.projects_words else ""
     for path, value in single.items():
-        small = path == both_ways or anywhere(path).startswith("layers/low_rank/")
-        if _leaf(path) not in _AXES or small or any(belongs(path, name) for name in leave_out):
+        if _leaf(path) not in _AXES or path == both_ways or anywhere(path).startswith("layers/low_rank/"):
             floats[path] = np.asarray(value, np.float32)
         else:
             multiplied = is_multiplied(path, decodes="mlm" in weights.params)
-            range_bits = bits_of(path.split("/")[0], bits) if multiplied else TABLE_BITS
-            integers[path], scales[path] = quantize_weights(value, _AXES[_leaf(path)], range_bits)
+            own_bits = bits_of(path, bits) if multiplied else TABLE_BITS
+            integers[path], scales[path] = quantize_weights(value, _AXES[_leaf(path)], own_bits)
+    for path in [path for path in integers if any(belongs(path, name) for name in leave_out)]:
+        rounded = _times(path, integers.pop(path), scales.pop(path))
+        floats[path] = rounded if weights.trained_bits else np.asarray(single[path], np.float32)
     return Container(model, bits, integers, scales, floats, weights.head, weights.pair_task, weights.sentence)
 
 
@@ -205,8 +212,13 @@ def restore(container: Container) -> dict[str, Any]:
     """Nested f32 parameters: integers times scales."""
     single = dict(container.floats)
     for path, integers in container.integers.items():
-        single[path] = integers.astype(np.float32) * np.expand_dims(container.scales[path], _AXES[_leaf(path)])
+        single[path] = _times(path, integers, container.scales[path])
     return parameters.nest(stack(single))
+
+
+def _times(path: str, integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Integers times their scales, f32."""
+    return integers.astype(np.float32) * np.expand_dims(scales, _AXES[_leaf(path)])
 
 
 def to_weights(container: Container, tokenizer: Tokenizer | None = None) -> Weights:
@@ -298,7 +310,7 @@ def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool 
 
 
 def _is_packed(name: str, integers: np.ndarray, bits: Bits) -> bool:
-    return _leaf(name) == "kernel" and bits_of(name.split("/")[0], bits) == 4 and integers.size % 2 == 0
+    return _leaf(name) == "kernel" and bits_of(name, bits) == 4 and integers.size % 2 == 0
 
 
 def load(path: os.PathLike[str] | str) -> Container:
@@ -348,10 +360,10 @@ def _digest(tensors: Flat) -> str:
 
 
 def _unpacked(tensors: Flat, manifest: dict[str, Any]) -> Flat:
-    """The tensors with an int8 for each integer. One whose size is not that of its packed shape stays as it is."""
+    """The tensors with an int8 for each integer. One that is not what its shape would be packed to stays as it is."""
     whole = dict(tensors)
     for name, stated in manifest["quantized"].items():
-        if stated.get("packed") and name in tensors and 2 * tensors[name].size == np.prod(stated["shape"]):
+        if stated.get("packed") and name in tensors and holds(tensors[name], stated["shape"]):
             whole[name] = unpack(tensors[name], tuple(stated["shape"]))
     return whole
 

@@ -30,9 +30,9 @@ _NARROW = ("layers", "pooler")
 which are small and lose most by it, keep 7."""
 
 
-def bits_of(part: str, bits: Bits) -> Bits:
-    """The bits of the kernels of a part, such as `layers`, `pooler`, `projection` or `head`, of a file of `bits`."""
-    return 7 if bits == 4 and part not in _NARROW else bits
+def bits_of(path: str, bits: Bits) -> Bits:
+    """The bits of a kernel in a file of `bits`, by its place, such as `layers/3/ffn/up`, `pooler` or `head/output`."""
+    return 7 if bits == 4 and path.split("/")[0] not in _NARROW else bits
 
 
 def range_of(bits: Bits) -> tuple[int, int]:

@@ -130,6 +130,17 @@ def test_parts_that_are_left_out_stay_float():
     assert "pair/kernel" in container.integers
 
 
+def test_what_was_trained_rounded_stays_so_where_a_part_is_left_out_or_has_other_bits():
+    """Only the rounded numbers were trained to answer: float parts hold them, and 8 bits are within half a step."""
+    weights = dataclasses.replace(weights_of(MODEL), trained_bits=4)
+    trained = quantized.restore(quantized.quantize(weights, bits=4))["layers"]["ffn"]["up"]["kernel"]
+    left_out = quantized.quantize(weights, bits=4, leave_out=("layers.1.ffn.up",))
+    np.testing.assert_array_equal(left_out.floats["layers/1/ffn/up/kernel"], trained[1])
+    finer = quantized.quantize(weights, bits=8)
+    off = quantized.restore(finer)["layers"]["ffn"]["up"]["kernel"][1] - trained[1]
+    assert (np.abs(off) <= 0.501 * finer.scales["layers/1/ffn/up/kernel"]).all()
+
+
 def test_one_layer_or_one_product_of_it_can_be_left_out(tmp_path):
     container = quantized.quantize(weights_of(MODEL), leave_out=("layers.1.ffn.down", "layers/0/attention"))
     quantized.save(container, tmp_path / "weights")

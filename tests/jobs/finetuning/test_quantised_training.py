@@ -14,13 +14,14 @@ from toy_task import recipe, sentences, write_encoder, write_sst2
 from bertlite_jax.config.finetune import check_finetune
 from bertlite_jax.config.int8 import Bits, Int8Options, Quantise
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.bundle import write_bundle
 from bertlite_jax.convert.int8.convert import int8
 from bertlite_jax.convert.onnx import integer
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Site
 from bertlite_jax.convert.onnx.graph import FLOAT, Graph, node
 from bertlite_jax.convert.onnx.model import build_onnx
 from bertlite_jax.convert.onnx.session import open_session, run_session
-from bertlite_jax.convert.weights import quantized
+from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import features
 from bertlite_jax.data.tasks.example import Example
@@ -101,10 +102,10 @@ def test_each_product_has_the_same_accumulators_as_in_training(trained: Trained)
         model.graph.output.append(helper.make_tensor_value_info(sums, TensorProto.INT32, None))
     found = run_session(open_session(model.SerializeToString()), batch_of(trained.weights, EXAMPLES[:16]))
     assert len(watched) == 6 * ALBERT.num_layers + 3  # Projection, pooler, classifier.
-    kernels = quantized.unstack(quantized.parameters.exported(trained.weights.params, ALBERT))
+    kernels = quantized.unstack(parameters.exported(trained.weights.params, ALBERT))
     for site, x, sums in watched.values():
         kernel = jnp.asarray(kernels[f"{site.weight.replace('.', '/')}/kernel"])
-        bits = integer_grid.bits_of(site.path.split("/")[0], trained.bits)
+        bits = integer_grid.bits_of(site.path, trained.bits)
         integers, _ = integer_grid.quantize_weights(kernel, 0, bits)
         zero = quantized.zero_point(site.path, ALBERT.activation)
         steps, _ = integer_grid.quantize_rows(jnp.asarray(found[x]), zero)
@@ -120,17 +121,15 @@ def test_a_conversion_measures_it_against_what_was_trained(trained: Trained, tmp
     figures = int8(trained.weights, tmp_path / "out", [str(text)], options)
     assert figures["bits"] == trained.bits
     assert figures["top1_agreement"] > 0.9
-    assert "trained with quantise.bits" not in caplog.text
+    assert "were trained for" not in caplog.text
     again = sources.load(tmp_path / "out")
     expected = quantized.restore(quantized.quantize(trained.weights, bits=trained.bits))
     np.testing.assert_array_equal(again.params["pooler"]["kernel"], expected["pooler"]["kernel"])
 
 
 def test_a_conversion_with_other_bits_says_so(trained: Trained, tmp_path, caplog):
-    from bertlite_jax.convert.bundle import write_bundle
-
     write_bundle(trained.weights, tmp_path / "out", bits=8)
-    assert f"were trained with quantise.bits = {trained.bits}" in caplog.text
+    assert f"were trained for convert int8 --bits {trained.bits}" in caplog.text
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------

@@ -101,9 +101,9 @@ def test_a_worked_example_of_four_bits():
 
 
 def test_of_four_bits_the_first_and_last_products_keep_seven():
-    parts = ("layers", "pooler", "projection", "head", "mlm")
-    assert [integer_grid.bits_of(part, 4) for part in parts] == [4, 4, 7, 7, 7]
-    assert [integer_grid.bits_of(part, 8) for part in parts] == [8] * 5
+    paths = ("layers/3/ffn/up", "pooler", "projection", "head/output", "mlm/dense")
+    assert [integer_grid.bits_of(path, 4) for path in paths] == [4, 4, 7, 7, 7]
+    assert [integer_grid.bits_of(path, 8) for path in paths] == [8] * 5
 
 
 def test_halves_go_to_the_even_integer():
