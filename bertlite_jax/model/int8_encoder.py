@@ -25,7 +25,7 @@ from bertlite_jax.config.model import Head, Model
 from bertlite_jax.model.ops import attention, integer_products, products
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation, layer_norm
-from bertlite_jax.model.ops.integer_grid import MIDDLE, quantize_rows
+from bertlite_jax.model.ops.integer_grid import MIDDLE
 
 Params = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def product(x: Float32[Array, "*rows In"], site: Params) -> Float32[Array, "*row
     kernel = site["kernel"]
     if kernel.dtype != jnp.int8:
         if "rounded" in site:
-            integers, step = quantize_rows(x, site["zero"])
+            integers, step = integer_products.quantize_rows(x, site["zero"])
             x = jnp.where(site["rounded"] > 0, (integers.astype(jnp.float32) + (128 - site["zero"])) * step, x)
         return products.dense(x, site, "float32")
     y = integer_products.scaled(x, kernel, site["kernel_scale"], site["zero"], site["sums"])

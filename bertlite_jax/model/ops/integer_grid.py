@@ -1,23 +1,21 @@
-"""Which integers stand for weights and activations in an 8-bit file, and how large a step is.
+"""Which integers stand for weights in an 8-bit file, how large a step is, and where 0 lies among those of activations.
 
 Training rounds with these functions and files are written with them: only this place says so, and a model is trained as
 it is served. Weights may be numpy or JAX arrays, and the result is the same to the bit on every machine: comparisons,
 sums and products of float32 are the same everywhere; a quotient, which accelerators approximate, is only a guess here
 that comparisons put right.
+
+Nothing here imports JAX: an export starts without it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 from jaxtyping import Float, Float32, Int8
 
 from bertlite_jax.config.int8 import Bits
-from bertlite_jax.model.ops.arrays import AnyArray
 
 TABLE_BITS: Bits = 8
 """Of tables that are looked up and never multiplied."""
@@ -44,8 +42,8 @@ def range_of(bits: Bits) -> tuple[int, int]:
 
 
 def quantize_weights(
-    values: Float[AnyArray, "*shape"], axis: int, bits: Bits
-) -> tuple[Int8[AnyArray, "*shape"], Float32[AnyArray, "*channels"]]:
+    values: Float[Any, "*shape"], axis: int, bits: Bits
+) -> tuple[Int8[Any, "*shape"], Float32[Any, "*channels"]]:
     """Symmetric rounding with one scale for each slice along `axis`.
 
     The scale is the smallest that clips nothing: max(max / 127, -min / 128), with 7 and 8 instead for 4 bits; for 7
@@ -61,7 +59,7 @@ def quantize_weights(
     Returns:
       Integers, and scales with `axis` removed. A slice of zeros, or of denormal numbers, has scale 1.
     """
-    xp: Any = np if isinstance(values, np.ndarray) else jnp
+    xp = values.__array_namespace__()
     values = values.astype(np.float32)
     lowest, highest = range_of(bits)
     scale = xp.maximum(
@@ -92,10 +90,9 @@ def _up_to_half(xp: Any, scale: Any) -> Any:
     By the bits of f32, of which f16 lacks the last 13: XLA may leave out a conversion to f16 and back.
     """
     half = np.finfo(np.float16)
-    bits = scale.view(np.uint32) if xp is np else jax.lax.bitcast_convert_type(scale, jnp.uint32)
-    up = (bits + np.uint32((1 << 13) - 1)) & np.uint32(0xFFFFFFFF - ((1 << 13) - 1))
-    near = up.view(np.float32) if xp is np else jax.lax.bitcast_convert_type(up, jnp.float32)
-    return xp.where((scale >= float(half.tiny)) & (scale < float(half.max)), near, scale)
+    up = (scale.view(np.uint32) + np.uint32((1 << 13) - 1)) & np.uint32(0xFFFFFFFF - ((1 << 13) - 1))
+    fits = (scale >= float(half.tiny)) & (scale < float(half.max))
+    return xp.where(fits, up.view(np.float32), scale)
 
 
 def _nearest(xp: Any, values: Any, scale: Any) -> Any:
@@ -123,22 +120,3 @@ def zero_after(activation: str) -> int:
       activation: `Model.activation`.
     """
     return 0 if activation == "relu" else 32
-
-
-def quantize_rows(
-    x: Float32[Array, "*rows In"], zero: Float32[AnyArray, ""] | float
-) -> tuple[Int8[Array, "*rows In"], Float32[Array, "*rows 1"]]:
-    """Each row as whole steps: unsigned 8-bit numbers less 128, and the size of a row's step.
-
-    Args:
-      x: float32.
-      zero: the unsigned number that stands for 0. A row's step is the smallest for which all values lie between -zero
-        and 255 - zero steps.
-    """
-    highest = jnp.max(x, axis=-1, keepdims=True) * (1 / (255 - zero))
-    lowest = jnp.min(x, axis=-1, keepdims=True) * jnp.where(zero == 0, 0.0, -1 / jnp.maximum(zero, 1.0))
-    step = jnp.maximum(jnp.maximum(highest, lowest), SMALLEST_STEP)
-    # A step for each value, since XLA divides by one that a row shares as a product with its reciprocal, which rounds
-    # one value in 500,000 to another integer than a runtime's division. No step is below zero.
-    steps = jnp.maximum(step, jnp.minimum(x, 0.0))
-    return (jnp.clip(jnp.round(x / steps) + zero, 0, 255) - 128).astype(jnp.int8), step

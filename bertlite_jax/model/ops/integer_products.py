@@ -17,7 +17,26 @@ from jaxtyping import Float32, Int8, Int32
 
 from bertlite_jax.config.int8 import Bits
 from bertlite_jax.model.ops.arrays import AnyArray
-from bertlite_jax.model.ops.integer_grid import TABLE_BITS, quantize_rows, quantize_weights
+from bertlite_jax.model.ops.integer_grid import SMALLEST_STEP, TABLE_BITS, quantize_weights
+
+
+def quantize_rows(
+    x: Float32[Array, "*rows In"], zero: Float32[AnyArray, ""] | float
+) -> tuple[Int8[Array, "*rows In"], Float32[Array, "*rows 1"]]:
+    """Each row as whole steps: unsigned 8-bit numbers less 128, and the size of a row's step.
+
+    Args:
+      x: float32.
+      zero: the unsigned number that stands for 0. A row's step is the smallest for which all values lie between -zero
+        and 255 - zero steps.
+    """
+    highest = jnp.max(x, axis=-1, keepdims=True) * (1 / (255 - zero))
+    lowest = jnp.min(x, axis=-1, keepdims=True) * jnp.where(zero == 0, 0.0, -1 / jnp.maximum(zero, 1.0))
+    step = jnp.maximum(jnp.maximum(highest, lowest), SMALLEST_STEP)
+    # A step for each value, since XLA divides by one that a row shares as a product with its reciprocal, which rounds
+    # one value in 500,000 to another integer than a runtime's division. No step is below zero.
+    steps = jnp.maximum(step, jnp.minimum(x, 0.0))
+    return (jnp.clip(jnp.round(x / steps) + zero, 0, 255) - 128).astype(jnp.int8), step
 
 
 def scaled(

@@ -19,7 +19,7 @@ from bertlite_jax.convert.onnx.session import fused, open_session, run_session
 from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.model import int8_encoder
-from bertlite_jax.model.ops import integer_grid, integer_products
+from bertlite_jax.model.ops import integer_products
 
 
 def run(model, batch: dict[str, np.ndarray]) -> np.ndarray:
@@ -185,7 +185,7 @@ def test_a_product_has_the_accumulators_of_the_jax_reference(name, bits):
     x = np.random.default_rng(0).normal(size=(50, len(kernel))).astype(np.float32)
     _, theirs = open_session(model.SerializeToString()).run(None, {"x": x})
     zero = quantized.zero_point(site.path, ALBERT.activation)
-    steps, _ = integer_grid.quantize_rows(jnp.asarray(x), zero)
+    steps, _ = integer_products.quantize_rows(jnp.asarray(x), zero)
     kernel = jnp.asarray(kernel)
     ours = integer_products.accumulated(steps, kernel, integer_products.column_sums(kernel, zero))
     np.testing.assert_array_equal(ours, theirs)

@@ -108,7 +108,7 @@ def test_each_product_has_the_same_accumulators_as_in_training(trained: Trained)
         bits = integer_grid.bits_of(site.path, trained.bits)
         integers, _ = integer_grid.quantize_weights(kernel, 0, bits)
         zero = quantized.zero_point(site.path, ALBERT.activation)
-        steps, _ = integer_grid.quantize_rows(jnp.asarray(found[x]), zero)
+        steps, _ = integer_products.quantize_rows(jnp.asarray(found[x]), zero)
         ours = integer_products.accumulated(steps, integers, integer_products.column_sums(integers, zero))
         np.testing.assert_array_equal(ours, found[sums], err_msg=site.name)
 
