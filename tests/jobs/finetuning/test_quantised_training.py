@@ -26,6 +26,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.answering.embed import open_encoder
 from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.finetuning.start import take_over
@@ -111,6 +112,18 @@ def test_each_product_has_the_same_accumulators_as_in_training(trained: Trained)
         steps, _ = integer_products.quantize_rows(jnp.asarray(found[x]), zero)
         ours = integer_products.accumulated(steps, integers, integer_products.column_sums(integers, zero))
         np.testing.assert_array_equal(ours, found[sums], err_msg=site.name)
+
+
+def test_vectors_in_floats_are_those_of_the_rounded_weights(trained: Trained):
+    """`embed --compute float32` multiplies floats, but not with weights that were never trained to answer."""
+
+    def vectors(weights: Weights) -> np.ndarray:
+        encode, _, _ = open_encoder(weights, str(trained.run), "cls", compute="float32")
+        return np.stack(encode(EXAMPLES[:20])[0].values)
+
+    found = vectors(trained.weights)
+    np.testing.assert_array_equal(found, vectors(quantized.as_trained(trained.weights)))
+    assert not np.array_equal(found, vectors(dataclasses.replace(trained.weights, trained_bits=0)))
 
 
 def test_a_conversion_measures_it_against_what_was_trained(trained: Trained, tmp_path, caplog):
