@@ -52,7 +52,7 @@ def trained(request, prepared, tmp_path_factory) -> Trained:
     """An ALBERT, whose rounding errors are the same in each layer, trained with rounding from the first step."""
     folder = tmp_path_factory.mktemp("quantised")
     encoder = write_encoder(folder / "encoder", prepared.tokenizer, ALBERT)
-    config = recipe(write_sst2(folder / "glue"), run={"steps": 0, "epochs": 30, "eval_every": 30})
+    config = recipe(write_sst2(folder / "glue"), run={"steps": 0, "epochs": 12, "eval_every": 12})
     config = dataclasses.replace(config, quantise=Quantise(bits=request.param))
     summary = finetune(config, str(folder / "run"), encoder)
     return Trained(folder / "run", sources.load(folder / "run"), summary, request.param)
@@ -71,7 +71,7 @@ def batch_of(weights: Weights, examples: list[Example]) -> dict[str, np.ndarray]
 
 def test_it_learns_although_all_is_rounded(trained: Trained):
     """The texts differ by one word; the larger class of 29 examples has at most two thirds of them."""
-    assert trained.summary["accuracy"] > 0.9
+    assert trained.summary["accuracy"] > 0.95
     assert trained.summary["compute"] == f"integers_{trained.bits}"
     assert trained.weights.trained_bits == trained.bits
 
