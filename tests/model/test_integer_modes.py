@@ -9,9 +9,9 @@ import pytest
 from integer_examples import ALBERT, BERT, DISTILBERT, batch_of, weights_of
 
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.weights import quantized
+from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.model import int8_encoder
-from bertlite_jax.model.ops.precision import of_bits
+from bertlite_jax.model.ops.precision import Compute, of_bits
 from bertlite_jax.model.task_heads import TaskModel
 
 SHARED = dataclasses.replace(ALBERT, num_layers=4, share_groups=2)
@@ -47,3 +47,29 @@ def test_it_answers_as_its_file(case, bits):
     # between two steps, which changes all that follows in that text.
     assert np.median(off) < 1e-5
     assert off.max() < 0.2
+
+
+def test_rounding_hardly_turns_the_gradients():
+    """Straight through the whole model: what training follows is within a few degrees of the gradients of floats.
+
+    The bias of the keys has none: it adds the same number to all scores of a query.
+    """
+    model, head = CASES["albert"]
+    weights = weights_of(model, head, std=0.1)
+    batch = {name: jnp.asarray(value, jnp.int32) for name, value in batch_of(model, (7, 9, 13, 12)).items()}
+    ids, mask, types = (batch[name] for name in ("input_ids", "attention_mask", "token_type_ids"))
+    positions, cls = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape), jnp.zeros((len(ids), 1), jnp.int32)
+
+    def gradients(compute: Compute) -> dict[str, np.ndarray]:
+        task = TaskModel(weights.model, head, compute)
+
+        def loss(params):
+            logits = jnp.asarray(task.apply({"params": params}, ids, mask, positions, types, cls))[:, 0]
+            return -jnp.mean(jax.nn.log_softmax(logits)[:, 0])
+
+        return parameters.flatten(jax.device_get(jax.jit(jax.grad(loss))(weights.params)))
+
+    exact, found = gradients("float32"), gradients("integers_7")
+    for path in exact.keys() - {"layers/attention/key/bias"}:
+        cosine = np.vdot(exact[path], found[path]) / np.linalg.norm(exact[path]) / np.linalg.norm(found[path])
+        assert cosine > 0.99, path
