@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from bertlite_jax.cli.job import choose, job_of, usage, wants_help
-from bertlite_jax.config.int8 import Bits, Int8Options, Output
+from bertlite_jax.config.int8 import Bits, Int8Options, Output, WholeBits
 from bertlite_jax.convert.import_options import ImportOptions
 from bertlite_jax.host.places import refuse_to_replace
 
@@ -153,7 +153,7 @@ def ort(
     text: tuple[str, ...],
     max_mb: float = 15.0,
     min_agreement: float = 0.95,
-    bits: Bits = 7,
+    bits: WholeBits = 7,
     leave_out: tuple[str, ...] = (),
     output: Output = "auto",
     overwrite: bool = False,
@@ -207,7 +207,7 @@ def bundle(
       run: Work directory of a run, or a folder that from-hf or from-tf wrote.
       out: Folder to write. It can be moved anywhere.
       bits: Bits of the integer weights. 7 is correct on every CPU; 8 only where u8 x s8 products do not saturate (VNNI,
-        AMX, ARM).
+        AMX, ARM). 4: for a model that was trained for it with finetune --quantise.bits 4.
       leave_out: Parts that stay in float, such as pooler layers.ffn.down layers.11
       examples: JSONL file of inputs whose answers `predict.py --check` compares. Without it, some English sentences.
       overwrite: Replace the folder if it is an earlier bundle.

@@ -166,7 +166,8 @@ def _check_mode(options: Options, given: Collection[str], args: Sequence[str]) -
         raise UserError(f"finetune: {idle[0]} has no effect without --sweep")
     if options.probe == "layers":
         read = ("run.seed", "run.devices")
-        idle = sorted(name for name in given if name.split(".")[0] in ("optim", "run", "learn") and name not in read)
+        unread = ("optim", "run", "learn", "quantise")
+        idle = sorted(name for name in given if name.split(".")[0] in unread and name not in read)
         if idle:
             raise UserError(f"finetune: {effects.option(idle[0])} has no effect with --probe layers")
 

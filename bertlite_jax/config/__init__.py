@@ -7,6 +7,7 @@ from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
+from bertlite_jax.config.int8 import Quantise
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain, Run
 
@@ -25,6 +26,7 @@ __all__ = [
     "Objective",
     "Optim",
     "Pretrain",
+    "Quantise",
     "Run",
     "TuneRun",
 ]

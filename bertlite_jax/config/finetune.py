@@ -14,6 +14,7 @@ from bertlite_jax.config.checks import (
     check_share,
 )
 from bertlite_jax.config.few_labels import Learn, problem_of
+from bertlite_jax.config.int8 import Quantise, check_quantise
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.errors import UserError
@@ -164,6 +165,7 @@ class Finetune:
     optim: Optim = Optim(name="adamw", learning_rate=2e-5, warmup_steps=0, bias_correction=True)
     run: TuneRun = TuneRun()
     learn: Learn = Learn()
+    quantise: Quantise = Quantise()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,10 +184,16 @@ OWN_OF_HEAD = ("hidden", "dropout", "span")
 def check_finetune(config: Finetune) -> None:
     """Raises UserError, one line, for the first setting that cannot work with any task and encoder."""
     data, adapt, optim, run = config.data, config.adapt, config.optim, config.run
-    for group in ("data", "adapt", "head", "optim", "run", "learn"):
+    for group in ("data", "adapt", "head", "optim", "run", "learn", "quantise"):
         check_numbers(getattr(config, group), group)
     if problem := problem_of(config.learn):
         raise UserError(f"config: {problem}")
+    check_quantise(config.quantise)
+    if config.quantise.bits and adapt.compute == "bfloat16":
+        raise UserError(
+            "config: adapt.compute = bfloat16 does not go with quantise.bits: products are of integers, and what lies "
+            "between them is float32; leave it out"
+        )
     check_positive(data, "data", ("length", "batch_examples", "window_step", "question_length", "answer_length"))
     check_positive(optim, "optim", ("learning_rate", "micro_batches", "epsilon"))
     check_positive(run, "run", ("log_every", "keep_last"))
@@ -242,3 +250,10 @@ def check_task_model(config: Finetuned) -> None:
         raise UserError(
             f"config: adapt.freeze_layers = {adapt.freeze_layers} exceeds the encoder's {model.num_layers} layers"
         )
+    if config.quantise.bits and model.low_rank:
+        raise UserError(
+            f"config: quantise.bits is not for models with low-rank pairs, and {config.init} has model.low_rank = "
+            f"{model.low_rank}"
+        )
+    if config.quantise.bits and config.head.conditioned:
+        raise UserError("config: quantise.bits needs a head that can be exported; pass --head.span independent")

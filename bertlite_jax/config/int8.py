@@ -1,12 +1,18 @@
-"""Settings of a conversion to 8-bit integers: `bertlite convert int8`."""
+"""Settings of a conversion to 8-bit integers, `bertlite convert int8`, and of training for it."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Literal
 
+from bertlite_jax.errors import UserError
+
 Output = Literal["auto", "states", "fill-mask", "sentence"]
-Bits = Literal[7, 8]
+Bits = Literal[4, 7, 8]
+"""Of weights. 8: the whole range of int8. 7: also, two neighbours of one sign have at most 128 steps together, so that
+no CPU overflows (`convert/weights/quantized.py` has the reason). 4: from -8 to 7, two to a byte."""
+WholeBits = Literal[7, 8]
+"""Those of a byte a weight."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Int8Options:
     agreement with float32 is measured."""
     bits: Bits = 7
     """Bits of the integer weights. 7 is correct on every CPU; 8 only where u8 x s8 products do not saturate (VNNI, AMX,
-    ARM)."""
+    ARM). 4 halves the file but for its embeddings; train for it with finetune --quantise.bits 4."""
     leave_out: tuple[str, ...] = ()
     """Parts that stay in float, such as pooler layers.ffn.down layers.11"""
     auto: int = 0
@@ -43,3 +49,23 @@ class Int8Options:
     """What the model returns, and what is measured. auto: the answers of its head, or for a pretrained model the pieces
     behind [MASK]. states: one vector for each token. sentence: one for a text. Vectors are measured by their mean
     cosine with float32."""
+
+    @property
+    def as_in_training(self) -> bool:
+        """Whether the file rounds as `Quantise` does: all parts, and activations a token at a time."""
+        return not (self.leave_out or self.auto) and self.activations == "token"
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantise:
+    """Training for a file of 8-bit integers: each forward pass rounds as that file does."""
+
+    bits: Literal[0, 4, 7, 8] = 0
+    """Train for the file of convert int8 --bits with the same number: weights and activations are rounded as there, and
+    scores and answers are those of the file. 0: off."""
+
+
+def check_quantise(quantise: Quantise) -> None:
+    """Raises UserError for bits that no file has."""
+    if quantise.bits not in (0, 4, 7, 8):
+        raise UserError(f"config: quantise.bits = {quantise.bits} must be 4, 7 or 8, or 0 to train without rounding")

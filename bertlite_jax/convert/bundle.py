@@ -15,9 +15,10 @@ import re
 import runpy
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import bertlite_jax
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.convert import bundled
 from bertlite_jax.convert.bundled import ABOUT
 from bertlite_jax.convert.huggingface.tokenizer import build_fast_tokenizer, special_pieces, special_token_ids
@@ -63,7 +64,7 @@ def write_bundle(
     weights: Weights,
     out: os.PathLike[str] | str,
     *,
-    bits: Literal[7, 8] = 7,
+    bits: Bits = 7,
     leave_out: tuple[str, ...] = (),
     examples: Sequence[dict[str, Any]] = (),
     overwrite: bool = False,
@@ -91,13 +92,14 @@ def write_bundle(
     output = "sentence" if weights.head is None and "mlm" not in weights.params else "auto"
     kind = _kind(weights, output)
     checks.warn_of_bits(bits)
+    checks.warn_of_training(weights, bits, as_in_training=not leave_out)
     about = _about(weights, kind)
     _check_examples(examples, kind, about)
-    container = quantized.quantize(weights, bits=bits, leave_out=leave_out)
+    container, exact = quantized.quantize(weights, bits=bits, leave_out=leave_out), quantized.as_trained(weights)
     with new_folder(out, overwrite, ABOUT) as folder:
         (folder / "onnx").mkdir()
-        save_onnx(build_onnx(weights, float32(weights), output), folder / MODELS["float32"])
-        save_onnx(build_onnx(weights, integer.per_token(container), output), folder / MODELS["int8"])
+        save_onnx(build_onnx(exact, float32(exact), output), folder / MODELS["float32"])
+        save_onnx(build_onnx(exact, integer.per_token(container), output), folder / MODELS["int8"])
         build_fast_tokenizer(weights.tokenizer).save(str(folder / "tokenizer.json"))
         (folder / "predict.py").write_text(script(kind), encoding="utf-8")
         about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}

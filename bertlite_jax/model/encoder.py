@@ -20,23 +20,24 @@ from bertlite_jax.model.layers import Layers, attend_in
 from bertlite_jax.model.modules import Linear, Norm, Table, WordProjection, matrix_init, sinusoid_init
 from bertlite_jax.model.ops import dropout
 from bertlite_jax.model.ops.arrays import AnyArray
-from bertlite_jax.model.ops.precision import Compute, activation_dtype
+from bertlite_jax.model.ops.precision import Compute, activation_dtype, of_part
 
 
 class Embeddings(nn.Module):
     """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, S]."""
 
     config: Model
+    compute: Compute = "float32"
 
     def setup(self) -> None:
         """Makes the tables that the config asks for."""
         c = self.config
         normal = matrix_init(c.init_std)
-        self.word = Table(c.vocab_size, c.embed_size, normal, padded_rows=c.padded_vocab)
+        self.word = Table(c.vocab_size, c.embed_size, normal, c.padded_vocab, self.compute)
         of_positions = sinusoid_init(c.init_std) if c.position_init == "sinusoidal" else normal
-        self.position = Table(c.max_positions, c.sum_size, of_positions)
+        self.position = Table(c.max_positions, c.sum_size, of_positions, compute=self.compute)
         if c.token_types:
-            self.token_type = Table(c.token_types, c.sum_size, normal)
+            self.token_type = Table(c.token_types, c.sum_size, normal, compute=self.compute)
         self.norm = Norm(c.norm_epsilon)
 
     def __call__(
@@ -75,11 +76,11 @@ class Encoder(nn.Module):
     def setup(self) -> None:
         """Makes the parts that the config asks for."""
         c = self.config
-        self.embeddings = Embeddings(c)
+        self.embeddings = Embeddings(c, self.compute)
         if c.projects_words:
             self.projection = WordProjection(c.embed_size, c.hidden_size, c.init_std, self.compute)
         elif c.projected:
-            self.projection = Linear(c.hidden_size, c.init_std, self.compute)
+            self.projection = Linear(c.hidden_size, c.init_std, of_part(self.compute, "projection"))
         self.layers = Layers(c, self.compute)
         if c.norm == "pre":
             self.final_norm = Norm(c.norm_epsilon)

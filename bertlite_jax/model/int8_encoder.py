@@ -1,14 +1,13 @@
 """The encoder and its heads in 8-bit integers: s8 x s8 -> s32 products with one activation scale a token.
 
-A forward pass of its own, for answers and for measuring: nothing here is trained. It computes the integers that the
-per-token ONNX file computes. Parameters are those of a container, nested by stored name (`layers/3/ffn/up`; the number
-is the group's where layers share), with the residual factor in the kernels. A product is `{kernel, bias}` in float32,
-or `{kernel int8, kernel_scale, bias, zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`. A
-projection of the words alone is `{kernel}` in float32, and so are low-rank pairs.
+A forward pass of its own, for answers and for measuring. Nothing here is trained; `encoder.py` is, with the same
+products where its mode is one of integers. It computes the integers that the per-token ONNX file computes. Parameters
+are those of a container, nested by stored name (`layers/3/ffn/up`; the number is the group's where layers share), with
+the residual factor in the kernels. A product is `{kernel, bias}` in float32, or `{kernel int8, kernel_scale, bias,
+zero, sums}`; a table is `{embedding}`, or `{embedding int8, embedding_scale}`. A projection of the words alone is
+`{kernel}` in float32, and so are low-rank pairs.
 
 Letters: B rows, L tokens, D hidden, E embedding, V vocabulary, C outputs of a task head, H heads.
-Source: the scheme of torchao's `Int8DynamicActivationInt8WeightConfig`, with a zero point of its own for what GELU has
-made.
 """
 
 from __future__ import annotations
@@ -20,36 +19,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Bool, Float32, Int, Int8, Int32
+from jaxtyping import Bool, Float32, Int
 
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.model.ops import attention, products
+from bertlite_jax.model.ops import attention, integer_products, products
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation, layer_norm
-
-SMALLEST_STEP = 1e-30
-"""Smallest step of a row, so that a row of zeros has a finite reciprocal."""
+from bertlite_jax.model.ops.integer_grid import MIDDLE
 
 Params = Mapping[str, Any]
 
 
 # --- Products --------------------------------------------------------------------------------------------------------
-
-
-def quantize_rows(
-    x: Float32[Array, "*rows In"], zero: Float32[AnyArray, ""] | float
-) -> tuple[Int8[Array, "*rows In"], Float32[Array, "*rows 1"]]:
-    """Each row as whole steps: unsigned 8-bit numbers less 128, and the size of a row's step.
-
-    Args:
-      x: float32.
-      zero: the unsigned number that stands for 0. A row's step is the smallest for which all values lie between -zero
-        and 255 - zero steps.
-    """
-    highest = jnp.max(x, axis=-1, keepdims=True) * (1 / (255 - zero))
-    lowest = jnp.min(x, axis=-1, keepdims=True) * jnp.where(zero == 0, 0.0, -1 / jnp.maximum(zero, 1.0))
-    step = jnp.maximum(jnp.maximum(highest, lowest), SMALLEST_STEP)
-    return (jnp.clip(jnp.round(x / step) + zero, 0, 255) - 128).astype(jnp.int8), step
 
 
 def product(x: Float32[Array, "*rows In"], site: Params) -> Float32[Array, "*rows Out"]:
@@ -61,24 +42,11 @@ def product(x: Float32[Array, "*rows In"], site: Params) -> Float32[Array, "*row
     kernel = site["kernel"]
     if kernel.dtype != jnp.int8:
         if "rounded" in site:
-            integers, step = quantize_rows(x, site["zero"])
+            integers, step = integer_products.quantize_rows(x, site["zero"])
             x = jnp.where(site["rounded"] > 0, (integers.astype(jnp.float32) + (128 - site["zero"])) * step, x)
         return products.dense(x, site, "float32")
-    scales, biases = (jax.lax.broadcast_to_rank(site[name], x.ndim) for name in ("kernel_scale", "bias"))
-    return _scaled(x, kernel, site["zero"], site["sums"]) * scales + biases
-
-
-def _scaled(
-    x: Float32[Array, "*rows In"],
-    kernel: Int8[AnyArray, "In Out"],
-    zero: Float32[AnyArray, ""],
-    sums: Int32[AnyArray, " Out"],
-) -> Float32[Array, "*rows Out"]:
-    """The integer product times the rows' steps; `sums` are (128 - zero) times the kernel's column sums."""
-    integers, step = quantize_rows(x, zero)
-    sides = (((x.ndim - 1,), (0,)), ((), ()))
-    total = jax.lax.dot_general(integers, kernel, sides, preferred_element_type=jnp.int32)
-    return (total + jax.lax.broadcast_to_rank(sums, x.ndim)).astype(jnp.float32) * step
+    y = integer_products.scaled(x, kernel, site["kernel_scale"], site["zero"], site["sums"])
+    return y + jax.lax.broadcast_to_rank(site["bias"], x.ndim)
 
 
 def rows(table: Params, ids: Int[AnyArray, "*places"]) -> Float32[Array, "*places E"]:
@@ -95,8 +63,8 @@ def decode(x: Float32[Array, "*rows E"], table: Params, bias: Float32[AnyArray, 
         others = {name: value for name, value in table.items() if name != "embedding"}
         return product(x, others | {"kernel": table["embedding"].T, "bias": bias})
     nothing = jnp.zeros(len(bias), jnp.int32)
-    scales, biases = (jax.lax.broadcast_to_rank(vector, x.ndim) for vector in (table["embedding_scale"], bias))
-    return _scaled(x, table["embedding"].T, jnp.float32(128), nothing) * scales + biases
+    y = integer_products.scaled(x, table["embedding"].T, table["embedding_scale"], MIDDLE, nothing)
+    return y + jax.lax.broadcast_to_rank(bias, x.ndim)
 
 
 # --- Encoder ---------------------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from jax import Array
 from jax.typing import DTypeLike
 from jaxtyping import Float, Float32, Int, Key
 
-from bertlite_jax.model.ops import products
+from bertlite_jax.model.ops import integer_products, products
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import layer_norm
-from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.precision import Compute, weight_bits
 
 Initializer = Callable[..., Array]
 """`initializer(key, shape, dtype=float32)` draws the values that a parameter starts from."""
@@ -97,12 +97,16 @@ class Norm(nn.Module):
 
 
 class Table(nn.Module):
-    """Rows that ids pick. Ids out of range take the last row; configs are checked so that there are none."""
+    """Rows that ids pick. Ids out of range take the last row; configs are checked so that there are none.
+
+    In a mode of integers the rows are rounded as a file's are.
+    """
 
     rows: int
     width: int
     initializer: Initializer
     padded_rows: int = 0
+    compute: Compute = "float32"
 
     def setup(self) -> None:
         """Draws `rows` rows; those from there to `padded_rows` are zero."""
@@ -115,4 +119,5 @@ class Table(nn.Module):
 
     def __call__(self, ids: Int[AnyArray, "*places"]) -> Float[Array, "*places {self.width}"]:
         """The rows of these ids, float32."""
-        return jnp.take(self.embedding, ids, axis=0, mode="clip")
+        rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
+        return integer_products.rounded_rows(rows) if weight_bits(self.compute) else rows

@@ -22,7 +22,7 @@ from bertlite_jax.model.heads import gather_rows
 from bertlite_jax.model.modules import Linear
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import HEAD_SITE, dropout, keys_at
-from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.precision import Compute, of_head
 from bertlite_jax.model.span_heads import ConditionedSpans, SpanBeams, SpanScores
 
 
@@ -31,6 +31,7 @@ class TaskHead(nn.Module):
 
     config: Model
     head: Head
+    compute: Compute = "float32"
 
     @nn.compact
     def __call__(
@@ -39,9 +40,9 @@ class TaskHead(nn.Module):
         """Logits of the states of windows or tokens; `dropout_keys` None switches dropout off."""
         x = states.astype(jnp.float32)
         for number, width in enumerate(self.head.hidden):
-            x = _activate(Linear(width, self.config.init_std, "float32", name=f"hidden_{number}")(x), self.head)
+            x = _activate(Linear(width, self.config.init_std, self.compute, name=f"hidden_{number}")(x), self.head)
         x = dropout(x, dropout_keys, self.head.dropout)
-        return Linear(self.head.outputs, self.config.init_std, "float32", name="output")(x)
+        return Linear(self.head.outputs, self.config.init_std, self.compute, name="output")(x)
 
 
 class TaskModel(nn.Module):
@@ -56,9 +57,11 @@ class TaskModel(nn.Module):
         self.encoder = Encoder(self.config, self.compute)
         nn.share_scope(self, self.encoder)
         if self.head.pooled:
-            self.pooler = Linear(self.config.hidden_size, self.config.init_std, "float32")
-        kind: Any = ConditionedSpans if self.head.conditioned else TaskHead
-        self.task = kind(self.config, self.head, name="head")
+            self.pooler = Linear(self.config.hidden_size, self.config.init_std, of_head(self.compute, "pooler"))
+        if self.head.conditioned:
+            self.task: Any = ConditionedSpans(self.config, self.head, name="head")
+        else:
+            self.task = TaskHead(self.config, self.head, of_head(self.compute, "head"), name="head")
 
     def __call__(
         self,

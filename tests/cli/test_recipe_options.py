@@ -88,6 +88,7 @@ def test_what_is_given_beside_epochs_stays(started):
         ("--sweep --optim.learning-rate 1e-5", "--optim.learning-rate has no effect with --sweep; pass --sweep-rates"),
         ("--sweep-rates 1e-5", "--sweep-rates has no effect without --sweep"),
         ("--probe layers --run.epochs 1", "--run.epochs has no effect with --probe layers"),
+        ("--probe layers --quantise.bits 4", "--quantise.bits has no effect with --probe layers"),
     ],
 )
 def test_an_option_without_an_effect_is_refused(options, said, started, capsys):

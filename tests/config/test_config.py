@@ -10,6 +10,7 @@ import shlex
 
 import pytest
 
+import bertlite_jax.config
 from bertlite_jax.config import checks, effects, files
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.ablation.members import members
@@ -243,6 +244,12 @@ def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, text, messa
         files.load_file(str(path))
     assert f"config: {path}{message}" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Pretrain, Finetune, Distill])
+def test_recipes_import_every_group_of_settings(kind):
+    groups = {type(getattr(kind(), field.name)) for field in dataclasses.fields(kind)}
+    assert {group.__name__ for group in groups if dataclasses.is_dataclass(group)} <= set(bertlite_jax.config.__all__)
 
 
 def test_where_recipes_lie_is_said_in_a_folder_without_them(tmp_path, monkeypatch):

@@ -33,7 +33,7 @@ from bertlite_jax.convert.huggingface.sentence_transformers import (
 )
 from bertlite_jax.convert.huggingface.tokenizer import special_token_ids, write_tokenizer
 from bertlite_jax.convert.huggingface.weight_files import read_tensors
-from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights, longest_input, read_json
 from bertlite_jax.convert.weights.foreign_layers import check_layers
 from bertlite_jax.convert.weights.head_choice import KINDS, ROWS, HeadChoice
@@ -86,7 +86,7 @@ def to_hf(
         source that does not pool by mean or cls.
     """
     tokenizer = weights.tokenizer
-    weights, notes = _exported(weights)
+    weights, notes = _exported(quantized.as_trained(weights))
     weights, more = _words_folded(weights)
     notes += more
     if family is None:

@@ -31,8 +31,8 @@ def check_auto(auto: int, parts: Sequence[str] | None = None) -> None:
 
 def check_options(bits: int, rows: int, length: int) -> None:
     """Raises UserError for the first option that is out of its range."""
-    if bits not in (7, 8):
-        raise UserError(f"convert: --bits {bits} must be 7 or 8")
+    if bits not in (4, 7, 8):
+        raise UserError(f"convert: --bits {bits} must be 4, 7 or 8")
     if rows < 2:
         raise UserError(f"convert: --rows {rows} must be at least 2 windows of text: one calibrates, one measures")
     if length < measuring_text.LEAST_LENGTH:
@@ -45,6 +45,22 @@ def warn_of_bits(bits: int) -> None:
         _LOG.warning(
             "convert: --bits 8: CPUs with AVX2 but without VNNI give wrong answers with this file, without a word; "
             "7 bits are right on every CPU"
+        )
+
+
+def warn_of_training(weights: Weights, bits: int, *, as_in_training: bool = True) -> None:
+    """Logs a line where weights that were trained for a file of integers are written as another one.
+
+    Args:
+      weights: what will be written.
+      bits: of the file.
+      as_in_training: whether the file rounds all parts, and activations a token at a time.
+    """
+    if weights.trained_bits and (bits != weights.trained_bits or not as_in_training):
+        _LOG.warning(
+            "convert: these weights were trained for convert int8 --bits %d, with all parts rounded and one scale for "
+            "each token; this file gives other answers than their training",
+            weights.trained_bits,
         )
 
 

@@ -103,6 +103,7 @@ def int8(
     checks.check_auto(options.auto)
     checks.warn_of_bits(options.bits)
     output, leave_out = options.output, options.leave_out
+    checks.warn_of_training(weights, options.bits, as_in_training=options.as_in_training)
     scored = checks.check_source(weights, output)
     if options.data:
         measuring_text.check_labelled(scored)
@@ -113,27 +114,28 @@ def int8(
         container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
         checks.check_products(container, scored)
         checks.check_auto(options.auto, sensitivity.parts(container, scored))
+        exact = quantized.as_trained(weights)
         batches = read_text(weights, text, options.data, options.rows, options.length, output, columns, scorer)
         if options.auto:
-            worst = sensitivity.by_part(weights, container, batches.evaluation[:2], output=output)[: options.auto]
+            worst = sensitivity.by_part(exact, container, batches.evaluation[:2], output=output)[: options.auto]
             leave_out = (*leave_out, *(loss.part for loss in worst))
             container = quantized.quantize(weights, bits=options.bits, leave_out=leave_out)
             checks.check_products(container, scored)
         if options.fit:
-            container = rounding.fit(weights, container, batches.calibration, output)
-        models = build(weights, container, options.activations, batches.calibration, options.method, output)
+            container = rounding.fit(exact, container, batches.calibration, output)
+        models = build(exact, container, options.activations, batches.calibration, options.method, output)
         figures = {
             "activations": options.activations,
             "bits": options.bits,
             "fitted": options.fit,
             "left_out": list(leave_out),
         }
-        figures |= measure(weights, models, batches, output)
+        figures |= measure(exact, models, batches, output)
         if not figures["drop"] <= options.max_drop:
-            raise UserError(_refusal(weights, container, batches, figures, options.max_drop, output))
-        depth = sensitivity.by_depth(weights, container, batches.evaluation[:1], output)
+            raise UserError(_refusal(exact, container, batches, figures, options.max_drop, output))
+        depth = sensitivity.by_depth(exact, container, batches.evaluation[:1], output)
         figures["by_depth"] = [row._asdict() for row in depth]
-        _fill(folder, weights, models, figures, output)
+        _fill(folder, exact, models, figures, output)
     return figures
 
 

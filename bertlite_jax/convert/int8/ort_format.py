@@ -12,11 +12,12 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from bertlite_jax.config import presets
+from bertlite_jax.config.int8 import WholeBits
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.int8 import checks, convert, measuring_text
 from bertlite_jax.convert.int8.labelled import USUAL_COLUMNS
@@ -42,7 +43,7 @@ def write(
     *,
     max_mb: float = 15.0,
     min_agreement: float = 0.95,
-    bits: Literal[7, 8] = 7,
+    bits: WholeBits = 7,
     leave_out: Sequence[str] = (),
     output: Output = "auto",
     rows: int = 64,
@@ -77,8 +78,11 @@ def write(
     if not 0 < max_mb < np.inf:
         raise UserError(f"convert: --max-mb {max_mb} must be a number above 0")
     checks.check_range("--min-agreement", min_agreement, 0, 1)
+    if bits not in (7, 8):
+        raise UserError(f"convert: --bits {bits} must be 7 or 8")
     checks.check_options(bits, rows, length)
     _check_file(out)
+    checks.warn_of_training(weights, bits, as_in_training=not leave_out)
     scored = checks.check_source(weights, output)
     # The output is reserved before the minutes of work, so that they cannot be in vain.
     with new_file(out, overwrite) as temporary:
@@ -91,7 +95,8 @@ def write(
                 f"convert: ort: {len(content) / 1e6:.2f} MB is more than --max-mb {max_mb:g}; "
                 f"{what_fits(weights.model, scored, max_mb * 1e6)}"
             )
-        exact = build_onnx(weights, float32(weights), output)
+        trained = quantized.as_trained(weights)
+        exact = build_onnx(trained, float32(trained), output)
         evaluation = convert.read_text(weights, text, None, rows, length, output, columns).evaluation
         candidate = _read_back(content, evaluation, scored)
         reference = convert.outcome(graph.to_bytes(exact), evaluation, scored)

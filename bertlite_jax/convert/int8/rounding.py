@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import helper
 
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.convert.int8 import measuring_text
 from bertlite_jax.convert.int8.measuring_text import Batch
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Site
@@ -23,6 +24,7 @@ from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.convert.weights.quantized import Container
+from bertlite_jax.model.ops.integer_grid import bits_of, range_of
 
 _DAMPING = 0.01
 """Share of the mean diagonal that is added to it: directions absent from the text then keep ordinary rounding."""
@@ -44,18 +46,18 @@ def fit(weights: Weights, container: Container, batches: Sequence[Batch], output
     chosen = dict(container.integers)
     for path, gram in _grams(weights, batches, output).items():
         if path in chosen:
-            chosen[path] = fit_kernel(flat[path], container.scales[path], gram, container.bits == 7)
+            chosen[path] = fit_kernel(flat[path], container.scales[path], gram, bits_of(path, container.bits))
     return dataclasses.replace(container, integers=chosen)
 
 
-def fit_kernel(kernel: np.ndarray, scale: np.ndarray, gram: np.ndarray, pairs: bool) -> np.ndarray:
+def fit_kernel(kernel: np.ndarray, scale: np.ndarray, gram: np.ndarray, bits: Bits) -> np.ndarray:
     """Integers that make x times (kernel - integers * scale) small over the rows x behind the Gram matrix.
 
     Args:
       kernel: [In, Out] float.
       scale: [Out] f32.
       gram: [In, In], the sum of the outer products of activations with themselves.
-      pairs: two neighbours of one sign have at most 128 steps together (`quantized.quantize_tensor`).
+      bits: of the integers, as of `Bits`.
 
     Returns:
       int8 [In, Out].
@@ -66,8 +68,8 @@ def fit_kernel(kernel: np.ndarray, scale: np.ndarray, gram: np.ndarray, pairs: b
     left = kernel.astype(np.float64).copy()
     integers = np.zeros(kernel.shape, np.int8)
     for i in range(count):
-        low, high = np.full(left.shape[1], -128), np.full(left.shape[1], 127)
-        if pairs and i % 2:
+        low, high = (np.full(left.shape[1], end) for end in range_of(bits))
+        if bits == 7 and i % 2:
             before = integers[i - 1].astype(int)
             low = np.where(before < 0, np.maximum(low, -128 - before), low)
             high = np.where(before > 0, np.minimum(high, 128 - before), high)

@@ -44,6 +44,7 @@ def write(weights: Weights, out: os.PathLike[str] | str, *, overwrite: bool = Fa
         a file, or `out` is in the way.
     """
     check_tokenizer(weights)
+    weights = quantized.as_trained(weights)
     model = build_onnx(weights, float32(weights), output)
     with new_folder(out, overwrite, MODEL) as folder:
         describe(weights, folder, output)

@@ -31,6 +31,7 @@ LARGEST_FILE = 2**31 - 1
 
 FLOAT = onnx.TensorProto.FLOAT
 INT64 = onnx.TensorProto.INT64
+INT32 = onnx.TensorProto.INT32
 
 
 @dataclasses.dataclass

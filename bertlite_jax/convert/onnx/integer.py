@@ -16,10 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Site
 from bertlite_jax.convert.onnx.float32 import float32
-from bertlite_jax.convert.onnx.graph import FLOAT, Graph, constant, node, nodes, tensor
-from bertlite_jax.convert.weights.quantized import SMALLEST_STEP, WORDS, Container, static_step, to_weights, zero_point
+from bertlite_jax.convert.onnx.graph import FLOAT, INT32, Graph, constant, node, nodes, tensor
+from bertlite_jax.convert.weights.packed import TWO_OF_A_BYTE, pack
+from bertlite_jax.convert.weights.quantized import WORDS, Container, static_step, to_weights, zero_point
+from bertlite_jax.model.ops.integer_grid import SMALLEST_STEP, bits_of
 
 DECODE = Site("mlm/decode")
 """The product with the tied word table, which has no kernel of its own."""
@@ -92,8 +95,9 @@ def _arithmetic(container: Container, product: Product, add: str = "Add") -> Ari
         at = site.weight.replace(".", "/")
         if f"{at}/kernel" not in container.integers:
             return plain().dense(graph, x, site)
+        bits = bits_of(at, container.bits)
         stored = Stored(
-            tensor(graph, f"{site.weight}.kernel", container.integers[f"{at}/kernel"]),
+            _integers(graph, f"{site.weight}.kernel", container.integers[f"{at}/kernel"], bits),
             _scales(graph, f"{site.weight}.kernel.scale", container.scales[f"{at}/kernel"]),
         )
         bias = tensor(graph, f"{site.weight}.bias", container.floats[f"{at}/bias"])
@@ -135,8 +139,26 @@ def _words(graph: Graph, container: Container) -> str:
     return name
 
 
+def _integers(graph: Graph, name: str, integers: np.ndarray, bits: Bits) -> str:
+    """Int8 weights; those of 4 bits are stored two to a byte.
+
+    Runtimes unpack them once, when they load the file: a table gives the two integers of a byte, and nothing of it
+    depends on an input.
+    """
+    if bits != 4 or integers.size % 2:
+        return tensor(graph, name, integers)
+
+    def make() -> tuple[str]:
+        places = node(graph, "Cast", tensor(graph, f"{name}.packed", pack(integers)), name=name, to=INT32)
+        both = node(graph, "Gather", tensor(graph, "two_of_a_byte", TWO_OF_A_BYTE), places, name=name)
+        shape = constant(graph, integers.shape, np.int64)
+        return (node(graph, "Reshape", both, shape, name=name),)
+
+    return _once(graph, ("unpacked", name), make)[0]
+
+
 def _scales(graph: Graph, name: str, scales: np.ndarray) -> str:
-    """f32 scales, stored as f16 where that is exact (`quantized.quantize_tensor` chooses such scales)."""
+    """f32 scales, stored as f16 where that is exact (`quantize_weights` chooses such scales)."""
     half = scales.astype(np.float16)
     if not np.array_equal(half.astype(np.float32), scales):
         return tensor(graph, name, scales)

@@ -16,6 +16,7 @@ import safetensors.numpy
 
 from bertlite_jax.config import files
 from bertlite_jax.config.checks import check_head, check_model
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.reading import Reading, reading_in, write_reading
@@ -64,6 +65,7 @@ class Weights:
       facts: figures of the run by their names in `summary.json`, for the model card.
       sentence: how the source makes sentence vectors; None if it does not say, which means `Sentence()`.
       reading: how a task model's examples were read in its training; None if the source does not say.
+      trained_bits: of the file of integers that the weights were trained for; 0: they were not.
     """
 
     params: dict[str, Any]
@@ -74,6 +76,7 @@ class Weights:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     sentence: Sentence | None = None
     reading: Reading | None = None
+    trained_bits: Bits | Literal[0] = 0
 
 
 MOST_UNSTATED = 512
@@ -132,6 +135,8 @@ def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> Non
         stated["head"] = dataclasses.asdict(weights.head)
     if weights.sentence:
         stated["sentence"] = dataclasses.asdict(weights.sentence)
+    if weights.trained_bits:
+        stated["trained_bits"] = weights.trained_bits
     with new_folder(out, overwrite, FILE) as folder:
         safetensors.numpy.save_file(flat, folder / FILE, metadata={"format": _FORMAT})
         if weights.tokenizer:
@@ -163,7 +168,15 @@ def load_weights(folder: pathlib.Path) -> Weights:
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
     pair_task = stated.get("pair_task", "none")
     reading = reading_in(folder) if head else None
-    return Weights(parameters.nest(flat), model, head, tokenizer, pair_task, sentence=sentence, reading=reading)
+    params, bits = parameters.nest(flat), _trained_bits(stated, str(where))
+    return Weights(params, model, head, tokenizer, pair_task, sentence=sentence, reading=reading, trained_bits=bits)
+
+
+def _trained_bits(stated: dict[str, Any], where: str) -> Any:
+    bits = stated.get("trained_bits", 0)
+    if bits not in (0, 4, 7, 8):
+        raise UserError(f"convert: {where}: trained_bits is {bits!r}; it should be 4, 7 or 8")
+    return bits
 
 
 def sum_of_description(stated: dict[str, Any]) -> str:

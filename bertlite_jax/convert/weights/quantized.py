@@ -6,10 +6,10 @@ and 255 x 127 + 255 x 127 does not fit, while 255 x 128 = 32,640 does. The usual
 here, called 7 bits: it is as safe on every CPU, and finer by half a bit, since two large weights are seldom
 neighbours. Tables that are looked up and never multiplied have all 8 bits.
 
-The file is safetensors: `NAME` (int8) and `NAME.scale` (f32) for a quantised tensor, `NAME` (f32) for the others, and
-a JSON manifest in the metadata under `bertlite`. Every unique tensor is stored once, with its number in the stack in
-its name (`layers/3/ffn/up/kernel`; for shared layers the number of the group), so that a single layer can stay f32.
-The tied output table is not repeated.
+The file is safetensors: `NAME` (int8; of 4 bits uint8, two to a byte) and `NAME.scale` (f32) for a quantised tensor,
+`NAME` (f32) for the others, and a JSON manifest in the metadata under `bertlite`. Every unique tensor is stored once,
+with its number in the stack in its name (`layers/3/ffn/up/kernel`; for shared layers the number of the group), so that
+a single layer can stay f32. The tied output table is not repeated.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ import hashlib
 import json
 import os
 import pathlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from bertlite_jax.config import checks, files
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import (
@@ -36,15 +37,26 @@ from bertlite_jax.convert.weights.folder import (
     check_readable,
     sum_of_description,
 )
+from bertlite_jax.convert.weights.packed import holds, pack, unpack
 from bertlite_jax.convert.weights.parameters import Flat
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import json_files
 from bertlite_jax.host.whole_files import new_file
+from bertlite_jax.model.ops.integer_grid import (
+    MIDDLE,
+    SMALLEST_STEP,
+    TABLE_BITS,
+    bits_of,
+    quantize_weights,
+    zero_after,
+)
 
 FILE = "model.int8.safetensors"
 WORDS = "embeddings/word/embedding"
 _FORMAT = "bertlite int8 2"
+_FORMAT_OF_FOUR = "bertlite int4 1"
+"""The same, with the integers of 4 bits packed (`packed.py`)."""
 _KEY = "bertlite"
 _SUM = "sha256"
 
@@ -55,7 +67,7 @@ class Container:
 
     Attributes:
       model: the shape, as `Model.exported` has it.
-      bits: of the kernels, 7 or 8.
+      bits: of the kernels, as `integer_grid.bits_of` says.
       integers: int8 by stored name: `layers/3/ffn/up/kernel` [D, F], `pooler/kernel`, `embeddings/word/embedding`.
       scales: f32 by stored name; kernels [In, Out] have [Out], tables [V, E] have [V].
       floats: f32 by stored name: norms, biases, and the parts that were left out.
@@ -65,7 +77,7 @@ class Container:
     """
 
     model: Model
-    bits: int
+    bits: Bits
     integers: Flat
     scales: Flat
     floats: Flat
@@ -117,22 +129,13 @@ def anywhere(path: str) -> str:
 
 
 def zero_point(path: str, activation: str) -> int:
-    """The u8 number z that represents 0 in all rows of a product; u8 holds [-z, 255 - z] steps around it.
-
-    GELU is never below -0.17, so its rows get few steps below zero and nearly twice as many above; ReLU gets none
-    below. A constant costs nothing; a zero point for each row would need a correction by the weights' column sums.
+    """The u8 number that represents 0 in all rows of a product (`integer_grid.zero_after`).
 
     Args:
       path: of the product, such as `layers/ffn/down`.
       activation: `Model.activation`.
     """
-    if path != "layers/ffn/down":
-        return 128
-    return 0 if activation == "relu" else 32
-
-
-SMALLEST_STEP = 1e-30
-"""The least step of a row, so that its reciprocal is finite for a row of zeros."""
+    return zero_after(activation) if path == "layers/ffn/down" else MIDDLE
 
 
 def static_step(low: float, high: float) -> tuple[np.float32, int]:
@@ -156,58 +159,16 @@ def _leaf(path: str) -> str:
     return path.rsplit("/", 1)[-1]
 
 
-def quantize_tensor(values: np.ndarray, axis: int, bits: Literal[7, 8]) -> tuple[np.ndarray, np.ndarray]:
-    """Symmetric rounding with one scale for each slice along `axis`.
-
-    The scale is the smallest that clips nothing: max(max / 127, -min / 128); for 7 bits also large enough that two
-    neighbours of one sign have at most 128 steps together. So the error of a value is at most half a scale. The scale
-    is rounded up to an exact f16 number, so that files can store it in two bytes, unless it is so small that this would
-    cost more than a thousandth.
-
-    Args:
-      values: float, any shape, finite.
-      axis: the axis that shares a scale; a product sums over it. An odd last value is its own neighbour.
-      bits: 7 for weights that never overflow 16 bits, 8 for the whole range [-128, 127].
-
-    Returns:
-      int8 in the shape of `values`, and f32 scales, `axis` removed. A slice of zeros has scale 1.
-    """
-    wide = np.moveaxis(values.astype(np.float64), axis, -1)
-    scale = np.maximum(wide.max(-1) / 127, wide.min(-1) / -128)
-    if bits == 7:
-        # Rounding can add half a step to each of the two.
-        scale = np.maximum(scale, _pairs(wide).max(-1) / 127)
-    # A slice of denormal numbers would have a scale that underflows in f32.
-    scale = np.where(scale > 0, np.maximum(scale, np.finfo(np.float32).tiny), 1.0).astype(np.float32)
-    scale = _up_to_half(scale)
-    rounded = np.rint(wide / scale.astype(np.float64)[..., None])
-    integers = np.clip(rounded, -128, 127).astype(np.int8)
-    return np.ascontiguousarray(np.moveaxis(integers, -1, axis)), scale
-
-
-def _pairs(values: np.ndarray) -> np.ndarray:
-    """For neighbours [..., 2k] and [..., 2k + 1] of one sign the sum of their magnitudes, else the larger magnitude."""
-    even, odd = values[..., ::2], values[..., 1::2]
-    if odd.shape[-1] < even.shape[-1]:
-        odd = np.concatenate([odd, np.zeros_like(even[..., :1])], -1)
-    return np.maximum(np.maximum(even, 0) + np.maximum(odd, 0), np.maximum(-even, 0) + np.maximum(-odd, 0))
-
-
-def _up_to_half(scale: np.ndarray) -> np.ndarray:
-    """The next f16 number above each f32 scale, wherever f16 has its full precision."""
-    half = np.finfo(np.float16)
-    fits = (scale >= half.tiny) & (scale < half.max)
-    near = np.where(fits, scale, 1.0).astype(np.float16)
-    near = np.where(near.astype(np.float32) < scale, np.nextafter(near, np.float16(np.inf)), near)
-    return np.where(fits, near.astype(np.float32), scale)
-
-
-def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str, ...] = ()) -> Container:
+def quantize(weights: Weights, *, bits: Bits = 7, leave_out: tuple[str, ...] = ()) -> Container:
     """Kernels per output channel, embedding tables per row; norms, biases and low-rank pairs stay f32.
+
+    Of weights that were trained for a file of integers, only the numbers of that file were trained to answer. Files of
+    other bits, and parts that stay f32, are made of those (`as_trained`).
 
     Args:
       weights: a pretrained or a task model. Padded rows of the vocabulary are left out.
-      bits: of the kernels, and of the word table where the tied decoder multiplies with it. Other tables have 8.
+      bits: of the kernels, as `integer_grid.bits_of` says, and of the word table where the tied decoder multiplies with
+        it. Other tables have 8.
       leave_out: parts that stay f32, as `belongs` reads them: `("pooler", "layers.ffn.down", "layers.11")`.
 
     Raises:
@@ -215,6 +176,8 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
         `leave_out` that matches nothing.
     """
     parameters.refuse_conditioned(weights.head, "int8")
+    if weights.trained_bits not in (0, bits):
+        weights = as_trained(weights)
     flat = parameters.exported(weights.params, weights.model)
     model = weights.model.exported
     parameters.check_shapes(flat, model, "int8", weights.head)
@@ -228,12 +191,15 @@ def quantize(weights: Weights, *, bits: Literal[7, 8] = 7, leave_out: tuple[str,
     # A kernel that is multiplied with in both directions has no axis that could share scales; it is small.
     both_ways = "projection/kernel" if model.projects_words else ""
     for path, value in single.items():
-        small = path == both_ways or anywhere(path).startswith("layers/low_rank/")
-        if _leaf(path) not in _AXES or small or any(belongs(path, name) for name in leave_out):
+        if _leaf(path) not in _AXES or path == both_ways or anywhere(path).startswith("layers/low_rank/"):
             floats[path] = np.asarray(value, np.float32)
         else:
-            range_bits = bits if is_multiplied(path, decodes="mlm" in weights.params) else 8
-            integers[path], scales[path] = quantize_tensor(value, _AXES[_leaf(path)], range_bits)
+            multiplied = is_multiplied(path, decodes="mlm" in weights.params)
+            own_bits = bits_of(path, bits) if multiplied else TABLE_BITS
+            integers[path], scales[path] = quantize_weights(value, _AXES[_leaf(path)], own_bits)
+    for path in [path for path in integers if any(belongs(path, name) for name in leave_out)]:
+        rounded = _times(path, integers.pop(path), scales.pop(path))
+        floats[path] = rounded if weights.trained_bits else np.asarray(single[path], np.float32)
     return Container(model, bits, integers, scales, floats, weights.head, weights.pair_task, weights.sentence)
 
 
@@ -246,8 +212,13 @@ def restore(container: Container) -> dict[str, Any]:
     """Nested f32 parameters: integers times scales."""
     single = dict(container.floats)
     for path, integers in container.integers.items():
-        single[path] = integers.astype(np.float32) * np.expand_dims(container.scales[path], _AXES[_leaf(path)])
+        single[path] = _times(path, integers, container.scales[path])
     return parameters.nest(stack(single))
+
+
+def _times(path: str, integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Integers times their scales, f32."""
+    return integers.astype(np.float32) * np.expand_dims(scales, _AXES[_leaf(path)])
 
 
 def to_weights(container: Container, tokenizer: Tokenizer | None = None) -> Weights:
@@ -260,6 +231,18 @@ def to_weights(container: Container, tokenizer: Tokenizer | None = None) -> Weig
         container.pair_task,
         {"quantised": container.bits},
         container.sentence,
+    )
+
+
+def as_trained(weights: Weights) -> Weights:
+    """What a float export holds: for weights that were trained for a file of integers, the values of that file."""
+    if not weights.trained_bits:
+        return weights
+    return dataclasses.replace(
+        weights,
+        params=restore(quantize(weights, bits=weights.trained_bits)),
+        model=weights.model.exported,
+        trained_bits=0,
     )
 
 
@@ -303,10 +286,11 @@ def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool 
     """Writes the container to the file `path`, complete or not at all. Returns its size in bytes."""
     described = {
         name: {"axis": "row" if _leaf(name) == "embedding" else "output", "shape": list(value.shape)}
+        | ({"packed": True} if _is_packed(name, value, container.bits) else {})
         for name, value in container.integers.items()
     }
     manifest = {
-        "format": _FORMAT,
+        "format": _FORMAT_OF_FOUR if container.bits == 4 else _FORMAT,
         "bits": container.bits,
         "model": dataclasses.asdict(container.model),
         "head": dataclasses.asdict(container.head) if container.head else None,
@@ -316,12 +300,17 @@ def save(container: Container, path: os.PathLike[str] | str, *, overwrite: bool 
         "float32": sorted(container.floats),
     }
     scales = {f"{name}.scale": value for name, value in container.scales.items()}
-    tensors = {name: np.ascontiguousarray(v) for name, v in (container.integers | scales | container.floats).items()}
+    integers = {name: pack(v) if "packed" in described[name] else v for name, v in container.integers.items()}
+    tensors = {name: np.ascontiguousarray(v) for name, v in (integers | scales | container.floats).items()}
     manifest[_SUM] = _digest(tensors)
     manifest[SUM_OF_DESCRIPTION] = sum_of_description(manifest)
     with new_file(path, overwrite) as temporary:
         safetensors.numpy.save_file(tensors, temporary, metadata={_KEY: json.dumps(manifest)})
     return os.path.getsize(path)
+
+
+def _is_packed(name: str, integers: np.ndarray, bits: Bits) -> bool:
+    return _leaf(name) == "kernel" and bits_of(name, bits) == 4 and integers.size % 2 == 0
 
 
 def load(path: os.PathLike[str] | str) -> Container:
@@ -340,7 +329,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     except safetensors.SafetensorError as error:
         raise UserError(f"convert: {path} is damaged or no safetensors file: {error}") from error
     manifest = json_files.parse_object(metadata.get(_KEY, "{}"), str(path), "convert")
-    if manifest.get("format") != _FORMAT:
+    if manifest.get("format") not in (_FORMAT, _FORMAT_OF_FOUR):
         raise UserError(f"convert: the format of {path} is not {_FORMAT}, which bertlite convert int8 writes")
     model = files.from_dict(Model, manifest["model"], str(path))
     checks.check_model(model)
@@ -348,9 +337,10 @@ def load(path: os.PathLike[str] | str) -> Container:
         raise UserError(f"convert: {path}: model.residual_scale = {model.residual_scale} should be published")
     head = files.from_dict(Head, manifest["head"], str(path)) if manifest["head"] else None
     check_description(manifest, str(path))
+    digest, tensors = _digest(tensors), _unpacked(tensors, manifest)
     _check_tensors(tensors, manifest, str(path))
     # Files of older versions have no sum.
-    if manifest.get(_SUM, "") not in ("", _digest(tensors)):
+    if manifest.get(_SUM, "") not in ("", digest):
         raise UserError(f"convert: {path} is damaged: the SHA-256 of its tensors is not the stated one; copy it again")
     integers = {name: tensors[name] for name in manifest["quantized"]}
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
@@ -367,6 +357,15 @@ def _digest(tensors: Flat) -> str:
     for _, value in sorted(tensors.items()):
         digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()
+
+
+def _unpacked(tensors: Flat, manifest: dict[str, Any]) -> Flat:
+    """The tensors with an int8 for each integer. One that is not what its shape would be packed to stays as it is."""
+    whole = dict(tensors)
+    for name, stated in manifest["quantized"].items():
+        if stated.get("packed") and name in tensors and holds(tensors[name], stated["shape"]):
+            whole[name] = unpack(tensors[name], tuple(stated["shape"]))
+    return whole
 
 
 def _check_tensors(tensors: Flat, manifest: dict[str, Any], where: str) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Sentence, Weights, sentence_length
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.tasks.example import Example
@@ -223,9 +223,11 @@ def make_forward(
     compute: Literal["auto", "float32", "bfloat16"],
 ) -> Callable[[dict[str, np.ndarray]], jax.Array]:
     """Returns a function from the rows of a `batches.Layout` to vectors [R, P, D], or [R, L, D] for tokens, float32."""
+    if compute != "auto":
+        loaded = quantized.as_trained(loaded)
     # The encoder's own attention may not work here: cuDNN's needs a GPU.
     shape = dataclasses.replace(loaded.model, attention="auto")
-    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend()))
+    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend(), loaded.trained_bits))
     padded = parameters.pad_vocabulary(loaded.params, loaded.model)
     params = jax.device_put({name: part for name, part in padded.items() if name in ENCODER})
 

@@ -57,7 +57,7 @@ def open_task_model(run: str, loaded: Weights) -> Answering:
         raise UserError(f"predict: {run} {kind}")
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
-    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
+    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend(), loaded.trained_bits)
     model, length = TaskModel(loaded.model, head, compute), answer_length(loaded)
     mesh = sharding.make_mesh(1)
     forward = make_forward(model, mesh)

@@ -220,7 +220,7 @@ def open_model(loaded: Weights, run: str) -> Answering:
     assert head.kind == "span"
     if tokenizer is None:
         raise UserError(f"predict: {run} comes without a tokenizer, and text cannot be read without one")
-    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend())
+    compute = choose_precision.resolve(loaded.model.compute, jax.default_backend(), loaded.trained_bits)
     data = _recipe(loaded)
     mesh = sharding.make_mesh(1)
     forward = outputs.make_forward(TaskModel(loaded.model, head, compute), mesh)

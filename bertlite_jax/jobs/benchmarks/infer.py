@@ -22,6 +22,7 @@ from rich.console import Console
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
@@ -174,7 +175,7 @@ def _load_weights(source: str, preset: str, console: Console) -> tuple[Weights, 
     if source and preset:
         raise UserError(f"bench: pass either a folder ({source}) or --preset {preset}, not both")
     if source:
-        return sources.load(source, "bench"), pathlib.Path(source).resolve().name, False
+        return quantized.as_trained(sources.load(source, "bench")), pathlib.Path(source).resolve().name, False
     model = sample_rows.known_preset(preset or "bert_base")
     console.print(
         "bench: random weights: only speed and size count; differences between answers mean little", soft_wrap=True

@@ -25,6 +25,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.config.pretrain import Optim
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface.folder import to_hf
+from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.scores import task_metrics
@@ -63,7 +64,7 @@ def bench_predictions(
     """
     finetune_peer.check_installed()
     config: Finetuned = read_json(pathlib.Path(run) / "config.json", Finetuned)
-    model = sources.load(run, "bench")
+    model = quantized.as_trained(sources.load(run, "bench"))
     files = dataclasses.replace(config.data, folder=data or config.data.folder)
     task = task_splits.task_of(files)
     if model.head is None or model.tokenizer is None or model.head.kind != "classify":

@@ -247,7 +247,8 @@ def _save_best(setup: Setup, folder: pathlib.Path, params: Any) -> None:
     head = dataclasses.replace(config.head, splits=setup.splits)
     counts = setup.train.encoded.counts
     reading = reading_of(config.data, pairs_of(counts.get("pairs"), counts["examples"]))
-    weights = Weights(params, config.model, head, setup.start.tokenizer, reading=reading)
+    bits = config.quantise.bits
+    weights = Weights(params, config.model, head, setup.start.tokenizer, reading=reading, trained_bits=bits)
     save_weights(weights, folder / BEST, overwrite=True)
 
 

@@ -6,6 +6,7 @@ from bertlite_jax.config.pretrain import Data, Optim, Pretrain
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.pretraining import memory_need
 from bertlite_jax.model.ops import attention
+from bertlite_jax.model.ops.precision import activation_dtype
 from bertlite_jax.report.cost import flops
 
 
@@ -29,7 +30,7 @@ def check(setup: Setup) -> dict[str, int]:
         data=Data(length=shape.length, batch_rows=shape.rows),
         optim=Optim(micro_batches=config.optim.micro_batches),
     )
-    parts = flops.step_memory_bytes(alike, setup.mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
+    parts = flops.step_memory_bytes(alike, setup.mesh.size, activation_dtype(compute).name, scores)
     parts |= {"logits": 0, "total": parts["total"] - parts["logits"]}
     advice = (
         f"raise optim.micro_batches (now {config.optim.micro_batches}), or lower data.batch_examples (now "

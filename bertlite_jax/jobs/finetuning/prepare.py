@@ -40,7 +40,7 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     task = task_splits.task_of(config.data)
     start = take_over(config, task.head, init, weights)
     full, head, run = start.config, start.config.head, config.run
-    compute = choose_precision.resolve(full.model.compute, mesh.devices.flat[0].platform)
+    compute = choose_precision.resolve(full.model.compute, mesh.devices.flat[0].platform, full.quantise.bits)
     train, valid = open_splits(task, config.data, head, start.tokenizer)
     check_training(train.encoded, head)
     few_label_inputs.check(full)

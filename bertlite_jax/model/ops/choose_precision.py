@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.model.ops import attention, products
 from bertlite_jax.model.ops.elementwise import activation
-from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.precision import Compute, of_bits
 
 FLAGS = ("amx_bf16", "avx512_bf16")
 """Instruction sets that multiply bfloat16, fastest first, by Linux' names."""
@@ -47,18 +48,23 @@ class Trial:
     """Time of a layer with its gradients in float32 over that in `cpu_bfloat16`."""
 
 
-def resolve(setting: Literal["auto", "float32", "bfloat16"], platform: str) -> Compute:
+def resolve(
+    setting: Literal["auto", "float32", "bfloat16"], platform: str, trained_bits: Bits | Literal[0] = 0
+) -> Compute:
     """The mode of the products for a config value on a platform.
 
     Args:
       setting: `Model.compute`.
       platform: `jax.devices()[0].platform`: cpu, gpu or tpu.
+      trained_bits: of the file that a model is trained for; 0 for models that are not.
 
     Returns:
       On a CPU `auto` is `cpu_bfloat16` where the CPU has one of `FLAGS` and a trial gives right results faster, and
       `float32` otherwise. `bfloat16` asks only for right results, and falls back with a warning. On other platforms
-      both are `bfloat16`.
+      both are `bfloat16`. What is trained for a file of integers is computed as in that file everywhere.
     """
+    if trained_bits:
+        return of_bits(trained_bits)
     if setting == "float32":
         return "float32"
     if platform != "cpu":

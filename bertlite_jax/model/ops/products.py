@@ -17,9 +17,10 @@ from jax.experimental.layout import Layout, with_layout_constraint
 from jax.typing import DTypeLike
 from jaxtyping import BFloat16, Float, Float32, Shaped
 
-from bertlite_jax.model.ops import precision
+from bertlite_jax.model.ops import integer_products, precision
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation, activation_backward, activation_plain
+from bertlite_jax.model.ops.integer_grid import MIDDLE, zero_after
 from bertlite_jax.model.ops.precision import Compute, activation_dtype
 from bertlite_jax.model.ops.stored_bits import load_bits, store_bits
 
@@ -48,7 +49,8 @@ def matmul(
       x: any float dtype.
       kernel: the parameter.
       compute: float32: everything in float32. bfloat16, cpu_bfloat16: operands in bfloat16, sums and the gradient of
-        the kernel in float32. Products that are too small for `cpu_bfloat16` stay float32.
+        the kernel in float32. Products that are too small for `cpu_bfloat16` stay float32, and so do those in modes of
+        integers: a kernel without a bias is multiplied with in both directions, and files keep it in float32.
     """
     rows, kernel = x.reshape(-1, x.shape[-1]), jnp.asarray(kernel)
     if _multiplies_bfloat16(rows, kernel, compute):
@@ -60,11 +62,16 @@ def matmul(
 
 @jax.named_scope("dense")
 def dense(
-    x: Float[Array, "*rows In"], params: Mapping[str, Float32[AnyArray, "*shape"]], compute: Compute
+    x: Float[Array, "*rows In"], params: Mapping[str, Float32[AnyArray, "*shape"]], compute: Compute, zero: int = MIDDLE
 ) -> Float[Array, "*rows Out"]:
-    """X times `kernel` [In, Out] plus `bias` [Out], in `activation_dtype(compute)`."""
+    """X times `kernel` [In, Out] plus `bias` [Out], in `activation_dtype(compute)`.
+
+    `zero` stands for 0 among the unsigned steps of x, where integers are multiplied.
+    """
     rows, kernel, bias = x.reshape(-1, x.shape[-1]), jnp.asarray(params["kernel"]), jnp.asarray(params["bias"])
-    if _multiplies_bfloat16(rows, kernel, compute):
+    if bits := precision.weight_bits(compute):
+        y = integer_products.dense(bits, zero, rows.astype(jnp.float32), kernel, bias)
+    elif _multiplies_bfloat16(rows, kernel, compute):
         y = _affine(compute, rows.astype(jnp.bfloat16), kernel, bias)
     else:
         y = (rows.astype(jnp.float32) @ kernel + bias[None]).astype(activation_dtype(compute))
@@ -81,7 +88,7 @@ def activated(
     stored. Elsewhere a product reads its operands from memory, and storing both is faster.
     """
     if compute != "bfloat16" or precision.target_platform() != "tpu":
-        return dense(activation(x, kind), params, compute)
+        return dense(activation(x, kind), params, compute, zero_after(kind))
     rows = x.astype(jnp.bfloat16).reshape(-1, x.shape[-1])
     kernel, bias = jnp.asarray(params["kernel"]), jnp.asarray(params["bias"])
     return _activated(kind, rows, kernel, bias).reshape(*x.shape[:-1], -1)

@@ -1,17 +1,20 @@
-"""Integers and scales are within half a step of the weights, and the file is the container."""
+"""What of a model becomes integers of how many bits, and the file is the container."""
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 import tiny
 
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.huggingface import folder
 from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
+from bertlite_jax.model.ops.integer_grid import quantize_weights
 
 MODEL = tiny.model(vocab_multiple=16, num_layers=4, max_positions=12, share_groups=2)
 
@@ -26,81 +29,6 @@ def weights_of(model: Model, head: Head | None = None, seed: int = 0) -> Weights
     for path in flat.keys() & {"embeddings/word/embedding", "mlm/bias"}:
         flat[path][model.vocab_size :] = 0
     return Weights(parameters.nest(flat), model, head)
-
-
-def test_a_worked_example_of_seven_bits():
-    """Scale 12.7 / 127 = 0.1: 12.7 is 127 steps, -6.4 is -64, 0.04 rounds to 0 and 0.06 to 1."""
-    integers, scale = quantized.quantize_tensor(np.array([[12.7, -6.4, 0.04, 0.06]]), -1, 7)
-    np.testing.assert_allclose(scale, [0.1], rtol=1e-3)
-    assert integers.tolist() == [[127, -64, 0, 1]]
-
-
-def test_two_large_neighbours_of_one_sign_share_the_steps():
-    """(10.0 + 2.7) / 127 = 0.1, where 10.0 alone would have a scale of 10.0 / 127."""
-    integers, scale = quantized.quantize_tensor(np.array([[10.0, 2.7, -5.0, 6.0]]), -1, 7)
-    np.testing.assert_allclose(scale, [0.1], rtol=1e-3)
-    assert integers.tolist() == [[100, 27, -50, 60]]
-
-
-def test_the_negative_end_reaches_one_step_further():
-    """-12.8 alone sets the scale 12.8 / 128 = 0.1 where 12.8 / 127 would be coarser."""
-    integers, scale = quantized.quantize_tensor(np.array([[-12.8, 1.0]]), -1, 8)
-    np.testing.assert_allclose(scale, [0.1], rtol=1e-3)
-    assert integers.tolist() == [[-128, 10]]
-
-
-@pytest.mark.parametrize("bits", [7, 8])
-def test_errors_are_within_half_a_step(bits):
-    values = np.random.default_rng(1).standard_cauchy(size=(3, 41, 7)).astype(np.float32)
-    integers, scale = quantized.quantize_tensor(values, -2, bits)
-    assert scale.shape == (3, 7)
-    off = np.abs(integers.astype(np.float64) * scale[:, None, :] - values)
-    # The division is rounded once to the f32 scale, hence the small margin.
-    assert (off <= 0.5001 * scale[:, None, :]).all()
-
-
-def vpmaddubsw(u8: np.ndarray, s8: np.ndarray) -> np.ndarray:
-    """The instruction of AVX2: neighbours multiplied, added in pairs, saturated to 16 bits; [..., In] -> [..., In / 2].
-
-    Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW.
-    """
-    products = u8.astype(np.int32) * s8.astype(np.int32)
-    return np.clip(products[..., ::2] + products[..., 1::2], -(2**15), 2**15 - 1)
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-def test_no_activation_saturates_sixteen_bits_with_seven_bits_and_some_do_with_eight(sign):
-    """All activations are 255, and all weights at the end of their range: 2 x 255 x 127 = 64,770 > 32,767."""
-    weights = np.full((64, 5), sign * 0.3, np.float32)
-    weights[::7] *= 0.9
-    activations = np.full(64, 255, np.uint8)
-    sums = {}
-    for bits in (7, 8):
-        integers, _ = quantized.quantize_tensor(weights, 0, bits)
-        exact = activations.astype(np.int64) @ integers.astype(np.int64)
-        sums[bits] = vpmaddubsw(activations, integers.T).sum(-1), exact
-    np.testing.assert_array_equal(*sums[7])
-    assert (np.abs(sums[8][0]) < 0.6 * np.abs(sums[8][1])).all()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_weights_of_any_distribution_cannot_saturate_with_seven_bits(seed):
-    """Every pair meets its worst activations: 255 where its sign is that of the pair's sum, else 0."""
-    rng = np.random.default_rng(seed)
-    weights = rng.standard_t(2, size=(96, 40)).astype(np.float32)
-    integers, _ = quantized.quantize_tensor(weights, 0, 7)
-    for worst in (255 * (integers.T > 0), 255 * (integers.T < 0)):
-        exact = worst * integers.T.astype(np.int64)
-        np.testing.assert_array_equal(vpmaddubsw(worst, integers.T), exact[..., ::2] + exact[..., 1::2])
-
-
-def test_zeros_and_denormal_numbers_come_back_finite():
-    values = np.zeros((3, 4), np.float32)
-    values[1] = 1e-42
-    integers, scale = quantized.quantize_tensor(values, -1, 7)
-    assert (scale > 0).all()
-    assert np.isfinite(scale).all()
-    assert not integers[[0, 2]].any()
 
 
 def test_kernels_have_a_scale_a_column_and_tables_a_scale_a_row():
@@ -142,6 +70,33 @@ def test_the_file_gives_the_container_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["model.int8.safetensors"]
 
 
+def test_integers_of_four_bits_are_stored_two_to_a_byte(tmp_path):
+    """5 x 5 of a tiny head do not fit in pairs; it has 7 bits anyway. The kernels of layers have half a byte each."""
+    weights = weights_of(MODEL)
+    container = quantized.quantize(weights, bits=4)
+    whole, packed = quantized.quantize(weights), tmp_path / "four"
+    kernels = [path for path in container.integers if path.startswith(("layers/", "pooler"))]
+    saved = quantized.save(whole, tmp_path / "seven") - quantized.save(container, packed)
+    assert abs(saved - sum(container.integers[path].size for path in kernels) / 2) < 2000  # The manifest says which.
+    read = quantized.load(packed)
+    assert read.bits == 4
+    for path, integers in container.integers.items():
+        np.testing.assert_array_equal(read.integers[path], integers)
+    for path in kernels:
+        assert (container.integers[path].min(), container.integers[path].max()) in {(-8, 7), (-8, 6), (-7, 7)}
+
+
+def test_a_packed_tensor_of_another_size_is_named(tmp_path):
+    quantized.save(quantized.quantize(weights_of(MODEL), bits=4), tmp_path / "weights")
+    tensors, facts = {}, {}
+    with safetensors.safe_open(tmp_path / "weights", framework="numpy") as file:
+        tensors, facts = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors["pooler/kernel"] = tensors["pooler/kernel"][:-1]
+    safetensors.numpy.save_file(tensors, tmp_path / "weights", facts)
+    with pytest.raises(UserError, match="wrong shape: pooler/kernel"):
+        quantized.load(tmp_path / "weights")
+
+
 def test_dequantized_weights_are_close_and_quantizing_them_again_moves_them_by_a_step_at_most(tmp_path):
     weights = weights_of(MODEL)
     container = quantized.quantize(weights)
@@ -153,15 +108,6 @@ def test_dequantized_weights_are_close_and_quantizing_them_again_moves_them_by_a
     again = quantized.quantize(restored)
     for path, integers in container.integers.items():
         assert np.abs(integers.astype(int) - again.integers[path]).max() <= 1
-
-
-def test_pairs_cost_less_than_a_range_of_seven_bits_would():
-    """Rounded to [-64, 63] with a scale a channel, normal weights are off by a step of max / 63; here by less."""
-    weights = np.random.default_rng(0).normal(size=(768, 200)).astype(np.float32)
-    integers, scale = quantized.quantize_tensor(weights, 0, 7)
-    narrow = np.abs(weights).max(0) / 63
-    error = np.sqrt(np.mean((integers * scale - weights) ** 2))
-    assert error < 0.8 * np.sqrt(np.mean((np.rint(weights / narrow) * narrow - weights) ** 2))
 
 
 def test_albert_base_fits_in_twelve_megabytes(tmp_path):
@@ -184,6 +130,17 @@ def test_parts_that_are_left_out_stay_float():
     assert "pair/kernel" in container.integers
 
 
+def test_what_was_trained_rounded_stays_so_where_a_part_is_left_out_or_has_other_bits():
+    """Only the rounded numbers were trained to answer: float parts hold them, and 8 bits are within half a step."""
+    weights = dataclasses.replace(weights_of(MODEL), trained_bits=4)
+    trained = quantized.restore(quantized.quantize(weights, bits=4))["layers"]["ffn"]["up"]["kernel"]
+    left_out = quantized.quantize(weights, bits=4, leave_out=("layers.1.ffn.up",))
+    np.testing.assert_array_equal(left_out.floats["layers/1/ffn/up/kernel"], trained[1])
+    finer = quantized.quantize(weights, bits=8)
+    off = quantized.restore(finer)["layers"]["ffn"]["up"]["kernel"][1] - trained[1]
+    assert (np.abs(off) <= 0.501 * finer.scales["layers/1/ffn/up/kernel"]).all()
+
+
 def test_one_layer_or_one_product_of_it_can_be_left_out(tmp_path):
     container = quantized.quantize(weights_of(MODEL), leave_out=("layers.1.ffn.down", "layers/0/attention"))
     quantized.save(container, tmp_path / "weights")
@@ -203,15 +160,13 @@ def test_tables_that_nothing_is_multiplied_with_have_all_eight_bits():
     word, position = "embeddings/word/embedding", "embeddings/position/embedding"
     pretrained = weights_of(MODEL)
     task = weights_of(dataclasses.replace(MODEL, pair_classes=0), Head())
-    cases: tuple[tuple[Weights, Literal[7, 8]], ...] = ((pretrained, 7), (task, 8))
+    cases: tuple[tuple[Weights, Bits], ...] = ((pretrained, 7), (task, 8))
     for weights, bits in cases:
         container = quantized.quantize(weights)
         flat = parameters.trim_vocabulary(parameters.flatten(weights.params), weights.model)
-        np.testing.assert_array_equal(container.integers[word], quantized.quantize_tensor(flat[word], -1, bits)[0])
-        np.testing.assert_array_equal(container.integers[position], quantized.quantize_tensor(flat[position], -1, 8)[0])
-        assert (
-            quantized.quantize_tensor(flat[word], -1, 7)[0] != quantized.quantize_tensor(flat[word], -1, 8)[0]
-        ).any()
+        np.testing.assert_array_equal(container.integers[word], quantize_weights(flat[word], -1, bits)[0])
+        np.testing.assert_array_equal(container.integers[position], quantize_weights(flat[position], -1, 8)[0])
+        assert (quantize_weights(flat[word], -1, 7)[0] != quantize_weights(flat[word], -1, 8)[0]).any()
 
 
 @pytest.mark.parametrize(
