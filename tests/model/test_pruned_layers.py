@@ -83,10 +83,10 @@ def test_with_all_heads_and_neurons_they_are_ordinary_layers(share: Any, norm: A
 def test_states_after_each_layer_end_with_those_of_the_last():
     task, params = TaskModel(PRUNED, HEAD), init(PRUNED)
     inputs = [ROWS[name] for name in ("tokens", "segments", "positions", "token_types")]
-    states = task.apply({"params": params}, *inputs, method=TaskModel.hidden_states)
+    states: Any = task.apply({"params": params}, *inputs, method=TaskModel.hidden_states)
     assert len(states) == 4
     pooled = task.apply({"params": params}, states[-1], ROWS["cls"], method=TaskModel.pooled)
-    last = task.apply({"params": params}, pooled, None, method=TaskModel.answer)
+    last: Any = task.apply({"params": params}, pooled, None, method=TaskModel.answer)
     np.testing.assert_allclose(last, logits(PRUNED, params), atol=1e-5)
 
 

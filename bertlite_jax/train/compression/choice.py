@@ -178,14 +178,18 @@ def _kept(importance: Importance, whole: Kept, model: Model, units: list[tuple[i
 
 
 def _most_important(values: list[np.ndarray], layers: tuple[int, ...], count: int) -> np.ndarray:
-    order = np.argsort(-sum(values[layer] for layer in layers), kind="stable")
+    order = np.argsort(-_summed(values, layers), kind="stable")
     return np.sort(order[:count])
 
 
 def _lost(values: list[np.ndarray], squared: list[np.ndarray], layers: tuple[int, ...]) -> np.ndarray:
     """[parts + 1]: the sum of squares of the n parts that are least by `values`, for n from 0."""
-    order = np.argsort(-sum(values[layer] for layer in layers), kind="stable")[::-1]
-    return np.concatenate([[0.0], np.cumsum(sum(squared[layer] for layer in layers)[order])])
+    order = np.argsort(-_summed(values, layers), kind="stable")[::-1]
+    return np.concatenate([[0.0], np.cumsum(_summed(squared, layers)[order])])
+
+
+def _summed(values: list[np.ndarray], layers: tuple[int, ...]) -> np.ndarray:
+    return np.sum([values[layer] for layer in layers], axis=0)
 
 
 def _seconds(latencies: Latencies, heads: int, neurons: int) -> float:

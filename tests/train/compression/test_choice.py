@@ -40,7 +40,8 @@ def lost(importance: Importance, model: Model, kept: pruning.Kept) -> float:
             ("attention", importance.squared_heads, kept.heads),
             ("ffn", importance.squared_neurons, kept.neurons),
         ):
-            left = stays[model.stack_place(part, layer)] if layer in kept.layers else []
+            place: Any = model.stack_place(part, layer)
+            left = stays[place] if layer in kept.layers else []
             total += squares[layer].sum() - squares[layer][left].sum()
     return total
 
@@ -109,8 +110,8 @@ def test_layers_that_share_lose_the_same_heads_or_are_applied_less_often(seconds
     ways = []
     for depth, heads, neurons in itertools.product((1, 2), range(3), (0, 2, 4)):
         if heads or neurons:
-            of_heads = most_important(sum(importance.heads[:depth]), heads)
-            of_neurons = most_important(sum(importance.neurons[:depth]), neurons)
+            of_heads = most_important(np.sum(importance.heads[:depth], axis=0), heads)
+            of_neurons = most_important(np.sum(importance.neurons[:depth], axis=0), neurons)
             ways.append(pruning.Kept(tuple(range(depth)), [of_heads], [of_neurons]))
     fitting = [each for each in ways if choice.seconds_of(model, TABLE, each) <= seconds]
     np.testing.assert_allclose(lost(importance, model, found), min(lost(importance, model, each) for each in fitting))

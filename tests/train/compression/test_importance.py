@@ -36,7 +36,7 @@ MODEL = Model(
 )
 
 
-def losses(model: Model, params: Any, opened: gates.Gates, rows: dict[str, np.ndarray]) -> jax.Array:
+def losses(model: Model, params: Any, opened: gates.Gates, rows: dict[str, Any]) -> jax.Array:
     """The sum of the losses of the rows."""
     logits = gates.gated_logits(TaskModel(model, HEAD), params, rows, opened)
     return task_loss.sum_of(HEAD, logits, rows)[0]

@@ -44,7 +44,8 @@ def masked(model: Model, params: Any, kept: Kept) -> jax.Array:
             (heads, "attention", kept.heads, model.num_heads),
             (neurons, "ffn", kept.neurons, model.ffn_size),
         ):
-            factors = np.isin(np.arange(count), stays[model.stack_place(part, layer)])
+            place: Any = model.stack_place(part, layer)
+            factors = np.isin(np.arange(count), stays[place])
             made.append(jnp.broadcast_to(jnp.asarray(factors, jnp.float32), (2, count)))
     run = jax.jit(lambda p, g: gates.gated_logits(TaskModel(model, HEAD), p, ROWS, g))
     return run(params, gates.Gates(heads, neurons))
@@ -101,7 +102,7 @@ def test_a_layer_that_is_taken_is_as_if_it_were_not_there():
     for layer in (0, 3):
         x = task.apply({"params": params}, x, ROWS["segments"], None, layer, layer + 1, method=TaskModel.apply_layers)
     pooled = task.apply({"params": params}, x, ROWS["cls"], method=TaskModel.pooled)
-    wanted = task.apply({"params": params}, pooled, None, method=TaskModel.answer)
+    wanted: Any = task.apply({"params": params}, pooled, None, method=TaskModel.answer)
     np.testing.assert_allclose(logits(shape, left), wanted, atol=1e-5)
 
 
