@@ -30,8 +30,13 @@ RECIPE = ("model", "data", "mask", "objective", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
 NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""
-REPEATING = ("distill", "ablate", "compile")
-"""Jobs that take the options of a pretraining recipe as well."""
+OF_FINETUNING = ("data", "adapt", "head", "optim", "run", "learn")
+"""Groups of a recipe of fine-tuning, likewise."""
+REPEATING = {
+    **dict.fromkeys(("distill", "ablate", "compile"), ("pretrain", RECIPE)),
+    "prune": ("finetune", OF_FINETUNING),
+}
+"""Jobs that take the options of a recipe as well: where these are explained, and their groups."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}
 """Further forms of a job that have a `--help` of their own."""
 
@@ -136,10 +141,10 @@ def page() -> str:
             for other in jobs:
                 parts += [f"### bertlite {job.name} {other.name}\n", *_section(parse(help_of(job.name, other.name)))]
             continue
-        again = tuple(f"{group} options" for group in RECIPE) if job.name in REPEATING else ()
-        parts += _section(parse(help_of(job.name)), again)
-        if again:
-            parts.append("The other options, those of the recipe, are those of `bertlite pretrain`.\n")
+        other, groups = REPEATING.get(job.name, ("", ()))
+        parts += _section(parse(help_of(job.name)), tuple(f"{group} options" for group in groups))
+        if other:
+            parts.append(f"The other options, those of the recipe, are those of `bertlite {other}`.\n")
         for form in MORE.get(job.name, ()):
             parts += [f"### bertlite {' '.join(form)}\n", *_section(parse(help_of(*form)))]
     return "\n".join(parts)

@@ -18,6 +18,7 @@ GRID, BORT = str(ROOT / "configs" / "ablate_residual_scale.py"), str(ROOT / "con
 NAMED = {
     **{"pretrain": [DEBUG], "distill": [BORT], "compile": [DEBUG], "finetune": [GLUE], "ablate": [GRID]},
     **{"predict": ["run"], "embed": ["run"], "evaluate": ["run"], "fill-mask": ["run", "text"], "report": ["run"]},
+    "prune": ["run"],
 }
 """What the jobs want to be named, beside options."""
 COMMANDS = [
