@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import arg
 
+from bertlite_jax.cli.job import wants_help
 from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import fields_given
 from bertlite_jax.cli.tables import print_figures, print_rows
@@ -22,27 +23,26 @@ from bertlite_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Takes layers, heads and feed-forward neurons out of a fine-tuned model until it is as fast as asked for.
+    """Makes a fine-tuned model faster: takes layers, attention heads and feed-forward neurons out of it for good.
 
-    Those go whose absence changes the loss least for the time that they take on this machine. What is left is
-    fine-tuned on the same task: the other options are those of the run's own fine-tuning, which they replace.
+    What goes is what the loss depends on least for the time that it takes on this machine. What is left is fine-tuned
+    on the same task, with the recipe of the run; the options of fine-tuning change that recipe.
     """
 
     config: Annotated[Finetune, arg(name="")]
     prune: Annotated[Prune, arg(name="")]
     workdir: str
-    """Folder of the result: for a speed-up of 2, 2x is the fine-tuning run of what is left. What is there already is
-    not made again."""
+    """Folder of the results. For --speed-up 2 it gets 2x, the fine-tuning run of what is left. Results that are there
+    already are kept, so the same command resumes."""
     overwrite: bool = False
-    """Make everything again."""
+    """Delete the models that the folder holds, for whichever speed-ups, and start from the beginning."""
 
 
 def prune(args: Sequence[str]) -> None:
     """Prunes the best model of a fine-tuning run, which the first argument names."""
-    wants_help = {"-h", "--help"} & set(args)
-    if not wants_help and (not args or args[0].startswith("-")):
+    if not wants_help(args) and (not args or args[0].startswith("-")):
         raise UserError("prune: the first argument is the work directory of a fine-tuning run")
-    run, rest = ("RUN", ["--help"]) if wants_help else (args[0], list(args[1:]))
+    run, rest = ("RUN", ["--help"]) if wants_help(args) else (args[0], list(args[1:]))
     usual = Options(config=Finetune(), prune=Prune(), workdir=tyro.MISSING)
     parse(Options, rest, f"bertlite prune {run}", default=usual)  # A misspelt option is told first.
     from bertlite_jax.jobs.compressing.prune import prune as run_job
@@ -54,5 +54,9 @@ def prune(args: Sequence[str]) -> None:
     for line in lines:
         print(f"prune: {line}")
     summary = run_job(recipe, options.prune, run, options.workdir, options.overwrite)
-    print_rows("models", summary.get("points", ()))
-    print_figures("the whole model", {name: value for name, value in summary.items() if name != "points"})
+    if "stopped" in summary:
+        print_figures("summary", summary)
+        return
+    print_rows("models, the whole one first", summary["models"])
+    print_figures("measured on", {name: value for name, value in summary.items() if name != "models"})
+    print(f"prune: all figures are in {pathlib.Path(options.workdir, 'summary.json')}")

@@ -11,6 +11,7 @@ of `importance.py`.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ class Latencies(NamedTuple):
       widths: [W], numbers of neurons, rising, the first 0 and the last F.
       neurons: [W], the feed-forward layer of one layer with so many neurons; the first is 0.
       layer: what a layer takes besides, such as its norms.
-      rest: embeddings and head.
+      rest: embeddings, and the pooler where there is one.
     """
 
     heads: np.ndarray
@@ -70,10 +71,12 @@ def seconds_of(model: Model, latencies: Latencies, kept: Kept | None = None) -> 
 
 
 def fewest_seconds(model: Model, latencies: Latencies) -> float:
-    """The least time of a model of which something of each group stays: one layer with one head or the least width."""
-    layers = model.share_groups if model.share == "all" else 1
-    least = min(_seconds(latencies, 1, 0), _seconds(latencies, 0, int(latencies.widths[1])))
-    return latencies.rest + layers * least
+    """The least time of a model that still has a head or a neuron; where layers share, one in each group."""
+    whole = everything(model)
+    sharing = model.share == "all"
+    units = [(int(group[0]),) for group in _groups(model)] if sharing else [(i,) for i in range(model.num_layers)]
+    least = [_ways(whole, model, latencies, unit)[1].min(initial=np.inf) for unit in units]
+    return latencies.rest + float(sum(least) if sharing else min(least))
 
 
 def choose(importance: Importance, model: Model, latencies: Latencies, seconds: float) -> Kept:
@@ -90,7 +93,7 @@ def choose(importance: Importance, model: Model, latencies: Latencies, seconds: 
         units = [(layer,) for layer in range(model.num_layers)]
         ways, _ = _best([_options(importance, whole, model, latencies, unit, ()) for unit in units], latencies, seconds)
         return _kept(importance, whole, model, units, ways)
-    groups = np.split(np.arange(model.num_layers), model.share_groups)
+    groups = _groups(model)
     best, least = None, np.inf
     for depth in range(1, len(groups[0]) + 1):
         units = [tuple(map(int, group[:depth])) for group in groups]
@@ -105,6 +108,21 @@ def choose(importance: Importance, model: Model, latencies: Latencies, seconds: 
     return best
 
 
+def _groups(model: Model) -> list[np.ndarray]:
+    """The layers of each group that shares."""
+    return np.split(np.arange(model.num_layers), model.share_groups)
+
+
+def _ways(whole: Kept, model: Model, latencies: Latencies, layers: tuple[int, ...]) -> tuple[list[_Option], np.ndarray]:
+    """The ways to leave something of layers that share, or of one that does not, and their seconds; largest first."""
+    heads, most = len(whole.heads[_place(model, "attention", layers)]), len(whole.neurons[_place(model, "ffn", layers)])
+    widths = np.union1d(latencies.widths[latencies.widths <= most], [most])
+    pairs = itertools.product(range(heads, -1, -1), widths[::-1].tolist())
+    ways = [_Option(*pair) for pair in pairs if any(pair)]
+    seconds = [len(layers) * _seconds(latencies, way.heads, way.neurons) for way in ways]
+    return ways, np.asarray(seconds)
+
+
 def _options(
     importance: Importance,
     whole: Kept,
@@ -113,7 +131,7 @@ def _options(
     layers: tuple[int, ...],
     gone: tuple[int, ...],
 ) -> _Options:
-    """What can be done with layers that share, or with one that does not.
+    """What can be done with layers that share, or with one that does not, and what that loses.
 
     Args:
       importance: of each layer.
@@ -123,28 +141,22 @@ def _options(
       layers: those that are applied.
       gone: those that are not any more, whose importance is lost in any case.
     """
-    heads, neurons = (_places(model, part, layers) for part in ("attention", "ffn"))
-    counts = np.arange(len(whole.heads[heads]) + 1)
-    most = len(whole.neurons[neurons])
-    widths = np.union1d(latencies.widths[latencies.widths <= most], [most])
-    lost_heads = _lost(importance.heads, importance.squared_heads, layers)[counts[::-1]]
-    lost_neurons = _lost(importance.neurons, importance.squared_neurons, layers)[most - widths]
+    ways, seconds = _ways(whole, model, latencies, layers)
+    lost_heads = _lost(importance.heads, importance.squared_heads, layers)
+    lost_neurons = _lost(importance.neurons, importance.squared_neurons, layers)
     always = sum(float(importance.squared_heads[i].sum() + importance.squared_neurons[i].sum()) for i in gone)
-    pairs = [(h, f) for h in range(len(counts)) for f in range(len(widths)) if h or f][::-1]
-    ways = [_Option(int(counts[h]), int(widths[f])) for h, f in pairs]
-    seconds = [len(layers) * _seconds(latencies, *way[:2]) for way in ways]
-    lost = [lost_heads[h] + lost_neurons[f] + always for h, f in pairs]
+    lost = [lost_heads[-1 - way.heads] + lost_neurons[-1 - way.neurons] + always for way in ways]
     if model.share != "all":
-        ways.append(_Option(0, 0, gone=True))
-        seconds.append(0.0)
-        lost.append(lost_heads[0] + lost_neurons[0])
-    return _Options(ways, np.asarray(seconds), np.asarray(lost))
+        ways, seconds = [*ways, _Option(0, 0, gone=True)], np.append(seconds, 0.0)
+        lost.append(lost_heads[-1] + lost_neurons[-1])
+    return _Options(ways, seconds, np.asarray(lost))
 
 
 def _best(options: list[_Options], latencies: Latencies, seconds: float) -> tuple[list[_Option], float]:
     """One way for each, together within the time, with the least loss; of equal ones the way that leaves most.
 
-    `least[t]` is the least loss of the units so far in at most t steps; `taken[unit][t]` is the way that leads there.
+    The fastest ways fit into it. `least[t]` is the least loss of the units so far in at most t steps; `taken[unit][t]`
+    is the way that leads there.
     """
     budget = seconds - latencies.rest
     least, taken, steps = np.zeros(_STEPS + 1), [], []
@@ -156,12 +168,13 @@ def _best(options: list[_Options], latencies: Latencies, seconds: float) -> tupl
         taken.append(losses.argmin(0))
         steps.append(cost)
         least = losses.min(0)
-    time, ways = _STEPS, []
-    for unit in range(len(options) - 1, -1, -1):
-        way = taken[unit][time]
-        ways.append(options[unit].ways[way])
-        time -= steps[unit][way]
-    return ways[::-1], float(least[_STEPS])
+    time, chosen = _STEPS, [int(each.seconds.argmin()) for each in options]
+    if np.isfinite(least[_STEPS]):  # Otherwise only rounding up is in the way: the fastest ways fit.
+        for unit in range(len(options) - 1, -1, -1):
+            chosen[unit] = int(taken[unit][time])
+            time -= steps[unit][chosen[unit]]
+    ways = [each.ways[way] for each, way in zip(options, chosen, strict=True)]
+    return ways, float(sum(each.lost[way] for each, way in zip(options, chosen, strict=True)))
 
 
 def _kept(importance: Importance, whole: Kept, model: Model, units: list[tuple[int, ...]], ways: list[_Option]) -> Kept:
@@ -172,8 +185,8 @@ def _kept(importance: Importance, whole: Kept, model: Model, units: list[tuple[i
         if way.gone:
             continue
         layers += unit
-        heads[_places(model, "attention", unit)] = _most_important(importance.heads, unit, way.heads)
-        neurons[_places(model, "ffn", unit)] = _most_important(importance.neurons, unit, way.neurons)
+        heads[_place(model, "attention", unit)] = _most_important(importance.heads, unit, way.heads)
+        neurons[_place(model, "ffn", unit)] = _most_important(importance.neurons, unit, way.neurons)
     return Kept(tuple(layers), heads, neurons)
 
 
@@ -198,7 +211,7 @@ def _seconds(latencies: Latencies, heads: int, neurons: int) -> float:
     return float(latencies.heads[heads] + of_neurons + latencies.layer)
 
 
-def _places(model: Model, part: str, layers: tuple[int, ...]) -> int:
+def _place(model: Model, part: str, layers: tuple[int, ...]) -> int:
     place = model.stack_place(part, layers[0])
     assert place is not None
     return place
