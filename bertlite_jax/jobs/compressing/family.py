@@ -28,6 +28,10 @@ from bertlite_jax.train.compression.choice import Latencies
 
 TABLE = "latencies.json"
 """The first file that is written into a directory, and the last that is replaced."""
+IMPORTANCE = "importance.json"
+"""What the whole model is worth: its scores, and the importance of heads and layers."""
+SUMMARY = "summary.json"
+"""What all models are worth and take."""
 _PRUNED = "-pruned"
 _RUN = re.compile(r"\d[\d.e+-]*x")
 """Names of `run_of`."""
@@ -130,6 +134,8 @@ def clear(folder: pathlib.Path, read: Sequence[str]) -> None:
             workdir.refuse_to_clear(run, read)
         for run in runs:
             workdir.clear(run)
+    for name in (SUMMARY, IMPORTANCE):
+        (folder / name).unlink(missing_ok=True)
     for entry in entries:
         if entry in runs and not any(entry.iterdir()):
             entry.rmdir()

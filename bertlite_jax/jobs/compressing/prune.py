@@ -35,9 +35,6 @@ from bertlite_jax.train import sharding
 from bertlite_jax.train.compression import choice, pruning
 from bertlite_jax.train.compression.importance import Importance
 
-IMPORTANCE = "importance.json"
-"""File with what the whole model is worth: its scores, and the importance of heads and layers."""
-
 
 def recipe_of(run: Finetuned) -> Finetune:
     """The recipe with which what is left of a run's model is fine-tuned: the run's, with the head that it has."""
@@ -125,7 +122,7 @@ def _prune(
         "cpu": cpu.name(),
         "models": [_with_costs(*each, seconds[0]) for each in zip(rows, models, seconds, strict=True)],
     }
-    whole_files.write_json(folder / "summary.json", summary)
+    whole_files.write_json(folder / family.SUMMARY, summary)
     return summary
 
 
@@ -185,13 +182,13 @@ def _measured(
     found = measured(task_weights, setup.train.encoded, settings.examples, config.run.seed, pad_id)
     values = {"heads": [list(map(float, layer)) for layer in found.heads]}
     values |= {"neurons_of_layers": [float(layer.sum()) for layer in found.neurons]}
-    whole_files.write_json(folder / IMPORTANCE, {"scores": scores, "examples": count, **values})
+    whole_files.write_json(folder / family.IMPORTANCE, {"scores": scores, "examples": count, **values})
     return found, scores
 
 
 def _stored_scores(folder: pathlib.Path) -> dict[str, float] | None:
     """The scores of the whole model that an earlier start has measured; None if it was killed before."""
-    path = folder / IMPORTANCE
+    path = folder / family.IMPORTANCE
     if not path.is_file():
         return None
     values = json_files.read_object(path, "prune")

@@ -77,6 +77,26 @@ def test_the_table_adds_up():
     assert choice.fewest_seconds(MODEL, TABLE) == 1.0 + 2.0 + 0.5
 
 
+def test_the_least_time_is_that_of_what_there_is():
+    """Of a model without heads, two of its neurons are left and not one head, which would be faster."""
+    left = dataclasses.replace(MODEL, pruned_heads=(0, 0), pruned_ffn=(2, 4))
+    assert choice.fewest_seconds(left, TABLE) == 1.0 + 4.0 + 0.5
+    nothing = [np.zeros(0)] * 2
+    importance = Importance(nothing, [np.ones(2), np.ones(4)], nothing, [np.ones(2), np.ones(4)])
+    found = choice.choose(importance, left, TABLE, 5.5)
+    assert choice.seconds_of(left, TABLE, found) == 5.5
+
+
+def test_three_groups_fit_into_just_their_time():
+    """Each takes a third of it, which is no whole number of discrete times."""
+    model = dataclasses.replace(MODEL, share="all", num_layers=3, share_groups=3)
+    fewest = choice.fewest_seconds(model, TABLE)
+    assert fewest == 1.0 + 3 * 2.5
+    found = choice.choose(drawn(model, 0), model, TABLE, fewest)
+    assert choice.seconds_of(model, TABLE, found) == fewest
+    assert found.layers == (0, 1, 2)
+
+
 @pytest.mark.parametrize("seconds", [3.6, 6.1, 9.1, 12.1, 15.6, 19.1, FULL])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_nothing_that_fits_loses_less(seconds: float, seed: int):
