@@ -118,7 +118,7 @@ def _ways(whole: Kept, model: Model, latencies: Latencies, layers: tuple[int, ..
     heads, most = len(whole.heads[_place(model, "attention", layers)]), len(whole.neurons[_place(model, "ffn", layers)])
     widths = np.union1d(latencies.widths[latencies.widths <= most], [most])
     pairs = itertools.product(range(heads, -1, -1), widths[::-1].tolist())
-    ways = [_Option(*pair) for pair in pairs if any(pair)]
+    ways = [_Option(h, f) for h, f in pairs if h or f]
     seconds = [len(layers) * _seconds(latencies, way.heads, way.neurons) for way in ways]
     return ways, np.asarray(seconds)
 
