@@ -34,8 +34,8 @@ INSIDE = {
     "jobs": (
         ("runs", "text"),
         ("answering", "pretraining"),
-        ("finetuning", "distilling", "compressing", "searching", "compiling", "ablation"),
-        ("reports",),
+        ("finetuning", "distilling", "searching", "compiling", "ablation"),
+        ("reports", "compressing"),
         ("benchmarks",),
         ("quickstart",),
     ),

@@ -30,8 +30,14 @@ RECIPE = ("model", "data", "mask", "objective", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
 NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""
-REPEATING = {"distill": "pretrain", "teach": "distill", "ablate": "pretrain", "compile": "pretrain"}
-"""Jobs that take the options of a recipe as well, and the job under which these are explained."""
+OF_FINETUNING = ("data", "adapt", "head", "optim", "run", "learn", "quantise")
+"""Groups of a recipe of fine-tuning, likewise."""
+REPEATING = {
+    **dict.fromkeys(("distill", "ablate", "compile"), ("pretrain", RECIPE)),
+    "teach": ("distill", (*RECIPE, "distill")),
+    "prune": ("finetune", OF_FINETUNING),
+}
+"""Jobs that take the options of a recipe as well: where these are explained, and their groups."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}
 """Further forms of a job that have a `--help` of their own."""
 
@@ -136,12 +142,10 @@ def page() -> str:
             for other in jobs:
                 parts += [f"### bertlite {job.name} {other.name}\n", *_section(parse(help_of(job.name, other.name)))]
             continue
-        of = REPEATING.get(job.name)
-        groups = (*RECIPE, "distill") if of == "distill" else RECIPE
-        again = tuple(f"{group} options" for group in groups) if of else ()
-        parts += _section(parse(help_of(job.name)), again)
-        if again:
-            parts.append(f"The other options, those of the recipe, are those of `bertlite {of}`.\n")
+        other, groups = REPEATING.get(job.name, ("", ()))
+        parts += _section(parse(help_of(job.name)), tuple(f"{group} options" for group in groups))
+        if other:
+            parts.append(f"The other options, those of the recipe, are those of `bertlite {other}`.\n")
         for form in MORE.get(job.name, ()):
             parts += [f"### bertlite {' '.join(form)}\n", *_section(parse(help_of(*form)))]
     return "\n".join(parts)

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from bertlite_jax.cli import ablation, accelerators, bench, compile, convert, runs, tasks, text
+from bertlite_jax.cli import ablation, accelerators, bench, compile, compressing, convert, runs, tasks, text
 from bertlite_jax.cli.job import Job, choose, job_of, usage, wants_help
 from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.errors import Diverged, UserError
@@ -31,6 +31,7 @@ JOBS = (
     Job("teach", "run the teachers of a distillation once, and store what they say", runs.teach, compiles=True),
     Job("ablate", "train a grid of recipes with several seeds, and compare them in a table", ablation.ablate),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
+    Job("prune", "take heads, neurons and layers out of a task model", compressing.prune, trains=True, compiles=True),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),
     job_of("embed", "turn texts or their tokens into vectors, as .npy or JSON lines", tasks.embed, compiles=True),
     Job("convert", "to and from transformers, TensorFlow, ONNX and INT8", convert.convert, leaves_threads=True),

@@ -10,6 +10,7 @@ from typing import Any
 
 from bertlite_jax.config import bounds
 from bertlite_jax.config.batch import prediction_slots
+from bertlite_jax.config.compression.pruned import check_pruned, refuse_pruned
 from bertlite_jax.config.model import Head, Model, ResidualScale
 from bertlite_jax.config.pair_tasks import pair_classes
 from bertlite_jax.config.pretrain import Pretrain
@@ -100,6 +101,7 @@ def check_model(model: Model, may_be_open: bool = False) -> None:
     check_freedom(model)
     layers = "model.num_layers less own_first and own_last" if model.own_first + model.own_last else "model.num_layers"
     _divides(len(model.sharing_layers), layers, model.share_groups, "model.share_groups")
+    check_pruned(model)
     if 0 < model.vocab_size < 6:
         raise UserError(
             f"config: model.vocab_size = {model.vocab_size} has no room for more than the five special pieces"
@@ -202,6 +204,7 @@ def check_pretrain(config: Pretrain, devices: int = 1) -> None:
       devices: devices that share the batch, over all processes.
     """
     check_model(config.model, may_be_open=True)
+    refuse_pruned(config.model, "config: pretraining")
     check_counts(config)
     data, optim, run = config.data, config.optim, config.run
     check_share(optim, "optim", ("beta1", "beta2", "momentum", "neuron_decay"))

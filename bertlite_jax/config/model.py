@@ -61,6 +61,11 @@ class Model:
     """With share all: number of first layers that have all their parameters to themselves."""
     own_last: int = 0
     """With share all: number of last layers that have all their parameters to themselves."""
+    pruned_heads: tuple[int, ...] = ()
+    """Set by pruning. Attention heads left in each layer, or in each group of layers that share them. A layer without
+    heads has the bias of its output left. Empty: num_heads in all."""
+    pruned_ffn: tuple[int, ...] = ()
+    """Set by pruning. Width left of each feed-forward layer, likewise. Empty: ffn_size in all."""
     activation: Literal["gelu_tanh", "gelu_erf", "relu"] = "gelu_tanh"
     """Activation of feed-forward layers and heads. GELU by tanh as in Google's code, by erf as in Hugging Face's
     BERT."""
@@ -173,6 +178,24 @@ class Model:
         if self.low_rank:
             sizes["low_rank"] = len(self.sharing_layers)
         return sizes
+
+    @property
+    def pruned(self) -> bool:
+        """Whether layers may differ in heads and widths.
+
+        Their parameters then do not lie in stacks: those of `stack_place` p are under `layers/p`.
+        """
+        return bool(self.pruned_heads)
+
+    def heads_in(self, layer: int) -> int:
+        """Attention heads of a layer."""
+        place = self.stack_place("attention", layer)
+        return self.num_heads if not self.pruned or place is None else self.pruned_heads[place]
+
+    def ffn_size_in(self, layer: int) -> int:
+        """Width of the feed-forward layer of a layer."""
+        place = self.stack_place("ffn", layer)
+        return self.ffn_size if not self.pruned or place is None else self.pruned_ffn[place]
 
     def stack_place(self, part: str, layer: int) -> int | None:
         """Where the parameters of a part that a layer applies stand in the part's stack; None where it has none."""

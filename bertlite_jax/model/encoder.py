@@ -21,6 +21,7 @@ from bertlite_jax.model.modules import Linear, Norm, Table, WordProjection, matr
 from bertlite_jax.model.ops import dropout
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.precision import Compute, activation_dtype, of_part
+from bertlite_jax.model.pruned_layers import PrunedLayers
 
 
 class Embeddings(nn.Module):
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
             self.projection = WordProjection(c.embed_size, c.hidden_size, c.init_std, self.compute)
         elif c.projected:
             self.projection = Linear(c.hidden_size, c.init_std, of_part(self.compute, "projection"))
-        self.layers = Layers(c, self.compute)
+        self.layers = (PrunedLayers if c.pruned else Layers)(c, self.compute)
         if c.norm == "pre":
             self.final_norm = Norm(c.norm_epsilon)
 

@@ -123,16 +123,20 @@ def _block(
 def _attention(
     parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
-    part, heads = parts["attention"], (*x.shape[:2], config.num_heads, config.head_size)
+    part, heads = parts["attention"], (*x.shape[:2], -1, config.head_size)
+    if "query" not in part:  # Its heads are pruned.
+        return jnp.broadcast_to(part["output"]["bias"], x.shape)
     q_BLHK, k_BLHK, v_BLHK = (product(x, part[name]).reshape(heads) for name in ("query", "key", "value"))
     mixed = attention.attention(q_BLHK, k_BLHK, v_BLHK, mask, "auto", "float32")
-    return product(mixed.reshape(x.shape), part["output"])
+    return product(mixed.reshape(*x.shape[:2], -1), part["output"])
 
 
 def _feed_forward(
     parts: Mapping[str, Params], x: Float32[Array, "B L D"], mask: Bool[AnyArray, "B L L"], config: Model
 ) -> Float32[Array, "B L D"]:
     del mask
+    if "up" not in parts["ffn"]:
+        return jnp.broadcast_to(parts["ffn"]["down"]["bias"], x.shape)
     return _widened(parts, activation(_widened(parts, x, "up"), config.activation), "down")
 
 

@@ -24,7 +24,7 @@ from bertlite_jax.model.modules import matrix_init
 from bertlite_jax.model.ops import attention, products
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.dropout import FIRST_LAYER_SITE, dropout, keys_at
-from bertlite_jax.model.ops.elementwise import layer_norm
+from bertlite_jax.model.ops.elementwise import activation, layer_norm
 from bertlite_jax.model.ops.precision import Compute
 from bertlite_jax.model.residual_scale import folded
 
@@ -58,14 +58,33 @@ def attend_in(segments: Int[AnyArray, "B L"], config: Model, compute: Compute, c
 def self_attention(
     params: Params, x: Float[Array, "B L D"], attend: Attend, keys: Key[Array, " B"] | None, compute: Compute
 ) -> Float[Array, "B L D"]:
-    """Multi-head attention within windows and its output product."""
+    """Multi-head attention within windows and its output product; of a layer without heads, the bias is left."""
+    if "query" not in params:
+        return _bias_of(params["output"], x)
     mixed = attend(products.qkv(x, params, compute), dropout_keys=keys)
     return products.dense(mixed, params["output"], compute)
 
 
-def feed_forward(params: Params, x: Float[Array, "B L D"], config: Model, compute: Compute) -> Float[Array, "B L D"]:
-    """Dense, activation, dense."""
-    return products.activated(products.dense(x, params["up"], compute), config.activation, params["down"], compute)
+def feed_forward(
+    params: Params,
+    x: Float[Array, "B L D"],
+    config: Model,
+    compute: Compute,
+    gates: Float[Array, "B F"] | None = None,
+) -> Float[Array, "B L D"]:
+    """Dense, activation, dense; `gates` are factors on the neurons between them. Without neurons, the bias is left."""
+    if "up" not in params:
+        return _bias_of(params["down"], x)
+    inner = products.dense(x, params["up"], compute)
+    if gates is None:
+        return products.activated(inner, config.activation, params["down"], compute)
+    inner = activation(inner, config.activation)
+    return products.dense(inner * gates[:, None].astype(inner.dtype), params["down"], compute)
+
+
+def _bias_of(params: Params, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+    """The bias of a product whose kernel was pruned away, at each token of x."""
+    return jnp.broadcast_to(jnp.asarray(params["bias"]).astype(x.dtype), x.shape)
 
 
 def block(
@@ -75,6 +94,7 @@ def block(
     keys: Key[Array, " B"] | None,
     config: Model,
     compute: Compute,
+    gates: Float[Array, "B F"] | None = None,
 ) -> Float[Array, "B L D"]:
     """One encoder layer.
 
@@ -86,6 +106,7 @@ def block(
       keys: dropout keys of this layer, or None.
       config: shape, activation, place of the norms, dropout.
       compute: precision of the products.
+      gates: factors on the neurons of the feed-forward layer; None: none.
     """
     ffn = widened(params["ffn"], params["low_rank"]) if "low_rank" in params else params["ffn"]
 
@@ -94,9 +115,9 @@ def block(
         return dropout(h, keys_at(keys, 1), config.hidden_dropout)
 
     def ffn_part(h: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
-        return dropout(feed_forward(ffn, h, config, compute), keys_at(keys, 2), config.hidden_dropout)
+        return dropout(feed_forward(ffn, h, config, compute, gates), keys_at(keys, 2), config.hidden_dropout)
 
-    x = _with_depth(params, x)
+    x = with_depth(params, x)
     for name, part in (("attention", attention_part), ("ffn", ffn_part)):
         norm = params["norms"][name]
         if config.norm == "post":
@@ -106,36 +127,31 @@ def block(
     return x
 
 
-def _with_depth(params: Params, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
+def with_depth(params: Params, x: Float[Array, "B L D"]) -> Float[Array, "B L D"]:
     """The states with the layer's own vector, if it has one."""
     return (x + params["depth"]["bias"].astype(x.dtype)[None, None]).astype(x.dtype) if "depth" in params else x
 
 
-def queries_keys_values(
-    layers: Params, layer: int, x: Float[Array, "B L D"], config: Model, compute: Compute
-) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"], Float[Array, "B L D"]]:
-    """Queries, keys and values of one layer, computed again from its input; all heads side by side.
+def parts_of(layers: Params, config: Model, layer: int) -> dict[str, Params]:
+    """The parts that one layer applies, without the stack axis.
 
     Args:
-      layers: stacked parameters of all layers, as `Layers` holds them.
+      layers: parameters of all layers: stacks as `Layers` holds them, or by place as `PrunedLayers` does.
+      config: their shape.
       layer: its number, from 0.
-      x: what the layer reads.
-      config: shape and place of the norms.
-      compute: precision of the products.
     """
-    places = {part: config.stack_place(part, layer) for part in ("attention", "norms", "depth") if part in layers}
-    own = {part: jax.tree.map(lambda leaf, at=at: leaf[at], layers[part]) for part, at in places.items()}
-    x = _with_depth(own, x)
-    if config.norm == "pre":
-        x = layer_norm(x, own["norms"]["attention"], config.norm_epsilon)
-    query, key, value = (products.dense(x, own["attention"][name], compute) for name in ("query", "key", "value"))
-    return query, key, value
+    places = {part: config.stack_place(part, layer) for part in config.stack_sizes}
+    if config.pruned:
+        return {part: layers[str(place)][part] for part, place in places.items() if place is not None}
+    stacks = {part: (layers[part], place) for part, place in places.items() if place is not None}
+    return {part: jax.tree.map(lambda leaf, i=place: leaf[i], stack) for part, (stack, place) in stacks.items()}
 
 
 # --- The parameters of all layers ----------------------------------------------------------------------------------
 
 
-def _init_linear(key: Key[Array, ""], stack: int, fan_in: int, fan_out: int, std: float) -> dict[str, Array]:
+def init_linear(key: Key[Array, ""], stack: int, fan_in: int, fan_out: int, std: float) -> dict[str, Array]:
+    """Stacked kernel [stack, fan_in, fan_out] and bias [stack, fan_out]."""
     kernel = jax.vmap(lambda k: matrix_init(std)(k, (fan_in, fan_out)))(jax.random.split(key, stack))
     return {"kernel": kernel, "bias": jnp.zeros((stack, fan_out))}
 
@@ -145,7 +161,7 @@ def init_attention(key: Key[Array, ""], config: Model, stack: int) -> dict[str, 
     names = ("query", "key", "value", "output")
     width = config.hidden_size
     return {
-        n: _init_linear(k, stack, width, width, config.init_std)
+        n: init_linear(k, stack, width, width, config.init_std)
         for n, k in zip(names, jax.random.split(key, 4), strict=True)
     }
 
@@ -154,7 +170,7 @@ def init_ffn(key: Key[Array, ""], config: Model, stack: int) -> dict[str, dict[s
     """Stacked up and down: kernels [stack, D, F] and [stack, F, D]."""
     up, down = jax.random.split(key)
     width, inner, std = config.hidden_size, config.ffn_size, config.init_std
-    return {"up": _init_linear(up, stack, width, inner, std), "down": _init_linear(down, stack, inner, width, std)}
+    return {"up": init_linear(up, stack, width, inner, std), "down": init_linear(down, stack, inner, width, std)}
 
 
 def init_norms(key: Key[Array, ""], config: Model, stack: int) -> dict[str, dict[str, Array]]:
@@ -296,7 +312,7 @@ class _Layer(nn.Module):
         def apply(shared: Params, x: Array, own: Params, site: Array) -> Array:
             return block({**shared, **own}, x, attend, keys_at(keys, site), self.config, self.compute)
 
-        layer = _remat(apply, self.config)
+        layer = rematerialized(apply, self.config)
         if self.span is not None:
             layer = _only(layer, FIRST_LAYER_SITE + self.span[0], FIRST_LAYER_SITE + self.span[1])
         x = layer(shared, x, own, site)
@@ -321,7 +337,7 @@ def _only(layer: LayerFunction, first: int, last: int) -> LayerFunction:
     return maybe
 
 
-def _remat(layer: LayerFunction, config: Model) -> LayerFunction:
+def rematerialized(layer: LayerFunction, config: Model) -> LayerFunction:
     """Wraps a layer so that the backward pass computes again what `config.remat` names."""
     if config.remat == "none":
         return layer

@@ -10,10 +10,14 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Key
+from jaxtyping import Float, Key
 
+from bertlite_jax.config.model import Model
 from bertlite_jax.model.heads import PretrainingModel, gather_rows
-from bertlite_jax.model.layers import queries_keys_values
+from bertlite_jax.model.layers import Params, parts_of, with_depth
+from bertlite_jax.model.ops import products
+from bertlite_jax.model.ops.elementwise import layer_norm
+from bertlite_jax.model.ops.precision import Compute
 
 Rows = Mapping[str, Array]
 """Prepared rows: `inputs`, `segments`, `positions`, `token_types`, `cls`, `predict_positions`."""
@@ -72,3 +76,23 @@ def observe(
     if request.pair_logits:
         seen["pair_logits"] = model.apply(variables, seen["hidden"], rows["cls"], method=PretrainingModel.pair_logits)
     return seen
+
+
+def queries_keys_values(
+    layers: Params, layer: int, x: Float[Array, "B L D"], config: Model, compute: Compute
+) -> tuple[Float[Array, "B L D"], Float[Array, "B L D"], Float[Array, "B L D"]]:
+    """Queries, keys and values of one layer, computed again from its input; all heads side by side.
+
+    Args:
+      layers: stacked parameters of all layers, as `Layers` holds them.
+      layer: its number, from 0.
+      x: what the layer reads.
+      config: shape and place of the norms.
+      compute: precision of the products.
+    """
+    own = parts_of(layers, config, layer)
+    x = with_depth(own, x)
+    if config.norm == "pre":
+        x = layer_norm(x, own["norms"]["attention"], config.norm_epsilon)
+    query, key, value = (products.dense(x, own["attention"][name], compute) for name in ("query", "key", "value"))
+    return query, key, value

@@ -25,6 +25,7 @@ NAMED = {
         "ablate": [GRID],
     },
     **{"predict": ["run"], "embed": ["run"], "evaluate": ["run"], "fill-mask": ["run", "text"], "report": ["run"]},
+    "prune": ["run"],
 }
 """What the jobs want to be named, beside options."""
 COMMANDS = [

@@ -6,12 +6,24 @@ A test names only what it is about, such as `tiny.model(share="none")`.
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from bertlite_jax.config.distillation.settings import Distill, Distillation
-from bertlite_jax.config.model import Model
+from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
 
 VOCAB_SIZE = 300
 """Pieces of the tokenizer of the fixture `prepared`."""
+HEAD = Head(labels=("no", "yes"))
+_DRAW = np.random.default_rng(0)
+ROWS = {
+    "tokens": _DRAW.integers(5, 40, (2, 12)).astype(np.int32),
+    "segments": np.asarray([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12], np.int32),
+    "positions": np.asarray([[0, 1, 2, 3, 4, 0, 1, 2, 3, 0, 0, 0], [*range(12)]], np.int32),
+    "token_types": np.zeros((2, 12), np.int32),
+    "cls": np.asarray([[0, 5], [0, 0]], np.int32),
+}
+"""Two rows of 12 tokens below 40: two windows and padding, and one window; in the order of `TaskModel`."""
 
 
 def model(**changes: Any) -> Model:

@@ -30,6 +30,7 @@ RUNS = {
     "finetune": "finetune FINETUNE --data task.csv --init hf --workdir OUT --data.length 32",
     "teach": "teach DISTILL --teacher pretrained --data.corpus corpus --data.tokenizer tokenizer --out OUT "
     "--data.length 64 --data.batch-rows 8 --optim.micro-batches 1 --optim.warmup-steps 1 --run.steps 2",
+    "prune": "prune finetuned --workdir OUT",
 }
 HEAVY = ("int8", "bundle", "onnx")
 

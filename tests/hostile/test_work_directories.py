@@ -24,6 +24,7 @@ READERS = {
         "distill DISTILL --data.corpus corpus --data.tokenizer tokenizer --workdir out --teacher RUN"
     ),
     "--init of finetune": "finetune FINETUNE --data task.csv --workdir out --init RUN",
+    "prune": "prune RUN --workdir out",
 }
 """Jobs that read a run."""
 PLACES: dict[str, Callable[[pathlib.Path], object]] = {

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from bertlite_jax.config.checks import check_not_negative, check_positive, check_pretrain
+from bertlite_jax.config.compression.pruned import refuse_pruned
 from bertlite_jax.config.distillation.settings import ONE_TEACHER, Distill, Distillation, learnt_layers, losses_of
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
@@ -89,6 +90,7 @@ def check_teacher(config: Distill, teacher: Model, parts: tuple[str, ...], pair_
       pair_task: what its pair head was trained on.
       where: names it in messages.
     """
+    refuse_pruned(teacher, f"distill: {where}: a teacher")
     student, given, wanted = config.model, config.distill, losses_of(config)
     if "soft" in wanted and "mlm" not in parts:
         raise UserError(

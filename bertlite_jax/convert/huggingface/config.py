@@ -38,6 +38,11 @@ def choose_family(model: Model, tokenizer_kind: str | None = None, head: Head | 
             'convert: to-hf: no class of transformers has embedding_order = "project_then_sum"; to-hf multiplies the '
             "projection into the word table first"
         )
+    if model.pruned:
+        raise UserError(
+            "convert: to-hf: no class of transformers has heads and widths that differ between layers, as pruning has "
+            "left them; write the model with bertlite convert onnx, whose files have them"
+        )
     if model.norm == "pre":
         raise UserError('convert: to-hf: no class of transformers holds norm = "pre"; train with norm = "post"')
     if model.depth_vector:

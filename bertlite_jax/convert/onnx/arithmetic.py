@@ -10,7 +10,7 @@ import numpy as np
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.onnx.graph import Graph, constant, node, tensor
-from bertlite_jax.convert.weights.parameters import Flat
+from bertlite_jax.convert.weights.parameters import Flat, of_place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ class Draft(NamedTuple):
 
 def stored(draft: Draft, site: Site, leaf: str) -> str:
     """The initialiser of one parameter, cut out of its stack and named after `site.weight` and `leaf`."""
-    array = draft.flat[f"{site.path}/{leaf}"]
-    return tensor(draft.graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
+    array = of_place(draft.flat, f"{site.path}/{leaf}", site.index)
+    return tensor(draft.graph, f"{site.weight}.{leaf}", array)
 
 
 def dense(draft: Draft, x: str, site: Site) -> str:

@@ -19,8 +19,8 @@ def float32(weights: Weights) -> Arithmetic:
     flat = {path: np.asarray(value, np.float32) for path, value in flat.items()}
 
     def stored(graph: Graph, site: Site, leaf: str) -> str:
-        array = flat[f"{site.path}/{leaf}"]
-        return tensor(graph, f"{site.weight}.{leaf}", array if site.index is None else array[site.index])
+        array = parameters.of_place(flat, f"{site.path}/{leaf}", site.index)
+        return tensor(graph, f"{site.weight}.{leaf}", array)
 
     def dense(graph: Graph, x: str, site: Site) -> str:
         kernel, bias = stored(graph, site, "kernel"), stored(graph, site, "bias")

@@ -192,15 +192,17 @@ def _block(draft: Draft, x: str, far: str, layer: int) -> str:
 
 
 def _attention(draft: Draft, x: str, far: str, layer: int) -> str:
-    """Multi-head attention and its output product, [M, D] -> [M, D].
+    """Multi-head attention and its output product, [M, D] -> [M, D]; the output's bias [D] where there are no heads.
 
     The scores are scaled, not the queries: ONNX Runtime fuses that into the product (FusedMatMul's alpha).
     """
     graph, c = draft.graph, draft.model
-    name = f"layers.{layer}.attention"
+    name, count = f"layers.{layer}.attention", c.heads_in(layer)
+    if not count:
+        return stored(draft, _site(c, "attention", "output", layer), "bias")
 
     def heads(part: str, order: list[int]) -> str:
-        y = spread(draft, dense(draft, x, _site(c, "attention", part, layer)), c.num_heads, c.head_size)
+        y = spread(draft, dense(draft, x, _site(c, "attention", part, layer)), count, c.head_size)
         return node(graph, "Transpose", y, name=f"{name}.{part}", perm=order)
 
     q_BHLK, k_BHKL, v_BHLK = heads("query", [0, 2, 1, 3]), heads("key", [0, 2, 3, 1]), heads("value", [0, 2, 1, 3])
@@ -210,13 +212,15 @@ def _attention(draft: Draft, x: str, far: str, layer: int) -> str:
     weights = node(graph, "Softmax", scores, name=f"{name}.weights", axis=-1)
     mixed = node(graph, "MatMul", weights, v_BHLK, name=f"{name}.mixed")
     mixed = node(graph, "Transpose", mixed, name=f"{name}.mixed", perm=[0, 2, 1, 3])
-    mixed = node(graph, "Reshape", mixed, constant(graph, [-1, c.hidden_size], np.int64), name=f"{name}.mixed")
+    mixed = node(graph, "Reshape", mixed, constant(graph, [-1, count * c.head_size], np.int64), name=f"{name}.mixed")
     return dense(draft, mixed, _site(c, "attention", "output", layer))
 
 
 def _feed_forward(draft: Draft, x: str, far: str, layer: int) -> str:
-    """Dense, activation, dense: [M, D] -> [M, D]."""
+    """Dense, activation, dense: [M, D] -> [M, D]; the last bias [D] where there are no neurons between them."""
     del far
+    if not draft.model.ffn_size_in(layer):
+        return stored(draft, _site(draft.model, "ffn", "down", layer), "bias")
     x = _widened(draft, x, "up", layer)
     x = activation(draft.graph, x, draft.model.activation, f"layers.{layer}.ffn.activation")
     return _widened(draft, x, "down", layer)

@@ -40,9 +40,8 @@ def nest(flat: Flat) -> dict[str, Any]:
 
 def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]:
     """Shape of every parameter, by flat name: of the pretraining model, or of the task model with `head`."""
-    v, e, d, f = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size
+    v, e, d = model.padded_vocab, model.embed_size, model.hidden_size
     s = model.sum_size
-    size = model.stack_sizes
     known = {
         "embeddings/word/embedding": (v, e),
         "embeddings/position/embedding": (model.max_positions, s),
@@ -55,19 +54,7 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
         known["projection/kernel"] = (e, d)
     if model.projected and not model.projects_words:
         known["projection/bias"] = (d,)
-    for name in ("query", "key", "value", "output"):
-        at = f"layers/attention/{name}"
-        known |= {f"{at}/kernel": (size["attention"], d, d), f"{at}/bias": (size["attention"], d)}
-    known |= {"layers/ffn/up/kernel": (size["ffn"], d, f), "layers/ffn/up/bias": (size["ffn"], f)}
-    known |= {"layers/ffn/down/kernel": (size["ffn"], f, d), "layers/ffn/down/bias": (size["ffn"], d)}
-    for name in ("attention", "ffn"):
-        known |= {f"layers/norms/{name}/{leaf}": (size["norms"], d) for leaf in ("scale", "bias")}
-    if "depth" in size:
-        known["layers/depth/bias"] = (size["depth"], d)
-    if "low_rank" in size:
-        for name, (fan_in, fan_out) in {"up": (d, f), "down": (f, d)}.items():
-            known[f"layers/low_rank/{name}_in/kernel"] = (size["low_rank"], fan_in, model.low_rank)
-            known[f"layers/low_rank/{name}_out/addition"] = (size["low_rank"], model.low_rank, fan_out)
+    known |= _pruned_layer_shapes(model) if model.pruned else _layer_shapes(model)
     if model.norm == "pre":
         known |= {"final_norm/scale": (d,), "final_norm/bias": (d,)}
     if model.pooler:
@@ -82,6 +69,63 @@ def shapes(model: Model, head: Head | None = None) -> dict[str, tuple[int, ...]]
         known |= {"replaced/dense/kernel": (d, d), "replaced/dense/bias": (d,)}
         known |= {"replaced/output/kernel": (d, 1), "replaced/output/bias": (1,)}
     return known
+
+
+def _layer_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    size, d, f = model.stack_sizes, model.hidden_size, model.ffn_size
+    known: dict[str, tuple[int, ...]] = {}
+    for name in ("query", "key", "value", "output"):
+        at = f"layers/attention/{name}"
+        known |= {f"{at}/kernel": (size["attention"], d, d), f"{at}/bias": (size["attention"], d)}
+    known |= {"layers/ffn/up/kernel": (size["ffn"], d, f), "layers/ffn/up/bias": (size["ffn"], f)}
+    known |= {"layers/ffn/down/kernel": (size["ffn"], f, d), "layers/ffn/down/bias": (size["ffn"], d)}
+    for name in ("attention", "ffn"):
+        known |= {f"layers/norms/{name}/{leaf}": (size["norms"], d) for leaf in ("scale", "bias")}
+    if "depth" in size:
+        known["layers/depth/bias"] = (size["depth"], d)
+    if "low_rank" in size:
+        for name, (fan_in, fan_out) in {"up": (d, f), "down": (f, d)}.items():
+            known[f"layers/low_rank/{name}_in/kernel"] = (size["low_rank"], fan_in, model.low_rank)
+            known[f"layers/low_rank/{name}_out/addition"] = (size["low_rank"], model.low_rank, fan_out)
+    return known
+
+
+def _pruned_layer_shapes(model: Model) -> dict[str, tuple[int, ...]]:
+    """Of layers whose parameters lie by place, as `PrunedLayers` has them."""
+    size, d = model.stack_sizes, model.hidden_size
+    known: dict[str, tuple[int, ...]] = {}
+    for place, heads in enumerate(model.pruned_heads):
+        at, width = f"layers/{place}/attention", heads * model.head_size
+        inner = {"query": (d, width), "key": (d, width), "value": (d, width), "output": (width, d)} if heads else {}
+        known |= {f"{at}/{name}/kernel": shape for name, shape in inner.items()}
+        known |= {f"{at}/{name}/bias": (shape[-1],) for name, shape in inner.items()} | {f"{at}/output/bias": (d,)}
+    for place, width in enumerate(model.pruned_ffn):
+        at = f"layers/{place}/ffn"
+        inner = {"up": (d, width), "down": (width, d)} if width else {}
+        known |= {f"{at}/{name}/kernel": shape for name, shape in inner.items()}
+        known |= {f"{at}/{name}/bias": (shape[-1],) for name, shape in inner.items()} | {f"{at}/down/bias": (d,)}
+    for place in range(size["norms"]):
+        names = [f"layers/{place}/norms/{part}/{leaf}" for part in ("attention", "ffn") for leaf in ("scale", "bias")]
+        known |= dict.fromkeys(names, (d,))
+    return known | {f"layers/{place}/depth/bias": (d,) for place in range(size.get("depth", 0))}
+
+
+def of_place(flat: Flat, path: str, index: int | None) -> np.ndarray:
+    """The array of one layer or group: cut out of its stack, or by place where layers are pruned.
+
+    Args:
+      flat: parameters by flat name.
+      path: as a stack would have it, such as `layers/ffn/up/kernel`.
+      index: place in the stack; None for what is in no stack.
+    """
+    if index is None:
+        return flat[path]
+    return flat[path][index] if path in flat else flat[by_place(path, index)]
+
+
+def by_place(path: str, index: int) -> str:
+    """The name of a stacked array's part: `layers/3/ffn/up/kernel`."""
+    return f"layers/{index}/{path.removeprefix('layers/')}"
 
 
 def _head_shapes(head: Head, width: int) -> dict[str, tuple[int, ...]]:

@@ -90,18 +90,27 @@ class Container:
 
 
 def unstack(flat: Flat) -> Flat:
-    """One array for each layer or group: `layers/ffn/up/kernel` [S, D, F] becomes `layers/0/ffn/up/kernel` [D, F]."""
+    """One array for each layer or group: `layers/ffn/up/kernel` [S, D, F] becomes `layers/0/ffn/up/kernel` [D, F].
+
+    Pruned layers are like that already.
+    """
     single: Flat = {}
     for path, value in flat.items():
-        if path.startswith("layers/"):
+        if path.startswith("layers/") and not _has_place(path):
             single |= {f"layers/{i}/{path.removeprefix('layers/')}": part for i, part in enumerate(value)}
         else:
             single[path] = value
     return single
 
 
-def stack(single: Flat) -> Flat:
-    """The inverse of `unstack`."""
+def _has_place(path: str) -> bool:
+    return path.split("/")[1].isdigit()
+
+
+def stack(single: Flat, model: Model) -> Flat:
+    """The inverse of `unstack`, for parameters of this shape."""
+    if model.pruned:
+        return single
     parts: dict[str, dict[int, np.ndarray]] = {}
     flat: Flat = {}
     for path, value in single.items():
@@ -213,7 +222,7 @@ def restore(container: Container) -> dict[str, Any]:
     single = dict(container.floats)
     for path, integers in container.integers.items():
         single[path] = _times(path, integers, container.scales[path])
-    return parameters.nest(stack(single))
+    return parameters.nest(stack(single, container.model))
 
 
 def _times(path: str, integers: np.ndarray, scales: np.ndarray) -> np.ndarray:
@@ -345,7 +354,7 @@ def load(path: os.PathLike[str] | str) -> Container:
     integers = {name: tensors[name] for name in manifest["quantized"]}
     scales = {name: tensors[f"{name}.scale"] for name in manifest["quantized"]}
     floats = {name: tensors[name] for name in manifest["float32"]}
-    parameters.check_shapes(stack(integers | floats), model, str(path), head)
+    parameters.check_shapes(stack(integers | floats, model), model, str(path), head)
     stated = manifest.get("sentence")
     sentence = files.from_dict(Sentence, stated, str(path)) if stated else None
     return Container(model, manifest["bits"], integers, scales, floats, head, manifest["pair_task"], sentence)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bertlite_jax.config.compression.pruned import refuse_pruned
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
@@ -52,6 +53,8 @@ def check(config: Finetuned) -> None:
         raise UserError(f"config: learn.mix_layer = {learn.mix_layer} must be at least 0 and below {model.num_layers}")
     if learn.mix != "none" and (learn.teacher or learn.temporal or learn.domains):
         raise UserError("config: learn.mix cannot be combined with learn.teacher, learn.temporal or learn.domains")
+    if learn.domains:
+        refuse_pruned(model, "config: learn.domains")
     if learn.domains and learn.teacher:
         raise UserError("config: learn.teacher cannot be combined with learn.domains")
     if not 0 <= learn.private_layers <= model.num_layers:

@@ -83,13 +83,13 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         memory_need.check(setup)
         environment = workdir.environment() | {"corpora": digests(setup)}
         with one_job.alone_in(folder):
-            read = _read_by(setup.start.config)
+            read = read_by(setup.start.config)
             holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print, read)
             workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
             return _train(setup, folder, holds_run, clock)
 
 
-def _read_by(config: Finetuned) -> tuple[str, ...]:
+def read_by(config: Finetuned) -> tuple[str, ...]:
     """The files and folders that a run reads."""
     data, learn = config.data, config.learn
     return (config.init, data.folder, data.validation_file, learn.teacher, learn.unlabelled, *learn.domains)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.pretraining import memory_need
@@ -26,7 +29,7 @@ def check(setup: Setup) -> dict[str, int]:
     compute = setup.model.compute
     scores = attention.choose_for(config.model, shape.length, device.platform, compute) == "einsum"
     alike = Pretrain(
-        model=config.model,
+        model=_alike(config.model),
         data=Data(length=shape.length, batch_rows=shape.rows),
         optim=Optim(micro_batches=config.optim.micro_batches),
     )
@@ -38,3 +41,12 @@ def check(setup: Setup) -> dict[str, int]:
     )
     memory_need.compare(parts, setup.mesh, "finetune", advice)
     return parts
+
+
+def _alike(model: Model) -> Model:
+    """A model of equal layers for which the estimate is that of the pruned model, or a little more; others as given."""
+    if not model.pruned:
+        return model
+    heads, widths = (sum(map(of, range(model.num_layers))) for of in (model.heads_in, model.ffn_size_in))
+    equal = {"num_heads": heads // model.num_layers, "ffn_size": widths // model.num_layers}
+    return dataclasses.replace(model, pruned_heads=(), pruned_ffn=(), **equal)

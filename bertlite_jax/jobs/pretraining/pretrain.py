@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from bertlite_jax.config import checks, schedule
+from bertlite_jax.config.compression.pruned import refuse_pruned
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.weights import parameters
@@ -298,6 +299,7 @@ def _metrics_writer(
 def _load_init(init: str, config: Pretrain) -> Any:
     """Parameters of another run or program, for the config's residual scale."""
     loaded = sources.load(init, config.job)
+    refuse_pruned(loaded.model, f"{config.job}: --init {init}: pretraining")
     params = parameters.pad_vocabulary(loaded.params, config.model)
     return parameters.rescaled(params, loaded.model, config.model)
 

@@ -26,6 +26,9 @@ from bertlite_jax.report.run.side_files import SUMMARY, read
 from bertlite_jax.report.tasks import figures, page
 from bertlite_jax.report.tasks.figures import Answers, Shown
 
+PRUNED = {"task": str, "metric": str, "pruned_from": str, "length": int, "threads": int, "products": str, "cpu": str}
+COSTS = dict.fromkeys(("speed_up", "milliseconds", "measured_speed_up", "parameters", "layers"), NUMBER)
+"""Of the summary of pruned models, and of each model in it."""
 _DEEPEST = 4
 """Folders of runs in folders of runs."""
 _CHUNK = 512
@@ -33,13 +36,13 @@ _CHUNK = 512
 
 
 def holds_tasks(workdir: pathlib.Path) -> bool:
-    """Whether a folder holds a fine-tuning run, several, or a probe."""
+    """Whether a folder holds a fine-tuning run, several, a probe, or pruned models."""
     config, summary = read(workdir / "config.json", {}), read(workdir / "summary.json", {})
-    return "head" in config or (not config and ("best_run" in summary or "probe" in summary))
+    return "head" in config or (not config and not {"best_run", "probe", "pruned_from"}.isdisjoint(summary))
 
 
 def render(workdir: pathlib.Path) -> str:
-    """Renders the page of one run, of several with the best of them, or of a layer probe.
+    """Renders the page of one run, of several with the best of them, of a layer probe, or of pruned models.
 
     Raises:
       UserError: a file is broken or missing, or matplotlib is not installed.
@@ -58,6 +61,12 @@ def render(workdir: pathlib.Path) -> str:
         if not summary["layers"] or any(row.keys() != summary["layers"][0].keys() for row in summary["layers"]):
             raise UserError(f"report: {file}: its layers differ in their figures, or there is none; probe again")
         return page.render_probe(workdir.resolve().name, summary)
+    if "pruned_from" in summary:
+        metric = read(file, {}, {"metric": str})["metric"]
+        read(file, {}, PRUNED | {"models": [COSTS | {metric: NUMBER}]})
+        if not summary["models"]:
+            raise UserError(f"report: {file}: it has no models; prune again")
+        return page.render_pruned(workdir.resolve().name, summary)
     read(file, {}, SUMMARY | {"task": str, "metric": str})
     ranges = [name.removesuffix("_min") for name in summary if name.endswith("_min")]
     read(file, {}, {f"{name}{end}": NUMBER for name in ranges for end in ("", "_min", "_max")})

@@ -133,8 +133,8 @@ def open_workdir(
     refuse_no_run(folder)
     holds_run = (folder / CONFIG).is_file()
     if holds_run and overwrite:
-        _refuse_to_clear(folder, read)
-        _clear(folder)
+        refuse_to_clear(folder, read)
+        clear(folder)
         holds_run = False
     elif holds_run:
         _compare_configs(folder, config)
@@ -196,8 +196,8 @@ def _refuse_other_programs(folder: pathlib.Path) -> None:
         )
 
 
-def _refuse_to_clear(folder: pathlib.Path, read: Sequence[str]) -> None:
-    """Raises UserError where `_clear` would delete what the new run reads, such as the run that it starts from."""
+def refuse_to_clear(folder: pathlib.Path, read: Sequence[str]) -> None:
+    """Raises UserError where `clear` would delete what the new run reads, such as the run that it starts from."""
     here = pathlib.Path(os.path.realpath(folder))
     for place in filter(None, read):
         parts = pathlib.Path(os.path.realpath(place))
@@ -209,7 +209,8 @@ def _refuse_to_clear(folder: pathlib.Path, read: Sequence[str]) -> None:
             )
 
 
-def _clear(folder: pathlib.Path) -> None:
+def clear(folder: pathlib.Path) -> None:
+    """Removes what a run has written."""
     for name in WRITTEN_BY_A_RUN:
         entry = folder / name
         if entry.is_dir() and not entry.is_symlink():

@@ -90,6 +90,33 @@ def render_probe(name: str, summary: Mapping[str, Any]) -> str:
     return page(title, [*parts, f"<h2>Layers</h2>{table(rows, columns, range(1, len(columns)))}"])
 
 
+def render_pruned(name: str, summary: Mapping[str, Any]) -> str:
+    """The page of pruned models, from the summary.json of their work directory. Raises UserError as `render` does."""
+    title, metric, models = f"Pruning: {name}", summary["metric"], summary["models"]
+    unit, whole = metric.replace("_", " "), models[0]
+    names = ["whole", *(f"{row['speed_up']:g}x" for row in models[1:])]
+    lead = (
+        f"{summary['task']}; layers, heads and neurons taken out of {summary['pruned_from']}, and the rest fine-tuned. "
+        f"Latencies of one text of {number(summary['length'])} tokens, on {number(summary['threads'])} thread(s) of "
+        f"{summary['cpu']}, in {summary['products']} in ONNX Runtime."
+    )
+    kept = ["–" if whole[metric] <= 0 else percent(row[metric] / whole[metric]) for row in models]
+    tiles = [_tile(f"{name}: {unit}", _score(row[metric])) for name, row in zip(names, models, strict=True)]
+    drawn = task_plots.latencies([row["milliseconds"] for row in models], [row[metric] for row in models], names, unit)
+    columns = (unit, "score kept", "milliseconds", "measured speed-up", "parameters", "layers")
+    rows = [
+        (
+            *(name, _score(row[metric]), share, f"{row['milliseconds']:.3f}", f"{row['measured_speed_up']:.2f}"),
+            *(number(row["parameters"]), number(row["layers"])),
+        )
+        for name, share, row in zip(names, kept, models, strict=True)
+    ]
+    parts = [f"<h1>{html.escape(title)}</h1>", f'<p class="quiet">{html.escape(lead)}</p>']
+    parts += [f'<div class="tiles">{"".join(tiles)}</div>']
+    parts += [f'<div class="plots">{_picture(drawn, "Score against latency")}</div>']
+    return page(title, [*parts, f"<h2>Models</h2>{table(rows, ('', *columns), range(1, len(columns) + 1))}"])
+
+
 def _sections(run: TaskRun) -> list[str]:
     parts = [_lead(run), _tiles(run), _curves(run)]
     if run.answers:

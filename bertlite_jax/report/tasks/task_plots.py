@@ -1,4 +1,4 @@
-"""Pictures of task models as SVG, half a page wide: confusion matrix, reliability, numbers, seeds, layers."""
+"""Pictures of task models as SVG, half a page wide: confusion matrix, reliability, numbers, seeds, layers, sizes."""
 
 from __future__ import annotations
 
@@ -109,4 +109,21 @@ def layers(values: Sequence[float], unit: str, levels: Sequence[Level] = (), nam
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         if levels:
             axes.legend(frameon=False, fontsize=8.5, ncols=3, loc="lower left", bbox_to_anchor=(0, 1.0))
+    return file.getvalue()
+
+
+def latencies(milliseconds: Sequence[float], scores: Sequence[float], names: Sequence[str], unit: str) -> bytes:
+    """A score beside a latency for each model; the first one, which the others were made from, is hollow."""
+    times, scores = plots.drawable(milliseconds).tolist(), plots.drawable(scores).tolist()
+    with plots.drawing((5.6, 3.4)) as (figure, file):
+        axes = plots.open_axes(figure)
+        look = {"linestyle": "none", "marker": "o", "markersize": 7, "color": _EDGE}
+        axes.plot(times[:1], scores[:1], fillstyle="none", **look)
+        axes.plot(times[1:], scores[1:], **look)
+        for time, score, name in zip(times, scores, names, strict=True):
+            axes.annotate(name, (time, score), (0, 8), textcoords="offset points", ha="center")
+        axes.set_xlim(0, 1.15 * max(times) or 1)
+        axes.margins(y=0.2)
+        axes.set(xlabel="milliseconds a text", ylabel=unit)
+        axes.grid(color="#dddddd", linewidth=0.6)
     return file.getvalue()

@@ -19,8 +19,9 @@ def names(path: tuple[Any, ...]) -> list[str]:
 
 
 def is_stacked(path: tuple[Any, ...]) -> bool:
-    """Whether axis 0 counts layers."""
-    return STACKED in names(path)
+    """Whether axis 0 counts layers. Those of a pruned model lie apart, as `layers/3/ffn/up/kernel`."""
+    parts = names(path)
+    return STACKED in parts and not any(part.isdigit() for part in parts)
 
 
 def decay_mask(params: Any) -> Any:

@@ -51,5 +51,9 @@ def _factor(adapt: Adapt, num_layers: int, path: tuple[Any, ...], leaf: Any) -> 
     if part != STACKED:
         raise ValueError(f"no depth is known for parameter {part}")
     depth = np.arange(num_layers)
+    place = str(getattr(path[1], "key", path[1]))
+    if place.isdigit():  # Of a pruned model.
+        depth = depth[int(place) : int(place) + 1]
     factors = np.where(depth < adapt.freeze_layers, 0.0, adapt.layer_decay ** (num_layers - depth))
-    return factors.astype(np.float32).reshape(-1, *[1] * (len(leaf.shape) - 1))
+    factors = factors.astype(np.float32)
+    return np.float32(factors[0]) if place.isdigit() else factors.reshape(-1, *[1] * (len(leaf.shape) - 1))

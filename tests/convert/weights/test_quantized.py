@@ -51,7 +51,7 @@ def test_norms_and_biases_stay_as_they_are():
 def test_every_parameter_stands_once_and_padded_rows_not_at_all():
     container = quantized.quantize(weights_of(MODEL))
     shapes = parameters.shapes(dataclasses.replace(MODEL, vocab_multiple=1))
-    found = {path: value.shape for path, value in quantized.stack(container.integers | container.floats).items()}
+    found = {path: value.shape for path, value in quantized.stack(container.integers | container.floats, MODEL).items()}
     assert found == shapes
 
 

@@ -1,6 +1,8 @@
 """A step that cannot fit is refused before anything is compiled or written, with the setting that would help."""
 
+import dataclasses
 import pathlib
+from typing import Any
 
 import jax
 import pytest
@@ -46,6 +48,22 @@ def test_a_model_that_does_not_fit_is_told_as_such(place, tmp_path, monkeypatch)
     config, init = of_batch(place, 1, monkeypatch, 10**6)
     with pytest.raises(UserError, match="take a smaller model; its parameters and the optimiser alone need"):
         finetune.finetune(config, str(tmp_path / "run"), init)
+
+
+def test_a_pruned_model_needs_what_is_left_of_it(place):
+    """Two of five layers' widths are those of the whole model, three have none: the estimate is that of two fifths."""
+    config, encoder = recipe(str(place / "glue")), load_weights(place / "encoder")
+    setup = prepare(config, encoder, str(place / "encoder"))
+
+    def need(**changes: Any) -> dict[str, int]:
+        start = setup.start.config
+        shape = dataclasses.replace(start.model, share="none", **changes)
+        config = dataclasses.replace(start, model=shape)
+        return memory_need.check(setup._replace(start=setup.start._replace(config=config)))
+
+    pruned = need(pruned_heads=(3, 3, 3, 3, 3), pruned_ffn=(640, 640, 0, 0, 0))
+    assert pruned == need(ffn_size=256)
+    assert pruned["total"] < need()["total"]
 
 
 def test_what_xla_would_fit_is_never_refused(place, monkeypatch):

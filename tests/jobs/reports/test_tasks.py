@@ -9,6 +9,7 @@ from bertlite_jax.config.files import to_json
 from bertlite_jax.config.finetune import Examples, Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.reports import tasks
 from bertlite_jax.jobs.reports.report import report
 
@@ -99,3 +100,18 @@ def test_a_sweep_of_seeds_leads_to_its_best_run(tmp_path):
     assert "2 points of a sweep" in text
     assert "The best run: seed-0" in text
     assert "0.9000" in text
+
+
+def test_a_summary_of_pruned_models_that_was_changed_is_named(tmp_path):
+    row = {"speed_up": 2.0, "milliseconds": 3.0, "measured_speed_up": 2.0, "parameters": 5, "layers": 2, "f1": 0.5}
+    known = {"task": "mrpc", "metric": "f1", "pruned_from": "runs/a", "length": 64, "threads": 1}
+    summary = known | {"products": "int8", "cpu": "a CPU", "models": [row]}
+    for changed, said in (
+        ({"models": []}, "it has no models"),
+        ({"models": [row | {"f1": "high"}]}, r"models\[0\]\.f1 should be"),
+        ({"metric": "mcc"}, r"models\[0\]\.mcc is missing"),
+        ({"threads": "one"}, "threads should be a whole number"),
+    ):
+        (tmp_path / "summary.json").write_text(json.dumps(summary | changed))
+        with pytest.raises(UserError, match=rf"^report: .*summary\.json: {said}"):
+            report(tmp_path)

@@ -1,6 +1,7 @@
 """The report of a task model: figures known from arithmetic, and a page with all its parts."""
 
 import dataclasses
+import re
 import sys
 
 import numpy as np
@@ -105,6 +106,24 @@ def of_labels() -> Answers:
     shown = [Shown("a <b>fine</b> film", "good", "bad", 0.875, 2.25), Shown("dull", "bad", "bad", 0.9, 0.1)]
     rows = [{"threshold": 0.5, "precision": 0.75, "recall": 0.625, "coverage": 1.0}]
     return Answers(shown, gold, answered, np.array([0.9, 0.8, 0.875, 0.6]), gold == answered, thresholds=rows)
+
+
+def test_pruned_models_are_shown_beside_the_whole_one():
+    """0.72 is 90 % of 0.8."""
+    whole = {"speed_up": 1.0, "accuracy": 0.8, "milliseconds": 9.0, "measured_speed_up": 1.0}
+    half = {"speed_up": 2.5, "accuracy": 0.72, "milliseconds": 3.0, "measured_speed_up": 3.0}
+    sizes = [{"parameters": 1_234_567, "layers": 6}, {"parameters": 345_678, "layers": 3}]
+    summary = {
+        **{"task": "sst2", "metric": "accuracy", "pruned_from": "runs/<sst2>", "length": 128, "threads": 1},
+        **{"products": "int8", "cpu": "A CPU", "models": [whole | sizes[0], half | sizes[1]]},
+    }
+    text = page.render_pruned("small", summary)
+    for wanted in ("Pruning: small", "runs/&lt;sst2&gt;", "128 tokens, on 1 thread(s) of A CPU, in int8", "2.5x"):
+        assert wanted in text, wanted
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text)
+    assert cells[:7] == ["whole", "0.8000", "100.0 %", "9.000", "1.00", "1,234,567", "6"]
+    assert cells[7:] == ["2.5x", "0.7200", "90.0 %", "3.000", "3.00", "345,678", "3"]
+    assert text.count("<img") == 1
 
 
 def test_a_page_has_scores_confusions_calibration_thresholds_and_hard_examples():

@@ -212,3 +212,12 @@ def test_frozen_layers_do_not_move(freeze: int, moving: tuple[int, int]):
     assert (bias[0].max(), bias[1].max()) == moving
     assert found["head"]["output"]["bias"].all()
     assert found["pooler"]["kernel"].all()
+
+
+def test_layers_of_a_pruned_model_have_the_rates_of_their_places():
+    """They lie apart: `layers/0` and `layers/1`."""
+    layers = {str(place): {"ffn": {"up": {"bias": np.zeros(3 + place)}}} for place in range(2)}
+    scale = layer_rates.scale_by_depth(Adapt(layer_decay=0.5), 2, {"layers": layers})
+    ones = jax.tree.map(np.ones_like, {"layers": layers})
+    found = jax.device_get(scale.update(ones, scale.init(ones))[0])["layers"]
+    assert [np.unique(found[place]["ffn"]["up"]["bias"]) for place in "01"] == [0.25, 0.5]

@@ -1,0 +1,1 @@
+"""Settings and shapes of models that are made smaller."""
