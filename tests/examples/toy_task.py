@@ -1,5 +1,6 @@
 """A task that a tiny encoder learns in seconds, in SST-2's files, and the encoder."""
 
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -80,6 +81,7 @@ def write_jsonl(path: pathlib.Path, rows: list[dict]) -> str:
 def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MODEL, head: Head | None = None) -> str:
     """Random weights as a folder of our own: an encoder with a pooler, or a task model."""
     of_head = head or Head(labels=("a", "b"))
+    model = model if of_head.pooled else dataclasses.replace(model, pooler=False)
     params: Any = jax.device_get(jax.jit(lambda: draw_params(TaskModel(model, of_head), jax.random.key(7)))())
     if head is None:
         del params["head"]

@@ -66,21 +66,16 @@ def in_text(text: str, words: Iterable[tuple[int, int]], tokenizer: Tokenizer) -
       tokenizer: of the masked language model.
     """
     ids, starts, ends = tokenizer.encode_with_offsets(text)
-    # Some pieces take in the white space before them.
-    starts = np.array([start + _blank(text[start:end]) for start, end in zip(starts, ends, strict=True)], np.int64)
     bounds, spans = [], []
     for start, end in words:
-        own = np.flatnonzero((starts < end) & (ends > start))
+        # A mark of a word's start that is a piece by itself has no characters.
+        own = np.flatnonzero((starts < end) & (ends > start) | (starts == start) & (ends == start))
         if not is_word(text[start:end]) or not len(own) or len(own) != own[-1] - own[0] + 1:
             continue
         if starts[own].min() >= start and ends[own].max() <= end:  # Else a piece belongs to a neighbour too.
             bounds.append((own[0], own[-1] + 1))
             spans.append((start, end))
     return Places(ids, _pairs(bounds), _pairs(spans))
-
-
-def _blank(piece: str) -> int:
-    return len(piece) - len(piece.lstrip()) if piece.strip() else 0
 
 
 def in_words(words: Sequence[str], tokenizer: Tokenizer) -> Places:

@@ -73,7 +73,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         raise UserError(
             "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
         )
-    sources.check_there(init, "finetune")
+    for place in filter(None, (init, config.learn.teacher, config.learn.augment_model)):
+        sources.check_there(place, "finetune")
     config = own_data.decided(config, run, overwrite)
     folder, clock = pathlib.Path(run), metrics.Clock()
     with (

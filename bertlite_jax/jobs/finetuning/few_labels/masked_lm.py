@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption, sources
+from bertlite_jax.convert import adoption
 from bertlite_jax.convert.bundled.words import split_words
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
@@ -60,7 +60,6 @@ def opened(learn: Learn, init: str, weights: Weights) -> Iterator[tuple[str, Wei
     with contextlib.ExitStack() as stack:
         if learn.augment_model:
             init = learn.augment_model
-            sources.check_there(init, "finetune")
             weights = stack.enter_context(adoption.open_weights(init, "finetune"))
         if "mlm" not in weights.params:
             raise UserError(
@@ -208,8 +207,8 @@ def _candidates_of_each(pieces: WordPieces, learn: Learn, source: str) -> tuple[
     spare = int(np.bincount(pieces.alike[pieces.allowed]).max(initial=0))
     if words <= spare:
         raise UserError(
-            f"finetune: learn.augment = masked_lm: in the vocabulary of {source}, {words} pieces are whole words, too "
-            "few to choose from; name another model with --learn.augment-model"
+            f"finetune: learn.augment = masked_lm: the vocabulary of {source} has too few whole words to choose from "
+            f"({words}); name another model with --learn.augment-model"
         )
     return min(learn.candidates, words - spare), spare
 

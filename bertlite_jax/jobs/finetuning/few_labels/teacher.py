@@ -18,7 +18,7 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert import adoption, sources
+from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, answer_length
 from bertlite_jax.data.examples import batches, joining, span_features
@@ -67,7 +67,6 @@ def check(config: Finetuned, tokenizer: Tokenizer, pairs: bool | None) -> dict[s
     teacher, head = config.learn.teacher, config.head
     if not teacher:
         return {}
-    sources.check_there(teacher, "finetune")
     with adoption.open_weights(teacher, "finetune") as loaded:
         problem = _problem_of(loaded, head, pairs) or (
             _problem_of_spans(loaded, config, tokenizer) if head.kind == "span" else ""
