@@ -7,8 +7,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from toy_questions import paragraphs, recipe_for, write_squad
-from toy_task import MODEL, write_encoder
+from toy_task import MODEL, paragraphs, recipe_for, write_encoder, write_squad
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources

@@ -6,8 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from toy_questions import paragraphs, recipe_for, write_questions, write_squad
-from toy_task import lines_of, write_jsonl
+from toy_task import lines_of, paragraphs, recipe_for, write_jsonl, write_questions, write_squad
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.jobs.finetuning.finetune import finetune
