@@ -41,8 +41,8 @@ def test_copies_stand_behind_the_texts_round_by_round_each_with_draws_of_its_own
     assert len(found) == 1 + 3 * 2
     assert [text.id for text in found] == ["t", "a", "b", "a", "b", "a", "b"]
     assert found[0] == texts[0]
-    numbers = [text.text.split()[1] for text in found[1:]] + [found[1].pair.split()[1]] if found[1].pair else []
-    assert len(set(numbers)) == 7
+    shown = [text for one in found[1:] for text in (one.text, one.pair) if text]
+    assert len({text.split()[-1] for text in shown}) == len(shown) == 9  # Three pairs and three single texts.
 
 
 @pytest.mark.parametrize("augment", ["tfidf", "edits"])

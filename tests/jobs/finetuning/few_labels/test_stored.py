@@ -1,6 +1,7 @@
 """Arrays in parts: each is computed once, whatever happens in between."""
 
 import pathlib
+import types
 from collections.abc import Callable
 
 import numpy as np
@@ -72,10 +73,9 @@ def test_a_damaged_file_is_named(tmp_path, name: str):
 def test_progress_is_told_with_the_time_that_is_left(tmp_path, capsys, monkeypatch):
     """A clock that moves by a minute at each look: at the start, and behind each part."""
     times = iter(range(0, 6000, 60))
-    monkeypatch.setattr(stored.time, "monotonic", lambda: float(next(times)))
+    monkeypatch.setattr(stored, "time", types.SimpleNamespace(monotonic=lambda: float(next(times))))
     read(tmp_path / "found.npy", Work())
     assert capsys.readouterr().out.splitlines() == [
         "finetune: 3 of 9 rows, 2:00 left",
         "finetune: 5 of 9 rows, 1:36 left",
-        "finetune: 9 of 9 rows, 0:00 left",
     ]

@@ -304,8 +304,8 @@ def test_a_teacher_of_other_spans_is_refused(head: Head, changes: dict, said: st
 
 
 def test_a_teacher_of_spans_needs_the_same_tokenizer(encoder, prepared, tmp_path):
-    other = train_tokenizer(TEXTS * 4, tmp_path / "tokenizer", 60)
-    model = dataclasses.replace(MODEL, vocab_size=60)
+    other = train_tokenizer(TEXTS * 4, tmp_path / "tokenizer", 50)
+    model = dataclasses.replace(MODEL, vocab_size=50)
     source = write_encoder(tmp_path / "teacher", other.folder, model, head=dataclasses.replace(SPANS, no_answer=True))
     found = refused(questions(tmp_path, Learn(teacher=source)), encoder, tmp_path / "run")
     assert f"has another tokenizer than {encoder} (SHA-256 {other.hash[:12]}" in found
