@@ -94,7 +94,7 @@ def _pairs(pairs: Sequence[tuple[int, int]]) -> Int[np.ndarray, "W 2"]:
 
 def pieces_alone(tokenizer: Tokenizer) -> WordPieces:
     """Every piece of a vocabulary by itself; special pieces are no words."""
-    ids = np.arange(tokenizer.vocab_size)
+    ids = range(tokenizer.vocab_size)
     spelled = [tokenizer.decode([number]).strip() for number in ids]
     allowed = tokenizer.word_starts(ids) & np.array([is_word(piece) for piece in spelled], bool)
     allowed[list(tokenizer.special_ids)] = False
@@ -151,7 +151,10 @@ def draw(
     random = generator(seed, number, HOLES_KEY)
     count, most = candidates.shape
     replaced, chosen = random.random(count) < rate, random.integers(most, size=count)
-    return [(*map(int, places.spans[word]), int(candidates[word, chosen[word]])) for word in np.flatnonzero(replaced)]
+    return [
+        (int(places.spans[word, 0]), int(places.spans[word, 1]), int(candidates[word, chosen[word]]))
+        for word in np.flatnonzero(replaced)
+    ]
 
 
 def spelled_like(new: str, old: str) -> str:
