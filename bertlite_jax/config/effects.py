@@ -75,7 +75,6 @@ FINETUNE_NEEDS = (
     Need(("optim.end_fraction",), "optim.schedule", _is("linear", "cosine", "wsd"), "pass --optim.schedule linear"),
     Need(("optim.decay_steps",), "optim.schedule", _is("wsd"), "it belongs to another schedule"),
     Need(("learn.teacher_weight", "learn.temperature"), "learn.teacher", bool, "name a model with --learn.teacher"),
-    Need(("learn.unlabelled_batch",), "learn.unlabelled", bool, "name a file with --learn.unlabelled"),
     Need(("learn.confidence",), "learn.consistency", bool, "pass --learn.consistency 1"),
     Need(("learn.temporal_decay", "learn.temporal_ramp"), "learn.temporal", bool, "set --learn.temporal too"),
     Need(("learn.domain_weight",), "learn.domains", bool, "name folders with --learn.domains"),

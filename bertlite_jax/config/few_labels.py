@@ -42,24 +42,34 @@ class Learn:
     mix_guessed: float = 0.0
     """For mix = pooled: weight of mixtures of unlabelled texts, with predicted labels (MixText); 0: off."""
     teacher: str = ""
-    """Work directory or folder of a fine-tuned model with the same labels, whose logits are learnt from (distillation).
-    They are computed once."""
+    """Work directory or folder of a model that was fine-tuned on the same kind of task with the same labels, whose
+    answers are learnt from (distillation). They are computed once. For questions about a text it needs the same
+    tokenizer."""
     teacher_weight: float = 0.5
     """Share of the teacher in the loss, from 0 to 1; the labels have the rest."""
     temperature: float = 2.0
-    """Temperature of the logits of teacher and student when they are compared."""
+    """Temperature of the logits of teacher and student when they are compared. Numbers have none."""
     unlabelled: str = ""
-    """File of unlabelled texts, one on each line (for pairs, JSON objects as `bertlite predict` reads them). Used by
-    consistency, mix_guessed, temporal and teacher."""
+    """File of unlabelled texts, one on each line (for pairs, choices and questions, JSON objects as `bertlite predict`
+    reads them). Used by consistency, mix_guessed, temporal and teacher."""
     unlabelled_batch: int = 32
-    """Unlabelled texts in a batch, beside the labelled examples."""
+    """Unlabelled texts and copies in a batch, beside the labelled examples. For questions about a text, windows."""
+    copies: int = 0
+    """Changed copies of each training text, which only the teacher labels; augment says how they are changed. They
+    join the texts of unlabelled. 0: none; TinyBERT: 10 to 30."""
     consistency: float = 0.0
     """Weight of the loss that makes predictions for an unlabelled text and its augmentation agree (UDA); 0: off, 1:
     usual."""
-    augment: Literal["tfidf", "edits"] = "tfidf"
-    """How a text is augmented. tfidf: replace words of low TF-IDF by others. edits: swap and delete some words."""
+    augment: Literal["tfidf", "edits", "masked_lm"] = "tfidf"
+    """How a text is augmented. tfidf: replace words of low TF-IDF by others. edits: swap and delete some words.
+    masked_lm: replace words by some that a masked language model finds likely in their place."""
     augment_rate: float = 0.3
-    """Expected share of the words that are changed."""
+    """Expected share of the words that are changed; TinyBERT has 0.4 with masked_lm."""
+    augment_model: str = ""
+    """For masked_lm: run of pretraining, or folder of a model with a masked-LM head. Without it, the model of --init,
+    if that has such a head."""
+    candidates: int = 15
+    """For masked_lm: each word is replaced by one of this many, the likeliest in its place."""
     sharpen: float = 0.4
     """Temperature of predictions that serve as targets; less than 1 sharpens them."""
     confidence: float = 0.8
@@ -85,14 +95,22 @@ class Learn:
 
     @property
     def reads_unlabelled(self) -> bool:
-        """Whether batches have unlabelled texts."""
-        return bool(self.unlabelled)
+        """Whether batches have unlabelled texts, or copies."""
+        return bool(self.unlabelled or self.copies)
+
+    @property
+    def replaces_words(self) -> bool:
+        """Whether a masked language model proposes words."""
+        return self.augment == "masked_lm" and bool(self.augments or self.copies)
 
     @property
     def augments(self) -> bool:
         """Whether batches also have an augmentation of each unlabelled text."""
         return bool(self.consistency or self.mix_guessed)
 
+
+MOST_COPIES = 1000
+"""Of one text."""
 
 READ_BY = {
     "gce_q": ("loss", ("gce",)),
@@ -104,6 +122,8 @@ READ_BY = {
     "focal_gamma": ("loss", ("focal",)),
     "mix_alpha": ("mix", ("pooled", "hidden")),
     "mix_layer": ("mix", ("hidden",)),
+    "augment_model": ("augment", ("masked_lm",)),
+    "candidates": ("augment", ("masked_lm",)),
 }
 """Settings that have an effect only with some values of another setting."""
 
@@ -120,10 +140,11 @@ def problem_of(learn: Learn) -> str:
         "temporal",
         "mix_guessed",
         "domain_weight",
+        "copies",
     ):
         if not getattr(learn, name) >= 0:
             return f"learn.{name} = {getattr(learn, name)} must not be negative"
-    for name in ("mix_alpha", "temperature", "sharpen", "unlabelled_batch"):
+    for name in ("mix_alpha", "temperature", "sharpen", "unlabelled_batch", "candidates"):
         if not getattr(learn, name) > 0:
             return f"learn.{name} = {getattr(learn, name)} must be greater than 0"
     for name in ("bootstrap_beta", "teacher_weight", "augment_rate", "temporal_ramp"):
@@ -151,4 +172,21 @@ def problem_of(learn: Learn) -> str:
         return "learn.unlabelled has no effect without consistency, mix_guessed, temporal or teacher; set one of them"
     if learn.private_layers and not learn.domains:
         return "learn.private_layers needs domains; name their folders with learn.domains"
+    return _problem_of_copies(learn)
+
+
+def _problem_of_copies(learn: Learn) -> str:
+    """`problem_of` the group around copies and what else reads text beside the examples."""
+    if learn.unlabelled_batch != Learn().unlabelled_batch and not learn.reads_unlabelled:
+        return "learn.unlabelled_batch has no effect without learn.unlabelled or learn.copies; set one of them"
+    if learn.copies and not learn.teacher:
+        return "learn.copies needs a teacher, which alone labels them; name one with learn.teacher"
+    if learn.copies > MOST_COPIES:
+        return f"learn.copies = {learn.copies} is too large; at most {MOST_COPIES}"
+    if learn.copies and learn.consistency:
+        return "learn.copies cannot be combined with learn.consistency, which changes texts itself; set one of them"
+    if learn.copies and not learn.augment_rate:
+        return "learn.copies with learn.augment_rate = 0 are all alike; raise the rate or leave the copies out"
+    if learn.augment == "masked_lm" and not learn.replaces_words:
+        return "learn.augment = masked_lm changes no text without learn.copies, consistency or mix_guessed; set one"
     return ""

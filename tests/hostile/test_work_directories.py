@@ -25,6 +25,13 @@ READERS = {
     ),
     "--init of finetune": "finetune FINETUNE --data task.csv --workdir out --init RUN",
     "prune": "prune RUN --workdir out",
+    "--learn.teacher of finetune": (
+        "finetune FINETUNE --data task.csv --data.length 16 --workdir out --init pretrained --learn.teacher RUN"
+    ),
+    "--learn.augment-model of finetune": (
+        "finetune FINETUNE --data task.csv --data.length 16 --workdir out --init pretrained --learn.teacher finetuned "
+        "--learn.copies 1 --learn.augment masked_lm --learn.augment-model RUN"
+    ),
 }
 """Jobs that read a run."""
 PLACES: dict[str, Callable[[pathlib.Path], object]] = {

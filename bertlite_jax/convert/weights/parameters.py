@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,15 @@ def check_shapes(flat: Flat, model: Model, where: str, head: Head | None = None)
 def is_float(value: np.ndarray) -> bool:
     """Whether an array holds floats. The dtype.kind of ml_dtypes' bfloat16 is "V"."""
     return value.dtype.kind == "f" or value.dtype.name == "bfloat16"
+
+
+def digest(params: dict[str, Any], stated: str) -> str:
+    """SHA-256, in hex, of what is stated about a model and of its parameters by name."""
+    whole = hashlib.sha256(stated.encode())
+    for name, array in sorted(flatten(params).items()):
+        whole.update(name.encode())
+        whole.update(np.ascontiguousarray(array).data)
+    return whole.hexdigest()
 
 
 def check_finite(flat: Flat, where: str) -> None:

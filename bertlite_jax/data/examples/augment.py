@@ -12,8 +12,8 @@ import numpy as np
 
 from bertlite_jax.data.rows.packing import generator
 
-Augment = Callable[[str, int], str]
-"""(text, number of the text) -> changed text; the same for the same seed and number."""
+Change = Callable[[Sequence[str], int], list[str]]
+"""(words, number of the text) -> changed words; the same for the same seed and number."""
 
 
 def words_of(text: str) -> tuple[list[str], str]:
@@ -24,7 +24,13 @@ def words_of(text: str) -> tuple[list[str], str]:
     return text.split(), " "
 
 
-def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
+def in_text(change: Change, text: str, number: int) -> str:
+    """A text whose words are changed; all white space becomes single spaces."""
+    words, joint = words_of(text)
+    return joint.join(change(words, number))
+
+
+def make_tfidf(texts: Sequence[Sequence[str]], rate: float, seed: int) -> Change:
     """Replaces words that say little about their text by words that say little about any text.
 
     Word w of a text is replaced with a probability in proportion to max(tf-idf of its words) - tf-idf(w), so that
@@ -32,7 +38,7 @@ def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
     max(S) - S(w), S(w) = (count of w in all texts) idf(w), so mostly from words that are as common as articles.
 
     Args:
-      texts: frequencies are counted in these.
+      texts: as words, in which frequencies are counted.
       rate: share of the words that are replaced.
       seed: of the draws.
 
@@ -41,8 +47,7 @@ def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
     """
     counts: Counter[str] = Counter()
     documents: Counter[str] = Counter()
-    for text in texts:
-        words = words_of(text)[0]
+    for words in texts:
         counts.update(words)
         documents.update(set(words))
     vocabulary = sorted(counts)
@@ -53,18 +58,17 @@ def make_tfidf(texts: Sequence[str], rate: float, seed: int) -> Augment:
     draws = scores.max(initial=0.0) - scores + 1e-12 if len(vocabulary) else scores
     cumulated = np.cumsum(draws)
 
-    def augment(text: str, number: int) -> str:
-        words, joint = words_of(text)
+    def change(words: Sequence[str], number: int) -> list[str]:
         chances = replacement_chances(words, idf, rate)
         random = generator(seed, number, 3)
         replaced = random.random(len(words)) < chances
         places = np.searchsorted(cumulated, random.random(len(words)) * (cumulated[-1] if len(cumulated) else 0))
-        return joint.join(
+        return [
             vocabulary[min(int(place), len(vocabulary) - 1)] if new else word
             for word, new, place in zip(words, replaced, places, strict=True)
-        )
+        ]
 
-    return augment
+    return change
 
 
 def replacement_chances(words: Sequence[str], idf: dict[str, float], rate: float) -> np.ndarray:
@@ -77,7 +81,7 @@ def replacement_chances(words: Sequence[str], idf: dict[str, float], rate: float
     return np.minimum(1.0, weights / weights.sum() * rate * len(words))
 
 
-def make_edits(rate: float, seed: int) -> Augment:
+def make_edits(rate: float, seed: int) -> Change:
     """Swaps two words rate / 4 times as often as there are words, then leaves rate / 2 of the words out.
 
     A swap moves two words, so that `rate` of the words are moved or gone in expectation. One word always stays.
@@ -85,16 +89,16 @@ def make_edits(rate: float, seed: int) -> Augment:
     Source: Wei and Zou 2019 (arXiv 1901.11196), section 2 (random swap, random deletion).
     """
 
-    def augment(text: str, number: int) -> str:
-        words, joint = words_of(text)
+    def change(words: Sequence[str], number: int) -> list[str]:
+        words = list(words)
         if len(words) < 2:
-            return text
+            return words
         random = generator(seed, number, 3)
         for _ in range(random.binomial(len(words), rate / 4)):
             i, j = random.choice(len(words), 2, replace=False)
             words[i], words[j] = words[j], words[i]
         stays = random.random(len(words)) >= rate / 2
         stays[random.integers(len(words))] |= not stays.any()
-        return joint.join(word for word, here in zip(words, stays, strict=True) if here)
+        return [word for word, here in zip(words, stays, strict=True) if here]
 
-    return augment
+    return change

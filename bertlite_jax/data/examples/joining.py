@@ -1,4 +1,4 @@
-"""Two encoded sets become one: one after the other, or their examples side by side."""
+"""Two encoded sets become one: one after the other, or their examples side by side; or a part is taken of one."""
 
 from __future__ import annotations
 
@@ -37,4 +37,20 @@ def beside(first: Encoded, second: Encoded) -> Encoded:
         firsts=2 * first.firsts,
         labels=first.labels,
         counts=first.counts | {"tokens": both.counts["tokens"]},
+    )
+
+
+def stretch(encoded: Encoded, first: int, stop: int) -> Encoded:
+    """The examples from `first` to `stop` - 1. Of the counts, only those of examples and tokens are kept."""
+    window, window_stop = int(encoded.firsts[first]), int(encoded.firsts[stop])
+    tokens = slice(int(encoded.offsets[window]), int(encoded.offsets[window_stop]))
+    by_token = len(encoded.words) > 0
+    return Encoded(
+        tokens=encoded.tokens[tokens],
+        types=encoded.types[tokens],
+        words=encoded.words[tokens],
+        offsets=encoded.offsets[window : window_stop + 1] - tokens.start,
+        firsts=encoded.firsts[first : stop + 1] - window,
+        labels=encoded.labels[tokens] if by_token else encoded.labels[first:stop],
+        counts={"examples": stop - first, "tokens": tokens.stop - tokens.start},
     )

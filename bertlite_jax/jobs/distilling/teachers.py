@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from bertlite_jax.config.distillation.checks import check_relations, check_teacher
 from bertlite_jax.config.distillation.settings import Distill, losses_of, relation_heads
@@ -94,7 +92,8 @@ def open_teacher(source: str, config: Distill, tokenizer: Tokenizer) -> Teacher:
     changes = {"vocab_multiple": config.model.vocab_multiple, "attention": "auto", "remat": "none"}
     model = dataclasses.replace(loaded.model, unroll=config.model.unroll, **changes)
     params = parameters.pad_vocabulary(loaded.params, model)
-    return Teacher(source, model, params, _digest(loaded))
+    digest = parameters.digest(loaded.params, json.dumps(dataclasses.asdict(loaded.model)))
+    return Teacher(source, model, params, digest)
 
 
 def _check_tokenizer(theirs: Tokenizer | None, source: str, folder: str, ours: Tokenizer) -> None:
@@ -122,11 +121,3 @@ def _check_kind(loaded: Weights, source: str, student: Model) -> None:
             f"distill: {source} has {loaded.model.vocab_size:,} pieces and the student {student.vocab_size:,}; one "
             "tokenizer has to serve both"
         )
-
-
-def _digest(loaded: Weights) -> str:
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(loaded.model)).encode())
-    for name, array in sorted(parameters.flatten(loaded.params).items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.data.examples import batches
-from bertlite_jax.jobs.finetuning import few_label_batches
+from bertlite_jax.jobs.finetuning.few_labels import few_label_batches
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.train import sharding
 

@@ -24,9 +24,10 @@ from bertlite_jax.convert.weights.reading import pairs_of, reading_of
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.jobs.answering import task_splits
-from bertlite_jax.jobs.finetuning import few_label_inputs, memory_need, own_data
+from bertlite_jax.jobs.finetuning import memory_need, own_data
 from bertlite_jax.jobs.finetuning.batches import Batches
 from bertlite_jax.jobs.finetuning.examples import open_evaluation, other_validation_splits
+from bertlite_jax.jobs.finetuning.few_labels import few_label_inputs, masked_lm
 from bertlite_jax.jobs.finetuning.prepare import (
     announcement,
     digests,
@@ -72,7 +73,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         raise UserError(
             "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
         )
-    sources.check_there(init, "finetune")
+    for place in filter(None, (init, config.learn.teacher, config.learn.augment_model)):
+        sources.check_there(place, "finetune")
     config = own_data.decided(config, run, overwrite)
     folder, clock = pathlib.Path(run), metrics.Clock()
     with (
@@ -81,18 +83,20 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
     ):
         setup = prepare(config, weights, init)
         memory_need.check(setup)
-        environment = workdir.environment() | {"corpora": digests(setup)}
+        environment = workdir.environment(teachers=setup.extra.digests) | {"corpora": digests(setup)}
         with one_job.alone_in(folder):
             read = read_by(setup.start.config)
             holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print, read)
             workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
+            setup = masked_lm.complete(setup, weights, folder)
             return _train(setup, folder, holds_run, clock)
 
 
 def read_by(config: Finetuned) -> tuple[str, ...]:
     """The files and folders that a run reads."""
     data, learn = config.data, config.learn
-    return (config.init, data.folder, data.validation_file, learn.teacher, learn.unlabelled, *learn.domains)
+    of_learn = (learn.teacher, learn.unlabelled, learn.augment_model, *learn.domains)
+    return (config.init, data.folder, data.validation_file, *of_learn)
 
 
 def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.Clock) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,24 +13,28 @@ import optax
 
 from bertlite_jax.config.finetune import Finetune, Finetuned
 from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.convert.weights.reading import pairs_of
 from bertlite_jax.data.examples import batches
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.answering.word_splits import learn_splits
-from bertlite_jax.jobs.finetuning import few_label_batches, few_label_inputs, own_data
+from bertlite_jax.jobs.finetuning import own_data
 from bertlite_jax.jobs.finetuning.examples import check_planned, check_training, describe, open_splits
-from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.jobs.finetuning.few_labels import few_label_batches, few_label_inputs, masked_lm, teacher, unlabelled
+from bertlite_jax.jobs.finetuning.setup import Extra, Setup
 from bertlite_jax.jobs.finetuning.start import draw_params, take_over
-from bertlite_jax.jobs.finetuning.teacher import check_teacher
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train import averaging, optim, schedules, sharding, state
 from bertlite_jax.train.few_labels import loss
 from bertlite_jax.train.step import Loss, make_step
-from bertlite_jax.train.tasks import layer_rates, span_loss
+from bertlite_jax.train.tasks import layer_rates
 
 
 def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     """Checks everything, reads the examples and determines the shapes. Writes nothing.
+
+    Where a masked language model replaces words, the batches of unlabelled texts and copies are left to
+    `masked_lm.complete`, which needs the work directory.
 
     Args:
       config: the recipe.
@@ -44,7 +49,10 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     train, valid = open_splits(task, config.data, head, start.tokenizer)
     check_training(train.encoded, head)
     few_label_inputs.check(full)
-    check_teacher(full.learn.teacher, head)
+    counts = train.encoded.counts
+    pairs = pairs_of(counts.get("pairs"), counts["examples"])
+    models = teacher.check(full, start.tokenizer, pairs)
+    models |= masked_lm.check(full.learn, init, weights)
     train, domain = few_label_inputs.join_domains(full, task, train, start.tokenizer)
 
     batch = config.data.batch_examples
@@ -61,9 +69,15 @@ def prepare(config: Finetune, weights: Weights, init: str) -> Setup:
     for line in (*own_data.warnings(task, train, valid, head), *_idle(full, steps, per_epoch)):
         print(f"finetune: {line}")
     model = TaskModel(full.model, head, compute)
-    extra = few_label_inputs.read_unlabelled(full, start.tokenizer, steps, multiple)._replace(domain=domain)
     splits = learn_splits(task, config.data) if head.kind == "tag" else head.splits
-    return Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra, splits)
+    read_as = dataclasses.replace(head, splits=splits)
+    texts = unlabelled.read_texts(full.learn.unlabelled, read_as) if full.learn.unlabelled else []
+    if full.learn.teacher:
+        unlabelled.check_pairs(texts, full.learn.unlabelled, pairs)
+    unlabelled.check_count(full, len(texts), counts["examples"], steps)
+    extra = Extra(domain=domain, texts=texts, digests=models)
+    setup = Setup(start, task, model, mesh, train, valid, steps, per_epoch, shape, notes, extra, splits)
+    return setup if full.learn.replaces_words else unlabelled.complete(setup)
 
 
 def _idle(config: Finetuned, steps: int, per_epoch: int) -> list[str]:
@@ -82,8 +96,11 @@ def _idle(config: Finetuned, steps: int, per_epoch: int) -> list[str]:
 def digests(setup: Setup) -> dict[str, str]:
     """Digests of all data that a run is trained and evaluated on; a run resumes only with the same data."""
     data, learn = setup.start.config.data, setup.start.config.learn
-    splits = {f"{data.folder} ({split.name})": split.encoded.digest() for split in (setup.train, setup.valid)}
-    return splits | ({learn.unlabelled: setup.extra.unlabelled.digest()} if setup.extra.unlabelled else {})
+    found = {f"{data.folder} ({split.name})": split.encoded.digest() for split in (setup.train, setup.valid)}
+    if learn.unlabelled:
+        encoded, texts = setup.extra.unlabelled, setup.extra.texts
+        found[learn.unlabelled] = encoded.digest() if encoded else unlabelled.digest_of(texts)
+    return found
 
 
 def init_params(setup: Setup) -> Callable[[jax.Array], Any]:
@@ -137,8 +154,6 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
 
 def _loss(setup: Setup) -> Loss:
     apply, config = setup.model.apply, setup.start.config
-    if config.head.kind == "span":
-        return span_loss.make_loss(apply, config.head, config.model)
     private, slots = few_label_inputs.private_of(setup.model, config.learn), few_label_batches.slots_of(setup)
     weights = class_weights(setup) if config.learn.class_weights == "balanced" else ()
     return loss.make_loss(apply, config.head, config.model, config.learn, slots, private, weights)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -23,11 +24,14 @@ class Extra(NamedTuple):
     domain: np.ndarray | None = None
     """[M] int32: the domain of each training example."""
     texts: Sequence[Example] = ()
-    """Unlabelled texts."""
+    """Unlabelled texts, and behind them the copies of training texts."""
     unlabelled: features.Encoded | None = None
-    """`texts` as windows; each text is followed by its augmentation if `learn` augments."""
+    """`texts` as windows; each text is followed by its augmentation if `learn` augments. None where there are no texts,
+    and until a masked language model has proposed words for them, which are stored in the work directory."""
     shape: batches.Shape | None = None
     """Shape of the batches of unlabelled texts."""
+    digests: Mapping[str, str] = MappingProxyType({})
+    """Folders of the teacher and of the masked language model, and the SHA-256 of what is read there."""
 
 
 class Setup(NamedTuple):

@@ -4,15 +4,17 @@ Every part is a sum over this device's rows divided by a weight of the global ba
 up; only partners (mixtures, peer loss) are drawn among the rows of one micro-batch on one device.
 
 Letters: B rows, L tokens, P windows a row, C labels, D hidden, E embedding, K domains. Rows hold what
-`jobs/finetuning/few_label_batches.py` adds to them:
+`jobs/finetuning/few_labels/few_label_batches.py` adds to them:
 
     progress         [B] float32, the step's share of the run
-    teacher          [B, P, C] float32, a teacher's logits
+    teacher          [B, P, C] float32, a teacher's logits; [B, L, C] for tags and spans
+    teacher_known    [B, L] float32, for tags: 1 at the first pieces of words that the teacher answered
     ensemble         [B, P, C] float32, average of earlier predictions; ensemble_weight [B, P] float32
     slot             [B, P] int32, place in the batch's list of predictions; as many as there are slots: none
     domain           [B, P] int32, number of the window's domain; -1: no window
     unlabelled/..    the same of rows without labels, which have `changed` [B, P] int32 too: 1 where a window is the
-                     augmentation of the one before it; their weights are 1 for each text's first window
+                     augmentation of the one before it; their weights are 1 for each text's first window, and for tags
+                     `teacher_known`
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from jaxtyping import Array, Float, Int, Key
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.train import losses
-from bertlite_jax.train.few_labels import adversarial, consistency, domains, label_noise, mixing
+from bertlite_jax.train.few_labels import adversarial, consistency, domains, label_noise, mixing, teaching
 from bertlite_jax.train.step import Batch, Loss, Prepare, row_keys
-from bertlite_jax.train.tasks import task_loss
+from bertlite_jax.train.tasks import span_loss, task_loss
 
 UNLABELLED = "unlabelled/"
 MIXTURE_KEY, _PEERS, _UNLABELLED, GUESSES_KEY = ((1 << 21) + number for number in range(4))
@@ -63,7 +65,7 @@ def make_loss(
     private: Private | None = None,
     class_weights: tuple[float, ...] = (),
 ) -> Loss:
-    """The loss that a recipe's `learn` describes; with nothing switched on that of `task_loss.make_loss`.
+    """The loss that a recipe's `learn` describes; with nothing switched on that of `task_loss` or `span_loss`.
 
     Args:
       apply: of the task model.
@@ -75,7 +77,7 @@ def make_loss(
       class_weights: of each label, if they are not all 1.
     """
     if learn == Learn():
-        return task_loss.make_loss(apply, head, model)
+        return (span_loss if head.kind == "span" else task_loss).make_loss(apply, head, model)
     drops = head.dropout > 0 or model.hidden_dropout > 0 or model.attention_dropout > 0
     supervised = _make_supervised(apply, head, learn, private, class_weights)
 
@@ -99,7 +101,7 @@ def make_loss(
             more = {name.removeprefix(UNLABELLED): a for name, a in rows.items() if name.startswith(UNLABELLED)}
             keys = row_keys(jax.random.fold_in(key, _UNLABELLED), more["rows"]) if drops else None
             logits, vectors = logits_of(apply, head, params, more, keys)
-            values = _unlabelled(logits, more, learn, weights["unlabelled"])
+            values = _unlabelled(head, logits, more, learn, weights["unlabelled"])
             sums |= _share_of_sure(logits, more, learn, weights["unlabelled"])
             if learn.mix_guessed and pooled is not None and vectors is not None:
                 both = (labelled, pooled), (more, vectors)
@@ -127,6 +129,8 @@ def _make_supervised(
         each = label_noise.each(learn, logits, labels)
         return each * jnp.array(class_weights, each.dtype)[labels] if class_weights else each
 
+    sum_of_labels = span_loss.sum_of if head.kind == "span" else task_loss.sum_of
+
     def supervised(
         params: Any,
         rows: Batch,
@@ -136,10 +140,12 @@ def _make_supervised(
     ) -> tuple[Float[Array, ""], tuple[Float[Array, "B places C"], Float[Array, "B P D"] | None, Float[Array, ""]]]:
         chosen = _Mixture(learn, jax.random.fold_in(key, MIXTURE_KEY), rows) if learn.mix != "none" else None
         logits, pooled = logits_of(apply, head, params, rows, keys, shift, chosen, private)
+        total, correct = sum_of_labels(head, logits, rows)
         if not (head.kind == "classify" and head.problem == "single_label"):
-            total, correct = task_loss.sum_of(head, logits, rows)
+            if "teacher" in rows:
+                taught = teaching.sum_of(head, logits, rows, learn.temperature)
+                total = (1 - learn.teacher_weight) * total + learn.teacher_weight * taught
             return total, (logits, pooled, correct)
-        _, correct = task_loss.sum_of(head, logits, rows)
         each = of_label(logits, rows["labels"])
         if chosen is not None:
             each = chosen.of_both(each, of_label(logits, chosen.labels(rows["labels"])))
@@ -240,7 +246,7 @@ def logits_of(
 
 
 def _unlabelled(
-    logits: Float[Array, "B P C"], rows: Batch, learn: Learn, weight: Float[Array, ""]
+    head: Head, logits: Float[Array, "B places C"], rows: Batch, learn: Learn, weight: Float[Array, ""]
 ) -> dict[str, Float[Array, ""]]:
     """Agreement of texts, whose logits these are, with their augmentations, and with a teacher."""
     values = {}
@@ -251,14 +257,13 @@ def _unlabelled(
         sure = jnp.sum(each * rows["changed"].ravel().astype(each.dtype))
         values["consistency_loss"] = learn.consistency * sure / jnp.maximum(weight, 1.0)
     if "teacher" in rows:
-        taught = losses.distilled(logits, rows["teacher"], learn.temperature)
-        taught = learn.teacher_weight * jnp.sum(taught * rows["weights"])
+        taught = learn.teacher_weight * teaching.sum_of(head, logits, rows, learn.temperature)
         values["teacher_loss"] = taught / jnp.maximum(weight, 1.0)
     return values
 
 
 def _share_of_sure(
-    logits: Float[Array, "B P C"], rows: Batch, learn: Learn, weight: Float[Array, ""]
+    logits: Float[Array, "B places C"], rows: Batch, learn: Learn, weight: Float[Array, ""]
 ) -> dict[str, Float[Array, ""]]:
     """The share of the unlabelled texts that consistency is learnt from."""
     if not learn.consistency:

@@ -68,9 +68,14 @@ def _of_windows(
     logits: Float[Array, "B L"], segments: Int[Array, "B L"], places: Int[Array, "B P"]
 ) -> tuple[Float[Array, "B P"], Float[Array, "B P"]]:
     """Cross-entropy of the right places in the row, and 1 where theirs is strictly the largest logit of the window."""
-    own = segments[:, None, :] == jnp.arange(1, places.shape[1] + 1)[None, :, None]
-    windows = jnp.where(own, logits.astype(jnp.float32)[:, None, :], _NEVER)
+    windows = by_window(logits, segments, places.shape[1])
     is_label = places[..., None] == jnp.arange(logits.shape[1])[None, None]
     chosen = jnp.sum(jnp.where(is_label, windows, 0.0), axis=-1)
     reached = jnp.sum(windows >= chosen[..., None], axis=-1)
     return jax.nn.logsumexp(windows, axis=-1) - chosen, (reached == 1).astype(jnp.float32)
+
+
+def by_window(logits: Float[Array, "B L"], segments: Int[Array, "B L"], windows: int) -> Float[Array, "B {windows} L"]:
+    """For each window, the logits of its own tokens, and very negative ones for others."""
+    own = segments[:, None, :] == jnp.arange(1, windows + 1)[None, :, None]
+    return jnp.where(own, logits.astype(jnp.float32)[:, None, :], _NEVER)

@@ -97,11 +97,18 @@ def choose(
     Returns:
       Sum of -log softmax at the right windows, and how many of them score above all others of their example.
     """
-    same = (choices[:, :, None] == choices[:, None, :]) & (choices > 0)[:, None, :]  # [B, P, P]
-    # An empty window sees itself, so that its sum, which has weight 0, is finite.
-    same = same | jnp.eye(choices.shape[1], dtype=bool)[None]
-    of_example = jnp.where(same, scores[:, None, :], -jnp.inf)
+    of_example = by_example(scores, choices)
     each = jax.nn.logsumexp(of_example, axis=-1) - scores
     reached = jnp.sum(of_example >= scores[:, :, None], axis=-1)
     right = right.astype(jnp.float32)
     return jnp.sum(each * right), jnp.sum((reached == 1).astype(jnp.float32) * right)
+
+
+def by_example(scores: Float[Array, "B P"], choices: Int[Array, "B P"]) -> Float[Array, "B P P"]:
+    """For each window, the scores of the windows of its example, and -inf for others.
+
+    An empty window sees itself, so that its sum, which has weight 0, is finite.
+    """
+    same = (choices[:, :, None] == choices[:, None, :]) & (choices > 0)[:, None, :]
+    same = same | jnp.eye(choices.shape[1], dtype=bool)[None]
+    return jnp.where(same, scores[:, None, :], -jnp.inf)

@@ -8,6 +8,7 @@ import pytest
 from bertlite_jax.data.examples import augment
 
 TEXTS = [f"the film of the year has a {word} plot and a cast" for word in ("bold", "dull", "fine", "grim")] * 25
+WORDS = [text.split() for text in TEXTS]
 
 
 def test_chances_follow_the_formula_and_sum_to_the_share():
@@ -24,40 +25,38 @@ def test_chances_follow_the_formula_and_sum_to_the_share():
 
 
 def test_words_that_say_most_stay_and_the_same_number_gives_the_same_text():
-    change = augment.make_tfidf(TEXTS, 0.3, seed=0)
-    found = [change(text, number) for number, text in enumerate(TEXTS)]
-    for text, changed in zip(TEXTS, found, strict=True):
-        before, after = text.split(), changed.split()
+    change = augment.make_tfidf(WORDS, 0.3, seed=0)
+    found = [change(words, number) for number, words in enumerate(WORDS)]
+    for before, after in zip(WORDS, found, strict=True):
         assert len(before) == len(after)
         assert after[7] == before[7]
-    changed = np.mean(
-        [a != b for x, y in zip(TEXTS, found, strict=True) for a, b in zip(x.split(), y.split(), strict=True)]
-    )
+    changed = np.mean([a != b for x, y in zip(WORDS, found, strict=True) for a, b in zip(x, y, strict=True)])
     assert 0.15 < changed < 0.35  # some are replaced by themselves
-    assert found == [augment.make_tfidf(TEXTS, 0.3, seed=0)(text, number) for number, text in enumerate(TEXTS)]
-    assert found != [augment.make_tfidf(TEXTS, 0.3, seed=1)(text, number) for number, text in enumerate(TEXTS)]
+    assert found == [augment.make_tfidf(WORDS, 0.3, seed=0)(words, number) for number, words in enumerate(WORDS)]
+    assert found != [augment.make_tfidf(WORDS, 0.3, seed=1)(words, number) for number, words in enumerate(WORDS)]
 
 
 def test_edits_move_and_leave_out_and_add_nothing():
     change = augment.make_edits(0.4, seed=0)
-    text = " ".join(f"w{i}" for i in range(20))
-    found = [change(text, number).split() for number in range(200)]
-    assert all(not Counter(words) - Counter(text.split()) for words in found)
-    assert abs(np.mean([len(words) for words in found]) - 16) < 0.5  # 20 (1 - 0.4 / 2)
-    assert np.mean([words != sorted(words, key=lambda word: int(word[1:])) for words in found]) > 0.7
-    assert change("alone", 3) == "alone"
-    assert change("", 0) == ""
-    assert all(augment.make_edits(1.0, seed=0)("a b", number) for number in range(50))
+    words = [f"w{i}" for i in range(20)]
+    found = [change(words, number) for number in range(200)]
+    assert all(not Counter(changed) - Counter(words) for changed in found)
+    assert abs(np.mean([len(changed) for changed in found]) - 16) < 0.5  # 20 (1 - 0.4 / 2)
+    assert np.mean([changed != sorted(changed, key=lambda word: int(word[1:])) for changed in found]) > 0.7
+    assert change(["alone"], 3) == ["alone"]
+    assert change([], 0) == []
+    assert all(augment.make_edits(1.0, seed=0)(["a", "b"], number) for number in range(50))
 
 
 def test_chinese_is_changed_by_characters():
     texts = ["房间很大,服务也很好", "房间很小,早餐不好吃"]
     assert augment.words_of(texts[0]) == (list(texts[0]), "")
     assert augment.words_of("two words") == (["two", "words"], " ")
-    changed = augment.make_tfidf(texts, 0.5, seed=0)(texts[0], 0)
+    change = augment.make_tfidf([list(text) for text in texts], 0.5, seed=0)
+    changed = augment.in_text(change, texts[0], 0)
     assert len(changed) == len(texts[0])
     assert " " not in changed
 
 
 def test_texts_without_words_are_left_as_they_are():
-    assert augment.make_tfidf(["", " "], 0.5, 0)("", 0) == ""
+    assert augment.in_text(augment.make_tfidf([[], []], 0.5, 0), "", 0) == ""

@@ -1,5 +1,6 @@
 """Two sets of examples as one."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -44,3 +45,17 @@ def test_beside_each_other():
     assert found.sizes.tolist() == [5, 3]
     assert found.labels.tolist() == [0, 1]
     assert found.counts == {"examples": 2, "tokens": 8, "unlabelled": 0}
+
+
+def test_a_stretch_of_examples():
+    """Of three windows, of which the first two are choices of one example."""
+    three = joining.behind(A, encoded([[4, 5, 6], [7, 8]], [2, 3]))
+    two_choices = dataclasses.replace(three, firsts=np.array([0, 2, 3, 4]), labels=np.array([1, 2, 3], np.int32))
+    found = joining.stretch(two_choices, 0, 2)
+    assert windows_of(found) == [[1, 2], [3], [4, 5, 6]]
+    assert found.firsts.tolist() == [0, 2, 3]
+    assert found.labels.tolist() == [1, 2]
+    assert found.counts == {"examples": 2, "tokens": 6}
+    found = joining.stretch(two_choices, 1, 3)
+    assert windows_of(found) == [[4, 5, 6], [7, 8]]
+    assert found.firsts.tolist() == [0, 1, 2]

@@ -7,9 +7,8 @@ import pathlib
 
 import numpy as np
 import pytest
-from toy_task import FILLER, MODEL, recipe, write_encoder
+from toy_task import MODEL, paragraphs, recipe_for, write_encoder, write_squad
 
-from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface.folder import to_hf
@@ -29,31 +28,10 @@ from bertlite_jax.jobs.finetuning.prepare import prepare
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-NAMES = ("the queen", "a rabbit")
-
-
-def paragraphs(count: int, seed: int) -> list[dict]:
-    """One question each. Texts of 4 to 24 words, so that the long ones take several windows; a third names nobody."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for number in range(count):
-        words, answers = list(rng.choice(FILLER, rng.integers(4, 25))), []
-        if rng.integers(3):
-            place, name = int(rng.integers(len(words) + 1)), NAMES[int(rng.integers(2))]
-            answers = [{"text": name, "answer_start": len(" ".join(words[:place])) + (place > 0)}]
-            words.insert(place, name)
-        qa = {"id": f"q{number}", "question": "Who was it?", "answers": answers, "is_impossible": not answers}
-        made.append({"context": " ".join(words), "qas": [qa]})
-    return made
-
 
 @pytest.fixture(scope="module")
 def squad(tmp_path_factory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("squad")
-    for name, count, seed in (("train", 160, 0), ("dev", 37, 1)):
-        content = {"version": "v2.0", "data": [{"title": "x", "paragraphs": paragraphs(count, seed)}]}
-        (folder / f"{name}-v2.0.json").write_text(json.dumps(content))
-    return folder
+    return write_squad(tmp_path_factory.mktemp("squad"))
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +59,6 @@ def conditioned(squad, encoder, tmp_path_factory) -> pathlib.Path:
 @pytest.fixture(params=["independent", "conditioned"])
 def trained(request) -> pathlib.Path:
     return request.getfixturevalue(request.param)
-
-
-def recipe_for(squad: pathlib.Path, span: str, pack: bool = True) -> Finetune:
-    groups = {"adapt": {"dropout": 0.0}, "head": {"span": span, "dropout": 0.0}}
-    config = recipe(str(squad), "squad2", rate=5e-3, batch=32, run={"steps": 80, "eval_every": 80}, **groups)
-    data = dataclasses.replace(config.data, window_step=12, question_length=8, pack=pack)
-    return dataclasses.replace(config, data=data)
 
 
 def summary_of(run: pathlib.Path) -> dict:

@@ -18,9 +18,9 @@ from bertlite_jax.convert import sources
 from bertlite_jax.data.examples import batches
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.finetuning import few_label_inputs
+from bertlite_jax.jobs.finetuning.few_labels import copies, few_label_inputs, unlabelled
+from bertlite_jax.jobs.finetuning.few_labels.prediction_averages import Averages
 from bertlite_jax.jobs.finetuning.finetune import finetune
-from bertlite_jax.jobs.finetuning.prediction_averages import Averages
 from bertlite_jax.model import layers
 from bertlite_jax.model.domain_encoder import narrowed
 
@@ -164,12 +164,14 @@ def test_every_batch_of_unlabelled_texts_has_the_planned_shape(prepared, tmp_pat
     )
     for seed in range(6):
         config = Finetuned(data=Examples(length=32), learn=learn, run=TuneRun(seed=seed))
-        extra = few_label_inputs.read_unlabelled(config, tokenizer, 90, 1)
+        read = unlabelled.read_texts(str(texts), config.head)
+        unchanged = copies.Changes(lambda text, number: text, lambda words, number: words)
+        extra = unlabelled.batched_texts(config, config.head, tokenizer, read, unchanged, 90, 1)
         encoded, shape = extra.unlabelled, extra.shape
         assert encoded
         assert shape
         for epoch in range(10):
-            dealt = batches.deal(encoded.sizes, 24, seed + few_label_inputs.UNLABELLED_ORDER, epoch)
+            dealt = batches.deal(encoded.sizes, 24, seed + unlabelled.ORDER, epoch)
             for index, texts_of_batch in enumerate(dealt):
                 layout = batches.batch_at(encoded, dealt, index, shape, config.head, True, 0)
                 assert layout.batch["tokens"].shape == (shape.rows, shape.length)

@@ -1,4 +1,4 @@
-"""Inputs of a fine-tuning run besides its labelled examples: domains, unlabelled texts and their augmentations.
+"""Whether `learn` fits a task, and its domains: their examples and their parameters.
 
 Letters: M examples, C labels, K domains.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -18,24 +18,25 @@ import numpy as np
 from bertlite_jax.config.compression.pruned import refuse_pruned
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetuned
-from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
-from bertlite_jax.data.examples import augment, batches, features, joining
+from bertlite_jax.data.examples import features, joining
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import inputs, task_splits
+from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.answering.task_splits import in_words
-from bertlite_jax.jobs.finetuning.examples import check_planned
-from bertlite_jax.jobs.finetuning.setup import Extra
+from bertlite_jax.jobs.finetuning.few_labels import unlabelled
 from bertlite_jax.model.domain_encoder import PrivateEncoder, narrowed
 from bertlite_jax.model.task_heads import TaskModel
 from bertlite_jax.train.few_labels import domains
 
-UNLABELLED_ORDER = 1
-"""Added to the seed for the order of unlabelled texts, when their batches are planned and when they are formed."""
 DOMAINS = "domains"
 """Name of the parameters that a run has and the stored model has not."""
+FOR_EVERY_TASK = (
+    "fgm", "teacher", "teacher_weight", "temperature", "unlabelled", "unlabelled_batch", "copies", "augment",
+    "augment_rate", "augment_model", "candidates",
+)  # fmt: skip
+"""Fields of `learn` that do not need one label for each text."""
 
 
 def check(config: Finetuned) -> None:
@@ -43,10 +44,20 @@ def check(config: Finetuned) -> None:
     learn, head, model = config.learn, config.head, config.model
     if learn == Learn():
         return
-    if head.kind == "span":
-        raise UserError("config: learn.* does not apply to tasks that ask for spans")
-    if dataclasses.replace(learn, fgm=0.0) != Learn() and (head.kind, head.problem) != ("classify", "single_label"):
-        raise UserError("config: all of learn.* but learn.fgm needs a task with one label per text")
+    without = dataclasses.replace(learn, **{name: getattr(Learn(), name) for name in FOR_EVERY_TASK})
+    if without != Learn() and (head.kind, head.problem) != ("classify", "single_label"):
+        raise UserError(
+            "config: of learn.*, only fgm, the teacher, and unlabelled texts and copies for a teacher fit this task; "
+            "all others need one label per text"
+        )
+    if head.kind == "span" and learn.fgm:
+        raise UserError("config: learn.fgm does not apply to tasks that ask for spans")
+    if head.conditioned and learn.teacher:
+        raise UserError(
+            "config: learn.teacher needs --head.span independent; a conditioned head has other ends for each start"
+        )
+    if head.problem == "regression" and learn.temperature != Learn().temperature:
+        raise UserError("config: learn.temperature has no effect on numbers; leave it out")
     if learn.mix == "hidden" and config.data.pack:
         raise UserError("config: learn.mix = hidden needs rows of one text each; pass --data.no-pack")
     if learn.mix == "hidden" and not 0 <= learn.mix_layer < model.num_layers:
@@ -89,7 +100,7 @@ def join_domains(
 
 def _read_domain(config: Finetuned, task: tasks.Task, path: str, counts: Counter[str]) -> Iterable[Example]:
     if path.endswith(".txt"):
-        return read_texts(path, config.head)
+        return unlabelled.read_texts(path, config.head)
     if not config.data.task:
         other = task_splits.task_of(dataclasses.replace(config.data, folder=path, validation_file=""))
         if other.head.labels != task.head.labels:
@@ -99,56 +110,6 @@ def _read_domain(config: Finetuned, task: tasks.Task, path: str, counts: Counter
             )
         return tasks.read(other, "", "train", counts)
     return tasks.read(task, path, "train", counts)
-
-
-def read_texts(path: str, head: Head) -> list[Example]:
-    """Reads a file in any form that `predict` reads; labels are ignored."""
-    texts = list(inputs.read(path, head, job="finetune", labelled=False))
-    if not texts:
-        raise UserError(f"finetune: {path} contains no text")
-    return texts
-
-
-def read_unlabelled(config: Finetuned, tokenizer: Tokenizer, steps: int, multiple: int) -> Extra:
-    """Reads and augments the texts of `learn.unlabelled`, and determines the shape of their batches.
-
-    Args:
-      config: of the run.
-      tokenizer: of the encoder.
-      steps: in the whole run.
-      multiple: the rows of a batch are a multiple of this.
-    """
-    learn, data, head = config.learn, config.data, config.head
-    if not learn.unlabelled:
-        return Extra()
-    texts = read_texts(learn.unlabelled, head)
-    encoded = features.encode(texts, tokenizer, head, data.length, learn.unlabelled)
-    if learn.augments:
-        changed = augmented(texts, learn, config.run.seed)
-        encoded = joining.beside(encoded, features.encode(changed, tokenizer, head, data.length, learn.unlabelled))
-    batch = min(learn.unlabelled_batch, len(texts))
-    check_planned(steps, batch, len(texts), "unlabelled texts")
-    epochs = -(-steps // batches.batches_in_epoch(len(texts), batch))
-    shape = batches.plan(encoded, batch, True, 0, epochs, config.run.seed + UNLABELLED_ORDER)
-    shape = shape._replace(rows=-(-shape.rows // multiple) * multiple)
-    cut = f", {encoded.counts['truncated']:,} cut to data.length" if encoded.counts["truncated"] else ""
-    rows = f"{shape.rows} rows of {shape.length} tokens"
-    print(f"finetune: {len(texts):,} unlabelled texts{cut}, {batch} per step in {rows}")
-    return Extra(texts=texts, unlabelled=encoded, shape=shape)
-
-
-def augmented(texts: Sequence[Example], learn: Learn, seed: int) -> list[Example]:
-    """Augments each text, and both texts of a pair."""
-    if learn.augment == "tfidf":
-        all_texts = [text for example in texts for text in (example.text, example.pair) if text]
-        change = augment.make_tfidf(all_texts, learn.augment_rate, seed)
-    else:
-        change = augment.make_edits(learn.augment_rate, seed)
-    changed = []
-    for number, example in enumerate(texts):
-        pair = example.pair and change(example.pair, 2 * number + 1)
-        changed.append(dataclasses.replace(example, text=change(example.text, 2 * number), pair=pair))
-    return changed
 
 
 # --- Parameters of domains -------------------------------------------------------------------------------------------

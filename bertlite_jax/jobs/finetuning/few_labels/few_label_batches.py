@@ -5,22 +5,21 @@ Letters: R rows, P windows per row, M examples, C labels, S slots for a batch's 
 
 from __future__ import annotations
 
-import itertools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetuned
-from bertlite_jax.data.examples import batches
+from bertlite_jax.data.examples import batches, features
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.answering import task_splits
-from bertlite_jax.jobs.finetuning import few_label_inputs
-from bertlite_jax.jobs.finetuning.prediction_averages import Averages
+from bertlite_jax.jobs.finetuning.few_labels import few_label_inputs, teacher, unlabelled
+from bertlite_jax.jobs.finetuning.few_labels.prediction_averages import Averages
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.finetuning.teacher import teacher_logits
 from bertlite_jax.jobs.runs import arrays
 from bertlite_jax.train.few_labels import consistency
 from bertlite_jax.train.few_labels.loss import UNLABELLED
@@ -41,26 +40,33 @@ class Additions:
         self.setup, self.learn, self.extra = setup, config.learn, setup.extra
         self.folder = few_label_inputs.folder_of(run)
         self.pad_id = setup.start.tokenizer.pad_id
-        self.teacher = self.teacher_unlabelled = None
+        self.taught: dict[str, teacher.Taught] = {}
         if self.learn.teacher:
-            stream = task_splits.examples_of(setup.task, config.data, "train")
-            stream = itertools.islice(stream, config.data.train_examples or None)
-            self.teacher = teacher_logits(self.learn.teacher, stream, config.head, self.folder)
-            if self.extra.texts:
-                texts = self.extra.texts
-                self.teacher_unlabelled = teacher_logits(self.learn.teacher, texts, config.head, self.folder)
+            examples = [] if config.head.kind == "span" else list(unlabelled.training_examples(setup))
+            self.taught[""] = self._taught(examples, setup.train.encoded)
+            if self.extra.unlabelled:
+                self.taught[UNLABELLED] = self._taught(self.extra.texts, self.extra.unlabelled)
         self.averages = {}
         if self.learn.temporal:
             outputs, decay = config.head.outputs, self.learn.temporal_decay
             count = len(setup.train.encoded.sizes)
             self.averages[""] = Averages(count, outputs, setup.per_epoch, decay)
-            if self.extra.texts:
-                count = len(self.extra.texts)
+            if self.extra.unlabelled:
+                count = len(self.extra.unlabelled.firsts) - 1
                 per_epoch = batches.batches_in_epoch(count, self._unlabelled_batch())
                 self.averages[UNLABELLED] = Averages(count, outputs, per_epoch, decay)
 
+    def _taught(self, texts: Sequence[Example], encoded: features.Encoded) -> teacher.Taught:
+        """What the teacher answers to texts, or for spans to the windows that the student reads."""
+        source, head = self.learn.teacher, self.setup.start.config.head
+        digest = self.extra.digests[source]
+        if head.kind == "span":
+            return teacher.spans_of(source, digest, encoded, self.pad_id, self.folder)
+        return teacher.answers_to(source, digest, texts, head, self.folder)
+
     def _unlabelled_batch(self) -> int:
-        return min(self.learn.unlabelled_batch, len(self.extra.texts))
+        assert self.extra.unlabelled is not None
+        return min(self.learn.unlabelled_batch, len(self.extra.unlabelled.firsts) - 1)
 
     def arrays_at(self, number: int, layout: batches.Layout, examples: np.ndarray) -> Arrays:
         """The arrays for step `number`, by the names that `train.few_labels` uses.
@@ -72,7 +78,7 @@ class Additions:
         """
         rows = layout.batch["rows"].shape[0]
         arrays: Arrays = {"progress": np.full(rows, (number - 1) / self.setup.steps, np.float32)}
-        arrays |= self._targets("", number, layout.windows, examples, self.teacher)
+        arrays |= self._targets("", number, layout, layout.windows, examples)
         if self.extra.domain is not None:
             arrays["domain"] = np.where(layout.windows >= 0, self.extra.domain[layout.windows], -1).astype(np.int32)
         return arrays | (self._unlabelled(number) if self.extra.unlabelled is not None else {})
@@ -83,24 +89,30 @@ class Additions:
         assert encoded is not None
         assert shape is not None
         batch = self._unlabelled_batch()
-        epoch, index = divmod(number - 1, batches.batches_in_epoch(len(extra.texts), batch))
-        epoch_batches = batches.deal(encoded.sizes, batch, config.run.seed + few_label_inputs.UNLABELLED_ORDER, epoch)
+        epoch, index = divmod(number - 1, batches.batches_in_epoch(len(encoded.firsts) - 1, batch))
+        epoch_batches = batches.deal(encoded.sizes, batch, config.run.seed + unlabelled.ORDER, epoch)
         layout = batches.batch_at(encoded, epoch_batches, index, shape, config.head, True, self.pad_id)
         used = layout.windows >= 0
         original = used & (layout.windows % windows == 0)
         arrays = {name: array for name, array in layout.batch.items() if name != "labels"}
         arrays |= {"weights": original.astype(np.float32), "changed": (used & ~original).astype(np.int32)}
         texts = np.where(original, layout.windows // windows, -1)
-        arrays |= self._targets(UNLABELLED, number, texts, epoch_batches[index], self.teacher_unlabelled)
+        arrays |= self._targets(UNLABELLED, number, layout, texts, epoch_batches[index])
+        if config.head.kind == "choose":  # Of each text, whose choices are windows, the first.
+            arrays["weights"] = np.isin(layout.windows, encoded.firsts[:-1]).astype(np.float32)
+        if config.head.kind == "tag":
+            arrays["weights"] = arrays["teacher_known"]
         return {UNLABELLED + name: array for name, array in arrays.items()}
 
     def _targets(
-        self, stream: str, number: int, texts: np.ndarray, batch: np.ndarray, teacher: np.ndarray | None
+        self, stream: str, number: int, layout: batches.Layout, texts: np.ndarray, batch: np.ndarray
     ) -> Arrays:
-        """The teacher's logits and the averages for texts [R, P], -1 for none, of a batch [S]."""
+        """The teacher's outputs and the averages for texts [R, P], -1 for none, of a batch [S]."""
         arrays: Arrays = {}
-        if teacher is not None:
-            arrays["teacher"] = np.where(texts[..., None] >= 0, teacher[texts], 0).astype(np.float32)
+        if taught := self.taught.get(stream):
+            encoded = self.extra.unlabelled if stream else self.setup.train.encoded
+            assert encoded is not None
+            arrays = teacher.arrays_of(taught, self.setup.start.config.head, encoded, layout, texts)
         if average := self.averages.get(stream):
             target, known = average.at(number, batch)
             progress = (number - 1) / self.setup.steps
@@ -151,7 +163,7 @@ def slots_of(setup: Setup) -> tuple[int, int]:
     if not learn.temporal:
         return 0, 0
     labelled = -(-len(setup.train.encoded.sizes) // setup.per_epoch)
-    if not setup.extra.texts:
+    if not setup.extra.unlabelled:
         return labelled, 0
-    count = len(setup.extra.texts)
+    count = len(setup.extra.unlabelled.firsts) - 1
     return labelled, -(-count // batches.batches_in_epoch(count, min(learn.unlabelled_batch, count)))

@@ -1,0 +1,1 @@
+"""What `learn` adds to fine-tuning: further texts, changed copies, a teacher, averages of predictions."""
