@@ -91,6 +91,14 @@ def test_other_settings_that_cannot_work_are_refused(group, changed, message):
     assert "\n" not in str(error.value)
 
 
+def test_the_first_round_of_halving_has_a_quarter_of_its_steps_too():
+    """A half of a half of 24 steps is 6."""
+    surrogate = Surrogate("extrapolated", 24, 100)
+    with pytest.raises(UserError, match=r"surrogate.steps = 24 must be a multiple of 16"):
+        check_search(dataclasses.replace(CONFIG, surrogate=surrogate, method=Method("halving")))
+    check_search(dataclasses.replace(CONFIG, surrogate=Surrogate("extrapolated", 32, 100), method=Method("halving")))
+
+
 def test_what_trials_are_trained_with_is_checked_as_for_pretraining():
     with pytest.raises(UserError, match=r"data.pair_task = sop needs model.token_types = 2"):
         check_search(dataclasses.replace(CONFIG, data=Data()))

@@ -118,5 +118,11 @@ def _check_method(method: Method, surrogate: Surrogate) -> None:
             f"config: method.rounds = {method.rounds} with method.factor = {method.factor} leaves no step for the "
             f"first round: surrogate.steps = {surrogate.steps} must be at least method.factor ** (method.rounds - 1)"
         )
+    whole = 4 * method.factor ** min(method.rounds - 1, 64)
+    if method.name == "halving" and surrogate.kind == "extrapolated" and surrogate.steps % whole:
+        raise UserError(
+            f"config: surrogate.steps = {surrogate.steps} must be a multiple of {whole} for surrogate.kind = "
+            f"extrapolated in the first of method.rounds = {method.rounds}"
+        )
     if not 0 <= method.seed < 2**32:
         raise UserError(f"config: method.seed = {method.seed} must be at least 0 and less than 2**32")

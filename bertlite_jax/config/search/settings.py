@@ -10,6 +10,8 @@ from bertlite_jax.config.pretrain import Pretrain
 
 Share = Literal["none", "ffn", "attention", "all"]
 """The values of `Model.share`."""
+Counted = Literal["all", "encoder", "layers"]
+"""The values of `CostModel.parameters`."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -75,7 +77,7 @@ class Surrogate:
 class CostModel:
     """What a shape costs: its parameters, and the time in which it answers."""
 
-    parameters: Literal["all", "encoder", "layers"] = "all"
+    parameters: Counted = "all"
     """Which parameters count. all: with the heads of pretraining. encoder: without heads. layers: also without
     embeddings."""
     latency: Literal["analytic", "roofline"] = "analytic"
