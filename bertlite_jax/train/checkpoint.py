@@ -27,6 +27,7 @@ import pathlib
 import re
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -209,6 +210,8 @@ def naming_good_ones(folder: str | os.PathLike[str], what: str) -> Iterator[None
         number = refusals.error_number(error)
         if number not in refusals.NO_ROOM:
             raise
+        # Orbax leaves the writes that it had not begun; Python would name each of them below the line.
+        warnings.filterwarnings("ignore", "coroutine 'async_serialize_from_host.* was never awaited", RuntimeWarning)
         raise UserError(
             f"{what} cannot be written: {os.strerror(number)}; {refusals.NO_ROOM[number]}; "
             f"{_to_resume_from(pathlib.Path(folder))}"
