@@ -9,9 +9,11 @@ from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain, Run
+from bertlite_jax.config.search.settings import CostModel, Method, Search, Shape, Space, Surrogate
 
 __all__ = [
     "Adapt",
+    "CostModel",
     "Data",
     "Distill",
     "Distillation",
@@ -21,10 +23,15 @@ __all__ = [
     "Head",
     "Learn",
     "Mask",
+    "Method",
     "Model",
     "Objective",
     "Optim",
     "Pretrain",
     "Run",
+    "Search",
+    "Shape",
+    "Space",
+    "Surrogate",
     "TuneRun",
 ]

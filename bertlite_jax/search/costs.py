@@ -29,6 +29,10 @@ class Formulas(NamedTuple):
     """Of one update; with the vocabulary product, which is most of it for small shapes."""
 
 
+Seconds = Callable[[Model], float]
+"""Time of an answer, by formula or as it was measured."""
+
+
 class Machine(NamedTuple):
     """What a formula knows of a machine."""
 
@@ -42,24 +46,29 @@ class Machine(NamedTuple):
     """Of weights and states: 4 for float32, 2 for bfloat16, 1 for 8 bits."""
 
 
-def candidates(shapes: Iterable[Shape], config: Search, formulas: Formulas, machine: Machine) -> list[Candidate]:
+def candidates(shapes: Iterable[Shape], config: Search, formulas: Formulas, seconds_of: Seconds) -> list[Candidate]:
     """The shapes with their costs, in the order of their size.
 
     Args:
       shapes: that can be built.
       config: what all of them have in common, how trials are trained, and which costs count.
       formulas: of parameters and FLOPs.
-      machine: that answers.
+      seconds_of: time of an answer.
     """
-    return by_size(candidate(shape, config, formulas, machine) for shape in shapes)
+    return by_size(candidate(shape, config, formulas, seconds_of) for shape in shapes)
 
 
-def candidate(shape: Shape, config: Search, formulas: Formulas, machine: Machine) -> Candidate:
+def candidate(shape: Shape, config: Search, formulas: Formulas, seconds_of: Seconds) -> Candidate:
     """One shape with its costs, such as the maximum point; the arguments are those of `candidates`."""
-    model, cost = model_of(config.model, shape), config.cost
+    model = model_of(config.model, shape)
     step_flops = formulas.step_flops(dataclasses.replace(config, model=model))
-    seconds = answer_seconds(model, cost, formulas, machine)
-    return Candidate(resolved(shape), Cost(count(model, cost.parameters, formulas), seconds, step_flops))
+    parameters = count(model, config.cost.parameters, formulas)
+    return Candidate(resolved(shape), Cost(parameters, seconds_of(model), step_flops))
+
+
+def by_formula(cost: CostModel, formulas: Formulas, machine: Machine) -> Seconds:
+    """Times of answers by `answer_seconds`."""
+    return lambda model: answer_seconds(model, cost, formulas, machine)
 
 
 def answer_seconds(model: Model, cost: CostModel, formulas: Formulas, machine: Machine) -> float:

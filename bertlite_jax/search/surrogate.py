@@ -17,9 +17,12 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float, Int, Real
 
 Tree = TypeVar("Tree")
+
+LEAST_REST = 1e-30
+"""Probability of what is left of a distribution; its logarithm must be finite."""
 
 
 def memo_key(**what: Any) -> str:
@@ -90,6 +93,28 @@ def teacher_cross_entropy(
     weights = weights.astype(jnp.float32)
     crossed, own = (-jnp.sum(jnp.exp(log_t) * each, axis=-1) for each in (log_p, log_t))
     return jnp.sum(crossed * weights), jnp.sum(own * weights), jnp.sum(weights)
+
+
+def likeliest(logits: Float[Array, "*N V"], pieces: int) -> tuple[Int[Array, "*N k"], Float[Array, "*N k1"]]:
+    """The teacher's likeliest pieces, and the logarithms of their probabilities and, last, of all others together.
+
+    What is stored of a teacher where all of its logits would be too much. Divergence and cross-entropy between
+    distributions whose rare pieces are put together are at most those of all pieces, and equal with `pieces` = V.
+
+    Args:
+      logits: of the maximum point.
+      pieces: k, at most V.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    _, ids = jax.lax.top_k(log_p, pieces)
+    return ids, together(log_p, ids)
+
+
+def together(logits: Float[Array, "*N V"], ids: Int[Array, "*N k"]) -> Float[Array, "*N k1"]:
+    """Log-probabilities of these pieces and, last, of all others together: of k + 1 possible answers."""
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), ids, axis=-1)
+    rest = 1.0 - jnp.sum(jnp.exp(log_p), axis=-1, keepdims=True)
+    return jnp.concatenate([log_p, jnp.log(jnp.maximum(rest, LEAST_REST))], axis=-1)
 
 
 def clipped(params: Tree, limit: float) -> Tree:

@@ -13,10 +13,11 @@ FORMULAS = costs.Formulas(flops.parameters, flops.forward_flops_per_row, flops.t
 CONFIG = Search(model=presets.BORT, data=Data(length=128, batch_rows=8, pair_task="none"))
 MACHINE = costs.Machine(flops_per_second=1e11)
 BORT = Shape(4, 8, 1024, 768, 1024)
-CANDIDATES = costs.candidates(space.points(Space()), CONFIG, FORMULAS, MACHINE)
+SECONDS = costs.by_formula(CONFIG.cost, FORMULAS, MACHINE)
+CANDIDATES = costs.candidates(space.points(Space()), CONFIG, FORMULAS, SECONDS)
 """300 shapes, V = 50,265, answers of 512 tokens, in the order of size."""
 COSTS = {each.shape: each.cost for each in CANDIDATES}
-MAXIMUM = costs.candidate(CONFIG.maximum, CONFIG, FORMULAS, MACHINE)
+MAXIMUM = costs.candidate(CONFIG.maximum, CONFIG, FORMULAS, SECONDS)
 """RoBERTa-large's layers with Bort's embeddings: 355.4 M parameters with the masked-LM head."""
 
 

@@ -148,7 +148,8 @@ def test_a_candidate_has_the_costs_of_its_settings():
     assert bort.parameters == 76_208_217
     assert round(bort.seconds * planted.MACHINE.flops_per_second / 1e9, 3) == 27.917
     of_layers = dataclasses.replace(planted.CONFIG, cost=CostModel(parameters="layers", length=128))
-    other = costs.candidate(planted.BORT, of_layers, planted.FORMULAS, planted.MACHINE).cost
+    seconds_of = costs.by_formula(of_layers.cost, planted.FORMULAS, planted.MACHINE)
+    other = costs.candidate(planted.BORT, of_layers, planted.FORMULAS, seconds_of).cost
     assert other.parameters == 23_108_608
     assert round(other.seconds * planted.MACHINE.flops_per_second / 1e9, 3) == 6.174
 

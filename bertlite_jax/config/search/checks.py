@@ -9,7 +9,7 @@ from typing import Any
 from bertlite_jax.config import checks
 from bertlite_jax.config.bounds import shown
 from bertlite_jax.config.model import Model
-from bertlite_jax.config.search.settings import Method, Search, Shape, Space, Surrogate, model_of
+from bertlite_jax.config.search.settings import MEASURED, Method, Search, Shape, Space, Surrogate, model_of
 from bertlite_jax.errors import UserError
 
 MOST_SHAPES = 100_000
@@ -29,12 +29,27 @@ def check_search(config: Search, devices: int = 1) -> None:
         checks.check_numbers(getattr(config, group), group)
     check_shape(config.model, config.maximum, "maximum")
     _check_surrogate(config.surrogate)
-    checks.check_positive(config.cost, "cost", ("length", "rows"))
+    _check_cost(config)
+    if config.run.depths:
+        raise UserError("config: run.depths cannot be combined with a search, which chooses the number of layers")
+    _check_method(config.method, config.surrogate)
+
+
+def _check_cost(config: Search) -> None:
+    cost = config.cost
+    checks.check_positive(cost, "cost", ("length", "rows"))
+    checks.check_not_negative(cost, "cost", ("layer_seconds",))
     if 0 < config.model.max_positions < config.cost.length:
         raise UserError(
             f"config: cost.length = {config.cost.length} exceeds model.max_positions = {config.model.max_positions}"
         )
-    _check_method(config.method, config.surrogate)
+    if cost.latency in MEASURED and cost.host != "this":
+        raise UserError(
+            f"config: cost.latency = {cost.latency} is timed on this machine, and cost.host = {cost.host}; use analytic "
+            "or roofline, or this"
+        )
+    if cost.fitted_shapes < 12:
+        raise UserError(f"config: cost.fitted_shapes = {cost.fitted_shapes} must be at least 12, for six coefficients")
 
 
 def check_shape(base: Model, shape: Shape, where: str) -> None:
@@ -79,7 +94,20 @@ def _check_list(name: str, values: tuple[Any, ...]) -> None:
 
 def _check_surrogate(surrogate: Surrogate) -> None:
     checks.check_positive(surrogate, "surrogate", ("steps",))
-    checks.check_not_negative(surrogate, "surrogate", ("extrapolate_to", "clip_weights"))
+    not_negative = (
+        "extrapolate_to",
+        "clip_weights",
+        "teacher_steps",
+        "teacher_pieces",
+        "longer_steps",
+        "longer_shapes",
+    )
+    checks.check_not_negative(surrogate, "surrogate", not_negative)
+    if 0 < surrogate.longer_steps <= surrogate.steps:
+        raise UserError(
+            f"config: surrogate.longer_steps = {surrogate.longer_steps} must exceed surrogate.steps = "
+            f"{surrogate.steps}, or be 0"
+        )
     for name in ("learning_rates", "seeds"):
         _check_list(f"surrogate.{name}", getattr(surrogate, name))
     if min(surrogate.learning_rates) <= 0:
@@ -100,7 +128,10 @@ def _check_surrogate(surrogate: Surrogate) -> None:
 
 def _check_method(method: Method, surrogate: Surrogate) -> None:
     checks.check_positive(method, "method", ("stride", "rounds"))
-    checks.check_not_negative(method, "method", ("trials", "most_seconds"))
+    checks.check_not_negative(method, "method", ("trials", "most_seconds", "head_size"))
+    if len({method.name, *method.others}) <= len(method.others):
+        raise UserError(f"config: method.others = {shown(method.others)} names a method twice, or method.name again")
+    halves = "halving" in (method.name, *method.others)
     if not 0 <= method.offset < method.stride:
         raise UserError(
             f"config: method.offset = {method.offset} must be at least 0 and less than method.stride = {method.stride}"
@@ -113,13 +144,13 @@ def _check_method(method: Method, surrogate: Surrogate) -> None:
     if method.factor < 2:
         raise UserError(f"config: method.factor = {method.factor} must be at least 2")
     first = surrogate.steps // method.factor ** min(method.rounds - 1, 64)
-    if method.name == "halving" and not first:
+    if halves and not first:
         raise UserError(
             f"config: method.rounds = {method.rounds} with method.factor = {method.factor} leaves no step for the "
             f"first round: surrogate.steps = {surrogate.steps} must be at least method.factor ** (method.rounds - 1)"
         )
     whole = 4 * method.factor ** min(method.rounds - 1, 64)
-    if method.name == "halving" and surrogate.kind == "extrapolated" and surrogate.steps % whole:
+    if halves and surrogate.kind == "extrapolated" and surrogate.steps % whole:
         raise UserError(
             f"config: surrogate.steps = {surrogate.steps} must be a multiple of {whole} for surrogate.kind = "
             f"extrapolated in the first of method.rounds = {method.rounds}"

@@ -6,12 +6,16 @@ import dataclasses
 from typing import Literal
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.pretrain import Optim, Pretrain
 
 Share = Literal["none", "ffn", "attention", "all"]
 """The values of `Model.share`."""
 Counted = Literal["all", "encoder", "layers"]
 """The values of `CostModel.parameters`."""
+MethodName = Literal["published", "random", "halving", "ranking"]
+"""The values of `Method.name`."""
+MEASURED = ("measured", "int8", "fitted")
+"""The values of `CostModel.latency` for which this machine is timed."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -29,7 +33,8 @@ class Shape:
     embed_size: int = 0
     """Width of the embedding table, E. 0: as wide as hidden_size."""
     share: Share = "none"
-    """Which parameters the layers share, as in model.share."""
+    """Which parameters the layers share, as in model.share. Layers that share all of them get model.residual_scale =
+    depth: as published, many of them learn nothing in a short training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +76,15 @@ class Surrogate:
     """Seeds of the weights of each trial; their errors are averaged."""
     clip_weights: float = 0.0
     """Largest absolute value of a weight after each update, as the theory of the published search asks for. 0: none."""
+    teacher_steps: int = 0
+    """Number of updates of the maximum point, which is trained once. 0: as many as of a trial."""
+    teacher_pieces: int = 0
+    """Likeliest pieces of each of its predictions that are kept; the others count as one. 0: all are kept."""
+    longer_steps: int = 0
+    """At the end, train what each method picked, and some other shapes, for this many updates, to see whether the
+    short training ranks as the longer one. 0: no."""
+    longer_shapes: int = 12
+    """Shapes that are trained for longer_steps beside the picks, evenly spread over the space."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +94,16 @@ class CostModel:
     parameters: Counted = "all"
     """Which parameters count. all: with the heads of pretraining. encoder: without heads. layers: also without
     embeddings."""
-    latency: Literal["analytic", "roofline"] = "analytic"
+    latency: Literal["analytic", "roofline", "measured", "int8", "fitted"] = "analytic"
     """Where the time comes from. analytic: FLOPs. roofline: the larger of the time for FLOPs and for memory traffic,
-    and an overhead for each layer."""
+    and layer_seconds. measured: of the compiled float32 encoder, here. int8: of the 8-bit ONNX file that would be
+    deployed, here. fitted: a formula that is fitted to fitted_shapes measured ones, drawn at random."""
+    host: str = "this"
+    """Machine that answers, for analytic and roofline: this, or a TPU slice such as v5e-16."""
+    layer_seconds: float = 0.0
+    """For roofline: what each layer takes beside its arithmetic, such as the start of kernels."""
+    fitted_shapes: int = 30
+    """For fitted: number of shapes to measure; at least 12."""
     length: int = 512
     """Tokens in a text that is answered."""
     rows: int = 1
@@ -93,9 +114,15 @@ class CostModel:
 class Method:
     """How shapes are picked for trials, and how the best is chosen."""
 
-    name: Literal["published", "random", "halving", "ranking"] = "published"
+    name: MethodName = "published"
     """published: every stride-th shape in the order of size. random: shapes at random. halving: many with few steps,
     the better ones with more. ranking: no trials, the one with the most parameters."""
+    others: tuple[MethodName, ...] = ()
+    """Methods to compare it with; the winner is that of `name`. Each may spend the compute that `trials` says, and
+    what two of them try is trained once."""
+    head_size: int = 0
+    """Of shapes that differ only in their heads, which cost the same by formula, try one: that whose heads are nearest
+    to this width. 0: try all."""
     stride: int = 1
     """For published: distance of the shapes that are tried, ε in the paper. 1 tries all."""
     offset: int = 0
@@ -142,6 +169,47 @@ class Search(Pretrain):
 
 
 def model_of(base: Model, shape: Shape) -> Model:
-    """The model of a shape: everything else is as in `base`."""
+    """The model of a shape: everything else is as in `base`, but for the residual scale of layers that share all."""
     values = dataclasses.asdict(shape) | {"embed_size": shape.embed_size or shape.hidden_size}
+    if shape.share == "all" and base.residual_scale == "published":
+        values["residual_scale"] = "depth"
     return dataclasses.replace(base, **values)
+
+
+def trial_optim(config: Search, learning_rate: float, steps: int) -> Optim:
+    """The optimiser of a trial: its warm-up and decay take the same share of its steps as those of the winner's run.
+
+    Args:
+      config: of the search; `run.steps` are those of the winner.
+      learning_rate: peak, for whatever batch.
+      steps: of the trial.
+    """
+    optim, share = config.optim, steps / config.run.steps
+    return dataclasses.replace(
+        optim,
+        learning_rate=learning_rate,
+        reference_batch=0,
+        warmup_steps=min(round(optim.warmup_steps * share), steps - 1),
+        decay_steps=max(1, round(optim.decay_steps * share)) if optim.decay_steps else 0,
+    )
+
+
+def trained_as(config: Search) -> Pretrain:
+    """What trials have in common: rows of `data.length` with masks of `mask.rate`, and nothing that changes on the way.
+
+    Its model is still that of the config, and its corpora are all of `data.corpus`.
+    """
+    return Pretrain(
+        config.model,
+        dataclasses.replace(config.data, buckets=()),
+        dataclasses.replace(config.mask, first_rate=0.0, rate_steps=0),
+        dataclasses.replace(config.objective, causal_every=0),
+        dataclasses.replace(config.optim, micro_batches=1),
+        dataclasses.replace(config.run, lengths=(), batches=()),
+    )
+
+
+def winner_of(config: Search, shape: Shape, learning_rate: float) -> Pretrain:
+    """The recipe of a shape that was chosen, as `bertlite pretrain` takes it."""
+    optim = dataclasses.replace(config.optim, learning_rate=learning_rate, reference_batch=0)
+    return Pretrain(model_of(config.model, shape), config.data, config.mask, config.objective, optim, config.run)
