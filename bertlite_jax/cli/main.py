@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from bertlite_jax.cli import ablation, accelerators, bench, compile, convert, runs, tasks, text
+from bertlite_jax.cli import ablation, accelerators, bench, compile, convert, runs, searching, tasks, text
 from bertlite_jax.cli.job import Job, choose, job_of, usage, wants_help
 from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.errors import Diverged, UserError
@@ -29,6 +29,13 @@ JOBS = (
     Job("pretrain", "train an encoder on a corpus", runs.pretrain, trains=True, compiles=True),
     Job("distill", "train a small encoder to imitate a large one", runs.distill, trains=True, compiles=True),
     Job("ablate", "train a grid of recipes with several seeds, and compare them in a table", ablation.ablate),
+    Job(
+        "search",
+        "search a space of shapes for the best in parameters, latency and error",
+        searching.search,
+        trains=True,
+        compiles=True,
+    ),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),
     job_of("embed", "turn texts or their tokens into vectors, as .npy or JSON lines", tasks.embed, compiles=True),

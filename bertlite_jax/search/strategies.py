@@ -11,10 +11,11 @@ search; Jamieson and Talwalkar 2016 (arXiv 1502.07943) on successive halving.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 
-from bertlite_jax.config.search.settings import Method, Shape
+from bertlite_jax.config.search.settings import Method, MethodName, Shape
 from bertlite_jax.search.candidates import Candidate, every, fast_enough
 from bertlite_jax.search.trials import Evaluation, Result, ranking, spent, tried, winner
 
@@ -55,6 +56,20 @@ def searched(
             )
     best = winner(results)
     return (best.candidate if best else None), results
+
+
+def picked(
+    candidates: Sequence[Candidate],
+    neighbours: Callable[[Shape], Sequence[Shape]],
+    evaluation: Evaluation,
+    method: Method,
+    name: MethodName,
+) -> tuple[Candidate | None, list[Result]]:
+    """`searched` with another method of the same settings; what `ranking` chooses is tried too, to be compared."""
+    pick, results = searched(candidates, neighbours, evaluation, dataclasses.replace(method, name=name))
+    if name == "ranking" and pick is not None:
+        results = tried(pick, evaluation)
+    return pick, results
 
 
 # --- As published ----------------------------------------------------------------------------------------------------

@@ -45,8 +45,8 @@ def _check_cost(config: Search) -> None:
         )
     if cost.latency in MEASURED and cost.host != "this":
         raise UserError(
-            f"config: cost.latency = {cost.latency} is timed on this machine, and cost.host = {cost.host}; use analytic "
-            "or roofline, or this"
+            f"config: cost.latency = {cost.latency} is timed on this machine, and cost.host = {cost.host}; use "
+            "analytic or roofline, or cost.host = this"
         )
     if cost.fitted_shapes < 12:
         raise UserError(f"config: cost.fitted_shapes = {cost.fitted_shapes} must be at least 12, for six coefficients")
