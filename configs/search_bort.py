@@ -6,8 +6,8 @@
     bertlite search configs/search_bort.py --workdir runs/search --data.corpus corpus --data.tokenizer tok
     bertlite pretrain runs/search/winner.json --workdir runs/winner
 
-Of the 300 shapes, 90 differ in more than their heads, and these are trained. `--dry-run` says how long that takes on your
-machine; docs/search.md has what it took on ours, how to search for a latency, and what is claimed.
+Of the 300 shapes, 90 differ in more than their heads, and these are trained. `--dry-run` says how long that takes on
+your machine; docs/search.md has what it took on ours, how to search for a latency, and what is claimed.
 """
 
 from bertlite_jax.config import CostModel, Data, Mask, Method, Model, Optim, Run, Search, Shape, Space, Surrogate

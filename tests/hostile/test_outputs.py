@@ -28,6 +28,7 @@ FILES = {
 RUNS = {
     "pretrain": "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --workdir OUT",
     "finetune": "finetune FINETUNE --data task.csv --init hf --workdir OUT --data.length 32",
+    "search": "search SEARCH --data.corpus corpus --data.tokenizer tokenizer --workdir OUT",
 }
 HEAVY = ("int8", "bundle", "onnx")
 

@@ -49,6 +49,39 @@ def test_what_has_no_value_that_lasts_is_no_part_of_a_key():
         surrogate.memo_key(rate=math.nan)
 
 
+# --- The likeliest pieces ------------------------------------------------------------------------------------------
+
+
+def divergence(logits, teacher) -> float:
+    crossed, own, weight = surrogate.teacher_cross_entropy(logits, teacher, jnp.ones(logits.shape[:-1]))
+    return float((crossed - own) / weight)
+
+
+def test_with_every_piece_kept_nothing_is_lost_and_with_fewer_the_divergence_is_a_lower_bound():
+    """Known answer 12: two distributions whose rare pieces are put together cannot be told apart better."""
+    logits, teacher = (jnp.asarray(RNG.normal(size=(5, 400)) * 2, jnp.float32) for _ in range(2))
+    whole, found = divergence(logits, teacher), []
+    for pieces in (1, 8, 64, 400):
+        ids, log_p = surrogate.likeliest(teacher, pieces)
+        assert log_p.shape == (5, pieces + 1)
+        np.testing.assert_allclose(np.exp(np.asarray(log_p)).sum(-1), 1, rtol=1e-5)
+        found.append(divergence(surrogate.together(logits, ids), log_p))
+    assert found == sorted(found)
+    assert found[-1] == pytest.approx(whole, rel=1e-4)
+    assert found[0] > 0
+
+
+def test_the_error_of_the_likeliest_pieces_is_what_the_rest_would_have_said():
+    """KL of all pieces = KL with the rest as one + P(rest) KL of the teacher's rest from the student's (chain rule)."""
+    logits, teacher = (RNG.normal(size=100) * 2 for _ in range(2))
+    p, q = (np.exp(x) / np.exp(x).sum() for x in (teacher, logits))
+    rest = np.argsort(-teacher)[64:]
+    missed = float(np.sum(p[rest] * np.log((p[rest] / p[rest].sum()) / (q[rest] / q[rest].sum()))))
+    ids, log_p = surrogate.likeliest(jnp.asarray(teacher[None], jnp.float32), 64)
+    kept = divergence(surrogate.together(jnp.asarray(logits[None], jnp.float32), ids), log_p)
+    assert kept + missed == pytest.approx(float(np.sum(p * np.log(p / q))), rel=1e-4)
+
+
 # --- Extrapolation -----------------------------------------------------------------------------------------------
 
 

@@ -218,9 +218,9 @@ def _about(config: Search, maximum: Candidate) -> str:
     return (
         f"Each shape was trained for {settings.steps} steps of {config.data.batch_rows} rows of {config.data.length} "
         f"tokens, with {len(settings.learning_rates)} learning rates of which the best counts, and "
-        f"{len(settings.seeds)} seeds; the error is {settings.kind}, in nats, on {config.run.eval_rows or 'all'} held-out "
-        f"rows under the one evaluation masking. Latency: {cost.rows} x {cost.length} tokens, {cost.latency}, host "
-        f"{cost.host}. The maximum point is {space.describe(maximum.shape)} with {maximum.cost.parameters:,} "
+        f"{len(settings.seeds)} seeds; the error is {settings.kind}, in nats, on {config.run.eval_rows or 'all'} "
+        f"held-out rows under the one evaluation masking. Latency: {cost.rows} x {cost.length} tokens, {cost.latency}, "
+        f"host {cost.host}. The maximum point is {space.describe(maximum.shape)} with {maximum.cost.parameters:,} "
         f"parameters{shared}."
     )
 
