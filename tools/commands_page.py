@@ -30,7 +30,7 @@ RECIPE = ("model", "data", "mask", "objective", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
 NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""
-REPEATING = ("distill", "ablate", "compile")
+REPEATING = ("distill", "ablate", "search", "compile")
 """Jobs that take the options of a pretraining recipe as well."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}
 """Further forms of a job that have a `--help` of their own."""
@@ -38,9 +38,9 @@ MORE = {"compile": (("compile", "--table", "FILE"),)}
 HEAD = """# Commands
 
 Every job and every option of `bertlite`. This page is made from `--help` by `python tools/commands_page.py`; change
-the help text and run it again. `pretrain`, `distill`, `ablate`, `finetune` and `compile` take a recipe, a Python file
-such as those in `configs/`; what the recipe sets replaces the defaults below, and options on the command line replace
-both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
+the help text and run it again. `pretrain`, `distill`, `ablate`, `search`, `finetune` and `compile` take a recipe, a
+Python file such as those in `configs/`; what the recipe sets replaces the defaults below, and options on the command
+line replace both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
 """
 
 

@@ -100,6 +100,8 @@ class CostModel:
     deployed, here. fitted: a formula that is fitted to fitted_shapes measured ones, drawn at random."""
     host: str = "this"
     """Machine that answers, for analytic and roofline: this, or a TPU slice such as v5e-16."""
+    compared_hosts: tuple[str, ...] = ("v5e-4", "v6e-4")
+    """Slices whose roofline is shown beside the latency: whether what is fast here is fast there."""
     layer_seconds: float = 0.0
     """For roofline: what each layer takes beside its arithmetic, such as the start of kernels."""
     fitted_shapes: int = 30

@@ -79,6 +79,7 @@ def content(found: Found) -> dict[str, Any]:
         "hypervolume": _hypervolume(found, ranked),
         "sensitivity": _sensitivity(found, winner),
         "correlations": _correlations(found, ranked),
+        "hosts": _hosts(found),
         "failed": _failed(found),
     }
 
@@ -177,9 +178,13 @@ def _settings(found: Found) -> dict[str, list[Result]]:
     for counted in ("all", "encoder", "layers"):
         if counted != config.cost.parameters:
             settings[f"parameters: {counted}"] = _recosted(found, counted)
-    for name, host in (("analytic", "this"), ("roofline", "v5e-4")):
-        if (config.cost.latency, config.cost.host) != (name, host):
-            settings[f"latency: {name}, {host if name == 'roofline' else 'any host'}"] = _retimed(found, name, host)
+    if config.cost.latency != "analytic":  # For W any machine does: it only sees the ratio of two times.
+        analytic = dataclasses.replace(config.cost, latency="analytic")
+        settings["latency: analytic"] = _retimed(
+            found, costs.by_formula(analytic, latency.FORMULAS, costs.Machine(1.0))
+        )
+    for host, seconds in latency.elsewhere(config).items():
+        settings[f"latency: roofline of {host}"] = _retimed(found, seconds)
     for kind in KINDS:
         if kind != config.surrogate.kind:
             settings[f"error: {kind}"] = _rejudged(found, lambda line, kind=kind: results.errors(line, kind))
@@ -207,11 +212,8 @@ def _recosted(found: Found, counted: Counted) -> list[Result]:
     return _with_costs(found, cost)
 
 
-def _retimed(found: Found, name: str, host: str) -> list[Result]:
-    """With latency by formula. For `analytic` any machine does: W only sees the ratio of two times."""
-    settings = dataclasses.replace(found.config.cost, latency=name, host=host)
-    machine = costs.Machine(1.0) if name == "analytic" else latency.machine_of(settings)
-    seconds = costs.by_formula(settings, latency.FORMULAS, machine)
+def _retimed(found: Found, seconds: costs.Seconds) -> list[Result]:
+    """With other times of answers."""
 
     def cost(candidate: Candidate) -> Cost:
         return dataclasses.replace(candidate.cost, seconds=seconds(model_of(found.config.model, candidate.shape)))
@@ -267,6 +269,16 @@ def _correlations(found: Found, ranked: Sequence[Result]) -> list[dict[str, Any]
     flops = {each.candidate.shape: -float(each.candidate.cost.step_flops) for each in ranked}
     rows.append(_correlation("FLOP an update, more being better", name, flops, target))
     return [each for each in rows if each["spearman"] is not None and each["measure"] != name]
+
+
+def _hosts(found: Found) -> list[dict[str, Any]]:
+    """Whether a shape that is fast by the search's own latency is fast elsewhere, over the whole space."""
+    times = {each.shape: each.cost.seconds for each in found.candidates}
+    rows = []
+    for host, seconds in latency.elsewhere(found.config).items():
+        there = {shape: seconds(model_of(found.config.model, shape)) for shape in times}
+        rows.append(_correlation(f"roofline of {host}", "latency of the search", there, times))
+    return [each for each in rows if each["spearman"] is not None]
 
 
 def _correlation(measure: str, name: str, mine: Mapping[Shape, float], target: Mapping[Shape, float]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ What is measured is kept in the folder of the search, so that a restart compares
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import random
@@ -60,13 +61,24 @@ def seconds_of(config: Search, shapes: Sequence[Shape], place: pathlib.Path | No
     return lambda model: found[model].median
 
 
+def elsewhere(config: Search) -> dict[str, Seconds]:
+    """The roofline of each of `cost.compared_hosts`, without an overhead.
+
+    Raises:
+      UserError: there is no such slice.
+    """
+    found = {}
+    for host in config.cost.compared_hosts:
+        cost = dataclasses.replace(config.cost, latency="roofline", host=host, layer_seconds=0.0)
+        found[host] = costs.by_formula(cost, FORMULAS, _slice(cost, "config: cost.compared_hosts ="))
+    return found
+
+
 # --- Machines --------------------------------------------------------------------------------------------------------
 
 
 def machine_of(cost: CostModel, place: pathlib.Path | None = None) -> Machine:
-    """What formulas need to know of `cost.host`.
-
-    The texts of an answer are divided among the devices of a slice. This machine is measured once.
+    """What formulas need to know of `cost.host`; this machine is measured once.
 
     Args:
       cost: of the config.
@@ -74,8 +86,13 @@ def machine_of(cost: CostModel, place: pathlib.Path | None = None) -> Machine:
     """
     if cost.host == "this":
         return _this_machine(cost, place)
-    slice_ = topology.parse(cost.host, where="config: cost.host =")
-    chip, busy = slice_.chip, min(slice_.devices, cost.rows)
+    return _slice(cost, "config: cost.host =")
+
+
+def _slice(cost: CostModel, where: str) -> Machine:
+    """A slice, among whose devices the texts of an answer are divided. `where` begins the message of what is none."""
+    named = topology.parse(cost.host, where=where)
+    chip, busy = named.chip, min(named.devices, cost.rows)
     return Machine(busy * chip.device_peak, busy * chip.hbm_bandwidth / chip.devices, cost.layer_seconds, 2)
 
 

@@ -10,8 +10,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from bertlite_jax.config.search.settings import Search, Shape
-from bertlite_jax.jobs.searching import teacher, training
+from bertlite_jax.config.search.settings import Search, Shape, model_of
+from bertlite_jax.jobs.searching import latency, teacher, training
 from bertlite_jax.jobs.searching.training import Member, Setup
 from bertlite_jax.report.run.metrics import clock_time
 from bertlite_jax.search import space, strategies
@@ -97,13 +97,14 @@ def print_plan(
       console: where to print.
     """
     table = Table(title=f"Space of {where}", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
-    for heading in ("shape", "parameters", "latency", "FLOP an update"):
+    elsewhere = latency.elsewhere(setup.config)
+    for heading in ("shape", "parameters", "latency", *elsewhere, "FLOP an update"):
         table.add_column(heading, justify="left" if heading == "shape" else "right", no_wrap=True)
     for each in [*every(found, -(-len(found) // MOST_ROWS)), maximum]:
-        cost = each.cost
-        table.add_row(
-            space.describe(each.shape), f"{cost.parameters:,}", shown_time(cost.seconds), f"{cost.step_flops:.2e}"
-        )
+        cost, model = each.cost, model_of(setup.config.model, each.shape)
+        there = [shown_time(seconds(model)) for seconds in elsewhere.values()]
+        name = space.describe(each.shape)
+        table.add_row(name, f"{cost.parameters:,}", shown_time(cost.seconds), *there, f"{cost.step_flops:.2e}")
     console.print(table)
     shared = any(each.shape.share == "all" for each in found)
     note = "; layers that share all parameters have model.residual_scale = depth" if shared else ""

@@ -69,6 +69,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
     if not config.data.corpus:
         raise UserError("config: data.corpus is empty; pass --data.corpus DIR, a folder that `bertlite corpus` wrote")
     shapes = shapes_of(config)
+    latency.elsewhere(config)  # Names of slices are read before anything is trained.
     with contextlib.ExitStack() as until_the_end:
         if not dry_run:
             until_the_end.enter_context(one_job.alone_in(place, of_runs=True))

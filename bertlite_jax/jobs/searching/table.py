@@ -44,8 +44,8 @@ def markdown(title: str, content: Row, config: Search, about: Sequence[str]) -> 
     parts += ["", f"Hypervolume below the maximum point and the largest error: {content['hypervolume']:.4f}."]
     parts += _section("Methods", _methods(content["methods"], config))
     parts += _section("What other settings choose of the same trials", _sensitivity(content["sensitivity"]))
-    if content["correlations"]:
-        parts += _section("Rank correlation over shapes", _correlations(content["correlations"]))
+    if correlations := [*content["correlations"], *content["hosts"]]:
+        parts += _section("Rank correlation over shapes", _correlations(correlations))
     if content["failed"]:
         parts += ["", "## Trials without an error", ""]
         for each in content["failed"]:

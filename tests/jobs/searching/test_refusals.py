@@ -30,6 +30,10 @@ DEBUG = pathlib.Path(__file__).resolve().parents[3] / "configs/search_debug.py"
         ({"data": Data(length=64, pair_task="none")}, "config: data.tokenizer is empty; pass --data.tokenizer DIR"),
         ({"cost": CostModel(host="v5e-17", length=64)}, "config: cost.host = v5e-17: no such slice"),
         (
+            {"cost": CostModel(compared_hosts=("v5e-4", "abacus"), length=64)},
+            "config: cost.compared_hosts = abacus: unknown chip; known: v4, v5e",
+        ),
+        (
             {"cost": CostModel(latency="int8", host="v5e-16", length=64)},
             "config: cost.latency = int8 is timed on this machine, and cost.host = v5e-16",
         ),
