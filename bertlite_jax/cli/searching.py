@@ -27,7 +27,7 @@ class Options:
     config: Annotated[Search, arg(name="")]
     workdir: str
     """Folder of the search: results.jsonl with a line for each trial, winner.json (a recipe for bertlite pretrain),
-    front.csv, table.md, table.json."""
+    front.csv, front.png, table.md, table.json."""
     dry_run: bool = False
     """Only show the space, what its shapes cost, and how long the search takes, by a few timed steps. Nothing is
     written."""

@@ -25,7 +25,7 @@ from bertlite_jax.host import folder_lock, whole_files
 from bertlite_jax.host.places import check_on_disk
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, signals, workdir
-from bertlite_jax.jobs.searching import figures, latency, notebook, plan, results, table, teacher, training
+from bertlite_jax.jobs.searching import figures, latency, notebook, picture, plan, results, table, teacher, training
 from bertlite_jax.jobs.searching.figures import Found
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.jobs.searching.plan import Group
@@ -108,6 +108,8 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         )
 
         # --- Trials, as the methods ask for them ---------------------------------------------------------------------
+        for lacking in filter(None, (figures.missing(), picture.missing())):
+            print(f"search: {lacking}", flush=True)
         try:
             about = [_about(config, maximum)]
             if teacher.is_wanted(config):
@@ -197,7 +199,7 @@ def _refuse_other_content(place: pathlib.Path) -> None:
 def _open_folder(place: pathlib.Path, config: Search, overwrite: bool) -> None:
     """Writes the config; with `overwrite` what an earlier search has found goes first, but for times of answers."""
     if overwrite:
-        for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES):
+        for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES, picture.FILE):
             (place / name).unlink(missing_ok=True)
     whole_files.remove_leftovers(place)
     whole_files.write_text(place / CONFIG, files.to_json(config) + "\n")
@@ -210,6 +212,8 @@ def _write(place: pathlib.Path, config: Search, content: dict[str, Any], where: 
     whole_files.write_json(place / FIGURES, content)
     whole_files.write_text(place / FRONT, table.front_csv(content))
     whole_files.write_text(place / TABLE, table.markdown(f"Search: {pathlib.Path(where).stem}", content, config, about))
+    if not picture.missing():
+        whole_files.write_bytes(place / picture.FILE, picture.draw(content, config.surrogate.kind))
     whole_files.write_text(place / WINNER, files.to_json(recipe) + "\n")
 
 

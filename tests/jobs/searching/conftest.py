@@ -1,6 +1,5 @@
 """Trials that are pretended, and what a search has written."""
 
-import dataclasses
 import json
 import pathlib
 from collections.abc import Callable
@@ -51,4 +50,4 @@ def lines_of() -> Callable[[pathlib.Path], list[dict[str, Any]]]:
 @pytest.fixture
 def of_text(prepared) -> Callable[..., Search]:
     """`tiny.search` that scores by the loss of the masked language model, so that the maximum point is not trained."""
-    return lambda **groups: tiny.search(prepared, **{"surrogate": dataclasses.replace(SHORT), **groups})
+    return lambda **groups: tiny.search(prepared, **{"surrogate": SHORT, **groups})
