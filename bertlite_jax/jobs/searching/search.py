@@ -84,7 +84,9 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         found = costs.candidates(shapes, config, latency.FORMULAS, seconds_of)
         maximum = costs.candidate(config.maximum, config, latency.FORMULAS, seconds_of)
         check_maximum(found, maximum)
-        every(fast_enough(found, config.method.most_seconds), config.method.stride, config.method.offset)
+        allowed = fast_enough(found, config.method.most_seconds)
+        if "published" in (config.method.name, *config.method.others):
+            every(allowed, config.method.stride)
         if not (is_timed or dry_run):
             _open_folder(place, config, overwrite)
             latency.keep_machine(config.cost, place)
