@@ -98,8 +98,8 @@ def test_a_space_without_shapes_or_with_a_value_of_no_use_is_refused(changes, me
 @pytest.mark.parametrize(
     ("group", "changed", "message"),
     [
-        ("maximum", Shape(num_heads=10), "maximum: model.num_heads = 10 does not divide model.hidden_size = 1024"),
-        ("maximum", Shape(num_layers=0), "maximum: model.num_layers = 0 must be positive"),
+        ("maximum", Shape(num_heads=10), "maximum.num_heads = 10 does not divide maximum.hidden_size = 1024"),
+        ("maximum", Shape(num_layers=0), "maximum.num_layers = 0 must be positive"),
         ("surrogate", Surrogate(steps=0), "surrogate.steps = 0 must be positive"),
         ("surrogate", Surrogate(learning_rates=()), "surrogate.learning_rates is empty"),
         (

@@ -53,11 +53,22 @@ def _check_cost(config: Search) -> None:
 
 
 def check_shape(base: Model, shape: Shape, where: str) -> None:
-    """Raises UserError for a shape that cannot be built; `where` begins the message."""
+    """Raises UserError for a shape that cannot be built.
+
+    Args:
+      base: model whose other fields it has.
+      shape: to be checked.
+      where: `maximum`, whose fields the message then names, or a shape of the space, which it begins with.
+    """
     try:
         checks.check_model(model_of(base, shape), may_be_open=True)
     except UserError as error:
-        raise UserError(f"config: {where}: {str(error).removeprefix('config: ')}") from error
+        said = str(error).removeprefix("config: ")
+        if where != "maximum":
+            raise UserError(f"config: {where}: {said}") from error
+        for field in dataclasses.fields(Shape):
+            said = said.replace(f"model.{field.name}", f"maximum.{field.name}")
+        raise UserError(f"config: {said}") from error
 
 
 def check_space(space: Space) -> None:

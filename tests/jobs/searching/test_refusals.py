@@ -24,7 +24,7 @@ DEBUG = pathlib.Path(__file__).resolve().parents[3] / "configs/search_debug.py"
             "config: space.num_heads = 5 divides none of space.hidden_size = (16,)",
         ),
         ({"maximum": Shape(1, 2, 16, 32)}, "config: maximum = <1,2,16,32> has 8,684 parameters, and"),
-        ({"maximum": Shape(3, 5, 48, 96)}, "config: maximum: model.num_heads = 5 does not divide model.hidden_size"),
+        ({"maximum": Shape(3, 5, 48, 96)}, "config: maximum.num_heads = 5 does not divide maximum.hidden_size"),
         ({"method": Method(most_seconds=1e-12)}, "config: method.most_seconds = 1e-12 is met by no shape; the fastest"),
         ({"method": Method(stride=5)}, "config: method.stride = 5 exceeds the 4 shapes of the space"),
         ({"data": Data(length=64, pair_task="none")}, "config: data.tokenizer is empty; pass --data.tokenizer DIR"),
