@@ -20,7 +20,7 @@ from bertlite_jax.config.search.settings import MEASURED, CostModel, Search, Sha
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
-from bertlite_jax.jobs.searching import timing
+from bertlite_jax.jobs.searching import timing, training
 from bertlite_jax.report.cost import flops, topology
 from bertlite_jax.search import costs, latency_fit, surrogate
 from bertlite_jax.search.costs import Machine, Seconds
@@ -33,15 +33,22 @@ TOGETHER = 8
 _SHAPE: dict[Any, Any] = {...: {"median": NUMBER, "p10": NUMBER}}
 
 
-def seconds_of(config: Search, shapes: Sequence[Shape], place: pathlib.Path | None) -> Seconds:
+def seconds_of(
+    config: Search,
+    shapes: Sequence[Shape],
+    place: pathlib.Path | None,
+    stop_wanted: Callable[[int], bool] = lambda step: False,
+) -> Seconds:
     """Returns the time of an answer for the model of a shape.
 
     Args:
       config: of the search, with all sizes.
       shapes: all that will be asked for, the maximum point among them; here they are measured, if that is wanted.
       place: folder of the search, where measurements are kept; None: nowhere.
+      stop_wanted: whether a signal has asked for the end.
 
     Raises:
+      Stopped: it has, while models were timed.
       UserError: there is no such slice, the peak of this device is not known, or a package is missing.
     """
     cost = config.cost
@@ -54,10 +61,10 @@ def seconds_of(config: Search, shapes: Sequence[Shape], place: pathlib.Path | No
             raise UserError(
                 f"config: cost.latency = fitted needs at least 12 shapes, and there are {len(drawn)}; use measured"
             )
-        found = measured(drawn, cost, "measured", place)
+        found = measured(drawn, cost, "measured", place, stop_wanted)
         fit = latency_fit.fit(drawn, [cost.length] * len(drawn), [found[model].median for model in drawn])
         return lambda model: latency_fit.predict(fit, model, cost.length)
-    found = measured(list(dict.fromkeys(models.values())), cost, cost.latency, place)
+    found = measured(list(dict.fromkeys(models.values())), cost, cost.latency, place, stop_wanted)
     return lambda model: found[model].median
 
 
@@ -126,7 +133,11 @@ def _measured_machine() -> tuple[float, float]:
 
 
 def measured(
-    models: Sequence[Model], cost: CostModel, kind: str, place: pathlib.Path | None
+    models: Sequence[Model],
+    cost: CostModel,
+    kind: str,
+    place: pathlib.Path | None,
+    stop_wanted: Callable[[int], bool] = lambda step: False,
 ) -> Mapping[Model, timing.Timing]:
     """The time of an answer of each model on this machine.
 
@@ -135,6 +146,7 @@ def measured(
       cost: length and rows of an answer.
       kind: `measured` or `int8`.
       place: folder of the search; None: nothing is kept.
+      stop_wanted: whether a signal has asked for the end.
     """
     stored = place / FILE if place else None
     known: dict[str, Any] = {}
@@ -148,6 +160,8 @@ def measured(
     for first in range(0, len(todo), TOGETHER):
         if not first:
             print(f"search: timing {len(todo)} models on this machine", flush=True)
+        if stop_wanted(first):
+            raise training.Stopped
         group = todo[first : first + TOGETHER]
         answers: list[Callable[[], object]] = [make(model, cost.rows, cost.length) for model in group]
         for model, time in zip(group, timing.in_turns(answers), strict=True):

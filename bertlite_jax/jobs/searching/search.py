@@ -71,6 +71,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
     shapes = shapes_of(config)
     latency.elsewhere(config)  # Names of slices are read before anything is trained.
     with contextlib.ExitStack() as until_the_end:
+        until_the_end.enter_context(contextlib.suppress(training.Stopped))
         if not dry_run:
             until_the_end.enter_context(one_job.alone_in(place, of_runs=True))
         stop_wanted = until_the_end.enter_context(signals.stop_signals())
@@ -80,7 +81,9 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         is_timed = config.cost.latency in MEASURED
         if is_timed and not dry_run:  # Minutes of timing are kept, whatever is wrong after them.
             _open_folder(place, config, overwrite)
-        seconds_of = latency.seconds_of(config, [*shapes, space.resolved(config.maximum)], None if dry_run else place)
+        seconds_of = latency.seconds_of(
+            config, [*shapes, space.resolved(config.maximum)], None if dry_run else place, stop_wanted
+        )
         found = costs.candidates(shapes, config, latency.FORMULAS, seconds_of)
         maximum = costs.candidate(config.maximum, config, latency.FORMULAS, seconds_of)
         check_maximum(found, maximum)
@@ -112,23 +115,19 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         # --- Trials, as the methods ask for them ---------------------------------------------------------------------
         for lacking in filter(None, (figures.missing(), picture.missing())):
             print(f"search: {lacking}", flush=True)
-        try:
-            about = [_about(config, maximum)]
-            if teacher.is_wanted(config):
-                point = teacher.open_teacher(setup, place / teacher.FILE, book.surroundings["teacher"])
-                setup = setup._replace(teacher=jax.device_put(point.seen))
-                about.append(f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows.")
-            settings = config.surrogate
-            error = notebook.open_errors(setup, book, _progress(todo, found, settings.kind))
-            evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
-            picks = {
-                name: strategies.picked(found, near, evaluation, config.method, name)
-                for name in (config.method.name, *config.method.others)
-            }
-            longer = _longer(found, picks, evaluation, config)
-        except training.Stopped:
-            print("search: stopped by a signal; the same command resumes", flush=True)
-            return {"stopped": True}
+        about = [_about(config, maximum)]
+        if teacher.is_wanted(config):
+            point = teacher.open_teacher(setup, place / teacher.FILE, book.surroundings["teacher"])
+            setup = setup._replace(teacher=jax.device_put(point.seen))
+            about.append(f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows.")
+        settings = config.surrogate
+        error = notebook.open_errors(setup, book, _progress(todo, found, settings.kind))
+        evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
+        picks = {
+            name: strategies.picked(found, near, evaluation, config.method, name)
+            for name in (config.method.name, *config.method.others)
+        }
+        longer = _longer(found, picks, evaluation, config)
 
         # --- The result ----------------------------------------------------------------------------------------------
         _check_any(picks[config.method.name], book, config)
@@ -139,6 +138,8 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
             f"search: {content['winner']['name']} is the best; bertlite pretrain {place / WINNER} trains it", flush=True
         )
         return content
+    print("search: stopped by a signal; the same command resumes", flush=True)
+    return {"stopped": True}
 
 
 # --- The space -------------------------------------------------------------------------------------------------------
