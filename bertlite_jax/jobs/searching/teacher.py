@@ -133,7 +133,7 @@ def _write(path: pathlib.Path, teacher: Teacher, key: str) -> None:
 def _read(path: pathlib.Path, key: str) -> Teacher | None:
     """What `_write` wrote; None where it was written for another key."""
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
             if held["key"].tobytes().decode() != key:
                 return None
             loss, rate, count = held["figures"].tolist()

@@ -14,6 +14,8 @@ from bertlite_jax.jobs.searching.search import search
 
 DEBUG = pathlib.Path(__file__).resolve().parents[3] / "configs/search_debug.py"
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 @pytest.mark.parametrize(
     ("groups", "said"),

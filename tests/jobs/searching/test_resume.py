@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import tiny
 from run_files import caching_environment, hears_ctrl_c, wait_for
 
@@ -15,6 +16,8 @@ from bertlite_jax.jobs.searching.search import search
 from bertlite_jax.search import space
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def test_a_dry_run_shows_space_costs_and_time_and_writes_nothing(prepared, tmp_path, capsys, monkeypatch):

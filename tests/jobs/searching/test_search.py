@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 DEBUG = ROOT / "configs/search_debug.py"
 SHORT = Surrogate("mlm", steps=8, learning_rates=(2e-3,))
 
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
 
 # --- From end to end -------------------------------------------------------------------------------------------------
 
@@ -49,7 +51,7 @@ def test_the_recipe_for_tests_finds_a_winner_that_pretrain_takes(prepared, lines
     assert winner.model.num_layers == content["winner"]["num_layers"]
     assert winner.optim.learning_rate == 2e-3
     assert winner.run.steps == 40
-    rows = list(csv.DictReader((place / "front.csv").open()))
+    rows = list(csv.DictReader((place / "front.csv").read_text().splitlines()))
     assert [int(row["parameters"]) for row in rows] == sorted(row["parameters"] for row in content["front"])
     assert (place / "front.png").read_bytes().startswith(b"\x89PNG")
     text = (place / "table.md").read_text()
