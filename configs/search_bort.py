@@ -1,7 +1,7 @@
 """Bort's space of 300 shapes at an eighth of its widths: which shape is best in parameters, latency and error?
 
     bertlite tokenizer TEXT --out tok --vocab-size 2000
-    bertlite corpus TEXT --tokenizer tok --out corpus --length 64
+    bertlite corpus TEXT --tokenizer tok --out corpus --length 32
     bertlite search configs/search_bort.py --workdir runs/search --data.corpus corpus --data.tokenizer tok --dry-run
     bertlite search configs/search_bort.py --workdir runs/search --data.corpus corpus --data.tokenizer tok
     bertlite pretrain runs/search/winner.json --workdir runs/winner
@@ -24,7 +24,7 @@ config = Search(
         init_std=0.088,  # The published 0.02 belongs to eight times the width.
         position_init="sinusoidal",
     ),
-    data=Data(length=64, batch_rows=16, pair_task="none"),
+    data=Data(length=32, batch_rows=16, pair_task="none"),
     mask=Mask(scheme="token", rate=0.3),
     optim=Optim(name="adamw", learning_rate=2e-3, warmup_steps=400, end_fraction=0.1, bias_correction=True),
     run=Run(steps=4000, log_every=50, eval_every=500, eval_rows=256, checkpoint_every=500),
@@ -36,6 +36,6 @@ config = Search(
     ),
     maximum=Shape(num_layers=24, num_heads=16, hidden_size=128, ffn_size=512),
     surrogate=Surrogate(steps=200, learning_rates=(2e-3,), seeds=(0, 1)),
-    cost=CostModel(length=64),
+    cost=CostModel(length=32),
     method=Method(head_size=16, others=("random", "halving", "ranking"), trials=30),
 )

@@ -120,7 +120,7 @@ def _seen(setup: Setup, params: Any) -> tuple[Seen, ...]:
 
 
 def _write(path: pathlib.Path, teacher: Teacher, key: str) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{name}_{number}": np.asarray(array)
         for number, seen in enumerate(teacher.seen)
         for name, array in seen.items()

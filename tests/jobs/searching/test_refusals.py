@@ -64,7 +64,7 @@ def test_without_a_corpus_the_line_says_how_to_name_one(of_text, prepared, tmp_p
 )
 def test_a_folder_of_something_else_is_refused(of_text, name, said, tmp_path):
     (tmp_path / name).write_text("{}")
-    with pytest.raises(UserError, match="") as error:
+    with pytest.raises(UserError) as error:
         search(of_text(), "s.py", str(tmp_path), overwrite=True)
     assert said in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == [name]

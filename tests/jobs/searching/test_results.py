@@ -11,7 +11,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.searching import results
 from bertlite_jax.jobs.searching.results import Line
 
-FIGURES = {
+FIGURES: dict[str, dict[str, list[float | None]]] = {
     "2": {"mlm": [6.0, 6.2], "teacher_divergence": [0.6, 0.7]},
     "4": {"mlm": [5.0, 5.2], "teacher_divergence": [0.5, 0.6]},
     "8": {"mlm": [4.5, 4.7], "teacher_divergence": [0.4, 0.5]},
