@@ -5,7 +5,7 @@
     bertlite search configs/search_debug.py --workdir runs/search --data.corpus corpus --data.tokenizer tok
     bertlite pretrain runs/search/winner.json --workdir runs/winner
 
-Under a minute on two cores. Eight steps say nothing about the shapes.
+A minute and forty seconds on one core, most of it for compiling. Eight steps say nothing about the shapes.
 """
 
 from bertlite_jax.config import (
