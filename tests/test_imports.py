@@ -58,7 +58,7 @@ ONLY_IN = {
     "tensorflow": ("convert/tensorflow.py",),
     "onnx": ("convert/",),
     "sklearn": ("data/scores/task_metrics.py",),
-    "scipy": ("data/scores/task_metrics.py",),
+    "scipy": ("data/scores/task_metrics.py", "search/"),
     "onnxruntime": ("convert/onnx/session.py", "convert/int8/ort_format.py", "convert/bundled/", "jobs/"),
 }
 

@@ -15,7 +15,18 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from bertlite_jax.cli import ablation, accelerators, bench, compile, compressing, convert, runs, tasks, text
+from bertlite_jax.cli import (
+    ablation,
+    accelerators,
+    bench,
+    compile,
+    compressing,
+    convert,
+    runs,
+    searching,
+    tasks,
+    text,
+)
 from bertlite_jax.cli.job import Job, choose, job_of, usage, wants_help
 from bertlite_jax.cli.recipe import check_places
 from bertlite_jax.errors import Diverged, UserError
@@ -30,6 +41,13 @@ JOBS = (
     Job("distill", "train a small encoder to imitate a large one", runs.distill, trains=True, compiles=True),
     Job("teach", "run the teachers of a distillation once, and store what they say", runs.teach, compiles=True),
     Job("ablate", "train a grid of recipes with several seeds, and compare them in a table", ablation.ablate),
+    Job(
+        "search",
+        "search a space of shapes for the best in parameters, latency and error",
+        searching.search,
+        trains=True,
+        compiles=True,
+    ),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
     Job("prune", "take heads, neurons and layers out of a task model", compressing.prune, trains=True, compiles=True),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),

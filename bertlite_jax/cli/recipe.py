@@ -9,6 +9,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.search.settings import Search
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.places import check_on_disk, check_utf8
 
@@ -100,5 +101,6 @@ def example_of(kind: type) -> str:
         Finetune: "configs/finetune_glue.py",
         Grid: "configs/ablate_residual_scale.py",
         Distill: "configs/distil_distilbert.py",
+        Search: "configs/search_bort.py",
     }
     return examples.get(kind, "configs/albert_base.py")

@@ -10,9 +10,11 @@ from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.int8 import Quantise
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain, Run
+from bertlite_jax.config.search.settings import CostModel, Method, Search, Shape, Space, Surrogate
 
 __all__ = [
     "Adapt",
+    "CostModel",
     "Data",
     "Distill",
     "Distillation",
@@ -22,11 +24,16 @@ __all__ = [
     "Head",
     "Learn",
     "Mask",
+    "Method",
     "Model",
     "Objective",
     "Optim",
     "Pretrain",
     "Quantise",
     "Run",
+    "Search",
+    "Shape",
+    "Space",
+    "Surrogate",
     "TuneRun",
 ]

@@ -101,6 +101,13 @@ DISTILL_NEEDS = (
     Need(("distill.pair_weight",), "data.pair_task", lambda task: task != "none", "pass --data.pair-task sop"),
     Need(("distill.fit_widths",), "distill.start", lambda start: start != "random", "nothing is taken at random"),
 )
+SEARCH_NEEDS = (
+    *PRETRAIN_NEEDS,
+    Need(("surrogate.extrapolate_to",), "surrogate.kind", _is("extrapolated"), "pass --surrogate.kind extrapolated"),
+    Need(("surrogate.longer_shapes",), "surrogate.longer_steps", bool, "set --surrogate.longer-steps too"),
+    Need(("cost.layer_seconds",), "cost.latency", _is("roofline"), "pass --cost.latency roofline"),
+    Need(("cost.fitted_shapes",), "cost.latency", _is("fitted"), "pass --cost.latency fitted"),
+)
 
 
 def option(field: str) -> str:

@@ -31,7 +31,7 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
     """The object named `config` of a Python config file, or what its dict `tasks` has for the task.
 
     Args:
-      path: of the file.
+      path: of the file; one that ends in .json holds a config as `to_json` writes it, such as a search's winner.json.
       task: whose settings are looked for.
       example: a recipe of the kind that is needed; another one of its kind is named where the file does not exist.
 
@@ -45,6 +45,8 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
         lying = f"recipes lie in configs/ of the project's repository{shown}"
         advice = fields_close_to(path, near) if near else lying
         raise UserError(f"config: {path} does not exist; {advice}")
+    if path.endswith(".json"):
+        return read_json(path)
     try:
         names = runpy.run_path(path)
     except SyntaxError as error:
@@ -71,7 +73,7 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
 
 def _begins(path: str) -> str:
     """How the name of a recipe begins, by what it is for; empty for pretraining."""
-    return next((word for word in ("finetune", "distil_") if pathlib.Path(path).name.startswith(word)), "")
+    return next((word for word in ("finetune", "distil_", "search_") if pathlib.Path(path).name.startswith(word)), "")
 
 
 def checked_kinds(config: Any, where: str) -> Any:

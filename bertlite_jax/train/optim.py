@@ -53,6 +53,18 @@ def make_optimizer(
     Raises:
       ValueError: a parameter has a name for which no rule says whether it is decayed.
     """
+    parts = _directions(optim, params, whole)
+    return optax.chain(*parts, optax.scale_by_learning_rate(schedule(optim, steps, batch_rows)))
+
+
+def make_directions(optim: Optim, params: Any) -> optax.GradientTransformation:
+    """All of `make_optimizer` but the learning rate, for a caller that multiplies by rates of its own."""
+    return optax.chain(*_directions(optim, params))
+
+
+def _directions(
+    optim: Optim, params: Any, whole: Callable[[jax.Array], jax.Array] = lambda matrix: matrix
+) -> list[optax.GradientTransformation]:
     decay = optax.add_decayed_weights(optim.weight_decay, decay_mask(params))
     parts = [adam.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm > 0 else []
     if optim.name in ("lamb", "adamw"):
@@ -63,7 +75,7 @@ def make_optimizer(
         others = optax.chain(*_adam(optim, decay, params))
         labels = jax.tree_util.tree_map_with_path(lambda path, _: "muon" if muon.is_muon(path) else "adamw", params)
         parts += [optax.partition({"muon": kernels, "adamw": others}, labels)]
-    return optax.chain(*parts, optax.scale_by_learning_rate(schedule(optim, steps, batch_rows)))
+    return parts
 
 
 def _adam(optim: Optim, decay: optax.GradientTransformation, params: Any) -> list[optax.GradientTransformation]:

@@ -15,6 +15,7 @@ from bertlite_jax.errors import UserError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEBUG, GLUE = str(ROOT / "configs" / "debug_cpu.py"), str(ROOT / "configs" / "finetune_glue.py")
 GRID, BORT = str(ROOT / "configs" / "ablate_residual_scale.py"), str(ROOT / "configs" / "distil_bort.py")
+SEARCH = str(ROOT / "configs" / "search_debug.py")
 NAMED = {
     **{
         "pretrain": [DEBUG],
@@ -23,6 +24,7 @@ NAMED = {
         "compile": [DEBUG],
         "finetune": [GLUE],
         "ablate": [GRID],
+        "search": [SEARCH],
     },
     **{"predict": ["run"], "embed": ["run"], "evaluate": ["run"], "fill-mask": ["run", "text"], "report": ["run"]},
     "prune": ["run"],
@@ -80,7 +82,11 @@ def test_the_names_of_other_programs_lead_to_ours(arguments, capsys):
 
 @pytest.mark.parametrize(
     ("job", "name", "example"),
-    [("finetune", "tune.py", "configs/finetune_glue.py"), ("pretrain", "albert.py", "configs/albert_base.py")],
+    [
+        ("finetune", "tune.py", "configs/finetune_glue.py"),
+        ("pretrain", "albert.py", "configs/albert_base.py"),
+        ("search", "mine.py", "configs/search_bort.py"),
+    ],
 )
 def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -90,7 +96,8 @@ def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, cap
     assert refused([job], capsys) == f"{job}: the first argument is a config file, for example {example}"
     monkeypatch.chdir(ROOT)
     line = refused([job, name], capsys)
-    assert all(("finetune" in word) == (job == "finetune") for word in line.split() if word.startswith("configs/"))
+    named = [word for word in line.split() if word.startswith("configs/")]
+    assert all(("finetune" in word, "search" in word) == (job == "finetune", job == "search") for word in named)
     wrong = DEBUG if job == "finetune" else GLUE
     assert refused([job, wrong], capsys).endswith(f", for example {example}")
 
@@ -101,6 +108,10 @@ LINES = {
     ),
     ("pretrain", DEBUG, "--workdir", "R", "--steps=5"): "pretrain: unknown option --steps; did you mean --run.steps?",
     ("pretrain", DEBUG, "--workdr", "R"): "pretrain: unknown option --workdr; did you mean --workdir?",
+    ("search", SEARCH, "--workdir", "S", "--method.strid", "3"): (
+        "search: unknown option --method.strid; did you mean --method.stride?"
+    ),
+    ("search", SEARCH): f"search: --workdir is missing; bertlite search {SEARCH} --help explains the options",
     ("pretrain", DEBUG): f"pretrain: --workdir is missing; bertlite pretrain {DEBUG} --help explains the options",
     ("finetune", GLUE): (
         f"finetune: --workdir, --init are missing; bertlite finetune {GLUE} --help explains the options"

@@ -19,6 +19,8 @@ from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run, predictions_per_row
+from bertlite_jax.config.search.checks import check_search
+from bertlite_jax.config.search.settings import Search
 from bertlite_jax.errors import UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).resolve().parents[2] / "configs").glob("*.py"))
@@ -217,6 +219,8 @@ def test_every_config_file_holds_together(path: pathlib.Path):
             check_distill(config)
         for devices in (1, 8):
             check_distill(effects.replaced(config, "distill.teachers", ("teacher",)), devices)
+    elif isinstance(config, Search):
+        check_search(config)
     else:
         for devices in (1, 8):
             checks.check_pretrain(config, devices)
@@ -256,6 +260,19 @@ def test_where_recipes_lie_is_said_in_a_folder_without_them(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"configs/a.py does not exist; recipes lie in configs/ of the project's repos"):
         files.load_file("configs/a.py")
+
+
+def test_a_config_in_json_is_a_recipe_too(tmp_path):
+    """As a search writes it; what is wrong in it is named with its field."""
+    path = tmp_path / "winner.json"
+    path.write_text(files.to_json(Pretrain(run=Run(steps=7, lengths=((128, 3),)))))
+    assert files.load_file(str(path)) == Pretrain(run=Run(steps=7, lengths=((128, 3),)))
+    path.write_text('{"model": {"hidden": 3}}')
+    with pytest.raises(UserError, match=r"winner.json: model has the unknown field hidden; did you mean hidden_size"):
+        files.load_file(str(path))
+    path.write_text('{"model": ')
+    with pytest.raises(UserError, match=r"^config: .*winner.json: not JSON"):
+        files.load_file(str(path))
 
 
 def test_unknown_fields_in_a_stored_config_are_named(tmp_path):

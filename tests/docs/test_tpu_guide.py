@@ -7,7 +7,7 @@ import re
 from page_commands import like_a_clone, run_in
 
 from bertlite_jax.config import checks, files
-from bertlite_jax.jobs.compiling import topology
+from bertlite_jax.report.cost import topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")

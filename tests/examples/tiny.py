@@ -11,6 +11,7 @@ import numpy as np
 from bertlite_jax.config.distillation.settings import Distill, Distillation
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pretrain import Data, Mask, Optim, Pretrain, Run
+from bertlite_jax.config.search.settings import CostModel, Search, Shape, Space, Surrogate
 
 VOCAB_SIZE = 300
 """Pieces of the tokenizer of the fixture `prepared`."""
@@ -99,6 +100,28 @@ def distil(prepared: Any, teacher: str, **distill: Any) -> Distill:
         run=base.run,
         distill=Distillation(**{"teachers": (teacher,), **distill}),
     )
+
+
+def search(prepared: Any, **groups: Any) -> Search:
+    """Four shapes of one or two layers and a maximum point of three, eight steps each, on single windows.
+
+    Args:
+      prepared: the fixture.
+      groups: of a `Search`, such as `method=Method(stride=2)`.
+    """
+    base = pretrain(prepared)
+    given = {
+        "model": bert(hidden_dropout=0.0, attention_dropout=0.0),
+        "data": dataclasses.replace(base.data, pair_task="none"),
+        "mask": Mask(scheme="token"),
+        "optim": base.optim,
+        "run": base.run,
+        "space": Space(num_layers=(1, 2), num_heads=(2,), hidden_size=(16, 32), ffn_size=(32,)),
+        "maximum": Shape(3, 4, 48, 96),
+        "surrogate": Surrogate(steps=8, learning_rates=(2e-3,)),
+        "cost": CostModel(length=64),
+    }
+    return Search(**{**given, **groups})
 
 
 def scheduled(config: Pretrain, shorter: str, **run: Any) -> Pretrain:

@@ -21,6 +21,7 @@ GOLDEN = ROOT / "tests/golden/0.1.0"
 CONFIGS = {
     "PRETRAIN": ROOT / "configs/debug_cpu.py",
     "DISTILL": ROOT / "configs/distil_bort.py",
+    "SEARCH": ROOT / "configs/search_debug.py",
     "FINETUNE": ROOT / "configs/finetune_glue.py",
 }
 PARTS = ("corpus", "finetuned", "hf", "int8", "pretrained", "sentencepiece", "tokenizer", "task.csv", "text.txt")

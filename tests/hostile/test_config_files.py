@@ -64,6 +64,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
 KINDS = {
     "pretrain": ("Pretrain", "Data", "--data.corpus corpus --data.tokenizer tokenizer --workdir run"),
     "finetune": ("Finetune", "Examples", "--data task.csv --init hf --workdir run"),
+    "search": ("Search", "Data", "--data.corpus corpus --data.tokenizer tokenizer --workdir run"),
 }
 
 
@@ -106,7 +107,7 @@ def test_lists_in_a_recipe_are_as_good_as_tuples(job, bench):
     """Frozen configs are keys of caches, and a list in one cannot be."""
     from bertlite_jax.config import files
 
-    field = {"pretrain": "buckets=[64, 128]", "finetune": "folder='x'"}[job]
+    field = {"finetune": "folder='x'"}.get(job, "buckets=[64, 128]")
     kind, group, _ = KINDS[job]
     (bench.here / "mine.py").write_text(f"{IMPORTS}config = {kind}(data={group}({field}))")
     hash(files.load_file("mine.py"))

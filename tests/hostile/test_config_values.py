@@ -7,17 +7,19 @@ import pytest
 from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.search.settings import Search
 
 PRETRAINING = "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --workdir run"
 FINETUNING = "finetune FINETUNE --data task.csv --init hf --workdir run --data.length 32"
 DISTILLING = "distill DISTILL --data.corpus corpus --data.tokenizer tokenizer --teacher hf --workdir run"
-COMMANDS = {Pretrain: PRETRAINING, Distill: DISTILLING, Finetune: FINETUNING}
+SEARCHING = "search SEARCH --data.corpus corpus --data.tokenizer tokenizer --workdir run"
+COMMANDS = {Pretrain: PRETRAINING, Distill: DISTILLING, Finetune: FINETUNING, Search: SEARCHING}
 SET_BY_THE_TASK = ("head.kind", "head.labels", "head.problem", "head.activation", "head.no_answer")
 
 
 def numbers(config: type, wanted: type) -> list[str]:
     """The settings of a config that are such a number, alone or in a list, as `group.name`."""
-    found, known = [], typing.get_type_hints(Pretrain) if config is Distill else {}
+    found, known = [], typing.get_type_hints(Pretrain) if config in (Distill, Search) else {}
     for group, kind in typing.get_type_hints(config).items():
         if group in known:
             continue
@@ -30,7 +32,8 @@ def numbers(config: type, wanted: type) -> list[str]:
 
 def option(name: str, value: object) -> str:
     """`--optim.learning-rate=nan`; a list of two has its value twice."""
-    return f"--{name.replace('_', '-')} {f'{value} ' * (2 if name == 'run.profile_steps' else 1)}"
+    times = {"run.profile_steps": 2, "method.exponents": 3}.get(name, 1)
+    return f"--{name.replace('_', '-')} {f'{value} ' * times}"
 
 
 def is_named(name: str, line: str) -> bool:

@@ -19,10 +19,10 @@ from typing import Any
 from bertlite_jax.config import checks, schedule
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.compiling import batch_search, topology
-from bertlite_jax.jobs.compiling.topology import Topology
+from bertlite_jax.jobs.compiling import batch_search
 from bertlite_jax.model.ops import attention, choose_precision
-from bertlite_jax.report.cost import chips, flops, hlo_cost
+from bertlite_jax.report.cost import chips, flops, hlo_cost, topology
+from bertlite_jax.report.cost.topology import Topology
 
 GIB = 2**30
 

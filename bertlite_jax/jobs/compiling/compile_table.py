@@ -18,8 +18,9 @@ from bertlite_jax.config import files, schedule, sizes
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.compiling import batch_search, compile, topology
-from bertlite_jax.jobs.compiling.topology import Topology
+from bertlite_jax.jobs.compiling import batch_search, compile
+from bertlite_jax.report.cost import topology
+from bertlite_jax.report.cost.topology import Topology
 
 CONFIGS = tuple(
     f"configs/{name}.py"

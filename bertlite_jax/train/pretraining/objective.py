@@ -168,6 +168,15 @@ def readable(metrics: Mapping[str, float]) -> dict[str, float]:
 # --- Evaluation ----------------------------------------------------------------------------------------------------
 
 
+def masked_for_evaluation(batch: Batch, special_ids: Mapping[str, int]) -> Batch:
+    """Rows of an evaluation under the one masking that runs are compared by; see `masking.mask_for_evaluation`."""
+    length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
+    slots = min(length, prediction_slots(EVALUATION_RATE, length, windows))
+    never = tuple(special_ids.values())
+    masked = masking.mask_for_evaluation(batch, EVALUATION_RATE, slots, special_ids["mask"], never, EVALUATION_SEED)
+    return batch | masked_inputs(masked)
+
+
 def make_evaluation(
     apply: Apply, model: Model, special_ids: Mapping[str, int], pair_classes: int
 ) -> Callable[[Any, Num[Array, " V"], Batch], dict[str, Array]]:
@@ -185,13 +194,9 @@ def make_evaluation(
       number of pairs of each label; and of a model that has the head, the sums of `replaced.sums`, whose pieces the
       model draws itself, always with the same numbers.
     """
-    never = tuple(special_ids.values())
 
     def sums(params: Any, counts: Num[Array, " V"], batch: Batch) -> dict[str, Array]:
-        length, windows = batch["tokens"].shape[1], batch["cls"].shape[1]
-        slots = min(length, prediction_slots(EVALUATION_RATE, length, windows))
-        masked = masking.mask_for_evaluation(batch, EVALUATION_RATE, slots, special_ids["mask"], never, EVALUATION_SEED)
-        rows = batch | masked_inputs(masked)
+        rows = masked_for_evaluation(batch, special_ids)
         logits, pair_logits = logits_of(apply, params, rows, None)
         mlm_sum, mlm_weight, mlm_correct = losses.masked_lm(logits, rows["labels"], rows["weights"])
         smoothed = counts.astype(jnp.float32) + 1.0

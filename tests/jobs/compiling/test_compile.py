@@ -12,8 +12,8 @@ from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run
 from bertlite_jax.config.schedule import stages
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.compiling import batch_search, compile, compile_step, compile_table, topology
-from bertlite_jax.report.cost import flops, hlo_cost
+from bertlite_jax.jobs.compiling import batch_search, compile, compile_step, compile_table
+from bertlite_jax.report.cost import flops, hlo_cost, topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 CONFIG = Pretrain(

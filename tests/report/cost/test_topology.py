@@ -3,7 +3,7 @@
 import pytest
 
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.compiling import topology
+from bertlite_jax.report.cost import topology
 
 
 @pytest.mark.parametrize(

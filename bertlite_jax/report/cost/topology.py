@@ -60,33 +60,34 @@ class Topology:
         return {"chip_config_name": "megacore"} if self.generation == "v4" else {}
 
 
-def parse(text: str, slices: int = 1) -> Topology:
+def parse(text: str, slices: int = 1, where: str = "compile: --topology") -> Topology:
     """Reads `v4-512`, `v5e:16x16`, `v5litepod-256` or `tpu7x:2x2x1`.
 
     Args:
       text: either kind of name.
       slices: number of slices.
+      where: what the text was given as; it begins the message.
 
     Raises:
       UserError: there is no such generation, shape or size; the message has the nearest that exists.
     """
-    name = text.strip().lower()
+    said, name = f"{where} {text}", text.strip().lower()
     generation = re.split("[:-]", name, maxsplit=1)[0]
     separator, size = name[len(generation) :][:1], name[len(generation) + 1 :]
     generation = ALIASES.get(generation, generation)
     if generation not in CHIPS:
-        raise UserError(f"compile: --topology {text}: unknown chip; {fields_close_to(generation, list(CHIPS))}")
+        raise UserError(f"{said}: unknown chip; {fields_close_to(generation, list(CHIPS))}")
     chip = CHIPS[generation]
     if slices < 1:
         raise UserError(f"compile: --num-slices {slices} must be at least 1")
     if separator == ":" and re.fullmatch(r"\d+(x\d+)*", size):
         shape = tuple(map(int, size.split("x")))
     elif separator == "-" and size.isdecimal():
-        return Topology(generation, _shape_of(chip, int(size), text), slices)
+        return Topology(generation, _shape_of(chip, int(size), said), slices)
     else:
         sides = "x".join("2" * chip.axes)
-        raise UserError(f"compile: --topology {text}: not a slice; write {generation}:{sides} or {generation}-16")
-    _check_shape(chip, shape, text)
+        raise UserError(f"{said}: not a slice; write {generation}:{sides} or {generation}-16")
+    _check_shape(chip, shape, said)
     return Topology(generation, shape, slices)
 
 
@@ -113,13 +114,13 @@ def usual_shape(axes: int, chips: int) -> tuple[int, ...]:
     return tuple(2 ** ((power + axis) // axes) for axis in range(axes))
 
 
-def _shape_of(chip: Chip, number: int, text: str) -> tuple[int, ...]:
+def _shape_of(chip: Chip, number: int, said: str) -> tuple[int, ...]:
     sizes = _user_sizes(chip)
     if number not in sizes:
         near = min(sizes, key=lambda size: (abs(size - number), size))
         counted = f"{chip.generation}-N counts {'cores, two a chip' if chip.cores > 1 else 'chips'}"
         raise UserError(
-            f"compile: --topology {text}: no such slice; {counted}; nearest: {chip.generation}-{near}. "
+            f"{said}: no such slice; {counted}; nearest: {chip.generation}-{near}. "
             f"Other shapes: {chip.generation}:{'x'.join('4' * chip.axes)} and so on, in chips"
         )
     return usual_shape(chip.axes, number // chip.cores)
@@ -131,17 +132,14 @@ def _user_sizes(chip: Chip) -> list[int]:
     return [chips * chip.cores for chips in powers]
 
 
-def _check_shape(chip: Chip, shape: tuple[int, ...], text: str) -> None:
+def _check_shape(chip: Chip, shape: tuple[int, ...], said: str) -> None:
     if len(shape) != chip.axes:
         example = "x".join(map(str, usual_shape(chip.axes, 16)))
-        raise UserError(f"compile: --topology {text}: {chip.generation} has {chip.axes} axes, as {example}")
+        raise UserError(f"{said}: {chip.generation} has {chip.axes} axes, as {example}")
     if math.prod(shape) > chip.most_chips:
-        raise UserError(
-            f"compile: --topology {text}: one slice of {chip.generation} has at most {chip.most_chips} chips"
-        )
+        raise UserError(f"{said}: one slice of {chip.generation} has at most {chip.most_chips} chips")
     if any(side < 1 for side in shape) or any(side % 2 for side in shape[:2]):
         fitting = "x".join(str(max(2, side + side % 2)) for side in shape[:2]) + "".join(f"x{s}" for s in shape[2:])
         raise UserError(
-            f"compile: --topology {text}: hosts hold 2x2 chips, so the first two sides must be even; "
-            f"write {chip.generation}:{fitting}"
+            f"{said}: hosts hold 2x2 chips, so the first two sides must be even; write {chip.generation}:{fitting}"
         )

@@ -1,0 +1,319 @@
+"""What a search has found, as figures: the ranking, the front, the methods beside each other, what it depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bertlite_jax.config.search.settings import Counted, Search, Shape, model_of
+from bertlite_jax.jobs.searching import latency, results
+from bertlite_jax.jobs.searching.notebook import Notebook
+from bertlite_jax.search import agreement, costs, front, score, space, trials
+from bertlite_jax.search.candidates import Candidate, Cost
+from bertlite_jax.search.trials import Result
+
+KINDS = ("teacher_cross_entropy", "teacher_divergence", "mlm")
+"""Errors that a line of results has, if there is a teacher."""
+STRIDES = (2, 3, 5, 10)
+
+
+class Found(NamedTuple):
+    """A search that has ended."""
+
+    config: Search
+    candidates: Sequence[Candidate]
+    """The whole space, in the order of size."""
+    maximum: Candidate
+    notebook: Notebook
+    picks: Mapping[str, tuple[Candidate | None, list[Result]]]
+    """By method; the first one is the search's own."""
+    longer: Sequence[Result] = ()
+    """Trials of `surrogate.longer_steps`."""
+
+    @property
+    def score(self) -> score.Score:
+        """The W-coefficient of the config."""
+        return scored_by(self.config, self.maximum.cost)
+
+    @property
+    def whole(self) -> list[Result]:
+        """Every trial of `surrogate.steps` that a method asked for, once."""
+        steps = self.config.surrogate.steps
+        every = {each.trial: each for _, tried in self.picks.values() for each in tried if each.trial.steps == steps}
+        return list(every.values())
+
+
+def scored_by(config: Search, maximum: Cost, exponents: tuple[float, float, float] | None = None) -> score.Score:
+    """The W-coefficient against a maximum point; without exponents, with those of the config."""
+    return functools.partial(score.w_coefficient, maximum=maximum, exponents=exponents or config.method.exponents)
+
+
+def best_of_shapes(found: Iterable[Result]) -> list[Result]:
+    """The best trial of each shape that has one, the best shape first."""
+    best: dict[Shape, Result] = {}
+    for each in trials.ranking(found):
+        best.setdefault(each.candidate.shape, each)
+    return list(best.values())
+
+
+def content(found: Found) -> dict[str, Any]:
+    """All of table.json.
+
+    Numbers that are none are None.
+    """
+    ranked = best_of_shapes(found.whole)
+    own, _ = next(iter(found.picks.values()))
+    winner = next(each for each in ranked if own is not None and each.candidate.shape == own.shape)
+    on_front = _front(found, ranked)
+    return {
+        "space": {"shapes": len(found.candidates), "tried": len({each.candidate.shape for each in found.whole})},
+        "winner": row(found, winner),
+        "methods": [_method(found, name) for name in found.picks],
+        "ranking": [row(found, each) for each in ranked],
+        "front": [row(found, each) for each in on_front],
+        "hypervolume": _hypervolume(found, ranked),
+        "sensitivity": _sensitivity(found, winner),
+        "correlations": _correlations(found, ranked) if not missing() else [],
+        "hosts": _hosts(found) if not missing() else [],
+        "failed": _failed(found),
+    }
+
+
+def missing() -> str:
+    """What keeps rank correlations out of the table; empty: nothing."""
+    if importlib.util.find_spec("scipy") is None:
+        return 'rank correlations need scipy; pip install "bertlite_jax[tasks]"'
+    return ""
+
+
+def row(found: Found, result: Result) -> dict[str, Any]:
+    """A shape with its costs, error and score; the spread is the standard deviation over the seeds, 0 for one."""
+    line = found.notebook.line(found.config, result.trial)
+    assert line is not None, result.trial
+    settings, cost = found.config.surrogate, result.candidate.cost
+    of_seeds = results.errors(line, settings.kind, settings.extrapolate_to)
+    _, spread = score.spread(found.score, cost, of_seeds)
+    return {
+        "name": space.describe(result.candidate.shape),
+        **dataclasses.asdict(result.candidate.shape),
+        "parameters": cost.parameters,
+        "seconds": cost.seconds,
+        "learning_rate": result.trial.learning_rate,
+        "steps": result.trial.steps,
+        "error": _number(result.error),
+        "error_spread": float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else 0.0,
+        "score": _number(result.score),
+        "score_spread": spread,
+    }
+
+
+def _method(found: Found, name: str) -> dict[str, Any]:
+    """What a method picked, and what that cost: FLOPs of one seed, also of trials that another method had made."""
+    pick, tried = found.picks[name]
+    best = next((each for each in best_of_shapes(found.whole) if pick and each.candidate.shape == pick.shape), None)
+    longer = [each for each in found.longer if pick and each.candidate.shape == pick.shape]
+    losses = _least(found, longer, lambda line: results.errors(line, "mlm"))
+    return {
+        "method": name,
+        "shapes": len({each.candidate.shape for each in tried}),
+        "flops": trials.spent(tried),
+        "pick": row(found, best) if best else None,
+        "longer_loss": _number(min(losses.values(), default=math.nan)),
+    }
+
+
+def _failed(found: Found) -> list[dict[str, Any]]:
+    failed = []
+    for each in [*found.whole, *found.longer]:
+        line = found.notebook.line(found.config, each.trial)
+        if line is not None and line.status != results.DONE:
+            name, rate = space.describe(each.trial.shape), each.trial.learning_rate
+            failed.append({"name": name, "learning_rate": rate, "status": line.status, "reason": line.reason})
+    return failed
+
+
+# --- The front -------------------------------------------------------------------------------------------------------
+
+
+def _points(ranked: Sequence[Result]) -> np.ndarray:
+    """Parameters, seconds and error of each."""
+    return np.array([[each.candidate.cost.parameters, each.candidate.cost.seconds, each.error] for each in ranked])
+
+
+def _front(found: Found, ranked: Sequence[Result]) -> list[Result]:
+    kept = [each for each, best in zip(ranked, front.pareto(_points(ranked)), strict=True) if best]
+    return sorted(kept, key=lambda each: (each.candidate.cost.parameters, each.candidate.cost.seconds))
+
+
+def _hypervolume(found: Found, ranked: Sequence[Result]) -> float:
+    """Of the front, as a share of what lies below the maximum point's costs and the largest error."""
+    points = _points(ranked)
+    reference = np.array([found.maximum.cost.parameters, found.maximum.cost.seconds, points[:, 2].max()])
+    return front.hypervolume(points / np.where(reference > 0, reference, 1.0), np.ones(3))
+
+
+# --- What the choice depends on --------------------------------------------------------------------------------------
+
+
+def _sensitivity(found: Found, winner: Result) -> list[dict[str, Any]]:
+    """What other settings would have chosen of the same trials; nothing is trained."""
+    changes = agreement.sensitivity(winner, _settings(found))
+    return [
+        {
+            "setting": name,
+            "pick": space.describe(change.best.candidate.shape) if change.best else None,
+            "same": change.same_shape,
+            "regret": _number(change.regret),
+        }
+        for name, change in changes.items()
+    ]
+
+
+def _settings(found: Found) -> dict[str, list[Result]]:
+    config, whole = found.config, found.whole
+    a, b, c = config.method.exponents
+    again = functools.partial(agreement.rescored, whole)
+    settings = {
+        f"exponents {each[0]:g} {each[1]:g} {each[2]:g}": again(scored_by(config, found.maximum.cost, each))
+        for each in ((a, b, 2 * c), (a, b, 4 * c), (0.0, b, c), (a, 0.0, c))
+    }
+    for counted in ("all", "encoder", "layers"):
+        if counted != config.cost.parameters:
+            settings[f"parameters: {counted}"] = _recosted(found, counted)
+    if config.cost.latency != "analytic":  # For W any machine does: it only sees the ratio of two times.
+        analytic = dataclasses.replace(config.cost, latency="analytic")
+        settings["latency: analytic"] = _retimed(
+            found, costs.by_formula(analytic, latency.FORMULAS, costs.Machine(1.0))
+        )
+    for host, seconds in latency.elsewhere(config).items():
+        settings[f"latency: roofline of {host}"] = _retimed(found, seconds)
+    for kind in KINDS:
+        if kind != config.surrogate.kind:
+            settings[f"error: {kind}"] = _rejudged(found, lambda line, kind=kind: results.errors(line, kind))
+    if config.surrogate.kind != "extrapolated":
+        for share in (2, 4):
+            kind = config.surrogate.kind
+            settings[f"steps: {config.surrogate.steps // share}"] = _rejudged(
+                found, lambda line, kind=kind, share=share: results.errors(line, kind, 0, share)
+            )
+    tried = {each.candidate.shape for each in whole}
+    if len(tried) == len(found.candidates):
+        for stride in STRIDES:
+            chosen = {each.shape for each in found.candidates[::stride]}
+            settings[f"stride: {stride}"] = [each for each in whole if each.candidate.shape in chosen]
+    return {name: each for name, each in settings.items() if trials.winner(each) is not None}
+
+
+def _recosted(found: Found, counted: Counted) -> list[Result]:
+    """With other parameters counted."""
+
+    def cost(candidate: Candidate) -> Cost:
+        model = model_of(found.config.model, candidate.shape)
+        return dataclasses.replace(candidate.cost, parameters=costs.count(model, counted, latency.FORMULAS))
+
+    return _with_costs(found, cost)
+
+
+def _retimed(found: Found, seconds: costs.Seconds) -> list[Result]:
+    """With other times of answers."""
+
+    def cost(candidate: Candidate) -> Cost:
+        return dataclasses.replace(candidate.cost, seconds=seconds(model_of(found.config.model, candidate.shape)))
+
+    return _with_costs(found, cost)
+
+
+def _with_costs(found: Found, cost: Callable[[Candidate], Cost]) -> list[Result]:
+    new = {each.candidate.shape: cost(each.candidate) for each in found.whole}
+    return agreement.rescored(found.whole, scored_by(found.config, cost(found.maximum)), new)
+
+
+def _rejudged(found: Found, errors_of: Callable[[results.Line], Sequence[float]]) -> list[Result]:
+    """With another error of the same trials."""
+    changed = []
+    for each in found.whole:
+        line = found.notebook.line(found.config, each.trial)
+        error = results.mean(errors_of(line)) if line is not None else math.nan
+        changed.append(dataclasses.replace(each, error=error, score=found.score(each.candidate.cost, error)))
+    return changed
+
+
+# --- Do the measures agree? ------------------------------------------------------------------------------------------
+
+
+def _correlations(found: Found, ranked: Sequence[Result]) -> list[dict[str, Any]]:
+    """Spearman and Kendall of what a short training says with what a longer one says, or else with its end.
+
+    Of each shape the learning rate counts that is best by the measure at hand.
+    """
+    config = found.config
+    steps = config.surrogate.steps
+    measures: dict[str, Callable[[results.Line], Sequence[float]]] = {}
+    for kind in KINDS:
+        for share in (1, 2, 4):
+            measures[f"{kind} after {steps // share} steps"] = lambda line, kind=kind, share=share: results.errors(
+                line, kind, 0, share
+            )
+    if config.surrogate.extrapolate_to:
+        to = config.surrogate.extrapolate_to
+        measures[f"mlm extrapolated to {to} steps"] = lambda line: results.errors(line, "extrapolated", to)
+    if found.longer:
+        target = _least(found, found.longer, lambda line: results.errors(line, "mlm"))
+        name = f"mlm after {config.surrogate.longer_steps} steps"
+    else:
+        target = _least(found, found.whole, lambda line: results.errors(line, "mlm"))
+        name = f"mlm after {steps} steps"
+    rows = []
+    for measure, errors_of in measures.items():
+        rows.append(_correlation(measure, name, _least(found, found.whole, errors_of), target))
+    sizes = {each.candidate.shape: -float(each.candidate.cost.parameters) for each in ranked}
+    rows.append(_correlation("parameters, more being better", name, sizes, target))
+    flops = {each.candidate.shape: -float(each.candidate.cost.step_flops) for each in ranked}
+    rows.append(_correlation("FLOP an update, more being better", name, flops, target))
+    return [each for each in rows if each["spearman"] is not None and each["measure"] != name]
+
+
+def _hosts(found: Found) -> list[dict[str, Any]]:
+    """Whether a shape that is fast by the search's own latency is fast elsewhere, over the whole space."""
+    times = {each.shape: each.cost.seconds for each in found.candidates}
+    rows = []
+    for host, seconds in latency.elsewhere(found.config).items():
+        there = {shape: seconds(model_of(found.config.model, shape)) for shape in times}
+        rows.append(_correlation(f"roofline of {host}", "latency of the search", there, times))
+    return [each for each in rows if each["spearman"] is not None]
+
+
+def _correlation(measure: str, name: str, mine: Mapping[Shape, float], target: Mapping[Shape, float]) -> dict[str, Any]:
+    both = [shape for shape in target if shape in mine]
+    spearman, kendall = agreement.rank_correlation([mine[s] for s in both], [target[s] for s in both])
+    shapes = sum(math.isfinite(mine[s]) and math.isfinite(target[s]) for s in both)
+    return {
+        "measure": measure,
+        "with": name,
+        "shapes": shapes,
+        "spearman": _number(spearman),
+        "kendall": _number(kendall),
+    }
+
+
+def _least(
+    found: Found, some: Iterable[Result], errors_of: Callable[[results.Line], Sequence[float]]
+) -> dict[Shape, float]:
+    """The least error of each shape over its learning rates."""
+    least: dict[Shape, float] = {}
+    for each in some:
+        line = found.notebook.line(found.config, each.trial)
+        error = results.mean(errors_of(line)) if line is not None else math.nan
+        if math.isfinite(error):
+            least[each.trial.shape] = min(error, least.get(each.trial.shape, math.inf))
+    return least
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

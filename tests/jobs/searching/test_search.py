@@ -1,0 +1,219 @@
+"""A search from its recipe to a winner that can be trained, and what it asks for on the way."""
+
+import csv
+import dataclasses
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+import tiny
+
+from bertlite_jax.cli.main import main
+from bertlite_jax.config import checks, files
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.search.settings import CostModel, Method, Shape, Space, Surrogate, model_of
+from bertlite_jax.errors import Diverged
+from bertlite_jax.jobs.searching import notebook, results, training
+from bertlite_jax.jobs.searching.search import search
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+DEBUG = ROOT / "configs/search_debug.py"
+SHORT = Surrogate("mlm", steps=8, learning_rates=(2e-3,))
+
+pytestmark = pytest.mark.usefixtures("compiled_once")
+
+
+# --- From end to end -------------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_for_tests_finds_a_winner_that_pretrain_takes(prepared, lines_of, tmp_path, capsys, monkeypatch):
+    """Two of four shapes in the order of size, their neighbours, and what the other methods ask for."""
+    place, options = tmp_path / "out", ["--data.corpus", prepared.corpus, "--data.tokenizer", prepared.tokenizer]
+    command = ["search", str(DEBUG), "--workdir", str(place), *options]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "training the maximum point <3,4,48,96> for 8 steps, once" in said
+    lines, content = lines_of(place), json.loads((place / "table.json").read_text())
+    assert 2 <= len(lines) <= 4
+    assert all(line["status"] == "done" and line["seeds"] == [0, 1] for line in lines)
+    assert all(len(line["figures"]["8"]["teacher_divergence"]) == 2 for line in lines)
+    assert content["space"]["shapes"] == 4
+    assert [row["method"] for row in content["methods"]] == ["published", "random", "ranking"]
+    assert content["methods"][2]["pick"]["name"] == "<2,2,32,32>"
+    assert content["winner"] in content["ranking"]
+
+    winner = files.load_file(str(place / "winner.json"))
+    assert type(winner) is Pretrain
+    checks.check_pretrain(winner)
+    assert winner.model.vocab_size == 300
+    assert winner.model.num_layers == content["winner"]["num_layers"]
+    assert winner.optim.learning_rate == 2e-3
+    assert winner.run.steps == 40
+    rows = list(csv.DictReader((place / "front.csv").read_text().splitlines()))
+    assert [int(row["parameters"]) for row in rows] == sorted(row["parameters"] for row in content["front"])
+    assert (place / "front.png").read_bytes().startswith(b"\x89PNG")
+    text = (place / "table.md").read_text()
+    assert "## Methods" in text
+    assert "nothing of the kind is claimed here" in text
+
+    # The same command again trains nothing.
+    before = (place / results.FILE).read_bytes()
+    monkeypatch.setattr(training, "train", lambda *arguments: pytest.fail("trained again"))
+    assert main(command) == 0
+    assert (place / results.FILE).read_bytes() == before
+    assert json.loads((place / "table.json").read_text()) == content
+
+
+@pytest.mark.slow
+def test_the_winner_is_trained_as_it_is(of_text, tmp_path):
+    place = tmp_path / "out"
+    config = of_text()
+    search(config, "s.py", str(place))
+    assert main(["pretrain", str(place / "winner.json"), "--workdir", str(tmp_path / "run"), "--run.steps", "4"]) == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 4
+
+
+# --- What is asked for -----------------------------------------------------------------------------------------------
+
+
+def test_all_shapes_are_tried_and_the_best_score_wins(of_text, trained, tmp_path):
+    config = of_text(method=Method(exponents=(1.0, 1.0, 9.0)))
+    content = search(config, "s.py", str(tmp_path / "out"))
+    assert len(trained) == 4
+    assert content["space"] == {"shapes": 4, "tried": 4}
+    assert content["winner"]["hidden_size"] == 32  # The ninth power of the error says more than any saving.
+    assert content["winner"]["error"] == pytest.approx(1 / 32 + 1 / 8)
+
+
+def test_what_other_methods_ask_for_is_trained_once(of_text, lines_of, trained, tmp_path):
+    """Halving begins with two steps; the rest are trials that the search itself has made."""
+    others = Method(others=("random", "halving", "ranking"))
+    content = search(of_text(method=others), "s.py", str(tmp_path / "out"))
+    assert len(trained) == len(set(trained))
+    assert {steps for _, _, steps in trained} == {2, 4, 8}
+    assert content["methods"][1]["pick"] == content["methods"][0]["pick"]
+    lines = lines_of(tmp_path / "out")
+    assert sorted(line["steps"] for line in lines) == sorted(steps for _, _, steps in trained)
+
+
+def test_rates_and_seeds_of_a_shape_are_trained_together(of_text, lines_of, trained, tmp_path):
+    surrogate = Surrogate("mlm", 8, learning_rates=(1e-3, 2e-3), seeds=(0, 1, 2))
+    content = search(of_text(surrogate=surrogate), "s.py", str(tmp_path / "out"))
+    assert [members for _, members, _ in trained] == [6] * 4
+    assert len(lines_of(tmp_path / "out")) == 8
+    assert content["winner"]["error_spread"] == pytest.approx(1e-3)
+    assert content["winner"]["score_spread"] > 0
+
+
+def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared, trained, tmp_path):
+    """Another exponent and another kind of error need no trial; another rate and other rows do."""
+    place = str(tmp_path / "out")
+    search(of_text(), "s.py", place)
+    assert len(trained) == 4
+    further = Surrogate("extrapolated", 8, 100, learning_rates=(2e-3,))
+    for groups in ({"method": Method(exponents=(1.0, 1.0, 2.0))}, {"surrogate": further}):
+        search(of_text(**groups), "s.py", place)
+    assert len(trained) == 4
+    two = dataclasses.replace(SHORT, learning_rates=(2e-3, 1e-3))
+    search(of_text(surrogate=two), "s.py", place)
+    assert [members for _, members, _ in trained[4:]] == [1] * 4
+    search(of_text(data=dataclasses.replace(tiny.search(prepared).data, batch_rows=4)), "s.py", place)
+    assert len(trained) == 12
+    search(of_text(), "s.py", place, overwrite=True)
+    assert len(trained) == 16
+
+
+def test_of_shapes_that_differ_in_their_heads_one_is_tried(of_text, trained, tmp_path):
+    heads = Space(num_layers=(1, 2), num_heads=(2, 4), hidden_size=(16, 32), ffn_size=(32,))
+    content = search(of_text(space=heads, method=Method(head_size=8, stride=2)), "s.py", str(tmp_path))
+    assert content["space"]["shapes"] == 4
+    assert {name for name, _, _ in trained} <= {"<1,2,16,32>", "<2,2,16,32>", "<1,4,32,32>", "<2,4,32,32>"}
+
+
+def test_layers_that_share_all_parameters_have_the_residual_scale_that_lets_them_learn(
+    of_text, prepared, trained, tmp_path
+):
+    shared = Space(num_layers=(2,), num_heads=(2,), hidden_size=(32,), ffn_size=(32,), share=("none", "all"))
+    search(of_text(space=shared), "s.py", str(tmp_path))
+    assert {name for name, _, _ in trained} == {"<2,2,32,32>", "<2,2,32,32> share=all"}
+    base = tiny.search(prepared).model
+    assert model_of(base, Shape(2, 2, 32, 32, 32, "all")).residual_scale == "depth"
+    assert model_of(base, Shape(2, 2, 32, 32, 32)).residual_scale == "published"
+    assert "layers that share all parameters have the residual scale 1/N" in (tmp_path / "table.md").read_text()
+
+
+def test_picks_and_some_other_shapes_are_trained_longer_for_the_rank_correlation(of_text, trained, tmp_path):
+    surrogate = dataclasses.replace(SHORT, longer_steps=80, longer_shapes=2)
+    config = of_text(surrogate=surrogate, method=Method(others=("ranking",)))
+    content = search(config, "s.py", str(tmp_path))
+    longer = [name for name, _, steps in trained if steps == 80]
+    assert 2 <= len(longer) == len(set(longer)) <= 4
+    assert {row["with"] for row in content["correlations"]} == {"mlm after 80 steps"}
+    assert content["methods"][0]["longer_loss"] is not None
+
+
+def test_a_latency_that_is_wanted_leaves_out_what_is_slower(of_text, trained, tmp_path):
+    cost = CostModel(length=64, latency="roofline", host="v5e-4", layer_seconds=1e-6)
+    config = of_text(cost=cost, method=Method(most_seconds=1.5e-6))
+    content = search(config, "s.py", str(tmp_path))
+    assert all(name.startswith("<1,") for name, _, _ in trained)
+    assert content["winner"]["seconds"] < 1.5e-6
+
+
+# --- Trials that fail ------------------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_diverges_or_lacks_memory_is_recorded_and_never_chosen(
+    of_text, lines_of, trained, tmp_path, monkeypatch
+):
+    pretended = training.train
+
+    def train(setup, shape, members, steps):
+        if shape.hidden_size == 32:
+            raise training.NoMemory("a step of 1 members needs about 9 TiB")
+        figures = pretended(setup, shape, members, steps).figures
+        for values in figures.values():
+            values["mlm"] = values["mlm"] * (math.nan if shape.num_layers == 1 else 1.0)
+        return training.Trained(figures, None, 1.0)
+
+    monkeypatch.setattr(training, "train", train)
+    place = tmp_path / "out"
+    content = search(of_text(), "s.py", str(place))
+    assert content["winner"]["name"] == "<2,2,16,32>"
+    assert sorted(line["status"] for line in lines_of(place)) == ["diverged", "done", "no memory", "no memory"]
+    text = (place / "table.md").read_text()
+    assert "* <1,2,16,32>, learning rate 0.002: diverged: a loss on the held-out rows is not finite" in text
+    assert "no memory: a step of 1 members needs about 9 TiB" in text
+
+    # What lacked memory is tried again, where there is more now; what diverged is not.
+    monkeypatch.setattr(training, "train", pretended)
+    trained.clear()
+    search(of_text(), "s.py", str(place))
+    assert [name for name, _, _ in trained] == ["<1,2,32,32>", "<2,2,32,32>"]
+
+
+def test_where_every_trial_diverges_the_search_fails_with_the_first_line(of_text, tmp_path, monkeypatch):
+    def train(setup, shape, members, steps):
+        return training.Trained({steps: {"mlm": np.full(len(members), math.inf)}}, None, 1.0)
+
+    monkeypatch.setattr(training, "train", train)
+    with pytest.raises(
+        Diverged, match=r"no trial has an error \(.*results.jsonl\); <1,2,16,32>, learning rate 0.002: div"
+    ):
+        search(of_text(), "s.py", str(tmp_path / "out"))
+
+
+def test_a_key_depends_on_the_text_and_on_the_maximum_point(prepared):
+    config = tiny.search(prepared)
+    first = notebook.surroundings(config, "float32", "hash", {"a": "1"})
+    others = [
+        notebook.surroundings(config, "bfloat16", "hash", {"a": "1"}),
+        notebook.surroundings(config, "float32", "other", {"a": "1"}),
+        notebook.surroundings(config, "float32", "hash", {"a": "2"}),
+        notebook.surroundings(dataclasses.replace(config, maximum=Shape(4, 4, 48, 96)), "float32", "hash", {"a": "1"}),
+    ]
+    assert all(other["teacher"] != first["teacher"] for other in others)
+    moved = dataclasses.replace(config, data=dataclasses.replace(config.data, corpus=("elsewhere",)))
+    assert notebook.surroundings(moved, "float32", "hash", {"elsewhere": "1"}) == first
