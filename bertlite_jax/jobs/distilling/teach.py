@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -81,23 +82,24 @@ def teach(config: Distill, out: str = "", top_k: int = 64, overwrite: bool = Fal
     rows, size = (sum(numbers) for numbers in zip(*sizes, strict=True))
     print(f"teach: {config.run.steps:,} steps, {rows:,} rows, at most {size / 1e6:,.1f} MB in {len(parts):,} files")
 
-    # --- The files -------------------------------------------------------------------------------------------------
+    # --- The files that are missing ----------------------------------------------------------------------------------
     probabilities = np.zeros(2)
     with writing.opened(place, made, overwrite) as folder:
-        begun = writing.whole_parts(folder, parts)
-        start = parts[begun].first if begun < len(parts) else config.run.steps + 1
-        if begun:
-            print(f"teach: {place} has the first {start - 1:,} steps already")
-        said = _said(opened, taught, answers_at, start)
-        with metrics.progress(config.run.steps, start - 1) as display:
-            for part in parts[begun:]:
+        stretches = writing.missing(folder, parts)
+        done = config.run.steps - sum(stretch[-1].last - stretch[0].first + 1 for stretch in stretches)
+        if done:
+            print(f"teach: {place} has {done:,} steps already")
+        said = _said(opened, taught, answers_at, stretches)
+        with metrics.progress(config.run.steps, done) as display:
+            for part in itertools.chain.from_iterable(stretches):
                 with writing.file_of(folder, part) as file:
                     for step in range(part.first, part.last + 1):
                         arrays = next(said)
+                        done += 1
                         writing.append(file, layouts[data_at(step).length], arrays)
                         probabilities += _of_top(arrays)
-                        if step % config.run.log_every == 0 or step == config.run.steps:
-                            display.show(step, {})
+                        if done % config.run.log_every == 0 or done == config.run.steps:
+                            display.show(done, {})
         writing.finish(folder, made, parts)
     share, count = probabilities
     figures = {"steps": config.run.steps, "rows": rows, "bytes": size}
@@ -161,22 +163,26 @@ def _layout(opened: Opened, teachers: Sequence[Teacher], answers: Answers, step:
 
 
 def _said(
-    opened: Opened, teachers: Sequence[Teacher], answers_at: Callable[[int], Answers], start: int
+    opened: Opened,
+    teachers: Sequence[Teacher],
+    answers_at: Callable[[int], Answers],
+    stretches: Sequence[Sequence[writing.Part]],
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """What the teachers say of the rows of each step from `start` on; the next step is computed meanwhile."""
+    """What the teachers say of the rows of each step of these parts; the next step is computed meanwhile."""
     config, mesh = opened.config, opened.mesh
     layouts = (sharding.layout(teacher.params, mesh) for teacher in teachers)
     params = tuple(
         sharding.put_params(teacher.params, layout) for teacher, layout in zip(teachers, layouts, strict=True)
     )
     batch_at = functools.partial(stages.batch_at, opened.row_stages)
-    feed = batches.feed(batch_at, start, config.run.steps, config.data.read_threads)
     pending = None
-    for step, batch in enumerate(feed, start=start):
-        coming = answers_at(step)((np.int32(step - 1), params), sharding.put_batch(batch, mesh))
-        if pending is not None:
-            yield jax.device_get(pending)
-        pending = coming
+    for first, last in ((stretch[0].first, stretch[-1].last) for stretch in stretches):
+        feed = batches.feed(batch_at, first, last, config.data.read_threads)
+        for step, batch in enumerate(feed, start=first):
+            coming = answers_at(step)((np.int32(step - 1), params), sharding.put_batch(batch, mesh))
+            if pending is not None:
+                yield jax.device_get(pending)
+            pending = coming
     if pending is not None:
         yield jax.device_get(pending)
 
@@ -185,5 +191,5 @@ def _of_top(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """[2]: the sum of the probabilities that the stored pieces have together, and over how many predictions."""
     if targets.TAIL not in arrays:
         return np.zeros(2)
-    used = arrays[targets.SOFT][..., 0] < 0
+    used = arrays[targets.TAIL] < 0  # Below 1, whatever the teacher is sure of; where nothing is predicted, it is 0.
     return np.array([np.sum(1 - np.exp(arrays[targets.TAIL][used].astype(np.float64))), np.count_nonzero(used)])
