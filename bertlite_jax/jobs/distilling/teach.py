@@ -18,7 +18,7 @@ import numpy as np
 
 from bertlite_jax.config import schedule
 from bertlite_jax.config.distillation.checks import check_distill
-from bertlite_jax.config.distillation.settings import Distill
+from bertlite_jax.config.distillation.settings import TOP_K, Distill, losses_of
 from bertlite_jax.data.rows import batches, stages
 from bertlite_jax.data.teaching import records, writing
 from bertlite_jax.data.teaching.index import COMPUTE, STEPS, TOP, Index
@@ -35,7 +35,7 @@ from bertlite_jax.train import processes, sharding
 from bertlite_jax.train.distillation import targets
 
 
-def teach(config: Distill, out: str = "", top_k: int = 64, overwrite: bool = False) -> dict[str, Any]:
+def teach(config: Distill, out: str = "", top_k: int = TOP_K, overwrite: bool = False) -> dict[str, Any]:
     """Starts a store, or goes on with it.
 
     It computes what `distill` computes of the teachers with the same config: in as many micro-batches, on as many
@@ -89,12 +89,12 @@ def teach(config: Distill, out: str = "", top_k: int = 64, overwrite: bool = Fal
         done = config.run.steps - sum(stretch[-1].last - stretch[0].first + 1 for stretch in stretches)
         if done:
             print(f"teach: {place} has {done:,} steps already")
-        said = _said(opened, taught, answers_at, stretches)
+        arrays_of_steps = _arrays_of_steps(opened, taught, answers_at, stretches)
         with metrics.progress(config.run.steps, done) as display:
             for part in itertools.chain.from_iterable(stretches):
                 with writing.file_of(folder, part) as file:
                     for step in range(part.first, part.last + 1):
-                        arrays = next(said)
+                        arrays = next(arrays_of_steps)
                         done += 1
                         writing.append(file, layouts[data_at(step).length], arrays)
                         probabilities += _of_top(arrays)
@@ -114,6 +114,11 @@ def _check_options(config: Distill, place: str, top_k: int) -> None:
         raise UserError("teach: name the folder of the store with --out, or set distill.store in the recipe")
     if top_k < 0:
         raise UserError(f"teach: --top-k {top_k} cannot be negative; 0 stores all pieces")
+    if top_k != TOP_K and "soft" not in losses_of(config):
+        raise UserError(
+            f"teach: --top-k {top_k} has no effect, since no loss compares predictions; leave it out, or give "
+            "distill.soft_weight"
+        )
     if config.run.distributed or processes.is_called_for(os.environ):
         raise UserError(
             "teach: a store is written by one process, on all devices of its host; leave run.distributed and "
@@ -162,7 +167,7 @@ def _layout(opened: Opened, teachers: Sequence[Teacher], answers: Answers, step:
     return records.layout_of(jax.eval_shape(answers, (jax.ShapeDtypeStruct((), np.int32), params), batch))
 
 
-def _said(
+def _arrays_of_steps(
     opened: Opened,
     teachers: Sequence[Teacher],
     answers_at: Callable[[int], Answers],

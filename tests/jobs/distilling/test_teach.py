@@ -333,6 +333,9 @@ def test_the_command_writes_what_a_run_reads(prepared, teacher, tmp_path, capsys
     assert main(["teach", *given]) == 2
     assert "name the folder of the store with --out, or set distill.store" in capsys.readouterr().err
     assert main(["teach", *given, "--out", str(tmp_path / "store"), "--top-k", "-1"]) == 2
+    states = ["--distill.soft-weight", "0", "--distill.states-weight", "1"]
+    assert main(["teach", *given, *states, "--out", str(tmp_path / "store"), "--top-k", "8"]) == 2
+    assert "--top-k 8 has no effect, since no loss compares predictions" in capsys.readouterr().err
     assert main(["teach", *given, "--out", str(tmp_path / "store"), "--run.distributed"]) == 2
     assert "a store is written by one process" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
