@@ -120,13 +120,14 @@ def missing(place: pathlib.Path, parts: Sequence[Part]) -> list[list[Part]]:
     stretches: list[list[Part]] = []
     for part in parts:
         path = place / index.file_name(part.number)
-        if not path.exists():
-            follows = bool(stretches) and stretches[-1][-1].last + 1 == part.first
-            stretches[-1].append(part) if follows else stretches.append([part])
-            continue
-        reader = ArrayRecordReader(os.fspath(path), READER_OPTIONS)
-        if not reader.ok() or reader.num_records() != part.rows:
-            raise UserError(f"teach: {path} is damaged; remove it, and the same command writes it again")
+        if path.exists():
+            reader = ArrayRecordReader(os.fspath(path), READER_OPTIONS)
+            if not reader.ok() or reader.num_records() != part.rows:
+                raise UserError(f"teach: {path} is damaged; remove it, and the same command writes it again")
+        elif stretches and stretches[-1][-1].number == part.number - 1:
+            stretches[-1].append(part)
+        else:
+            stretches.append([part])
     return stretches
 
 
