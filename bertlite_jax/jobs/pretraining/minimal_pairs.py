@@ -129,7 +129,7 @@ def open_scoring(weights: Weights, run: str) -> Score:
             states = module.encoder(rows["tokens"], rows["segments"], rows["positions"], rows["token_types"], None)
             return module.word_logits(gather_rows(states, rows["predict_positions"]))
 
-        logits = network.apply({"params": params}, method=logits_of)
+        logits: Any = network.apply({"params": params}, method=logits_of)
         of_all = jax.nn.log_softmax(logits.astype(jnp.float32))
         return jnp.take_along_axis(of_all, rows["truths"][..., None], axis=-1)[..., 0]
 
@@ -175,7 +175,7 @@ def _masked(
     """
     owners = np.repeat(np.arange(len(sentences)), [len(sentence) - 2 for sentence in sentences])
     masked_at = np.concatenate([np.arange(1, len(sentence) - 1) for sentence in sentences])
-    copies = features.of_tokens([sentences[owner] for owner in owners])
+    copies = features.of_tokens([sentences[owner] for owner in owners.tolist()])
     places = copies.offsets[:-1] + masked_at
     truths = copies.tokens[places]
     copies.tokens[places] = mask_id
