@@ -129,7 +129,8 @@ def open_scoring(weights: Weights, run: str) -> Score:
             states = module.encoder(rows["tokens"], rows["segments"], rows["positions"], rows["token_types"], None)
             return module.word_logits(gather_rows(states, rows["predict_positions"]))
 
-        logits: Any = network.apply({"params": params}, method=logits_of)
+        logits = network.apply({"params": params}, method=logits_of)
+        assert isinstance(logits, jax.Array)
         of_all = jax.nn.log_softmax(logits.astype(jnp.float32))
         return jnp.take_along_axis(of_all, rows["truths"][..., None], axis=-1)[..., 0]
 
