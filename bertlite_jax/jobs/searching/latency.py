@@ -97,10 +97,10 @@ def machine_of(cost: CostModel, place: pathlib.Path | None = None) -> Machine:
 
 
 def _slice(cost: CostModel, where: str) -> Machine:
-    """A slice, among whose devices the texts of an answer are divided. `where` begins the message of what is none."""
+    """A slice; `where` begins the message of what is none."""
     named = topology.parse(cost.host, where=where)
-    chip, busy = named.chip, min(named.devices, cost.rows)
-    return Machine(busy * chip.device_peak, busy * chip.hbm_bandwidth / chip.devices, cost.layer_seconds, 2)
+    chip = named.chip
+    return Machine(chip.device_peak, chip.hbm_bandwidth / chip.devices, cost.layer_seconds, 2, named.devices)
 
 
 def _this_machine(cost: CostModel, place: pathlib.Path | None) -> Machine:

@@ -9,7 +9,6 @@ import tiny
 from bertlite_jax.config.search.settings import CostModel, Search, Shape, model_of
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.searching import latency, timing
-from bertlite_jax.report.cost.chips import CHIPS
 from bertlite_jax.search import costs, space
 
 SMALL = tiny.model(vocab_size=300, share="none", max_positions=64)
@@ -20,15 +19,23 @@ def config_of(**cost) -> Search:
 
 
 def test_a_slice_answers_by_the_roofline_of_its_chips():
-    """One text keeps one chip of a v5e busy, and 64 keep all 16; two halves of a tpu7x are two devices."""
-    chip = CHIPS["v5e"]
-    one = latency.machine_of(CostModel(latency="roofline", host="v5e-16", layer_seconds=1e-6))
-    assert one == costs.Machine(197e12, 819e9, 1e-6, 2)
-    assert latency.machine_of(CostModel(host="v5e-16", rows=64)).flops_per_second == 16 * chip.device_peak
+    """One text keeps one chip of a v5e busy; two halves of a tpu7x are two devices."""
+    slice_ = latency.machine_of(CostModel(latency="roofline", host="v5e-16", layer_seconds=1e-6))
+    assert slice_ == costs.Machine(197e12, 819e9, 1e-6, 2, 16)
     assert latency.machine_of(CostModel(host="tpu7x:2x2x1")).bytes_per_second == 7380e9 / 2
     seconds = latency.seconds_of(config_of(latency="roofline", host="v5e-16"), [], None)
     moved = costs.encoder_bytes(SMALL, 32, 1, 2)
     assert seconds(SMALL) == moved / 819e9
+
+
+def test_sixteen_chips_answer_sixteen_texts_as_fast_as_one_chip_answers_one():
+    """Kernels are not divided: each chip reads all of them. Of seventeen texts one chip has two."""
+
+    def seconds(host: str, rows: int) -> float:
+        return latency.seconds_of(config_of(latency="roofline", host=host, rows=rows), [], None)(SMALL)
+
+    assert seconds("v5e-16", 16) == seconds("v5e-16", 1) == seconds("v5e-4", 4)
+    assert seconds("v5e-16", 17) == seconds("v5e-4", 5) > seconds("v5e-4", 4)
 
 
 def test_a_slice_that_does_not_exist_is_told_with_the_field():
