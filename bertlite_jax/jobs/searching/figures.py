@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config.search.settings import Counted, Search, Shape, model_of
+from bertlite_jax.config.search.settings import Counted, MethodName, Search, Shape, model_of
 from bertlite_jax.jobs.searching import latency, results
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.search import agreement, costs, front, score, space, trials
 from bertlite_jax.search.candidates import Candidate, Cost
+from bertlite_jax.search.strategies import Choice
 from bertlite_jax.search.trials import Result
 
 KINDS = ("teacher_cross_entropy", "teacher_divergence", "mlm")
@@ -31,7 +32,7 @@ class Found(NamedTuple):
     """The whole space, in the order of size."""
     maximum: Candidate
     notebook: Notebook
-    picks: Mapping[str, tuple[Candidate | None, list[Result]]]
+    picks: Mapping[MethodName, Choice]
     """By method; the first one is the search's own."""
     longer: Sequence[Result] = ()
     """Trials of `surrogate.longer_steps`."""
@@ -113,7 +114,7 @@ def row(found: Found, result: Result) -> dict[str, Any]:
     }
 
 
-def _method(found: Found, name: str) -> dict[str, Any]:
+def _method(found: Found, name: MethodName) -> dict[str, Any]:
     """What a method picked, and what that cost: FLOPs of one seed, also of trials that another method had made."""
     pick, tried = found.picks[name]
     best = next((each for each in best_of_shapes(found.whole) if pick and each.candidate.shape == pick.shape), None)

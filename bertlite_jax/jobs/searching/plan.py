@@ -58,8 +58,7 @@ def groups(
         return 1.0
 
     evaluation = Evaluation(error, score, config.surrogate.learning_rates, config.surrogate.steps)
-    for name in (config.method.name, *config.method.others):
-        pick, _ = strategies.picked(found, near, evaluation, config.method, name)
+    for pick, _ in strategies.compared(found, near, evaluation, config.method).values():
         if config.surrogate.longer_steps and pick is not None:
             asked[Group(pick, config.surrogate.longer_steps)] = None
     for each in longer_shapes(found, config):

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from bertlite_jax.config import files, sizes
 from bertlite_jax.config.search.checks import check_search
-from bertlite_jax.config.search.settings import MEASURED, Search, Shape, winner_of
+from bertlite_jax.config.search.settings import MEASURED, MethodName, Search, Shape, winner_of
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import folder_lock, whole_files
@@ -36,6 +37,7 @@ from bertlite_jax.report import terminal
 from bertlite_jax.report.run.metrics import clock_time
 from bertlite_jax.search import costs, space, strategies
 from bertlite_jax.search.candidates import Candidate, check_maximum, every, fast_enough
+from bertlite_jax.search.strategies import Choice
 from bertlite_jax.search.trials import Evaluation, Result, tried
 
 CONFIG, WINNER, FRONT, TABLE, FIGURES = "search.json", "winner.json", "front.csv", "table.md", "table.json"
@@ -88,8 +90,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         maximum = costs.candidate(config.maximum, config, latency.FORMULAS, seconds_of)
         check_maximum(found, maximum)
         allowed = fast_enough(found, config.method.most_seconds)
-        if "published" in (config.method.name, *config.method.others):
-            every(allowed, config.method.stride)
+        every(allowed, config.method.stride)
         if not (is_timed or dry_run):
             _open_folder(place, config, overwrite)
             latency.keep_machine(config.cost, place)
@@ -123,10 +124,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         settings = config.surrogate
         error = notebook.open_errors(setup, book, _progress(todo, found, settings.kind))
         evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
-        picks = {
-            name: strategies.picked(found, near, evaluation, config.method, name)
-            for name in (config.method.name, *config.method.others)
-        }
+        picks = strategies.compared(found, near, evaluation, config.method)
         longer = _longer(found, picks, evaluation, config)
 
         # --- The result ----------------------------------------------------------------------------------------------
@@ -243,7 +241,7 @@ def _is_left(group: Group, config: Search, book: Notebook) -> bool:
 
 def _longer(
     found: Sequence[Candidate],
-    picks: dict[str, tuple[Candidate | None, list[Result]]],
+    picks: Mapping[MethodName, Choice],
     evaluation: Evaluation,
     config: Search,
 ) -> list[Result]:
@@ -282,16 +280,20 @@ def _progress(
     return ended
 
 
-def _check_any(picked: tuple[Candidate | None, list[Result]], book: Notebook, config: Search) -> None:
+def _check_any(choice: Choice, book: Notebook, config: Search) -> None:
     """Raises an error if no trial of the search's own method can be chosen: diverged, if all of them have."""
-    pick, tried_ones = picked
-    if pick is not None and any(each.candidate.shape == pick.shape and each.score == each.score for each in tried_ones):
+    pick, tried_ones = choice
+    if pick is not None and any(each.candidate == pick and not math.isnan(each.score) for each in tried_ones):
         return
     lines = [line for each in tried_ones if (line := book.line(config, each.trial)) is not None]
-    if not lines:
-        raise UserError(f"search: method.trials = {config.method.trials} is too little compute for one trial; raise it")
-    kind = Diverged if all(line.status == results.DIVERGED for line in lines) else UserError
-    first = lines[0]
+    failed = [line for line in lines if line.steps == config.surrogate.steps] or lines
+    if not failed or any(line.status == results.DONE for line in failed):  # Then halving ended before the last round.
+        raise UserError(
+            f"search: {config.method.name} has too little compute for a trial of {config.surrogate.steps} steps; raise "
+            f"method.trials (now {config.method.trials})"
+        )
+    kind = Diverged if all(line.status == results.DIVERGED for line in failed) else UserError
+    first = failed[0]
     raise kind(
         f"search: no trial has an error ({book.path}); {space.describe(first.trial.shape)}, learning rate "
         f"{first.learning_rate:g}: {first.status}: {first.reason}"

@@ -14,7 +14,7 @@ from bertlite_jax.cli.main import main
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.config.search.settings import CostModel, Method, Shape, Space, Surrogate, model_of
-from bertlite_jax.errors import Diverged
+from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.jobs.searching import notebook, results, training
 from bertlite_jax.jobs.searching.search import search
 
@@ -203,6 +203,12 @@ def test_where_every_trial_diverges_the_search_fails_with_the_first_line(of_text
         Diverged, match=r"no trial has an error \(.*results.jsonl\); <1,2,16,32>, learning rate 0.002: div"
     ):
         search(of_text(), "s.py", str(tmp_path / "out"))
+
+
+def test_compute_that_pays_no_whole_trial_is_refused_with_what_helps(of_text, trained, tmp_path):
+    """Of 8 steps of an average shape, halving spends a third in each round, and the last one needs 8 steps."""
+    with pytest.raises(UserError, match=r"halving has too little compute for a trial of 8 steps; raise method.trials"):
+        search(of_text(method=Method("halving", trials=1)), "s.py", str(tmp_path / "out"))
 
 
 def test_a_key_depends_on_the_text_and_on_the_maximum_point(prepared):
