@@ -15,7 +15,7 @@ from bertlite_jax.config.search.settings import Counted, MethodName, Search, Sha
 from bertlite_jax.jobs.searching import latency, results
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.search import agreement, costs, front, score, space, trials
-from bertlite_jax.search.candidates import Candidate, Cost
+from bertlite_jax.search.candidates import Candidate, Cost, fast_enough
 from bertlite_jax.search.strategies import Choice
 from bertlite_jax.search.trials import Result
 
@@ -43,11 +43,14 @@ class Found(NamedTuple):
         return scored_by(self.config, self.maximum.cost)
 
     @property
+    def tried(self) -> list[Result]:
+        """Every trial that a method asked for, once."""
+        return list({each.trial: each for _, tried in self.picks.values() for each in tried}.values())
+
+    @property
     def whole(self) -> list[Result]:
-        """Every trial of `surrogate.steps` that a method asked for, once."""
-        steps = self.config.surrogate.steps
-        every = {each.trial: each for _, tried in self.picks.values() for each in tried if each.trial.steps == steps}
-        return list(every.values())
+        """Those of `surrogate.steps`."""
+        return [each for each in self.tried if each.trial.steps == self.config.surrogate.steps]
 
 
 def scored_by(config: Search, maximum: Cost, exponents: tuple[float, float, float] | None = None) -> score.Score:
@@ -131,11 +134,13 @@ def _method(found: Found, name: MethodName) -> dict[str, Any]:
 
 def _failed(found: Found) -> list[dict[str, Any]]:
     failed = []
-    for each in [*found.whole, *found.longer]:
+    for each in [*found.tried, *found.longer]:
         line = found.notebook.line(found.config, each.trial)
         if line is not None and line.status != results.DONE:
-            name, rate = space.describe(each.trial.shape), each.trial.learning_rate
-            failed.append({"name": name, "learning_rate": rate, "status": line.status, "reason": line.reason})
+            trial = {"learning_rate": line.learning_rate, "steps": line.steps}
+            failed.append(
+                {"name": space.describe(each.trial.shape), **trial, "status": line.status, "reason": line.reason}
+            )
     return failed
 
 
@@ -200,14 +205,14 @@ def _settings(found: Found) -> dict[str, list[Result]]:
     if config.surrogate.kind != "extrapolated":
         for share in (2, 4):
             kind = config.surrogate.kind
-            settings[f"steps: {config.surrogate.steps // share}"] = _rejudged(
+            settings[f"after {config.surrogate.steps // share} of the steps"] = _rejudged(
                 found, lambda line, kind=kind, share=share: results.errors(line, kind, 0, share)
             )
-    tried = {each.candidate.shape for each in whole}
-    if len(tried) == len(found.candidates):
+    allowed = fast_enough(found.candidates, config.method.most_seconds)
+    if {each.candidate for each in whole} == set(allowed):
         for stride in STRIDES:
-            chosen = {each.shape for each in found.candidates[::stride]}
-            settings[f"stride: {stride}"] = [each for each in whole if each.candidate.shape in chosen]
+            chosen = set(allowed[::stride])
+            settings[f"stride: {stride}"] = [each for each in whole if each.candidate in chosen]
     return {name: each for name, each in settings.items() if trials.winner(each) is not None}
 
 

@@ -15,7 +15,7 @@ from bertlite_jax.jobs.searching import latency, teacher, training
 from bertlite_jax.jobs.searching.training import Member, Setup
 from bertlite_jax.report.run.metrics import clock_time
 from bertlite_jax.search import space, strategies
-from bertlite_jax.search.candidates import Candidate, every, shown_time
+from bertlite_jax.search.candidates import Candidate, shown_time
 from bertlite_jax.search.score import Score
 from bertlite_jax.search.trials import Evaluation, Trial
 
@@ -68,10 +68,12 @@ def groups(
 
 def longer_shapes(found: Sequence[Candidate], config: Search) -> list[Candidate]:
     """The shapes that are trained for `longer_steps`, beside what the methods picked."""
-    count = config.surrogate.longer_shapes
-    if not config.surrogate.longer_steps or not count:
-        return []
-    return every(found, max(1, len(found) // count))[:count]
+    return spread(found, config.surrogate.longer_shapes) if config.surrogate.longer_steps else []
+
+
+def spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
+    """So many candidates, evenly spread from the first to the last; all if they are no more."""
+    return [found[place] for place in sorted({round(place) for place in np.linspace(0, len(found) - 1, count)})]
 
 
 # --- A dry run -------------------------------------------------------------------------------------------------------
@@ -99,7 +101,7 @@ def print_plan(
     elsewhere = latency.elsewhere(setup.config)
     for heading in ("shape", "parameters", "latency", *elsewhere, "FLOP an update"):
         table.add_column(heading, justify="left" if heading == "shape" else "right", no_wrap=True)
-    for each in [*every(found, -(-len(found) // MOST_ROWS)), maximum]:
+    for each in [*spread(found, MOST_ROWS), maximum]:
         cost, model = each.cost, model_of(setup.config.model, each.shape)
         there = [shown_time(seconds(model)) for seconds in elsewhere.values()]
         name = space.describe(each.shape)
@@ -130,10 +132,8 @@ def estimate(setup: Setup, todo: Iterable[Group]) -> float:
     settings = setup.config.surrogate
     members = [Member(rate, seed) for rate in settings.learning_rates for seed in settings.seeds]
     by_size = sorted({group.candidate for group in todo}, key=lambda each: each.cost.step_flops)
-    places = sorted({round(place) for place in np.linspace(0, len(by_size) - 1, TIMED)})
     timed = []
-    for place in places:
-        candidate = by_size[place]
+    for candidate in spread(by_size, TIMED):
         try:
             timed.append((candidate.cost.step_flops, *training.time_steps(setup, candidate.shape, members)))
         except training.NoMemory as error:

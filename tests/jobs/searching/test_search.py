@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -9,13 +10,14 @@ import pathlib
 import numpy as np
 import pytest
 import tiny
+from search import planted
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.config.search.settings import CostModel, Method, Shape, Space, Surrogate, model_of
 from bertlite_jax.errors import Diverged, UserError
-from bertlite_jax.jobs.searching import notebook, results, training
+from bertlite_jax.jobs.searching import notebook, plan, results, training
 from bertlite_jax.jobs.searching.search import search
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -154,6 +156,25 @@ def test_picks_and_some_other_shapes_are_trained_longer_for_the_rank_correlation
     assert content["methods"][0]["longer_loss"] is not None
 
 
+def test_shapes_for_the_longer_training_reach_from_the_smallest_to_the_largest():
+    """90 of them leave no stride for 50, which would be the first 50."""
+    chosen = plan.spread(planted.CANDIDATES[:90], 50)
+    assert len(chosen) == 50
+    assert (chosen[0], chosen[-1]) == (planted.CANDIDATES[0], planted.CANDIDATES[89])
+    places = [planted.CANDIDATES.index(each) for each in chosen]
+    assert {second - first for first, second in itertools.pairwise(places)} == {1, 2}
+    assert plan.spread(planted.CANDIDATES[:4], 12) == planted.CANDIDATES[:4]
+
+
+def test_a_limit_of_latency_leaves_the_sensitivity_to_the_stride(of_text, trained, tmp_path):
+    """Of eight shapes four are allowed, and all of these are tried."""
+    space = Space(num_layers=(1, 2), num_heads=(2,), hidden_size=(16, 32), ffn_size=(32, 64))
+    cost = CostModel(length=64, latency="roofline", host="v5e-4", layer_seconds=1e-6)
+    content = search(of_text(space=space, cost=cost, method=Method(most_seconds=1.5e-6)), "s.py", str(tmp_path))
+    assert content["space"] == {"shapes": 8, "tried": 4}
+    assert {"stride: 2", "stride: 3"} <= {row["setting"] for row in content["sensitivity"]}
+
+
 def test_a_latency_that_is_wanted_leaves_out_what_is_slower(of_text, trained, tmp_path):
     cost = CostModel(length=64, latency="roofline", host="v5e-4", layer_seconds=1e-6)
     config = of_text(cost=cost, method=Method(most_seconds=1.5e-6))
@@ -184,7 +205,7 @@ def test_a_trial_that_diverges_or_lacks_memory_is_recorded_and_never_chosen(
     assert content["winner"]["name"] == "<2,2,16,32>"
     assert sorted(line["status"] for line in lines_of(place)) == ["diverged", "done", "no memory", "no memory"]
     text = (place / "table.md").read_text()
-    assert "* <1,2,16,32>, learning rate 0.002: diverged: a loss on the held-out rows is not finite" in text
+    assert "* <1,2,16,32>, learning rate 0.002, 8 steps: diverged: a loss on the held-out rows is not finite" in text
     assert "no memory: a step of 1 members needs about 9 TiB" in text
 
     # What lacked memory is tried again, where there is more now; what diverged is not.
