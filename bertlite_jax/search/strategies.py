@@ -19,7 +19,6 @@ from bertlite_jax.config.search.settings import Method, MethodName, Shape
 from bertlite_jax.search.candidates import Candidate, every, fast_enough
 from bertlite_jax.search.trials import Evaluation, Result, ranking, spent, tried, winner
 
-
 Choice = tuple[Candidate | None, list[Result]]
 """What a method chose, and all that it tried. None: no trial with all steps has a score, because all of them diverged
 or the budget is too small for one."""
@@ -33,7 +32,7 @@ def compared(
 ) -> dict[MethodName, Choice]:
     """What each method of the settings chooses, the search's own first; what `ranking` chooses is tried too.
 
-    Without `method.trials` random search and halving may spend what the published search has spent, refinement included.
+    Without `method.trials` random search and halving may spend what the published search has spent, with refinement.
 
     Args:
       candidates: the whole space, in the order of size.

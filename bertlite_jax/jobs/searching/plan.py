@@ -140,9 +140,10 @@ def estimate(setup: Setup, todo: Iterable[Group]) -> float:
             print(f"search: {space.describe(candidate.shape)}: {error}")
     if not timed:
         return 0.0
-    flops, starts, steps = (np.array(column, np.float64) for column in zip(*timed, strict=True))
+    flops, *paces = (np.array(column, np.float64) for column in zip(*timed, strict=True))
     total = 0.0
     for group in todo:
-        mine = group.candidate.cost.step_flops
-        total += float(np.interp(mine, flops, starts)) + group.steps * float(np.interp(mine, flops, steps))
+        pace = training.Pace(*(float(np.interp(group.candidate.cost.step_flops, flops, each)) for each in paces))
+        scorings = len(training.scored_at(group.steps)) - 1  # The first belongs to the start.
+        total += pace.start + group.steps * pace.step + scorings * pace.scoring
     return total
