@@ -80,19 +80,19 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
 
         # --- What shapes cost, and which may be chosen ---------------------------------------------------------------
         rows = open_rows(config, tokenizer)
-        is_timed = config.cost.latency in MEASURED
-        if is_timed and not dry_run:  # Minutes of timing are kept, whatever is wrong after them.
-            _open_folder(place, config, overwrite)
-        seconds_of = latency.seconds_of(
-            config, [*shapes, space.resolved(config.maximum)], None if dry_run else place, stop_wanted
-        )
+        if config.cost.latency in MEASURED and not dry_run and not (place / CONFIG).is_file():
+            _open_folder(place, config)  # Minutes of timing are kept, whatever is wrong after them.
+        everything = [*shapes, space.resolved(config.maximum)]
+        seconds_of = latency.seconds_of(config, everything, place, stop_wanted, keep=not dry_run)
         found = costs.candidates(shapes, config, latency.FORMULAS, seconds_of)
         maximum = costs.candidate(config.maximum, config, latency.FORMULAS, seconds_of)
         check_maximum(found, maximum)
         allowed = fast_enough(found, config.method.most_seconds)
         every(allowed, config.method.stride)
-        if not (is_timed or dry_run):
-            _open_folder(place, config, overwrite)
+        if not dry_run:
+            if overwrite:
+                _remove_found(place)
+            _open_folder(place, config)
             latency.keep_machine(config.cost, place)
         near = neighbours_of(config, shapes)
         score = figures.scored_by(config, maximum.cost)
@@ -197,11 +197,13 @@ def _refuse_other_content(place: pathlib.Path) -> None:
         raise UserError(f"workdir: {place} is not empty ({shown}) and holds no search; name a new or empty directory")
 
 
-def _open_folder(place: pathlib.Path, config: Search, overwrite: bool) -> None:
-    """Writes the config; with `overwrite` what an earlier search has found goes first, but for times of answers."""
-    if overwrite:
-        for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES, picture.FILE):
-            (place / name).unlink(missing_ok=True)
+def _remove_found(place: pathlib.Path) -> None:
+    """Removes what an earlier search has found, but for times of answers."""
+    for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES, picture.FILE):
+        (place / name).unlink(missing_ok=True)
+
+
+def _open_folder(place: pathlib.Path, config: Search) -> None:
     whole_files.remove_leftovers(place)
     whole_files.write_text(place / CONFIG, files.to_json(config) + "\n")
 

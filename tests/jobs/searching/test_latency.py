@@ -1,6 +1,7 @@
 """Times of answers: by formula for a slice, measured in turns, of the 8-bit file, and fitted."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -113,6 +114,30 @@ def test_measurements_are_kept_and_not_repeated(tmp_path, monkeypatch):
     assert sorted(made) == list(range(1, 10))
     latency.seconds_of(config, shapes, tmp_path)
     assert sorted(made) == list(range(1, 12))
+
+
+def test_what_is_not_to_be_kept_is_read_all_the_same(tmp_path, monkeypatch):
+    """As in a dry run."""
+    made = pretended(monkeypatch)
+    config, shapes = config_of(latency="measured"), [Shape(layers, 2, 16, 32, 16) for layers in (1, 2)]
+    latency.seconds_of(config, shapes, tmp_path, keep=False)
+    assert list(tmp_path.iterdir()) == []
+    latency.seconds_of(config, shapes, tmp_path)
+    latency.seconds_of(config, shapes, tmp_path, keep=False)
+    assert sorted(made) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("changed", ["device", "runtime"])
+def test_times_of_another_device_or_runtime_are_not_taken_for_this_one(tmp_path, monkeypatch, changed):
+    made = pretended(monkeypatch)
+    config, shapes = config_of(latency="measured"), [Shape(1, 2, 16, 32, 16)]
+    latency.seconds_of(config, shapes, tmp_path)
+    if changed == "device":
+        monkeypatch.setattr(latency.jax, "devices", lambda: [types.SimpleNamespace(device_kind="abacus")])
+    else:
+        monkeypatch.setattr(latency, "_runtime", lambda kind: "9")
+    latency.seconds_of(config, shapes, tmp_path)
+    assert made == [1, 1]
 
 
 def test_a_fitted_formula_needs_some_shapes_and_says_the_others(tmp_path, monkeypatch):

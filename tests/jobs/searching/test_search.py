@@ -127,6 +127,15 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
     assert len(trained) == 16
 
 
+def test_a_search_that_is_refused_removes_nothing(of_text, lines_of, trained, tmp_path):
+    place = tmp_path / "out"
+    search(of_text(), "s.py", str(place))
+    before = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match="is met by no shape"):
+        search(of_text(method=Method(most_seconds=1e-12)), "s.py", str(place), overwrite=True)
+    assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+
+
 def test_of_shapes_that_differ_in_their_heads_one_is_tried(of_text, trained, tmp_path):
     heads = Space(num_layers=(1, 2), num_heads=(2, 4), hidden_size=(16, 32), ffn_size=(32,))
     content = search(of_text(space=heads, method=Method(head_size=8, stride=2)), "s.py", str(tmp_path))
