@@ -19,7 +19,7 @@ import jax
 
 from bertlite_jax.config import files, sizes
 from bertlite_jax.config.search.checks import check_search
-from bertlite_jax.config.search.settings import MEASURED, MethodName, Search, Shape, winner_of
+from bertlite_jax.config.search.settings import MEASURED, MethodName, Search, Shape, Surrogate, winner_of
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import folder_lock, whole_files
@@ -100,9 +100,10 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         # --- What has been tried already, and what is left -----------------------------------------------------------
         compute = choose_precision.resolve(config.model.compute, jax.default_backend())
         corpora = workdir.corpus_digests(config.data.corpus)
-        known = results.read(place / results.FILE)
-        known = {key: line for key, line in known.items() if line.status != results.NO_MEMORY}  # Perhaps there is now.
-        book = Notebook(place / results.FILE, known, notebook.surroundings(config, compute, tokenizer.hash, corpora))
+        around = notebook.surroundings(config, compute, tokenizer.hash, corpora)
+        lines = results.read(place / results.FILE)
+        known = results.by_key(line for line in lines if line.status != results.NO_MEMORY)  # Perhaps there is now.
+        book = Notebook(place / results.FILE, known, around, notebook.teacher_key(config, around))
         setup = Setup(config, compute, rows, (), stop_wanted)
         todo = [group for group in plan.groups(found, near, config, score) if _is_left(group, config, book)]
         if dry_run:
@@ -118,11 +119,11 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
             print(f"search: {lacking}", flush=True)
         about = [_about(config, maximum)]
         if teacher.is_wanted(config):
-            point = teacher.open_teacher(setup, place / teacher.FILE, book.surroundings["teacher"])
+            point = teacher.open_teacher(setup, place / teacher.FILE, book.teacher)
             setup = setup._replace(teacher=jax.device_put(point.seen))
             about.append(f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows.")
         settings = config.surrogate
-        error = notebook.open_errors(setup, book, _progress(todo, found, settings.kind))
+        error = notebook.open_errors(setup, book, _progress(todo, found, settings))
         evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
         picks = strategies.compared(found, near, evaluation, config.method)
         longer = _longer(found, picks, evaluation, config)
@@ -257,7 +258,7 @@ def _longer(
 
 
 def _progress(
-    todo: Sequence[Group], found: Sequence[Candidate], kind: str
+    todo: Sequence[Group], found: Sequence[Candidate], settings: Surrogate
 ) -> Callable[[Shape, int, list[results.Line], float], None]:
     """Returns what prints a line for each group of trials, with the time that is left by the planned FLOPs."""
     flops_of = {each.shape: each.cost.step_flops for each in found}
@@ -267,10 +268,8 @@ def _progress(
     def ended(shape: Shape, steps: int, lines: list[results.Line], seconds: float) -> None:
         nonlocal done, count
         done, count = done + flops_of[shape] * steps, count + 1
-        errors = [results.mean(results.errors(line, "mlm" if kind == "extrapolated" else kind)) for line in lines]
         shown = ", ".join(
-            f"{error:.4f}" if line.status == results.DONE else line.status
-            for error, line in zip(errors, lines, strict=True)
+            f"{results.error(line, settings):.4f}" if line.status == results.DONE else line.status for line in lines
         )
         left = max(0.0, planned / done - 1) * (time.monotonic() - begin) if done else 0.0
         print(

@@ -17,7 +17,7 @@ from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.config.search.settings import CostModel, Method, Shape, Space, Surrogate, model_of
 from bertlite_jax.errors import Diverged, UserError
-from bertlite_jax.jobs.searching import notebook, plan, results, training
+from bertlite_jax.jobs.searching import notebook, plan, results, teacher, timing, training
 from bertlite_jax.jobs.searching.search import search
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -114,7 +114,7 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
     place = str(tmp_path / "out")
     search(of_text(), "s.py", place)
     assert len(trained) == 4
-    further = Surrogate("extrapolated", 8, 100, learning_rates=(2e-3,))
+    further = dataclasses.replace(SHORT, kind="extrapolated", extrapolate_to=100)
     for groups in ({"method": Method(exponents=(1.0, 1.0, 2.0))}, {"surrogate": further}):
         search(of_text(**groups), "s.py", place)
     assert len(trained) == 4
@@ -127,13 +127,33 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
     assert len(trained) == 16
 
 
-def test_a_search_that_is_refused_removes_nothing(of_text, lines_of, trained, tmp_path):
-    place = tmp_path / "out"
+@pytest.mark.parametrize("latency", ["analytic", "measured"])
+@pytest.mark.parametrize(
+    ("kinds", "trainings"), [(("teacher_divergence", "mlm"), 4), (("mlm", "teacher_divergence"), 8)]
+)
+def test_trials_that_were_compared_with_a_maximum_point_have_a_loss_too(
+    of_text, trained, tmp_path, monkeypatch, kinds, trainings
+):
+    """Not the other way round: what has been trained without one has to be compared with it."""
+    monkeypatch.setattr(teacher, "open_teacher", lambda setup, path, key: teacher.Teacher((), 5.0, 2e-3))
+    for kind in kinds:
+        search(of_text(surrogate=dataclasses.replace(SHORT, kind=kind)), "s.py", str(tmp_path / "out"))
+    assert len(trained) == trainings
+
+
+def test_a_search_that_is_refused_removes_nothing(of_text, trained, tmp_path, monkeypatch, latency):
+    monkeypatch.setattr(timing, "float32_answer", lambda model, rows, length: lambda: model.num_layers)
+    monkeypatch.setattr(timing, "in_turns", lambda answers: [timing.Timing(0.01 * a(), 0.01 * a()) for a in answers])
+    place, cost = tmp_path / "out", CostModel(length=64, latency=latency)
+
+    def content() -> dict[str, bytes]:
+        return {name: (place / name).read_bytes() for name in ("results.jsonl", "search.json", "winner.json")}
+
     search(of_text(), "s.py", str(place))
-    before = {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+    before = content()
     with pytest.raises(UserError, match="is met by no shape"):
-        search(of_text(method=Method(most_seconds=1e-12)), "s.py", str(place), overwrite=True)
-    assert {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()} == before
+        search(of_text(cost=cost, method=Method(most_seconds=1e-12)), "s.py", str(place), overwrite=True)
+    assert content() == before
 
 
 def test_of_shapes_that_differ_in_their_heads_one_is_tried(of_text, trained, tmp_path):
@@ -248,8 +268,10 @@ def test_a_key_depends_on_the_text_and_on_the_maximum_point(prepared):
         notebook.surroundings(config, "bfloat16", "hash", {"a": "1"}),
         notebook.surroundings(config, "float32", "other", {"a": "1"}),
         notebook.surroundings(config, "float32", "hash", {"a": "2"}),
-        notebook.surroundings(dataclasses.replace(config, maximum=Shape(4, 4, 48, 96)), "float32", "hash", {"a": "1"}),
     ]
-    assert all(other["teacher"] != first["teacher"] for other in others)
+    assert first not in others
+    larger = dataclasses.replace(config, maximum=Shape(4, 4, 48, 96))
+    keys = [notebook.teacher_key(config, each) for each in (first, *others)] + [notebook.teacher_key(larger, first)]
+    assert len(set(keys)) == 5
     moved = dataclasses.replace(config, data=dataclasses.replace(config.data, corpus=("elsewhere",)))
     assert notebook.surroundings(moved, "float32", "hash", {"elsewhere": "1"}) == first
