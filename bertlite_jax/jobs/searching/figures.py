@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -83,17 +82,10 @@ def content(found: Found) -> dict[str, Any]:
         "front": [row(found, each) for each in on_front],
         "hypervolume": _hypervolume(found, ranked),
         "sensitivity": _sensitivity(found, winner),
-        "correlations": _correlations(found, ranked) if not missing() else [],
-        "hosts": _hosts(found) if not missing() else [],
+        "correlations": _correlations(found, ranked),
+        "hosts": _hosts(found),
         "failed": _failed(found),
     }
-
-
-def missing() -> str:
-    """What keeps rank correlations out of the table; empty: nothing."""
-    if importlib.util.find_spec("scipy") is None:
-        return 'rank correlations need scipy; pip install "bertlite_jax[tasks]"'
-    return ""
 
 
 def row(found: Found, result: Result) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config.search.settings import Search, Shape, model_of
-from bertlite_jax.jobs.searching import latency, teacher, training
+from bertlite_jax.jobs.searching import latency, training
 from bertlite_jax.jobs.searching.training import Member, Setup
 from bertlite_jax.report.run.metrics import clock_time
 from bertlite_jax.search import space, strategies
@@ -94,7 +94,7 @@ def print_plan(
       setup: of the search.
       found: the space, in the order of size.
       maximum: the maximum point.
-      todo: what is to be trained, but for the maximum point.
+      todo: what is to be trained.
       console: where to print.
     """
     table = Table(title=f"Space of {where}", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
@@ -114,13 +114,12 @@ def print_plan(
         f"search: {len(found):,} shapes, the last row is the maximum point; latency of {cost.rows} x {cost.length} "
         f"tokens, {cost.latency}, host {cost.host}{note}"
     )
-    everything = [*todo, *([Group(maximum, teacher.steps_of(setup.config))] if teacher.is_wanted(setup.config) else [])]
-    if not everything:
+    if not todo:
         print("search: everything has been trained already")
         return
-    seconds = estimate(setup, everything)
+    seconds = estimate(setup, todo)
     print(
-        f"search: {len(everything):,} trainings of {len(setup.config.surrogate.learning_rates)} learning rates x "
+        f"search: {len(todo):,} trainings of {len(setup.config.surrogate.learning_rates)} learning rates x "
         f"{len(setup.config.surrogate.seeds)} seeds to do, about {clock_time(seconds)} in all: by a few steps that "
         "were timed just now on this machine, and what they took to compile; what depends on the errors is guessed"
     )

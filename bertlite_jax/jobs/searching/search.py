@@ -101,12 +101,14 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         compute = choose_precision.resolve(config.model.compute, jax.default_backend())
         corpora = workdir.corpus_digests(config.data.corpus)
         around = notebook.surroundings(config, compute, tokenizer.hash, corpora)
-        lines = results.read(place / results.FILE)
+        lines = [] if overwrite else results.read(place / results.FILE)
         known = results.by_key(line for line in lines if line.status != results.NO_MEMORY)  # Perhaps there is now.
         book = Notebook(place / results.FILE, known, around, notebook.teacher_key(config, around))
         setup = Setup(config, compute, rows, (), stop_wanted)
         todo = [group for group in plan.groups(found, near, config, score) if _is_left(group, config, book)]
         if dry_run:
+            if teacher.is_wanted(config) and (overwrite or not teacher.is_kept(place / teacher.FILE, book.teacher)):
+                todo.append(Group(maximum, teacher.steps_of(config)))
             plan.print_plan(where, setup, found, maximum, todo, terminal.open_console())
             return {}
         print(
@@ -115,7 +117,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         )
 
         # --- Trials, as the methods ask for them ---------------------------------------------------------------------
-        for lacking in filter(None, (figures.missing(), picture.missing())):
+        if lacking := picture.missing():
             print(f"search: {lacking}", flush=True)
         about = [_about(config, maximum)]
         if teacher.is_wanted(config):
@@ -126,16 +128,14 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         error = notebook.open_errors(setup, book, _progress(todo, found, settings))
         evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
         picks = strategies.compared(found, near, evaluation, config.method)
+        _check_any(picks[config.method.name], book, config)
         longer = _longer(found, picks, evaluation, config)
 
         # --- The result ----------------------------------------------------------------------------------------------
-        _check_any(picks[config.method.name], book, config)
         content = figures.content(Found(config, found, maximum, book, picks, longer))
         _write(place, config, content, where, about)
         table.print_best(f"Search: {pathlib.Path(where).stem}", content, terminal.open_console())
-        print(
-            f"search: {content['winner']['name']} is the best; bertlite pretrain {place / WINNER} trains it", flush=True
-        )
+        print(f"search: {content['winner']['name']} wins; bertlite pretrain {place / WINNER} trains it", flush=True)
         return content
     print("search: stopped by a signal; the same command resumes", flush=True)
     return {"stopped": True}
@@ -226,12 +226,16 @@ def _about(config: Search, maximum: Candidate) -> str:
     shared = "; layers that share all parameters have the residual scale 1/N" if "all" in config.space.share else ""
     return (
         f"Each shape was trained for {settings.steps} steps of {config.data.batch_rows} rows of {config.data.length} "
-        f"tokens, with {len(settings.learning_rates)} learning rates of which the best counts, and "
-        f"{len(settings.seeds)} seeds; the error is {settings.kind}, in nats, on {config.run.eval_rows or 'all'} "
+        f"tokens. Learning rates: {_listed(settings.learning_rates)}, of which the best counts. Seeds: "
+        f"{_listed(settings.seeds)}. The error is {settings.kind}, in nats, on {config.run.eval_rows or 'all'} "
         f"held-out rows under the one evaluation masking. Latency: {cost.rows} x {cost.length} tokens, {cost.latency}, "
         f"host {cost.host}. The maximum point is {space.describe(maximum.shape)} with {maximum.cost.parameters:,} "
         f"parameters{shared}."
     )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 # --- Trials ----------------------------------------------------------------------------------------------------------

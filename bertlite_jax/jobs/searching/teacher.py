@@ -49,6 +49,15 @@ def is_wanted(config: Search) -> bool:
     return config.surrogate.kind.startswith("teacher")
 
 
+def is_kept(path: pathlib.Path, key: str) -> bool:
+    """Whether an earlier start has left what it predicts.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return path.is_file() and _read(path, key) is not None
+
+
 def open_teacher(setup: Setup, path: pathlib.Path, key: str) -> Teacher:
     """Reads the predictions of an earlier start, or trains the maximum point and writes them.
 

@@ -11,7 +11,7 @@ from run_files import caching_environment, hears_ctrl_c, wait_for
 
 from bertlite_jax.config.search.settings import Shape, Surrogate
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
-from bertlite_jax.jobs.searching import rows, training
+from bertlite_jax.jobs.searching import rows, teacher, training
 from bertlite_jax.jobs.searching.search import search
 from bertlite_jax.search import space
 
@@ -32,6 +32,20 @@ def test_a_dry_run_shows_space_costs_and_time_and_writes_nothing(prepared, tmp_p
     assert "4 shapes, the last row is the maximum point; latency of 1 x 64 tokens, analytic, host this" in said
     assert "5 trainings of 1 learning rates x 1 seeds to do, about 0:11 in all" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_counts_the_maximum_point_only_where_it_is_not_kept(prepared, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(teacher, "open_teacher", lambda setup, path, key: teacher.Teacher((), 5.0, 2e-3))
+    monkeypatch.setattr(training, "time_steps", lambda setup, shape, members, steps=5: training.Pace(1.0, 0.1, 0.2))
+    config, place = tiny.search(prepared), str(tmp_path / "out")
+    search(config, "s.py", place)
+    capsys.readouterr()
+    for is_kept, overwrite, said in (
+        (False, False, "1 trainings"), (True, False, "everything has been trained"), (True, True, "5 trainings"),
+    ):  # fmt: skip
+        monkeypatch.setattr(teacher, "is_kept", lambda path, key, is_kept=is_kept: is_kept)
+        search(config, "s.py", place, dry_run=True, overwrite=overwrite)
+        assert said in capsys.readouterr().out
 
 
 def test_a_dry_run_times_steps_of_three_shapes(of_text, tmp_path, monkeypatch, capsys):

@@ -161,6 +161,9 @@ def taught(config, tmp_path_factory):
 
 def test_the_maximum_point_is_trained_once(taught, monkeypatch):
     setup, path, first = taught
+    assert teacher.is_kept(path, "key")
+    assert not teacher.is_kept(path, "another")
+    assert not teacher.is_kept(path.with_name("nowhere.npz"), "key")
     monkeypatch.setattr(training, "train", lambda *arguments: pytest.fail("trained again"))
     again = teacher.open_teacher(setup, path, "key")
     assert again.loss == first.loss
