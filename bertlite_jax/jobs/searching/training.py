@@ -11,7 +11,7 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +24,8 @@ from bertlite_jax.config.search.settings import Search, Shape, model_of, trained
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining import memory_need
 from bertlite_jax.jobs.pretraining.step import init_params
+from bertlite_jax.jobs.searching import comparison
+from bertlite_jax.jobs.searching.comparison import Seen
 from bertlite_jax.jobs.searching.rows import Rows
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import attention
@@ -35,8 +37,6 @@ from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.schedules import schedule
 from bertlite_jax.train.step import Batch
 
-Seen = Mapping[str, Array]
-"""What is kept of the teacher's view of a held-out batch: `log_p`, and `ids` where not all pieces are kept."""
 Figures = dict[int, dict[str, Float[np.ndarray, " M"]]]
 """Step to what the held-out rows say then: `mlm`, `accuracy` and, with a teacher, `teacher_cross_entropy` and
 `teacher_divergence`."""
@@ -244,9 +244,7 @@ def _programs(config: Pretrain, compute: Compute, clip_weights: float) -> tuple[
         found = {"mlm": total, "accuracy": correct, "weight": weight}
         if seen is None:
             return found
-        ours = surrogate.together(logits, seen["ids"]) if "ids" in seen else logits
-        crossed, own, _ = surrogate.teacher_cross_entropy(ours, seen["log_p"], rows["weights"])
-        return found | {"teacher_cross_entropy": crossed, "teacher_divergence": crossed - own}
+        return found | comparison.sums(logits, seen, rows["weights"])
 
     quickly = QUICKLY if jax.default_backend() == "cpu" else None
     return (

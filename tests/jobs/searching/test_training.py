@@ -167,7 +167,7 @@ def test_the_maximum_point_is_trained_once(taught, monkeypatch):
     monkeypatch.setattr(training, "train", lambda *arguments: pytest.fail("trained again"))
     again = teacher.open_teacher(setup, path, "key")
     assert again.loss == first.loss
-    assert all(np.array_equal(a["log_p"], b["log_p"]) for a, b in zip(again.seen, first.seen, strict=True))
+    assert all(np.array_equal(a["log_probs"], b["log_probs"]) for a, b in zip(again.seen, first.seen, strict=True))
 
 
 def test_a_trial_that_is_the_maximum_point_has_no_divergence_from_it(taught):
