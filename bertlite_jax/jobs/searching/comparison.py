@@ -1,7 +1,7 @@
 """What is kept of the maximum point's predictions, and the error of a trial beside them.
 
-Kept are the logarithms of all probabilities, or those of the likeliest pieces and, as one, of all others: divergence and
-cross-entropy between distributions whose rare pieces are put together are at most those of all pieces.
+Kept are the logarithms of all probabilities, or those of the likeliest pieces and, as one, of all others. Where rare
+pieces are put together, divergence and cross-entropy are at most those of all pieces.
 """
 
 from __future__ import annotations
