@@ -73,14 +73,14 @@ def content(found: Found) -> dict[str, Any]:
     ranked = best_of_shapes(found.whole)
     own, _ = next(iter(found.picks.values()))
     winner = next(each for each in ranked if own is not None and each.candidate.shape == own.shape)
-    on_front = _front(found, ranked)
+    on_front = _front(ranked)
     return {
         "space": {"shapes": len(found.candidates), "tried": len({each.candidate.shape for each in found.whole})},
         "winner": row(found, winner),
         "methods": [_method(found, name) for name in found.picks],
         "ranking": [row(found, each) for each in ranked],
         "front": [row(found, each) for each in on_front],
-        "hypervolume": _hypervolume(found, ranked),
+        "hypervolume": _hypervolume(on_front, found.maximum.cost, max(each.error for each in ranked)),
         "sensitivity": _sensitivity(found, winner),
         "correlations": _correlations(found, ranked),
         "hosts": _hosts(found),
@@ -144,16 +144,15 @@ def _points(ranked: Sequence[Result]) -> np.ndarray:
     return np.array([[each.candidate.cost.parameters, each.candidate.cost.seconds, each.error] for each in ranked])
 
 
-def _front(found: Found, ranked: Sequence[Result]) -> list[Result]:
+def _front(ranked: Sequence[Result]) -> list[Result]:
     kept = [each for each, best in zip(ranked, front.pareto(_points(ranked)), strict=True) if best]
     return sorted(kept, key=lambda each: (each.candidate.cost.parameters, each.candidate.cost.seconds))
 
 
-def _hypervolume(found: Found, ranked: Sequence[Result]) -> float:
+def _hypervolume(on_front: Sequence[Result], maximum: Cost, largest_error: float) -> float:
     """Of the front, as a share of what lies below the maximum point's costs and the largest error."""
-    points = _points(ranked)
-    reference = np.array([found.maximum.cost.parameters, found.maximum.cost.seconds, points[:, 2].max()])
-    return front.hypervolume(points / np.where(reference > 0, reference, 1.0), np.ones(3))
+    reference = np.array([maximum.parameters, maximum.seconds, largest_error])
+    return front.hypervolume(_points(on_front) / np.where(reference > 0, reference, 1.0), np.ones(3))
 
 
 # --- What the choice depends on --------------------------------------------------------------------------------------

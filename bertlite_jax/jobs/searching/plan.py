@@ -68,10 +68,10 @@ def groups(
 
 def longer_shapes(found: Sequence[Candidate], config: Search) -> list[Candidate]:
     """The shapes that are trained for `longer_steps`, beside what the methods picked."""
-    return spread(found, config.surrogate.longer_shapes) if config.surrogate.longer_steps else []
+    return evenly_spread(found, config.surrogate.longer_shapes) if config.surrogate.longer_steps else []
 
 
-def spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
+def evenly_spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
     """So many candidates, evenly spread from the first to the last; all if they are no more."""
     return [found[place] for place in sorted({round(place) for place in np.linspace(0, len(found) - 1, count)})]
 
@@ -101,7 +101,7 @@ def print_plan(
     elsewhere = latency.elsewhere(setup.config)
     for heading in ("shape", "parameters", "latency", *elsewhere, "FLOP an update"):
         table.add_column(heading, justify="left" if heading == "shape" else "right", no_wrap=True)
-    for each in [*spread(found, MOST_ROWS), maximum]:
+    for each in [*evenly_spread(found, MOST_ROWS), maximum]:
         cost, model = each.cost, model_of(setup.config.model, each.shape)
         there = [shown_time(seconds(model)) for seconds in elsewhere.values()]
         name = space.describe(each.shape)
@@ -132,7 +132,7 @@ def estimate(setup: Setup, todo: Iterable[Group]) -> float:
     members = [Member(rate, seed) for rate in settings.learning_rates for seed in settings.seeds]
     by_size = sorted({group.candidate for group in todo}, key=lambda each: each.cost.step_flops)
     timed = []
-    for candidate in spread(by_size, TIMED):
+    for candidate in evenly_spread(by_size, TIMED):
         try:
             timed.append((candidate.cost.step_flops, *training.time_steps(setup, candidate.shape, members)))
         except training.NoMemory as error:

@@ -187,12 +187,12 @@ def test_picks_and_some_other_shapes_are_trained_longer_for_the_rank_correlation
 
 def test_shapes_for_the_longer_training_reach_from_the_smallest_to_the_largest():
     """90 of them leave no stride for 50, which would be the first 50."""
-    chosen = plan.spread(planted.CANDIDATES[:90], 50)
+    chosen = plan.evenly_spread(planted.CANDIDATES[:90], 50)
     assert len(chosen) == 50
     assert (chosen[0], chosen[-1]) == (planted.CANDIDATES[0], planted.CANDIDATES[89])
     places = [planted.CANDIDATES.index(each) for each in chosen]
     assert {second - first for first, second in itertools.pairwise(places)} == {1, 2}
-    assert plan.spread(planted.CANDIDATES[:4], 12) == planted.CANDIDATES[:4]
+    assert plan.evenly_spread(planted.CANDIDATES[:4], 12) == planted.CANDIDATES[:4]
 
 
 def test_a_limit_of_latency_leaves_the_sensitivity_to_the_stride(of_text, trained, tmp_path):
