@@ -119,7 +119,7 @@ def open_errors(
 
 
 def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]:
-    """The lines of trials of one shape and one number of steps."""
+    """The lines of trials of one shape and one number of steps; one at a time where they do not fit together."""
     config, seeds = setup.config, setup.config.surrogate.seeds
     shape, steps = missing[0].shape, missing[0].steps
     members = [Member(trial.learning_rate, seed) for trial in missing for seed in seeds]
@@ -129,6 +129,8 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
         trained = training.train(setup, shape, members, steps)
         figures, seconds = trained.figures, trained.seconds
     except training.NoMemory as error:
+        if len(missing) > 1:
+            return [line for trial in missing for line in _train(setup, notebook, [trial])]
         reason = str(error)
     lines = []
     for number, trial in enumerate(missing):

@@ -124,8 +124,8 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
             point = teacher.open_teacher(setup, place / teacher.FILE, book.teacher)
             setup = setup._replace(teacher=jax.device_put(point.seen))
             about.append(
-                f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows, at its best learning rate, "
-                f"{point.learning_rate:g}."
+                f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows, at its best learning "
+                f"rate, {point.learning_rate:g}."
             )
         settings = config.surrogate
         error = notebook.open_errors(setup, book, _progress(todo, found, settings))

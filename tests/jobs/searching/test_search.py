@@ -244,6 +244,24 @@ def test_a_trial_that_diverges_or_lacks_memory_is_recorded_and_never_chosen(
     assert [name for name, _, _ in trained] == ["<1,2,32,32>", "<2,2,32,32>"]
 
 
+def test_rates_that_do_not_fit_into_memory_together_are_trained_one_after_the_other(
+    of_text, lines_of, trained, tmp_path, monkeypatch
+):
+    """Whether a trial fits must not depend on what it is trained beside."""
+    pretended = training.train
+
+    def train(setup, shape, members, steps):
+        if len(members) > 1:
+            raise training.NoMemory("a step of 2 members needs about 9 TiB")
+        return pretended(setup, shape, members, steps)
+
+    monkeypatch.setattr(training, "train", train)
+    two = dataclasses.replace(SHORT, learning_rates=(1e-3, 2e-3))
+    search(of_text(surrogate=two), "s.py", str(tmp_path / "out"))
+    assert len(trained) == 8
+    assert {line["status"] for line in lines_of(tmp_path / "out")} == {"done"}
+
+
 def test_where_every_trial_diverges_the_search_fails_with_the_first_line(of_text, tmp_path, monkeypatch):
     def train(setup, shape, members, steps):
         return training.Trained({steps: {"mlm": np.full(len(members), math.inf)}}, None, 1.0)
