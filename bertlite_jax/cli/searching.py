@@ -62,7 +62,8 @@ def check_given(given: Collection[str], method: Method) -> None:
                 f"{effects.option(set_by[field])} says from what"
             )
     for name, readers in _ONLY_FOR.items():
-        if f"method.{name}" in given and not {method.name, *method.others} & set(readers):
+        changed = f"method.{name}" in given and getattr(method, name) != getattr(Method(), name)
+        if changed and not {method.name, *method.others} & set(readers):
             raise UserError(
                 f"config: {effects.option(f'method.{name}')} has no effect: neither method.name nor method.others is "
                 f"{' or '.join(readers)}"
