@@ -274,9 +274,12 @@ def test_where_every_trial_diverges_the_search_fails_with_the_first_line(of_text
 
 
 def test_compute_that_pays_no_whole_trial_is_refused_with_what_helps(of_text, trained, tmp_path):
-    """Of 8 steps of an average shape, halving spends a third in each round, and the last one needs 8 steps."""
+    """Of the compute of 8 steps, 4 go into the first round, and the last one needs all 8."""
+    one = Space(num_layers=(1,), num_heads=(2,), hidden_size=(16,), ffn_size=(32,))
+    config = of_text(space=one, method=Method("halving", trials=1, rounds=2))
     with pytest.raises(UserError, match=r"halving has too little compute for a trial of 8 steps; raise method.trials"):
-        search(of_text(method=Method("halving", trials=1)), "s.py", str(tmp_path / "out"))
+        search(config, "s.py", str(tmp_path / "out"))
+    assert [steps for _, _, steps in trained] == [4]
 
 
 def test_a_key_depends_on_the_text_and_on_the_maximum_point(prepared):
