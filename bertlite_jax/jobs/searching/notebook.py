@@ -108,8 +108,6 @@ def open_errors(
             group = trials_of(config, trial.shape, trial.steps)
             missing = [other for other in group if notebook.line(config, other) is None]
             lines = _train(setup, notebook, missing)
-            results.append(notebook.path, lines)
-            notebook.lines |= results.by_key(lines)
             ended(trial.shape, trial.steps, lines, math.fsum(line.seconds for line in lines))
         line = notebook.line(config, trial)
         assert line is not None, trial
@@ -119,7 +117,11 @@ def open_errors(
 
 
 def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]:
-    """The lines of trials of one shape and one number of steps; one at a time where they do not fit together."""
+    """Trains trials of one shape and one number of steps, one at a time where they do not fit together.
+
+    Returns:
+      Their lines, which are in the notebook then.
+    """
     config, seeds = setup.config, setup.config.surrogate.seeds
     shape, steps = missing[0].shape, missing[0].steps
     members = [Member(trial.learning_rate, seed) for trial in missing for seed in seeds]
@@ -129,9 +131,9 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
         trained = training.train(setup, shape, members, steps)
         figures, seconds = trained.figures, trained.seconds
     except training.NoMemory as error:
-        if len(missing) > 1:
-            return [line for trial in missing for line in _train(setup, notebook, [trial])]
         reason = str(error)
+    if reason and len(missing) > 1:  # Outside of the block, whose error holds on to the arrays.
+        return [line for trial in missing for line in _train(setup, notebook, [trial])]
     lines = []
     for number, trial in enumerate(missing):
         mine = range(number * len(seeds), (number + 1) * len(seeds))
@@ -156,6 +158,8 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
                 figures=of_seeds,
             )
         )
+    results.append(notebook.path, lines)
+    notebook.lines |= results.by_key(lines)
     return lines
 
 

@@ -238,7 +238,7 @@ def _about(config: Search, maximum: Candidate) -> str:
 
 
 def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    return ", ".join(map(str, values))
 
 
 # --- Trials ----------------------------------------------------------------------------------------------------------
