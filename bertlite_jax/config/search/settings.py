@@ -129,12 +129,13 @@ class Method:
     offset: int = 0
     """For published: place of the first shape that is tried; less than stride."""
     refine: bool = True
-    """Then try the neighbours of the best shape, until none is better."""
+    """For published: then try the neighbours of the best shape, until none is better."""
     exponents: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Of the saved parameters, the saved time and the error in the score; 1 1 1 is the published W-coefficient."""
+    """Of the saved parameters, the saved time and the error in the score, each at most 10; 1 1 1 is the published
+    W-coefficient."""
     trials: int = 0
     """For random and halving: compute that may be spent, in trials of a shape of average cost with all learning rates.
-    0: as much as published spends, which without being named would not refine."""
+    0: as much as published spends, and if that is not among the methods, as it would spend without refine."""
     factor: int = 2
     """For halving: each round has this factor fewer shapes and more steps."""
     rounds: int = 3
