@@ -144,7 +144,7 @@ def _read(path: pathlib.Path, key: str) -> Teacher | None:
             if held["key"].tobytes().decode() != key:
                 return None
             loss, rate, count = held["figures"].tolist()
-            names = [name for name in ("log_probs", *Top._fields) if f"{name}_0" in held.files]
+            names = [name for name in Top._fields if f"{name}_0" in held.files]
             seen = tuple({name: held[f"{name}_{number}"] for name in names} for number in range(int(count)))
             return Teacher(seen, loss, rate)
     except (ValueError, KeyError, EOFError, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
