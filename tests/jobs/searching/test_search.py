@@ -127,7 +127,6 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
     assert len(trained) == 16
 
 
-@pytest.mark.parametrize("latency", ["analytic", "measured"])
 @pytest.mark.parametrize(
     ("kinds", "trainings"), [(("teacher_divergence", "mlm"), 4), (("mlm", "teacher_divergence"), 8)]
 )
@@ -141,6 +140,7 @@ def test_trials_that_were_compared_with_a_maximum_point_have_a_loss_too(
     assert len(trained) == trainings
 
 
+@pytest.mark.parametrize("latency", ["analytic", "measured"])
 def test_a_search_that_is_refused_removes_nothing(of_text, trained, tmp_path, monkeypatch, latency):
     monkeypatch.setattr(timing, "float32_answer", lambda model, rows, length: lambda: model.num_layers)
     monkeypatch.setattr(timing, "in_turns", lambda answers: [timing.Timing(0.01 * a(), 0.01 * a()) for a in answers])
