@@ -19,11 +19,12 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[f
     """
     import scipy.stats  # JAX brings it. Slow to import.
 
+    stats: Any = scipy.stats  # Whose results have no declared types.
     pairs = [pair for pair in zip(first, second, strict=True) if all(map(math.isfinite, pair))]
     columns = list(zip(*pairs, strict=True))
     if not pairs or any(len(set(values)) < 2 for values in columns):
         return math.nan, math.nan
-    return float(scipy.stats.spearmanr(*columns).statistic), float(scipy.stats.kendalltau(*columns).statistic)
+    return float(stats.spearmanr(*columns).statistic), float(stats.kendalltau(*columns).statistic)
 
 
 class Change(NamedTuple):
