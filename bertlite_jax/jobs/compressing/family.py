@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import pathlib
 import re
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from bertlite_jax.config.compression.prune import Prune
-from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, folder_lock, json_files, json_shapes, whole_files
@@ -50,14 +48,11 @@ def pruned_of(folder: pathlib.Path, speed_up: float) -> pathlib.Path:
 
 def source_of(settings: Prune, weights: Weights, run: pathlib.Path, length: int) -> dict[str, Any]:
     """What a table is measured for, and what models are chosen by it."""
-    digest = hashlib.sha256()
-    for _, value in sorted(parameters.flatten(weights.params).items()):
-        digest.update(np.ascontiguousarray(value).data)
     return {
         "cpu": cpu.name(),
         "run": str(run.resolve()),
         "model": dataclasses.asdict(weights.model),
-        "weights": digest.hexdigest(),
+        "weights": weights.digest(),
         "length": length,
         "threads": settings.threads,
         "products": settings.products,

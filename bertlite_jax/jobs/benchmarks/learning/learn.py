@@ -32,7 +32,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, memory, whole_files
 from bertlite_jax.jobs.benchmarks import machine, train_peer
 from bertlite_jax.jobs.benchmarks.learning import pytorch
-from bertlite_jax.jobs.pretraining.evaluate import Evaluate, open_evaluation
+from bertlite_jax.jobs.pretraining.evaluate import open_evaluation
 from bertlite_jax.jobs.pretraining.pretrain import pretrain
 from bertlite_jax.jobs.runs import one_job
 from bertlite_jax.model.heads import PretrainingModel
@@ -220,18 +220,13 @@ def scores(recipe: Pretrain, opened: Tokenizer, folders: Sequence[pathlib.Path])
     Args:
       recipe: with its rows.
       opened: its tokenizer.
-      folders: weights of one shape. What they compute is in their own config, not in the recipe: an ALBERT of
-        transformers has a projection even where the two widths are equal.
+      folders: at least one, with weights of one shape. What they compute is in their own config, not in the recipe: an
+        ALBERT of transformers has a projection even where the two widths are equal.
     """
-    mesh, losses = sharding.make_mesh(1), []
+    mesh, model = sharding.make_mesh(1), sources.load(folders[0]).model
     compute = choose_precision.resolve(recipe.model.compute, mesh.devices.flat[0].platform)
-    evaluate: Evaluate | None = None
-    for folder in folders:
-        weights = sources.load(folder)
-        if evaluate is None:
-            evaluate = open_evaluation(recipe, PretrainingModel(weights.model, compute).apply, mesh, opened)
-        losses.append(evaluate(weights.params)[LOSS])
-    return losses
+    evaluate = open_evaluation(recipe, PretrainingModel(model, compute).apply, mesh, opened)
+    return [evaluate(sources.load(folder).params)[LOSS] for folder in folders]
 
 
 def _in_its_process(task: pytorch.Task) -> dict[str, Any]:
