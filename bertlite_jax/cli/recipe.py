@@ -124,7 +124,7 @@ def list_recipes() -> None:
     for each in described():
         costs = f"{each.parameters:>11} parameters  {each.flop} FLOP" if each.flop else ""
         print(f"{each.command:37}  {costs}".rstrip())
-        print(textwrap.shorten(each.about, columns - 4, initial_indent="    ", placeholder=" ..."))
+        print(textwrap.shorten(each.about, columns, initial_indent="    ", placeholder=" ..."))
     print("\nWhere figures are missing, they depend on your encoder and your examples, or `--dry-run` measures them.")
     print("bertlite recipes show NAME          its commands, what comes out, its settings, its source")
     print("bertlite recipes copy NAME FILE.py  start one of your own")
@@ -165,9 +165,10 @@ ACTIONS = (
 
 
 def recipes(args: Sequence[str]) -> None:
-    """Lists, shows or copies the recipes that come with the package; without an argument, lists them."""
+    """Lists, shows or copies the recipes that come with the package; without an action, lists them."""
     if args and wants_help(args[:1]):
         print(usage("bertlite recipes", "ACTION", ACTIONS))
         return
-    job, rest = choose("recipes", "action", args or ["list"], ACTIONS)
+    named = args and not args[0].startswith("-")
+    job, rest = choose("recipes", "action", args if named else ["list", *args], ACTIONS)
     job.run(rest)

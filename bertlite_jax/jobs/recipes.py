@@ -57,10 +57,9 @@ def describe(name: str, text: str) -> Recipe:
     command = re.search(rf"bertlite (?:{'|'.join(_JOBS)}) {name}\b", docstring)
     if not command:
         raise UserError(f"recipes: the docstring of {name}.py has no line `bertlite JOB {name} ...`")
-    parameters, flop = (
-        re.search(rf"([\d.,e+]+) {unit}", docstring) for unit in ("parameters", "FLOP in all")
-    )  # fmt: skip
-    return Recipe(docstring.splitlines()[0], command[0], parameters[1] if parameters else "", flop[1] if flop else "")
+    figures = [re.search(rf"([\d.,e+]+) {unit}", docstring) for unit in ("parameters", "FLOP in all")]
+    parameters, flop = (figure[1] if figure else "" for figure in figures)
+    return Recipe(docstring.splitlines()[0], command[0], parameters, flop)
 
 
 def text_of(name: str) -> str:

@@ -107,7 +107,7 @@ def test_a_copy_replaces_nothing_unasked(tmp_path, capsys):
         (["copy", "configs/bort.py", "my.py"], "recipes: the package has no recipe configs/bort.py; did you mean bort"),
         (["copy", "bort", "my.json"], "recipes: my.json does not end in .py; name a file such as my.json.py\n"),
         (["copy", "bort", "."], "recipes: . does not end in .py; name a file such as my.py\n"),
-        (["copy", "bort"], "recipes: FILE.PY is missing; bertlite recipes copy --help explains the options\n"),
+        (["copy", "bort"], "recipes: FILE.py is missing; bertlite recipes copy --help explains the options\n"),
         (["lst"], "recipes: unknown action lst; did you mean list?\n"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
