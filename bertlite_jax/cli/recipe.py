@@ -120,7 +120,7 @@ def list_recipes() -> None:
     """Lists the recipes that come with the package: command, parameters, FLOP of the whole run, what it is."""
     from bertlite_jax.jobs.recipes import described
 
-    columns = shutil.get_terminal_size((200, 24)).columns
+    columns = max(40, shutil.get_terminal_size((200, 24)).columns)
     for each in described():
         costs = f"{each.parameters:>11} parameters  {each.flop} FLOP" if each.flop else ""
         print(f"{each.command:37}  {costs}".rstrip())

@@ -67,8 +67,8 @@ def find(recipe: str, example: str = "") -> str:
 
 def close_names(name: str, known: Sequence[str]) -> list[str]:
     """The names that have a word in them, such as `glue`, or else those that differ from it by little."""
-    within = [each for each in known if len(name) > 2 and name in each]
-    return within or difflib.get_close_matches(name, known)
+    word = name.lower()
+    return [each for each in known if len(word) > 2 and word in each] or difflib.get_close_matches(word, known)
 
 
 def _purpose(name: str) -> str:

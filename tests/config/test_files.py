@@ -51,6 +51,7 @@ def test_a_file_goes_before_a_recipe_of_its_name(tmp_path, monkeypatch):
         ("albert_bse", "", "did you mean albert_base, "),
         ("glue", "finetune_glue", "did you mean finetune_albert_glue, finetune_glue?"),
         ("distilbert", "distil_distilbert", ""),
+        ("BERT-Large", "", "did you mean bert_large, "),
         ("squad", "albert_base", "`bertlite recipes` lists those of the package"),
         ("configs/albert_base.py", "albert_base", "did you mean albert_base?"),
         ("mine/lage.py", "", "did you mean mine/large.py?"),
