@@ -7,6 +7,7 @@ import sys
 import zipfile
 
 import pytest
+from hatchling.build import build_editable
 
 import bertlite_jax
 
@@ -35,6 +36,14 @@ def test_it_has_every_file_of_the_package_and_every_recipe(wheel: pathlib.Path):
     assert {name for name in inside.namelist() if ".dist-info/" not in name} == set(expected)
     for name, path in expected.items():
         assert inside.read(name) == path.read_bytes(), name
+
+
+def test_an_editable_install_is_the_clone_itself(tmp_path, monkeypatch):
+    """No second copy of a recipe that would stay as it was."""
+    monkeypatch.chdir(ROOT)
+    inside = zipfile.ZipFile(tmp_path / build_editable(str(tmp_path)))
+    assert [name for name in inside.namelist() if ".dist-info/" not in name] == ["_bertlite_jax.pth"]
+    assert inside.read("_bertlite_jax.pth").decode().strip() == str(ROOT)
 
 
 def test_it_says_what_it_needs_and_how_it_may_be_used(wheel: pathlib.Path):
