@@ -71,5 +71,5 @@ def _scipy_stats() -> Any:
     try:
         import scipy.stats
     except ImportError as error:
-        raise UserError('search: rank correlations need scipy; pip install "bertlite_jax[tasks]"') from error
+        raise UserError("search: rank correlations need scipy; pip install scipy") from error
     return scipy.stats

@@ -50,5 +50,5 @@ def _scipy_optimize() -> Any:
     try:
         import scipy.optimize
     except ImportError as error:
-        raise UserError('search: fitting latencies needs scipy; pip install "bertlite_jax[tasks]"') from error
+        raise UserError("search: fitting latencies needs scipy; pip install scipy") from error
     return scipy.optimize

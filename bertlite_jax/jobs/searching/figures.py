@@ -88,7 +88,7 @@ def content(found: Found) -> dict[str, Any]:
 def missing() -> str:
     """What keeps rank correlations out of the table; empty: nothing."""
     if importlib.util.find_spec("scipy") is None:
-        return 'rank correlations need scipy; pip install "bertlite_jax[tasks]"'
+        return "rank correlations need scipy; pip install scipy"
     return ""
 
 
