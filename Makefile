@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all test-hosts lint format clean
+.PHONY: quickstart test test-all test-hosts test-lowest test-unlinted lint format wheel clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/bertlite quickstart
 
-test: $(VENV)/installed-dev lint
+test: $(VENV)/installed-dev lint test-unlinted
+
+test-unlinted: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 -m "not slow"
 
 test-all: $(VENV)/installed-dev lint
@@ -27,6 +29,15 @@ test-hosts: $(VENV)/installed-dev
 	BERTLITE_CPU_FLAGS="avx2" XLA_FLAGS=--xla_cpu_max_isa=AVX2 $(HOST_PYTEST)
 	BERTLITE_CPU_FLAGS="$(AVX512)" XLA_FLAGS=--xla_cpu_max_isa=AVX512_BF16 $(HOST_PYTEST)
 	BERTLITE_CPU_FLAGS="$(AVX512) amx_int8 amx_bf16" XLA_FLAGS=--xla_cpu_max_isa=AMX $(HOST_PYTEST)
+
+# Each requirement of users at its lower bound, as requirements.txt writes it. What only tests need is the newest.
+LOWEST := .venv-lowest
+test-lowest: $(LOWEST)/lowest.txt
+	PIP_CONSTRAINT=$(abspath $<) $(MAKE) VENV=$(LOWEST) test-unlinted
+
+$(LOWEST)/lowest.txt: requirements.txt
+	@mkdir -p $(LOWEST)
+	sed -n 's/^\([^#>]*\)>=\([^,]*\).*/\1==\2/p' requirements.txt > $@
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -50,5 +61,12 @@ $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
 	$(BIN)/python -m pip install --quiet -r requirements-dev.txt
 	@touch $@
 
+# The package as users install it, in dist/; CONTRIBUTING.md has the steps of a release.
+wheel: $(BIN)/python
+	$(BIN)/python -m pip install --quiet build twine
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(LOWEST) dist runs

@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite pretrain configs/albert_base.py --workdir runs/albert_base --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain albert_base --workdir runs/albert_base --data.corpus corpus --data.tokenizer tok
 
 11,813,810 parameters, 292 GFLOP a row of 512 in training, 1.5e+20 FLOP in all.
 Paper, 125,000 steps on 16 GB of text: masked-LM accuracy 0.54 and SOP accuracy 0.865 for base (Table 5).

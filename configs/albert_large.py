@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite pretrain configs/albert_large.py --workdir runs/albert_large --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain albert_large --workdir runs/albert_large --data.corpus corpus --data.tokenizer tok
 
 17,847,474 parameters, 1008 GFLOP a row of 512 in training, 5.2e+20 FLOP in all.
 Paper, 125,000 steps on 16 GB of text: Table 2 has what fine-tuning makes of it; Table 5's 0.54 masked-LM accuracy and

@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
-    bertlite pretrain configs/albert_small.py --workdir runs/albert_small --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain albert_small --workdir runs/albert_small --data.corpus corpus --data.tokenizer tok
 
 5,958,194 parameters, 9 GFLOP a row of 128 in training, 4.8e+17 FLOP in all.
 Not measured.

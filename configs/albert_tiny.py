@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
-    bertlite pretrain configs/albert_tiny.py --workdir runs/albert_tiny --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain albert_tiny --workdir runs/albert_tiny --data.corpus corpus --data.tokenizer tok
 
 5,287,082 parameters, 5 GFLOP a row of 128 in training, 2.9e+16 FLOP in all.
 Two CPU cores with AMX train on about 5,400 real tokens a second, 16 rows a step (docs/scale.md, "Measuring scaling").

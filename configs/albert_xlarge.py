@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite pretrain configs/albert_xlarge.py --workdir runs/albert_xlarge --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain albert_xlarge --workdir runs/albert_xlarge --data.corpus corpus --data.tokenizer tok
 
 59,021,490 parameters, 3869 GFLOP a row of 512 in training, 2.0e+21 FLOP in all.
 Paper, 125,000 steps on 16 GB of text: Table 2 has what fine-tuning makes of it; Table 5's 0.54 masked-LM accuracy and

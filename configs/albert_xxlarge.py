@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite pretrain configs/albert_xxlarge.py --workdir runs/albert_xxlarge --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain albert_xxlarge --workdir runs/albert_xxlarge --data.corpus corpus --data.tokenizer tok
 
 223,158,450 parameters, 7581 GFLOP a row of 512 in training, 3.9e+21 FLOP in all.
 Paper, 125,000 steps on 16 GB of text: Table 2 has what fine-tuning makes of it; Table 5's 0.54 masked-LM accuracy and

@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30522 --kind wordpiece
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
-    bertlite pretrain configs/bert_base.py --workdir runs/bert_base --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain bert_base --workdir runs/bert_base --data.corpus corpus --data.tokenizer tok
 
 110,106,428 parameters, 71 GFLOP a row of 128 in training, 1.8e+19 FLOP in all.
 The BERT release's optimiser: AdamW without bias correction, 1e-4, 10,000 steps of warm-up. It trains 90 % of the

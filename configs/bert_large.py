@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30522 --kind wordpiece
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
-    bertlite pretrain configs/bert_large.py --workdir runs/bert_large --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain bert_large --workdir runs/bert_large --data.corpus corpus --data.tokenizer tok
 
 336,226,108 parameters, 242 GFLOP a row of 128 in training, 6.2e+19 FLOP in all.
 The BERT release's optimiser: AdamW without bias correction, 1e-4, 10,000 steps of warm-up. It trains 90 % of the

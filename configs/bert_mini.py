@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 30522 --kind wordpiece
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
-    bertlite pretrain configs/bert_mini.py --workdir runs/bert_mini --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain bert_mini --workdir runs/bert_mini --data.corpus corpus --data.tokenizer tok
 
 11,267,900 parameters, 4 GFLOP a row of 128 in training, 1.0e+18 FLOP in all.
 The BERT release's optimiser: AdamW without bias correction, 1e-4, 10,000 steps of warm-up. It trains 90 % of the

@@ -1,8 +1,8 @@
-"""Bort's shape, trained with masked LM alone (configs/distil_bort.py has a teacher; the search is a job of its own).
+"""Bort's shape, trained with masked LM alone (distil_bort has a teacher; the search is a job of its own).
 
     bertlite tokenizer TEXT --out tok --vocab-size 50265 --kind bpe --cased
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite pretrain configs/bort.py --workdir runs/bort --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain bort --workdir runs/bort --data.corpus corpus --data.tokenizer tok
 
 76,208,217 parameters, 111 GFLOP a row of 512 in training, 1.1e+19 FLOP in all.
 Not measured here.

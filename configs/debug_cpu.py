@@ -2,9 +2,10 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 500
     bertlite corpus TEXT --tokenizer tok --out corpus --length 64
-    bertlite pretrain configs/debug_cpu.py --workdir runs/debug --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain debug_cpu --workdir runs/debug --data.corpus corpus --data.tokenizer tok
 
-Seconds on two cores. It learns next to nothing: the loss comes down to the unigram entropy of the text.
+60,694 parameters with the tokenizer's 500 pieces, 2.2e+10 FLOP in all: seconds on two cores.
+It learns next to nothing: the loss comes down to the unigram entropy of the text.
 """
 
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run

@@ -1,15 +1,15 @@
 """Twelve shared layers of width 128 on the quickstart's text: depth that learns from the first steps on.
 
-    make quickstart
-    bertlite pretrain configs/deep_shared.py --workdir runs/deep --data.corpus runs/quickstart-data/corpus \
+    bertlite quickstart
+    bertlite pretrain deep_shared --workdir runs/deep --data.corpus runs/quickstart-data/corpus \
       --data.tokenizer runs/quickstart-data/tokenizer
 
 The recipe of the quickstart (rows of 32 tokens, 32 of them a step) with twelve layers instead of two. What attention
 and feed-forward add is multiplied by 1/12: as published, the additions of a layer that is applied twelve times add up,
 and the loss stays at the unigram entropy (docs/learning.md). Other depths, and the published branches for comparison:
 
-    bertlite pretrain configs/deep_shared.py --model.num-layers 24 ...
-    bertlite pretrain configs/deep_shared.py --model.residual-scale published ...
+    bertlite pretrain deep_shared --model.num-layers 24 ...
+    bertlite pretrain deep_shared --model.residual-scale published ...
 
 365,418 parameters with the quickstart's 1,000 pieces, 0.49 GFLOP a row of 32 in training, 6.2e+13 FLOP in all.
 """

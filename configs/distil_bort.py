@@ -2,13 +2,13 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 50265 --kind bpe --cased
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite distill configs/distil_bort.py --teacher RUN --workdir runs/bort --data.corpus corpus --data.tokenizer tok
+    bertlite distill distil_bort --teacher RUN --workdir runs/bort --data.corpus corpus --data.tokenizer tok
 
 76,208,217 parameters, 454 GFLOP a row of 512 in training with a teacher like BERT large, 4.7e+19 FLOP in all.
 RUN is a larger run with the same tokenizer: the paper's teacher is RoBERTa-large, which `bertlite` does not read.
 Weights 0.5 and 0.1 at T = 2, optimiser and rate are those of the released script. Its loss applies the softmax twice
 and means over the vocabulary, so that next to nothing came from its teacher. Its batch is 1,024 tokens; batch and
-steps here are those of configs/bort.py. Not measured here.
+steps here are those of the recipe bort. Not measured here.
 Source: de Wynter and Perry 2020 (arXiv 2010.10499); alexa/bort:run_pretraining_distillation.sh.
 """
 

@@ -2,7 +2,7 @@
 
     bertlite tokenizer BERT_FOLDER --out tok
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite distill configs/distil_distilbert.py --teacher BERT_FOLDER --workdir runs/distil --data.corpus corpus \
+    bertlite distill distil_distilbert --teacher BERT_FOLDER --workdir runs/distil --data.corpus corpus \
       --data.tokenizer tok
 
 66,985,530 parameters, 352 GFLOP a row of 512 in training with a teacher like BERT base, 5.6e+19 FLOP in all.

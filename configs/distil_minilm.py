@@ -2,7 +2,7 @@
 
     bertlite tokenizer BERT_FOLDER --out tok
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite distill configs/distil_minilm.py --teacher BERT_FOLDER --workdir runs/minilm --data.corpus corpus \
+    bertlite distill distil_minilm --teacher BERT_FOLDER --workdir runs/minilm --data.corpus corpus \
       --data.tokenizer tok
 
 22,744,506 parameters, 143 GFLOP a row of 512 in training with a teacher like BERT base, 5.8e+19 FLOP in all.

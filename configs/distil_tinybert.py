@@ -2,7 +2,7 @@
 
     bertlite tokenizer BERT_FOLDER --out tok
     bertlite corpus TEXT --tokenizer tok --out corpus --length 128
-    bertlite distill configs/distil_tinybert.py --teacher BERT_FOLDER --workdir runs/tinybert --data.corpus corpus \
+    bertlite distill distil_tinybert --teacher BERT_FOLDER --workdir runs/tinybert --data.corpus corpus \
       --data.tokenizer tok
 
 14,381,394 parameters, 28 GFLOP a row of 128 in training with a teacher like BERT base, 2.1e+18 FLOP in all.

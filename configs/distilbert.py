@@ -1,8 +1,8 @@
-"""DistilBERT's shape, trained with masked LM alone (configs/distil_distilbert.py has a teacher).
+"""DistilBERT's shape, trained with masked LM alone (distil_distilbert has a teacher).
 
     bertlite tokenizer TEXT --out tok --vocab-size 30522 --kind wordpiece
     bertlite corpus TEXT --tokenizer tok --out corpus --length 512
-    bertlite pretrain configs/distilbert.py --workdir runs/distilbert --data.corpus corpus --data.tokenizer tok
+    bertlite pretrain distilbert --workdir runs/distilbert --data.corpus corpus --data.tokenizer tok
 
 66,985,530 parameters, 157 GFLOP a row of 512 in training, 2.6e+19 FLOP in all.
 Batch, rate and length are those of the distillation recipe. Not measured here.

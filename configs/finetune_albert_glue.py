@@ -1,7 +1,7 @@
 """GLUE with the settings of ALBERT's paper, one for each task: what its released weights were fine-tuned with.
 
-    bertlite finetune configs/finetune_albert_glue.py --task mnli --data GLUE --init ALBERT --workdir runs/mnli
-    bertlite finetune configs/finetune_albert_glue.py --task rte --data GLUE --init runs/mnli --workdir runs/rte
+    bertlite finetune finetune_albert_glue --task mnli --data GLUE --init ALBERT --workdir runs/mnli
+    bertlite finetune finetune_albert_glue --task rte --data GLUE --init runs/mnli --workdir runs/rte
 
 RTE, MRPC and STS-B start from the model for MNLI (footnote 4); from ALBERT itself they come out points lower. The
 figures of the paper are medians of five runs (--seeds 5). `--task` picks the row below. Texts of up to 512 tokens: an

@@ -1,6 +1,6 @@
 """RACE with the settings of ALBERT's paper: which of four answers follows from a passage.
 
-    bertlite finetune configs/finetune_albert_race.py --task race --data RACE --init ALBERT --workdir runs/race
+    bertlite finetune finetune_albert_race --task race --data RACE --init ALBERT --workdir runs/race
 
 `--task race_middle` and `race_high` train on one level. For the second version of the weights use
 --optim.learning-rate 1e-5 --adapt.dropout 0: the paper's values let them diverge (google-research/albert:README.md).

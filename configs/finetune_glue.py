@@ -1,6 +1,6 @@
 """GLUE, SuperGLUE, tagging and your own tables: BERT's recipe (batch 32, three epochs, a tenth of them warm-up).
 
-    bertlite finetune configs/finetune_glue.py --task sst2 --data GLUE --init RUN_OR_FOLDER --workdir runs/sst2
+    bertlite finetune finetune_glue --task sst2 --data GLUE --init RUN_OR_FOLDER --workdir runs/sst2
     bertlite predict runs/sst2 --input texts.txt
 
 The encoder comes from `--init`: a pretraining run, a folder of transformers, or what `convert from-hf` wrote. BERT's

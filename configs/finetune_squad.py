@@ -1,6 +1,6 @@
 """SQuAD 1.1, CMRC 2018 and files like them: where in a text the answer to a question stands.
 
-    bertlite finetune configs/finetune_squad.py --task squad1 --data SQUAD --init RUN_OR_FOLDER --workdir runs/squad1
+    bertlite finetune finetune_squad --task squad1 --data SQUAD --init RUN_OR_FOLDER --workdir runs/squad1
     bertlite predict runs/squad1 --input questions.jsonl --n-best 5
     bertlite predict runs/squad1 --task squad1 --data SQUAD --split validation --predictions answers.json
 

@@ -1,6 +1,6 @@
 """SQuAD 2.0: where the answer to a question stands, or that the text does not hold it.
 
-    bertlite finetune configs/finetune_squad2.py --data SQUAD --init RUN_OR_FOLDER --workdir runs/squad2
+    bertlite finetune finetune_squad2 --data SQUAD --init RUN_OR_FOLDER --workdir runs/squad2
     bertlite predict runs/squad2 --input questions.jsonl --null-threshold 0.5
 
 ALBERT's way: the end is found given the start, and a third output says whether there is an answer. BERT's way, which

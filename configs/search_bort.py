@@ -2,8 +2,8 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 2000
     bertlite corpus TEXT --tokenizer tok --out corpus --length 32
-    bertlite search configs/search_bort.py --workdir runs/search --data.corpus corpus --data.tokenizer tok --dry-run
-    bertlite search configs/search_bort.py --workdir runs/search --data.corpus corpus --data.tokenizer tok
+    bertlite search search_bort --workdir runs/search --data.corpus corpus --data.tokenizer tok --dry-run
+    bertlite search search_bort --workdir runs/search --data.corpus corpus --data.tokenizer tok
     bertlite pretrain runs/search/winner.json --workdir runs/winner
 
 Of the 300 shapes, 90 differ in more than their heads, and these are trained. `--dry-run` says how long that takes on

@@ -2,7 +2,7 @@
 
     bertlite tokenizer TEXT --out tok --vocab-size 500
     bertlite corpus TEXT --tokenizer tok --out corpus --length 64
-    bertlite search configs/search_debug.py --workdir runs/search --data.corpus corpus --data.tokenizer tok
+    bertlite search search_debug --workdir runs/search --data.corpus corpus --data.tokenizer tok
     bertlite pretrain runs/search/winner.json --workdir runs/winner
 
 A minute and forty seconds on one core, most of it for compiling. Eight steps say nothing about the shapes.

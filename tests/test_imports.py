@@ -32,7 +32,7 @@ INSIDE = {
     "data": (("text",), ("vocabulary",), ("corpus", "tasks"), ("rows", "teaching"), ("examples",), ("scores",)),
     "train": (("optimizers",), ("",), ("pretraining", "tasks"), ("few_labels", "distillation", "compression")),
     "jobs": (
-        ("runs", "text"),
+        ("runs", "text", "recipes"),
         ("answering", "pretraining"),
         ("finetuning", "distilling", "searching", "compiling", "ablation"),
         ("reports", "compressing"),

@@ -22,13 +22,14 @@ from bertlite_jax.cli.bench import BENCHMARKS
 from bertlite_jax.cli.convert import FORMATS
 from bertlite_jax.cli.job import Job, usage
 from bertlite_jax.cli.main import JOBS, main
+from bertlite_jax.cli.recipe import ACTIONS
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "commands.md"
 WIDTH = "110"
 """Columns of the terminal: enough for each option's name and choices, too few for tyro to put boxes side by side."""
 RECIPE = ("model", "data", "mask", "objective", "optim", "run")
 """Groups of a pretraining recipe; they are explained once, under `pretrain`."""
-NESTED = {"bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
+NESTED = {"recipes": ("ACTION", ACTIONS), "bench": ("BENCHMARK", BENCHMARKS), "convert": ("FORMAT", FORMATS)}
 """Jobs whose first argument names another one."""
 OF_FINETUNING = ("data", "adapt", "head", "optim", "run", "learn", "quantise")
 """Groups of a recipe of fine-tuning, likewise."""
@@ -45,8 +46,8 @@ HEAD = """# Commands
 
 Every job and every option of `bertlite`. This page is made from `--help` by `python tools/commands_page.py`; change
 the help text and run it again. `pretrain`, `distill`, `teach`, `ablate`, `search`, `finetune` and `compile` take a
-recipe, a Python file such as those in `configs/`; what the recipe sets replaces the defaults below, and options on the
-command line replace both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
+recipe: a name that `bertlite recipes` lists, or a Python file of your own. What the recipe sets replaces the defaults
+below, and options on the command line replace both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
 """
 
 

@@ -16,7 +16,7 @@ from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.ablation.members import with_fields
 from bertlite_jax.config.ablation.problems import check_grid, refuse_names_twice
 from bertlite_jax.config.distillation.settings import Distill
-from bertlite_jax.config.files import flat
+from bertlite_jax.config.files import find, flat
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 
@@ -43,7 +43,7 @@ def ablate(args: Sequence[str]) -> None:
     """Reads a grid and the overrides of its base from the command line, and trains what is missing of it."""
     grid, rest, prog = config_file("ablate", args, Grid)
     options = parse(Options, rest, prog, default=Options(config=grid.base, workdir=tyro.MISSING))
-    refuse_names_twice(args[0])
+    refuse_names_twice(find(args[0]))
     check_grid(grid, args[0])
     grid = overridden(grid, options.config, fields_given(rest, grid.base), args[0])
     from bertlite_jax.jobs.ablation.ablate import ablate as train

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
+import bertlite_jax
 from bertlite_jax.cli import (
     ablation,
     accelerators,
@@ -28,7 +29,7 @@ from bertlite_jax.cli import (
     text,
 )
 from bertlite_jax.cli.job import Job, choose, job_of, usage, wants_help
-from bertlite_jax.cli.recipe import check_places
+from bertlite_jax.cli.recipe import check_places, recipes
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import memory, refusals
 from bertlite_jax.host.places import check_utf8
@@ -37,6 +38,7 @@ OF_TEXT = {"text_anywhere": True, "without_jax": True}
 JOBS = (
     job_of("tokenizer", "train a tokenizer on text, or take over a released one", text.tokenizer, **OF_TEXT),
     job_of("corpus", "cut text into the windows of a corpus", text.corpus, **OF_TEXT),
+    Job("recipes", "list, show or copy the recipes that come with the package", recipes, without_jax=True),
     Job("pretrain", "train an encoder on a corpus", runs.pretrain, trains=True, compiles=True),
     Job("distill", "train a small encoder to imitate a large one", runs.distill, trains=True, compiles=True),
     Job("teach", "run the teachers of a distillation once, and store what they say", runs.teach, compiles=True),
@@ -93,6 +95,9 @@ def _run(args: Sequence[str], own_process: bool) -> int:
     try:
         if not args or wants_help(args[:1]):
             print(usage("bertlite", "JOB", JOBS))
+            return 0
+        if args[0] == "--version":
+            print(f"bertlite_jax {bertlite_jax.__version__}")
             return 0
         job, rest = choose("bertlite", "job", args, JOBS)
         _check_surroundings(job)

@@ -1,10 +1,15 @@
-"""What is read from the command line before tyro parses it: the recipe, which gives the defaults of its options."""
+"""Recipes on the command line: the one that a job starts from, read before tyro parses its options; a list of all."""
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from tyro.conf import Positional, arg
+
+from bertlite_jax.cli.job import choose, job_of, usage, wants_help
 from bertlite_jax.config import files
 from bertlite_jax.config.ablation.grid import Grid
 from bertlite_jax.config.distillation.settings import Distill
@@ -83,8 +88,8 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
     """
     if not args or args[0].startswith("-"):
         if "-h" in args or "--help" in args:
-            return kind(), ["--help"], f"bertlite {job} CONFIG.py"
-        raise UserError(f"{job}: the first argument is a config file, for example {example_of(kind)}")
+            return kind(), ["--help"], f"bertlite {job} RECIPE"
+        raise UserError(f"{job}: the first argument is a recipe, by its name or path, for example {example_of(kind)}")
     config = files.load_file(args[0], task, example_of(kind))
     # Not isinstance: a `Distill` is a `Pretrain` too, and `bertlite pretrain` would forget its teachers.
     if type(config) is not kind:
@@ -96,11 +101,74 @@ def config_file(job: str, args: Sequence[str], kind: type, task: str = "") -> tu
 
 
 def example_of(kind: type) -> str:
-    """A recipe that is of a kind."""
+    """The name of a recipe that is of a kind."""
     examples = {
-        Finetune: "configs/finetune_glue.py",
-        Grid: "configs/ablate_residual_scale.py",
-        Distill: "configs/distil_distilbert.py",
-        Search: "configs/search_bort.py",
+        Finetune: "finetune_glue",
+        Grid: "ablate_residual_scale",
+        Distill: "distil_distilbert",
+        Search: "search_bort",
     }
-    return examples.get(kind, "configs/albert_base.py")
+    return examples.get(kind, "albert_base")
+
+
+# --- bertlite recipes ------------------------------------------------------------------------------------------------
+
+Name = Annotated[Positional[str], arg(metavar="NAME")]
+
+
+def list_recipes() -> None:
+    """Lists the recipes that come with the package: command, parameters, FLOP of the whole run, what it is."""
+    from bertlite_jax.jobs.recipes import described
+
+    columns = max(40, shutil.get_terminal_size((200, 24)).columns)
+    for each in described():
+        costs = f"{each.parameters:>11} parameters  {each.flop} FLOP" if each.flop else ""
+        print(f"{each.command:37}  {costs}".rstrip())
+        print(textwrap.shorten(each.about, columns, initial_indent="    ", placeholder=" ..."))
+    print("\nWhere figures are missing, they depend on your encoder and your examples, or `--dry-run` measures them.")
+    print("bertlite recipes show NAME          its commands, what comes out, its settings, its source")
+    print("bertlite recipes copy NAME FILE.py  start one of your own")
+
+
+def show_recipe(name: Name, /) -> None:
+    """Prints the file of a recipe: its commands, what comes out, its settings and their source.
+
+    Args:
+      name: Name of a recipe, as `bertlite recipes` lists it.
+    """
+    from bertlite_jax.jobs.recipes import text_of
+
+    print(text_of(name), end="")
+
+
+def copy_recipe(
+    name: Name, file: Annotated[Positional[str], arg(metavar="FILE.py")], /, overwrite: bool = False
+) -> None:
+    """Copies a recipe into a file of your own, which every job takes in its place.
+
+    Args:
+      name: Name of a recipe, as `bertlite recipes` lists it.
+      file: File to write.
+      overwrite: Replace the file if it exists.
+    """
+    from bertlite_jax.jobs.recipes import copy
+
+    copy(name, file, overwrite)
+    print(f"{file}: a copy of {name}; change it, and give it to the job by its path")
+
+
+ACTIONS = (
+    job_of("recipes list", "name, parameters, cost and command of each", list_recipes),
+    job_of("recipes show", "the file of one: all its commands and settings", show_recipe),
+    job_of("recipes copy", "a copy of one, to change", copy_recipe),
+)
+
+
+def recipes(args: Sequence[str]) -> None:
+    """Lists, shows or copies the recipes that come with the package; without an action, lists them."""
+    if args and wants_help(args[:1]):
+        print(usage("bertlite recipes", "ACTION", ACTIONS))
+        return
+    named = args and not args[0].startswith("-")
+    job, rest = choose("recipes", "action", args if named else ["list", *args], ACTIONS)
+    job.run(rest)

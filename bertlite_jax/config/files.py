@@ -1,13 +1,14 @@
 """Configs in files: a recipe in Python, `config.json` in a work directory, and how two of them differ.
 
-A file under `configs/` is plain Python that assigns a config to the name `config`; the command line overrides single
-fields (`--optim.learning-rate 1e-3`); `config.json` in a work directory holds the result, so that the run can be made
-again.
+A recipe is plain Python that assigns a config to the name `config`; it is given by its path, or by its name where it
+comes with the package. The command line overrides single fields (`--optim.learning-rate 1e-3`); `config.json` in a work
+directory holds the result, so that the run can be made again.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import shlex
 import traceback
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bertlite_jax.config.bounds import shown
@@ -26,25 +27,68 @@ from bertlite_jax.config.schedule import read_strings, refuse_strings
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import json_files
 
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+_PURPOSES = ("finetune_", "distil_", "search_", "ablate_")
+"""How the names of recipes begin; those of pretraining have no such word."""
+
+
+def shipped(package: pathlib.Path = PACKAGE) -> dict[str, pathlib.Path]:
+    """The recipes that come with the package, by name.
+
+    They are the files of `configs/` in the repository. A wheel has them inside the package, since nothing beside it is
+    its own; a clone and an editable install read `configs/` itself.
+    """
+    inside = package / "recipes"
+    folder = inside if inside.is_dir() else package.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
+
+
+def find(recipe: str, example: str = "") -> str:
+    """The path of a recipe's file.
+
+    Args:
+      recipe: a path, or the name of a recipe that comes with the package; a file of that name goes first.
+      example: name of a recipe of the kind that is needed, whose kind is then suggested for one that is not there.
+
+    Raises:
+      UserError: there is no such file; names the nearest recipes.
+    """
+    if pathlib.Path(recipe).is_file():
+        return recipe
+    known = shipped()
+    if recipe in known:
+        return str(known[recipe])
+    beside = [str(path) for path in pathlib.Path(recipe).parent.glob("*.py") if path.is_file()]
+    names = [name for name in known if not example or _purpose(name) == _purpose(example)]
+    near = difflib.get_close_matches(recipe, beside, n=1) or close_names(pathlib.Path(recipe).stem, names)
+    advice = f"did you mean {', '.join(near)}?" if near else "`bertlite recipes` lists those of the package"
+    raise UserError(f"config: {recipe} does not exist; {advice}")
+
+
+def close_names(name: str, known: Sequence[str]) -> list[str]:
+    """The names that have a word in them, such as `glue`, or else those that differ from it by little."""
+    word = name.lower()
+    return [each for each in known if len(word) > 2 and word in each] or difflib.get_close_matches(word, known)
+
+
+def _purpose(name: str) -> str:
+    """What a recipe that comes with the package is for, by its name; empty for pretraining."""
+    return next((word for word in _PURPOSES if name.startswith(word)), "")
+
 
 def load_file(path: str, task: str = "", example: str = "") -> Any:
     """The object named `config` of a Python config file, or what its dict `tasks` has for the task.
 
     Args:
-      path: of the file; one that ends in .json holds a config as `to_json` writes it, such as a search's winner.json.
+      path: of the file, or the name of a recipe, as for `find`; a file that ends in .json holds a config as `to_json`
+        writes it, such as a search's winner.json.
       task: whose settings are looked for.
-      example: a recipe of the kind that is needed; another one of its kind is named where the file does not exist.
+      example: as for `find`.
 
     Raises:
       UserError: the file does not exist, fails, or assigns no config.
     """
-    if not pathlib.Path(path).is_file():
-        near = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-        near = [name for name in near if not example or _begins(name) == _begins(example)]
-        shown = f", for example {example}" if example not in ("", path) else ""
-        lying = f"recipes lie in configs/ of the project's repository{shown}"
-        advice = fields_close_to(path, near) if near else lying
-        raise UserError(f"config: {path} does not exist; {advice}")
+    path = find(path, example)
     if path.endswith(".json"):
         return read_json(path)
     try:
@@ -69,11 +113,6 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
         refuse_strings(config, path)
     is_config = dataclasses.is_dataclass(config) and not isinstance(config, type)
     return checked_kinds(config, path) if is_config else config
-
-
-def _begins(path: str) -> str:
-    """How the name of a recipe begins, by what it is for; empty for pretraining."""
-    return next((word for word in ("finetune", "distil_", "search_") if pathlib.Path(path).name.startswith(word)), "")
 
 
 def checked_kinds(config: Any, where: str) -> Any:

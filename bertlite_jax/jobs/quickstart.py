@@ -257,5 +257,5 @@ def _next_commands(run: pathlib.Path, data: pathlib.Path, page: pathlib.Path) ->
         f"  bertlite evaluate {shown} --pair-task nsp\n"
         f"  bertlite convert bundle {shown} my-bundle\n"
         f"  bertlite corpus YOUR_TEXT --tokenizer {made}/tokenizer --out my-corpus --length 128\n"
-        f"  bertlite pretrain configs/albert_tiny.py --help"
+        f"  bertlite pretrain albert_tiny --help"
     )

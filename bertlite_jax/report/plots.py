@@ -93,7 +93,7 @@ def drawing(
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise UserError(f"{job}: matplotlib is not installed; pip install 'bertlite_jax[report]'") from error
+        raise UserError(f"{job}: matplotlib is not installed; pip install matplotlib") from error
     file = io.BytesIO()
     with matplotlib.rc_context(FONTS):
         figure = Figure(figsize=size, layout="constrained")

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import bertlite_jax
 from bertlite_jax.cli.bench import BENCHMARKS
 from bertlite_jax.cli.convert import FORMATS
 from bertlite_jax.cli.job import Job
@@ -25,6 +26,11 @@ def test_help_lists_every_job_of_the_table(arguments, jobs, capsys):
     assert main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ")] == [job.name for job in jobs]
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bertlite_jax {bertlite_jax.__version__}\n"
 
 
 def test_jobs_that_train_store_their_programs():

@@ -83,21 +83,21 @@ def test_the_names_of_other_programs_lead_to_ours(arguments, capsys):
 @pytest.mark.parametrize(
     ("job", "name", "example"),
     [
-        ("finetune", "tune.py", "configs/finetune_glue.py"),
-        ("pretrain", "albert.py", "configs/albert_base.py"),
-        ("search", "mine.py", "configs/search_bort.py"),
+        ("finetune", "tune.py", "finetune_glue"),
+        ("pretrain", "albert.py", "albert_base"),
+        ("search", "bort.py", "search_bort"),
     ],
 )
 def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    place = "recipes lie in configs/ of the project's repository"
-    assert refused([job, name], capsys) == f"config: {name} does not exist; {place}, for example {example}"
-    assert refused([job, example], capsys) == f"config: {example} does not exist; {place}"
-    assert refused([job], capsys) == f"{job}: the first argument is a config file, for example {example}"
-    monkeypatch.chdir(ROOT)
     line = refused([job, name], capsys)
-    named = [word for word in line.split() if word.startswith("configs/")]
+    assert line.startswith(f"config: {name} does not exist; did you mean ")
+    named = line.rstrip("?").split("did you mean ")[1].split(", ")
+    assert example in named
     assert all(("finetune" in word, "search" in word) == (job == "finetune", job == "search") for word in named)
+    assert (
+        refused([job], capsys) == f"{job}: the first argument is a recipe, by its name or path, for example {example}"
+    )
     wrong = DEBUG if job == "finetune" else GLUE
     assert refused([job, wrong], capsys).endswith(f", for example {example}")
 

@@ -225,7 +225,7 @@ def test_every_config_file_holds_together(path: pathlib.Path):
         for devices in (1, 8):
             checks.check_pretrain(config, devices)
     assert files.from_dict(type(config), json.loads(files.to_json(config)), "here") == config
-    assert f"configs/{path.name}" in names["__doc__"]
+    assert re.search(rf"^ {{4}}bertlite \w+ {path.stem} ", names["__doc__"], re.M)
 
 
 @pytest.mark.parametrize(
@@ -254,12 +254,6 @@ def test_a_mistake_in_a_config_file_is_named_with_its_line(tmp_path, text, messa
 def test_recipes_import_every_group_of_settings(kind):
     groups = {type(getattr(kind(), field.name)) for field in dataclasses.fields(kind)}
     assert {group.__name__ for group in groups if dataclasses.is_dataclass(group)} <= set(bertlite_jax.config.__all__)
-
-
-def test_where_recipes_lie_is_said_in_a_folder_without_them(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"configs/a.py does not exist; recipes lie in configs/ of the project's repos"):
-        files.load_file("configs/a.py")
 
 
 def test_a_config_in_json_is_a_recipe_too(tmp_path):

@@ -2,12 +2,11 @@
 
 import pathlib
 import re
-import runpy
 
 import pytest
 from page_commands import like_a_clone, run_in
 
-from bertlite_jax.config import sizes
+from bertlite_jax.config import files, sizes
 from bertlite_jax.report.cost import flops
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -29,7 +28,7 @@ def shortened(command: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> pathlib.Path:
     """A folder like a clone, with a text file and a table of the user's."""
-    place = like_a_clone(tmp_path_factory.mktemp("readme"), "configs", "tools")
+    place = like_a_clone(tmp_path_factory.mktemp("readme"), "tools")
     rows = [f'"It was {word}, all of it.",{label}\n' for word, label in (("fine", "good"), ("dull", "bad"))]
     (place / "reviews.csv").write_text("text,label\n" + "".join(f'"{i}: {row[1:]}' for i in range(20) for row in rows))
     return place
@@ -52,12 +51,12 @@ def test_links_in_the_documents_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_table_of_configs_is_true():
-    """Parameters and FLOPs in the README are those of the config files."""
-    rows = re.findall(r"^\| `(configs/\w+\.py)` \| .*? \| .*? \| ([\d,]+) \| ([\d,.]+) \| (\d+) \|$", README, re.M)
+def test_the_table_of_recipes_is_true():
+    """Parameters and FLOPs in the README are those of the recipes."""
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| .*? \| ([\d,]+) \| ([\d,.]+) \| (\d+) \|$", README, re.M)
     assert len(rows) == 11
-    for path, parameters, gigaflops, length in rows:
-        config = sizes.published_sizes(runpy.run_path(str(ROOT / path))["config"])
+    for name, parameters, gigaflops, length in rows:
+        config = sizes.published_sizes(files.load_file(name))
         assert f"{flops.parameters(config.model)['total']:,}" == parameters
         assert f"{flops.train_flops_per_step(config) / config.data.batch_rows / 1e9:,.1f}" == gigaflops
         assert config.data.length == int(length)

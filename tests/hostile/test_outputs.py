@@ -24,6 +24,7 @@ FOLDERS = {
 FILES = {
     "embed": "embed hf --input texts --out OUT.npy",
     "embed, JSON": "embed hf --input texts --out OUT.jsonl",
+    "recipes copy": "recipes copy albert_base OUT.py",
 }
 RUNS = {
     "pretrain": "pretrain PRETRAIN --data.corpus corpus --data.tokenizer tokenizer --workdir OUT",

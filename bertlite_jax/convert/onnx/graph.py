@@ -22,7 +22,7 @@ try:
     import onnx
     from onnx import helper, numpy_helper
 except ModuleNotFoundError as error:
-    raise UserError('convert: ONNX files need the package onnx; pip install "bertlite_jax[onnx]"') from error
+    raise UserError("convert: ONNX files need the package onnx; pip install onnx") from error
 
 OPSET = 17
 IR_VERSION = 8

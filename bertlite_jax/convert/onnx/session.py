@@ -18,9 +18,7 @@ from bertlite_jax.errors import UserError
 try:
     import onnxruntime
 except ModuleNotFoundError as error:
-    raise UserError(
-        'convert: running ONNX files needs the package onnxruntime; pip install "bertlite_jax[onnx]"'
-    ) from error
+    raise UserError("convert: running ONNX files needs the package onnxruntime; pip install onnxruntime") from error
 
 _errors: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
 

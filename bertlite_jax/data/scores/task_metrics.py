@@ -296,7 +296,7 @@ def _sklearn() -> Any:
     try:
         import sklearn.metrics
     except ImportError as error:
-        raise UserError('task: metrics need scikit-learn; pip install "bertlite_jax[tasks]"') from error
+        raise UserError("task: metrics need scikit-learn; pip install scikit-learn") from error
     return sklearn.metrics
 
 
@@ -304,7 +304,7 @@ def _scipy() -> Any:
     try:
         import scipy.stats
     except ImportError as error:
-        raise UserError('task: metrics need scipy; pip install "bertlite_jax[tasks]"') from error
+        raise UserError("task: metrics need scipy; pip install scipy") from error
     return scipy.stats
 
 

@@ -48,7 +48,7 @@ OURS, PEER = "bertlite_jax", "transformers"
 
 
 def bench_finetune(
-    config: Annotated[str, tyro.conf.arg(metavar="CONFIG.py")],
+    config: Annotated[str, tyro.conf.arg(metavar="RECIPE")],
     /,
     *,
     init: str,
@@ -66,7 +66,7 @@ def bench_finetune(
     """Trains a task here and with transformers in PyTorch, from the same weights, tokens, order and recipe.
 
     Args:
-      config: Recipe, such as configs/finetune_glue.py.
+      config: Recipe, by its name or path, such as finetune_glue.
       init: Encoder to start from: a run's work directory, a folder of transformers, or one that `bertlite
         convert` wrote.
       task: Name of the task; by default the recipe's data.task.

@@ -23,4 +23,4 @@ def check_file(option: str, path: str, drawn: bool = False) -> None:
     if path and not pathlib.Path(os.path.realpath(path)).parent.is_dir():
         raise UserError(f"bench: --{option} {path}: its folder does not exist; name one that does")
     if path and drawn and importlib.util.find_spec("matplotlib") is None:
-        raise UserError(f"bench: --{option} needs matplotlib; pip install 'bertlite_jax[report]'")
+        raise UserError(f"bench: --{option} needs matplotlib; pip install matplotlib")

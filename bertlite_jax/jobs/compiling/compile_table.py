@@ -22,10 +22,7 @@ from bertlite_jax.jobs.compiling import batch_search, compile
 from bertlite_jax.report.cost import topology
 from bertlite_jax.report.cost.topology import Topology
 
-CONFIGS = tuple(
-    f"configs/{name}.py"
-    for name in ("albert_base", "bert_base", "albert_large", "bert_large", "albert_xlarge", "albert_xxlarge")
-)
+CONFIGS = ("albert_base", "bert_base", "albert_large", "bert_large", "albert_xlarge", "albert_xxlarge")
 SLICES = ("v5e-16", "v4-32", "v5p-128", "v6e-16", "tpu7x:2x2x1", "v5e-256", "v4-512", "2 x v5e-256")
 """The batch is searched on the first of each generation. `2 x` are two slices over the data-centre network."""
 BEGIN, END = "<!-- compile table: begin -->", "<!-- compile table: end -->"
@@ -46,7 +43,7 @@ def compile_table(
 
     Args:
       table: Markdown file. The text between the table's two markers is replaced; if they are missing, they are added.
-      configs: Config files of pretraining runs; compiled with one micro-batch and the largest batch that fits.
+      configs: Recipes of pretraining, by name or path; compiled with one micro-batch and the largest batch that fits.
       topologies: TPU slices; "2 x v5e-256" means two of them.
       length: Tokens in a row.
       results: File with the results of all compilations, one JSON object per line.

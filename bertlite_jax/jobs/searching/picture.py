@@ -17,7 +17,7 @@ def missing() -> str:
     """What is not installed that the picture needs, and how to get it; empty if nothing is."""
     if importlib.util.find_spec("matplotlib"):
         return ""
-    return "no picture of the front: matplotlib is not installed; pip install 'bertlite_jax[report]'"
+    return "no picture of the front: matplotlib is not installed; pip install matplotlib"
 
 
 def draw(content: Mapping[str, Any], error: str) -> bytes:

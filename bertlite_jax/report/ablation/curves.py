@@ -18,7 +18,7 @@ def missing() -> str:
     """What is not installed that a picture needs, and how to get it; empty if nothing is."""
     if importlib.util.find_spec("matplotlib"):
         return ""
-    return "no picture of the curves: matplotlib is not installed; pip install 'bertlite_jax[report]'"
+    return "no picture of the curves: matplotlib is not installed; pip install matplotlib"
 
 
 def draw(members: Sequence[Compared]) -> bytes | None:

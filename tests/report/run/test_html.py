@@ -174,7 +174,7 @@ def test_samples_mark_the_gap_and_the_right_guess():
 
 def test_a_missing_matplotlib_is_one_line_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r"pip install 'bertlite_jax\[report\]'") as caught:
+    with pytest.raises(UserError, match=r"matplotlib is not installed; pip install matplotlib") as caught:
         html.render(RUN)
     assert "\n" not in str(caught.value)
 

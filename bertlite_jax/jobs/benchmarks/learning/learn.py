@@ -61,7 +61,7 @@ def bench_learn(
     """Trains a recipe here and the same shape in PyTorch, and compares the times to one validation loss.
 
     Args:
-      config: Recipe of a pretraining run.
+      config: Recipe of a pretraining run, by its name or path.
       workdir: Folder for all runs, summary.json and curves.png. What it already holds of the same settings is not
         repeated.
       corpus: Corpus folders; by default the recipe's.
