@@ -43,7 +43,14 @@ def recipe_of(run: Finetuned) -> Finetune:
     return Finetune(**values | {"head": head, "adapt": dataclasses.replace(run.adapt, keep_head=True)})
 
 
-def prune(config: Finetune, settings: Prune, run: str, out: str, overwrite: bool = False) -> dict[str, Any]:
+def prune(
+    config: Finetune,
+    settings: Prune,
+    run: str,
+    out: str,
+    overwrite: bool = False,
+    answers: pathlib.Path | None = None,
+) -> dict[str, Any]:
     """Makes a smaller model for each speed-up.
 
     Args:
@@ -52,6 +59,7 @@ def prune(config: Finetune, settings: Prune, run: str, out: str, overwrite: bool
       run: work directory of the fine-tuning run whose best model is pruned.
       out: work directory of pruning.
       overwrite: delete the models that it holds, and make everything again.
+      answers: as for `finetune`.
 
     Returns:
       The content of `summary.json`: what was measured, and `models`, the whole one first. If a signal stopped a run,
@@ -70,6 +78,7 @@ def prune(config: Finetune, settings: Prune, run: str, out: str, overwrite: bool
         check_prune(settings, weights.model.max_positions, cpu.cores())
         family.refuse_foreign(pathlib.Path(out))
         setup = prepare(own_data.decided(config, out, overwrite), weights, run)
+        setup = setup._replace(extra=setup.extra._replace(answers=answers))
         return _prune(config, settings, weights, setup, pathlib.Path(out), overwrite)
 
 
@@ -106,7 +115,7 @@ def _prune(
     for factor in settings.speed_up:
         start, place = family.pruned_of(folder, factor), family.run_of(folder, factor)
         print(f"prune: fine-tuning {start} in {place}")
-        figures = finetune(config, str(place), str(start))
+        figures = finetune(config, str(place), str(start), False, setup.extra.answers)
         if "stopped" in figures:
             return figures
         models.append(load_weights(place / BEST))
