@@ -7,7 +7,6 @@ and `2x/`, an ordinary fine-tuning run that starts from it. What is there alread
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +32,7 @@ from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.runs import one_job
 from bertlite_jax.train import sharding
 from bertlite_jax.train.compression import choice, pruning
+from bertlite_jax.train.compression.choice import Latencies
 from bertlite_jax.train.compression.importance import Importance
 
 
@@ -92,7 +92,7 @@ def _prune(
     is_new = latencies is None
     latencies = latencies or latency.table_of(weights, settings, length, print)
     whole = choice.seconds_of(weights.model, latencies)
-    _refuse_unreachable(settings.speed_up, whole, choice.fewest_seconds(weights.model, latencies))
+    _refuse_unreachable(settings.speed_up, weights.model, latencies)
     if is_new:
         family.clear(folder, read_by(setup.start.config))
         family.write_table(folder, source, latencies)
@@ -163,14 +163,15 @@ def _prunable(weights: Weights, run: str) -> Weights:
     return dataclasses.replace(weights, params=params, model=weights.model.exported)
 
 
-def _refuse_unreachable(speed_ups: Sequence[float], whole: float, fewest: float) -> None:
+def _refuse_unreachable(speed_ups: Sequence[float], model: Model, latencies: Latencies) -> None:
     """Raises UserError for a speed-up that not even the smallest model has; names the greatest that can be reached."""
+    whole, fewest = choice.seconds_of(model, latencies), choice.fewest_seconds(model, latencies)
     for factor in speed_ups:
         if whole / factor < fewest:
-            greatest = math.floor(100 * (1 - 1e-9) * whole / fewest) / 100  # Rounded down, so that it can be reached.
             raise UserError(
                 f"prune: --speed-up {factor:g} cannot be reached: of {1e3 * whole:.2f} ms a text, "
-                f"{1e3 * fewest:.2f} ms are left with the smallest layer alone; at most {greatest:g}"
+                f"{1e3 * fewest:.2f} ms are left with the smallest layer alone; at most "
+                f"{choice.greatest_speed_up(model, latencies):g}"
             )
 
 

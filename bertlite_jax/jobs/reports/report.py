@@ -14,10 +14,10 @@ from bertlite_jax.report.run import html, metrics, side_files
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes the report of a pretraining or fine-tuning run, finished or not, of several of the latter, or of pruning.
+    """Writes the report of a run of pretraining or fine-tuning, finished or not, of several, or of smaller models.
 
     `config.json` and `metrics.jsonl` are required; `summary.json`, `samples.json`, `environment.json`, `inference.json`
-    and the corpora are shown if they exist. For fine-tuning and pruning see `tasks.render`.
+    and the corpora are shown if they exist. For fine-tuning, pruning and compression see `tasks.render`.
 
     Returns:
       The path of `report.html`, a single file without links to others.

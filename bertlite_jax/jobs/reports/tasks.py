@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import pathlib
 from collections.abc import Sequence
+from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -23,26 +25,38 @@ from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.answering.outputs import probabilities
 from bertlite_jax.report.run import metrics, side_files
 from bertlite_jax.report.run.side_files import SUMMARY, read
-from bertlite_jax.report.tasks import figures, page
+from bertlite_jax.report.tasks import compression, figures, page
 from bertlite_jax.report.tasks.figures import Answers, Shown
 
 PRUNED = {"task": str, "metric": str, "pruned_from": str, "length": int, "threads": int, "products": str, "cpu": str}
 COSTS = dict.fromkeys(("speed_up", "milliseconds", "measured_speed_up", "parameters", "layers"), NUMBER)
 """Of the summary of pruned models, and of each model in it."""
+COMPRESSED = {
+    **{"task": str, "metric": str, "compressed_from": str, "reference": str, "note": str, "length": int},
+    **{"threads": int, "cpu": str},
+}
+COSTS_OF_FAMILY = {
+    **dict.fromkeys(("milliseconds", "speed_up", "bytes"), NUMBER),
+    **{"name": str, "agreement": (*NUMBER, NoneType), "parameters": int, "layers": int},
+}
+"""Of the summary of a compressed family, and of each model in it."""
+_KINDS = ("teacher", "point", "floor")
 _DEEPEST = 4
 """Folders of runs in folders of runs."""
+_SEVERAL = {"best_run", "probe", "pruned_from", "compressed_from"}
+"""Keys by which the summaries of several models are told."""
 _CHUNK = 512
 """Examples that are answered together."""
 
 
 def holds_tasks(workdir: pathlib.Path) -> bool:
-    """Whether a folder holds a fine-tuning run, several, a probe, or pruned models."""
+    """Whether a folder holds a fine-tuning run, several, a probe, pruned models, or a compressed family."""
     config, summary = read(workdir / "config.json", {}), read(workdir / "summary.json", {})
-    return "head" in config or (not config and not {"best_run", "probe", "pruned_from"}.isdisjoint(summary))
+    return "head" in config or (not config and not _SEVERAL.isdisjoint(summary))
 
 
 def render(workdir: pathlib.Path) -> str:
-    """Renders the page of one run, of several with the best of them, of a layer probe, or of pruned models.
+    """Renders the page of one run, of several with the best of them, of a layer probe, or of smaller models.
 
     Raises:
       UserError: a file is broken or missing, or matplotlib is not installed.
@@ -61,6 +75,8 @@ def render(workdir: pathlib.Path) -> str:
         if not summary["layers"] or any(row.keys() != summary["layers"][0].keys() for row in summary["layers"]):
             raise UserError(f"report: {file}: its layers differ in their figures, or there is none; probe again")
         return page.render_probe(workdir.resolve().name, summary)
+    if "compressed_from" in summary:
+        return _family(workdir, summary)
     if "pruned_from" in summary:
         metric = read(file, {}, {"metric": str})["metric"]
         read(file, {}, PRUNED | {"models": [COSTS | {metric: NUMBER}]})
@@ -75,6 +91,16 @@ def render(workdir: pathlib.Path) -> str:
     for folder, (_, of_run) in zip(folders, runs, strict=True):
         side_files.check_scores(folder / "summary.json", of_run, [summary["metric"]])
     return page.render_several(page.Several(workdir.resolve().name, summary, runs, _run(_best_of(workdir))))
+
+
+def _family(workdir: pathlib.Path, summary: dict[str, Any]) -> str:
+    file = workdir / "summary.json"
+    metric = read(file, {}, {"metric": str})["metric"]
+    read(file, {}, COMPRESSED | {"models": [COSTS_OF_FAMILY | {"kind": str, metric: NUMBER}]})
+    models = summary["models"]
+    if not models or any(model["kind"] not in _KINDS or model["milliseconds"] < 0 for model in models):
+        raise UserError(f"report: {file}: it has no models, or one of no known kind; compress again")
+    return compression.render(workdir.resolve().name, summary)
 
 
 def _best_of(workdir: pathlib.Path) -> pathlib.Path:
