@@ -24,6 +24,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.compressing import (
+    agreement,
     compress_workdir,
     cost_plan,
     floor,
@@ -238,7 +239,7 @@ def _scoring(plan: Plan, setup: Setup) -> Callable[[str, Making], None]:
             return
         file, size, layers = make()
         judged = of_teacher() if file == whole else served_scores.judge(file, plan.teacher, setup)
-        same = served_scores.agreement(judged, of_teacher(), head)
+        same = agreement.agreement(judged, of_teacher(), head)
         figures = {"scores": judged.figures, "agreement": same, "parameters": size, "layers": layers}
         handed_over.write_figures(plan.folder, name, figures)
         shown = ", ".join(f"{metric} {value:.4f}" for metric, value in judged.figures.items())

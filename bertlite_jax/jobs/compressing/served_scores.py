@@ -1,4 +1,4 @@
-"""The scores of ONNX files on the validation split, as ONNX Runtime answers it, and which answers are a teacher's too.
+"""The scores of ONNX files on the validation split, as ONNX Runtime answers it.
 
 Letters: B windows in a batch, L tokens, C outputs.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,24 +16,15 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.convert.int8 import example_windows, measuring_text
 from bertlite_jax.convert.onnx.session import open_session, run_session
 from bertlite_jax.convert.weights.folder import Weights
-from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.answering import span_answers
-from bertlite_jax.jobs.answering.outputs import predictions
 from bertlite_jax.jobs.answering.task_splits import Split
 from bertlite_jax.jobs.benchmarks.runtimes.runtime import answer_of
+from bertlite_jax.jobs.compressing import agreement
+from bertlite_jax.jobs.compressing.agreement import Judged
 from bertlite_jax.jobs.finetuning.setup import Setup
 
 _BATCH = 8
-
-
-class Judged(NamedTuple):
-    """A file's answers, and what they are worth."""
-
-    figures: dict[str, float]
-    """The task's metrics."""
-    answers: list[Any]
-    """Of each example, as they are compared: a label, a tuple of them, a text, a number."""
 
 
 def judge(path: pathlib.Path, weights: Weights, setup: Setup) -> Judged:
@@ -52,23 +43,9 @@ def judge(path: pathlib.Path, weights: Weights, setup: Setup) -> Judged:
     found = _of_windows(path, weights, valid)
     if valid.questions:
         pairs = [(ends[0], ends[1]) for ends in found]
-        answers = span_answers.predictions_of(valid.questions, pairs, setup.start.config.data.answer_length)
-        texts = span_answers.texts_of(answers, head)
-        figures = span_answers.figures(setup.task, valid.examples, answers, texts, head)
-        return Judged(figures, [texts[example.id] for example in valid.examples])
-    logits = _of_examples(found, valid, head)
-    answers = predictions(head, logits, valid.examples)
-    figures = task_metrics.score(setup.task, valid.examples, answers)
-    decided = head.kind == "choose" or (head.kind == "classify" and head.problem == "single_label")
-    return Judged(figures, [task_metrics.decided(answer) for answer in answers] if decided else answers)
-
-
-def agreement(ours: Judged, theirs: Judged, head: Head) -> float | None:
-    """The share of equal answers, of tags and of several labels that of equal labels; None for numbers."""
-    if head.problem == "regression":
-        return None
-    same = [np.equal(a, b) for a, b in zip(ours.answers, theirs.answers, strict=True)]
-    return float(np.mean(np.concatenate([np.ravel(each) for each in same])))
+        spans = span_answers.predictions_of(valid.questions, pairs, setup.start.config.data.answer_length)
+        return agreement.judge_spans(setup.task, head, valid.examples, spans)
+    return agreement.judge(setup.task, head, valid.examples, _of_examples(found, valid, head))
 
 
 def _of_windows(path: pathlib.Path, weights: Weights, valid: Split) -> list[np.ndarray]:

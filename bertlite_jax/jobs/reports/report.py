@@ -9,7 +9,7 @@ from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.reports import tasks
+from bertlite_jax.jobs.reports import beside_teacher, tasks
 from bertlite_jax.report.run import html, metrics, side_files
 
 
@@ -47,6 +47,7 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
         samples=side_files.read(workdir / "samples.json", [], side_files.SAMPLES),
         environment=side_files.read(workdir / "environment.json", {}),
         inference=side_files.read_inference(workdir / "inference.json"),
+        compared=beside_teacher.section_of_pretraining(workdir, config),
     )
     return _write(workdir, html.render(run))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 from collections.abc import Sequence
 from types import NoneType
@@ -15,14 +14,14 @@ from bertlite_jax.config.checks import check_model
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.scores import squad_metrics, thresholds
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own.reader import within
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.json_shapes import NUMBER
-from bertlite_jax.jobs.answering import span_answers, span_predict, task_splits
-from bertlite_jax.jobs.answering.open_model import open_task_model
+from bertlite_jax.jobs.answering import span_answers
 from bertlite_jax.jobs.answering.outputs import probabilities
+from bertlite_jax.jobs.reports import beside_teacher, validation
 from bertlite_jax.report.run import metrics, side_files
 from bertlite_jax.report.run.side_files import SUMMARY, read
 from bertlite_jax.report.tasks import compression, figures, page
@@ -45,8 +44,6 @@ _DEEPEST = 4
 """Folders of runs in folders of runs."""
 _SEVERAL = {"best_run", "probe", "pruned_from", "compressed_from"}
 """Keys by which the summaries of several models are told."""
-_CHUNK = 512
-"""Examples that are answered together."""
 
 
 def holds_tasks(workdir: pathlib.Path) -> bool:
@@ -133,6 +130,7 @@ def _run(workdir: pathlib.Path) -> page.TaskRun:
         environment=read(workdir / "environment.json", {}),
         answers=answers,
         missing=missing,
+        compared=beside_teacher.section_of_task(workdir, config),
     )
 
 
@@ -145,20 +143,10 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     Raises:
       UserError: there is no model yet, or the data is gone.
     """
-    task = task_splits.task_of(config.data)
-    split = next((name for name in task.splits if name.startswith("validation")), "validation")
-    stream = task_splits.examples_of(task, config.data, split)
-    examples = list(itertools.islice(stream, config.data.validation_examples or None))
+    examples, loaded = validation.examples_of(config), sources.load(workdir, "report")
     if config.head.kind == "span":
-        return _judge_spans(workdir, examples)
-    # A label that the model lacks has no probability; its examples are errors in the score, and not shown here.
-    examples = [within(example, config.head) for example in examples]
-    examples = [example for example in examples if example.label is not None]
-    model = open_task_model(str(workdir), sources.load(workdir, "report"))
-    outputs: list[np.ndarray] = []
-    for first in range(0, len(examples), _CHUNK):
-        outputs += model.answer(examples[first : first + _CHUNK])[0]
-    return judge(config.head, examples, outputs)
+        return _judge_spans(str(workdir), loaded, examples)
+    return judge(config.head, examples, validation.outputs_of(str(workdir), loaded, examples))
 
 
 def judge(head: Head, examples: Sequence[Example], outputs: Sequence[np.ndarray]) -> Answers:
@@ -241,13 +229,10 @@ def _judge_tags(head: Head, examples: Sequence[Example], probs: Sequence[np.ndar
     return Answers(shown, np.array(gold, int), np.array(predicted, int), np.array(confidence), is_right)
 
 
-def _judge_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
-    loaded = sources.load(workdir, "report")
-    model = span_predict.open_model(loaded, str(workdir))
-    predictions = []
-    for first in range(0, len(examples), _CHUNK):
-        predictions += model.answer(examples[first : first + _CHUNK], 20)[0]
-    texts = span_answers.texts_of(predictions, model.head)
+def _judge_spans(workdir: str, loaded: Weights, examples: Sequence[Example]) -> Answers:
+    predictions = validation.spans_of(workdir, loaded, examples)
+    assert loaded.head is not None
+    texts = span_answers.texts_of(predictions, loaded.head)
     shown, confidence, right = [], [], []
     for example, prediction in zip(examples, predictions, strict=True):
         answer = texts[example.id]

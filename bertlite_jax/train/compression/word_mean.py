@@ -35,7 +35,7 @@ def logits(
     """The outputs for texts of which `mask` is 1 at the tokens and 0 at padding."""
     real = jnp.asarray(mask, jnp.float32)
     summed = jnp.einsum("BL,BLE->BE", real, jnp.asarray(params.words)[tokens])
-    return summed / jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1.0) @ params.kernel + params.bias
+    return summed / jnp.maximum(jnp.sum(real, axis=1, keepdims=True), 1.0) @ params.kernel + params.bias[None]
 
 
 def folded(params: WordMean) -> Float[np.ndarray, "V C"]:
