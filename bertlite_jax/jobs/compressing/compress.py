@@ -76,7 +76,7 @@ def compress(
         check_compress(settings, weights.model, cpu.cores())
         if dry_run:
             plan, setup, _ = _planned(config, settings, weights, run, out, overwrite)
-            cost_plan.show(plan, setup)
+            cost_plan.show(plan, setup, overwrite)
             return {}
         with one_job.alone_in(out, of_runs=True):
             plan, setup, source = _planned(config, settings, weights, run, out, overwrite)
@@ -165,7 +165,7 @@ def _planned(
     points = tuple(map(parsed, names)) or usual_points(teacher.model)
     plan = Plan(config, settings, run, teacher, folder, points)
     _check_trainable(plan, setup)
-    plan = plan._replace(points=_reachable(plan, setup, is_usual=not names))
+    plan = plan._replace(points=_reachable(plan, setup, not names, overwrite))
     usual = usual if settings.points else tuple(point.name for point in plan.points)
     return plan, setup, source | {compress_workdir.USUAL: list(usual)}
 
@@ -191,10 +191,11 @@ def _check_trainable(plan: Plan, setup: Setup) -> None:
         check_task_model(dataclasses.replace(rounded, model=shapes[point.layers]))
 
 
-def _reachable(plan: Plan, setup: Setup, is_usual: bool) -> tuple[Point, ...]:
+def _reachable(plan: Plan, setup: Setup, is_usual: bool, overwrite: bool) -> tuple[Point, ...]:
     """The points that can become as fast as they should, by a table of latencies for each kind of student.
 
-    A point that cannot is left out if it is a usual one. Where pruning has begun, that has been decided.
+    A point that cannot is left out if it is a usual one. Where pruning has begun, and is not done again, that has been
+    decided.
 
     Raises:
       UserError: one that was asked for cannot.
@@ -203,7 +204,7 @@ def _reachable(plan: Plan, setup: Setup, is_usual: bool) -> tuple[Point, ...]:
     greatest: dict[tuple[int, str], float] = {}
     reachable = []
     for point in plan.points:
-        if point.speed_up > 1 and not students.has_table(plan, point):
+        if point.speed_up > 1 and (overwrite or not students.has_table(plan, point)):
             key = point.layers, point.products
             if key not in greatest:
                 left = students.cut(plan.teacher, point.layers, plan.settings.keep)

@@ -20,16 +20,23 @@ _FORWARD = 1 / 3
 """Share of a training step that an answer takes."""
 
 
-def show(plan: Plan, setup: Setup) -> None:
-    """Prints a row for each point with the trainings that it needs beside those of the points before it."""
+def show(plan: Plan, setup: Setup, overwrite: bool) -> None:
+    """Prints a row for each point with the trainings that it needs beside those of the points before it.
+
+    Args:
+      plan: of the family.
+      setup: of the task.
+      overwrite: all of it is made again.
+    """
     table = Table(title=f"Plan of {plan.folder}", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for heading in ("model", "layers", "pruned", "weights", "to train", "steps", "about"):
         table.add_column(heading, justify="right" if heading in ("layers", "steps", "about") else "left", no_wrap=True)
     pace, seen, total, runs = _examples_per_second(plan.run), set[Training](), 0.0, 0
     for point in plan.points:
-        left = [each for each in students.trainings(plan, point) if not each.is_done and each not in seen]
-        if handed_over.figures_file(plan.folder, point.name).is_file():
-            left = []
+        left = [each for each in students.trainings(plan, point) if each not in seen]
+        if not overwrite:
+            is_made = handed_over.figures_file(plan.folder, point.name).is_file()
+            left = [] if is_made else [each for each in left if not each.is_done]
         seen |= set(left)
         seconds = sum(seconds_of(plan, setup, point, training, pace) for training in left) if pace else 0.0
         total, runs = total + seconds, runs + len(left)

@@ -25,6 +25,7 @@ from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.train.compression import word_mean
 from bertlite_jax.train.compression.word_mean import WordMean
 from bertlite_jax.train.few_labels import teaching
+from bertlite_jax.train.optimizers import adam
 from bertlite_jax.train.tasks import task_loss
 
 MODEL = "model.onnx"
@@ -91,7 +92,7 @@ def _make_step(setup: Setup) -> tuple[Any, Any]:
     """An update with Adam, and the function that makes its first state."""
     head, learn = setup.start.config.head, setup.start.config.learn
     share = learn.teacher_weight if learn.teacher else 0.0
-    optimizer = optax.adam(_RATE)
+    optimizer = optax.chain(adam.scale_by_adam_corrected(0.9, 0.999, 1e-8), optax.scale(-_RATE))
 
     def loss(params: WordMean, rows: dict[str, Array]) -> Float[Array, ""]:
         logits = word_mean.logits(params, rows["tokens"], rows["mask"])[:, None]

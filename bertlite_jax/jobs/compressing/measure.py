@@ -5,13 +5,11 @@ As in `bench infer`: each has a process of its own, and they take turns.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import pathlib
+import tempfile
 from typing import Any, Literal, NamedTuple
 
-from bertlite_jax.convert.huggingface.config import choose_family
-from bertlite_jax.convert.huggingface.names import folded_shape
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
@@ -27,27 +25,34 @@ from bertlite_jax.report import terminal
 PYTORCH = "torch-f32"
 
 
-def pytorch(teacher: Weights) -> tuple[Runtime | None, str]:
-    """The teacher in `transformers`, or None and why it cannot be timed there."""
+def pytorch(teacher: Weights, folder: pathlib.Path) -> tuple[Runtime | None, str]:
+    """The teacher in `transformers`, or None and why it cannot be timed there.
+
+    Args:
+      teacher: is written as a folder of `transformers`.
+      folder: gets that folder.
+    """
     chosen, skipped = catalogue.choose((PYTORCH,), task=task_of(teacher))
     if not chosen:
         return None, skipped[0]
-    kind = teacher.tokenizer.kind if teacher.tokenizer else None
     try:
-        choose_family(folded_shape(teacher.model), kind, teacher.head)
-    except UserError as error:
+        path, load = chosen[0].prepare(teacher, folder, [])
+    except UserError as error:  # No class of transformers holds it.
         return None, f"{PYTORCH} is skipped: {str(error).removeprefix('convert: to-hf: ')}"
-    return dataclasses.replace(chosen[0], name="PyTorch float32"), ""
+    return _ready("PyTorch float32", path, load), ""
 
 
 def of_file(name: str, path: pathlib.Path, teacher: Weights) -> Runtime:
     """An ONNX file that is there, in ONNX Runtime."""
+    return _ready(name, path, functools.partial(load_onnxruntime, str(path), task_of(teacher)))
 
+
+def _ready(name: str, path: pathlib.Path, load: Load) -> Runtime:
     def prepare(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
         del source, folder, texts
-        return path, functools.partial(load_onnxruntime, str(path), task_of(teacher))
+        return path, load
 
-    return Runtime(name, "ONNX Runtime", ("onnx", "onnxruntime"), prepare)
+    return Runtime(name, "a file that is there", (), prepare)
 
 
 class Listed(NamedTuple):
@@ -82,13 +87,14 @@ def family(plan: Plan, setup: Setup) -> dict[str, Any]:
     """Times all models in turns. Returns the content of `summary.json`."""
     models = listed(plan)
     runtimes = [of_file(each.name, each.file, plan.teacher) for each in models]
-    reference, note = pytorch(plan.teacher)
-    if reference:
-        runtimes = [reference, *runtimes]
-        models = [models[0]._replace(name=reference.name), *models]
     length = plan.settings.length or setup.start.config.data.length
     shape = (plan.settings.threads, length, 1)
-    entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
+    with tempfile.TemporaryDirectory(prefix="bertlite-compress-") as scratch:
+        reference, note = pytorch(plan.teacher, pathlib.Path(scratch))
+        if reference:
+            runtimes = [reference, *runtimes]
+            models = [models[0]._replace(name=reference.name), *models]
+        entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
     metric, rows = setup.task.metrics[0], []
     for model, entry in zip(models, entries, strict=True):
         figures = handed_over.stored_figures(plan.folder, model.figures, metric)

@@ -52,6 +52,7 @@ def _of_windows(path: pathlib.Path, weights: Weights, valid: Split) -> list[np.n
     """What the file answers to each window: [C], for tags [tokens, C], for spans [2, tokens]; short windows first."""
     session, scored = open_session(path), measuring_text.scored_output(weights)
     assert scored.head is not None
+    kind = scored.head.kind
     windows = example_windows.split(valid.encoded)
     sizes = np.array([len(window.ids) for window in windows])
     found: list[Any] = [None] * len(windows)
@@ -60,12 +61,12 @@ def _of_windows(path: pathlib.Path, weights: Weights, valid: Split) -> list[np.n
         some = order[first : first + _BATCH].tolist()
         longest = int(sizes[some].max())
         (batch,) = measuring_text.batches(weights, [windows[i] for i in some], _BATCH, longest)
-        values = answer_of(scored.head.kind, run_session(session, measuring_text.as_read(batch, scored)))
+        values = answer_of(kind, run_session(session, measuring_text.as_read(batch, scored)))
         if np.isnan(values).any():
             raise UserError(f"compress: some answers of {path} are NaN, so it has no score")
         for row, window in zip(values, some, strict=True):
-            tokens = slice(int(sizes[window]))
-            found[window] = {"tag": row[tokens], "span": row[..., tokens]}.get(scored.head.kind, row)
+            size = int(sizes[window])
+            found[window] = row[:size] if kind == "tag" else row[:, :size] if kind == "span" else row
     return found
 
 

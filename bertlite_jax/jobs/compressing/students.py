@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bertlite_jax.config.compression.compress import Compress, Point
@@ -163,8 +162,3 @@ def _pruning(plan: Plan, point: Point) -> pathlib.Path:
 
 def _answers(plan: Plan) -> pathlib.Path:
     return plan.folder / ANSWERS
-
-
-def runs_of(points: Sequence[Point], plan: Plan) -> list[Training]:
-    """The trainings of several points, each once."""
-    return list(dict.fromkeys(training for point in points for training in trainings(plan, point)))

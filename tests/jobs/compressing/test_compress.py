@@ -18,10 +18,12 @@ from toy_task import recipe, write_sst2
 
 from bertlite_jax.config import files
 from bertlite_jax.config.compression.compress import Compress
+from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert import sources
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, turns
-from bertlite_jax.jobs.compressing import compress, floor, latency, students
+from bertlite_jax.jobs.compressing import compress, compress_workdir, floor, latency, students
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.train.compression import choice
@@ -171,3 +173,114 @@ def test_what_a_kill_has_left_out_is_made_and_the_same(
         assert {**row, "folder": ""} == {**before, "folder": ""}
     kept, again = (sources.load(place / "students/1-1.5x-4bit") for place in (family, tmp_path / "out"))
     jax.tree.map(np.testing.assert_array_equal, again.params, kept.params)
+
+
+def test_a_stopped_training_is_told_and_gone_on_with(run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch):
+    """What was made before it stays: the teacher's figures and the floor's."""
+    stopped = {"stopped": True, "steps": 1}
+    monkeypatch.setattr(students, "finetune", lambda *given: stopped)
+    assert made(run, tmp_path / "out", "1-float32") == stopped
+    assert not (tmp_path / "out/summary.json").exists()
+    names = {path.name for path in (tmp_path / "out/points").glob("*.json")}
+    assert names == {"teacher-float32.json", "teacher-int8.json", "words.json"}
+
+
+def test_a_dry_run_shows_what_is_to_be_trained_and_writes_nothing(
+    run: pathlib.Path, family: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+):
+    points = Compress((*POINTS, "1-4bit"), examples=20)
+    assert compress.compress(config_of(run), points, str(run), str(tmp_path / "new"), dry_run=True) == {}
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines() if line[:1] in "12" and "-" in line.split()[0]] == [
+        *("1-float32", "2-7bit", "1-1.5x-4bit", "1-4bit")
+    ]
+    assert "compress: 5 trainings, about " in shown
+    assert list(tmp_path.iterdir()) == []
+    before = sorted(family.rglob("*"))
+    compress.compress(config_of(run), points, str(run), str(family), dry_run=True)
+    assert "compress: 1 trainings, about " in capsys.readouterr().out
+    assert sorted(family.rglob("*")) == before
+
+
+def test_a_speed_up_that_cannot_be_reached_is_told_with_the_greatest(run: pathlib.Path, tmp_path: pathlib.Path):
+    """1 ms for embeddings and pooler, and 1 for one head or 16 neurons: 13 / 2 of two layers, rounded down."""
+    with pytest.raises(
+        UserError, match=r"2-7x-7bit cannot be reached: with 32 tokens, 2-7bit can .* at most 6\.49 times"
+    ):
+        made(run, tmp_path / "out", "2-7bit", "2-7x-7bit")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_usual_points_that_cannot_be_reached_are_left_out(
+    run: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+):
+    """One layer takes 7 ms and at least 2, so it can become 3.49 times as fast, and not 4 times."""
+    compress.compress(config_of(run), Compress(), str(run), str(tmp_path / "out"), dry_run=True)
+    shown = capsys.readouterr().out
+    assert "compress: 1-4x-7bit is left out: with 32 tokens, 1-7bit can become at most 3.49 times" in shown
+    assert [line.split()[0] for line in shown.splitlines() if line.startswith("1-3x-7bit ")] == ["1-3x-7bit"]
+    assert not any(line.startswith("1-4x-7bit ") for line in shown.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"optim.learning_rate": 1e-3}, r"made with optim\.learning_rate = 0\.002, and this is 0\.001; name another"),
+        ({"learn.teacher_weight": 0.9}, r"made with learn\.teacher_weight = 0\.5, and this is 0\.9"),
+        ({"quantise.bits": 4}, r"--quantise\.bits has no effect: each of --points says its bits"),
+        ({"adapt.keep_head": False}, r"adapt\.keep_head must stay on"),
+        ({"learn.domains": ("somewhere",)}, r"learn\.domains needs layers of one shape"),
+    ],
+)
+def test_another_recipe_is_refused(family: pathlib.Path, run: pathlib.Path, changes: dict[str, Any], said: str):
+    config = config_of(run)
+    for field, value in changes.items():
+        config = replaced(config, field, value)
+    before = sorted(family.rglob("*"))
+    with pytest.raises(UserError, match=said):
+        compress.compress(config, Compress(POINTS, examples=20), str(run), str(family))
+    assert sorted(family.rglob("*")) == before
+
+
+def test_another_teacher_and_other_settings_are_refused(
+    family: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
+):
+    with pytest.raises(UserError, match=r"made with examples = 20, and this is 21; name another --workdir"):
+        compress.compress(config_of(run), Compress(POINTS, examples=21), str(run), str(family))
+    shutil.copytree(run, tmp_path / "moved")
+    config = replaced(config_of(run), "learn.teacher", str(run))
+    with pytest.raises(UserError, match="made from another teacher"):
+        compress.compress(config, Compress(POINTS, examples=20), str(tmp_path / "moved"), str(family))
+
+
+def test_a_teacher_of_integers_is_refused(family: pathlib.Path, tmp_path: pathlib.Path):
+    rounded = family / "students/2-7bit"
+    with pytest.raises(UserError, match="2-7bit was trained for integers of 7 bits; name the run in floats"):
+        made(rounded, tmp_path / "out", "1-7bit")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_overwriting_leaves_nothing_of_an_earlier_family_but_what_a_user_put_there(
+    family: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
+):
+    out = tmp_path / "out"
+    shutil.copytree(family, out)
+    (out / "students/1/notes.txt").write_text("years of work")
+    compress_workdir.clear(out, ())
+    left = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    assert left == ["compress.json", "students/1/notes.txt"]
+
+
+def test_what_is_read_is_not_cleared(family: pathlib.Path):
+    before = sorted(family.rglob("*"))
+    with pytest.raises(UserError, match=r"--overwrite would delete .*students/1, which this job reads"):
+        compress_workdir.clear(family, (str(family / "students/1"),))
+    assert sorted(family.rglob("*")) == before
+
+
+def test_a_folder_of_anything_else_is_refused(run: pathlib.Path, tmp_path: pathlib.Path):
+    with pytest.raises(UserError, match="holds a single run; name another --workdir"):
+        made(run, run, "1-7bit")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"is not empty \(thesis\.tex\) and holds no compress\.json of compression"):
+        made(run, tmp_path, "1-7bit")
