@@ -52,12 +52,16 @@ def show(plan: Plan, setup: Setup, overwrite: bool) -> None:
     if pace:
         total += _FORWARD * examples / pace if runs else 0.0
         print(
-            f"compress: {runs} trainings, about {clock_time(total)} in all at the {pace:,.1f} examples a second of "
+            f"compress: {_trainings(runs)}, about {clock_time(total)} in all at the {pace:,.1f} examples a second of "
             f"{plan.run}, with the teacher's answers to {examples:,} texts; evaluations, files and what rounding adds "
             "to a step are not counted"
         )
     else:
-        print(f"compress: {runs} trainings; {plan.run} does not say its examples a second, so the time is not known")
+        print(f"compress: {_trainings(runs)}; {plan.run} does not say its examples a second, so the time is not known")
+
+
+def _trainings(count: int) -> str:
+    return "1 training" if count == 1 else f"{count} trainings"
 
 
 def seconds_of(plan: Plan, setup: Setup, point: Point, training: Training, pace: float) -> float:

@@ -108,7 +108,9 @@ def picture(summary: Mapping[str, Any], image: Literal["svg", "png"] = "svg") ->
             if model["kind"] == "floor":
                 axes.axhline(score, label="floor: mean of word vectors", **plots.STYLES["level"])
                 axes.legend(frameon=False, fontsize=8.5, loc="lower right")
-        if min(times) > 0:
+        if 5 * min(times) > max(times) > 0:
+            axes.set_xlim(0, 1.15 * max(times))
+        elif min(times) > 0:
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.4g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
