@@ -6,6 +6,7 @@ Latencies are made up, so that what stays does not depend on the machine.
 import dataclasses
 import json
 import pathlib
+import re
 import runpy
 import shutil
 from collections.abc import Sequence
@@ -284,3 +285,17 @@ def test_a_folder_of_anything_else_is_refused(run: pathlib.Path, tmp_path: pathl
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match=r"is not empty \(thesis\.tex\) and holds no compress\.json of compression"):
         made(run, tmp_path, "1-7bit")
+
+
+def test_the_report_of_a_student_has_its_teacher_beside_it(family: pathlib.Path, run: pathlib.Path):
+    """With its scores, as the file that was trained for has them, and a curve for each part of the loss."""
+    student = family / "students/2-7bit"
+    text = report(student).read_text(encoding="utf-8")
+    (student / "report.html").unlink()
+    for wanted in ("<h2>Teacher and student</h2>", str(run), "same answer", "FLOPs of a text", "29 examples"):
+        assert wanted in text, wanted
+    for curve in ("Labelled texts: loss", "Labelled texts: distance to the teacher"):
+        assert curve in text
+    row = re.search(r"<td>accuracy</td><td[^>]*>([\d.]+)</td><td[^>]*>([\d.]+)</td>", text)
+    assert row
+    assert row.groups() == tuple(f"{summary_of(each)['accuracy']:.4f}" for each in (run, student))
