@@ -80,11 +80,12 @@ def _of_task(workdir: pathlib.Path, config: Finetuned) -> Comparison:
 
 def _judged(place: str, loaded: Weights, task: Task, config: Finetuned, examples: list[Example]) -> Judged:
     """A model's answers, with outputs in the order of the run's labels."""
-    head = config.head
-    assert loaded.head is not None
+    head, theirs = config.head, loaded.head
+    if theirs is None or theirs.kind != head.kind or sorted(theirs.labels) != sorted(head.labels):
+        raise UserError(f"report: {place} is a model of another task now")
     if head.kind == "span":
         return agreement.judge_spans(task, head, examples, validation.spans_of(place, loaded, examples))
-    order = [loaded.head.labels.index(label) for label in head.labels] or slice(None)
+    order = [theirs.labels.index(label) for label in head.labels] or slice(None)
     outputs = validation.outputs_of(place, loaded, examples)
     return agreement.judge(task, head, examples, outputs if head.kind == "choose" else [x[..., order] for x in outputs])
 
