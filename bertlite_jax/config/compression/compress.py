@@ -49,10 +49,10 @@ class Compress:
     """Which smaller models are made of a teacher, and on what they are measured."""
 
     points: tuple[str, ...] = ()
-    """Models to make, each LAYERS[-SPEEDx]-ARITHMETIC: 6-float32 has six of the teacher's layers; of 6-2x-7bit heads,
-    neurons and layers are pruned until it is twice as fast as 6-7bit, and it is trained for weights of 7 bits (or 8, or
-    4). Without it, eight models: all N layers in 7 bits, and half of them in float32, in 7 bits, pruned to 1.5, 2, 3
-    and 4 times that speed, and with 4 bits; those that cannot become so fast are left out."""
+    """Models to make, each named LAYERS-ARITHMETIC or LAYERS-SPEEDx-ARITHMETIC: 6-float32 has six of the teacher's
+    layers; of 6-2x-7bit heads, neurons and layers are pruned until it is twice as fast as 6-7bit, and it is trained for
+    weights of 7 bits (or 8, or 4). Without it, eight models: all N layers in 7 bits, and half of them in float32, in 7
+    bits, pruned to 1.5, 2, 3 and 4 times that speed, and with 4 bits; those that cannot become so fast are left out."""
     keep: Literal["alternate", "first", "last"] = "alternate"
     """Which of the teacher's layers a student with fewer starts from. alternate: at equal distances, the first and the
     last among them. first, last: as many of the first or last ones."""
