@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bertlite_jax.config.compression.compress import Compress, Point
 from bertlite_jax.config.compression.prune import Prune
@@ -28,6 +28,9 @@ ANSWERS = "answers"
 """Folder of what the teacher answers there."""
 START, PRUNED = "-start", "-pruned-"
 """Behind the number of layers: the weights that a student starts from, and the work directory of pruning."""
+
+
+Recipe = TypeVar("Recipe", bound=Finetune)
 
 
 class Plan(NamedTuple):
@@ -125,7 +128,7 @@ def cut(teacher: Weights, layers: int, keep: str) -> Weights:
     return dataclasses.replace(teacher, params=params, model=left)
 
 
-def rounded_recipe(config: Finetune, rate: float, bits: Any) -> Finetune:
+def rounded_recipe(config: Recipe, rate: float, bits: Any) -> Recipe:
     """The recipe of the training with rounded weights."""
     optim = dataclasses.replace(config.optim, learning_rate=rate * config.optim.learning_rate)
     return dataclasses.replace(config, optim=optim, quantise=Quantise(bits))

@@ -123,9 +123,10 @@ def _guesses(models: tuple[Weights, ...], config: Distill, tokenizer: Tokenizer)
     labels: list[np.ndarray] = []
     guess = [_make_guess(loaded, split.special_ids) for loaded in models]
     for batch in batches.evaluation_rows(split, ROWS, _BATCH):
-        for pieces, of_model in zip(found, guess, strict=True):
-            guessed, right, counted = map(np.asarray, of_model(batch))
+        answered = [tuple(map(np.asarray, of_model(batch))) for of_model in guess]
+        for pieces, (guessed, _, counted) in zip(found, answered, strict=True):
             pieces.append(guessed[counted > 0])
+        _, right, counted = answered[0]
         labels.append(right[counted > 0])
     if not sum(map(len, labels)):
         raise UserError("report: the validation split has no token to predict")

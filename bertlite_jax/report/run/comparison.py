@@ -56,8 +56,8 @@ def section(compared: Comparison | None, missing: str = "") -> str:
         ("FLOPs of a text", scaled(a.flops), scaled(b.flops), _share(b.flops, a.flops)),
     ]
     if a.milliseconds is not None and b.milliseconds is not None:
-        times = (f"{each.milliseconds:.3f}" for each in (a, b))
-        rows.append(("milliseconds a text", *times, _share(b.milliseconds, a.milliseconds)))
+        share = _share(b.milliseconds, a.milliseconds)
+        rows.append(("milliseconds a text", f"{a.milliseconds:.3f}", f"{b.milliseconds:.3f}", share))
     for name in dict.fromkeys([*a.scores, *b.scores]):
         ours, theirs = b.scores.get(name), a.scores.get(name)
         kept = _share(ours, theirs) if ours is not None and theirs is not None else ""
