@@ -144,7 +144,7 @@ def test_scores_are_those_of_the_files_that_are_served(family: pathlib.Path):
 
 def test_it_has_a_report(family: pathlib.Path):
     text = report(family).read_text(encoding="utf-8")
-    for wanted in ("Compression: out", "Score against latency", "1-1.5x-4bit", "teacher, ONNX INT8", "torch-f32"):
+    for wanted in ("Compression: out", "Score against latency", "1-1.5x-4bit", "teacher, ONNX INT8", "Torch-f32"):
         assert wanted in text
     (family / "report.html").unlink()
 
