@@ -35,8 +35,9 @@ INSIDE = {
         ("runs", "text", "recipes"),
         ("answering", "pretraining"),
         ("finetuning", "distilling", "searching", "compiling", "ablation"),
-        ("reports", "compressing"),
         ("benchmarks",),
+        ("compressing",),
+        ("reports",),
         ("quickstart",),
     ),
 }

@@ -36,7 +36,7 @@ OF_FINETUNING = ("data", "adapt", "head", "optim", "run", "learn", "quantise")
 REPEATING = {
     **dict.fromkeys(("distill", "ablate", "search", "compile"), ("pretrain", RECIPE)),
     "teach": ("distill", (*RECIPE, "distill")),
-    "prune": ("finetune", OF_FINETUNING),
+    **dict.fromkeys(("prune", "compress"), ("finetune", OF_FINETUNING)),
 }
 """Jobs that take the options of a recipe as well: where these are explained, and their groups."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}

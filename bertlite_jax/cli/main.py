@@ -52,6 +52,13 @@ JOBS = (
     ),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
     Job("prune", "take heads, neurons and layers out of a task model", compressing.prune, trains=True, compiles=True),
+    Job(
+        "compress",
+        "make a family of smaller models of a task model, and measure them",
+        compressing.compress,
+        trains=True,
+        compiles=True,
+    ),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),
     job_of("embed", "turn texts or their tokens into vectors, as .npy or JSON lines", tasks.embed, compiles=True),
     Job("convert", "to and from transformers, TensorFlow, ONNX and INT8", convert.convert, leaves_threads=True),

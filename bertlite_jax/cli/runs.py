@@ -170,7 +170,8 @@ def report(run: Run, /) -> None:
     """Writes report.html into a work directory: one file with curves, figures and samples.
 
     Args:
-      run: Work directory of a run of pretraining or fine-tuning, of several fine-tuning runs, or of pruning.
+      run: Work directory of a run of pretraining or fine-tuning, of several fine-tuning runs, of pruning,
+        or of compression.
     """
     from bertlite_jax.jobs.reports.report import report as write_report
 

@@ -1,4 +1,4 @@
-"""`bertlite prune`: the recipe is the run's, what is typed changes it, and the table has the whole model first."""
+"""`bertlite prune` and `compress`: the recipe is the run's, what is typed changes it, and the table begins with it."""
 
 import pathlib
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from bertlite_jax.cli.main import main
+from bertlite_jax.config.compression.compress import Compress
 from bertlite_jax.config.compression.prune import Prune
 from bertlite_jax.config.files import to_json
 from bertlite_jax.config.finetune import Examples, Finetuned, TuneRun
 from bertlite_jax.config.pretrain import Optim
-from bertlite_jax.jobs.compressing import prune
+from bertlite_jax.jobs.compressing import compress, prune
 
 COSTS = {"measured_speed_up": 1.0, "parameters": 1_000, "layers": 6}
 SUMMARY: dict[str, Any] = {
@@ -38,11 +39,15 @@ def run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "run"
 
 
+FAMILY = SUMMARY | {"reference": "ONNX float32", "note": ""}
+
+
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the job was given, which returns `SUMMARY`."""
     given: list[tuple[Any, ...]] = []
     monkeypatch.setattr(prune, "prune", lambda *arguments: given.append(arguments) or SUMMARY)
+    monkeypatch.setattr(compress, "compress", lambda *arguments: given.append(arguments) or FAMILY)
     return given
 
 
@@ -60,12 +65,30 @@ def test_what_is_typed_changes_the_recipe_of_the_run(run: str, called, capsys: p
     assert "A CPU" in out
 
 
+def test_students_learn_from_the_run_unless_another_teacher_is_named(run: str, called):
+    assert main(["compress", run, "--workdir", "out", "--points", "6-7bit", "3-2x-4bit"]) == 0
+    assert main(["compress", run, "--workdir", "out", "--learn.teacher", "large", "--learn.teacher-weight", "0.9"]) == 0
+    (config, settings, *rest), (other, usual, *_) = called
+    assert (config.learn.teacher, config.adapt.keep_head, config.optim.learning_rate) == ("run", True, 3e-5)
+    assert settings == Compress(points=("6-7bit", "3-2x-4bit"))
+    assert rest == ["run", "out", False, False]
+    assert (other.learn.teacher, other.learn.teacher_weight, usual) == ("large", 0.9, Compress())
+
+
 def test_a_run_that_a_signal_stopped_has_no_table(run: str, monkeypatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(prune, "prune", lambda *arguments: {"stopped": True, "steps": 7})
     assert main(["prune", run, "--workdir", "out"]) == 0
     out = capsys.readouterr().out
     assert "stopped" in out
     assert "models" not in out
+
+
+@pytest.mark.parametrize("job", ["prune", "compress"])
+def test_a_run_is_named_first(job: str, called, capsys: pytest.CaptureFixture[str]):
+    assert main([job, "--workdir", "out"]) == 2
+    said = f"{job}: the first argument is the work directory of a fine-tuning run\n"
+    assert capsys.readouterr().err == said
+    assert not called
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ NAMED = {
     },
     **{"predict": ["run"], "embed": ["run"], "evaluate": ["run"], "fill-mask": ["run", "text"], "report": ["run"]},
     "prune": ["run"],
+    "compress": ["run"],
 }
 """What the jobs want to be named, beside options."""
 COMMANDS = [

@@ -21,7 +21,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "corpus/corpus.json": ("evaluate pretrained --corpus corpus",),
     "corpus/build.json": ("evaluate pretrained --corpus corpus",),
     "tokenizer/bertlite_tokenizer.json": ("corpus text.txt --tokenizer tokenizer --out out",),
-    "finetuned/config.json": ("report finetuned", "prune finetuned --workdir out"),
+    "finetuned/config.json": (
+        "report finetuned",
+        "prune finetuned --workdir out",
+        "compress finetuned --workdir out",
+    ),
     "finetuned/summary.json": ("report finetuned",),
     "finetuned/best/config.json": ("predict finetuned --input text.txt", "convert onnx finetuned out"),
     "hf/config.json": ("convert from-hf hf out", "embed hf --input text.txt --out out.npy"),

@@ -30,6 +30,7 @@ READERS = {
     ),
     "--init of finetune": "finetune FINETUNE --data task.csv --workdir out --init RUN",
     "prune": "prune RUN --workdir out",
+    "compress": "compress RUN --workdir out",
     "--learn.teacher of finetune": (
         "finetune FINETUNE --data task.csv --data.length 16 --workdir out --init pretrained --learn.teacher RUN"
     ),

@@ -38,7 +38,7 @@ def sentence(draft: Draft, hidden: str, mask: str, settings: Sentence) -> None:
     if settings.pooling == "cls":
         vector = node(graph, "Gather", hidden, constant(graph, 0, np.int64), name="cls", axis=1)
     else:
-        vector = _mean(graph, hidden, mask)
+        vector = mean(graph, hidden, mask)
     if settings.normalize:
         length = node(graph, "ReduceL2", vector, name="length", axes=[1], keepdims=1)
         least = node(graph, "Max", length, constant(graph, 1e-12), name="length")
@@ -47,7 +47,7 @@ def sentence(draft: Draft, hidden: str, mask: str, settings: Sentence) -> None:
     add_output(graph, hidden, "token_embeddings", ["batch", "sequence", width])
 
 
-def _mean(graph: Graph, hidden: str, mask: str) -> str:
+def mean(graph: Graph, hidden: str, mask: str) -> str:
     """The mean over the real tokens: [B, L, D] -> [B, D]."""
     real = node(graph, "Cast", node(graph, "Unsqueeze", mask, constant(graph, [2], np.int64), name="mean"), to=FLOAT)
     tokens = constant(graph, [1], np.int64)

@@ -29,8 +29,8 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches
 from bertlite_jax.errors import UserError, fields_close_to
 from bertlite_jax.host import cpu, whole_files
-from bertlite_jax.jobs.benchmarks import infer, machine, output, sample_rows
-from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
+from bertlite_jax.jobs.benchmarks import machine, output, sample_rows
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process, turns
 from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks.machine_line import machine_line
 from bertlite_jax.report.cost import flops
@@ -223,7 +223,7 @@ def _answer_seconds(model: Model, length: int, threads: int) -> float:
         with process.start(name, load, threads) as started:
             batch = sample_rows.batches_of(weights, rows, 1)
             started.run(batch)
-            return min(started.run(batch * (CALLS - 1), seconds=infer.TURN_SECONDS).seconds)
+            return min(started.run(batch * (CALLS - 1), seconds=turns.TURN_SECONDS).seconds)
 
 
 def _step_seconds(model: Model, length: int, batch_rows: int) -> float:

@@ -1,19 +1,15 @@
 """`bertlite bench infer`: how fast a model answers on this CPU, in which runtime and arithmetic, and how large it is.
 
-Every runtime has a process of its own. One works at a time, and they take turns, so that a machine that is busy for a
-while is busy for all. Rows have the stated length, without padding. The first call of each shape is not counted. Ratios
-and throughput are those of the fastest call, because other programs can only slow a call down.
+Runtimes take turns (`runtimes/turns.py`). Ratios and throughput are those of the fastest call, because other programs
+can only slow a call down.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import math
 import os
 import pathlib
 import shlex
-import tempfile
 from typing import Annotated, Any
 
 import numpy as np
@@ -27,23 +23,12 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
 from bertlite_jax.jobs.benchmarks import machine, output, sample_rows
-from bertlite_jax.jobs.benchmarks.race import Contender, drop_slow, race
-from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
-from bertlite_jax.jobs.benchmarks.runtimes.process import Batch, Load, Process
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, turns
 from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, Task, task_of
+from bertlite_jax.jobs.benchmarks.runtimes.turns import Entry, Shape, Timed
 from bertlite_jax.report import terminal
 from bertlite_jax.report.benchmarks import inference
 
-ROWS = 16
-"""Different rows of each length on which answers are compared; at least a batch."""
-CALIBRATION = 16
-"""Further rows, of the first length, that calibrate the ranges of static INT8."""
-TOO_SLOW = 5.0
-"""A runtime that takes more than this many times as long as the first one gets no further turns."""
-TRIALS = 3
-"""Calls before that is decided, since other programs may have slowed one down."""
-TURN_SECONDS = 0.3
-"""Length of a turn, which has at least one call."""
 FILE = "inference.json"
 """File with the figures in a run's work directory; `bertlite report` shows them."""
 _ONLY = (
@@ -51,37 +36,6 @@ _ONLY = (
     f"{', '.join(runtime.name for runtime in catalogue.ALL)}."
 )
 """Help of `--only`."""
-
-
-@dataclasses.dataclass
-class Timed(Contender):
-    """A runtime on one shape; `seconds` are those of its calls."""
-
-    answers: list[np.ndarray] = dataclasses.field(default_factory=list)
-
-
-Shape = tuple[int, int, int]
-"""Threads, tokens in a row, rows in a batch."""
-
-
-@dataclasses.dataclass
-class Entry:
-    """A runtime that takes part: its file, its process, and what was measured."""
-
-    runtime: Runtime
-    load: Load
-    file_bytes: int
-    timed: dict[Shape, Timed] = dataclasses.field(default_factory=dict)
-    started: Process | None = None
-    loaded_bytes: int = 0
-    peak_bytes: int = 0
-    load_seconds: float = math.inf
-
-    @property
-    def process(self) -> Process:
-        """Its process, which has been started."""
-        assert self.started
-        return self.started
 
 
 def bench_infer(
@@ -136,22 +90,8 @@ def bench_infer(
         console.print(f"bench: {line}", soft_wrap=True)
     if not chosen:
         raise UserError("bench: no runtime is left to time")
-    most = max(ROWS, *batch)
-    rows = {size: sample_rows.make_rows(weights, size, most + CALIBRATION) for size in length}
     shapes = [(count, size, number) for count in counts for size in length for number in batch]
-    with tempfile.TemporaryDirectory(prefix="bertlite-bench-") as scratch:
-        texts = sample_rows.batches_of(weights, rows[length[0]][most:], 1)
-        entries = _prepare(weights, chosen, pathlib.Path(scratch), texts, console)
-        groups = group_by_memory(entries, console)
-        for count in counts:
-            for group in groups:
-                with contextlib.ExitStack() as stack:
-                    _start(group, count, stack, console)
-                    for shape in [shape for shape in shapes if shape[0] == count]:
-                        batches = sample_rows.batches_of(weights, rows[shape[1]][:most], shape[2])
-                        _race(group, shape, batches, rounds, entries[0], console)
-                        console.print(f"bench: {shape[2]} x {shape[1]}, {_plural(count, 'thread')}: done")
-                    _record_memory(group)
+    entries = turns.time_runtimes(weights, chosen, shapes, rounds, console)
     figures = {
         "model": name,
         "task": task,
@@ -204,83 +144,6 @@ def _choose(only: tuple[str, ...], task: Task) -> tuple[list[Runtime], list[str]
     from bertlite_jax.model.ops import choose_precision
 
     return catalogue.choose(only, choose_precision.resolve("auto", "cpu") == "float32", task)
-
-
-# --- Turns -----------------------------------------------------------------------------------------------------------
-
-
-def _prepare(
-    weights: Weights, chosen: list[Runtime], scratch: pathlib.Path, texts: list[Batch], console: Console
-) -> list[Entry]:
-    """Writes the file of each runtime."""
-    entries = []
-    for runtime in chosen:
-        console.print(f"bench: writing the file of {runtime.name}")
-        path, load = runtime.prepare(weights, scratch, texts)
-        entries.append(Entry(runtime, load, path.stat().st_size))
-    return entries
-
-
-def group_by_memory(entries: list[Entry], console: Console) -> list[list[Entry]]:
-    """The runtimes that are loaded together: all of them, or each alone if free memory may not hold all.
-
-    A runtime takes its libraries and about twice its file.
-    """
-    meminfo = pathlib.Path("/proc/meminfo")
-    if not meminfo.is_file():
-        return [entries]
-    lines = dict(line.split(":", 1) for line in meminfo.read_text(encoding="utf-8").splitlines() if ":" in line)
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    needed = sum(400_000_000 + 2 * entry.file_bytes for entry in entries)
-    if needed < free:
-        return [entries]
-    console.print(
-        f"bench: {free / 1e9:.1f} GB of memory are free, and all runtimes together need about {needed / 1e9:.1f} GB: "
-        "each runs alone, so if the machine is busy for a while, that slows only some of them down",
-        soft_wrap=True,
-    )
-    return [[entry] for entry in entries]
-
-
-def _start(group: list[Entry], threads: int, stack: contextlib.ExitStack, console: Console) -> None:
-    names = ", ".join(entry.runtime.name for entry in group)
-    console.print(f"bench: loading, {_plural(threads, 'thread')} each: {names}", soft_wrap=True)
-    for entry in group:
-        entry.started = stack.enter_context(process.start(entry.runtime.name, entry.load, threads))
-
-
-def _race(group: list[Entry], shape: Shape, batches: list[Batch], rounds: int, first: Entry, console: Console) -> None:
-    """Lets a group answer each batch of one shape once, then take turns; one that is too slow gets only its trials."""
-    by_name = {entry.runtime.name: entry for entry in group}
-    for name, entry in by_name.items():
-        if not entry.timed:
-            console.print(f"bench: first call of {name}, {shape[2]} x {shape[1]} tokens")
-        timed = entry.timed[shape] = Timed(name)
-        timed.answers = entry.process.run(batches[:1], return_answers=True).answers  # Compiles and allocates.
-        for _ in range(TRIALS):
-            timed.seconds += entry.process.run(batches[:1]).seconds
-            drop_slow([timed], TOO_SLOW, first.timed[shape].fastest)
-            if not timed.dropped:
-                break
-    for entry in group:
-        timed = entry.timed[shape]
-        if batches[1:] and not timed.dropped:
-            turn = entry.process.run(batches[1:], return_answers=True)
-            timed.answers += turn.answers
-            timed.seconds += turn.seconds
-
-    def take_turn(timed: Timed) -> list[float]:
-        return by_name[timed.name].process.run(batches[:1], seconds=TURN_SECONDS).seconds
-
-    race([entry.timed[shape] for entry in group], rounds, take_turn)
-
-
-def _record_memory(group: list[Entry]) -> None:
-    """Asks the processes for their memory before they end."""
-    for entry in group:
-        entry.loaded_bytes = max(entry.loaded_bytes, entry.process.loaded_bytes)
-        entry.peak_bytes = max(entry.peak_bytes, entry.process.run([]).peak_bytes)
-        entry.load_seconds = min(entry.load_seconds, entry.process.load_seconds)
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------
@@ -357,7 +220,3 @@ def _store(figures: dict[str, Any], source: str, out: str, html: str, console: C
     if html:
         whole_files.write_text(html, inference.render(figures))
         console.print(f"bench: wrote {html}", soft_wrap=True)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

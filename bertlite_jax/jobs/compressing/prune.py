@@ -7,7 +7,6 @@ and `2x/`, an ordinary fine-tuning run that starts from it. What is there alread
 from __future__ import annotations
 
 import dataclasses
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +32,7 @@ from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.runs import one_job
 from bertlite_jax.train import sharding
 from bertlite_jax.train.compression import choice, pruning
+from bertlite_jax.train.compression.choice import Latencies
 from bertlite_jax.train.compression.importance import Importance
 
 
@@ -43,7 +43,14 @@ def recipe_of(run: Finetuned) -> Finetune:
     return Finetune(**values | {"head": head, "adapt": dataclasses.replace(run.adapt, keep_head=True)})
 
 
-def prune(config: Finetune, settings: Prune, run: str, out: str, overwrite: bool = False) -> dict[str, Any]:
+def prune(
+    config: Finetune,
+    settings: Prune,
+    run: str,
+    out: str,
+    overwrite: bool = False,
+    answers: pathlib.Path | None = None,
+) -> dict[str, Any]:
     """Makes a smaller model for each speed-up.
 
     Args:
@@ -52,6 +59,7 @@ def prune(config: Finetune, settings: Prune, run: str, out: str, overwrite: bool
       run: work directory of the fine-tuning run whose best model is pruned.
       out: work directory of pruning.
       overwrite: delete the models that it holds, and make everything again.
+      answers: as for `finetune`.
 
     Returns:
       The content of `summary.json`: what was measured, and `models`, the whole one first. If a signal stopped a run,
@@ -70,6 +78,7 @@ def prune(config: Finetune, settings: Prune, run: str, out: str, overwrite: bool
         check_prune(settings, weights.model.max_positions, cpu.cores())
         family.refuse_foreign(pathlib.Path(out))
         setup = prepare(own_data.decided(config, out, overwrite), weights, run)
+        setup = setup._replace(extra=setup.extra._replace(answers=answers))
         return _prune(config, settings, weights, setup, pathlib.Path(out), overwrite)
 
 
@@ -83,7 +92,7 @@ def _prune(
     is_new = latencies is None
     latencies = latencies or latency.table_of(weights, settings, length, print)
     whole = choice.seconds_of(weights.model, latencies)
-    _refuse_unreachable(settings.speed_up, whole, choice.fewest_seconds(weights.model, latencies))
+    _refuse_unreachable(settings.speed_up, weights.model, latencies)
     if is_new:
         family.clear(folder, read_by(setup.start.config))
         family.write_table(folder, source, latencies)
@@ -106,7 +115,7 @@ def _prune(
     for factor in settings.speed_up:
         start, place = family.pruned_of(folder, factor), family.run_of(folder, factor)
         print(f"prune: fine-tuning {start} in {place}")
-        figures = finetune(config, str(place), str(start))
+        figures = finetune(config, str(place), str(start), False, setup.extra.answers)
         if "stopped" in figures:
             return figures
         models.append(load_weights(place / BEST))
@@ -154,14 +163,15 @@ def _prunable(weights: Weights, run: str) -> Weights:
     return dataclasses.replace(weights, params=params, model=weights.model.exported)
 
 
-def _refuse_unreachable(speed_ups: Sequence[float], whole: float, fewest: float) -> None:
+def _refuse_unreachable(speed_ups: Sequence[float], model: Model, latencies: Latencies) -> None:
     """Raises UserError for a speed-up that not even the smallest model has; names the greatest that can be reached."""
+    whole, fewest = choice.seconds_of(model, latencies), choice.fewest_seconds(model, latencies)
     for factor in speed_ups:
         if whole / factor < fewest:
-            greatest = math.floor(100 * (1 - 1e-9) * whole / fewest) / 100  # Rounded down, so that it can be reached.
             raise UserError(
                 f"prune: --speed-up {factor:g} cannot be reached: of {1e3 * whole:.2f} ms a text, "
-                f"{1e3 * fewest:.2f} ms are left with the smallest layer alone; at most {greatest:g}"
+                f"{1e3 * fewest:.2f} ms are left with the smallest layer alone; at most "
+                f"{choice.greatest_speed_up(model, latencies):g}"
             )
 
 

@@ -50,7 +50,9 @@ Meta = dict[str, Any]
 `seconds` and `examples` of all steps but the first after each start, which compiles."""
 
 
-def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> dict[str, Any]:
+def finetune(
+    config: Finetune, run: str, init: str, overwrite: bool = False, answers: pathlib.Path | None = None
+) -> dict[str, Any]:
     """Starts the run in a work directory, or resumes it.
 
     Args:
@@ -59,6 +61,8 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
       init: where the encoder comes from: a run, a folder of `transformers`, a folder that `bertlite convert` wrote, or
         another task's model (see `start.take_over`).
       overwrite: delete a run that the directory holds, and start from step 0.
+      answers: folder for what a teacher answers and a masked language model proposes, where several runs share it. Its
+        files are named by hashes of all that they follow from, and outlive the run. None: a folder of the run.
 
     Returns:
       The content of `summary.json`: the task's metrics of the best model, its step, examples per second. A run that a
@@ -82,6 +86,7 @@ def finetune(config: Finetune, run: str, init: str, overwrite: bool = False) -> 
         checkpoint.naming_good_ones(folder / "checkpoints", f"finetune: {folder}"),
     ):
         setup = prepare(config, weights, init)
+        setup = setup._replace(extra=setup.extra._replace(answers=answers))
         memory_need.check(setup)
         environment = workdir.environment(teachers=setup.extra.digests) | {"corpora": digests(setup)}
         with one_job.alone_in(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ class Extra(NamedTuple):
     """Shape of the batches of unlabelled texts."""
     digests: Mapping[str, str] = MappingProxyType({})
     """Folders of the teacher and of the masked language model, and the SHA-256 of what is read there."""
+    answers: pathlib.Path | None = None
+    """Folder for what both say, where several runs share it; None: that of the run."""
 
 
 class Setup(NamedTuple):

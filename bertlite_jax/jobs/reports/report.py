@@ -9,15 +9,15 @@ from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.reports import tasks
+from bertlite_jax.jobs.reports import beside_teacher, tasks
 from bertlite_jax.report.run import html, metrics, side_files
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes the report of a pretraining or fine-tuning run, finished or not, of several of the latter, or of pruning.
+    """Writes the report of a run of pretraining or fine-tuning, finished or not, of several, or of smaller models.
 
     `config.json` and `metrics.jsonl` are required; `summary.json`, `samples.json`, `environment.json`, `inference.json`
-    and the corpora are shown if they exist. For fine-tuning and pruning see `tasks.render`.
+    and the corpora are shown if they exist. For fine-tuning, pruning and compression see `tasks.render`.
 
     Returns:
       The path of `report.html`, a single file without links to others.
@@ -47,6 +47,7 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
         samples=side_files.read(workdir / "samples.json", [], side_files.SAMPLES),
         environment=side_files.read(workdir / "environment.json", {}),
         inference=side_files.read_inference(workdir / "inference.json"),
+        compared=beside_teacher.section_of_pretraining(workdir, config),
     )
     return _write(workdir, html.render(run))
 

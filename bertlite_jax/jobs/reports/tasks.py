@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 from collections.abc import Sequence
+from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -13,36 +14,46 @@ from bertlite_jax.config.checks import check_model
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.scores import squad_metrics, thresholds
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.data.tasks.own.reader import within
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.json_shapes import NUMBER
-from bertlite_jax.jobs.answering import span_answers, span_predict, task_splits
-from bertlite_jax.jobs.answering.open_model import open_task_model
+from bertlite_jax.jobs.answering import span_answers
 from bertlite_jax.jobs.answering.outputs import probabilities
+from bertlite_jax.jobs.reports import beside_teacher, validation
 from bertlite_jax.report.run import metrics, side_files
 from bertlite_jax.report.run.side_files import SUMMARY, read
-from bertlite_jax.report.tasks import figures, page
+from bertlite_jax.report.tasks import compression, figures, page
 from bertlite_jax.report.tasks.figures import Answers, Shown
 
 PRUNED = {"task": str, "metric": str, "pruned_from": str, "length": int, "threads": int, "products": str, "cpu": str}
 COSTS = dict.fromkeys(("speed_up", "milliseconds", "measured_speed_up", "parameters", "layers"), NUMBER)
 """Of the summary of pruned models, and of each model in it."""
+COMPRESSED = {
+    **{"task": str, "metric": str, "compressed_from": str, "reference": str, "note": str, "length": int},
+    **{"threads": int, "cpu": str},
+}
+COSTS_OF_FAMILY = {
+    **dict.fromkeys(("milliseconds", "speed_up", "bytes"), NUMBER),
+    **{"name": str, "agreement": (*NUMBER, NoneType), "parameters": int, "layers": int},
+}
+"""Of the summary of a compressed family, and of each model in it."""
+_KINDS = ("teacher", "point", "floor")
 _DEEPEST = 4
 """Folders of runs in folders of runs."""
-_CHUNK = 512
-"""Examples that are answered together."""
+_SEVERAL = {"best_run", "probe", "pruned_from", "compressed_from"}
+"""Keys by which the summaries of several models are told."""
 
 
 def holds_tasks(workdir: pathlib.Path) -> bool:
-    """Whether a folder holds a fine-tuning run, several, a probe, or pruned models."""
+    """Whether a folder holds a fine-tuning run, several, a probe, pruned models, or a compressed family."""
     config, summary = read(workdir / "config.json", {}), read(workdir / "summary.json", {})
-    return "head" in config or (not config and not {"best_run", "probe", "pruned_from"}.isdisjoint(summary))
+    return "head" in config or (not config and not _SEVERAL.isdisjoint(summary))
 
 
 def render(workdir: pathlib.Path) -> str:
-    """Renders the page of one run, of several with the best of them, of a layer probe, or of pruned models.
+    """Renders the page of one run, of several with the best of them, of a layer probe, or of smaller models.
 
     Raises:
       UserError: a file is broken or missing, or matplotlib is not installed.
@@ -61,6 +72,8 @@ def render(workdir: pathlib.Path) -> str:
         if not summary["layers"] or any(row.keys() != summary["layers"][0].keys() for row in summary["layers"]):
             raise UserError(f"report: {file}: its layers differ in their figures, or there is none; probe again")
         return page.render_probe(workdir.resolve().name, summary)
+    if "compressed_from" in summary:
+        return _family(workdir, summary)
     if "pruned_from" in summary:
         metric = read(file, {}, {"metric": str})["metric"]
         read(file, {}, PRUNED | {"models": [COSTS | {metric: NUMBER}]})
@@ -75,6 +88,16 @@ def render(workdir: pathlib.Path) -> str:
     for folder, (_, of_run) in zip(folders, runs, strict=True):
         side_files.check_scores(folder / "summary.json", of_run, [summary["metric"]])
     return page.render_several(page.Several(workdir.resolve().name, summary, runs, _run(_best_of(workdir))))
+
+
+def _family(workdir: pathlib.Path, summary: dict[str, Any]) -> str:
+    file = workdir / "summary.json"
+    metric = read(file, {}, {"metric": str})["metric"]
+    read(file, {}, COMPRESSED | {"models": [COSTS_OF_FAMILY | {"kind": str, metric: NUMBER}]})
+    models = summary["models"]
+    if not models or any(model["kind"] not in _KINDS or model["milliseconds"] < 0 for model in models):
+        raise UserError(f"report: {file}: it has no models, or one of no known kind; compress again")
+    return compression.render(workdir.resolve().name, summary)
 
 
 def _best_of(workdir: pathlib.Path) -> pathlib.Path:
@@ -107,6 +130,7 @@ def _run(workdir: pathlib.Path) -> page.TaskRun:
         environment=read(workdir / "environment.json", {}),
         answers=answers,
         missing=missing,
+        compared=beside_teacher.section_of_task(workdir, config),
     )
 
 
@@ -119,20 +143,10 @@ def answers_of(workdir: pathlib.Path, config: Finetuned) -> Answers:
     Raises:
       UserError: there is no model yet, or the data is gone.
     """
-    task = task_splits.task_of(config.data)
-    split = next((name for name in task.splits if name.startswith("validation")), "validation")
-    stream = task_splits.examples_of(task, config.data, split)
-    examples = list(itertools.islice(stream, config.data.validation_examples or None))
+    examples, loaded = validation.examples_of(config), sources.load(workdir, "report")
     if config.head.kind == "span":
-        return _judge_spans(workdir, examples)
-    # A label that the model lacks has no probability; its examples are errors in the score, and not shown here.
-    examples = [within(example, config.head) for example in examples]
-    examples = [example for example in examples if example.label is not None]
-    model = open_task_model(str(workdir), sources.load(workdir, "report"))
-    outputs: list[np.ndarray] = []
-    for first in range(0, len(examples), _CHUNK):
-        outputs += model.answer(examples[first : first + _CHUNK])[0]
-    return judge(config.head, examples, outputs)
+        return _judge_spans(str(workdir), loaded, examples)
+    return judge(config.head, examples, validation.outputs_of(str(workdir), loaded, examples))
 
 
 def judge(head: Head, examples: Sequence[Example], outputs: Sequence[np.ndarray]) -> Answers:
@@ -215,13 +229,10 @@ def _judge_tags(head: Head, examples: Sequence[Example], probs: Sequence[np.ndar
     return Answers(shown, np.array(gold, int), np.array(predicted, int), np.array(confidence), is_right)
 
 
-def _judge_spans(workdir: pathlib.Path, examples: Sequence[Example]) -> Answers:
-    loaded = sources.load(workdir, "report")
-    model = span_predict.open_model(loaded, str(workdir))
-    predictions = []
-    for first in range(0, len(examples), _CHUNK):
-        predictions += model.answer(examples[first : first + _CHUNK], 20)[0]
-    texts = span_answers.texts_of(predictions, model.head)
+def _judge_spans(workdir: str, loaded: Weights, examples: Sequence[Example]) -> Answers:
+    predictions = validation.spans_of(workdir, loaded, examples)
+    assert loaded.head is not None
+    texts = span_answers.texts_of(predictions, loaded.head)
     shown, confidence, right = [], [], []
     for example, prediction in zip(examples, predictions, strict=True):
         answer = texts[example.id]

@@ -97,7 +97,7 @@ def forward_flops_per_row(model: Model, length: int, predictions: int, windows: 
     Sharing layers saves parameters, not FLOPs, so `model.share` does not matter. Low-rank pairs count as two products
     of each token, as exported models compute them; training multiplies the pairs with each other instead, which is
     less (`depth_parts.widened`). Attention counts the full L x L product of the row, which is computed although packed
-    windows do not see one another.
+    windows do not see one another. Of pruned layers those heads and neurons count that are left.
 
     Args:
       model: its shape.
@@ -107,9 +107,10 @@ def forward_flops_per_row(model: Model, length: int, predictions: int, windows: 
     """
     V, E, D, F, N = model.padded_vocab, model.embed_size, model.hidden_size, model.ffn_size, model.num_layers
     S = model.sum_size
-    layers = N * (8 * D * D + 4 * D * F) * length
+    heads = sum(model.heads_in(layer) for layer in range(N)) * model.head_size
+    layers = (8 * D * heads + 4 * D * sum(model.ffn_size_in(layer) for layer in range(N))) * length
     layers += model.stack_sizes.get("low_rank", 0) * 4 * model.low_rank * (D + F) * length
-    attention = 4 * N * length * length * D
+    attention = 4 * length * length * heads
     projection = 2 * E * D * length if model.projected else 0
     back = D * E if model.projects_words else 0
     head = 2 * predictions * (D * S + back + E * V)

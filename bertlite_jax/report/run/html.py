@@ -48,6 +48,8 @@ class Run:
     """environment.json."""
     inference: dict[str, Any] = dataclasses.field(default_factory=dict)
     """inference.json, which `bertlite bench infer` writes."""
+    compared: str = ""
+    """The section with its teacher, as of `comparison.section`; empty without one."""
 
 
 def render(run: Run) -> str:
@@ -57,7 +59,8 @@ def render(run: Run) -> str:
       UserError: matplotlib is not installed.
     """
     title = f"Pretraining: {run.name}"
-    parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), _curves(run)]
+    parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), run.compared]
+    parts += [_curves(run)]
     parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
     parts += [_schedule(run.config)]
     parts += [config_section(run.config, Pretrain()), _corpora(run.corpora)]

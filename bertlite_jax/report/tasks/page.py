@@ -25,6 +25,17 @@ from bertlite_jax.report.tasks.figures import (
     most_confused,
 )
 
+PARTS_OF_LOSS = {
+    "label_loss": ("Labelled texts: loss", ""),
+    "distance_loss": ("Labelled texts: distance to the teacher", "as of learn.teacher, without its weight"),
+    "teacher_loss": ("Unlabelled texts: distance to the teacher", "times its weight"),
+    "consistency_loss": ("Unlabelled texts: consistency", "nats, times its weight"),
+    "mixture_loss": ("Mixtures with guessed labels", "nats, times their weight"),
+    "ensemble_loss": ("Distance to earlier epochs", "squared, times its weight"),
+    "unlabelled/ensemble_loss": ("Unlabelled texts: distance to earlier epochs", "squared, times its weight"),
+    "domain_loss": ("Domains told apart", "nats a text"),
+}
+"""For each part of the loss that `learn` adds, a title and its unit; an empty one is that of the labels."""
 _LONGEST_TEXT = 600
 """Characters of a hard example that are shown; longer ones show their beginning and end."""
 
@@ -43,6 +54,8 @@ class TaskRun:
     answers: Answers | None = None
     missing: str = ""
     """Why there are no answers."""
+    compared: str = ""
+    """The section with its teacher, as of `comparison.section`; empty without one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +131,7 @@ def render_pruned(name: str, summary: Mapping[str, Any]) -> str:
 
 
 def _sections(run: TaskRun) -> list[str]:
-    parts = [_lead(run), _tiles(run), _curves(run)]
+    parts = [_lead(run), _tiles(run), run.compared, _curves(run)]
     if run.answers:
         parts += [_pictures(run.answers, run.config.head.labels), _by_label(run.answers, run.config.head.labels)]
         parts += [_groups(run.answers), _thresholds(run.answers), _hardest(run.answers)]
@@ -202,6 +215,8 @@ def _curves(run: TaskRun) -> str:
         title = f"Score: {name.replace('_', ' ')}"
         level = ("commonest label", "majority")
         figures.append(curve_figure([*run.lines, *summed], title, name, train, f"valid_{name}", level))
+    for loss, (what, its_unit) in PARTS_OF_LOSS.items():
+        figures.append(curve_figure(run.lines, what, its_unit or unit, loss, from_zero=True))
     figures.append(curve_figure(run.lines, "Learning rate", "learning rate", "learning_rate", from_zero=True))
     figures.append(curve_figure(run.lines, "Gradient", "global norm before clipping", "grad_norm", log=True))
     drawn = "".join(figure for figure in figures if figure)

@@ -12,6 +12,7 @@ of `importance.py`.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,11 @@ def fewest_seconds(model: Model, latencies: Latencies) -> float:
     units = [(int(group[0]),) for group in _groups(model)] if sharing else [(i,) for i in range(model.num_layers)]
     least = [_ways(whole, model, latencies, unit)[1].min(initial=np.inf) for unit in units]
     return latencies.rest + float(sum(least) if sharing else min(least))
+
+
+def greatest_speed_up(model: Model, latencies: Latencies) -> float:
+    """The greatest that can be reached, to two decimals and rounded down, so that it can be asked for."""
+    return math.floor(100 * (1 - 1e-9) * seconds_of(model, latencies) / fewest_seconds(model, latencies)) / 100
 
 
 def choose(importance: Importance, model: Model, latencies: Latencies, seconds: float) -> Kept:

@@ -92,6 +92,9 @@ def make_loss(
             total = total + _adversarial(supervised, params, labelled, keys, drawn, model.embed_size, learn.fgm)
         total = total / jnp.maximum(weights["weight"], 1.0)
         sums = {"correct": correct, "label_loss": total}
+        if "teacher" in labelled:  # To be looked at; the total has it already.
+            taught = teaching.sum_of(head, logits, labelled, learn.temperature)
+            sums["distance_loss"] = jax.lax.stop_gradient(taught) / jnp.maximum(weights["weight"], 1.0)
         if "ensemble" in labelled:
             total, sums = _with_ensemble(total, sums, logits, labelled, weights["weight"], slots[0], "")
         if pooled is not None and "domain" in labelled:

@@ -21,7 +21,7 @@ from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks import infer, sample_rows
-from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, process, turns
 from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, task_of
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.report import terminal
@@ -92,19 +92,19 @@ def test_a_contender_that_answers_otherwise_is_found(monkeypatch):
     assert first["largest_difference"] == again["largest_difference"] == 0.0
     assert first["top1_agreement"] == again["top1_agreement"] == 1.0
     assert other["top1_agreement"] == 0.0
-    ids = sample_rows.make_rows(sample_rows.random_weights(TINY), 16, infer.ROWS).sum(axis=-1)
+    ids = sample_rows.make_rows(sample_rows.random_weights(TINY), 16, turns.ROWS).sum(axis=-1)
     assert other["largest_difference"] == pytest.approx(2 * np.abs(np.sin(ids)).max(), rel=1e-5)
-    assert first["rows_compared"] == 2 * infer.ROWS  # once one by one, once four by four
+    assert first["rows_compared"] == 2 * turns.ROWS  # once one by one, once four by four
 
 
 def test_numbers_that_are_not_finite_are_no_agreement():
-    right = [infer.Timed("any", answers=[np.array([[1.0, 2.0]])])]
-    broken = [infer.Timed("any", answers=[np.array([[np.nan, 2.0]])])]
+    right = [turns.Timed("any", answers=[np.array([[1.0, 2.0]])])]
+    broken = [turns.Timed("any", answers=[np.array([[np.nan, 2.0]])])]
     assert infer.agreement(right, broken, "classify")["largest_difference"] is None
 
 
 def test_states_have_no_first_place():
-    states = [infer.Timed("any", answers=[np.ones((1, 3, 4))])]
+    states = [turns.Timed("any", answers=[np.ones((1, 3, 4))])]
     assert infer.agreement(states, states, "states")["top1_agreement"] is None
 
 
@@ -112,17 +112,17 @@ def test_who_is_hopeless_gets_no_turns(monkeypatch):
     figures = bench(monkeypatch, contender("slow", pretended.load_slow, 10), batch=(1,))
     right, slow = figures["shapes"][0]["figures"]
     assert slow["dropped"]
-    assert slow["calls"] == infer.TRIALS
+    assert slow["calls"] == turns.TRIALS
     assert not right["dropped"]
-    assert right["calls"] > infer.ROWS
+    assert right["calls"] > turns.ROWS
 
 
 def test_where_memory_is_short_each_is_alone(monkeypatch):
     """A file of a petabyte never fits; the answers are compared all the same."""
-    entries = [infer.Entry(RIGHT, pretended.load_right, 10**15), infer.Entry(RIGHT, pretended.load_right, 10)]
-    assert infer.group_by_memory(entries[1:], Console(quiet=True)) == [entries[1:]]
-    assert infer.group_by_memory(entries, Console(quiet=True)) == [entries[:1], entries[1:]]
-    monkeypatch.setattr(infer, "group_by_memory", lambda entries, console: [[entry] for entry in entries])
+    entries = [turns.Entry(RIGHT, pretended.load_right, 10**15), turns.Entry(RIGHT, pretended.load_right, 10)]
+    assert turns.group_by_memory(entries[1:], Console(quiet=True)) == [entries[1:]]
+    assert turns.group_by_memory(entries, Console(quiet=True)) == [entries[:1], entries[1:]]
+    monkeypatch.setattr(turns, "group_by_memory", lambda entries, console: [[entry] for entry in entries])
     figures = bench(monkeypatch, contender("wrong", pretended.load_wrong, 10), batch=(1,))
     assert [who["top1_agreement"] for who in figures["contenders"]] == [1.0, 0.0]
 

@@ -1,6 +1,6 @@
 """Pruning as its user meets it: smaller models that are fine-tuned runs, and what is refused early.
 
-Latencies are made up here, so that what stays does not depend on the machine.
+Latencies are made up (conftest.py), so that what stays does not depend on the machine.
 """
 
 import dataclasses
@@ -27,28 +27,6 @@ from bertlite_jax.train.compression.choice import Latencies
 
 pytestmark = pytest.mark.usefixtures("compiled_once", "pretended")
 
-# Two layers with two heads and 64 neurons: 1 + 2 (2 + 4) ms.
-TABLE = Latencies(
-    heads=np.asarray([0.0, 1e-3, 2e-3]),
-    widths=np.asarray([0, 16, 32, 48, 64]),
-    neurons=np.asarray([0.0, 1e-3, 2e-3, 3e-3, 4e-3]),
-    layer=0.0,
-    rest=1e-3,
-)
-
-
-@pytest.fixture(scope="module")
-def pretended():
-    """Latencies by the table above; of whole models too."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "table_of", lambda *given: TABLE)
-        patch.setattr(
-            latency,
-            "seconds_of",
-            lambda makers, settings, length: [choice.seconds_of(make().model, TABLE) for make in makers],
-        )
-        yield
-
 
 @pytest.fixture(scope="module")
 def run(encoder, tmp_path_factory) -> pathlib.Path:
@@ -70,11 +48,11 @@ def pruned(run, pretended) -> pathlib.Path:
     return out
 
 
-def test_each_speed_up_gives_a_run_of_a_model_that_is_so_fast(pruned: pathlib.Path):
+def test_each_speed_up_gives_a_run_of_a_model_that_is_so_fast(pruned: pathlib.Path, pretended: Latencies):
     for folder, factor in (("1.5x", 1.5), ("2x", 2.0)):
         left, trained = sources.load(pruned / f"{folder}-pruned"), sources.load(pruned / folder)
         assert left.model == trained.model
-        assert choice.seconds_of(left.model, TABLE) <= 1.0001 * 13e-3 / factor
+        assert choice.seconds_of(left.model, pretended) <= 1.0001 * 13e-3 / factor
         assert (pruned / folder / "summary.json").is_file()
 
 

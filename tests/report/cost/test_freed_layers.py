@@ -39,3 +39,11 @@ def test_widened_kernels_are_kept_for_the_backward_pass(remat, width):
     paired = dataclasses.replace(config, model=dataclasses.replace(config.model, low_rank=8))
     plain, more = (flops.step_memory_bytes(each, compute="bfloat16")["activations"] for each in (config, paired))
     assert more - plain == 12 * 2 * 768 * 3072 * width
+
+
+def test_of_pruned_layers_only_what_is_left_costs():
+    """Heads of width 8, three in both layers, and three neurons in the first: 3 x 8 x 8 x 16 + 3 x 4 x 16 a token."""
+    plain = dataclasses.replace(BASE, hidden_size=16, num_heads=2, ffn_size=32, num_layers=2, share="none")
+    pruned = dataclasses.replace(plain, pruned_heads=(1, 2), pruned_ffn=(3, 0))
+    of_layers = flops.forward_flops_per_row(pruned, 10, 0, 0) - 10 * 2 * 128 * 16  # Without the projection.
+    assert of_layers == 10 * (3 * 8 * 8 * 16 + 3 * 4 * 16) + 4 * 10 * 10 * 24

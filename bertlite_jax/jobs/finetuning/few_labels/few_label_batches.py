@@ -39,6 +39,7 @@ class Additions:
         config: Finetuned = setup.start.config
         self.setup, self.learn, self.extra = setup, config.learn, setup.extra
         self.folder = few_label_inputs.folder_of(run)
+        self.answers = setup.extra.answers or self.folder
         self.pad_id = setup.start.tokenizer.pad_id
         self.taught: dict[str, teacher.Taught] = {}
         if self.learn.teacher:
@@ -61,8 +62,8 @@ class Additions:
         source, head = self.learn.teacher, self.setup.start.config.head
         digest = self.extra.digests[source]
         if head.kind == "span":
-            return teacher.spans_of(source, digest, encoded, self.pad_id, self.folder)
-        return teacher.answers_to(source, digest, texts, head, self.folder)
+            return teacher.spans_of(source, digest, encoded, self.pad_id, self.answers)
+        return teacher.answers_to(source, digest, texts, head, self.answers)
 
     def _unlabelled_batch(self) -> int:
         assert self.extra.unlabelled is not None

@@ -94,14 +94,15 @@ def complete(setup: Setup, weights: Weights, run: pathlib.Path) -> Setup:
     Args:
       setup: of the run.
       weights: of --init.
-      run: its work directory, where the proposals are stored.
+      run: its work directory, where the proposals are stored unless runs share them.
     """
     config = setup.start.config
     if not config.learn.replaces_words:
         return setup
     examples = unlabelled.training_examples(setup) if config.learn.copies else setup.extra.texts
     with opened(config.learn, config.init, weights) as (folder, loaded):
-        changes = changes_of(examples, folder, loaded, setup.extra.digests[folder], config.learn, config.run.seed, run)
+        digest, place = setup.extra.digests[folder], setup.extra.answers or folder_of(run)
+        changes = changes_of(examples, folder, loaded, digest, config.learn, config.run.seed, place)
     return unlabelled.complete(setup, changes)
 
 
@@ -109,7 +110,7 @@ def complete(setup: Setup, weights: Weights, run: pathlib.Path) -> Setup:
 
 
 def changes_of(
-    examples: Iterable[Example], source: str, loaded: Weights, digest: str, learn: Learn, seed: int, run: pathlib.Path
+    examples: Iterable[Example], source: str, loaded: Weights, digest: str, learn: Learn, seed: int, place: pathlib.Path
 ) -> copies.Changes:
     """Replaces words by words that the model finds likely in their place.
 
@@ -120,14 +121,14 @@ def changes_of(
       digest: of it, as of `check`.
       learn: `augment_rate` of the words are replaced, by one of `candidates` each.
       seed: of the draws. The candidates do not depend on it.
-      run: work directory, where the candidates are stored.
+      place: folder where the candidates are stored.
     """
     tokenizer = loaded.tokenizer
     assert tokenizer is not None
     pieces = masked_words.pieces_alone(tokenizer)
     units: dict[Unit, Places] = {unit: _places(unit, tokenizer) for unit in copies.units_of(examples)}
     counts = np.array([len(places.bounds) for places in units.values()], np.int64)
-    found = _candidates(units, counts, pieces, source, loaded, digest, learn, folder_of(run))
+    found = _candidates(units, counts, pieces, source, loaded, digest, learn, place)
     firsts = dict(zip(units, np.r_[0, np.cumsum(counts)], strict=False))
 
     def drawn(unit: Unit, number: int) -> list[tuple[int, int, str]]:

@@ -122,7 +122,7 @@ def test_the_same_seed_gives_the_same_bits_from_the_store_or_anew(loaded, tmp_pa
     first = all_texts(tmp_path / "one", 0)
     assert first == all_texts(tmp_path / "one", 0) == all_texts(tmp_path / "other", 0)
     assert first != all_texts(tmp_path / "one", 1)
-    (file,) = (tmp_path / "one/learning").iterdir()  # The candidates do not depend on the seed.
+    (file,) = (tmp_path / "one").iterdir()  # The candidates do not depend on the seed.
     assert np.load(file).dtype == np.int32
 
 

@@ -1,0 +1,127 @@
+"""How fast the models of a family answer one text, beside the teacher in PyTorch and in ONNX Runtime.
+
+As in `bench infer`: each has a process of its own, and they take turns.
+"""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import tempfile
+from typing import Any, Literal, NamedTuple
+
+from bertlite_jax.convert.weights.folder import Weights
+from bertlite_jax.errors import UserError
+from bertlite_jax.host import cpu
+from bertlite_jax.jobs.benchmarks.runtimes import catalogue, turns
+from bertlite_jax.jobs.benchmarks.runtimes.onnx_files import load_onnxruntime
+from bertlite_jax.jobs.benchmarks.runtimes.process import Batch, Load
+from bertlite_jax.jobs.benchmarks.runtimes.runtime import Runtime, task_of
+from bertlite_jax.jobs.compressing import floor, handed_over
+from bertlite_jax.jobs.compressing.students import Plan
+from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.report import terminal
+
+PYTORCH = "torch-f32"
+
+
+def pytorch(teacher: Weights, folder: pathlib.Path) -> tuple[Runtime | None, str]:
+    """The teacher in `transformers`, or None and why it cannot be timed there.
+
+    Args:
+      teacher: is written as a folder of `transformers`.
+      folder: gets that folder.
+    """
+    chosen, skipped = catalogue.choose((PYTORCH,), task=task_of(teacher))
+    if not chosen:
+        return None, skipped[0]
+    try:
+        path, load = chosen[0].prepare(teacher, folder, [])
+    except UserError as error:  # No class of transformers holds it.
+        return None, f"{PYTORCH} is skipped: {str(error).removeprefix('convert: to-hf: ')}"
+    return _ready("PyTorch float32", path, load), ""
+
+
+def of_file(name: str, path: pathlib.Path, teacher: Weights) -> Runtime:
+    """An ONNX file that is there, in ONNX Runtime."""
+    return _ready(name, path, functools.partial(load_onnxruntime, str(path), task_of(teacher)))
+
+
+def _ready(name: str, path: pathlib.Path, load: Load) -> Runtime:
+    def prepare(source: Weights, folder: pathlib.Path, texts: list[Batch]) -> tuple[pathlib.Path, Load]:
+        del source, folder, texts
+        return path, load
+
+    return Runtime(name, "a file that is there", (), prepare)
+
+
+class Listed(NamedTuple):
+    """A model in the table."""
+
+    name: str
+    kind: Literal["teacher", "point", "floor"]
+    figures: str
+    """Name of its stored figures."""
+    folder: pathlib.Path
+    file: pathlib.Path
+    """In ONNX."""
+
+
+def listed(plan: Plan) -> list[Listed]:
+    """All models with files: the teacher, the points, and the floor where there is one."""
+    points, found = plan.folder / handed_over.POINTS, []
+    whole = points / handed_over.TEACHER
+    for name, products in (("ONNX float32", "float32"), ("ONNX INT8", "int8")):
+        file = handed_over.served_file(whole, products)
+        found.append(Listed(name, "teacher", f"{handed_over.TEACHER}-{products}", whole, file))
+    for point in plan.points:
+        place = points / point.name
+        found.append(Listed(point.name, "point", point.name, place, handed_over.served_file(place, point.products)))
+    if floor.is_for(plan.teacher):
+        place = points / handed_over.FLOOR
+        found.append(Listed("mean of word vectors", "floor", handed_over.FLOOR, place, place / floor.MODEL))
+    return found
+
+
+def family(plan: Plan, setup: Setup) -> dict[str, Any]:
+    """Times all models in turns. Returns the content of `summary.json`."""
+    models = listed(plan)
+    runtimes = [of_file(each.name, each.file, plan.teacher) for each in models]
+    length = plan.settings.length or setup.start.config.data.length
+    shape = (plan.settings.threads, length, 1)
+    with tempfile.TemporaryDirectory(prefix="bertlite-compress-") as scratch:
+        reference, note = pytorch(plan.teacher, pathlib.Path(scratch))
+        if reference:
+            runtimes = [reference, *runtimes]
+            models = [models[0]._replace(name=reference.name), *models]
+        entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
+    metric, rows = setup.task.metrics[0], []
+    for model, entry in zip(models, entries, strict=True):
+        figures = handed_over.stored_figures(plan.folder, model.figures, metric)
+        assert figures is not None
+        seconds, first = (each.timed[shape].fastest for each in (entry, entries[0]))
+        rows.append(
+            {
+                "name": model.name,
+                "kind": model.kind,
+                metric: figures["scores"][metric],
+                "agreement": figures["agreement"],
+                "milliseconds": 1e3 * seconds,
+                "speed_up": first / seconds,
+                "bytes": entry.file_bytes,
+                "parameters": figures["parameters"],
+                "layers": figures["layers"],
+                "folder": str(model.folder),
+            }
+        )
+    return {
+        "task": setup.task.name,
+        "metric": metric,
+        "compressed_from": plan.run,
+        "reference": models[0].name,
+        "note": note,
+        "length": length,
+        "threads": plan.settings.threads,
+        "cpu": cpu.name(),
+        "models": rows,
+    }

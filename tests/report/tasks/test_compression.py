@@ -1,0 +1,57 @@
+"""The table, the picture and the page of a compressed family."""
+
+import re
+from typing import Any
+
+from bertlite_jax.report.tasks import compression
+
+SIZES = {"bytes": 438_000_000, "parameters": 109_483_778, "layers": 12, "folder": "out/points/teacher"}
+SUMMARY: dict[str, Any] = {
+    **{"task": "sst2", "metric": "accuracy", "compressed_from": "runs/<sst2>", "reference": "ONNX float32"},
+    **{"note": "torch-f32 is skipped: pip install torch", "length": 128, "threads": 1, "cpu": "A CPU"},
+    "models": [
+        {"name": "ONNX float32", "kind": "teacher", "accuracy": 0.9, "agreement": 1.0, "milliseconds": 200.0,
+         "speed_up": 1.0, **SIZES},
+        {"name": "6-2x-7bit", "kind": "point", "accuracy": 0.81, "agreement": 0.875, "milliseconds": 10.0,
+         "speed_up": 20.0, **SIZES, "bytes": 5_500_000, "layers": 5},
+        {"name": "mean of word vectors", "kind": "floor", "accuracy": 0.72, "agreement": None, "milliseconds": 0.05,
+         "speed_up": 4000.0, **SIZES, "bytes": 244_000, "layers": 0},
+    ],
+}  # fmt: skip
+
+
+def test_the_table_has_speed_score_and_size_of_each():
+    """0.81 is 90 % of 0.9."""
+    lines = compression.markdown(SUMMARY).splitlines()
+    assert (
+        lines[-3]
+        == "| teacher, ONNX float32 | 1.00 | 200.000 | 0.9000 | 100.0 % | 100.0 % | 438.00 | 109,483,778 | 12 |"
+    )
+    assert lines[-2] == "| 6-2x-7bit | 20.00 | 10.000 | 0.8100 | 90.0 % | 87.5 % | 5.50 | 109,483,778 | 5 |"
+    assert lines[-1].endswith("| 80.0 % | – | 0.24 | 109,483,778 | – |")
+    assert "over the teacher in ONNX float32. Torch-f32 is skipped: pip install torch." in lines[0]
+
+
+def test_the_page_has_the_picture_and_the_table():
+    text = compression.render("family", SUMMARY)
+    for wanted in (
+        "Compression: family",
+        "runs/&lt;sst2&gt;",
+        "Score against latency",
+        "128 tokens on 1 thread(s) of A",
+    ):
+        assert wanted in text, wanted
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", text)
+    assert cells[:4] == ["teacher, ONNX float32", "1.00", "200.000", "0.9000"]
+    assert text.count("<img") == 1
+
+
+def test_markers_grow_with_the_files():
+    areas = compression._areas([100.0, 50.0, 0.0])
+    assert areas[0] > areas[1] > areas[2] > 0
+    assert areas[0] - areas[1] == areas[1] - areas[2]
+
+
+def test_a_picture_of_equal_and_of_immeasurable_times_can_be_drawn():
+    models = [{**model, "milliseconds": 0.0} for model in SUMMARY["models"]]
+    assert compression.picture(SUMMARY | {"models": models}, "png")[:4] == b"\x89PNG"
