@@ -100,7 +100,7 @@ def complete(setup: Setup, weights: Weights, run: pathlib.Path) -> Setup:
     config = setup.start.config
     if not config.learn.replaces_words:
         return setup
-    examples = unlabelled.training_examples(setup) if config.learn.copies else setup.extra.texts
+    examples = unlabelled.examples_of_training(setup) if config.learn.copies else setup.extra.texts
     with opened(config.learn, config.init, weights) as (folder, loaded):
         changes = changes_of(examples, folder, loaded, setup.extra.digests[folder], config.learn, config.run.seed, run)
     return unlabelled.complete(setup, changes)
