@@ -35,7 +35,7 @@ INSIDE = {
         ("runs", "text"),
         ("answering", "pretraining"),
         ("finetuning", "distilling", "searching", "compiling", "ablation"),
-        ("reports", "compressing"),
+        ("reports", "compressing", "agora"),
         ("benchmarks",),
         ("quickstart",),
     ),

@@ -49,6 +49,7 @@ JOBS = (
         compiles=True,
     ),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
+    Job("agora", "fine-tune in rounds, on changed mistakes too", searching.agora, trains=True, compiles=True),
     Job("prune", "take heads, neurons and layers out of a task model", compressing.prune, trains=True, compiles=True),
     job_of("predict", "answer texts with a task model, as JSON lines", tasks.predict, compiles=True),
     job_of("embed", "turn texts or their tokens into vectors, as .npy or JSON lines", tasks.embed, compiles=True),
