@@ -23,6 +23,7 @@ NAMED = {
         "teach": [BORT],
         "compile": [DEBUG],
         "finetune": [GLUE],
+        "agora": [GLUE],
         "ablate": [GRID],
         "search": [SEARCH],
     },
@@ -86,6 +87,7 @@ def test_the_names_of_other_programs_lead_to_ours(arguments, capsys):
         ("finetune", "tune.py", "configs/finetune_glue.py"),
         ("pretrain", "albert.py", "configs/albert_base.py"),
         ("search", "mine.py", "configs/search_bort.py"),
+        ("agora", "tune.py", "configs/finetune_glue.py"),
     ],
 )
 def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, capsys, tmp_path, monkeypatch):
@@ -97,8 +99,9 @@ def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, cap
     monkeypatch.chdir(ROOT)
     line = refused([job, name], capsys)
     named = [word for word in line.split() if word.startswith("configs/")]
-    assert all(("finetune" in word, "search" in word) == (job == "finetune", job == "search") for word in named)
-    wrong = DEBUG if job == "finetune" else GLUE
+    tunes = job in ("finetune", "agora")
+    assert all(("finetune" in word, "search" in word) == (tunes, job == "search") for word in named)
+    wrong = DEBUG if tunes else GLUE
     assert refused([job, wrong], capsys).endswith(f", for example {example}")
 
 

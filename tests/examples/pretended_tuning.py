@@ -1,0 +1,133 @@
+"""Fine-tuning as Agora sees it, without a model: scores by a formula, answers by the labels, and kills where wanted."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from toy_task import FILLER
+
+from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert.weights.folder import FILE
+from bertlite_jax.data import tasks
+from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.errors import Diverged
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+@dataclasses.dataclass
+class Pretended:
+    """Takes the place of `finetune` and of `open_model`.
+
+    Attributes:
+      score: recipe and number of points -> the task's first metric.
+      wrong: a model answers about one example of so many wrongly, which ones depends on its folder.
+      kill_at: the training with this number, from 1, ends the process; 0: none.
+      trained: recipes of all models whose training ended.
+    """
+
+    score: Callable[[Finetune, int], float]
+    wrong: int = 4
+    kill_at: int = 0
+    trained: list[Finetune] = dataclasses.field(default_factory=list)
+    metrics: tuple[str, ...] = ("accuracy",)
+
+    def finetune(self, config: Finetune, run: str, init: str) -> dict[str, Any]:
+        """Leaves the folder of a run, and says what `finetune` says."""
+        if self.kill_at == len(self.trained) + 1:
+            self.kill_at = 0
+            raise Killed
+        added = config.data.added_file
+        points = len(pathlib.Path(added).read_text(encoding="utf-8").split("\n")) - 1 if added else 0
+        score = self.score(config, points)
+        self.trained.append(config)
+        if score < 0:
+            raise Diverged("finetune: step 1: loss nan")
+        figures = {name: score for name in self.metrics}
+        summary = {"best_step": 3, "steps": 4, "train_seconds": 1.5, **figures}
+        folder = pathlib.Path(run)
+        (folder / "best").mkdir(parents=True, exist_ok=True)
+        (folder / "best" / FILE).write_bytes(b"")
+        (folder / "config.json").write_text(json.dumps({"rate": config.optim.learning_rate, "seed": config.run.seed}))
+        (folder / "summary.json").write_text(json.dumps(summary))
+        return summary
+
+    def open_model(self, folder: str, head: Head) -> Callable[[list[Example]], list[np.ndarray]]:
+        """Answers by the labels of examples, but for some; where there is none, by the number of letters."""
+
+        def answer(examples: list[Example]) -> list[np.ndarray]:
+            return [_logits(head, example, self._is_wrong(folder, example)) for example in examples]
+
+        return answer
+
+    def _is_wrong(self, folder: str, example: Example) -> bool:
+        if not self.wrong or example.label is None:
+            return False
+        name = pathlib.Path(folder).name  # The same in another work directory.
+        return hashlib.sha256(f"{name} {example.id}".encode()).digest()[0] % self.wrong == 0
+
+
+def _logits(head: Head, example: Example, is_wrong: bool) -> np.ndarray:
+    label: Any = example.label
+    if head.problem == "regression":
+        return np.array([1.0 if label is None else label + 4 * is_wrong], np.float32)
+    if head.problem == "multi_label":
+        bits = np.array([1] + [0] * (len(head.labels) - 1) if label is None else label, np.float32)
+        return (bits - 0.5) * (-1 if is_wrong else 1)
+    count = len(example.choices) if head.kind == "choose" else len(head.labels)
+    wanted = (len(example.text) if label is None else label + is_wrong) % count
+    return np.eye(count, dtype=np.float32)[wanted]
+
+
+# --- Files of tasks --------------------------------------------------------------------------------------------------
+
+
+def text(number: int, words: int = 9) -> str:
+    """A sentence of its own for each number."""
+    rng = np.random.default_rng(number)
+    return " ".join(rng.permutation(FILLER)[:words].tolist())
+
+
+def write_task(name: str, folder: pathlib.Path) -> None:
+    """Twenty training, twelve validation and three test examples in the official files of a task."""
+    for split, count, first in (("train", 20, 0), ("validation", 12, 100), ("test", 3, 200)):
+        task = tasks.TASKS[name]
+        ((pattern,), *_) = [patterns for patterns in task.splits[split] if len(patterns) == 1]
+        path = folder / task.folders[0] / pattern
+        path.parent.mkdir(parents=True, exist_ok=True)
+        numbers = range(first, first + count)
+        path.write_text("".join(f"{line}\n" for line in _LINES[name](numbers, split)), encoding="utf-8")
+
+
+def _pairs(labels: tuple[str, ...], column: str) -> Callable[[range, str], list[str]]:
+    def lines(numbers: range, split: str) -> list[str]:
+        known = split != "test"
+        rows = [
+            "\t".join([str(n), text(2 * n), text(2 * n + 1), *([labels[n % len(labels)]] if known else [])])
+            for n in numbers
+        ]
+        return ["\t".join(["index", "sentence1", "sentence2", *([column] if known else [])]), *rows]
+
+    return lines
+
+
+def _copa(numbers: range, split: str) -> list[str]:
+    rows = [
+        {"premise": text(3 * n), "choice1": text(3 * n + 1), "choice2": text(3 * n + 2), "question": "cause", "idx": n}
+        for n in numbers
+    ]
+    return [json.dumps(row | ({"label": row["idx"] % 2} if split != "test" else {})) for row in rows]
+
+
+_LINES = {
+    "rte": _pairs(("entailment", "not_entailment"), "label"),
+    "stsb": _pairs(("0.0", "2.5", "5.0"), "score"),
+    "copa": _copa,
+}
