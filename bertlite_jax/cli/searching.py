@@ -15,7 +15,7 @@ from bertlite_jax.cli.recipe import config_file, fields_given, value_of
 from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.cli.tasks import finetune_settings, with_task
 from bertlite_jax.config import effects
-from bertlite_jax.config.agora.settings import Agora
+from bertlite_jax.config.agora.settings import Agora, Loop
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.search.settings import Search, Shape
 from bertlite_jax.errors import UserError
@@ -120,6 +120,8 @@ def agora(args: Sequence[str]) -> None:
             tried = effects.option(f"agora.{SET_BY[field]}")
             raise UserError(f"agora: {effects.option(field)} has no effect: {tried} says what is tried; pass that")
     recipe, lines = finetune_settings(recipe, given)
+    loop = Loop(recipe, options.agora, options.init, options.teacher)
+    effects.check_effects(loop, fields_given(rest, loop), effects.AGORA_NEEDS)
     for line in lines:
         print(f"agora: {line}")
     from bertlite_jax.jobs.agora.agora import agora as run_loop

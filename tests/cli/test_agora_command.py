@@ -57,6 +57,7 @@ def test_lists_can_be_empty(called):
         (["--agora.transforms", "back_translation"], "back_translation"),
         (["--task", "all-glue"], "agora: --task all-glue is a suite; name one of its tasks"),
         (["--data.folder", "other"], "agora: --data GLUE and --data.folder other differ"),
+        (["--agora.replays", "0", "--agora.patience", "3"], "--agora.patience has no effect with agora.replays = 0"),
         (["--points", "3"], "agora: unknown option --points; did you mean --agora.points?"),
     ],
 )

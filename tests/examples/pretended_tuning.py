@@ -100,7 +100,7 @@ def write_task(name: str, folder: pathlib.Path) -> None:
     for split, count, first in (("train", 20, 0), ("validation", 12, 100), ("test", 3, 200)):
         task = tasks.TASKS[name]
         ((pattern,), *_) = [patterns for patterns in task.splits[split] if len(patterns) == 1]
-        path = folder / task.folders[0] / pattern
+        path = folder / task.folders[0] / pattern.replace("*", "")
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers = range(first, first + count)
         path.write_text("".join(f"{line}\n" for line in _LINES[name](numbers, split)), encoding="utf-8")
@@ -126,7 +126,24 @@ def _copa(numbers: range, split: str) -> list[str]:
     return [json.dumps(row | ({"label": row["idx"] % 2} if split != "test" else {})) for row in rows]
 
 
+def _race(numbers: range, split: str) -> list[str]:
+    """A passage with one question that has three options."""
+    return [
+        json.dumps(
+            {
+                "id": f"middle{n}.txt",
+                "article": text(n, words=18),
+                "questions": [f"Why did _ in number {n}?"],
+                "options": [[text(3 * n + place, words=5) for place in range(3)]],
+                "answers": ["ABC"[n % 3]],
+            }
+        )
+        for n in numbers
+    ]
+
+
 _LINES = {
+    "race_middle": _race,
     "rte": _pairs(("entailment", "not_entailment"), "label"),
     "stsb": _pairs(("0.0", "2.5", "5.0"), "score"),
     "copa": _copa,

@@ -76,10 +76,10 @@ class Agora:
 class Loop:
     """What the work directory of Agora stores: all that the loop depends on, beside what lies in other folders."""
 
-    recipe: Finetune
-    agora: Agora
-    init: str
-    teacher: str
+    recipe: Finetune = dataclasses.field(default_factory=Finetune)
+    agora: Agora = Agora()
+    init: str = ""
+    teacher: str = ""
 
 
 def check_agora(settings: Agora, recipe: Finetune) -> None:

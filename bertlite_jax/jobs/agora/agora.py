@@ -9,6 +9,7 @@ Source: de Wynter 2020 (arXiv 2010.07990), as its author describes it; Bort (arX
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import pathlib
@@ -22,10 +23,11 @@ from bertlite_jax.convert import adoption, sources
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.host.places import check_on_disk
-from bertlite_jax.jobs.agora import history, plan, rounds, table
+from bertlite_jax.jobs.agora import history, mistakes, plan, rounds, table
 from bertlite_jax.jobs.agora.ground import Ground, open_ground
 from bertlite_jax.jobs.agora.history import State
 from bertlite_jax.jobs.agora.rounds import BEST_RUN
+from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import memory_need, own_data
 from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.runs import one_job, several, workdir
@@ -69,23 +71,27 @@ def agora(
     folder = pathlib.Path(run)
     several.refuse_other_content(folder, CONFIG, "agora", f"{CONFIG} of Agora")
     config = own_data.decided(config, run, overwrite)
+    mistakes.check_kind(task_splits.task_of(config.data).head)
     loop = Loop(config, settings, init, teacher)
     if not overwrite:
         _refuse_other_loop(folder, loop)
 
-    # --- The task, the teacher ---------------------------------------------------------------------------------------
-    with adoption.open_weights(init, "agora") as weights:
-        setup = prepare(config, weights, init)
-        memory_need.check(setup)
-        ground = open_ground(loop, folder, setup, weights)
-    if dry_run:
-        plan.print_plan(ground, setup)
-        return {}
-    del setup, weights
+    with contextlib.ExitStack() as until_the_end:
+        if not dry_run:
+            until_the_end.enter_context(one_job.alone_in(folder, of_runs=True))
 
-    # --- Rounds ------------------------------------------------------------------------------------------------------
-    with one_job.alone_in(folder, of_runs=True):
+        # --- The task, the teacher -----------------------------------------------------------------------------------
+        with adoption.open_weights(init, "agora") as weights:
+            setup = prepare(config, weights, init)
+            memory_need.check(setup)
+            ground = open_ground(loop, folder, setup, weights)
+        if dry_run:
+            plan.print_plan(ground, setup)
+            return {}
+        del setup, weights
         _open_folder(ground, overwrite)
+
+        # --- Rounds --------------------------------------------------------------------------------------------------
         try:
             state = _loop(ground)
         except rounds.Stopped as stopped:
@@ -142,7 +148,8 @@ def _refuse_other_loop(folder: pathlib.Path, loop: Loop) -> None:
     """Raises UserError if the folder holds a loop with other settings."""
     if not (folder / CONFIG).is_file():
         return
-    changed = files.differences(files.read_json(folder / CONFIG, Loop, "agora"), loop)
+    lines = files.differences(files.read_json(folder / CONFIG, Loop, "agora"), loop)
+    changed = [line for line in lines if line.partition(":")[0].removeprefix("recipe.") not in workdir.FREE_TO_CHANGE]
     if changed:
         raise UserError(
             f"workdir: {folder} holds a loop with another config ({'; '.join(changed)}); name another --workdir, or "
@@ -160,9 +167,9 @@ def _open_folder(ground: Ground, overwrite: bool) -> None:
             workdir.refuse_other_corpora(folder, digests, entry)
     whole_files.put_back_former(folder / BEST_RUN)
     whole_files.remove_leftovers(folder)
+    whole_files.write_text(folder / CONFIG, files.to_json(ground.loop) + "\n")
     environment = workdir.environment(teachers=ground.digests["teachers"]) | {"corpora": ground.digests["corpora"]}
     whole_files.write_json(folder / workdir.ENVIRONMENT, environment)
-    whole_files.write_text(folder / CONFIG, files.to_json(ground.loop) + "\n")
 
 
 def _clear(ground: Ground) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,8 +16,10 @@ from bertlite_jax.config.agora.sets import Set
 from bertlite_jax.config.agora.settings import Agora, Loop
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head
+from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.convert.weights.reading import pairs_of
+from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.agora import leaks, mistakes
@@ -102,20 +105,15 @@ def open_ground(loop: Loop, folder: pathlib.Path, setup: Setup, weights: Weights
     """
     settings, start, task = loop.agora, setup.start, setup.task
     head, data = start.config.head, loop.recipe.data
-    mistakes.check_kind(head)
     _check_confidence(settings, head)
     every = sets.every(loop.recipe, settings)
     with naming():
         replaces = "masked_lm" in settings.transforms
-        models = masked_lm.check(learn_of(settings), loop.init, weights) if replaces else {}
+        proposes = masked_lm.check(learn_of(settings), loop.init, weights) if replaces else {}
         counts = setup.train.encoded.counts
         learner = dataclasses.replace(start.config, learn=dataclasses.replace(start.config.learn, teacher=loop.teacher))
         taught = teacher.check(learner, start.tokenizer, pairs_of(counts.get("pairs"), counts["examples"]))
     dev = [mistakes.bare(example, head) for example in setup.valid.examples]
-    others = [*leaks.other_splits(task, data.folder)]
-    for path in settings.keep_out:
-        others += inputs.read(path, head, task_splits.options_of_more(data), job="agora", labelled=False)
-    kept_out = leaks.kept_out([*dev, *(mistakes.bare(example, head) for example in others)])
     train = training_examples(task, data, head)
     train_rows = frozenset(leaks.row_of(mistakes.bare(example, head)) for example in train)
     off_by = settings.tolerance * float(np.ptp(setup.train.encoded.labels)) if head.problem == "regression" else 0.0
@@ -133,13 +131,29 @@ def open_ground(loop: Loop, folder: pathlib.Path, setup: Setup, weights: Weights
         dev=dev,
         examples=counts["examples"],
         off_by=off_by,
-        kept_out=kept_out,
+        kept_out=leaks.kept_out([*dev, *(mistakes.bare(example, head) for example in _others(task, loop, head))]),
         train_rows=train_rows,
-        masked_lm="".join(models.values()),
+        masked_lm="".join(proposes.values()),
         teacher=answer,
         right=right,
-        digests={"corpora": digests(setup), "teachers": taught | models},
+        digests={"corpora": digests(setup), "teachers": {loop.init: _digest(weights)} | proposes | taught},
     )
+
+
+def _others(task: tasks.Task, loop: Loop, head: Head) -> Iterator[Example]:
+    """Examples that are kept out, beside those of the validation split that are looked at."""
+    data = loop.recipe.data
+    yield from leaks.other_splits(task, data.folder)
+    if "validation" not in task.splits and isinstance(task, tasks.OwnTask):  # Held out of the training file.
+        yield from task_splits.examples_of(task, data, "validation")
+    for path in loop.agora.keep_out:
+        yield from inputs.read(path, head, task_splits.options_of_more(data), job="agora", labelled=False)
+
+
+def _digest(weights: Weights) -> str:
+    """SHA-256 of what every model starts from."""
+    tokenizer = weights.tokenizer.hash if weights.tokenizer else ""
+    return parameters.digest(weights.params, json.dumps([dataclasses.asdict(weights.model), tokenizer]))
 
 
 def _check_confidence(settings: Agora, head: Head) -> None:

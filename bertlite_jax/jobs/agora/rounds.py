@@ -41,7 +41,7 @@ def run_round(ground: Ground, state: State) -> history.Round:
       Diverged: the losses of all models did.
     """
     number = state.rounds + 1
-    place = ground.folder / f"round-{number:03}"
+    place = models_of(ground.folder, number)
     print(f"agora: round {number}: {len(state.left):,} sets, {state.all_points:,} points", flush=True)
     scores = _train_all(ground, state, place)
     best = max(scores, key=lambda one: as_number(scores[one]))
@@ -65,9 +65,13 @@ def run_round(ground: Ground, state: State) -> history.Round:
 
 def clear_closed(folder: pathlib.Path, state: State) -> None:
     """Removes the models of closed rounds, which a kill may have left."""
-    for place in sorted(folder.glob("round-*")):
-        if place.is_dir() and int(place.name.removeprefix("round-")) <= state.rounds:
-            shutil.rmtree(place)
+    for number in range(1, state.rounds + 1):
+        shutil.rmtree(models_of(folder, number), ignore_errors=True)
+
+
+def models_of(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """The folder of the models of a round, while it is not closed."""
+    return folder / f"round-{number:03}"
 
 
 def points_of(folder: pathlib.Path, number: int) -> pathlib.Path:

@@ -167,9 +167,9 @@ def test_a_set_that_diverges_is_written_down_and_goes(loops: Loops, pretended: P
 # --- Points ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["rte", "stsb", "copa"])
+@pytest.mark.parametrize("name", ["rte", "stsb", "copa", "race_middle"])
 def test_no_text_of_validation_and_test_files_is_ever_added(name: str, tmp_path, encoder, pretended: Pretended):
-    """A pair with a label, with a number, and a choice: no row, and none of the texts, in any round."""
+    """A pair with a label, with a number, and choices: no row, and none of the texts, in any round."""
     pretended.metrics = tasks.TASKS[name].metrics
     loops = Loops(tmp_path, encoder, name)
     summary = loops.run("out")
@@ -381,11 +381,16 @@ def test_a_folder_of_something_else_is_refused(name: str, said: str, loops: Loop
 
 def test_a_damaged_line_is_named(loops: Loops):
     loops.run("out")
+    config = loops.place / "out" / agora.CONFIG
+    before = config.read_text()
+    config.write_text(before[:-9])
+    with pytest.raises(UserError, match=r"out/agora\.json"):
+        loops.run("out")
+    config.write_text(before)
     for file in (history.HISTORY, history.RESULTS):
         path = loops.place / "out" / file
         before = path.read_text()
         path.write_text(before.replace('"round": 1', '"round": "one"', 1))
-        (loops.place / "out" / history.HISTORY).touch()
         with pytest.raises(UserError, match=rf"agora: .*{file}:1: round should be a whole number"):
             loops.run("out")
         path.write_text(before)
