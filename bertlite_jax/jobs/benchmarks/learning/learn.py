@@ -91,7 +91,7 @@ def bench_learn(
         evaluate = _open_scores(recipe, opened)
         curves = {}
         for rate in rates:
-            task = _task(recipe, opened, folder / f"pytorch-{rate:g}", rate, minutes * 60.0, rows, snapshots)
+            task = task_of(recipe, opened, folder / f"pytorch-{rate:g}", rate, minutes * 60.0, rows, snapshots)
             curves[f"PyTorch, rate {rate:g}"] = _peer_curve(task, opened, evaluate, overwrite, console)
         console.print(f"bench: {OURS}: {recipe.run.steps:,} steps of {config}")
         figures = pretrain(recipe, str(folder / OURS), overwrite=overwrite)
@@ -167,9 +167,10 @@ def _recipe(path: str, corpus: tuple[str, ...], tokenizer: str) -> tuple[Pretrai
     return recipe, opened
 
 
-def _task(
+def task_of(
     recipe: Pretrain, opened: Tokenizer, out: pathlib.Path, rate: float, seconds: float, rows: int, snapshots: int
 ) -> pytorch.Task:
+    """What PyTorch has to train: the recipe's shape and rows, in the arithmetic that is fastest for it on this CPU."""
     return pytorch.Task(
         model=pytorch.published(recipe.model),
         data=dataclasses.replace(recipe.data, batch_rows=rows),
@@ -177,7 +178,7 @@ def _task(
         rate=rate,
         seconds=seconds,
         snapshots=snapshots,
-        bfloat16=choose_precision.bfloat16_flag() is not None,
+        bfloat16=bool(choose_precision.bfloat16_flag()),
         threads=cpu.cores(),
         seed=recipe.run.seed,
         out=str(out),
@@ -205,7 +206,8 @@ def _peer_curve(
         stored = json.loads(file.read_text(encoding="utf-8"))
         if stored["settings"] == settings:
             return [(seconds, loss) for seconds, loss in stored["curve"]]
-    console.print(f"bench: PyTorch trains for {task.seconds / 60:g} minutes at the rate {task.rate:g}")
+    products = "bfloat16" if task.bfloat16 else "float32"
+    console.print(f"bench: PyTorch trains for {task.seconds / 60:g} minutes at the rate {task.rate:g} in {products}")
     with tempfile.TemporaryDirectory(prefix="bertlite-learn-") as scratch:
         inner = pathlib.Path(scratch)
         (inner / "tokenizer").mkdir()

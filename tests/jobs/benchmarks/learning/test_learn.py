@@ -6,6 +6,8 @@ import json
 import pytest
 
 from bertlite_jax.config.model import Model
+from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks.learning import learn, pytorch
 
@@ -49,6 +51,14 @@ def test_the_peer_trains_and_is_scored_as_published():
     freed = {"own_norms": True, "depth_vector": True, "low_rank": 4, "own_first": 1, "own_last": 1}
     ours = dataclasses.replace(plain, init_std=0.05, residual_scale="depth", vocab_multiple=128, **freed)
     assert pytorch.published(ours) == plain
+
+
+@pytest.mark.parametrize(("flags", "bfloat16"), [("avx2", False), ("avx2 avx512f avx512_bf16", True)])
+def test_the_peer_has_autocast_only_where_the_cpu_has_bfloat16(flags, bfloat16, prepared, monkeypatch, tmp_path):
+    """On other CPUs it makes each product some ten times as slow, and the comparison worthless."""
+    monkeypatch.setenv("BERTLITE_CPU_FLAGS", flags)
+    task = learn.task_of(Pretrain(), load_tokenizer(prepared.tokenizer), tmp_path, 1e-3, 60.0, 8, 2)
+    assert task.bfloat16 == bfloat16
 
 
 def test_the_rate_rises_for_a_tenth_of_the_time_and_falls_to_nothing():
