@@ -1,4 +1,4 @@
-"""Fine-tuning as Agora sees it, without a model: scores by a formula, answers by the labels, and kills where wanted."""
+"""What tests of the loop share: pretended models, which take no time, and loops on small files of tasks."""
 
 import dataclasses
 import hashlib
@@ -8,14 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from toy_task import FILLER
+import pytest
+from toy_task import FILLER, recipe
 
+from bertlite_jax.config.agora.settings import Agora
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert.weights.folder import FILE
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import Diverged
+from bertlite_jax.jobs.agora import agora, ground, history, mistakes, rounds
 
 
 class Killed(Exception):
@@ -28,14 +31,18 @@ class Pretended:
 
     Attributes:
       score: recipe and number of points -> the task's first metric.
-      wrong: a model answers about one example of so many wrongly, which ones depends on its folder.
+      wrong: a model answers about one example of so many wrongly, which ones depends on its folder; 0: none.
+      teacher_wrong: the same of the folder `teacher`.
       kill_at: the training with this number, from 1, ends the process; 0: none.
+      killed: what ends it.
       trained: recipes of all models whose training ended.
     """
 
     score: Callable[[Finetune, int], float]
     wrong: int = 4
+    teacher_wrong: int = 0
     kill_at: int = 0
+    killed: type[Exception] = Killed
     trained: list[Finetune] = dataclasses.field(default_factory=list)
     metrics: tuple[str, ...] = ("accuracy",)
 
@@ -68,10 +75,11 @@ class Pretended:
         return answer
 
     def _is_wrong(self, folder: str, example: Example) -> bool:
-        if not self.wrong or example.label is None:
-            return False
         name = pathlib.Path(folder).name  # The same in another work directory.
-        return hashlib.sha256(f"{name} {example.id}".encode()).digest()[0] % self.wrong == 0
+        share = self.teacher_wrong if name == "teacher" else self.wrong
+        if not share or example.label is None:
+            return False
+        return hashlib.sha256(f"{name} {example.id}".encode()).digest()[0] % share == 0
 
 
 def _logits(head: Head, example: Example, is_wrong: bool) -> np.ndarray:
@@ -148,3 +156,69 @@ _LINES = {
     "stsb": _pairs(("0.0", "2.5", "5.0"), "score"),
     "copa": _copa,
 }
+
+
+# --- Loops -----------------------------------------------------------------------------------------------------------
+
+SETTINGS = Agora(
+    learning_rates=(1e-4, 5e-5, 2e-5), batches=(8,), seeds=(0, 1), transforms=("deletion", "swap"), replays=0
+)
+
+
+def by_rate(config: Finetune, points: int) -> float:
+    """The second rate is the best, the second seed is a little better, and points help a little."""
+    of_rate = {1e-4: 0.5, 5e-5: 0.7, 2e-5: 0.6}[config.optim.learning_rate]
+    return of_rate + 0.01 * config.run.seed + 0.001 * min(points, 50)
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Pretended:
+    made = Pretended(by_rate)
+    monkeypatch.setattr(rounds, "finetune", made.finetune)
+    monkeypatch.setattr(mistakes, "open_model", made.open_model)
+    monkeypatch.setattr(ground.teacher, "check", lambda config, tokenizer, pairs: {config.learn.teacher: "digest"})
+    return made
+
+
+class Loops:
+    """Loops on a task, each in a folder of its own beside its files."""
+
+    settings, by_rate = SETTINGS, staticmethod(by_rate)
+
+    def __init__(self, place: pathlib.Path, encoder: str, task: str = "rte"):
+        self.place, self.encoder = place, encoder
+        write_task(task, place / "data")
+        (place / "teacher").mkdir()
+        self.config = recipe(str(place / "data"), task, batch=8)
+
+    def run(self, name: str, settings: Agora = SETTINGS, config: Finetune | None = None, **more: Any) -> dict[str, Any]:
+        teacher, out = str(self.place / "teacher"), str(self.place / name)
+        return agora.agora(config or self.config, settings, teacher, out, self.encoder, **more)
+
+    def lines(self, name: str, file: str = history.HISTORY) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.place / name / file).read_text().splitlines()]
+
+    def content(self, name: str) -> dict[str, bytes]:
+        """Files whose content no kill may change."""
+        folder = self.place / name
+        names = [
+            "history.jsonl",
+            *(f"points/{path.name}" for path in (folder / "points").iterdir()),
+            "best/config.json",
+        ]
+        return {name: (folder / name).read_bytes() for name in names}
+
+    def points(self, name: str) -> list[str]:
+        files = sorted((self.place / name / "points").iterdir())
+        return files[-1].read_text(encoding="utf-8").split("\n")[:-1]
+
+
+@pytest.fixture
+def loops(tmp_path: pathlib.Path, encoder: str, pretended: Pretended) -> Loops:
+    return Loops(tmp_path, encoder)
+
+
+@pytest.fixture
+def loops_on(tmp_path: pathlib.Path, encoder: str, pretended: Pretended) -> Callable[[str], Loops]:
+    """Loops on the task of a name."""
+    return lambda task: Loops(tmp_path, encoder, task)
