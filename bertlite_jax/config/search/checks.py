@@ -27,6 +27,8 @@ def check_search(config: Search, devices: int = 1) -> None:
     check_space(config.space)
     for group in ("space", "maximum", "surrogate", "cost", "method"):
         checks.check_numbers(getattr(config, group), group)
+    # An embedding that is as wide as the hidden states would be named in their place.
+    checks.check_positive(config.maximum, "maximum", ("num_layers", "num_heads", "hidden_size", "ffn_size"))
     check_shape(config.model, config.maximum, "maximum")
     _check_surrogate(config.surrogate)
     _check_cost(config)

@@ -42,7 +42,7 @@ def replayed(gone: Mapping[Set, float], count: int) -> list[Set]:
       gone: sets with their last scores, in the order in which they went.
       count: how many come back.
     """
-    latest = list(reversed(gone))
+    latest = list(gone)[::-1]
     return sorted(latest, key=lambda one: -gone[one])[:count]
 
 

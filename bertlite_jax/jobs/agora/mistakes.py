@@ -66,9 +66,9 @@ def right(head: Head, answers: Sequence[Any], examples: Sequence[Example], off_b
       off_by: how much a number may be off.
     """
     if head.problem == "regression":
-        gold = np.array([np.atleast_1d(example.label) for example in examples], float)
-        given = np.array([np.atleast_1d(answer) for answer in answers], float)
-        return (np.abs(given - gold) <= off_by).all(axis=1)
+        gold = np.array([example.label for example in examples], float).reshape(len(examples), -1)
+        given = np.array(answers, float).reshape(len(examples), -1)
+        return np.all(np.abs(given - gold) <= off_by, axis=1)
     if head.problem == "multi_label":
         # Labels that the head lacks stand behind its own, and are never answered.
         return np.array([_padded(answer, e.label) == e.label for answer, e in zip(answers, examples, strict=True)])

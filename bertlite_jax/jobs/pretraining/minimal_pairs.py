@@ -129,6 +129,7 @@ def open_scoring(weights: Weights, run: str) -> Score:
             return module.word_logits(gather_rows(states, rows["predict_positions"]))
 
         logits = network.apply({"params": params}, method=logits_of)
+        assert isinstance(logits, jax.Array)
         of_all = jax.nn.log_softmax(logits.astype(jnp.float32))
         return jnp.take_along_axis(of_all, rows["truths"][..., None], axis=-1)[..., 0]
 

@@ -60,7 +60,7 @@ def test_columns_are_called_as_in_a_file_of_ones_own(tmp_path: pathlib.Path):
         decided = own_data.decided(config, "nowhere").data
         task = task_splits.task_of(decided)
         *_, last = training_examples(task, decided, task.head)
-        assert (last.text, task.head.labels[int(last.label)]) == ("a queen", "queen")
+        assert (last.text, last.label) == ("a queen", task.head.labels.index("queen"))
         validation = list(task_splits.examples_of(task, decided, "validation"))
         assert "a queen" not in {example.text for example in validation}
 

@@ -89,7 +89,7 @@ def test_a_folder_of_transformers_scores_as_the_run_that_it_came_from(trained: p
 def test_pairs_that_are_too_long_are_left_out_and_counted(trained: pathlib.Path, tmp_path, capsys):
     """The model has 64 positions."""
     long = ("alice " * 70, "rabbit")
-    path = write_pairs(tmp_path / "pairs.jsonl", ("alice", "rabbit"), long, long[::-1])
+    path = write_pairs(tmp_path / "pairs.jsonl", ("alice", "rabbit"), long, (long[1], long[0]))
     assert minimal_pairs(str(trained), path)[-1]["pairs"] == 1
     assert capsys.readouterr().err.endswith("evaluate: 2 of 3 pairs are left out, since the model has 64 positions\n")
     with pytest.raises(UserError, match=r"the model has 64 positions, and every pair has a longer sentence"):

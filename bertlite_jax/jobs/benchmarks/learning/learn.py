@@ -82,17 +82,16 @@ def bench_learn(
     """
     train_peer.check_installed()
     _check(minutes, rates, rows, snapshots)
-    recipe, opened = _recipe(config, corpus, tokenizer)
+    recipe, opened = open_recipe(config, corpus, tokenizer)
     console, load = terminal.open_console(), os.getloadavg()[0]
     memory.keep_freed_memory()
     folder = pathlib.Path(workdir)
     settings = {"minutes": minutes, "rows": rows, "snapshots": snapshots} | files.flat(recipe)
     with one_job.alone_in(folder, of_runs=True):
-        evaluate = _open_scores(recipe, opened)
         curves = {}
         for rate in rates:
             task = task_of(recipe, opened, folder / f"pytorch-{rate:g}", rate, minutes * 60.0, rows, snapshots)
-            curves[f"PyTorch, rate {rate:g}"] = _peer_curve(task, opened, evaluate, overwrite, console)
+            curves[f"PyTorch, rate {rate:g}"] = _peer_curve(task, recipe, opened, overwrite, console)
         console.print(f"bench: {OURS}: {recipe.run.steps:,} steps of {config}")
         figures = pretrain(recipe, str(folder / OURS), overwrite=overwrite)
         if "stopped" in figures:
@@ -145,7 +144,7 @@ def _check(minutes: float, rates: tuple[float, ...], rows: int, snapshots: int) 
         raise UserError("bench: --rates has the same rate twice")
 
 
-def _recipe(path: str, corpus: tuple[str, ...], tokenizer: str) -> tuple[Pretrain, Tokenizer]:
+def open_recipe(path: str, corpus: tuple[str, ...], tokenizer: str) -> tuple[Pretrain, Tokenizer]:
     """The recipe with all sizes, evaluated where it is logged, and its tokenizer."""
     recipe = files.load_file(path, "")
     if type(recipe) is not Pretrain:
@@ -185,19 +184,11 @@ def task_of(
     )
 
 
-def _open_scores(recipe: Pretrain, opened: Tokenizer) -> Evaluate:
-    """The evaluation of the recipe, of weights in the published order of computation."""
-    mesh = sharding.make_mesh(1)
-    compute = choose_precision.resolve(recipe.model.compute, mesh.devices.flat[0].platform)
-    model = pytorch.published(recipe.model)
-    return open_evaluation(recipe, PretrainingModel(model, compute).apply, mesh, opened)
-
-
 # --- PyTorch ---------------------------------------------------------------------------------------------------------
 
 
 def _peer_curve(
-    task: pytorch.Task, opened: Tokenizer, evaluate: Evaluate, overwrite: bool, console: Console
+    task: pytorch.Task, recipe: Pretrain, opened: Tokenizer, overwrite: bool, console: Console
 ) -> list[tuple[float, float]]:
     """(seconds, loss) of the peer's snapshots; those that an earlier call has scored are read."""
     file = pathlib.Path(f"{task.out}.json")
@@ -213,10 +204,7 @@ def _peer_curve(
         (inner / "tokenizer").mkdir()
         write_tokenizer(opened, inner / "tokenizer", task.model.max_positions, task.model.token_types)
         times = _in_its_process(dataclasses.replace(task, tokenizer=str(inner / "tokenizer"), out=str(inner / "run")))
-        losses = [
-            evaluate(sources.load(inner / "run" / str(number)).params)[LOSS]
-            for number in range(1, len(times["steps"]) + 1)
-        ]
+        losses = scores(recipe, opened, [inner / "run" / str(number + 1) for number in range(len(times["steps"]))])
     curve = list(zip(times["seconds"], losses, strict=True))
     console.print(
         f"bench: PyTorch, rate {task.rate:g}: {times['steps'][-1]:,} steps, {times['tokens']:,} real tokens; best loss "
@@ -224,6 +212,26 @@ def _peer_curve(
     )
     whole_files.write_json(file, {"settings": settings, "curve": curve, "steps": times["steps"]})
     return curve
+
+
+def scores(recipe: Pretrain, opened: Tokenizer, folders: Sequence[pathlib.Path]) -> list[float]:
+    """Validation losses of folders of transformers under the evaluation of the recipe.
+
+    Args:
+      recipe: with its rows.
+      opened: its tokenizer.
+      folders: weights of one shape. What they compute is in their own config, not in the recipe: an ALBERT of
+        transformers has a projection even where the two widths are equal.
+    """
+    mesh, losses = sharding.make_mesh(1), []
+    compute = choose_precision.resolve(recipe.model.compute, mesh.devices.flat[0].platform)
+    evaluate: Evaluate | None = None
+    for folder in folders:
+        weights = sources.load(folder)
+        if evaluate is None:
+            evaluate = open_evaluation(recipe, PretrainingModel(weights.model, compute).apply, mesh, opened)
+        losses.append(evaluate(weights.params)[LOSS])
+    return losses
 
 
 def _in_its_process(task: pytorch.Task) -> dict[str, Any]:

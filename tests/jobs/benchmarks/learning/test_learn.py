@@ -7,9 +7,11 @@ import pytest
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.convert.huggingface.tokenizer import write_tokenizer
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks.learning import learn, pytorch
+from bertlite_jax.jobs.benchmarks.train_peer import transformers_config
 
 RECIPE = """
 from bertlite_jax.config import Data, Model, Optim, Pretrain, Run
@@ -86,6 +88,24 @@ def test_both_sides_are_scored_by_one_evaluation(prepared, tmp_path, capsys):
     again = learn.bench_learn(str(recipe), **places, **options)
     assert again["curves"] == summary["curves"]
     assert "PyTorch trains" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("embed_size", [32, 64])
+def test_weights_are_scored_with_all_that_transformers_gives_them(embed_size, prepared, tmp_path):
+    """Its ALBERT has a projection even where embeddings are as wide as hidden states, 64."""
+    torch = pytest.importorskip("torch", reason="the peer needs torch and transformers")
+    transformers = pytest.importorskip("transformers", reason="the peer needs torch and transformers")
+    path = tmp_path / "recipe.py"
+    path.write_text(RECIPE.replace("embed_size=32", f"embed_size={embed_size}"))
+    recipe, opened = learn.open_recipe(str(path), (prepared.corpus,), prepared.tokenizer)
+    torch.manual_seed(0)
+    network = transformers.AutoModelForPreTraining.from_config(transformers_config(pytorch.published(recipe.model)))
+    write_tokenizer(opened, tmp_path, recipe.model.max_positions, recipe.model.token_types)
+    for name, factor in (("whole", 1.0), ("without", 0.0)):
+        network.albert.encoder.embedding_hidden_mapping_in.weight.data *= factor
+        network.save_pretrained(tmp_path / name)
+    whole, without = learn.scores(recipe, opened, [tmp_path / "whole", tmp_path / "without"])
+    assert abs(whole - without) > 1e-3
 
 
 @pytest.mark.parametrize(
