@@ -17,7 +17,7 @@ MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
 _PLACES = (
     "--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init", "--teacher",
-    "--distill.store",
+    "--distill.store", "--minimal-pairs", "--learn.teacher", "--learn.unlabelled", "--learn.augment-model",
 )  # fmt: skip
 """Options that name a file or folder. Some may be left out, which an empty name does not say."""
 

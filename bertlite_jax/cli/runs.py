@@ -13,7 +13,7 @@ from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config import effects
-from bertlite_jax.config.distillation.settings import Distill
+from bertlite_jax.config.distillation.settings import TOP_K, Distill
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
@@ -91,7 +91,7 @@ class TeachOptions:
     """Folder of the store. Without it, the recipe's distill.store."""
     teacher: UseAppendAction[tuple[str, ...]] = ()
     """As for `bertlite distill`."""
-    top_k: int = 64
+    top_k: int = TOP_K
     """Pieces of each prediction to store, the likeliest; the probability of all others is stored as one number. 0: all
     pieces, with which training is the same to the bit."""
     overwrite: bool = False

@@ -17,7 +17,7 @@ from bertlite_jax.cli.tasks import finetune_settings, with_task
 from bertlite_jax.config import effects
 from bertlite_jax.config.agora.settings import Agora, Loop
 from bertlite_jax.config.finetune import Finetune
-from bertlite_jax.config.search.settings import Search, Shape
+from bertlite_jax.config.search.settings import Method, Search, Shape
 from bertlite_jax.errors import UserError
 
 
@@ -45,15 +45,19 @@ def search(args: Sequence[str]) -> None:
     config, rest, prog = config_file("search", args, Search)
     options = parse(Options, rest, prog, default=Options(config=config, workdir=tyro.MISSING))
     given = fields_given(rest, config)
-    check_given(given)
+    check_given(given, options.config.method)
     effects.check_effects(options.config, given, effects.SEARCH_NEEDS)
     from bertlite_jax.jobs.searching.search import search as find
 
     find(options.config, args[0], options.workdir, options.dry_run, options.overwrite)
 
 
-def check_given(given: Collection[str]) -> None:
-    """Raises UserError for a field that the search itself sets in every trial."""
+_ONLY_FOR = {"refine": ("published",), "trials": ("random", "halving"), "factor": ("halving",), "rounds": ("halving",)}
+"""Field of `method` to the methods that read it."""
+
+
+def check_given(given: Collection[str], method: Method) -> None:
+    """Raises UserError for a field that the search itself sets in every trial, or that none of its methods reads."""
     set_by = {f"model.{field.name}": f"space.{field.name}" for field in dataclasses.fields(Shape)}
     set_by["optim.learning_rate"] = set_by["optim.reference_batch"] = "surrogate.learning_rates"
     for field in sorted(given):
@@ -61,6 +65,13 @@ def check_given(given: Collection[str]) -> None:
             raise UserError(
                 f"config: {effects.option(field)} has no effect: the search chooses it; "
                 f"{effects.option(set_by[field])} says from what"
+            )
+    for name, readers in _ONLY_FOR.items():
+        changed = f"method.{name}" in given and getattr(method, name) != getattr(Method(), name)
+        if changed and not {method.name, *method.others} & set(readers):
+            raise UserError(
+                f"config: {effects.option(f'method.{name}')} has no effect: neither method.name nor method.others is "
+                f"{' or '.join(readers)}"
             )
 
 

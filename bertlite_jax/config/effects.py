@@ -108,6 +108,12 @@ DISTILL_NEEDS = (
 SEARCH_NEEDS = (
     *PRETRAIN_NEEDS,
     Need(("surrogate.extrapolate_to",), "surrogate.kind", _is("extrapolated"), "pass --surrogate.kind extrapolated"),
+    Need(
+        ("surrogate.teacher_steps", "surrogate.teacher_pieces"),
+        "surrogate.kind",
+        _is("teacher_cross_entropy", "teacher_divergence"),
+        "nothing is compared with the maximum point",
+    ),
     Need(("surrogate.longer_shapes",), "surrogate.longer_steps", bool, "set --surrogate.longer-steps too"),
     Need(("cost.layer_seconds",), "cost.latency", _is("roofline"), "pass --cost.latency roofline"),
     Need(("cost.fitted_shapes",), "cost.latency", _is("fitted"), "pass --cost.latency fitted"),

@@ -187,6 +187,8 @@ def _problem_of_copies(learn: Learn) -> str:
         return "learn.copies cannot be combined with learn.consistency, which changes texts itself; set one of them"
     if learn.copies and not learn.augment_rate:
         return "learn.copies with learn.augment_rate = 0 are all alike; raise the rate or leave the copies out"
-    if learn.augment == "masked_lm" and not learn.replaces_words:
-        return "learn.augment = masked_lm changes no text without learn.copies, consistency or mix_guessed; set one"
+    for name in ("augment", "augment_rate"):
+        value = getattr(learn, name)
+        if value != getattr(Learn(), name) and not (learn.copies or learn.augments):
+            return f"learn.{name} = {value} changes no text without learn.copies, consistency or mix_guessed; set one"
     return ""

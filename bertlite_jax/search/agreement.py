@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertlite_jax.errors import UserError
 from bertlite_jax.search.candidates import Cost
 from bertlite_jax.search.score import Score
 from bertlite_jax.search.trials import Result, winner
@@ -17,16 +16,14 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> tuple[f
     """Spearman's ρ and Kendall's τ of two measures of the same things; ties get mean ranks.
 
     Pairs with a NaN or an infinity are left out. NaN with fewer than two pairs left, or if a measure is constant.
-
-    Raises:
-      UserError: scipy is missing.
     """
+    import scipy.stats  # JAX brings it. Slow to import.
+
     pairs = [pair for pair in zip(first, second, strict=True) if all(map(math.isfinite, pair))]
-    if any(len(set(values)) < 2 for values in zip(*pairs, strict=True)) or not pairs:
-        return math.nan, math.nan
     columns = list(zip(*pairs, strict=True))
-    stats = _scipy_stats()
-    return float(stats.spearmanr(*columns).statistic), float(stats.kendalltau(*columns).statistic)
+    if not pairs or any(len(set(values)) < 2 for values in columns):
+        return math.nan, math.nan
+    return float(scipy.stats.spearmanr(*columns).statistic), float(scipy.stats.kendalltau(*columns).statistic)
 
 
 class Change(NamedTuple):
@@ -65,11 +62,3 @@ def _change(original: Result, results: Sequence[Result]) -> Change:
         return Change(None, False, math.nan)
     regret = 1 - again.score / best.score if again is not None and best.score else math.nan
     return Change(best, best.candidate.shape == shape, regret)
-
-
-def _scipy_stats() -> Any:
-    try:
-        import scipy.stats
-    except ImportError as error:
-        raise UserError('search: rank correlations need scipy; pip install "bertlite_jax[tasks]"') from error
-    return scipy.stats

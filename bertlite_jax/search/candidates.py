@@ -56,7 +56,7 @@ def every(candidates: Sequence[Candidate], stride: int, offset: int = 0) -> list
 def check_maximum(candidates: Iterable[Candidate], maximum: Candidate) -> None:
     """Raises UserError for a candidate that is not both smaller and faster than the maximum point.
 
-    A score measures what a candidate saves against that point, and is 0 or less for such a candidate.
+    A score measures what a candidate saves against that point, and is 0 for such a candidate.
     """
     most = maximum.cost
     for each in candidates:

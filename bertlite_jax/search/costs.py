@@ -34,16 +34,17 @@ Seconds = Callable[[Model], float]
 
 
 class Machine(NamedTuple):
-    """What a formula knows of a machine."""
+    """What a formula knows of a machine; the texts of an answer are divided among its devices."""
 
     flops_per_second: float
-    """Peak in dense products."""
+    """Peak of a device in dense products."""
     bytes_per_second: float = float("inf")
-    """Bandwidth of its memory."""
+    """Bandwidth of a device's memory."""
     seconds_per_layer: float = 0.0
     """What each layer takes beside its arithmetic, such as the start of kernels."""
     bytes_per_number: int = 4
     """Of weights and states: 4 for float32, 2 for bfloat16, 1 for 8 bits."""
+    devices: int = 1
 
 
 def candidates(shapes: Iterable[Shape], config: Search, formulas: Formulas, seconds_of: Seconds) -> list[Candidate]:
@@ -72,10 +73,11 @@ def by_formula(cost: CostModel, formulas: Formulas, machine: Machine) -> Seconds
 
 
 def answer_seconds(model: Model, cost: CostModel, formulas: Formulas, machine: Machine) -> float:
-    """Time of one answer by formula."""
-    seconds = cost.rows * encoder_flops(model, cost.length, formulas) / machine.flops_per_second
+    """Time of one answer by formula: that of the device with the most texts. Each device reads all kernels."""
+    rows = -(-cost.rows // machine.devices)
+    seconds = rows * encoder_flops(model, cost.length, formulas) / machine.flops_per_second
     if cost.latency == "roofline":
-        moved = encoder_bytes(model, cost.length, cost.rows, machine.bytes_per_number)
+        moved = encoder_bytes(model, cost.length, rows, machine.bytes_per_number)
         seconds = max(seconds, moved / machine.bytes_per_second) + model.num_layers * machine.seconds_per_layer
     return seconds
 

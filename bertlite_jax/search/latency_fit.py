@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from bertlite_jax.config.model import Model
-from bertlite_jax.errors import UserError
 
 
 def features(model: Model, length: int) -> Float[np.ndarray, " 6"]:
@@ -30,25 +28,18 @@ def fit(models: Sequence[Model], lengths: Sequence[int], seconds: Sequence[float
 
     Raises:
       ValueError: there are fewer measurements than features.
-      UserError: scipy is missing.
     """
+    import scipy.optimize  # JAX brings it. Slow to import.
+
     if len(seconds) < 6:
         raise ValueError(f"{len(seconds)} measurements for 6 coefficients")
     rows = np.stack([features(model, length) for model, length in zip(models, lengths, strict=True)])
     relative = rows / np.asarray(seconds, np.float64)[:, None]
     scale = relative.max(axis=0)  # Products differ from 1 by many orders of magnitude.
-    coefficients, _ = _scipy_optimize().nnls(relative / scale, np.ones(len(rows)))
+    coefficients, _ = scipy.optimize.nnls(relative / scale, np.ones(len(rows)))
     return coefficients / scale
 
 
 def predict(coefficients: Float[np.ndarray, " 6"], model: Model, length: int) -> float:
     """Seconds of an answer of `length` tokens."""
     return float(features(model, length) @ coefficients)
-
-
-def _scipy_optimize() -> Any:
-    try:
-        import scipy.optimize
-    except ImportError as error:
-        raise UserError('search: fitting latencies needs scipy; pip install "bertlite_jax[tasks]"') from error
-    return scipy.optimize

@@ -22,10 +22,11 @@ def w_coefficient(
 
     Exponents 1 are the published form. There the two savings alone, which have the size of the shape in them, differ by
     a factor of three over Bort's space, and errors after a short training by much less: a larger c lets the error say
-    more.
+    more. A candidate that is not smaller, or not faster, saves nothing: W is 0.
 
     Args:
-      cost: of a candidate that is smaller and faster than the maximum point.
+      cost: of a candidate. Under the costs of a search it is smaller and faster than the maximum point; under others,
+        such as the latency of another machine, it need not be.
       error: at least 0. NaN or infinite, after a trial that diverged, gives NaN.
       maximum: cost of the maximum point.
       exponents: a, b, c.
@@ -36,9 +37,9 @@ def w_coefficient(
     if not math.isfinite(error):
         return math.nan
     a, b, c = exponents
-    saved_parameters = 1 - cost.parameters / maximum.parameters
-    saved_time = 1 - cost.seconds / maximum.seconds
-    return saved_parameters**a * saved_time**b / max(error, LEAST_ERROR) ** c
+    saved_parameters = max(0.0, 1 - cost.parameters / maximum.parameters)
+    saved_time = max(0.0, 1 - cost.seconds / maximum.seconds)
+    return saved_parameters**a * saved_time**b * max(error, LEAST_ERROR) ** -c
 
 
 def spread(score: Score, cost: Cost, errors: Sequence[float]) -> tuple[float, float]:

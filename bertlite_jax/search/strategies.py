@@ -19,16 +19,20 @@ from bertlite_jax.config.search.settings import Method, MethodName, Shape
 from bertlite_jax.search.candidates import Candidate, every, fast_enough
 from bertlite_jax.search.trials import Evaluation, Result, ranking, spent, tried, winner
 
+Choice = tuple[Candidate | None, list[Result]]
+"""What a method chose, and all that it tried. None: no trial with all steps has a score, because all of them diverged
+or the budget is too small for one."""
 
-def searched(
+
+def compared(
     candidates: Sequence[Candidate],
     neighbours: Callable[[Shape], Sequence[Shape]],
     evaluation: Evaluation,
     method: Method,
-) -> tuple[Candidate | None, list[Result]]:
-    """What a method chooses of the candidates that are fast enough, and all that it tried.
+) -> dict[MethodName, Choice]:
+    """What each method of the settings chooses, the search's own first; what `ranking` chooses is tried too.
 
-    The choice is None if no trial has a score: all diverged, or the budget is too small for one.
+    Without `method.trials` random search and halving may spend what the published search has spent, with refinement.
 
     Args:
       candidates: the whole space, in the order of size.
@@ -39,37 +43,51 @@ def searched(
     Raises:
       UserError: no candidate is fast enough, or the stride is too long.
     """
-    allowed = fast_enough(candidates, method.most_seconds)
-    if method.name == "ranking":
-        return largest(allowed), []
-    if method.name == "published":
-        results = tried_at_strides(allowed, evaluation, method.stride, method.offset)
-        results = refined(results, allowed, neighbours, evaluation) if method.refine else results
-    else:
-        trials = method.trials or -(-len(allowed) // method.stride)
-        average = sum(_compute(each, evaluation, evaluation.steps) for each in allowed) / len(allowed)
-        if method.name == "random":
-            results = random_search(allowed, evaluation, trials * average, method.seed)
-        else:
-            results = successive_halving(
-                allowed, evaluation, trials * average, method.seed, method.factor, method.rounds
-            )
-    best = winner(results)
-    return (best.candidate if best else None), results
+    names: tuple[MethodName, ...] = (method.name, *method.others)
+    choices: dict[MethodName, Choice] = {}
+    budget = 0.0
+    for name in sorted(names, key=lambda name: name != "published"):
+        pick, results = searched(candidates, neighbours, evaluation, dataclasses.replace(method, name=name), budget)
+        if name == "published" and not method.trials:
+            budget = spent(results)
+        if name == "ranking" and pick is not None:
+            results = tried(pick, evaluation)
+        choices[name] = pick, results
+    return {name: choices[name] for name in names}
 
 
-def picked(
+def searched(
     candidates: Sequence[Candidate],
     neighbours: Callable[[Shape], Sequence[Shape]],
     evaluation: Evaluation,
     method: Method,
-    name: MethodName,
-) -> tuple[Candidate | None, list[Result]]:
-    """`searched` with another method of the same settings; what `ranking` chooses is tried too, to be compared."""
-    pick, results = searched(candidates, neighbours, evaluation, dataclasses.replace(method, name=name))
-    if name == "ranking" and pick is not None:
-        results = tried(pick, evaluation)
-    return pick, results
+    budget: float = 0.0,
+) -> Choice:
+    """What one method chooses of the candidates that are fast enough.
+
+    Args:
+      candidates: the whole space, in the order of size.
+      neighbours: of a shape.
+      evaluation: error and score.
+      method: with its settings; the other methods that it names do not matter.
+      budget: for random search and halving, as `trials.spent` counts; 0: what `method` says.
+
+    Raises:
+      UserError: no candidate is fast enough, or the stride is too long.
+    """
+    allowed = fast_enough(candidates, method.most_seconds)
+    if method.name == "ranking":
+        return largest(allowed), []
+    budget = budget or _budget(allowed, evaluation, method)
+    if method.name == "published":
+        results = tried_at_strides(allowed, evaluation, method.stride, method.offset)
+        results = refined(results, allowed, neighbours, evaluation) if method.refine else results
+    elif method.name == "random":
+        results = random_search(allowed, evaluation, budget, method.seed)
+    else:
+        results = successive_halving(allowed, evaluation, budget, method.seed, method.factor, method.rounds)
+    best = winner(each for each in results if each.trial.steps == evaluation.steps)
+    return (best.candidate if best else None), results
 
 
 # --- As published ----------------------------------------------------------------------------------------------------
@@ -183,6 +201,13 @@ def _tried_in_order(order: Sequence[Candidate], evaluation: Evaluation, steps: i
             break
         results += tried(candidate, evaluation, steps)
     return results
+
+
+def _budget(allowed: Sequence[Candidate], evaluation: Evaluation, method: Method) -> float:
+    """`method.trials` of average cost; without it those that the published search begins with."""
+    if method.trials:
+        return method.trials * sum(_compute(each, evaluation, evaluation.steps) for each in allowed) / len(allowed)
+    return sum(_compute(each, evaluation, evaluation.steps) for each in every(allowed, method.stride, method.offset))
 
 
 def _compute(candidate: Candidate, evaluation: Evaluation, steps: int) -> int:

@@ -17,12 +17,8 @@ from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Real
 
 Tree = TypeVar("Tree")
-
-LEAST_REST = 1e-30
-"""Probability of what is left of a distribution; its logarithm must be finite."""
 
 
 def memo_key(**what: Any) -> str:
@@ -69,52 +65,6 @@ def extrapolated(losses: Sequence[float], steps: int, target: int) -> float:
     # The falls to come: fall / r + fall / r^2 + ... = fall (1 - r^-doublings) / (r - 1); expm1 is exact near r = 1.
     log_ratio = math.log(ratio)
     return max(0.0, third + fall * math.expm1(-doublings * log_ratio) / math.expm1(log_ratio))
-
-
-def teacher_cross_entropy(
-    logits: Float[Array, "*N V"], teacher: Float[Array, "*N V"], weights: Real[Array, "*N"]
-) -> tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]]:
-    """-Σ_v softmax(t) log softmax(z): the published error, a cross-entropy "with respect to the maximum point".
-
-    It is never less than the teacher's own entropy, which it adds to the divergence: a perfect student has that error.
-    With it, the ratio of two errors, which W is made of, is nearer to 1 than that of their divergences.
-
-    Args:
-      logits: z, of the student; any float dtype.
-      teacher: t, of the maximum point.
-      weights: 0 where nothing is predicted.
-
-    Returns:
-      Three float32 scalars, in nats: sum of weighted cross-entropies, sum of weighted entropies of the teacher, sum of
-      weights. The first less the second is the divergence.
-    """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    log_t = jax.nn.log_softmax(teacher.astype(jnp.float32))
-    weights = weights.astype(jnp.float32)
-    crossed, own = (-jnp.sum(jnp.exp(log_t) * each, axis=-1) for each in (log_p, log_t))
-    return jnp.sum(crossed * weights), jnp.sum(own * weights), jnp.sum(weights)
-
-
-def likeliest(logits: Float[Array, "*N V"], pieces: int) -> tuple[Int[Array, "*N k"], Float[Array, "*N k1"]]:
-    """The teacher's likeliest pieces, and the logarithms of their probabilities and, last, of all others together.
-
-    What is stored of a teacher where all of its logits would be too much. Divergence and cross-entropy between
-    distributions whose rare pieces are put together are at most those of all pieces, and equal with `pieces` = V.
-
-    Args:
-      logits: of the maximum point.
-      pieces: k, at most V.
-    """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    _, ids = jax.lax.top_k(log_p, pieces)
-    return ids, together(log_p, ids)
-
-
-def together(logits: Float[Array, "*N V"], ids: Int[Array, "*N k"]) -> Float[Array, "*N k1"]:
-    """Log-probabilities of these pieces and, last, of all others together: of k + 1 possible answers."""
-    log_p = jnp.take_along_axis(jax.nn.log_softmax(logits.astype(jnp.float32)), ids, axis=-1)
-    rest = 1.0 - jnp.sum(jnp.exp(log_p), axis=-1, keepdims=True)
-    return jnp.concatenate([log_p, jnp.log(jnp.maximum(rest, LEAST_REST))], axis=-1)
 
 
 def clipped(params: Tree, limit: float) -> Tree:

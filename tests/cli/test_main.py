@@ -205,6 +205,8 @@ def test_numbers_and_folders_that_make_no_sense_are_refused(arguments, message, 
         ["pretrain", DEBUG, "--workdir", ""],
         ["finetune", DEBUG, "--workdir", "w", "--init="],
         ["quickstart", "--workdir", ""],
+        ["evaluate", "RUN", "--minimal-pairs", ""],
+        ["finetune", DEBUG, "--workdir", "w", "--learn.teacher", ""],
     ],
     ids=" ".join,
 )

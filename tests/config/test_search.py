@@ -126,6 +126,7 @@ def test_a_space_without_shapes_or_with_a_value_of_no_use_is_refused(changes, me
         ("method", Method(offset=1), "method.offset = 1 must be at least 0 and less than method.stride = 1"),
         ("method", Method(exponents=(1.0, 1.0, 0.0)), "method.exponents = (1.0, 1.0, 0.0) cannot be negative, and"),
         ("method", Method(exponents=(-1.0, 1.0, 1.0)), "method.exponents = (-1.0, 1.0, 1.0) cannot be negative, and"),
+        ("method", Method(exponents=(1.0, 1.0, 11.0)), "method.exponents = (1.0, 1.0, 11.0) cannot exceed 10"),
         (
             "method",
             Method("random", others=("random",)),

@@ -7,6 +7,7 @@ import pytest
 TRAIN = "finetune FINETUNE --data INPUT --init hf --workdir out --data.length 32 --run.steps 2"
 PREDICT = "predict finetuned --input INPUT"
 EMBED = "embed hf --input INPUT --out out.npy"
+PAIRS = "evaluate pretrained --minimal-pairs INPUT"
 ROWS = "".join(f"some text of number {number},{'ab'[number % 2]}\n" for number in range(40))
 OBJECTS = [{"text": f"some text {number}", "label": "ab"[number % 2]} for number in range(40)]
 LINES = "".join(json.dumps(each) + "\n" for each in OBJECTS)
@@ -124,7 +125,7 @@ def test_a_line_that_cannot_be_answered_is_named(name, command, bench):
     bench.refuses(command.replace("INPUT", file), said)
 
 
-@pytest.mark.parametrize("command", [PREDICT, EMBED, TRAIN], ids=["predict", "embed", "finetune"])
+@pytest.mark.parametrize("command", [PREDICT, EMBED, TRAIN, PAIRS], ids=["predict", "embed", "finetune", "evaluate"])
 @pytest.mark.parametrize("made", ["missing", "folder", "dead link"])
 def test_an_input_that_is_no_file_is_named(made, command, bench):
     path = bench.here / "in.csv"
@@ -135,7 +136,7 @@ def test_an_input_that_is_no_file_is_named(made, command, bench):
     bench.refuses(command.replace("INPUT", "in.csv"), "in.csv")
 
 
-@pytest.mark.parametrize("command", [PREDICT, EMBED, TRAIN], ids=["predict", "embed", "finetune"])
+@pytest.mark.parametrize("command", [PREDICT, EMBED, TRAIN, PAIRS], ids=["predict", "embed", "finetune", "evaluate"])
 def test_an_input_that_may_not_be_read_is_named(command, bench, not_root):
     (bench.here / "in.csv").write_text("text,label\n")
     (bench.here / "in.csv").chmod(0)

@@ -23,6 +23,11 @@ READERS = {
     "--teacher of distill": (
         "distill DISTILL --data.corpus corpus --data.tokenizer tokenizer --workdir out --teacher RUN"
     ),
+    "--distill.store of distill": (
+        "distill DISTILL --data.corpus corpus --data.tokenizer tokenizer --data.length 64 --data.batch-rows 8 "
+        "--optim.micro-batches 1 --optim.warmup-steps 1 --run.steps 2 --workdir out --teacher pretrained "
+        "--distill.store RUN"
+    ),
     "--init of finetune": "finetune FINETUNE --data task.csv --workdir out --init RUN",
     "prune": "prune RUN --workdir out",
     "--init of agora": "agora FINETUNE --data task.csv --workdir out --init RUN --teacher finetuned",
@@ -37,7 +42,7 @@ READERS = {
         "--learn.copies 1 --learn.augment masked_lm --learn.augment-model RUN"
     ),
 }
-"""Jobs that read a run."""
+"""Jobs that read a run, or what one of their options names."""
 PLACES: dict[str, Callable[[pathlib.Path], object]] = {
     "missing": lambda path: None,
     "empty": lambda path: path.mkdir(),

@@ -6,6 +6,7 @@ import math
 import pytest
 from search import planted
 
+from bertlite_jax.config.search.checks import MOST_EXPONENT
 from bertlite_jax.config.search.settings import Shape
 from bertlite_jax.search.candidates import Cost
 from bertlite_jax.search.score import spread, w_coefficient
@@ -74,6 +75,13 @@ def test_the_maximum_point_has_a_w_of_0():
     assert w_coefficient(MAXIMUM, 0.1, MAXIMUM) == 0
 
 
+@pytest.mark.parametrize("cost", [Cost(120, 12.0, 1), Cost(120, 5.0, 1), Cost(20, 12.0, 1)])
+@pytest.mark.parametrize("exponents", [(1.0, 1.0, 1.0), (2.0, 2.0, 1.0), (0.5, 0.5, 1.0)])
+def test_what_is_not_smaller_or_not_faster_saves_nothing(cost, exponents):
+    """As another machine may time it. The product of two negative savings is no saving."""
+    assert w_coefficient(cost, 0.1, MAXIMUM, exponents) == 0
+
+
 def test_units_of_parameters_and_time_do_not_matter():
     cost, most = (Cost(1000 * each.parameters, each.seconds / 60, 1) for each in (COST, MAXIMUM))
     assert w_coefficient(cost, 2.0, most) == pytest.approx(w_coefficient(COST, 2.0, MAXIMUM))
@@ -103,6 +111,11 @@ def test_a_trial_without_an_error_has_no_score(error):
 def test_a_perfect_shape_has_a_finite_score():
     assert 0 < w_coefficient(COST, 0.0, MAXIMUM) < math.inf
     assert w_coefficient(COST, -1e-9, MAXIMUM) == w_coefficient(COST, 0.0, MAXIMUM)
+
+
+@pytest.mark.parametrize("error", [0.0, 1e300])
+def test_four_times_the_largest_exponent_gives_a_finite_score(error):
+    assert 0 <= w_coefficient(COST, error, MAXIMUM, (1.0, 1.0, 4 * MOST_EXPONENT)) < math.inf
 
 
 def test_seeds_give_a_mean_and_the_deviation_of_the_sample():

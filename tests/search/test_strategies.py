@@ -13,6 +13,8 @@ from bertlite_jax.search import space, strategies, trials
 from bertlite_jax.search.trials import Trial
 
 SMALLEST = (2, 512, 256)
+EQUAL = [dataclasses.replace(each, cost=dataclasses.replace(each.cost, step_flops=1)) for each in planted.CANDIDATES]
+"""Of equal compute, as if all shapes trained alike: what is spent is a number of steps."""
 
 
 def near(shape: Shape) -> list[Shape]:
@@ -166,10 +168,7 @@ def test_a_budget_for_all_makes_random_search_an_enumeration():
 def test_halving_tries_half_as_many_with_twice_the_steps():
     """Of shapes of equal cost: 16, 8 and 4 with 2, 4 and 8 steps each take a third of the budget."""
     evaluation = planted.evaluation(valley, steps=8)
-    equal = [
-        dataclasses.replace(each, cost=dataclasses.replace(each.cost, step_flops=1)) for each in planted.CANDIDATES
-    ]
-    results = strategies.successive_halving(equal, evaluation, 3 * 32, 0)
+    results = strategies.successive_halving(EQUAL, evaluation, 3 * 32, 0)
     rounds = [[each for each in results if each.trial.steps == steps] for steps in (2, 4, 8)]
     assert [len(each) for each in rounds] == [16, 8, 4]
     assert [each.trial.steps for each in results] == [2] * 16 + [4] * 8 + [8] * 4
@@ -220,6 +219,25 @@ def test_by_default_other_methods_spend_as_much_as_the_published_one():
         spent[name] = trials.spent(strategies.searched(planted.CANDIDATES, near, evaluation, method)[1])
     assert 0.7 * spent["published"] < spent["random"] < 1.1 * spent["published"]
     assert 0.7 * spent["published"] < spent["halving"] < 1.1 * spent["published"]
+
+
+def test_beside_the_published_search_others_may_spend_what_it_has_spent_with_its_refinement():
+    method = Method("random", others=("ranking", "published"), stride=50)
+    choices = strategies.compared(EQUAL, near, planted.evaluation(valley), method)
+    assert list(choices) == ["random", "ranking", "published"]
+    assert len(choices["random"][1]) == len(choices["published"][1]) > 6
+    assert [len(choices["ranking"][1]), choices["ranking"][0]] == [1, strategies.largest(EQUAL)]
+    few = strategies.compared(EQUAL, near, planted.evaluation(valley), dataclasses.replace(method, trials=5))
+    assert len(few["random"][1]) == 5
+
+
+def test_halving_that_cannot_pay_its_last_round_chooses_nothing():
+    """Half of the compute of three trials with 8 steps pays three with 4, and then one of 8; that of one pays none."""
+    for trials_, steps in ((3, {4, 8}), (1, {4})):
+        method = Method("halving", trials=trials_, rounds=2)
+        pick, results = strategies.searched(EQUAL, near, planted.evaluation(valley), method)
+        assert {each.trial.steps for each in results} == steps
+        assert (pick is not None) == (8 in steps)
 
 
 def test_the_published_search_refines_only_if_it_is_asked_to():

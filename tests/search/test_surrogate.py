@@ -13,9 +13,7 @@ from search import planted
 from bertlite_jax.config.search.settings import Shape
 from bertlite_jax.search import surrogate
 from bertlite_jax.search.trials import Trial
-from bertlite_jax.train import losses
 
-RNG = np.random.default_rng(20)
 TRIAL = Trial(planted.BORT, 1e-4, 8)
 
 
@@ -47,39 +45,6 @@ def test_what_has_no_value_that_lasts_is_no_part_of_a_key():
         surrogate.memo_key(error=lambda: 0)
     with pytest.raises(ValueError, match="not JSON compliant"):
         surrogate.memo_key(rate=math.nan)
-
-
-# --- The likeliest pieces ------------------------------------------------------------------------------------------
-
-
-def divergence(logits, teacher) -> float:
-    crossed, own, weight = surrogate.teacher_cross_entropy(logits, teacher, jnp.ones(logits.shape[:-1]))
-    return float((crossed - own) / weight)
-
-
-def test_with_every_piece_kept_nothing_is_lost_and_with_fewer_the_divergence_is_a_lower_bound():
-    """Known answer 12: two distributions whose rare pieces are put together cannot be told apart better."""
-    logits, teacher = (jnp.asarray(RNG.normal(size=(5, 400)) * 2, jnp.float32) for _ in range(2))
-    whole, found = divergence(logits, teacher), []
-    for pieces in (1, 8, 64, 400):
-        ids, log_p = surrogate.likeliest(teacher, pieces)
-        assert log_p.shape == (5, pieces + 1)
-        np.testing.assert_allclose(np.exp(np.asarray(log_p)).sum(-1), 1, rtol=1e-5)
-        found.append(divergence(surrogate.together(logits, ids), log_p))
-    assert found == sorted(found)
-    assert found[-1] == pytest.approx(whole, rel=1e-4)
-    assert found[0] > 0
-
-
-def test_the_error_of_the_likeliest_pieces_is_what_the_rest_would_have_said():
-    """KL of all pieces = KL with the rest as one + P(rest) KL of the teacher's rest from the student's (chain rule)."""
-    logits, teacher = (RNG.normal(size=100) * 2 for _ in range(2))
-    p, q = (np.exp(x) / np.exp(x).sum() for x in (teacher, logits))
-    rest = np.argsort(-teacher)[64:]
-    missed = float(np.sum(p[rest] * np.log((p[rest] / p[rest].sum()) / (q[rest] / q[rest].sum()))))
-    ids, log_p = surrogate.likeliest(jnp.asarray(teacher[None], jnp.float32), 64)
-    kept = divergence(surrogate.together(jnp.asarray(logits[None], jnp.float32), ids), log_p)
-    assert kept + missed == pytest.approx(float(np.sum(p * np.log(p / q))), rel=1e-4)
 
 
 # --- Extrapolation -----------------------------------------------------------------------------------------------
@@ -117,47 +82,6 @@ def test_a_loss_that_rose_at_first_and_then_fell_is_continued_too():
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_run_that_diverged_has_no_extrapolation(bad):
     assert math.isnan(surrogate.extrapolated([5.0, 4.0, bad], 200, 2000))
-
-
-# --- Cross-entropy to a teacher ----------------------------------------------------------------------------------
-
-
-def draw(*shape: int) -> jnp.ndarray:
-    return jnp.asarray(3 * RNG.normal(size=shape), jnp.float32)
-
-
-def test_cross_entropy_to_a_teacher_in_a_slow_loop():
-    logits, teacher = draw(2, 3, 7), draw(2, 3, 7)
-    weights = jnp.array([[1, 1, 0], [1, 0, 0]], jnp.float32)
-    crossed, entropy, weight = surrogate.teacher_cross_entropy(logits, teacher, weights)
-    wanted = [0.0, 0.0]
-    for place in zip(*np.nonzero(weights), strict=True):
-        z, t = (np.exp(np.asarray(x[place], np.float64)) for x in (logits, teacher))
-        p, q = z / z.sum(), t / t.sum()
-        wanted[0] -= sum(b * math.log(a) for a, b in zip(p, q, strict=True))
-        wanted[1] -= sum(b * math.log(b) for b in q)
-    assert (float(crossed), float(entropy)) == pytest.approx(tuple(wanted), rel=1e-5)
-    assert float(weight) == 3
-
-
-def test_it_is_the_divergence_of_distillation_and_the_teachers_entropy():
-    logits, teacher, weights = draw(4, 5, 30), draw(4, 5, 30), jnp.ones((4, 5), jnp.float32)
-    crossed, entropy, _ = surrogate.teacher_cross_entropy(logits, teacher, weights)
-    assert float(crossed - entropy) == pytest.approx(float(losses.distilled(logits, teacher, 1.0).sum()), rel=1e-4)
-
-
-def test_a_perfect_student_still_has_the_teachers_entropy():
-    """So the divergence of a student may be a hundredth of another's while their cross-entropies are nearly equal."""
-    teacher, weights = draw(2, 3, 50), jnp.ones((2, 3), jnp.float32)
-    crossed, entropy, _ = surrogate.teacher_cross_entropy(teacher, teacher, weights)
-    assert float(crossed) == float(entropy) > 0
-
-
-def test_bfloat16_logits_and_impossible_pieces_give_finite_numbers():
-    """Padded rows of the vocabulary have very negative logits in both."""
-    logits, teacher = (draw(2, 3, 9).at[..., -1].set(-1e9).astype(jnp.bfloat16) for _ in range(2))
-    found = surrogate.teacher_cross_entropy(logits, teacher, jnp.ones((2, 3), jnp.float32))
-    assert all(np.isfinite(float(each)) for each in found)
 
 
 def test_weights_are_clipped_to_a_box_and_to_nothing_else():

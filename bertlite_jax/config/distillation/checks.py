@@ -51,12 +51,17 @@ def check_distill(config: Distill, devices: int = 1) -> None:
             f"config: distill.layers = {given.layers} must have {config.model.num_layers} layers of the teacher, from "
             "1 on, one for each of model.num_layers"
         )
+    _refuse_idle(config)
+
+
+def _refuse_idle(config: Distill) -> None:
+    """Raises UserError for a setting that no loss reads."""
+    given = config.distill
     if given.layers and not {"states", "attention"} & losses_of(config).keys():
         raise UserError(
             f"config: distill.layers = {given.layers} has no effect; leave it out, or give distill.states_weight or "
             "distill.attention_weight"
         )
-
     if given.temperature != Distillation().temperature and not {"soft", "pair_soft"} & losses_of(config).keys():
         raise UserError(
             f"config: distill.temperature = {given.temperature} has no effect; leave it out, or give "

@@ -76,6 +76,8 @@ class Distill(Pretrain):
 
 ONE_TEACHER = ("cosine", "states", "attention")
 """Losses that cannot be averaged over teachers."""
+TOP_K = 64
+"""Pieces of a prediction that a store has, unless told otherwise."""
 OWN = "distill"
 """Key of the parameters that belong to a run and not to its student; no export has them."""
 

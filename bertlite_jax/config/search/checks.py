@@ -14,6 +14,8 @@ from bertlite_jax.errors import UserError
 
 MOST_SHAPES = 100_000
 """In the grid of a space; a search that orders more of them has forgotten a bound."""
+MOST_EXPONENT = 10.0
+"""With four times as much, which the table tries too, the score of the least error is still a finite number."""
 
 
 def check_search(config: Search, devices: int = 1) -> None:
@@ -154,6 +156,8 @@ def _check_method(method: Method, surrogate: Surrogate) -> None:
             f"config: method.exponents = {method.exponents} cannot be negative, and the last one, of the error, must "
             "be positive"
         )
+    if max(method.exponents) > MOST_EXPONENT:
+        raise UserError(f"config: method.exponents = {method.exponents} cannot exceed {MOST_EXPONENT:g}")
     if method.factor < 2:
         raise UserError(f"config: method.factor = {method.factor} must be at least 2")
     first = surrogate.steps // method.factor ** min(method.rounds - 1, 64)

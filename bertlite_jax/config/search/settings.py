@@ -120,8 +120,7 @@ class Method:
     """published: every stride-th shape in the order of size. random: shapes at random. halving: many with few steps,
     the better ones with more. ranking: no trials, the one with the most parameters."""
     others: tuple[MethodName, ...] = ()
-    """Methods to compare it with; the winner is that of `name`. Each may spend the compute that `trials` says, and
-    what two of them try is trained once."""
+    """Methods to compare it with; the winner is that of `name`. What two of them try is trained once."""
     head_size: int = 0
     """Of shapes that differ only in their heads, which cost the same by formula, try one: that whose heads are nearest
     to this width. 0: try all."""
@@ -130,18 +129,19 @@ class Method:
     offset: int = 0
     """For published: place of the first shape that is tried; less than stride."""
     refine: bool = True
-    """Then try the neighbours of the best shape, until none is better."""
+    """For published: then try the neighbours of the best shape, until none is better."""
     exponents: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Of the saved parameters, the saved time and the error in the score; 1 1 1 is the published W-coefficient."""
+    """Of the saved parameters, the saved time and the error in the score, each at most 10; 1 1 1 is the published
+    W-coefficient."""
     trials: int = 0
     """For random and halving: compute that may be spent, in trials of a shape of average cost with all learning rates.
-    0: as much as published spends without refine."""
+    0: as much as published spends, and if that is not among the methods, as it would spend without refine."""
     factor: int = 2
     """For halving: each round has this factor fewer shapes and more steps."""
     rounds: int = 3
     """For halving: number of rounds; the last one has surrogate.steps."""
     seed: int = 0
-    """For random and halving: seed of the choice."""
+    """For random, halving and cost.latency = fitted: seed of the draw of shapes."""
     most_seconds: float = 0.0
     """Latency that the winner may have. 0: any."""
 

@@ -78,6 +78,10 @@ class Weights:
     reading: Reading | None = None
     trained_bits: Bits | Literal[0] = 0
 
+    def digest(self) -> str:
+        """SHA-256 of shape and parameters, by which a pretrained model is identified that others learn from."""
+        return parameters.digest(self.params, json.dumps(dataclasses.asdict(self.model)))
+
 
 MOST_UNSTATED = 512
 """Tokens that a task model reads where nothing says how many it was trained on and it has more positions."""

@@ -88,6 +88,20 @@ def encode(examples: Iterable[Example], tokenizer: Tokenizer, head: Head, length
     return builder.finish()
 
 
+def of_tokens(windows: Sequence[np.ndarray]) -> Encoded:
+    """Windows that are token ids already, special ones included: each is an example without a label."""
+    tokens, sizes = np.concatenate(windows), [len(window) for window in windows]
+    return Encoded(
+        tokens=tokens,
+        types=np.zeros(len(tokens), np.int8),
+        words=_NOTHING,
+        offsets=np.r_[0, np.cumsum(sizes)],
+        firsts=np.arange(len(sizes) + 1),
+        labels=np.full(len(sizes), UNLABELLED, np.int32),
+        counts={"examples": len(sizes), "tokens": len(tokens), "unlabelled": len(sizes)},
+    )
+
+
 class _Builder:
     """Collects chunks; one array of each kind a chunk."""
 

@@ -111,20 +111,24 @@ def _clear(place: pathlib.Path) -> None:
     (place / index.INDEX).unlink(missing_ok=True)
 
 
-def whole_parts(place: pathlib.Path, parts: Sequence[Part]) -> int:
-    """How many files, from the first on, are written.
+def missing(place: pathlib.Path, parts: Sequence[Part]) -> list[list[Part]]:
+    """The parts that have no file yet: all behind those that are written, or what a user removed. In stretches.
 
     Raises:
-      UserError: one of them has another number of records.
+      UserError: a file has another number of records.
     """
+    stretches: list[list[Part]] = []
     for part in parts:
         path = place / index.file_name(part.number)
-        if not path.exists():
-            return part.number
-        reader = ArrayRecordReader(os.fspath(path), READER_OPTIONS)
-        if not reader.ok() or reader.num_records() != part.rows:
-            raise UserError(f"teach: {path} is damaged; remove it, and the same command writes it again")
-    return len(parts)
+        if path.exists():
+            reader = ArrayRecordReader(os.fspath(path), READER_OPTIONS)
+            if not reader.ok() or reader.num_records() != part.rows:
+                raise UserError(f"teach: {path} is damaged; remove it, and the same command writes it again")
+        elif stretches and stretches[-1][-1].number == part.number - 1:
+            stretches[-1].append(part)
+        else:
+            stretches.append([part])
+    return stretches
 
 
 @contextlib.contextmanager

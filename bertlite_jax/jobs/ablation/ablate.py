@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 from bertlite_jax.config import schedule, sizes
 from bertlite_jax.config.ablation.grid import Grid, Member
 from bertlite_jax.config.ablation.members import check_member, members
+from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.convert import adoption, sources
 from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, json_shapes, whole_files
@@ -119,17 +121,20 @@ class Prepared(NamedTuple):
     """Hash of its tokenizer."""
     corpora: dict[str, str]
     """Folder to hash of its content."""
+    teachers: dict[str, str]
+    """Folder to hash of its weights."""
     problem: str = ""
     """Why nobody knows how many steps it has, and so it is not run."""
 
 
 def _prepared_all(found: Sequence[Member]) -> list[Prepared]:
-    """Opens the data of each member, and of members with the same data once."""
+    """Opens the data and the teachers of each member, and of members with the same ones once."""
     seen: set[Any] = set()
-    return [_prepared(member, seen) for member in found]
+    digests: dict[str, str] = {}
+    return [_prepared(member, seen, digests) for member in found]
 
 
-def _prepared(member: Member, seen: set[Any]) -> Prepared:
+def _prepared(member: Member, seen: set[Any], digests: dict[str, str]) -> Prepared:
     config = member.config
     with _naming(member):
         tokenizer = tokenizer_of(config)
@@ -138,7 +143,19 @@ def _prepared(member: Member, seen: set[Any]) -> Prepared:
             stages.open_stages(config, lambda data: source.open_source(data, "train", 0, tokenizer))
             seen.add(data)
         sized = sizes.resolve_sizes(config, tokenizer.vocab_size)
-        return Prepared(member, sized, tokenizer.hash, workdir.corpus_digests(config.data.corpus))
+        corpora = workdir.corpus_digests(config.data.corpus)
+        return Prepared(member, sized, tokenizer.hash, corpora, _teachers_of(config, digests))
+
+
+def _teachers_of(config: Pretrain, digests: dict[str, str]) -> dict[str, str]:
+    """Folder of each teacher to the hash of its weights; those of earlier members are in `digests`."""
+    places = config.distill.teachers if isinstance(config, Distill) else ()
+    for place in places:
+        if place not in digests:
+            sources.check_there(place, "distill")
+            with adoption.open_weights(place, "distill") as loaded:
+                digests[place] = loaded.digest()
+    return {place: digests[place] for place in places}
 
 
 @contextlib.contextmanager
@@ -231,7 +248,7 @@ def _is_settled(run: Run) -> bool:
 
 
 def _refuse_other_runs(runs: Sequence[Run]) -> None:
-    """Raises UserError if a folder holds a run of another config or of other data than the grid says."""
+    """Raises UserError if a folder holds a run of another config, other data or another teacher than the grid says."""
     for run in runs:
         if run.config is None or not (run.folder / workdir.CONFIG).is_file():
             continue
@@ -241,6 +258,7 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
                 "name, name another --workdir, or pass --overwrite to train the whole grid again"
             )
         workdir.refuse_other_corpora(run.folder, run.prepared.corpora)
+        workdir.refuse_other_corpora(run.folder, run.prepared.teachers, "teachers")
 
 
 def _write_recipes(prepared: Sequence[Prepared], grid: Grid, place: pathlib.Path) -> None:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bertlite_jax.config import schedule
 from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.model import Model
 from bertlite_jax.data.teaching import index, records
@@ -16,9 +15,8 @@ from bertlite_jax.jobs.distilling.teachers import Teacher
 from bertlite_jax.jobs.runs import workdir
 from bertlite_jax.train.distillation import targets
 
-_OF_PREDICTIONS = ("distill.temperature", "distill.soft_tokens")
-_IDLE_MASK = ("rate", "first_rate", "rate_steps")
-"""The rates of all steps are compared in their place."""
+_READ_BY = {"distill.temperature": {"soft", "pair_soft"}, "distill.soft_tokens": {"soft"}}
+"""Settings that matter to some losses only."""
 
 
 def origin(config: Distill, tokenizer: Tokenizer, teachers: Sequence[Teacher]) -> dict[str, Any]:
@@ -31,6 +29,7 @@ def origin(config: Distill, tokenizer: Tokenizer, teachers: Sequence[Teacher]) -
     """
     data, run, mask = config.data, config.run, config.mask
     pairs = data.pair_task != "none"
+    rate_steps = (mask.rate_steps or run.steps) if mask.first_rate else 0
     of: dict[str, Any] = {
         "run.seed": run.seed,
         "tokenizer": tokenizer.hash,
@@ -45,8 +44,8 @@ def origin(config: Distill, tokenizer: Tokenizer, teachers: Sequence[Teacher]) -
         "data.single_segment": data.single_segment if pairs else "",
         "run.lengths": run.lengths,
         "run.batches": run.batches,
-        **{f"mask.{name}": value for name, value in dataclasses.asdict(mask).items() if name not in _IDLE_MASK},
-        "mask.rate": mask.rate if not mask.first_rate else schedule.mask_rates(config),
+        **{f"mask.{name}": value for name, value in dataclasses.asdict(mask).items()},
+        "mask.rate_steps": rate_steps,
         "teachers": [teacher.digest for teacher in teachers],
         "distill.temperature": config.distill.temperature,
         "distill.soft_tokens": config.distill.soft_tokens,
@@ -67,7 +66,7 @@ def check_serves(
       teachers: their shapes.
     """
     names = targets.names_of(config, teachers)
-    compared = [name for name in wanted if name not in _OF_PREDICTIONS or {"soft", "pair_soft"} & names.keys()]
+    compared = [name for name in wanted if name not in _READ_BY or _READ_BY[name] & names.keys()]
     if wrong := index.difference(stored.of, wanted, compared):
         raise UserError(
             f"distill: {folder} was written {wrong}; pass another --distill.store, or write one with `bertlite teach` "

@@ -44,8 +44,8 @@ def open_stored(opened: Opened, teachers: Sequence[Teacher]) -> Stored:
     layouts = {length: origin.read_of(layout, names) for length, layout in found.index.layouts.items()}
     top = found.index.of[index.TOP]
     pieces = "all pieces" if top == config.model.vocab_size else f"the {top} likeliest pieces"
-    said = f"{pieces} of each prediction" if "soft" in names else "hidden states"
-    print(f"distill: reads {folder}: {said}, computed in {found.index.of[index.COMPUTE]}; runs no teacher")
+    what = f"{pieces} of each prediction" if "soft" in names else "hidden states"
+    print(f"distill: reads {folder}: {what}, computed in {found.index.of[index.COMPUTE]}; runs no teacher")
     rows_of = functools.cache(lambda step: stages.data_at(opened.row_stages, step).batch_rows)
 
     def beside(step: int, batch: Batch) -> Batch:

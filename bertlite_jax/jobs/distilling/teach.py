@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 
 from bertlite_jax.config import schedule
 from bertlite_jax.config.distillation.checks import check_distill
-from bertlite_jax.config.distillation.settings import Distill
+from bertlite_jax.config.distillation.settings import TOP_K, Distill, losses_of
 from bertlite_jax.data.rows import batches, stages
 from bertlite_jax.data.teaching import records, writing
 from bertlite_jax.data.teaching.index import COMPUTE, STEPS, TOP, Index
@@ -34,7 +35,7 @@ from bertlite_jax.train import processes, sharding
 from bertlite_jax.train.distillation import targets
 
 
-def teach(config: Distill, out: str = "", top_k: int = 64, overwrite: bool = False) -> dict[str, Any]:
+def teach(config: Distill, out: str = "", top_k: int = TOP_K, overwrite: bool = False) -> dict[str, Any]:
     """Starts a store, or goes on with it.
 
     It computes what `distill` computes of the teachers with the same config: in as many micro-batches, on as many
@@ -81,23 +82,24 @@ def teach(config: Distill, out: str = "", top_k: int = 64, overwrite: bool = Fal
     rows, size = (sum(numbers) for numbers in zip(*sizes, strict=True))
     print(f"teach: {config.run.steps:,} steps, {rows:,} rows, at most {size / 1e6:,.1f} MB in {len(parts):,} files")
 
-    # --- The files -------------------------------------------------------------------------------------------------
+    # --- The files that are missing ----------------------------------------------------------------------------------
     probabilities = np.zeros(2)
     with writing.opened(place, made, overwrite) as folder:
-        begun = writing.whole_parts(folder, parts)
-        start = parts[begun].first if begun < len(parts) else config.run.steps + 1
-        if begun:
-            print(f"teach: {place} has the first {start - 1:,} steps already")
-        said = _said(opened, taught, answers_at, start)
-        with metrics.progress(config.run.steps, start - 1) as display:
-            for part in parts[begun:]:
+        stretches = writing.missing(folder, parts)
+        done = config.run.steps - sum(stretch[-1].last - stretch[0].first + 1 for stretch in stretches)
+        if done:
+            print(f"teach: {place} has {done:,} steps already")
+        arrays_of_steps = _arrays_of_steps(opened, taught, answers_at, stretches)
+        with metrics.progress(config.run.steps, done) as display:
+            for part in itertools.chain.from_iterable(stretches):
                 with writing.file_of(folder, part) as file:
                     for step in range(part.first, part.last + 1):
-                        arrays = next(said)
+                        arrays = next(arrays_of_steps)
+                        done += 1
                         writing.append(file, layouts[data_at(step).length], arrays)
                         probabilities += _of_top(arrays)
-                        if step % config.run.log_every == 0 or step == config.run.steps:
-                            display.show(step, {})
+                        if done % config.run.log_every == 0 or done == config.run.steps:
+                            display.show(done, {})
         writing.finish(folder, made, parts)
     share, count = probabilities
     figures = {"steps": config.run.steps, "rows": rows, "bytes": size}
@@ -112,6 +114,11 @@ def _check_options(config: Distill, place: str, top_k: int) -> None:
         raise UserError("teach: name the folder of the store with --out, or set distill.store in the recipe")
     if top_k < 0:
         raise UserError(f"teach: --top-k {top_k} cannot be negative; 0 stores all pieces")
+    if top_k != TOP_K and "soft" not in losses_of(config):
+        raise UserError(
+            f"teach: --top-k {top_k} has no effect, since no loss compares predictions; leave it out, or give "
+            "distill.soft_weight"
+        )
     if config.run.distributed or processes.is_called_for(os.environ):
         raise UserError(
             "teach: a store is written by one process, on all devices of its host; leave run.distributed and "
@@ -160,23 +167,27 @@ def _layout(opened: Opened, teachers: Sequence[Teacher], answers: Answers, step:
     return records.layout_of(jax.eval_shape(answers, (jax.ShapeDtypeStruct((), np.int32), params), batch))
 
 
-def _said(
-    opened: Opened, teachers: Sequence[Teacher], answers_at: Callable[[int], Answers], start: int
+def _arrays_of_steps(
+    opened: Opened,
+    teachers: Sequence[Teacher],
+    answers_at: Callable[[int], Answers],
+    stretches: Sequence[Sequence[writing.Part]],
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """What the teachers say of the rows of each step from `start` on; the next step is computed meanwhile."""
+    """What the teachers say of the rows of each step of these parts; the next step is computed meanwhile."""
     config, mesh = opened.config, opened.mesh
     layouts = (sharding.layout(teacher.params, mesh) for teacher in teachers)
     params = tuple(
         sharding.put_params(teacher.params, layout) for teacher, layout in zip(teachers, layouts, strict=True)
     )
     batch_at = functools.partial(stages.batch_at, opened.row_stages)
-    feed = batches.feed(batch_at, start, config.run.steps, config.data.read_threads)
     pending = None
-    for step, batch in enumerate(feed, start=start):
-        coming = answers_at(step)((np.int32(step - 1), params), sharding.put_batch(batch, mesh))
-        if pending is not None:
-            yield jax.device_get(pending)
-        pending = coming
+    for first, last in ((stretch[0].first, stretch[-1].last) for stretch in stretches):
+        feed = batches.feed(batch_at, first, last, config.data.read_threads)
+        for step, batch in enumerate(feed, start=first):
+            coming = answers_at(step)((np.int32(step - 1), params), sharding.put_batch(batch, mesh))
+            if pending is not None:
+                yield jax.device_get(pending)
+            pending = coming
     if pending is not None:
         yield jax.device_get(pending)
 
@@ -185,5 +196,5 @@ def _of_top(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """[2]: the sum of the probabilities that the stored pieces have together, and over how many predictions."""
     if targets.TAIL not in arrays:
         return np.zeros(2)
-    used = arrays[targets.SOFT][..., 0] < 0
+    used = arrays[targets.TAIL] < 0  # Below 1, whatever the teacher is sure of; where nothing is predicted, it is 0.
     return np.array([np.sum(1 - np.exp(arrays[targets.TAIL][used].astype(np.float64))), np.count_nonzero(used)])

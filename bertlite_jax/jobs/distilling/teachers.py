@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any, NamedTuple
 
 import jax
@@ -29,7 +28,7 @@ class Teacher(NamedTuple):
     params: dict[str, Any]
     """Nested arrays; heads may be missing."""
     digest: str
-    """SHA-256 of shape and parameters."""
+    """As of `Weights.digest`."""
 
     def reduced(self, config: Distill) -> Teacher:
         """Without the heads that no loss reads."""
@@ -92,8 +91,7 @@ def open_teacher(source: str, config: Distill, tokenizer: Tokenizer) -> Teacher:
     changes = {"vocab_multiple": config.model.vocab_multiple, "attention": "auto", "remat": "none"}
     model = dataclasses.replace(loaded.model, unroll=config.model.unroll, **changes)
     params = parameters.pad_vocabulary(loaded.params, model)
-    digest = parameters.digest(loaded.params, json.dumps(dataclasses.asdict(loaded.model)))
-    return Teacher(source, model, params, digest)
+    return Teacher(source, model, params, loaded.digest())
 
 
 def _check_tokenizer(theirs: Tokenizer | None, source: str, folder: str, ours: Tokenizer) -> None:

@@ -37,7 +37,7 @@ from bertlite_jax.jobs.finetuning.prepare import (
     prepare,
 )
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.runs import one_job, signals, workdir
+from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, workdir
 from bertlite_jax.report.run import metrics
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
 from bertlite_jax.train.state import TrainState
@@ -116,7 +116,7 @@ def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.C
     else:
         train_state, meta = _from_checkpoint(setup, state.shapes_of(layout, optimizer), folder, saved_step)
     start = saved_step or 0
-    workdir.truncate_metrics(folder / "metrics.jsonl", start)
+    resumed_metrics.truncate(folder / "metrics.jsonl", start)
     summary = folder / "summary.json"
     if meta["done"] and summary.is_file():
         return json_files.read_object(summary, "finetune")

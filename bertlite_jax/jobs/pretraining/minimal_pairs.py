@@ -40,7 +40,7 @@ _SLOTS = 8192
 _SENTENCES = Head(labels=("none",))
 
 Score = Callable[[Sequence[str]], Float64[np.ndarray, " sentences"]]
-"""(sentences) -> their pseudo-log-likelihoods, in nats."""
+"""(sentences) -> their pseudo-log-likelihoods, in nats; for the same pieces the same to the bit."""
 
 
 def minimal_pairs(run: str, path: str, most: int = 0) -> list[dict[str, Any]]:
@@ -54,7 +54,8 @@ def minimal_pairs(run: str, path: str, most: int = 0) -> list[dict[str, Any]]:
 
     Returns:
       Rows of `phenomenon`, `pairs`, `accuracy`, the last one of all pairs. Of two sentences with the same score neither
-      is the likelier one, which counts as wrong: a model whose logits are constant gets none right.
+      is the likelier one, which counts as wrong: a model whose logits are constant gets no pair right whose sentences
+      have as many pieces.
 
     Raises:
       UserError: no such model or file; a sentence without a piece of the vocabulary; only pairs with sentences that are
@@ -96,7 +97,7 @@ def _that_fit(pairs: Sequence[Pair], tokenizer: Tokenizer, positions: int) -> li
 
 def _likelier(pairs: Sequence[Pair], score: Score, run: str) -> np.ndarray:
     """Of each pair, whether the grammatical sentence is the likelier one."""
-    good, bad = score([pair.good for pair in pairs]), score([pair.bad for pair in pairs])
+    good, bad = np.split(score([pair.good for pair in pairs] + [pair.bad for pair in pairs]), 2)
     if not np.isfinite([good, bad]).all():
         raise UserError(f"evaluate: scores are not finite (NaN or infinite), so the weights of {run} cannot be right")
     return good > bad
@@ -134,8 +135,12 @@ def open_scoring(weights: Weights, run: str) -> Score:
         return jnp.take_along_axis(of_all, rows["truths"][..., None], axis=-1)[..., 0]
 
     def score(texts: Sequence[str]) -> np.ndarray:
-        copies, truths, masked_at, owners = _masked(_encoded(texts, tokenizer), tokenizer.mask_id)
-        totals = np.zeros(len(texts), np.float64)
+        encoded = _encoded(texts, tokenizer)
+        pieces = np.split(encoded.tokens, encoded.offsets[1:-1])
+        # Each sentence once: its place in a row decides the last bits, by which one of two equal ones would win.
+        different = {sentence.tobytes(): sentence for sentence in pieces}
+        copies, truths, masked_at, owners = _masked(list(different.values()), tokenizer.mask_id)
+        totals = np.zeros(len(different), np.float64)
         for layout in batches.evaluation_batches(copies, _ROW, True, 1, _SENTENCES, tokenizer.pad_id, _SLOTS):
             used = layout.windows >= 0
             windows = layout.windows[used]
@@ -145,7 +150,8 @@ def open_scoring(weights: Weights, run: str) -> Score:
             wanted[used] = truths[windows]
             found = np.asarray(log_probs(params, rows | {"predict_positions": at, "truths": wanted}), np.float64)
             np.add.at(totals, owners[windows], found[used])
-        return totals
+        of_pieces = dict(zip(different, totals.tolist(), strict=True))
+        return np.array([of_pieces[sentence.tobytes()] for sentence in pieces], np.float64)
 
     return score
 
@@ -156,28 +162,22 @@ def _encoded(texts: Sequence[str], tokenizer: Tokenizer) -> features.Encoded:
     return features.encode([Example("", text) for text in texts], tokenizer, _SENTENCES, longest, "pairs")
 
 
-def _masked(sentences: features.Encoded, mask_id: int) -> tuple[features.Encoded, np.ndarray, np.ndarray, np.ndarray]:
+def _masked(
+    sentences: Sequence[np.ndarray], mask_id: int
+) -> tuple[features.Encoded, np.ndarray, np.ndarray, np.ndarray]:
     """Each sentence once for each of its tokens, with that token masked.
+
+    Args:
+      sentences: as [CLS] ... [SEP].
+      mask_id: of [MASK].
 
     Returns:
       The copies; of each copy the masked token [W], its place in the sentence [W], and the number of the sentence [W].
     """
-    sizes = sentences.sizes
-    owners = np.repeat(np.arange(len(sizes)), sizes - 2)
-    masked_at = np.concatenate([np.arange(1, size - 1) for size in sizes.tolist()])
-    offsets = np.r_[0, np.cumsum(sizes[owners])]
-    starts = sentences.offsets[owners]
-    tokens = np.concatenate(
-        [sentences.tokens[start : start + size] for start, size in zip(starts, sizes[owners], strict=True)]
-    )
-    truths = tokens[offsets[:-1] + masked_at]
-    tokens[offsets[:-1] + masked_at] = mask_id
-    copies = dataclasses.replace(
-        sentences,
-        tokens=tokens,
-        types=np.zeros(len(tokens), np.int8),
-        offsets=offsets,
-        firsts=np.arange(len(offsets)),
-        labels=np.full(len(owners), features.UNLABELLED, np.int32),
-    )
+    owners = np.repeat(np.arange(len(sentences)), [len(sentence) - 2 for sentence in sentences])
+    masked_at = np.concatenate([np.arange(1, len(sentence) - 1) for sentence in sentences])
+    copies = features.of_tokens([sentences[owner] for owner in owners.tolist()])
+    places = copies.offsets[:-1] + masked_at
+    truths = copies.tokens[places]
+    copies.tokens[places] = mask_id
     return copies, truths, masked_at, owners

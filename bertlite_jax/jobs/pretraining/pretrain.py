@@ -32,7 +32,7 @@ from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.opening import Opened, open_run
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
-from bertlite_jax.jobs.runs import one_job, signals, workdir
+from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, workdir
 from bertlite_jax.model.ops import precision, products
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
@@ -154,7 +154,7 @@ def _train(
     elif lesson.start is not None:
         train_state = dataclasses.replace(train_state, params=_merge_start(train_state.params, lesson))
     lesson = lesson._replace(start=None, teachers=())  # On the devices now; the host need not keep them.
-    processes.first_decides(lambda: workdir.truncate_metrics(folder / "metrics.jsonl", start))
+    processes.first_decides(lambda: resumed_metrics.truncate(folder / "metrics.jsonl", start))
 
     # --- The loop: dispatch step n, then read the metrics of step n - 1 ---------------------------------------------
     guard = LossGuard(config, row_stages, folder / "checkpoints", meta, schedule.changes(config))

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from bertlite_jax.config.search.settings import Counted, Search, Shape, model_of
+from bertlite_jax.config.search.settings import Counted, MethodName, Search, Shape, model_of
 from bertlite_jax.jobs.searching import latency, results
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.search import agreement, costs, front, score, space, trials
-from bertlite_jax.search.candidates import Candidate, Cost
+from bertlite_jax.search.candidates import Candidate, Cost, fast_enough
+from bertlite_jax.search.strategies import Choice
 from bertlite_jax.search.trials import Result
 
 KINDS = ("teacher_cross_entropy", "teacher_divergence", "mlm")
@@ -31,7 +31,7 @@ class Found(NamedTuple):
     """The whole space, in the order of size."""
     maximum: Candidate
     notebook: Notebook
-    picks: Mapping[str, tuple[Candidate | None, list[Result]]]
+    picks: Mapping[MethodName, Choice]
     """By method; the first one is the search's own."""
     longer: Sequence[Result] = ()
     """Trials of `surrogate.longer_steps`."""
@@ -42,11 +42,14 @@ class Found(NamedTuple):
         return scored_by(self.config, self.maximum.cost)
 
     @property
+    def tried(self) -> list[Result]:
+        """Every trial that a method asked for, once."""
+        return list({each.trial: each for _, tried in self.picks.values() for each in tried}.values())
+
+    @property
     def whole(self) -> list[Result]:
-        """Every trial of `surrogate.steps` that a method asked for, once."""
-        steps = self.config.surrogate.steps
-        every = {each.trial: each for _, tried in self.picks.values() for each in tried if each.trial.steps == steps}
-        return list(every.values())
+        """Those of `surrogate.steps`."""
+        return [each for each in self.tried if each.trial.steps == self.config.surrogate.steps]
 
 
 def scored_by(config: Search, maximum: Cost, exponents: tuple[float, float, float] | None = None) -> score.Score:
@@ -70,26 +73,19 @@ def content(found: Found) -> dict[str, Any]:
     ranked = best_of_shapes(found.whole)
     own, _ = next(iter(found.picks.values()))
     winner = next(each for each in ranked if own is not None and each.candidate.shape == own.shape)
-    on_front = _front(found, ranked)
+    on_front = _front(ranked)
     return {
         "space": {"shapes": len(found.candidates), "tried": len({each.candidate.shape for each in found.whole})},
         "winner": row(found, winner),
         "methods": [_method(found, name) for name in found.picks],
         "ranking": [row(found, each) for each in ranked],
         "front": [row(found, each) for each in on_front],
-        "hypervolume": _hypervolume(found, ranked),
+        "hypervolume": _hypervolume(on_front, found.maximum.cost, max(each.error for each in ranked)),
         "sensitivity": _sensitivity(found, winner),
-        "correlations": _correlations(found, ranked) if not missing() else [],
-        "hosts": _hosts(found) if not missing() else [],
+        "correlations": _correlations(found, ranked),
+        "hosts": _hosts(found),
         "failed": _failed(found),
     }
-
-
-def missing() -> str:
-    """What keeps rank correlations out of the table; empty: nothing."""
-    if importlib.util.find_spec("scipy") is None:
-        return 'rank correlations need scipy; pip install "bertlite_jax[tasks]"'
-    return ""
 
 
 def row(found: Found, result: Result) -> dict[str, Any]:
@@ -113,7 +109,7 @@ def row(found: Found, result: Result) -> dict[str, Any]:
     }
 
 
-def _method(found: Found, name: str) -> dict[str, Any]:
+def _method(found: Found, name: MethodName) -> dict[str, Any]:
     """What a method picked, and what that cost: FLOPs of one seed, also of trials that another method had made."""
     pick, tried = found.picks[name]
     best = next((each for each in best_of_shapes(found.whole) if pick and each.candidate.shape == pick.shape), None)
@@ -130,11 +126,13 @@ def _method(found: Found, name: str) -> dict[str, Any]:
 
 def _failed(found: Found) -> list[dict[str, Any]]:
     failed = []
-    for each in [*found.whole, *found.longer]:
+    for each in [*found.tried, *found.longer]:
         line = found.notebook.line(found.config, each.trial)
         if line is not None and line.status != results.DONE:
-            name, rate = space.describe(each.trial.shape), each.trial.learning_rate
-            failed.append({"name": name, "learning_rate": rate, "status": line.status, "reason": line.reason})
+            trial = {"learning_rate": line.learning_rate, "steps": line.steps}
+            failed.append(
+                {"name": space.describe(each.trial.shape), **trial, "status": line.status, "reason": line.reason}
+            )
     return failed
 
 
@@ -146,16 +144,15 @@ def _points(ranked: Sequence[Result]) -> np.ndarray:
     return np.array([[each.candidate.cost.parameters, each.candidate.cost.seconds, each.error] for each in ranked])
 
 
-def _front(found: Found, ranked: Sequence[Result]) -> list[Result]:
+def _front(ranked: Sequence[Result]) -> list[Result]:
     kept = [each for each, best in zip(ranked, front.pareto(_points(ranked)), strict=True) if best]
     return sorted(kept, key=lambda each: (each.candidate.cost.parameters, each.candidate.cost.seconds))
 
 
-def _hypervolume(found: Found, ranked: Sequence[Result]) -> float:
+def _hypervolume(on_front: Sequence[Result], maximum: Cost, largest_error: float) -> float:
     """Of the front, as a share of what lies below the maximum point's costs and the largest error."""
-    points = _points(ranked)
-    reference = np.array([found.maximum.cost.parameters, found.maximum.cost.seconds, points[:, 2].max()])
-    return front.hypervolume(points / np.where(reference > 0, reference, 1.0), np.ones(3))
+    reference = np.array([maximum.parameters, maximum.seconds, largest_error])
+    return front.hypervolume(_points(on_front) / np.where(reference > 0, reference, 1.0), np.ones(3))
 
 
 # --- What the choice depends on --------------------------------------------------------------------------------------
@@ -199,14 +196,14 @@ def _settings(found: Found) -> dict[str, list[Result]]:
     if config.surrogate.kind != "extrapolated":
         for share in (2, 4):
             kind = config.surrogate.kind
-            settings[f"steps: {config.surrogate.steps // share}"] = _rejudged(
+            settings[f"after {config.surrogate.steps // share} of the steps"] = _rejudged(
                 found, lambda line, kind=kind, share=share: results.errors(line, kind, 0, share)
             )
-    tried = {each.candidate.shape for each in whole}
-    if len(tried) == len(found.candidates):
+    allowed = fast_enough(found.candidates, config.method.most_seconds)
+    if {each.candidate for each in whole} == set(allowed):
         for stride in STRIDES:
-            chosen = {each.shape for each in found.candidates[::stride]}
-            settings[f"stride: {stride}"] = [each for each in whole if each.candidate.shape in chosen]
+            chosen = set(allowed[::stride])
+            settings[f"stride: {stride}"] = [each for each in whole if each.candidate in chosen]
     return {name: each for name, each in settings.items() if trials.winner(each) is not None}
 
 

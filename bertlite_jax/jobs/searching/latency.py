@@ -38,6 +38,7 @@ def seconds_of(
     shapes: Sequence[Shape],
     place: pathlib.Path | None,
     stop_wanted: Callable[[int], bool] = lambda step: False,
+    keep: bool = True,
 ) -> Seconds:
     """Returns the time of an answer for the model of a shape.
 
@@ -46,6 +47,7 @@ def seconds_of(
       shapes: all that will be asked for, the maximum point among them; here they are measured, if that is wanted.
       place: folder of the search, where measurements are kept; None: nowhere.
       stop_wanted: whether a signal has asked for the end.
+      keep: what is measured now; what was kept before is read in any case.
 
     Raises:
       Stopped: it has, while models were timed.
@@ -61,10 +63,10 @@ def seconds_of(
             raise UserError(
                 f"config: cost.latency = fitted needs at least 12 shapes, and there are {len(drawn)}; use measured"
             )
-        found = measured(drawn, cost, "measured", place, stop_wanted)
+        found = measured(drawn, cost, "measured", place, stop_wanted, keep)
         fit = latency_fit.fit(drawn, [cost.length] * len(drawn), [found[model].median for model in drawn])
         return lambda model: latency_fit.predict(fit, model, cost.length)
-    found = measured(list(dict.fromkeys(models.values())), cost, cost.latency, place, stop_wanted)
+    found = measured(list(models.values()), cost, cost.latency, place, stop_wanted, keep)
     return lambda model: found[model].median
 
 
@@ -97,10 +99,10 @@ def machine_of(cost: CostModel, place: pathlib.Path | None = None) -> Machine:
 
 
 def _slice(cost: CostModel, where: str) -> Machine:
-    """A slice, among whose devices the texts of an answer are divided. `where` begins the message of what is none."""
+    """A slice; `where` begins the message of what is none."""
     named = topology.parse(cost.host, where=where)
-    chip, busy = named.chip, min(named.devices, cost.rows)
-    return Machine(busy * chip.device_peak, busy * chip.hbm_bandwidth / chip.devices, cost.layer_seconds, 2)
+    chip = named.chip
+    return Machine(chip.device_peak, chip.hbm_bandwidth / chip.devices, cost.layer_seconds, 2, named.devices)
 
 
 def _this_machine(cost: CostModel, place: pathlib.Path | None) -> Machine:
@@ -114,7 +116,7 @@ def _this_machine(cost: CostModel, place: pathlib.Path | None) -> Machine:
 
 def keep_machine(cost: CostModel, place: pathlib.Path) -> None:
     """Writes down what this machine can do, where formulas need it."""
-    if cost.host == "this" and not (place / MACHINE).is_file():
+    if cost.latency not in MEASURED and cost.host == "this" and not (place / MACHINE).is_file():
         peak, bandwidth = _measured_machine()
         whole_files.write_json(place / MACHINE, {"peak": peak, "bandwidth": bandwidth})
 
@@ -138,6 +140,7 @@ def measured(
     kind: str,
     place: pathlib.Path | None,
     stop_wanted: Callable[[int], bool] = lambda step: False,
+    keep: bool = True,
 ) -> Mapping[Model, timing.Timing]:
     """The time of an answer of each model on this machine.
 
@@ -147,6 +150,7 @@ def measured(
       kind: `measured` or `int8`.
       place: folder of the search; None: nothing is kept.
       stop_wanted: whether a signal has asked for the end.
+      keep: what is measured now.
     """
     stored = place / FILE if place else None
     known: dict[str, Any] = {}
@@ -166,7 +170,7 @@ def measured(
         answers: list[Callable[[], object]] = [make(model, cost.rows, cost.length) for model in group]
         for model, time in zip(group, timing.in_turns(answers), strict=True):
             known[keys[model]] = time._asdict()
-        if stored is not None:
+        if stored is not None and keep:
             whole_files.write_json(stored, known)
     return {model: timing.Timing(**known[key]) for model, key in keys.items()}
 
@@ -177,7 +181,17 @@ def _key(model: Model, cost: CostModel, kind: str) -> str:
         length=cost.length,
         rows=cost.rows,
         kind=kind,
+        device=jax.devices()[0].device_kind,
         cpu=cpu.name(),
         cores=cpu.cores(),
-        jax=jax.__version__,
+        runtime=_runtime(kind),
     )
+
+
+def _runtime(kind: str) -> str:
+    """Version of what computes the answers."""
+    if kind == "measured":
+        return jax.__version__
+    from bertlite_jax.convert.onnx import session
+
+    return session.onnxruntime.__version__

@@ -24,9 +24,11 @@ class Notebook:
 
     path: pathlib.Path
     """Of `results.jsonl`."""
-    lines: dict[str, Line]
-    """By key; grows."""
+    lines: results.Lines
+    """Grows."""
     surroundings: Mapping[str, Any]
+    teacher: str
+    """Of `teacher_key`."""
 
     def key(self, config: Search, trial: Trial) -> str:
         """Of a trial's line."""
@@ -40,7 +42,7 @@ class Notebook:
 
     def line(self, config: Search, trial: Trial) -> Line | None:
         """What has been written of a trial."""
-        return self.lines.get(self.key(config, trial))
+        return self.lines.get((self.key(config, trial), self.teacher))
 
 
 def surroundings(config: Search, compute: str, tokenizer: str, corpora: Mapping[str, str]) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def surroundings(config: Search, compute: str, tokenizer: str, corpora: Mapping[
       corpora: folder to the hash of its content.
     """
     common = trained_as(config)
-    found = {
+    return {
         "data": dataclasses.replace(common.data, corpus=(), tokenizer="", read_threads=1),
         "mask": common.mask,
         "objective": common.objective,
@@ -65,13 +67,12 @@ def surroundings(config: Search, compute: str, tokenizer: str, corpora: Mapping[
         "corpora": list(corpora.values()),
         "versions": [bertlite_jax.__version__, importlib.metadata.version("jax")],
     }
+
+
+def teacher_key(config: Search, surroundings: Mapping[str, Any]) -> str:
+    """Of the maximum point's predictions; empty where nothing is compared with them."""
     if not teacher.is_wanted(config):
-        return found | {"teacher": ""}
-    return found | {"teacher": teacher_key(config, found)}
-
-
-def teacher_key(config: Search, found: Mapping[str, Any]) -> str:
-    """Of the maximum point's predictions."""
+        return ""
     settings, steps = config.surrogate, teacher.steps_of(config)
     return surrogate.memo_key(
         model=model_of(config.model, config.maximum),
@@ -79,7 +80,7 @@ def teacher_key(config: Search, found: Mapping[str, Any]) -> str:
         seed=settings.seeds[0],
         steps=steps,
         pieces=settings.teacher_pieces,
-        **{name: value for name, value in found.items() if name != "teacher"},
+        **surroundings,
     )
 
 
@@ -107,8 +108,6 @@ def open_errors(
             group = trials_of(config, trial.shape, trial.steps)
             missing = [other for other in group if notebook.line(config, other) is None]
             lines = _train(setup, notebook, missing)
-            results.append(notebook.path, lines)
-            notebook.lines |= {line.key: line for line in lines}
             ended(trial.shape, trial.steps, lines, math.fsum(line.seconds for line in lines))
         line = notebook.line(config, trial)
         assert line is not None, trial
@@ -118,7 +117,11 @@ def open_errors(
 
 
 def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]:
-    """The lines of trials of one shape and one number of steps."""
+    """Trains trials of one shape and one number of steps, one at a time where they do not fit together.
+
+    Returns:
+      Their lines, which are in the notebook then.
+    """
     config, seeds = setup.config, setup.config.surrogate.seeds
     shape, steps = missing[0].shape, missing[0].steps
     members = [Member(trial.learning_rate, seed) for trial in missing for seed in seeds]
@@ -129,6 +132,8 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
         figures, seconds = trained.figures, trained.seconds
     except training.NoMemory as error:
         reason = str(error)
+    if reason and len(missing) > 1:  # Outside of the block, whose error holds on to the arrays.
+        return [line for trial in missing for line in _train(setup, notebook, [trial])]
     lines = []
     for number, trial in enumerate(missing):
         mine = range(number * len(seeds), (number + 1) * len(seeds))
@@ -139,11 +144,22 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
             str(step): {name: [_number(values[member]) for member in mine] for name, values in at_step.items()}
             for step, at_step in figures.items()
         }
-        share = seconds / len(missing)
-        key = notebook.key(config, trial)
         lines.append(
-            Line(key, status, why, dataclasses.asdict(shape), trial.learning_rate, steps, list(seeds), share, of_seeds)
+            Line(
+                key=notebook.key(config, trial),
+                teacher=notebook.teacher,
+                status=status,
+                reason=why,
+                shape=dataclasses.asdict(shape),
+                learning_rate=trial.learning_rate,
+                steps=steps,
+                seeds=list(seeds),
+                seconds=seconds / len(missing),
+                figures=of_seeds,
+            )
         )
+    results.append(notebook.path, lines)
+    notebook.lines |= results.by_key(lines)
     return lines
 
 

@@ -50,7 +50,7 @@ def draw(content: Mapping[str, Any], error: str) -> bytes:
             )
         best = content["winner"]
         axes.annotate(
-            f"{best['name']}, best by W",
+            f"{best['name']}, the winner",
             (1e3 * best["seconds"], best["error"]),
             xytext=(8, 12),
             textcoords="offset points",

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bertlite_jax.config.search.settings import Search, Shape, model_of
-from bertlite_jax.jobs.searching import latency, teacher, training
+from bertlite_jax.jobs.searching import latency, training
 from bertlite_jax.jobs.searching.training import Member, Setup
 from bertlite_jax.report.run.metrics import clock_time
 from bertlite_jax.search import space, strategies
-from bertlite_jax.search.candidates import Candidate, every, shown_time
+from bertlite_jax.search.candidates import Candidate, shown_time
 from bertlite_jax.search.score import Score
 from bertlite_jax.search.trials import Evaluation, Trial
 
@@ -58,8 +58,7 @@ def groups(
         return 1.0
 
     evaluation = Evaluation(error, score, config.surrogate.learning_rates, config.surrogate.steps)
-    for name in (config.method.name, *config.method.others):
-        pick, _ = strategies.picked(found, near, evaluation, config.method, name)
+    for pick, _ in strategies.compared(found, near, evaluation, config.method).values():
         if config.surrogate.longer_steps and pick is not None:
             asked[Group(pick, config.surrogate.longer_steps)] = None
     for each in longer_shapes(found, config):
@@ -69,10 +68,12 @@ def groups(
 
 def longer_shapes(found: Sequence[Candidate], config: Search) -> list[Candidate]:
     """The shapes that are trained for `longer_steps`, beside what the methods picked."""
-    count = config.surrogate.longer_shapes
-    if not config.surrogate.longer_steps or not count:
-        return []
-    return every(found, max(1, len(found) // count))[:count]
+    return evenly_spread(found, config.surrogate.longer_shapes) if config.surrogate.longer_steps else []
+
+
+def evenly_spread(found: Sequence[Candidate], count: int) -> list[Candidate]:
+    """So many candidates, evenly spread from the first to the last; all if they are no more."""
+    return [found[place] for place in sorted({round(place) for place in np.linspace(0, len(found) - 1, count)})]
 
 
 # --- A dry run -------------------------------------------------------------------------------------------------------
@@ -93,14 +94,14 @@ def print_plan(
       setup: of the search.
       found: the space, in the order of size.
       maximum: the maximum point.
-      todo: what is to be trained, but for the maximum point.
+      todo: what is to be trained.
       console: where to print.
     """
     table = Table(title=f"Space of {where}", box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     elsewhere = latency.elsewhere(setup.config)
     for heading in ("shape", "parameters", "latency", *elsewhere, "FLOP an update"):
         table.add_column(heading, justify="left" if heading == "shape" else "right", no_wrap=True)
-    for each in [*every(found, -(-len(found) // MOST_ROWS)), maximum]:
+    for each in [*evenly_spread(found, MOST_ROWS), maximum]:
         cost, model = each.cost, model_of(setup.config.model, each.shape)
         there = [shown_time(seconds(model)) for seconds in elsewhere.values()]
         name = space.describe(each.shape)
@@ -113,13 +114,12 @@ def print_plan(
         f"search: {len(found):,} shapes, the last row is the maximum point; latency of {cost.rows} x {cost.length} "
         f"tokens, {cost.latency}, host {cost.host}{note}"
     )
-    everything = [*todo, *([Group(maximum, teacher.steps_of(setup.config))] if teacher.is_wanted(setup.config) else [])]
-    if not everything:
+    if not todo:
         print("search: everything has been trained already")
         return
-    seconds = estimate(setup, everything)
+    seconds = estimate(setup, todo)
     print(
-        f"search: {len(everything):,} trainings of {len(setup.config.surrogate.learning_rates)} learning rates x "
+        f"search: {len(todo):,} trainings of {len(setup.config.surrogate.learning_rates)} learning rates x "
         f"{len(setup.config.surrogate.seeds)} seeds to do, about {clock_time(seconds)} in all: by a few steps that "
         "were timed just now on this machine, and what they took to compile; what depends on the errors is guessed"
     )
@@ -131,19 +131,18 @@ def estimate(setup: Setup, todo: Iterable[Group]) -> float:
     settings = setup.config.surrogate
     members = [Member(rate, seed) for rate in settings.learning_rates for seed in settings.seeds]
     by_size = sorted({group.candidate for group in todo}, key=lambda each: each.cost.step_flops)
-    places = sorted({round(place) for place in np.linspace(0, len(by_size) - 1, TIMED)})
     timed = []
-    for place in places:
-        candidate = by_size[place]
+    for candidate in evenly_spread(by_size, TIMED):
         try:
             timed.append((candidate.cost.step_flops, *training.time_steps(setup, candidate.shape, members)))
         except training.NoMemory as error:
             print(f"search: {space.describe(candidate.shape)}: {error}")
     if not timed:
         return 0.0
-    flops, starts, steps = (np.array(column, np.float64) for column in zip(*timed, strict=True))
+    flops, *paces = (np.array(column, np.float64) for column in zip(*timed, strict=True))
     total = 0.0
     for group in todo:
-        mine = group.candidate.cost.step_flops
-        total += float(np.interp(mine, flops, starts)) + group.steps * float(np.interp(mine, flops, steps))
+        pace = training.Pace(*(float(np.interp(group.candidate.cost.step_flops, flops, each)) for each in paces))
+        scorings = len(training.scored_at(group.steps)) - 1  # The first belongs to the start.
+        total += pace.start + group.steps * pace.step + scorings * pace.scoring
     return total

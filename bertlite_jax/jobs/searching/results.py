@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any
 
@@ -26,6 +26,7 @@ DONE, DIVERGED, NO_MEMORY = "done", "diverged", "no memory"
 
 _LINE: dict[Any, Any] = {
     "key": str,
+    "teacher": str,
     "status": str,
     "reason": str,
     "shape": {...: json_shapes.ANYTHING},
@@ -42,7 +43,9 @@ class Line:
     """A trial that has ended."""
 
     key: str
-    """Of `surrogate.memo_key`."""
+    """Of `surrogate.memo_key`: what is trained, on what."""
+    teacher: str
+    """Key of the maximum point that it was compared with; empty where it was not."""
     status: str
     reason: str
     """Why it has no error; empty where it has one."""
@@ -61,19 +64,28 @@ class Line:
         return Trial(Shape(**self.shape), self.learning_rate, self.steps)
 
 
-def read(path: pathlib.Path) -> dict[str, Line]:
-    """The lines by key; none before there is a file. A last line that a kill has torn is left out.
+Lines = dict[tuple[str, str], Line]
+"""By `key` and `teacher`, and by `key` and "": what does not compare with a maximum point is the same beside any."""
+
+
+def by_key(lines: Iterable[Line]) -> Lines:
+    """The lines as they are looked up; of equal keys the last."""
+    return {(line.key, teacher): line for line in lines for teacher in (line.teacher, "")}
+
+
+def read(path: pathlib.Path) -> list[Line]:
+    """The lines; none before there is a file. A last line that a kill has torn is left out.
 
     Raises:
       UserError: a line is damaged.
     """
-    found = {}
+    found = []
     for where, values in json_lines.read(path, "search"):
         json_shapes.check(values, _LINE, where, "search")
         fields = {field.name: values[field.name] for field in dataclasses.fields(Line)}
         if not {field.name for field in dataclasses.fields(Shape)} == set(values["shape"]):
             raise UserError(f"search: {where}: shape does not have the fields of a shape; remove the line")
-        found[values["key"]] = Line(**fields)
+        found.append(Line(**fields))
     return found
 
 
@@ -102,7 +114,7 @@ def errors(line: Line, kind: str, extrapolate_to: int = 0, share: int = 1) -> li
     if kind == "extrapolated":
         losses = [_at(line, "mlm", part) for part in (4, 2, 1)]
         return [surrogate.extrapolated(each, line.steps, extrapolate_to) for each in zip(*losses, strict=True)]
-    return _at(line, "mlm" if kind == "mlm" else kind, share)
+    return _at(line, kind, share)
 
 
 def error(line: Line, settings: Surrogate) -> float:

@@ -34,8 +34,6 @@ class Rows(NamedTuple):
     """Step, from 1, to its masked rows and what the losses divide by."""
     held_out: tuple[Batch, ...]
     """Masked rows of the validation split."""
-    predictions: int
-    """In all of `held_out`."""
 
 
 def open_rows(config: Search, tokenizer: Tokenizer) -> Rows:
@@ -52,10 +50,9 @@ def open_rows(config: Search, tokenizer: Tokenizer) -> Rows:
     data = stages.of_length(config, common.data)
     text = source.open_source(data, "train", config.run.seed, tokenizer)
     held_out = _held_out(config, source.open_source(data, "validation", objective.EVALUATION_SEED, tokenizer))
-    predictions = int(sum(float(jnp.sum(rows["weights"])) for rows in held_out))
-    if not predictions:
+    if not any(jnp.any(rows["weights"]) for rows in held_out):
         raise UserError("search: the validation split has no token to predict; build the corpus from more text")
-    return Rows(_training(common, text), held_out, predictions)
+    return Rows(_training(common, text), held_out)
 
 
 def _training(common: Pretrain, text: source.Source) -> Callable[[int], tuple[Batch, dict[str, Array]]]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from bertlite_jax.config import files, sizes
 from bertlite_jax.config.search.checks import check_search
-from bertlite_jax.config.search.settings import MEASURED, Search, Shape, winner_of
+from bertlite_jax.config.search.settings import MEASURED, MethodName, Search, Shape, Surrogate, winner_of
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import whole_files
@@ -36,6 +37,7 @@ from bertlite_jax.report import terminal
 from bertlite_jax.report.run.metrics import clock_time
 from bertlite_jax.search import costs, space, strategies
 from bertlite_jax.search.candidates import Candidate, check_maximum, every, fast_enough
+from bertlite_jax.search.strategies import Choice
 from bertlite_jax.search.trials import Evaluation, Result, tried
 
 CONFIG, WINNER, FRONT, TABLE, FIGURES = "search.json", "winner.json", "front.csv", "table.md", "table.json"
@@ -78,20 +80,19 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
 
         # --- What shapes cost, and which may be chosen ---------------------------------------------------------------
         rows = open_rows(config, tokenizer)
-        is_timed = config.cost.latency in MEASURED
-        if is_timed and not dry_run:  # Minutes of timing are kept, whatever is wrong after them.
-            _open_folder(place, config, overwrite)
-        seconds_of = latency.seconds_of(
-            config, [*shapes, space.resolved(config.maximum)], None if dry_run else place, stop_wanted
-        )
+        if config.cost.latency in MEASURED and not dry_run and not (place / CONFIG).is_file():
+            _open_folder(place, config)  # Minutes of timing are kept, whatever is wrong after them.
+        everything = [*shapes, space.resolved(config.maximum)]
+        seconds_of = latency.seconds_of(config, everything, place, stop_wanted, keep=not dry_run)
         found = costs.candidates(shapes, config, latency.FORMULAS, seconds_of)
         maximum = costs.candidate(config.maximum, config, latency.FORMULAS, seconds_of)
         check_maximum(found, maximum)
         allowed = fast_enough(found, config.method.most_seconds)
-        if "published" in (config.method.name, *config.method.others):
-            every(allowed, config.method.stride)
-        if not (is_timed or dry_run):
-            _open_folder(place, config, overwrite)
+        every(allowed, config.method.stride)
+        if not dry_run:
+            if overwrite:
+                _remove_found(place)
+            _open_folder(place, config)
             latency.keep_machine(config.cost, place)
         near = neighbours_of(config, shapes)
         score = figures.scored_by(config, maximum.cost)
@@ -99,12 +100,15 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         # --- What has been tried already, and what is left -----------------------------------------------------------
         compute = choose_precision.resolve(config.model.compute, jax.default_backend())
         corpora = workdir.corpus_digests(config.data.corpus)
-        known = results.read(place / results.FILE)
-        known = {key: line for key, line in known.items() if line.status != results.NO_MEMORY}  # Perhaps there is now.
-        book = Notebook(place / results.FILE, known, notebook.surroundings(config, compute, tokenizer.hash, corpora))
+        around = notebook.surroundings(config, compute, tokenizer.hash, corpora)
+        lines = [] if overwrite else results.read(place / results.FILE)
+        known = results.by_key(line for line in lines if line.status != results.NO_MEMORY)  # Perhaps there is now.
+        book = Notebook(place / results.FILE, known, around, notebook.teacher_key(config, around))
         setup = Setup(config, compute, rows, (), stop_wanted)
         todo = [group for group in plan.groups(found, near, config, score) if _is_left(group, config, book)]
         if dry_run:
+            if teacher.is_wanted(config) and (overwrite or not teacher.is_kept(place / teacher.FILE, book.teacher)):
+                todo.append(Group(maximum, teacher.steps_of(config)))
             plan.print_plan(where, setup, found, maximum, todo, terminal.open_console())
             return {}
         print(
@@ -113,30 +117,28 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         )
 
         # --- Trials, as the methods ask for them ---------------------------------------------------------------------
-        for lacking in filter(None, (figures.missing(), picture.missing())):
+        if lacking := picture.missing():
             print(f"search: {lacking}", flush=True)
         about = [_about(config, maximum)]
         if teacher.is_wanted(config):
-            point = teacher.open_teacher(setup, place / teacher.FILE, book.surroundings["teacher"])
+            point = teacher.open_teacher(setup, place / teacher.FILE, book.teacher)
             setup = setup._replace(teacher=jax.device_put(point.seen))
-            about.append(f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows.")
+            about.append(
+                f"The maximum point has an MLM loss of {point.loss:.4f} on the held-out rows, at its best learning "
+                f"rate, {point.learning_rate:g}."
+            )
         settings = config.surrogate
-        error = notebook.open_errors(setup, book, _progress(todo, found, settings.kind))
+        error = notebook.open_errors(setup, book, _progress(todo, found, settings))
         evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
-        picks = {
-            name: strategies.picked(found, near, evaluation, config.method, name)
-            for name in (config.method.name, *config.method.others)
-        }
+        picks = strategies.compared(found, near, evaluation, config.method)
+        _check_any(picks[config.method.name], book, config)
         longer = _longer(found, picks, evaluation, config)
 
         # --- The result ----------------------------------------------------------------------------------------------
-        _check_any(picks[config.method.name], book, config)
         content = figures.content(Found(config, found, maximum, book, picks, longer))
         _write(place, config, content, where, about)
         table.print_best(f"Search: {pathlib.Path(where).stem}", content, terminal.open_console())
-        print(
-            f"search: {content['winner']['name']} is the best; bertlite pretrain {place / WINNER} trains it", flush=True
-        )
+        print(f"search: {content['winner']['name']} wins; bertlite pretrain {place / WINNER} trains it", flush=True)
         return content
     print("search: stopped by a signal; the same command resumes", flush=True)
     return {"stopped": True}
@@ -185,11 +187,13 @@ def neighbours_of(config: Search, shapes: Sequence[Shape]) -> Callable[[Shape], 
 # --- The folder ------------------------------------------------------------------------------------------------------
 
 
-def _open_folder(place: pathlib.Path, config: Search, overwrite: bool) -> None:
-    """Writes the config; with `overwrite` what an earlier search has found goes first, but for times of answers."""
-    if overwrite:
-        for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES, picture.FILE):
-            (place / name).unlink(missing_ok=True)
+def _remove_found(place: pathlib.Path) -> None:
+    """Removes what an earlier search has found, but for times of answers."""
+    for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES, picture.FILE):
+        (place / name).unlink(missing_ok=True)
+
+
+def _open_folder(place: pathlib.Path, config: Search) -> None:
     whole_files.remove_leftovers(place)
     whole_files.write_text(place / CONFIG, files.to_json(config) + "\n")
 
@@ -211,12 +215,16 @@ def _about(config: Search, maximum: Candidate) -> str:
     shared = "; layers that share all parameters have the residual scale 1/N" if "all" in config.space.share else ""
     return (
         f"Each shape was trained for {settings.steps} steps of {config.data.batch_rows} rows of {config.data.length} "
-        f"tokens, with {len(settings.learning_rates)} learning rates of which the best counts, and "
-        f"{len(settings.seeds)} seeds; the error is {settings.kind}, in nats, on {config.run.eval_rows or 'all'} "
+        f"tokens. Learning rates: {_listed(settings.learning_rates)}, of which the best counts. Seeds: "
+        f"{_listed(settings.seeds)}. The error is {settings.kind}, in nats, on {config.run.eval_rows or 'all'} "
         f"held-out rows under the one evaluation masking. Latency: {cost.rows} x {cost.length} tokens, {cost.latency}, "
         f"host {cost.host}. The maximum point is {space.describe(maximum.shape)} with {maximum.cost.parameters:,} "
         f"parameters{shared}."
     )
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(map(str, values))
 
 
 # --- Trials ----------------------------------------------------------------------------------------------------------
@@ -229,7 +237,7 @@ def _is_left(group: Group, config: Search, book: Notebook) -> bool:
 
 def _longer(
     found: Sequence[Candidate],
-    picks: dict[str, tuple[Candidate | None, list[Result]]],
+    picks: Mapping[MethodName, Choice],
     evaluation: Evaluation,
     config: Search,
 ) -> list[Result]:
@@ -243,7 +251,7 @@ def _longer(
 
 
 def _progress(
-    todo: Sequence[Group], found: Sequence[Candidate], kind: str
+    todo: Sequence[Group], found: Sequence[Candidate], settings: Surrogate
 ) -> Callable[[Shape, int, list[results.Line], float], None]:
     """Returns what prints a line for each group of trials, with the time that is left by the planned FLOPs."""
     flops_of = {each.shape: each.cost.step_flops for each in found}
@@ -253,10 +261,8 @@ def _progress(
     def ended(shape: Shape, steps: int, lines: list[results.Line], seconds: float) -> None:
         nonlocal done, count
         done, count = done + flops_of[shape] * steps, count + 1
-        errors = [results.mean(results.errors(line, "mlm" if kind == "extrapolated" else kind)) for line in lines]
         shown = ", ".join(
-            f"{error:.4f}" if line.status == results.DONE else line.status
-            for error, line in zip(errors, lines, strict=True)
+            f"{results.error(line, settings):.4f}" if line.status == results.DONE else line.status for line in lines
         )
         left = max(0.0, planned / done - 1) * (time.monotonic() - begin) if done else 0.0
         print(
@@ -268,16 +274,20 @@ def _progress(
     return ended
 
 
-def _check_any(picked: tuple[Candidate | None, list[Result]], book: Notebook, config: Search) -> None:
+def _check_any(choice: Choice, book: Notebook, config: Search) -> None:
     """Raises an error if no trial of the search's own method can be chosen: diverged, if all of them have."""
-    pick, tried_ones = picked
-    if pick is not None and any(each.candidate.shape == pick.shape and each.score == each.score for each in tried_ones):
+    pick, tried_ones = choice
+    if pick is not None and any(each.candidate == pick and not math.isnan(each.score) for each in tried_ones):
         return
     lines = [line for each in tried_ones if (line := book.line(config, each.trial)) is not None]
-    if not lines:
-        raise UserError(f"search: method.trials = {config.method.trials} is too little compute for one trial; raise it")
-    kind = Diverged if all(line.status == results.DIVERGED for line in lines) else UserError
-    first = lines[0]
+    failed = [line for line in lines if line.steps == config.surrogate.steps] or lines
+    if not failed or any(line.status == results.DONE for line in failed):  # Then halving ended before the last round.
+        raise UserError(
+            f"search: {config.method.name} has too little compute for a trial of {config.surrogate.steps} steps; raise "
+            f"method.trials (now {config.method.trials})"
+        )
+    kind = Diverged if all(line.status == results.DIVERGED for line in failed) else UserError
+    first = failed[0]
     raise kind(
         f"search: no trial has an error ({book.path}); {space.describe(first.trial.shape)}, learning rate "
         f"{first.learning_rate:g}: {first.status}: {first.reason}"

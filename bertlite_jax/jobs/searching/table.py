@@ -49,13 +49,13 @@ def markdown(title: str, content: Row, config: Search, about: Sequence[str]) -> 
     if content["failed"]:
         parts += ["", "## Trials without an error", ""]
         for each in content["failed"]:
-            rate = f"learning rate {each['learning_rate']:g}"
-            parts.append(f"* {each['name']}, {rate}: {each['status']}: {each['reason']}")
+            trial = f"{each['name']}, learning rate {each['learning_rate']:g}, {each['steps']} steps"
+            parts.append(f"* {trial}: {each['status']}: {each['reason']}")
     return "\n".join(parts) + "\n"
 
 
 def print_best(title: str, content: Row, console: Console) -> None:
-    """The best shapes and the methods' picks."""
+    """The best shapes."""
     headings, *rows = _ranking(content["ranking"][:5])
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
     for number, heading in enumerate(headings):

@@ -10,16 +10,17 @@ import zipfile
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bertlite_jax.config.search.settings import Search, model_of
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.searching import training
-from bertlite_jax.jobs.searching.training import Seen, Setup
+from bertlite_jax.jobs.searching import comparison, training
+from bertlite_jax.jobs.searching.comparison import Seen
+from bertlite_jax.jobs.searching.training import Setup
 from bertlite_jax.model.heads import PretrainingModel
-from bertlite_jax.search import space, surrogate
+from bertlite_jax.search import space
+from bertlite_jax.train.distillation.losses import Top
 from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.step import Batch
 
@@ -47,6 +48,15 @@ def steps_of(config: Search) -> int:
 def is_wanted(config: Search) -> bool:
     """Whether the error of a trial is a comparison with it."""
     return config.surrogate.kind.startswith("teacher")
+
+
+def is_kept(path: pathlib.Path, key: str) -> bool:
+    """Whether an earlier start has left what it predicts.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    return path.is_file() and _read(path, key) is not None
 
 
 def open_teacher(setup: Setup, path: pathlib.Path, key: str) -> Teacher:
@@ -108,10 +118,7 @@ def _seen(setup: Setup, params: Any) -> tuple[Seen, ...]:
     @jax.jit
     def view(params: Any, rows: Batch) -> Seen:
         logits, _ = objective.logits_of(model.apply, params, rows, None)
-        if not pieces:
-            return {"log_p": jax.nn.log_softmax(logits.astype(jnp.float32))}
-        ids, log_p = surrogate.likeliest(logits, pieces)
-        return {"ids": ids, "log_p": log_p}
+        return comparison.seen_of(logits, pieces)
 
     return tuple(jax.device_get(view(params, rows)) for rows in setup.rows.held_out)
 
@@ -137,7 +144,7 @@ def _read(path: pathlib.Path, key: str) -> Teacher | None:
             if held["key"].tobytes().decode() != key:
                 return None
             loss, rate, count = held["figures"].tolist()
-            names = [name for name in ("ids", "log_p") if f"{name}_0" in held.files]
+            names = [name for name in Top._fields if f"{name}_0" in held.files]
             seen = tuple({name: held[f"{name}_{number}"] for name in names} for number in range(int(count)))
             return Teacher(seen, loss, rate)
     except (ValueError, KeyError, EOFError, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:

@@ -7,10 +7,11 @@ The loss, the optimiser and the order of rows are those of `bertlite pretrain` o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,8 @@ from bertlite_jax.config.search.settings import Search, Shape, model_of, trained
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining import memory_need
 from bertlite_jax.jobs.pretraining.step import init_params
+from bertlite_jax.jobs.searching import comparison
+from bertlite_jax.jobs.searching.comparison import Seen
 from bertlite_jax.jobs.searching.rows import Rows
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import attention
@@ -34,8 +37,6 @@ from bertlite_jax.train.pretraining import objective
 from bertlite_jax.train.schedules import schedule
 from bertlite_jax.train.step import Batch
 
-Seen = Mapping[str, Array]
-"""What is kept of the teacher's view of a held-out batch: `log_p`, and `ids` where not all pieces are kept."""
 Figures = dict[int, dict[str, Float[np.ndarray, " M"]]]
 """Step to what the held-out rows say then: `mlm`, `accuracy` and, with a teacher, `teacher_cross_entropy` and
 `teacher_divergence`."""
@@ -85,6 +86,29 @@ class NoMemory(Exception):
     """A group does not fit into memory; says what it needs."""
 
 
+class Pace(NamedTuple):
+    """Seconds that a group takes."""
+
+    start: float
+    """Until the first step and the first scoring are done, most of them for compiling."""
+    step: float
+    """The least of some further steps."""
+    scoring: float
+    """Of the held-out rows, once more."""
+
+
+@contextlib.contextmanager
+def _memory_counts() -> Iterator[None]:
+    """A device without room raises NoMemory, whichever program it was that found none."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise NoMemory(str(error).splitlines()[0]) from error
+
+
+@_memory_counts()
 def train(setup: Setup, shape: Shape, members: Sequence[Member], steps: int) -> Trained:
     """Trains the members of a group, and scores them on the held-out rows.
 
@@ -105,24 +129,24 @@ def train(setup: Setup, shape: Shape, members: Sequence[Member], steps: int) -> 
     before = time.perf_counter()
     programs = start(setup, shape, members)
     rates = learning_rates(setup.config, members, steps)
-    points = {steps // 4, steps // 2, steps} if steps % 4 == 0 else {steps}
+    points = scored_at(steps)
     figures: Figures = {}
-    try:
-        state, loss = programs.state, None
-        for step in range(1, steps + 1):
-            if setup.stop_wanted(step):
-                raise Stopped
-            batch, weights = setup.rows.training(step)
-            state, new_loss = programs.step(state, rates[step - 1], jnp.int32(step - 1), batch, weights)
-            jax.block_until_ready(loss)  # The one before: at most two steps are under way.
-            loss = new_loss
-            if step in points:
-                figures[step] = score(setup, programs.sums, state.params)
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise NoMemory(str(error).splitlines()[0]) from error
+    state, loss = programs.state, None
+    for step in range(1, steps + 1):
+        if setup.stop_wanted(step):
+            raise Stopped
+        batch, weights = setup.rows.training(step)
+        state, new_loss = programs.step(state, rates[step - 1], jnp.int32(step - 1), batch, weights)
+        jax.block_until_ready(loss)  # The one before: at most two steps are under way.
+        loss = new_loss
+        if step in points:
+            figures[step] = score(setup, programs.sums, state.params)
     return Trained(figures, state.params, time.perf_counter() - before)
+
+
+def scored_at(steps: int) -> set[int]:
+    """The steps after which a training of `steps` is scored."""
+    return {steps // 4, steps // 2, steps} if steps % 4 == 0 else {steps}
 
 
 def learning_rates(config: Search, members: Sequence[Member], steps: int) -> Float32[np.ndarray, "T M"]:
@@ -135,8 +159,9 @@ def learning_rates(config: Search, members: Sequence[Member], steps: int) -> Flo
     return np.stack([of_member(member) for member in members], axis=1)
 
 
-def time_steps(setup: Setup, shape: Shape, members: Sequence[Member], steps: int = 5) -> tuple[float, float]:
-    """Seconds until the first step is done, most of them for compiling, and the least seconds of `steps` further ones.
+@_memory_counts()
+def time_steps(setup: Setup, shape: Shape, members: Sequence[Member], steps: int = 5) -> Pace:
+    """Times a first step, `steps` further ones, and two scorings.
 
     Raises:
       NoMemory: the group does not fit.
@@ -149,7 +174,11 @@ def time_steps(setup: Setup, shape: Shape, members: Sequence[Member], steps: int
         state, loss = programs.step(state, rates[step], jnp.int32(step), batch, weights)
         jax.block_until_ready(loss)
         moments.append(time.perf_counter())
-    return moments[0] - before, float(np.diff(moments).min())
+    for _ in range(2):
+        score(setup, programs.sums, state.params)
+        moments.append(time.perf_counter())
+    *of_steps, first, second = np.diff([before, *moments])
+    return Pace(float(of_steps[0] + first), float(min(of_steps[1:])), float(second))
 
 
 # --- Programs --------------------------------------------------------------------------------------------------------
@@ -215,9 +244,7 @@ def _programs(config: Pretrain, compute: Compute, clip_weights: float) -> tuple[
         found = {"mlm": total, "accuracy": correct, "weight": weight}
         if seen is None:
             return found
-        ours = surrogate.together(logits, seen["ids"]) if "ids" in seen else logits
-        crossed, own, _ = surrogate.teacher_cross_entropy(ours, seen["log_p"], rows["weights"])
-        return found | {"teacher_cross_entropy": crossed, "teacher_divergence": crossed - own}
+        return found | comparison.sums(logits, seen, rows["weights"])
 
     quickly = QUICKLY if jax.default_backend() == "cpu" else None
     return (

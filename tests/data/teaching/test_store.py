@@ -183,9 +183,24 @@ def test_a_second_job_waits_for_nothing(written):
 
 def test_files_of_another_number_of_rows_are_told(written):
     parts = writing.parts_of(SIZES)
-    assert writing.whole_parts(written, parts) == 3
+    assert writing.missing(written, parts) == []
     other = [parts[0], parts[1]._replace(rows=6), parts[2]]
     with pytest.raises(UserError, match=r"teacher-00001\.array_record is damaged; remove it"):
-        writing.whole_parts(written, other)
+        writing.missing(written, other)
     (written / "teacher-00001.array_record").unlink()
-    assert writing.whole_parts(written, other) == 1
+    assert writing.missing(written, other) == [[other[1]]]
+
+
+def test_parts_without_files_come_in_stretches(tmp_path, written):
+    parts = writing.parts_of(SIZES)
+    assert writing.missing(tmp_path, parts) == [parts]
+    for number in (0, 2):
+        (written / f"teacher-0000{number}.array_record").unlink()
+    assert writing.missing(written, parts) == [[parts[0]], [parts[2]]]
+
+
+def test_a_cut_off_file_is_not_taken_for_whole(written):
+    file = written / "teacher-00001.array_record"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"teacher-00001\.array_record is damaged; remove it"):
+        writing.missing(written, writing.parts_of(SIZES))

@@ -15,7 +15,7 @@ import time
 import pytest
 import tiny
 from run_files import caching_environment, hears_ctrl_c, lines_of, losses_of, wait_for
-from toy_task import recipe
+from toy_task import recipe, write_encoder
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config import Grid, Pretrain, files
@@ -108,19 +108,29 @@ def test_two_members_with_two_seeds_make_a_table_and_a_restart_repeats_nothing(b
     assert [arguments[-1] for arguments in pretended[4:]] == ["7", "7"]
 
 
-def test_members_with_and_without_a_teacher_are_runs_of_their_jobs(base, pretended, prepared, tmp_path):
-    """The fields of a recipe of distillation are options, and its recipes come back as they were."""
-    taught = tiny.distil(prepared, "teacher")
+def test_members_with_and_without_a_teacher_are_runs_of_their_jobs(base, pretended, prepared, tmp_path, capsys):
+    """The fields of a recipe of distillation are options, and its recipes come back as they were.
+
+    What was finished with other weights in the teacher's folder is not taken for a part of the grid.
+    """
+    teacher = write_encoder(tmp_path / "teacher", prepared.tokenizer)
+    taught = tiny.distil(prepared, teacher)
     grid = tmp_path / "grid.py"
     grid.write_text(
         "from bertlite_jax.config import *\n"
         f"config = Grid({taught!r}, {{'random': {{'distill.start': 'random'}}, 'alone': {base!r}}}, seeds=(0,))\n"
     )
     place = tmp_path / "out"
-    assert main(["ablate", str(grid), "--workdir", str(place), "--distill.soft-weight", "4"]) == 0
+    given = ["ablate", str(grid), "--workdir", str(place), "--distill.soft-weight", "4"]
+    assert main(given) == 0
     assert [arguments[0] for arguments in pretended] == ["distill", "distill", "pretrain"]
     assert files.load_file(str(place / "base/recipe.py")) == replaced(taught, "distill.soft_weight", 4.0)
     assert files.load_file(str(place / "alone/recipe.py")) == base
+    assert main(given) == 0
+    (place / "random/seed-0/environment.json").write_text(json.dumps({"teachers": {teacher: "0" * 64}}))
+    assert main(given) == 2
+    assert f"random/seed-0 was started with other weights than {teacher} now holds" in capsys.readouterr().err
+    assert len(pretended) == 3
 
 
 @pytest.mark.usefixtures("compiled_once")

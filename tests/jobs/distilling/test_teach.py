@@ -203,8 +203,24 @@ def test_a_store_that_was_interrupted_ends_with_the_same_bytes(config, whole, tm
     assert not (tmp_path / "run").exists()
     monkeypatch.setattr(writing, "append", real)
     teach(config, str(out), top_k=0)
-    assert "has the first 2 steps already" in capsys.readouterr().out
+    assert "has 2 steps already" in capsys.readouterr().out
     assert content(out) == content(whole)
+
+
+def test_only_files_that_are_missing_are_written_again(config, whole, tmp_path, monkeypatch):
+    """Such as a damaged one that was removed: the others stay as they are."""
+    out = tmp_path / "store"
+    shutil.copytree(whole, out)
+    removed, others = (
+        out / "teacher-00001.array_record",
+        [out / f"teacher-0000{number}.array_record" for number in (0, 2)],
+    )
+    removed.unlink()
+    before = [file.stat().st_ino for file in others]
+    monkeypatch.setattr(writing, "FILE_BYTES", 1)
+    teach(config, str(out), top_k=0)
+    assert content(out) == content(whole)
+    assert [file.stat().st_ino for file in others] == before
 
 
 @pytest.mark.slow
@@ -250,6 +266,7 @@ OTHERS = [
     ({"data.batch_rows": 16}, "was written with data.batch_rows = 8, not 16"),
     ({"mask.rate": 0.2}, "was written with mask.rate = 0.15, not 0.2"),
     ({"mask.scheme": "word"}, "was written with mask.scheme = token, not word"),
+    ({"mask.first_rate": 0.3}, "was written with mask.first_rate = 0.0, not 0.3"),
     ({"distill.temperature": 3.0}, "was written with distill.temperature = 2.0, not 3.0"),
 ]
 
@@ -316,6 +333,9 @@ def test_the_command_writes_what_a_run_reads(prepared, teacher, tmp_path, capsys
     assert main(["teach", *given]) == 2
     assert "name the folder of the store with --out, or set distill.store" in capsys.readouterr().err
     assert main(["teach", *given, "--out", str(tmp_path / "store"), "--top-k", "-1"]) == 2
+    states = ["--distill.soft-weight", "0", "--distill.states-weight", "1"]
+    assert main(["teach", *given, *states, "--out", str(tmp_path / "store"), "--top-k", "8"]) == 2
+    assert "--top-k 8 has no effect, since no loss compares predictions" in capsys.readouterr().err
     assert main(["teach", *given, "--out", str(tmp_path / "store"), "--run.distributed"]) == 2
     assert "a store is written by one process" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()

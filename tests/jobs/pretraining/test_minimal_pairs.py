@@ -54,8 +54,17 @@ def test_a_score_is_the_sum_over_tokens_of_what_fill_mask_says_of_the_truth(trai
 
 def test_a_sentence_has_the_score_that_it_has_alone(trained: pathlib.Path):
     weights = sources.load(trained)
+    beside = [" ".join(sentence.split()[:words]) for sentence in SENTENCES for words in range(1, 7)]
     alone = [scores(weights, [sentence])[0] for sentence in SENTENCES]
-    np.testing.assert_allclose(scores(weights, SENTENCES * 40), alone * 40, rtol=1e-5)
+    np.testing.assert_allclose(scores(weights, [*beside, *SENTENCES])[-3:], alone, rtol=1e-5)
+
+
+def test_sentences_of_the_same_pieces_have_the_same_score_to_the_bit(trained: pathlib.Path, tmp_path):
+    """Whatever stands beside them; so neither is the likelier one, and their pair is wrong."""
+    found = scores(sources.load(trained), SENTENCES * 40)
+    assert found.tolist() == found[:3].tolist() * 40
+    path = write_pairs(tmp_path / "pairs.jsonl", *zip(SENTENCES, SENTENCES, strict=True))
+    assert minimal_pairs(str(trained), path)[-1] == {"phenomenon": "all", "pairs": 3, "accuracy": 0.0}
 
 
 def test_a_pair_is_right_if_its_good_sentence_is_the_likelier(trained: pathlib.Path, tmp_path):

@@ -1,6 +1,7 @@
 """Times of answers: by formula for a slice, measured in turns, of the 8-bit file, and fitted."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import tiny
 from bertlite_jax.config.search.settings import CostModel, Search, Shape, model_of
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.searching import latency, timing
-from bertlite_jax.report.cost.chips import CHIPS
 from bertlite_jax.search import costs, space
 
 SMALL = tiny.model(vocab_size=300, share="none", max_positions=64)
@@ -20,15 +20,23 @@ def config_of(**cost) -> Search:
 
 
 def test_a_slice_answers_by_the_roofline_of_its_chips():
-    """One text keeps one chip of a v5e busy, and 64 keep all 16; two halves of a tpu7x are two devices."""
-    chip = CHIPS["v5e"]
-    one = latency.machine_of(CostModel(latency="roofline", host="v5e-16", layer_seconds=1e-6))
-    assert one == costs.Machine(197e12, 819e9, 1e-6, 2)
-    assert latency.machine_of(CostModel(host="v5e-16", rows=64)).flops_per_second == 16 * chip.device_peak
+    """One text keeps one chip of a v5e busy; two halves of a tpu7x are two devices."""
+    slice_ = latency.machine_of(CostModel(latency="roofline", host="v5e-16", layer_seconds=1e-6))
+    assert slice_ == costs.Machine(197e12, 819e9, 1e-6, 2, 16)
     assert latency.machine_of(CostModel(host="tpu7x:2x2x1")).bytes_per_second == 7380e9 / 2
     seconds = latency.seconds_of(config_of(latency="roofline", host="v5e-16"), [], None)
     moved = costs.encoder_bytes(SMALL, 32, 1, 2)
     assert seconds(SMALL) == moved / 819e9
+
+
+def test_sixteen_chips_answer_sixteen_texts_as_fast_as_one_chip_answers_one():
+    """Kernels are not divided: each chip reads all of them. Of seventeen texts one chip has two."""
+
+    def seconds(host: str, rows: int) -> float:
+        return latency.seconds_of(config_of(latency="roofline", host=host, rows=rows), [], None)(SMALL)
+
+    assert seconds("v5e-16", 16) == seconds("v5e-16", 1) == seconds("v5e-4", 4)
+    assert seconds("v5e-16", 17) == seconds("v5e-4", 5) > seconds("v5e-4", 4)
 
 
 def test_a_slice_that_does_not_exist_is_told_with_the_field():
@@ -106,6 +114,30 @@ def test_measurements_are_kept_and_not_repeated(tmp_path, monkeypatch):
     assert sorted(made) == list(range(1, 10))
     latency.seconds_of(config, shapes, tmp_path)
     assert sorted(made) == list(range(1, 12))
+
+
+def test_what_is_not_to_be_kept_is_read_all_the_same(tmp_path, monkeypatch):
+    """As in a dry run."""
+    made = pretended(monkeypatch)
+    config, shapes = config_of(latency="measured"), [Shape(layers, 2, 16, 32, 16) for layers in (1, 2)]
+    latency.seconds_of(config, shapes, tmp_path, keep=False)
+    assert list(tmp_path.iterdir()) == []
+    latency.seconds_of(config, shapes, tmp_path)
+    latency.seconds_of(config, shapes, tmp_path, keep=False)
+    assert sorted(made) == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("changed", ["device", "runtime"])
+def test_times_of_another_device_or_runtime_are_not_taken_for_this_one(tmp_path, monkeypatch, changed):
+    made = pretended(monkeypatch)
+    config, shapes = config_of(latency="measured"), [Shape(1, 2, 16, 32, 16)]
+    latency.seconds_of(config, shapes, tmp_path)
+    if changed == "device":
+        monkeypatch.setattr(latency.jax, "devices", lambda: [types.SimpleNamespace(device_kind="abacus")])
+    else:
+        monkeypatch.setattr(latency, "_runtime", lambda kind: "9")
+    latency.seconds_of(config, shapes, tmp_path)
+    assert made == [1, 1]
 
 
 def test_a_fitted_formula_needs_some_shapes_and_says_the_others(tmp_path, monkeypatch):

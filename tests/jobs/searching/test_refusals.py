@@ -76,6 +76,18 @@ def test_a_folder_of_something_else_is_refused(of_text, name, said, tmp_path):
         (["--model.num-layers", "3"], "--model.num-layers has no effect: the search chooses it; --space.num-layers"),
         (["--optim.learning-rate", "1e-3"], "--optim.learning-rate has no effect: the search chooses it; --surrogate."),
         (["--surrogate.extrapolate-to", "90"], "--surrogate.extrapolate-to has no effect with surrogate.kind = "),
+        (
+            ["--surrogate.kind", "mlm", "--surrogate.teacher-steps", "9"],
+            "--surrogate.teacher-steps has no effect with ",
+        ),
+        (
+            ["--method.rounds", "2"],
+            "--method.rounds has no effect: neither method.name nor method.others is halving",
+        ),
+        (
+            ["--method.name", "halving", "--method.others", "ranking", "--method.no-refine"],
+            "--method.refine has no effect: neither method.name nor method.others is published",
+        ),
         (["--method.name", "evolution"], "search: --method.name evolution is unknown; known: published"),
     ],
 )

@@ -16,16 +16,16 @@ FIGURES: dict[str, dict[str, list[float | None]]] = {
     "4": {"mlm": [5.0, 5.2], "teacher_divergence": [0.5, 0.6]},
     "8": {"mlm": [4.5, 4.7], "teacher_divergence": [0.4, 0.5]},
 }
-LINE = Line("a", "done", "", dataclasses.asdict(Shape(2, 2, 32, 64, 32)), 1e-3, 8, [0, 1], 1.5, FIGURES)
+LINE = Line("a", "t", "done", "", dataclasses.asdict(Shape(2, 2, 32, 64, 32)), 1e-3, 8, [0, 1], 1.5, FIGURES)
 
 
 def test_lines_are_read_as_they_were_written(tmp_path):
     path = tmp_path / results.FILE
-    assert results.read(path) == {}
+    assert results.read(path) == []
     other = dataclasses.replace(LINE, key="b", status="diverged", reason="why", figures={"8": {"mlm": [None, 4.0]}})
     results.append(path, [LINE])
     results.append(path, [other])
-    assert results.read(path) == {"a": LINE, "b": other}
+    assert results.read(path) == [LINE, other]
     assert path.read_text().count("\n") == 2
 
 
@@ -35,10 +35,17 @@ def test_a_line_that_a_kill_has_torn_is_left_out_and_goes_with_the_next_one(tmp_
     whole = path.read_bytes()
     for end in (1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole + whole[:end])
-        assert list(results.read(path)) == ["a"]
+        assert results.read(path) == [LINE]
     results.append(path, [dataclasses.replace(LINE, key="b")])
-    assert list(results.read(path)) == ["a", "b"]
+    assert [line.key for line in results.read(path)] == ["a", "b"]
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_a_line_is_found_with_its_maximum_point_and_without_any():
+    """Its loss of the masked language model does not depend on what it was compared with beside."""
+    other, alone = dataclasses.replace(LINE, teacher="u"), dataclasses.replace(LINE, key="b", teacher="")
+    found = results.by_key([LINE, other, alone])
+    assert found == {("a", "t"): LINE, ("a", "u"): other, ("a", ""): other, ("b", ""): alone}
 
 
 @pytest.mark.parametrize(

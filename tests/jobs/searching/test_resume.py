@@ -11,7 +11,7 @@ from run_files import caching_environment, hears_ctrl_c, wait_for
 
 from bertlite_jax.config.search.settings import Shape, Surrogate
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
-from bertlite_jax.jobs.searching import rows, training
+from bertlite_jax.jobs.searching import rows, teacher, training
 from bertlite_jax.jobs.searching.search import search
 from bertlite_jax.search import space
 
@@ -21,16 +21,31 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def test_a_dry_run_shows_space_costs_and_time_and_writes_nothing(prepared, tmp_path, capsys, monkeypatch):
-    """At 1 s to start and 0.1 s a step: four shapes and the maximum point, 8 steps each, are 5 x 1.8 s."""
-    monkeypatch.setattr(training, "time_steps", lambda setup, shape, members, steps=5: (1.0, 0.1))
+    """At 1 s to start, 0.1 s a step and 0.2 s for either further scoring, five shapes with 8 steps take 5 x 2.2 s."""
+    pace = training.Pace(1.0, 0.1, 0.2)
+    monkeypatch.setattr(training, "time_steps", lambda setup, shape, members, steps=5: pace)
     monkeypatch.setenv("COLUMNS", "120")
     assert search(tiny.search(prepared), "s.py", str(tmp_path / "out"), dry_run=True) == {}
     said = capsys.readouterr().out
     assert said.count("<") >= 5
     assert "<3,4,48,96>" in said
     assert "4 shapes, the last row is the maximum point; latency of 1 x 64 tokens, analytic, host this" in said
-    assert "5 trainings of 1 learning rates x 1 seeds to do, about 0:09 in all" in said
+    assert "5 trainings of 1 learning rates x 1 seeds to do, about 0:11 in all" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_counts_the_maximum_point_only_where_it_is_not_kept(prepared, trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(teacher, "open_teacher", lambda setup, path, key: teacher.Teacher((), 5.0, 2e-3))
+    monkeypatch.setattr(training, "time_steps", lambda setup, shape, members, steps=5: training.Pace(1.0, 0.1, 0.2))
+    config, place = tiny.search(prepared), str(tmp_path / "out")
+    search(config, "s.py", place)
+    capsys.readouterr()
+    for is_kept, overwrite, said in (
+        (False, False, "1 trainings"), (True, False, "everything has been trained"), (True, True, "5 trainings"),
+    ):  # fmt: skip
+        monkeypatch.setattr(teacher, "is_kept", lambda path, key, is_kept=is_kept: is_kept)
+        search(config, "s.py", place, dry_run=True, overwrite=overwrite)
+        assert said in capsys.readouterr().out
 
 
 def test_a_dry_run_times_steps_of_three_shapes(of_text, tmp_path, monkeypatch, capsys):
@@ -38,7 +53,7 @@ def test_a_dry_run_times_steps_of_three_shapes(of_text, tmp_path, monkeypatch, c
 
     def time_steps(setup, shape, members, steps=5):
         seen.append(space.describe(shape))
-        return 1.0, 0.1 * shape.num_layers
+        return training.Pace(1.0, 0.1 * shape.num_layers, 0.1)
 
     monkeypatch.setattr(training, "time_steps", time_steps)
     search(of_text(), "s.py", str(tmp_path / "out"), dry_run=True)
@@ -49,8 +64,9 @@ def test_a_dry_run_times_steps_of_three_shapes(of_text, tmp_path, monkeypatch, c
 def test_steps_are_timed(of_text, prepared):
     config = of_text()
     setup = training.Setup(config, "float32", rows.open_rows(config, load_tokenizer(prepared.tokenizer)))
-    start, step = training.time_steps(setup, Shape(1, 2, 16, 32, 16), [training.Member(1e-3, 0)], 3)
-    assert start > step > 0
+    pace = training.time_steps(setup, Shape(1, 2, 16, 32, 16), [training.Member(1e-3, 0)], 3)
+    assert pace.start > pace.step > 0
+    assert pace.start > pace.scoring > 0
 
 
 def test_a_signal_stops_a_search_between_steps(of_text, lines_of, trained, tmp_path, monkeypatch, capsys):

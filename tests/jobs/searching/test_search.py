@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -9,13 +10,14 @@ import pathlib
 import numpy as np
 import pytest
 import tiny
+from search import planted
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.config.search.settings import CostModel, Method, Shape, Space, Surrogate, model_of
-from bertlite_jax.errors import Diverged
-from bertlite_jax.jobs.searching import notebook, results, training
+from bertlite_jax.errors import Diverged, UserError
+from bertlite_jax.jobs.searching import notebook, plan, results, teacher, timing, training
 from bertlite_jax.jobs.searching.search import search
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
@@ -112,7 +114,7 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
     place = str(tmp_path / "out")
     search(of_text(), "s.py", place)
     assert len(trained) == 4
-    further = Surrogate("extrapolated", 8, 100, learning_rates=(2e-3,))
+    further = dataclasses.replace(SHORT, kind="extrapolated", extrapolate_to=100)
     for groups in ({"method": Method(exponents=(1.0, 1.0, 2.0))}, {"surrogate": further}):
         search(of_text(**groups), "s.py", place)
     assert len(trained) == 4
@@ -123,6 +125,35 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
     assert len(trained) == 12
     search(of_text(), "s.py", place, overwrite=True)
     assert len(trained) == 16
+
+
+@pytest.mark.parametrize(
+    ("kinds", "trainings"), [(("teacher_divergence", "mlm"), 4), (("mlm", "teacher_divergence"), 8)]
+)
+def test_trials_that_were_compared_with_a_maximum_point_have_a_loss_too(
+    of_text, trained, tmp_path, monkeypatch, kinds, trainings
+):
+    """Not the other way round: what has been trained without one has to be compared with it."""
+    monkeypatch.setattr(teacher, "open_teacher", lambda setup, path, key: teacher.Teacher((), 5.0, 2e-3))
+    for kind in kinds:
+        search(of_text(surrogate=dataclasses.replace(SHORT, kind=kind)), "s.py", str(tmp_path / "out"))
+    assert len(trained) == trainings
+
+
+@pytest.mark.parametrize("latency", ["analytic", "measured"])
+def test_a_search_that_is_refused_removes_nothing(of_text, trained, tmp_path, monkeypatch, latency):
+    monkeypatch.setattr(timing, "float32_answer", lambda model, rows, length: lambda: model.num_layers)
+    monkeypatch.setattr(timing, "in_turns", lambda answers: [timing.Timing(0.01 * a(), 0.01 * a()) for a in answers])
+    place, cost = tmp_path / "out", CostModel(length=64, latency=latency)
+
+    def content() -> dict[str, bytes]:
+        return {name: (place / name).read_bytes() for name in ("results.jsonl", "search.json", "winner.json")}
+
+    search(of_text(), "s.py", str(place))
+    before = content()
+    with pytest.raises(UserError, match="is met by no shape"):
+        search(of_text(cost=cost, method=Method(most_seconds=1e-12)), "s.py", str(place), overwrite=True)
+    assert content() == before
 
 
 def test_of_shapes_that_differ_in_their_heads_one_is_tried(of_text, trained, tmp_path):
@@ -152,6 +183,25 @@ def test_picks_and_some_other_shapes_are_trained_longer_for_the_rank_correlation
     assert 2 <= len(longer) == len(set(longer)) <= 4
     assert {row["with"] for row in content["correlations"]} == {"mlm after 80 steps"}
     assert content["methods"][0]["longer_loss"] is not None
+
+
+def test_shapes_for_the_longer_training_reach_from_the_smallest_to_the_largest():
+    """90 of them leave no stride for 50, which would be the first 50."""
+    chosen = plan.evenly_spread(planted.CANDIDATES[:90], 50)
+    assert len(chosen) == 50
+    assert (chosen[0], chosen[-1]) == (planted.CANDIDATES[0], planted.CANDIDATES[89])
+    places = [planted.CANDIDATES.index(each) for each in chosen]
+    assert {second - first for first, second in itertools.pairwise(places)} == {1, 2}
+    assert plan.evenly_spread(planted.CANDIDATES[:4], 12) == planted.CANDIDATES[:4]
+
+
+def test_a_limit_of_latency_leaves_the_sensitivity_to_the_stride(of_text, trained, tmp_path):
+    """Of eight shapes four are allowed, and all of these are tried."""
+    space = Space(num_layers=(1, 2), num_heads=(2,), hidden_size=(16, 32), ffn_size=(32, 64))
+    cost = CostModel(length=64, latency="roofline", host="v5e-4", layer_seconds=1e-6)
+    content = search(of_text(space=space, cost=cost, method=Method(most_seconds=1.5e-6)), "s.py", str(tmp_path))
+    assert content["space"] == {"shapes": 8, "tried": 4}
+    assert {"stride: 2", "stride: 3"} <= {row["setting"] for row in content["sensitivity"]}
 
 
 def test_a_latency_that_is_wanted_leaves_out_what_is_slower(of_text, trained, tmp_path):
@@ -184,7 +234,7 @@ def test_a_trial_that_diverges_or_lacks_memory_is_recorded_and_never_chosen(
     assert content["winner"]["name"] == "<2,2,16,32>"
     assert sorted(line["status"] for line in lines_of(place)) == ["diverged", "done", "no memory", "no memory"]
     text = (place / "table.md").read_text()
-    assert "* <1,2,16,32>, learning rate 0.002: diverged: a loss on the held-out rows is not finite" in text
+    assert "* <1,2,16,32>, learning rate 0.002, 8 steps: diverged: a loss on the held-out rows is not finite" in text
     assert "no memory: a step of 1 members needs about 9 TiB" in text
 
     # What lacked memory is tried again, where there is more now; what diverged is not.
@@ -192,6 +242,24 @@ def test_a_trial_that_diverges_or_lacks_memory_is_recorded_and_never_chosen(
     trained.clear()
     search(of_text(), "s.py", str(place))
     assert [name for name, _, _ in trained] == ["<1,2,32,32>", "<2,2,32,32>"]
+
+
+def test_rates_that_do_not_fit_into_memory_together_are_trained_one_after_the_other(
+    of_text, lines_of, trained, tmp_path, monkeypatch
+):
+    """Whether a trial fits must not depend on what it is trained beside."""
+    pretended = training.train
+
+    def train(setup, shape, members, steps):
+        if len(members) > 1:
+            raise training.NoMemory("a step of 2 members needs about 9 TiB")
+        return pretended(setup, shape, members, steps)
+
+    monkeypatch.setattr(training, "train", train)
+    two = dataclasses.replace(SHORT, learning_rates=(1e-3, 2e-3))
+    search(of_text(surrogate=two), "s.py", str(tmp_path / "out"))
+    assert len(trained) == 8
+    assert {line["status"] for line in lines_of(tmp_path / "out")} == {"done"}
 
 
 def test_where_every_trial_diverges_the_search_fails_with_the_first_line(of_text, tmp_path, monkeypatch):
@@ -205,6 +273,15 @@ def test_where_every_trial_diverges_the_search_fails_with_the_first_line(of_text
         search(of_text(), "s.py", str(tmp_path / "out"))
 
 
+def test_compute_that_pays_no_whole_trial_is_refused_with_what_helps(of_text, trained, tmp_path):
+    """Of the compute of 8 steps, 4 go into the first round, and the last one needs all 8."""
+    one = Space(num_layers=(1,), num_heads=(2,), hidden_size=(16,), ffn_size=(32,))
+    config = of_text(space=one, method=Method("halving", trials=1, rounds=2))
+    with pytest.raises(UserError, match=r"halving has too little compute for a trial of 8 steps; raise method.trials"):
+        search(config, "s.py", str(tmp_path / "out"))
+    assert [steps for _, _, steps in trained] == [4]
+
+
 def test_a_key_depends_on_the_text_and_on_the_maximum_point(prepared):
     config = tiny.search(prepared)
     first = notebook.surroundings(config, "float32", "hash", {"a": "1"})
@@ -212,8 +289,10 @@ def test_a_key_depends_on_the_text_and_on_the_maximum_point(prepared):
         notebook.surroundings(config, "bfloat16", "hash", {"a": "1"}),
         notebook.surroundings(config, "float32", "other", {"a": "1"}),
         notebook.surroundings(config, "float32", "hash", {"a": "2"}),
-        notebook.surroundings(dataclasses.replace(config, maximum=Shape(4, 4, 48, 96)), "float32", "hash", {"a": "1"}),
     ]
-    assert all(other["teacher"] != first["teacher"] for other in others)
+    assert first not in others
+    larger = dataclasses.replace(config, maximum=Shape(4, 4, 48, 96))
+    keys = [notebook.teacher_key(config, each) for each in (first, *others)] + [notebook.teacher_key(larger, first)]
+    assert len(set(keys)) == 5
     moved = dataclasses.replace(config, data=dataclasses.replace(config.data, corpus=("elsewhere",)))
     assert notebook.surroundings(moved, "float32", "hash", {"elsewhere": "1"}) == first

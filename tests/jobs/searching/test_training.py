@@ -128,6 +128,20 @@ def test_a_group_that_cannot_fit_is_told_before_it_is_compiled(config, monkeypat
         training.train(setup_of(config), SHAPE, MEMBERS, 8)
 
 
+@pytest.mark.parametrize("where", ["start", "score"])
+@pytest.mark.parametrize("job", [lambda setup: training.train(setup, SHAPE, MEMBERS, 4),
+                                 lambda setup: training.time_steps(setup, SHAPE, MEMBERS, 1)])  # fmt: skip
+def test_a_device_that_has_no_room_is_told_whatever_it_was_for(config, monkeypatch, where, job):
+    """The draw of the weights and the scoring need room too, and not only a step."""
+
+    def full(*arguments):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore")
+
+    monkeypatch.setattr(training, where, full)
+    with pytest.raises(training.NoMemory, match=r"^RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.$"):
+        job(setup_of(config))
+
+
 def test_causal_steps_buckets_and_rates_that_change_are_not_part_of_a_trial(prepared):
     config = tiny.search(prepared, mask=Mask(scheme="token", first_rate=0.3, rate_steps=6))
     common = trained_as(config)
@@ -147,10 +161,13 @@ def taught(config, tmp_path_factory):
 
 def test_the_maximum_point_is_trained_once(taught, monkeypatch):
     setup, path, first = taught
+    assert teacher.is_kept(path, "key")
+    assert not teacher.is_kept(path, "another")
+    assert not teacher.is_kept(path.with_name("nowhere.npz"), "key")
     monkeypatch.setattr(training, "train", lambda *arguments: pytest.fail("trained again"))
     again = teacher.open_teacher(setup, path, "key")
     assert again.loss == first.loss
-    assert all(np.array_equal(a["log_p"], b["log_p"]) for a, b in zip(again.seen, first.seen, strict=True))
+    assert all(np.array_equal(a["log_probs"], b["log_probs"]) for a, b in zip(again.seen, first.seen, strict=True))
 
 
 def test_a_trial_that_is_the_maximum_point_has_no_divergence_from_it(taught):

@@ -100,6 +100,17 @@ def test_the_gradient_is_the_temperature_times_the_difference_of_probabilities(t
     np.testing.assert_allclose(slope, wanted, atol=2e-6)
 
 
+def test_logits_in_bfloat16_give_the_float32_loss_of_their_values():
+    """And a finite gradient; logits of hundreds, as of a teacher without doubt, too."""
+    z, teacher = (jnp.asarray(draw(4, 50, scale=scale), jnp.bfloat16) for scale in (3, 100))
+    of = jax.value_and_grad(lambda z: ours.soft_cross_entropy(z, teacher, np.ones(4, np.float32), 2.0)[0])
+    value, slope = of(z)
+    wanted = ours.soft_cross_entropy(z.astype(jnp.float32), teacher.astype(jnp.float32), np.ones(4, np.float32), 2.0)
+    assert (value.dtype, slope.dtype) == (jnp.float32, jnp.bfloat16)
+    np.testing.assert_allclose(value, wanted[0], rtol=1e-6)
+    assert np.isfinite(np.asarray(slope, np.float32)).all()
+
+
 def test_at_a_high_temperature_logits_are_matched():
     """T (softmax(z / T) - softmax(t / T)) goes to (z - t) / V for logits without a mean: Hinton et al. 2015, 2.1."""
     z, teacher = (x - x.mean() for x in (draw(1, 20), draw(1, 20)))

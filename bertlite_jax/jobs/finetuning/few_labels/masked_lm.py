@@ -21,8 +21,7 @@ from bertlite_jax.convert import adoption
 from bertlite_jax.convert.bundled.words import split_words
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
-from bertlite_jax.data.examples import batches, masked_words
-from bertlite_jax.data.examples.features import Encoded
+from bertlite_jax.data.examples import batches, features, masked_words
 from bertlite_jax.data.examples.masked_words import Places, WordPieces
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
@@ -247,7 +246,7 @@ def make_propose(loaded: Weights, pieces: WordPieces, most: int, spare: int) -> 
     def propose(holes: Sequence[tuple[Places, int, str]]) -> Int[np.ndarray, "N K"]:
         texts, at = zip(*(masked_words.hole(p, w, config.max_positions, tokenizer) for p, w, _ in holes), strict=True)
         own = np.array([masked_words.own_number(*hole, pieces) for hole in holes])
-        encoded, at = _as_windows(texts), np.array(at)
+        encoded, at = features.of_tokens(texts), np.array(at)
         ids = np.zeros((len(holes), most + spare), np.int32)
         for layout in batches.evaluation_batches(encoded, _ROW, True, 1, Head(), tokenizer.pad_id, _SLOTS):
             used = layout.windows >= 0
@@ -259,17 +258,3 @@ def make_propose(loaded: Weights, pieces: WordPieces, most: int, spare: int) -> 
         return np.take_along_axis(ids, others, axis=1)
 
     return propose
-
-
-def _as_windows(texts: Sequence[np.ndarray]) -> Encoded:
-    """Each text as an example of one window, with the label 0."""
-    sizes = np.array([len(text) for text in texts])
-    return Encoded(
-        tokens=np.concatenate(texts),
-        types=np.zeros(sizes.sum(), np.int8),
-        words=np.zeros(0, np.int32),
-        offsets=np.r_[0, np.cumsum(sizes)],
-        firsts=np.arange(len(sizes) + 1),
-        labels=np.zeros(len(sizes), np.int32),
-        counts={},
-    )

@@ -35,16 +35,16 @@ def in_parts(
       width: numbers in a row.
       begin: opens what computes, and returns (number of a part) -> its array [size, width]. It is called only if
         something has to be computed.
-      what: is counted in the lines on the progress, such as `texts of the teacher`. A size counts as one of them for
-        each row.
+      what: ends the lines on the progress, behind how many rows are done, such as `texts have an answer`.
 
     Raises:
       UserError: a stored file is damaged, or a file cannot be written.
     """
-    whole = sum(sizes), width
+    whole, folder = (sum(sizes), width), path.with_suffix(".parts")
     if path.is_file():
+        shutil.rmtree(folder, ignore_errors=True)  # Of a run that was killed before it could do so.
         return arrays.load(path, whole)
-    folder, parts, compute = path.with_suffix(".parts"), [], None
+    parts, compute = [], None
     started = shown = time.monotonic()
     computed = 0
     for number, size in enumerate(sizes):

@@ -121,7 +121,7 @@ def _problem_of_spans(loaded: Weights, config: Finetuned, tokenizer: Tokenizer) 
 def _digest(loaded: Weights) -> str:
     tokenizer = loaded.tokenizer.hash if loaded.tokenizer else ""
     head = dataclasses.asdict(loaded.head) if loaded.head else {}
-    stated = [dataclasses.asdict(loaded.model), head, tokenizer, answer_length(loaded)]
+    stated = [dataclasses.asdict(loaded.model), head, tokenizer, answer_length(loaded), loaded.trained_bits]
     return parameters.digest(loaded.params, json.dumps(stated))
 
 
@@ -136,9 +136,9 @@ def answers_to(teacher: str, digest: str, texts: Sequence[Example], head: Head, 
       digest: as of `check`.
       texts: of the stream.
       head: of the student.
-      folder: they are stored here, under a hash of the texts and of the teacher.
+      folder: they are stored here, under a hash of the texts, of the teacher, and of the labels in their order.
     """
-    whole, sizes = hashlib.sha256(digest.encode()), np.zeros(len(texts), np.int64)
+    whole, sizes = hashlib.sha256(f"{digest}\0{head.labels}\0".encode()), np.zeros(len(texts), np.int64)
     for number, text in enumerate(texts):
         whole.update(f"{text.text}\0{text.pair}\0{text.choices}\0{text.words}\0".encode())
         sizes[number] = {"choose": len(text.choices), "tag": len(text.words)}.get(head.kind, 1)
@@ -209,7 +209,7 @@ def spans_of(teacher: str, digest: str, encoded: Encoded, pad_id: int, folder: p
         assert head is not None
         _announce(teacher, f"{count:,} windows", path)
         mesh = sharding.make_mesh(1)
-        compute_in = choose_precision.resolve(loaded.model.compute, jax.default_backend())
+        compute_in = choose_precision.resolve(loaded.model.compute, jax.default_backend(), loaded.trained_bits)
         forward = outputs.make_forward(TaskModel(loaded.model, head, compute_in), mesh)
         params = jax.device_put(loaded.params, sharding.replicated(mesh))
 

@@ -88,8 +88,9 @@ def complete(setup: Setup, changes: copies.Changes | None = None) -> Setup:
     if not learn.reads_unlabelled:
         return setup
     examples = list(examples_of_training(setup)) if learn.copies else []
-    changes = changes or copies.offline(learn, config.run.seed, examples or texts)
-    if examples:
+    if changes is None and (examples or learn.augments):
+        changes = copies.offline(learn, config.run.seed, examples or texts)
+    if changes is not None and examples:
         texts = copies.TextsWithCopies(texts, examples, changes, learn.copies)
     multiple = setup.mesh.size * config.optim.micro_batches
     head = dataclasses.replace(config.head, splits=setup.splits)
@@ -102,7 +103,7 @@ def batched_texts(
     head: Head,
     tokenizer: Tokenizer,
     texts: Sequence[Example],
-    changes: copies.Changes,
+    changes: copies.Changes | None,
     steps: int,
     multiple: int,
 ) -> Extra:
@@ -113,7 +114,7 @@ def batched_texts(
       head: of the model.
       tokenizer: of the encoder.
       texts: without labels.
-      changes: that make the augmentations.
+      changes: that make the augmentations, where `learn` augments.
       steps: in the whole run.
       multiple: the rows of a batch are a multiple of this.
     """
@@ -123,7 +124,7 @@ def batched_texts(
         encoded = span_features.encode(texts, tokenizer, data, training=False, where=where).encoded
     else:
         encoded = features.encode(texts, tokenizer, head, data.length, where)
-    if learn.augments:
+    if changes is not None and learn.augments:
         augmented = [copies.changed(text, changes, 2 * number) for number, text in enumerate(texts)]
         encoded = joining.beside(encoded, features.encode(augmented, tokenizer, head, data.length, where))
     count = len(encoded.firsts) - 1

@@ -131,6 +131,8 @@ def test_another_teacher_in_the_same_place_does_not_take_over_a_run(encoder, pre
         ),
         (Learn(unlabelled_batch=8), "learn.unlabelled_batch has no effect without learn.unlabelled or learn.copies"),
         (Learn(augment="masked_lm"), "learn.augment = masked_lm changes no text without learn.copies"),
+        (Learn(augment="edits", teacher="x"), "learn.augment = edits changes no text without learn.copies"),
+        (Learn(augment_rate=0.5, teacher="x", unlabelled="x"), "learn.augment_rate = 0.5 changes no text without"),
         (Learn(candidates=3), "learn.candidates has no effect with learn.augment = tfidf; set masked_lm"),
         (Learn(augment_model="x"), "learn.augment_model has no effect with learn.augment = tfidf; set masked_lm"),
         (Learn(augment="masked_lm", copies=1, teacher="x", candidates=0), "learn.candidates = 0 must be greater"),

@@ -49,6 +49,22 @@ def test_a_killed_computation_goes_on_with_the_part_that_is_missing(tmp_path):
     assert not third.opened
 
 
+def test_parts_do_not_stay_beside_the_whole(tmp_path, monkeypatch):
+    """Killed when all is written, and before the parts are gone."""
+    path = tmp_path / "found.npy"
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            read(path, Work())
+    assert (tmp_path / "found.parts").is_dir()
+    np.testing.assert_array_equal(read(path, Work()), WHOLE)
+    assert [file.name for file in tmp_path.iterdir()] == ["found.npy"]
+
+
 def test_one_part_is_the_whole_and_is_written_once(tmp_path):
     path, calls = tmp_path / "found.npy", []
 

@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from toy_task import MODEL, recipe, sentences, write_encoder, write_jsonl, write_sst2
@@ -13,6 +14,7 @@ from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Examples, Finetune
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
+from bertlite_jax.convert.weights.folder import save_weights
 from bertlite_jax.data.examples import batches, features, span_features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer, train_tokenizer
@@ -22,6 +24,8 @@ from bertlite_jax.jobs.finetuning.few_labels import teacher
 from bertlite_jax.jobs.finetuning.few_labels.teacher import Taught
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.runs import arrays
+from bertlite_jax.model.ops.precision import of_bits
+from bertlite_jax.model.task_heads import TaskModel
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -50,7 +54,8 @@ def test_other_texts_and_other_teachers_have_other_files(prepared, tmp_path):
     for digest, change in (("one", {}), ("two", {}), ("one", {"text": "a"}), ("one", {"pair": ""})):
         changed = [dataclasses.replace(examples[0], **change)]
         teacher.answers_to(source, digest, changed, Head(labels=("x", "y")), tmp_path / "files")
-    assert len(list((tmp_path / "files").glob("teacher-*.npy"))) == 4
+    teacher.answers_to(source, "one", examples, Head(labels=("y", "x")), tmp_path / "files")
+    assert len(list((tmp_path / "files").glob("teacher-*.npy"))) == 5
 
 
 def test_words_behind_the_teachers_length_have_no_answer(prepared, tmp_path):
@@ -94,6 +99,26 @@ def test_tokens_of_all_windows_have_a_start_and_an_end(prepared, tmp_path, monke
     monkeypatch.setattr(teacher, "_PART", 1)
     alone = teacher.spans_of(source, "digest", encoded, 0, tmp_path / "other")
     np.testing.assert_allclose(taught.outputs, alone.outputs, atol=1e-5)
+
+
+def test_a_teacher_that_was_trained_for_integers_answers_in_them(prepared, tmp_path):
+    """As `bertlite predict` reads the same folder; four bits are far from float32."""
+    model = dataclasses.replace(MODEL, init_std=0.3)
+    source = write_encoder(tmp_path / "exact", prepared.tokenizer, model, head=SPANS)
+    data = Examples(length=64, question_length=8)
+    asked = [Example("1", "who was it?", pair=TEXTS[0])]
+    encoded = span_features.encode(asked, load_tokenizer(prepared.tokenizer), data, False, "here").encoded
+    with adoption.open_weights(source) as loaded:
+        save_weights(dataclasses.replace(loaded, trained_bits=4), tmp_path / "rounded")
+    exact, rounded = (
+        teacher.spans_of(str(tmp_path / name), name, encoded, 0, tmp_path / "answers").outputs
+        for name in ("exact", "rounded")
+    )
+    tokens, ones = encoded.tokens[None], np.ones((1, len(encoded.tokens)), np.int32)
+    inputs = tokens, ones, np.cumsum(ones, axis=1) - 1, encoded.types[None].astype(np.int32), 0 * ones[:, :1]
+    forward = jax.jit(TaskModel(loaded.model, SPANS, of_bits(4)).apply)
+    wanted = np.asarray(forward({"params": loaded.params}, *inputs, None))[0]
+    assert np.abs(rounded - wanted).max() < 0.1 * np.abs(exact - wanted).max()
 
 
 # --- In a batch ------------------------------------------------------------------------------------------------------
