@@ -35,7 +35,7 @@ INSIDE = {
         ("runs", "text", "recipes"),
         ("answering", "pretraining"),
         ("finetuning", "distilling", "searching", "compiling", "ablation"),
-        ("benchmarks",),
+        ("benchmarks", "agora"),
         ("compressing",),
         ("reports",),
         ("quickstart",),

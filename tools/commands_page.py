@@ -36,7 +36,7 @@ OF_FINETUNING = ("data", "adapt", "head", "optim", "run", "learn", "quantise")
 REPEATING = {
     **dict.fromkeys(("distill", "ablate", "search", "compile"), ("pretrain", RECIPE)),
     "teach": ("distill", (*RECIPE, "distill")),
-    **dict.fromkeys(("prune", "compress"), ("finetune", OF_FINETUNING)),
+    **dict.fromkeys(("prune", "compress", "agora"), ("finetune", OF_FINETUNING)),
 }
 """Jobs that take the options of a recipe as well: where these are explained, and their groups."""
 MORE = {"compile": (("compile", "--table", "FILE"),)}
@@ -45,9 +45,10 @@ MORE = {"compile": (("compile", "--table", "FILE"),)}
 HEAD = """# Commands
 
 Every job and every option of `bertlite`. This page is made from `--help` by `python tools/commands_page.py`; change
-the help text and run it again. `pretrain`, `distill`, `teach`, `ablate`, `search`, `finetune` and `compile` take a
-recipe: a name that `bertlite recipes` lists, or a Python file of your own. What the recipe sets replaces the defaults
-below, and options on the command line replace both. A switch such as `--data.pack` is turned off by `--data.no-pack`.
+the help text and run it again. `pretrain`, `distill`, `teach`, `ablate`, `search`, `finetune`, `agora` and `compile`
+take a recipe: a name that `bertlite recipes` lists, or a Python file of your own. What the recipe sets replaces the
+defaults below, and options on the command line replace both. A switch such as `--data.pack` is turned off by
+`--data.no-pack`.
 """
 
 

@@ -51,6 +51,7 @@ JOBS = (
         compiles=True,
     ),
     Job("finetune", "train a pretrained encoder on a task", tasks.finetune, trains=True, compiles=True),
+    Job("agora", "fine-tune in rounds, on changed mistakes too", searching.agora, trains=True, compiles=True),
     Job("prune", "take heads, neurons and layers out of a task model", compressing.prune, trains=True, compiles=True),
     Job(
         "compress",

@@ -1,8 +1,9 @@
-"""The command that searches for a shape."""
+"""The commands that train many models and pick one: a search for a shape, and Agora."""
 
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from collections.abc import Collection, Sequence
 from typing import Annotated
 
@@ -10,8 +11,12 @@ import tyro
 from tyro.conf import arg
 
 from bertlite_jax.cli.options import parse
-from bertlite_jax.cli.recipe import config_file, fields_given
+from bertlite_jax.cli.recipe import config_file, fields_given, value_of
+from bertlite_jax.cli.tables import print_figures, print_rows
+from bertlite_jax.cli.tasks import finetune_settings, with_task
 from bertlite_jax.config import effects
+from bertlite_jax.config.agora.settings import Agora, Loop
+from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.search.settings import Method, Search, Shape
 from bertlite_jax.errors import UserError
 
@@ -68,3 +73,75 @@ def check_given(given: Collection[str], method: Method) -> None:
                 f"config: {effects.option(f'method.{name}')} has no effect: neither method.name nor method.others is "
                 f"{' or '.join(readers)}"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class AgoraOptions:
+    """Fine-tunes in rounds: mistakes on the validation split, changed and labelled by a teacher, are trained on next.
+
+    Each round trains a model for each set of hyperparameters, and then leaves out sets that do not show promise, until
+    none is left. If the work directory holds a part of the loop already, no model is trained again.
+    """
+
+    config: Annotated[Finetune, arg(name="")]
+    agora: Agora
+    workdir: str
+    """Folder of the loop: results.jsonl with a line for each model, history.jsonl with a line for each round, points/,
+    best/ (the run of the best model, for predict, convert and report), summary.json, table.md."""
+    init: str
+    """The encoder that every model starts from: a run's work directory, a folder of transformers, or one that
+    `bertlite convert` wrote."""
+    teacher: str
+    """Work directory or folder of a model of the same task with the same labels, which labels the new points. It has to
+    be right on more than two thirds of the validation examples."""
+    task: str = ""
+    """Name of the task, such as rte. Without it, the recipe's data.task."""
+    data: str = ""
+    """Folder with the task's files; or, without a task, a file of your own. Without it, the recipe's data.folder."""
+    dry_run: bool = False
+    """Only ask the teacher, and show how many models are trained and what they cost, by a few timed steps. Nothing is
+    written."""
+    overwrite: bool = False
+    """Start from the beginning, and delete the loop that the work directory holds."""
+
+
+SET_BY = {
+    "optim.learning_rate": "learning_rates",
+    "optim.weight_decay": "weight_decays",
+    "run.warmup_fraction": "warmup_fractions",
+    "optim.warmup_steps": "warmup_fractions",
+    "data.batch_examples": "batches",
+}
+"""Fields of a recipe, and the settings of `Agora` whose values take their place."""
+
+
+def agora(args: Sequence[str]) -> None:
+    """Reads a recipe and its overrides from the command line, and goes on with what is missing of the loop."""
+    named = value_of("--task", args)
+    config, rest, prog = config_file("agora", args, Finetune, named)
+    missing = tyro.MISSING
+    usual = AgoraOptions(config=config, agora=Agora(), workdir=missing, init=missing, teacher=missing)
+    options = parse(AgoraOptions, rest, prog, default=usual)
+    given = fields_given(rest, config)
+    recipe = with_task(options.config, given, named or options.task, options.data, "agora")
+    if recipe.data.task.startswith("all-"):
+        raise UserError(f"agora: --task {recipe.data.task} is a suite; name one of its tasks")
+    for field in sorted(given & SET_BY.keys()):
+        if getattr(options.agora, SET_BY[field]):
+            tried = effects.option(f"agora.{SET_BY[field]}")
+            raise UserError(f"agora: {effects.option(field)} has no effect: {tried} says what is tried; pass that")
+    recipe, lines = finetune_settings(recipe, given)
+    loop = Loop(recipe, options.agora, options.init, options.teacher)
+    effects.check_effects(loop, fields_given(rest, loop), effects.AGORA_NEEDS)
+    for line in lines:
+        print(f"agora: {line}")
+    from bertlite_jax.jobs.agora.agora import agora as run_loop
+
+    where = options.teacher, options.workdir, options.init
+    summary = run_loop(recipe, options.agora, *where, options.dry_run, options.overwrite)
+    if options.dry_run:
+        return
+    print_rows("rounds", summary.get("table", ()))
+    print_figures("summary", summary)
+    if "table" in summary:
+        print(f"agora: all figures are in {pathlib.Path(options.workdir, 'summary.json')}")

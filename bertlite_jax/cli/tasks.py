@@ -113,20 +113,27 @@ def _recipe(args: Sequence[str], task: str, log: Callable[[str], None] = lambda 
     default = Options(config=config, workdir=missing, init=missing)
     options = parse(Options, rest, prog, default=default)
     given = fields_given(rest, config)
-    named = {"task": task or options.task, "folder": options.data}
-    for name, value in named.items():
-        said = getattr(options.config.data, name)
-        if f"data.{name}" in given and value not in ("", said):
-            raise UserError(
-                f"finetune: --{'task' if name == 'task' else 'data'} {value} and --data.{name} {said} differ"
-            )
-    data = dataclasses.replace(options.config.data, **{name: value for name, value in named.items() if value})
-    full = dataclasses.replace(options.config, data=data)
+    full = with_task(options.config, given, task or options.task, options.data, "finetune")
     _check_mode(options, given, rest)
     full, lines = finetune_settings(full, given)
     for line in lines:
         log(f"finetune: {line}")
     return options, full
+
+
+def with_task(config: Finetune, given: Collection[str], task: str, folder: str, job: str) -> Finetune:
+    """The recipe with what --task and --data name; empty ones leave what it has.
+
+    Raises:
+      UserError: they and the options of the recipe contradict each other.
+    """
+    named = {"task": task, "folder": folder}
+    for name, value in named.items():
+        said = getattr(config.data, name)
+        if f"data.{name}" in given and value not in ("", said):
+            raise UserError(f"{job}: --{'task' if name == 'task' else 'data'} {value} and --data.{name} {said} differ")
+    data = dataclasses.replace(config.data, **{name: value for name, value in named.items() if value})
+    return dataclasses.replace(config, data=data)
 
 
 def finetune_settings(config: Finetune, given: Collection[str]) -> tuple[Finetune, list[str]]:

@@ -80,6 +80,10 @@ FINETUNE_NEEDS = (
     Need(("learn.domain_weight",), "learn.domains", bool, "name folders with --learn.domains"),
     Need(("adapt.layer_decay",), "adapt.freeze_layers", lambda layers: layers >= 0, "the whole encoder is frozen"),
 )
+AGORA_NEEDS = (
+    Need(("agora.candidates",), "agora.transforms", lambda names: "masked_lm" in names, "add masked_lm there"),
+    Need(("agora.patience", "agora.replay_sets"), "agora.replays", bool, "pass --agora.replays 1"),
+)
 PRETRAIN_NEEDS = (
     *_OF_OPTIM,
     Need(("data.windows_per_row",), "data.pack", bool, "leave out --data.no-pack"),

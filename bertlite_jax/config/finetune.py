@@ -39,6 +39,10 @@ class Examples:
     """Tokens in a row; 0: the length that leaves least padding with these examples."""
     train_examples: int = 0
     """Use only the first examples of the training split, this many; 0: all."""
+    added_file: str = ""
+    """File of further training examples with labels, in any form that `bertlite predict` reads. They follow on those of
+    the training split, are not counted in train_examples, and none of them is held out. Not for questions about a
+    text."""
     validation_examples: int = 0
     """Use only the first examples of the validation split, this many; 0: all."""
     validation_file: str = ""

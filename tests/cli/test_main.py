@@ -35,7 +35,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 def test_jobs_that_train_store_their_programs():
     assert all(job.compiles for job in JOBS if job.trains)
-    trains = {"pretrain", "distill", "search", "finetune", "prune", "compress", "quickstart"}
+    trains = {"pretrain", "distill", "search", "finetune", "agora", "prune", "compress", "quickstart"}
     assert {job.name for job in JOBS if job.trains} == trains
 
 

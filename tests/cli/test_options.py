@@ -23,6 +23,7 @@ NAMED = {
         "teach": [BORT],
         "compile": [DEBUG],
         "finetune": [GLUE],
+        "agora": [GLUE],
         "ablate": [GRID],
         "search": [SEARCH],
     },
@@ -85,6 +86,7 @@ def test_the_names_of_other_programs_lead_to_ours(arguments, capsys):
     ("job", "name", "example"),
     [
         ("finetune", "tune.py", "finetune_glue"),
+        ("agora", "tune.py", "finetune_glue"),
         ("pretrain", "albert.py", "albert_base"),
         ("search", "bort.py", "search_bort"),
     ],
@@ -92,14 +94,15 @@ def test_the_names_of_other_programs_lead_to_ours(arguments, capsys):
 def test_a_missing_recipe_leads_to_one_of_the_right_kind(job, name, example, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line = refused([job, name], capsys)
+    tunes = job in ("finetune", "agora")
     assert line.startswith(f"config: {name} does not exist; did you mean ")
     named = line.rstrip("?").split("did you mean ")[1].split(", ")
     assert example in named
-    assert all(("finetune" in word, "search" in word) == (job == "finetune", job == "search") for word in named)
+    assert all(("finetune" in word, "search" in word) == (tunes, job == "search") for word in named)
     assert (
         refused([job], capsys) == f"{job}: the first argument is a recipe, by its name or path, for example {example}"
     )
-    wrong = DEBUG if job == "finetune" else GLUE
+    wrong = DEBUG if tunes else GLUE
     assert refused([job, wrong], capsys).endswith(f", for example {example}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import tiny
+from huggingface_examples import random_params
 
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.model import Head, Model
@@ -18,6 +19,7 @@ from bertlite_jax.jobs.finetuning.start import draw_params
 from bertlite_jax.model.task_heads import TaskModel
 
 MODEL = tiny.trained_model(share="none", pair_classes=0, init_std=0.1)
+PRETRAINED = dataclasses.replace(MODEL, pair_classes=2, vocab_multiple=16)
 FILLER = [
     "she",
     "said",
@@ -87,6 +89,12 @@ def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MO
         del params["head"]
     reader = load_tokenizer(tokenizer) if tokenizer else None
     save_weights(Weights(params, model, head, reader), folder)
+    return str(folder)
+
+
+def write_pretrained(folder: pathlib.Path, tokenizer: str, model: Model = PRETRAINED) -> str:
+    """A pretrained model with a masked-LM head, of random weights."""
+    save_weights(Weights(random_params(model), model, None, load_tokenizer(tokenizer)), folder)
     return str(folder)
 
 

@@ -33,6 +33,7 @@ RUNS = {
     "--data.length 64 --data.batch-rows 8 --optim.micro-batches 1 --optim.warmup-steps 1 --run.steps 2",
     "prune": "prune finetuned --workdir OUT",
     "compress": "compress finetuned --workdir OUT",
+    "agora": "agora FINETUNE --data task.csv --data.length 16 --init pretrained --teacher finetuned --workdir OUT",
     "search": "search SEARCH --data.corpus corpus --data.tokenizer tokenizer --workdir OUT",
 }
 HEAVY = ("int8", "bundle", "onnx")

@@ -31,6 +31,10 @@ READERS = {
     "--init of finetune": "finetune FINETUNE --data task.csv --workdir out --init RUN",
     "prune": "prune RUN --workdir out",
     "compress": "compress RUN --workdir out",
+    "--init of agora": "agora FINETUNE --data task.csv --workdir out --init RUN --teacher finetuned",
+    "--teacher of agora": (
+        "agora FINETUNE --data task.csv --data.length 16 --workdir out --init pretrained --teacher RUN"
+    ),
     "--learn.teacher of finetune": (
         "finetune FINETUNE --data task.csv --data.length 16 --workdir out --init pretrained --learn.teacher RUN"
     ),

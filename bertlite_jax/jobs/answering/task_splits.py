@@ -95,6 +95,13 @@ def options_of(data: Examples) -> tasks.OwnOptions:
     )
 
 
+def options_of_more(data: Examples) -> tasks.OwnOptions:
+    """How a further file for a task is read: its columns are called as in one's own training file, or as usual."""
+    if data.task:
+        return tasks.OwnOptions()
+    return dataclasses.replace(options_of(data), kind="auto", skip_unlabelled=False)
+
+
 def _with_metric(task: tasks.Task, metric: str) -> tasks.Task:
     """The task with another first metric, which must be one of its own, or mcc where each text has one label."""
     if metric in ("auto", task.metrics[0]):

@@ -19,9 +19,9 @@ import numpy as np
 from bertlite_jax.config.compression.prune import Prune
 from bertlite_jax.convert.weights.folder import FILE, Weights
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu, folder_lock, json_files, json_shapes, whole_files
+from bertlite_jax.host import cpu, json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
-from bertlite_jax.jobs.runs import one_job, workdir
+from bertlite_jax.jobs.runs import one_job, several, workdir
 from bertlite_jax.train.compression.choice import Latencies
 
 TABLE = "latencies.json"
@@ -62,18 +62,7 @@ def source_of(settings: Prune, weights: Weights, run: pathlib.Path, length: int)
 
 def refuse_foreign(folder: pathlib.Path) -> None:
     """Raises UserError for a directory that holds something else than pruned models; it may be empty or absent."""
-    if (folder / workdir.CONFIG).is_file():
-        raise UserError(f"prune: {folder} holds a single run; name another --workdir")
-    if not folder.is_dir() or (folder / TABLE).is_file():
-        return
-    # A kill during the very first write leaves a temporary file and a lock behind.
-    ours = (folder_lock.FILE, TABLE)
-    foreign = [e.name for e in folder.iterdir() if (whole_files.intended_name(e.name) or e.name) not in ours]
-    if foreign:
-        raise UserError(
-            f"workdir: {folder} is not empty ({min(foreign)}) and holds no {TABLE} of pruning; name a new or empty "
-            "directory"
-        )
+    several.refuse_other_content(folder, TABLE, "prune", f"{TABLE} of pruning")
 
 
 def stored_table(folder: pathlib.Path, source: dict[str, Any]) -> Latencies | None:

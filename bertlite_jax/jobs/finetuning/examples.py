@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pathlib
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,13 +16,21 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import batches, features, span_features
 from bertlite_jax.data.scores import task_metrics
+from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import labels
 from bertlite_jax.data.tasks.own.reader import unknown_in_words, within
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import span_answers
+from bertlite_jax.jobs.answering import inputs, span_answers
 from bertlite_jax.jobs.answering.outputs import make_forward, outputs_of, predictions
-from bertlite_jax.jobs.answering.task_splits import COUNTED_BY_ENCODE, Evaluate, Split, examples_of, in_words
+from bertlite_jax.jobs.answering.task_splits import (
+    COUNTED_BY_ENCODE,
+    Evaluate,
+    Split,
+    examples_of,
+    in_words,
+    options_of_more,
+)
 from bertlite_jax.model.task_heads import TaskModel
 
 _NOTES = {
@@ -37,13 +46,43 @@ _NOTES = {
 def open_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> tuple[Split, Split]:
     """The training split, and the validation split that decides which model is best."""
     counts: Counter[str] = Counter()
-    stream = itertools.islice(examples_of(task, data, "train", counts), data.train_examples or None)
+    stream = training_examples(task, data, head, counts)
     if head.kind == "span":
         encoded = span_features.encode(stream, tokenizer, data, training=True, where=f"{task.name} train").encoded
     else:
         encoded = features.encode(stream, tokenizer, head, data.length, f"{task.name} train")
     decisive = next((name for name in task.splits if name.startswith("validation")), "validation")
     return Split("train", encoded, [], reading_counts=counts), _validation_split(task, decisive, data, head, tokenizer)
+
+
+def training_examples(
+    task: tasks.Task, data: Examples, head: Head, counts: Counter[str] | None = None
+) -> Iterator[Example]:
+    """The examples of the training split, and behind them those of `data.added_file`.
+
+    Args:
+      task: the task.
+      data: where its files are.
+      head: of the model; its labels are those that an added example may have.
+      counts: as of `task_splits.examples_of`.
+
+    Raises:
+      UserError: a file cannot be read, or an added example has a label that the task lacks.
+    """
+    yield from itertools.islice(examples_of(task, data, "train", counts), data.train_examples or None)
+    if not data.added_file:
+        return
+    if head.kind == "span":
+        raise UserError("config: data.added_file is not for questions about a text; leave it out")
+    notes = inputs.Notes()
+    for example in inputs.read(data.added_file, head, options_of_more(data), notes, "finetune"):
+        if notes.unknown:
+            raise UserError(
+                f"finetune: {data.added_file}: example {example.id} has the label "
+                f"{labels.shown(next(iter(notes.unknown)))}; those of the task are: "
+                f"{', '.join(map(labels.shown, head.labels[:12]))}"
+            )
+        yield example
 
 
 def other_validation_splits(task: tasks.Task, data: Examples, head: Head, tokenizer: Tokenizer) -> dict[str, Split]:

@@ -101,7 +101,7 @@ def read_by(config: Finetuned) -> tuple[str, ...]:
     """The files and folders that a run reads."""
     data, learn = config.data, config.learn
     of_learn = (learn.teacher, learn.unlabelled, learn.augment_model, *learn.domains)
-    return (config.init, data.folder, data.validation_file, *of_learn)
+    return (config.init, data.folder, data.validation_file, data.added_file, *of_learn)
 
 
 def _train(setup: Setup, folder: pathlib.Path, holds_run: bool, clock: metrics.Clock) -> dict[str, Any]:

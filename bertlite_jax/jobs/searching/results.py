@@ -7,9 +7,7 @@ that its figures follow from, so a search with other settings in the same folder
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
@@ -17,7 +15,7 @@ from typing import Any
 
 from bertlite_jax.config.search.settings import Shape, Surrogate
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import json_files, json_shapes
+from bertlite_jax.host import json_lines, json_shapes
 from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.search import surrogate
 from bertlite_jax.search.trials import Trial
@@ -82,12 +80,7 @@ def read(path: pathlib.Path) -> list[Line]:
       UserError: a line is damaged.
     """
     found = []
-    content = path.read_bytes() if path.is_file() else b""
-    for number, text in enumerate(content.splitlines(keepends=True), start=1):
-        if not text.endswith(b"\n"):
-            break
-        where = f"{path}:{number}"
-        values = json_files.parse_object(text, where, "search")
+    for where, values in json_lines.read(path, "search"):
         json_shapes.check(values, _LINE, where, "search")
         fields = {field.name: values[field.name] for field in dataclasses.fields(Line)}
         if not {field.name for field in dataclasses.fields(Shape)} == set(values["shape"]):
@@ -97,19 +90,8 @@ def read(path: pathlib.Path) -> list[Line]:
 
 
 def append(path: pathlib.Path, lines: Sequence[Line]) -> None:
-    """Writes the lines in one go and waits until the disk has them; what a kill has torn before them goes."""
-    text = "".join(json.dumps(dataclasses.asdict(line), allow_nan=False) + "\n" for line in lines)
-    with open(path, "a+b") as file:
-        file.truncate(_whole(file))
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _whole(file: Any) -> int:
-    """Bytes up to the end of the last whole line."""
-    file.seek(0)
-    return file.read().rfind(b"\n") + 1
+    """Writes the lines in one go, as `json_lines.append`."""
+    json_lines.append(path, [dataclasses.asdict(line) for line in lines])
 
 
 # --- What a line says ------------------------------------------------------------------------------------------------

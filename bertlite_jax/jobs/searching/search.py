@@ -22,10 +22,10 @@ from bertlite_jax.config.search.checks import check_search
 from bertlite_jax.config.search.settings import MEASURED, MethodName, Search, Shape, Surrogate, winner_of
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import Diverged, UserError
-from bertlite_jax.host import folder_lock, whole_files
+from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import check_on_disk
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
-from bertlite_jax.jobs.runs import one_job, signals, workdir
+from bertlite_jax.jobs.runs import one_job, several, signals, workdir
 from bertlite_jax.jobs.searching import figures, latency, notebook, picture, plan, results, table, teacher, training
 from bertlite_jax.jobs.searching.figures import Found
 from bertlite_jax.jobs.searching.notebook import Notebook
@@ -65,7 +65,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
     check_on_disk("workdir", folder)
     place = pathlib.Path(folder)
     check_search(config)
-    _refuse_other_content(place)
+    several.refuse_other_content(place, CONFIG, "search", "search", early=(results.FILE,))
     tokenizer = tokenizer_of(config)
     config = sizes_of(config, tokenizer)
     if not config.data.corpus:
@@ -185,20 +185,6 @@ def neighbours_of(config: Search, shapes: Sequence[Shape]) -> Callable[[Shape], 
 
 
 # --- The folder ------------------------------------------------------------------------------------------------------
-
-
-def _refuse_other_content(place: pathlib.Path) -> None:
-    """Raises UserError for a folder that holds something else than a search."""
-    if not place.is_dir() or (place / CONFIG).is_file():
-        return
-    if (place / workdir.CONFIG).is_file():
-        raise UserError(f"search: {place} holds a single run; a search needs another --workdir")
-    ours = (folder_lock.FILE, CONFIG, results.FILE)
-    others = sorted(entry.name for entry in place.iterdir())
-    others = [name for name in others if name not in ours and whole_files.intended_name(name) not in ours]
-    if others:
-        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        raise UserError(f"workdir: {place} is not empty ({shown}) and holds no search; name a new or empty directory")
 
 
 def _remove_found(place: pathlib.Path) -> None:

@@ -54,20 +54,26 @@ def is_held_out(example: Example, fraction: float) -> bool:
 
 
 def digest(example: Example) -> int:
-    """A hash of the texts of an example, at least 0 and below 2**64."""
-    return _hash((example.text, example.pair or "", *example.choices, *example.words))
+    """The `hash_of` the texts of an example."""
+    return hash_of((example.text, example.pair or "", *example.choices, *example.words))
 
 
-def _hash(texts: Iterable[str]) -> int:
+def hash_of(texts: Iterable[str]) -> int:
+    """A hash of texts in their order, at least 0 and below 2**64."""
     return int.from_bytes(hashlib.blake2b("\0".join(texts).encode(), digest_size=8).digest())
 
 
 def _alike(example: Example) -> int:
-    """A hash that is the same for texts that differ only in case, accents, width, white space and unseen characters.
+    """A hash of the `letters_of` the texts of an example."""
+    return hash_of(letters_of(text) for text in (example.text, example.pair or "", *example.choices))
+
+
+def letters_of(text: str) -> str:
+    """What is the same for texts that differ only in case, accents, width, white space and unseen characters.
 
     Of such texts tokenizers may make the same tokens, so that one would be both learnt and scored.
     """
-    return _hash(text.translate(_LETTERS) for text in (example.text, example.pair or "", *example.choices))
+    return text.translate(_LETTERS)
 
 
 def _letter(code: int) -> str:

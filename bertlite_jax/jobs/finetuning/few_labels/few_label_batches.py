@@ -43,7 +43,7 @@ class Additions:
         self.pad_id = setup.start.tokenizer.pad_id
         self.taught: dict[str, teacher.Taught] = {}
         if self.learn.teacher:
-            examples = [] if config.head.kind == "span" else list(unlabelled.training_examples(setup))
+            examples = [] if config.head.kind == "span" else list(unlabelled.examples_of_training(setup))
             self.taught[""] = self._taught(examples, setup.train.encoded)
             if self.extra.unlabelled:
                 self.taught[UNLABELLED] = self._taught(self.extra.texts, self.extra.unlabelled)

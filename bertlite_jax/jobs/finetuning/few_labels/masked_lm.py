@@ -99,7 +99,7 @@ def complete(setup: Setup, weights: Weights, run: pathlib.Path) -> Setup:
     config = setup.start.config
     if not config.learn.replaces_words:
         return setup
-    examples = unlabelled.training_examples(setup) if config.learn.copies else setup.extra.texts
+    examples = unlabelled.examples_of_training(setup) if config.learn.copies else setup.extra.texts
     with opened(config.learn, config.init, weights) as (folder, loaded):
         digest, place = setup.extra.digests[folder], setup.extra.answers or folder_of(run)
         changes = changes_of(examples, folder, loaded, digest, config.learn, config.run.seed, place)

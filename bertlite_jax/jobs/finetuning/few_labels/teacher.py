@@ -147,24 +147,41 @@ def answers_to(teacher: str, digest: str, texts: Sequence[Example], head: Head, 
     bounds = [*range(0, len(texts), _PART), len(texts)]
 
     def begin() -> Callable[[int], np.ndarray]:
-        with adoption.open_weights(teacher, "finetune") as loaded:
-            model = open_task_model(teacher, loaded)
+        answer = open_answers(teacher, head)
         _announce(teacher, f"{len(texts):,} texts", path)
-        order = [model.head.labels.index(label) for label in head.labels] or slice(None)
 
         def compute(number: int) -> np.ndarray:
             found: list[np.ndarray] = []
             for first in range(bounds[number], bounds[number + 1], _CHUNK):
                 last = min(first + _CHUNK, bounds[number + 1])
                 chunk = [texts[place] for place in range(first, last)]
-                each = [logits.reshape(-1, head.outputs) for logits in model.answer(chunk)[0]]
+                each = answer(chunk)
                 found += _with_words_cut_off(each, chunk) if head.kind == "tag" else each
-            return np.concatenate(found)[:, order].astype(np.float32)
+            return np.concatenate(found)
 
         return compute
 
     parts = np.diff(firsts[bounds]).tolist()
     return Taught(stored.in_parts(path, parts, head.outputs, begin, f"{_UNITS[head.kind]} {_ANSWERED}"), firsts)
+
+
+def open_answers(teacher: str, head: Head, job: str = "finetune") -> Callable[[Sequence[Example]], list[np.ndarray]]:
+    """Opens a teacher: (texts) -> its logits of each, [N, C] float32 with C in the order of `head`; not for spans.
+
+    Args:
+      teacher: its folder, as `check` has passed it.
+      head: of the student.
+      job: begins the messages of errors.
+    """
+    with adoption.open_weights(teacher, job) as loaded:
+        model = open_task_model(teacher, loaded)
+    order = [model.head.labels.index(label) for label in head.labels] or slice(None)
+
+    def answer(texts: Sequence[Example]) -> list[np.ndarray]:
+        logits = model.answer(texts)[0]
+        return [each.reshape(-1, head.outputs)[:, order].astype(np.float32) for each in logits]
+
+    return answer
 
 
 _UNITS = {"classify": "texts", "choose": "choices", "tag": "words"}

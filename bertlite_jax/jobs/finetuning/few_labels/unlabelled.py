@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,8 +13,8 @@ from bertlite_jax.data.examples import batches, features, joining, span_features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.answering import inputs, span_inputs, task_splits
-from bertlite_jax.jobs.finetuning.examples import check_planned
+from bertlite_jax.jobs.answering import inputs, span_inputs
+from bertlite_jax.jobs.finetuning.examples import check_planned, training_examples
 from bertlite_jax.jobs.finetuning.few_labels import copies
 from bertlite_jax.jobs.finetuning.setup import Extra, Setup
 
@@ -57,10 +56,9 @@ def check_pairs(texts: Iterable[Example], path: str, pairs: bool | None) -> None
             raise UserError(f"finetune: {path}: text {text.id} has {has}; the examples of the task are {task}")
 
 
-def training_examples(setup: Setup) -> Iterable[Example]:
-    """The examples of the training split, in the order of their windows."""
-    data = setup.start.config.data
-    return itertools.islice(task_splits.examples_of(setup.task, data, "train"), data.train_examples or None)
+def examples_of_training(setup: Setup) -> Iterable[Example]:
+    """The examples that are trained on, in the order of their windows."""
+    return training_examples(setup.task, setup.start.config.data, setup.start.config.head)
 
 
 def digest_of(texts: Iterable[Example]) -> str:
@@ -89,7 +87,7 @@ def complete(setup: Setup, changes: copies.Changes | None = None) -> Setup:
     learn, texts = config.learn, extra.texts
     if not learn.reads_unlabelled:
         return setup
-    examples = list(training_examples(setup)) if learn.copies else []
+    examples = list(examples_of_training(setup)) if learn.copies else []
     if changes is None and (examples or learn.augments):
         changes = copies.offline(learn, config.run.seed, examples or texts)
     if changes is not None and examples:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tiny
 from huggingface_examples import random_params
-from toy_task import MODEL, lines_of, losses_of, recipe, sentences, write_encoder, write_sst2
+from toy_task import PRETRAINED, lines_of, losses_of, recipe, sentences, write_encoder, write_pretrained, write_sst2
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Finetune
-from bertlite_jax.config.model import Head, Model
-from bertlite_jax.convert.weights.folder import Weights, save_weights
+from bertlite_jax.config.model import Head
+from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import masked_words
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary, load_tokenizer
@@ -26,15 +26,8 @@ from bertlite_jax.model.heads import PretrainingModel
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
-PRETRAINED = dataclasses.replace(MODEL, pair_classes=2, vocab_multiple=16)
 EXAMPLES = [Example(str(n), text, label=label) for n, (text, label) in enumerate(sentences(9, 3))]
 EXAMPLES += [Example("pair", "The queen, she said so!", "3 rabbits (down) on it."), Example("empty", "")]
-
-
-def write_pretrained(folder: pathlib.Path, tokenizer: str, model: Model = PRETRAINED) -> str:
-    """A pretrained model with a masked-LM head, of random weights."""
-    save_weights(Weights(random_params(model), model, None, load_tokenizer(tokenizer)), folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

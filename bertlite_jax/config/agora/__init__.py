@@ -1,0 +1,1 @@
+"""The settings of Agora, and the sets of hyperparameters that it tries."""
