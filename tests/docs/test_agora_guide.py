@@ -23,7 +23,7 @@ LOOPS = [line for line in FENCED.splitlines() if line.startswith("bertlite agora
 def arguments(line: str) -> list[str]:
     """A command of the page, with all that it leaves out."""
     rest = "--task rte --data GLUE --init BORT --teacher runs/large --workdir runs/agora"
-    return shlex.split(line.replace("RECIPE.py ...", f"configs/finetune_glue.py {rest}"))[1:]
+    return shlex.split(line.replace("RECIPE ...", f"finetune_glue {rest}"))[1:]
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def test_points_can_be_learnt_by_another_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(finetune, "finetune", lambda *arguments: given.append(arguments[0]) or {})
     (line,) = [line for line in FENCED.splitlines() if line.startswith("bertlite finetune")]
-    rest = "configs/finetune_glue.py --task rte --data GLUE --init BORT --workdir runs/other"
-    assert main(shlex.split(line.replace("RECIPE.py ...", rest))[1:]) == 0
+    rest = "finetune_glue --task rte --data GLUE --init BORT --workdir runs/other"
+    assert main(shlex.split(line.replace("RECIPE ...", rest))[1:]) == 0
     assert given[0].data.added_file == "runs/agora/points/round-003.jsonl"
 
 
