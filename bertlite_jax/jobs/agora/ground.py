@@ -104,7 +104,7 @@ def open_ground(loop: Loop, folder: pathlib.Path, setup: Setup, weights: Weights
     """
     settings, start, task = loop.agora, setup.start, setup.task
     head, data = start.config.head, loop.recipe.data
-    _check_confidence(settings, head)
+    _check_fits(settings, head)
     every = sets.every(loop.recipe, settings)
     proposes, taught = _models(loop, setup, weights)
     dev = [mistakes.bare(example, head) for example in setup.valid.examples]
@@ -179,6 +179,9 @@ def _digest_of_file(path: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_confidence(settings: Agora, head: Head) -> None:
+def _check_fits(settings: Agora, head: Head) -> None:
+    """Raises UserError for a setting that the task leaves without effect."""
+    if settings.tolerance != Agora().tolerance and head.problem != "regression":
+        raise UserError("config: agora.tolerance is for tasks with numbers; leave it out")
     if settings.confidence and head.kind != "choose" and head.problem != "single_label":
         raise UserError("config: agora.confidence is for tasks with one label or choice; leave it out")

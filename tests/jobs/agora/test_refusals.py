@@ -126,3 +126,8 @@ def test_numbers_have_no_confidence(loops_on):
     loops = loops_on("stsb")
     with pytest.raises(UserError, match=r"agora\.confidence is for tasks with one label or choice"):
         loops.run("out", dataclasses.replace(loops.settings, confidence=0.5))
+
+
+def test_labels_have_no_tolerance(loops):
+    with pytest.raises(UserError, match=r"agora\.tolerance is for tasks with numbers; leave it out"):
+        loops.run("out", dataclasses.replace(loops.settings, tolerance=0.3))
