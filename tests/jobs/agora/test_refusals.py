@@ -19,7 +19,7 @@ def test_a_teacher_that_is_right_on_two_thirds_or_less_is_refused_before_anythin
 def test_a_file_to_keep_out_is_read_before_the_teacher_is_asked(loops, capsys: pytest.CaptureFixture[str]):
     broken = loops.place / "broken.jsonl"
     broken.write_text("{")
-    for path, said in ((str(broken), r"broken\.jsonl:1"), ("nowhere.csv", "agora: --agora.keep-out nowhere.csv is no")):
+    for path, said in ((str(broken), r"broken\.jsonl"), ("nowhere.csv", "agora: --agora.keep-out nowhere.csv is no")):
         with pytest.raises(UserError, match=said):
             loops.run("out", dataclasses.replace(loops.settings, keep_out=(path,)))
     assert "the teacher" not in capsys.readouterr().out
