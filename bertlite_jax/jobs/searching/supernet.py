@@ -57,8 +57,8 @@ class Plan(NamedTuple):
     sampled: tuple[Candidate, ...]
     steps: int
     flops: float
-    """Of all steps, and of scoring as many shapes as the evolution may meet, as `trials.spent` counts: one seed's share,
-    since others train all seeds, and the supernet is trained once with the compute of all."""
+    """Of all steps, and of scoring as many shapes as the evolution may meet, as `trials.spent` counts: one seed's
+    share, since other methods train all seeds, and the supernet is trained once with the compute of all."""
 
     def at(self, step: int, seed: int) -> list[Shape]:
         """The shapes of a step; a pure function of it."""
