@@ -95,7 +95,12 @@ def check_then(options: Options, rest: Sequence[str]) -> None:
         raise UserError(f"search: {idle[0]} has no effect without --then distill")
 
 
-_ONLY_FOR = {"refine": ("published",), "trials": ("random", "halving"), "factor": ("halving",), "rounds": ("halving",)}
+_ONLY_FOR = {
+    "refine": ("published",),
+    "trials": ("random", "halving", "supernet"),
+    **dict.fromkeys(("factor", "rounds"), ("halving",)),
+    **dict.fromkeys(("sampled", "population", "generations"), ("supernet",)),
+}
 """Field of `method` to the methods that read it."""
 
 
