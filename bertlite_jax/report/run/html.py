@@ -15,7 +15,7 @@ from bertlite_jax.report.benchmarks import inference
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.html_parts import flatten, number, page, percent, scaled, table
 from bertlite_jax.report.plots import Curve, Level
-from bertlite_jax.report.run import results
+from bertlite_jax.report.run import inside, results
 
 OPTIMISERS = {"lamb": "LAMB", "adamw": "AdamW", "muon": "Muon", "normuon": "NorMuon"}
 """Their names in print."""
@@ -44,6 +44,8 @@ class Run:
     """corpus.json of each folder; None if it is not on this machine."""
     samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """`{"text": "... [MASK] ...", "truth": "word", "predictions": [["piece", probability], ...]}`."""
+    inside: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Attention and neighbours of words; empty without a checkpoint."""
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
     """environment.json."""
     inference: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -62,7 +64,7 @@ def render(run: Run) -> str:
     parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run)]
     parts += [results.section(run.summary, run.config.data.length), run.compared]
     parts += [_curves(run)]
-    parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
+    parts += [_samples(run.samples), inside.section(run.inside), inference.section(run.inference), _model(run.config)]
     parts += [_schedule(run.config)]
     parts += [config_section(run.config, Pretrain()), _corpora(run.corpora)]
     parts += [environment_section(run.environment)]
