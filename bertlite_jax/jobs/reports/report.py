@@ -16,8 +16,8 @@ from bertlite_jax.report.run import html, metrics, side_files
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     """Writes the report of a run of pretraining or fine-tuning, finished or not, of several, or of smaller models.
 
-    `config.json` and `metrics.jsonl` are required; `summary.json`, `samples.json`, `environment.json`, `inference.json`,
-    the corpora and a look inside the newest checkpoint are shown if they exist. For fine-tuning, pruning and
+    `config.json` and `metrics.jsonl` are required. If they exist, `summary.json`, `samples.json`, `environment.json`,
+    `inference.json`, the corpora and a look inside the newest checkpoint are shown. For fine-tuning, pruning and
     compression see `tasks.render`.
 
     Returns:
