@@ -5,8 +5,8 @@
       --data.tokenizer runs/quickstart-data/tokenizer
 
 Two to twenty-four layers at rates a factor of √2 apart, 1,500 steps each, which is enough to leave the plateau and to
-let the rate decay. The table is in docs/learning.md, "Deep shared encoders". Each run has 365,418 parameters; the twenty
-runs take 3.9e+14 FLOP in all.
+let the rate decay. The table is in docs/learning.md, "Deep shared encoders". Each run has 365,418 parameters; the
+twenty runs take 3.9e+14 FLOP in all.
 """
 
 from bertlite_jax.config import Data, Grid, Mask, Model, Optim, Pretrain, Run
