@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import pathlib
 import re
 import shutil
@@ -68,3 +69,17 @@ def test_it_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/learning.html").is_file()
     assert "residual_scale" in (tmp_path / "site/reference_config.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    nbformat = pytest.importorskip("nbformat", reason="make docs installs what runs notebooks")
+    nbclient = pytest.importorskip("nbclient", reason="make docs installs what runs notebooks")
+    pytest.importorskip("ipykernel", reason="make docs installs what runs notebooks")
+    monkeypatch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
+    notebook = nbformat.read(ROOT / "docs/quickstart.ipynb", as_version=4)
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert (tmp_path / "notebook-run/int8/onnx/model_quantized.onnx").is_file()
+    assert (tmp_path / "notebook-run/pretrained/report.html").is_file()
+    said = "".join(str(output.get("text", "")) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert '"label": "question"' in said
