@@ -56,7 +56,7 @@ def train(teacher_weights: Weights, setup: Setup, path: pathlib.Path) -> int:
     arrays = _padded(setup.train.encoded, pad_id) | {"labels": setup.train.encoded.labels}
     if config.learn.teacher:
         assert setup.extra.answers is not None
-        texts, digest = list(unlabelled.training_examples(setup)), setup.extra.digests[config.learn.teacher]
+        texts, digest = list(unlabelled.examples_of_training(setup)), setup.extra.digests[config.learn.teacher]
         taught = teacher.answers_to(config.learn.teacher, digest, texts, config.head, setup.extra.answers)
         arrays["teacher"] = taught.outputs
     words = teacher_weights.params["embeddings"]["word"]["embedding"][: teacher_weights.model.vocab_size]
