@@ -60,6 +60,14 @@ def test_a_family_of_something_else_is_refused(place: pathlib.Path, key: tuple[s
         compress_workdir.decided_in(place, now)
 
 
+def test_a_setting_is_told_before_the_hash_that_follows_from_it(place: pathlib.Path):
+    """As of --adapt.dropout, which is part of the model's shape."""
+    now = copy.deepcopy(SOURCE) | {"weights": "3210"}
+    now["recipe"]["optim.learning_rate"] = 1e-5
+    with pytest.raises(UserError, match=r"with optim\.learning_rate = 2e-05, and this is 1e-05"):
+        compress_workdir.decided_in(place, now)
+
+
 @pytest.mark.parametrize("name", damage.JSON)
 def test_a_damaged_file_is_named(place: pathlib.Path, name: str):
     damage.apply(place / compress_workdir.SOURCE, damage.JSON[name])
