@@ -254,7 +254,7 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
         )
     if not issubclass(kind, Pretrain) and held in ("pretraining", "distillation"):
         raise UserError(
-            f"{job}: {run} is a run of {held}, and a fine-tuned one is needed; bertlite finetune RECIPE.py --init "
+            f"{job}: {run} is a run of {held}, and a fine-tuned one is needed; bertlite finetune RECIPE --init "
             f"{typed} makes one"
         )
     return from_dict(kind, read_strings(values), str(path))
