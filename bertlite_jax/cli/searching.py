@@ -141,7 +141,8 @@ def agora(args: Sequence[str]) -> None:
     summary = run_loop(recipe, options.agora, *where, options.dry_run, options.overwrite)
     if options.dry_run:
         return
-    print_rows("rounds", summary.get("table", ()))
+    table = summary.get("table", ())
+    print_rows("rounds", [{name: "diverged" if each is None else each for name, each in row.items()} for row in table])
     print_figures("summary", summary)
     if "table" in summary:
         print(f"agora: all figures are in {pathlib.Path(options.workdir, 'summary.json')}")
