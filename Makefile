@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all test-hosts test-lowest test-unlinted lint format wheel clean
+.PHONY: quickstart test test-all test-hosts test-lowest test-unlinted lint format wheel docs clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/bertlite quickstart
@@ -69,5 +69,10 @@ wheel: $(BIN)/python
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 
+# The pages of docs/ as a site, in site/. A link that leads nowhere is an error.
+docs: $(BIN)/python requirements-docs.txt
+	$(BIN)/python -m pip install --quiet -r requirements-docs.txt
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) $(LOWEST) dist runs
+	rm -rf $(VENV) $(LOWEST) dist runs site
