@@ -22,7 +22,7 @@ def missing() -> str:
     """What is not installed that a picture needs, and how to get it; empty if nothing is."""
     if importlib.util.find_spec("matplotlib"):
         return ""
-    return "no picture: matplotlib is not installed; pip install 'bertlite_jax[report]'"
+    return "no picture: matplotlib is not installed; pip install matplotlib"
 
 
 def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
