@@ -30,7 +30,8 @@ test-hosts: $(VENV)/installed-dev
 	BERTLITE_CPU_FLAGS="$(AVX512)" XLA_FLAGS=--xla_cpu_max_isa=AVX512_BF16 $(HOST_PYTEST)
 	BERTLITE_CPU_FLAGS="$(AVX512) amx_int8 amx_bf16" XLA_FLAGS=--xla_cpu_max_isa=AMX $(HOST_PYTEST)
 
-# Each requirement of users at its lower bound, as requirements.txt writes it. What only tests need is the newest.
+# Each requirement of users at its lower bound, as requirements.txt writes it. What only tests need is the newest that
+# takes them.
 LOWEST := .venv-lowest
 test-lowest: $(LOWEST)/lowest.txt
 	PIP_CONSTRAINT=$(abspath $<) $(MAKE) VENV=$(LOWEST) test-unlinted
