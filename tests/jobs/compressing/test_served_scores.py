@@ -5,7 +5,8 @@ import pathlib
 from typing import Any
 
 import pytest
-from toy_task import MODEL, own_data, recipe, recipe_for, write_encoder, write_squad
+import toy_task
+from toy_task import MODEL, recipe, recipe_for, write_encoder, write_squad
 
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.model import Head
@@ -14,7 +15,7 @@ from bertlite_jax.convert.onnx.float32 import float32
 from bertlite_jax.convert.onnx.graph import save_onnx
 from bertlite_jax.convert.onnx.model import build_onnx
 from bertlite_jax.jobs.compressing import agreement, compress, served_scores
-from bertlite_jax.jobs.finetuning import own_data as own_files
+from bertlite_jax.jobs.finetuning import own_data
 from bertlite_jax.jobs.finetuning.examples import open_evaluation
 from bertlite_jax.jobs.finetuning.prepare import prepare
 
@@ -26,7 +27,7 @@ def judge_both(config: Finetune, head: Head, tokenizer: str, folder: pathlib.Pat
     source = write_encoder(folder / "model", tokenizer, dataclasses.replace(MODEL, init_std=0.3), head=head)
     config = dataclasses.replace(config, adapt=dataclasses.replace(config.adapt, keep_head=True))
     loaded = sources.load(source)
-    setup = prepare(own_files.decided(config, str(folder / "run")), loaded, source)
+    setup = prepare(own_data.decided(config, str(folder / "run")), loaded, source)
     weights = compress._exported(loaded, setup)
     save_onnx(build_onnx(weights, float32(weights), "auto"), folder / "model.onnx")
     pad_id = setup.start.tokenizer.pad_id
@@ -39,7 +40,7 @@ def judge_both(config: Finetune, head: Head, tokenizer: str, folder: pathlib.Pat
 @pytest.mark.parametrize("kind", ["tag", "choose", "multi_label", "regression"])
 def test_a_file_has_the_score_of_its_model(kind: str, prepared, tmp_path: pathlib.Path):
     """Though its batches are padded and in another order."""
-    file, head, _ = own_data(tmp_path, kind)
+    file, head, _ = toy_task.own_data(tmp_path, kind)
     config = recipe(file, "", data={"kind": kind, "validation_fraction": 0.4})
     ours, theirs = judge_both(config, head, prepared.tokenizer, tmp_path)
     assert ours == pytest.approx(theirs, abs=1e-4)

@@ -88,7 +88,7 @@ def test_a_budget_buys_steps_of_the_largest_the_smallest_and_two_others(prepared
     assert shapes == [plan.at(step, 0) for step in range(7)]
     twice = setup._replace(config=tiny.search(prepared, space=SMALL, surrogate=Surrogate("mlm", 8, seeds=(0, 1))))
     more = supernet.plan_of(twice, found, budget_of(setup, found, 7))
-    assert more.steps > 14
+    assert more.steps == 14
     assert more.flops == pytest.approx(plan.flops, rel=0.2)
 
 
