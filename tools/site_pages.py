@@ -61,6 +61,14 @@ REFERENCE = {
 """Page to title, introduction, and the modules or functions on it."""
 
 
+def on_config(config: Any) -> Any:
+    """Names headings as GitHub does, where these pages are read too, so that links into a page lead there in both."""
+    from pymdownx.slugs import slugify
+
+    config["mdx_configs"]["toc"]["slugify"] = slugify(case="lower")
+    return config
+
+
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages; called by MkDocs once it knows those in docs/."""
     from mkdocs.structure.files import File

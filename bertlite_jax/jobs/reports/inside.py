@@ -84,7 +84,7 @@ def attention(trained: Trained, ids: np.ndarray) -> Float[np.ndarray, "N H L L"]
     request = Request(projections=tuple(range(1, model.num_layers + 1)))
 
     @jax.jit
-    def weights(params: Any) -> Float[Array, "N H L L"]:
+    def weights(params: Any, rows: dict[str, Array]) -> Float[Array, "N H L L"]:
         seen = observe(PretrainingModel(model, "float32"), request, params, rows, None)
         return jnp.stack([_weights(query[0], key[0]) for query, key, _ in seen["projections"]])
 
@@ -93,7 +93,7 @@ def attention(trained: Trained, ids: np.ndarray) -> Float[np.ndarray, "N H L L"]
         scores = jnp.einsum("qhd,khd->hqk", q, k) / np.float32(np.sqrt(q.shape[-1]))
         return jax.nn.softmax(scores, axis=-1)
 
-    return np.asarray(weights(trained.params))
+    return np.asarray(weights(trained.params, rows))
 
 
 def neighbours(trained: Trained, words: int, near: int) -> list[dict[str, Any]]:
