@@ -6,6 +6,7 @@ whose docstrings mkdocstrings reads.
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 import re
 from typing import Any
@@ -63,18 +64,16 @@ REFERENCE = {
 
 def on_config(config: Any) -> Any:
     """Names headings as GitHub does, where these pages are read too, so that links into a page lead there in both."""
-    from pymdownx.slugs import slugify
-
-    config["mdx_configs"]["toc"]["slugify"] = slugify(case="lower")
+    slugs = importlib.import_module("pymdownx.slugs")
+    config["mdx_configs"]["toc"]["slugify"] = slugs.slugify(case="lower")
     return config
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Adds the pages; called by MkDocs once it knows those in docs/."""
-    from mkdocs.structure.files import File
-
+    of_mkdocs = importlib.import_module("mkdocs.structure.files")
     for page, text in pages().items():
-        files.append(File.generated(config, page, content=text))
+        files.append(of_mkdocs.File.generated(config, page, content=text))
     return files
 
 

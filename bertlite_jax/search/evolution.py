@@ -61,14 +61,13 @@ def evolved(
         parents = alive[: max(2, len(alive) // 2)]
         children = [_child(parents, allowed, neighbours, draw) for _ in range(population - len(parents))]
         alive = meet(list(dict.fromkeys([*parents, *children])))
-    best = min((shape for shape in scores if not math.isnan(scores[shape])), default=None,
-               key=lambda shape: (-scores[shape], *_size(allowed[shape])))  # fmt: skip
-    return None if best is None else allowed[best]
+    real = [shape for shape in scores if not math.isnan(scores[shape])]
+    return allowed[meet(real)[0]] if real else None
 
 
 def crossed(one: Shape, other: Shape, draw: random.Random) -> Shape:
     """A shape that has each of its sizes from one of two."""
-    return Shape(*(draw.choice(pair) for pair in zip(_values(one), _values(other), strict=True)))
+    return Shape(**{field.name: getattr(draw.choice((one, other)), field.name) for field in dataclasses.fields(Shape)})
 
 
 def _child(
@@ -83,10 +82,6 @@ def _child(
         return draw.choice(near) if near else draw.choice(list(allowed))
     child = crossed(draw.choice(parents), draw.choice(parents), draw)
     return child if child in allowed else draw.choice(list(allowed))
-
-
-def _values(shape: Shape) -> tuple[object, ...]:
-    return tuple(getattr(shape, field.name) for field in dataclasses.fields(shape))
 
 
 def _real(value: float) -> float:

@@ -238,7 +238,7 @@ def _error(setup: Setup, shape: Shape, params: Any) -> float:
 
 
 def _write_state(path: pathlib.Path, key: str, state: State, step: int) -> None:
-    leaves = {f"leaf_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
+    leaves: dict[str, Any] = {f"leaf_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
     with whole_files.replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, key=np.frombuffer(key.encode(), np.uint8), step=np.int64(step), **leaves)
 

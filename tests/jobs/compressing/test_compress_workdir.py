@@ -2,6 +2,7 @@
 
 import copy
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import damage
@@ -52,7 +53,7 @@ def test_a_new_directory_has_decided_nothing(tmp_path: pathlib.Path):
         (("teachers", "runs/large"), "98", "with other weights than runs/large now holds"),
     ],
 )
-def test_a_family_of_something_else_is_refused(place: pathlib.Path, key: tuple[str, ...], value: str, said: str):
+def test_a_family_of_something_else_is_refused(place: pathlib.Path, key: Sequence[str], value: str, said: str):
     now = copy.deepcopy(SOURCE)
     inner = now[key[0]] if len(key) > 1 else now
     inner[key[-1]] = value
