@@ -63,7 +63,7 @@ def test_a_family_of_something_else_is_refused(place: pathlib.Path, key: Sequenc
 
 def test_a_setting_is_told_before_the_hash_that_follows_from_it(place: pathlib.Path):
     """As of --adapt.dropout, which is part of the model's shape."""
-    now = copy.deepcopy(SOURCE) | {"weights": "3210"}
+    now: dict[str, Any] = copy.deepcopy(SOURCE) | {"weights": "3210"}
     now["recipe"]["optim.learning_rate"] = 1e-5
     with pytest.raises(UserError, match=r"with optim\.learning_rate = 2e-05, and this is 1e-05"):
         compress_workdir.decided_in(place, now)
