@@ -56,7 +56,8 @@ def test_a_text_is_cut_to_what_the_model_reads_and_to_what_can_be_shown(trained)
     shown = inside.look_inside(trained, "alice was [MASK] " * 20)
     assert len(shown["tokens"]) == inside.TOKENS
     assert "[MASK]" in shown["tokens"]
-    short = dataclasses.replace(trained, config=replaced(trained.config, "model.max_positions", 8))
+    config = replaced(trained.config, "model.max_positions", 8)
+    short = dataclasses.replace(trained, config=config, params=random_params(config.model))
     assert len(inside.look_inside(short, "alice was [MASK] " * 20)["tokens"]) == 8
 
 
