@@ -42,7 +42,7 @@ def test_words_with_like_rows_are_neighbours(trained):
     found = inside.neighbours(trained, words=3, near=2)
     assert [len(each["near"]) for each in found] == [2, 2, 2]
     tokenizer = trained.tokenizer
-    first, second = ([tokenizer.pieces(range(300)).index(each["word"])] for each in found[:2])
+    first, second = ([tokenizer.pieces(range(300)).index(f"▁{each['word']}")] for each in found[:2])
     table = np.array(trained.params["embeddings"]["word"]["embedding"])
     table[second] = 2.0 * table[first]
     params = jax.tree.map(np.asarray, trained.params)
