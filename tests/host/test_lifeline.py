@@ -11,7 +11,7 @@ COMMAND = [sys.executable, "-m", "bertlite_jax.host.lifeline"]
 def test_it_is_the_command_with_its_exit_code():
     process = subprocess.Popen([*COMMAND, "ablate"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.wait(timeout=60) == 2
-    assert process.communicate()[1].startswith("ablate: the first argument is a config file")
+    assert process.communicate()[1].startswith("ablate: the first argument is a recipe")
 
 
 def test_it_ends_when_nobody_holds_the_other_end(tmp_path):
