@@ -76,6 +76,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat", reason="make docs installs what runs notebooks")
     nbclient = pytest.importorskip("nbclient", reason="make docs installs what runs notebooks")
     pytest.importorskip("ipykernel", reason="make docs installs what runs notebooks")
+    monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")  # Tests pretend to have several, which its kernel would share.
     monkeypatch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}")
     notebook = nbformat.read(ROOT / "docs/quickstart.ipynb", as_version=4)
     nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
