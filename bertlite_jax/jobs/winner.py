@@ -94,13 +94,13 @@ def check(config: Search, then: Then) -> None:
         documents.list_files(then.calibrate)
     except UserError as error:
         raise UserError(f"search: --calibrate: {str(error).removeprefix('corpus: ')}") from error
-    config = sizes_of(config, tokenizer_of(config))
+    tokenizer = tokenizer_of(config)
+    config = sizes_of(config, tokenizer)
     shapes = shapes_of(config)
     students = {shape: student_of(config, shape, then.distill) for shape in shapes}
     for student in students.values():
         check_distill(student)
-    tokenizer, first = tokenizer_of(config), students[shapes[0]]
-    teachers = [open_teacher(source, first, tokenizer) for source in then.distill.teachers]
+    teachers = [open_teacher(source, students[shapes[0]], tokenizer) for source in then.distill.teachers]
     widths = {teacher.source: teacher.model.hidden_size for teacher in teachers}
     for shape, student in students.items():
         try:

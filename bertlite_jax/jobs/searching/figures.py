@@ -105,9 +105,9 @@ def row(found: Found, result: Result) -> dict[str, Any]:
         "seconds": cost.seconds,
         "learning_rate": result.trial.learning_rate,
         "steps": result.trial.steps,
-        "error": _number(result.error),
+        "error": results.as_json(result.error),
         "error_spread": float(np.std(of_seeds, ddof=1)) if len(of_seeds) > 1 else 0.0,
-        "score": _number(result.score),
+        "score": results.as_json(result.score),
         "score_spread": spread,
     }
 
@@ -123,7 +123,7 @@ def _method(found: Found, name: MethodName) -> dict[str, Any]:
         "shapes": len({each.candidate.shape for each in tried}),
         "flops": trials.spent(tried) + (found.supernet.flops if found.supernet and name == "supernet" else 0),
         "pick": row(found, best) if best else None,
-        "longer_loss": _number(min(losses.values(), default=math.nan)),
+        "longer_loss": results.as_json(min(losses.values(), default=math.nan)),
     }
 
 
@@ -169,7 +169,7 @@ def _sensitivity(found: Found, winner: Result) -> list[dict[str, Any]]:
             "setting": name,
             "pick": space.describe(change.best.candidate.shape) if change.best else None,
             "same": change.same_shape,
-            "regret": _number(change.regret),
+            "regret": results.as_json(change.regret),
         }
         for name, change in changes.items()
     ]
@@ -299,8 +299,8 @@ def _correlation(measure: str, name: str, mine: Mapping[Shape, float], target: M
         "measure": measure,
         "with": name,
         "shapes": shapes,
-        "spearman": _number(spearman),
-        "kendall": _number(kendall),
+        "spearman": results.as_json(spearman),
+        "kendall": results.as_json(kendall),
     }
 
 
@@ -315,7 +315,3 @@ def _least(
         if math.isfinite(error):
             least[each.trial.shape] = min(error, least.get(each.trial.shape, math.inf))
     return least
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -141,7 +141,7 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
         status = results.NO_MEMORY if reason else results.DONE if real else results.DIVERGED
         why = reason or ("" if real else "a loss on the held-out rows is not finite")
         of_seeds = {
-            str(step): {name: [_number(values[member]) for member in mine] for name, values in at_step.items()}
+            str(step): {name: [results.as_json(values[member]) for member in mine] for name, values in at_step.items()}
             for step, at_step in figures.items()
         }
         lines.append(
@@ -161,8 +161,3 @@ def _train(setup: Setup, notebook: Notebook, missing: list[Trial]) -> list[Line]
     results.append(notebook.path, lines)
     notebook.lines |= results.by_key(lines)
     return lines
-
-
-def _number(value: float) -> float | None:
-    """As JSON can say it."""
-    return float(value) if math.isfinite(value) else None

@@ -127,6 +127,11 @@ def mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
 
 
+def as_json(value: float) -> float | None:
+    """The number, or None where JSON has none for it."""
+    return float(value) if math.isfinite(value) else None
+
+
 def _at(line: Line, name: str, share: int) -> list[float]:
     """Figures of the seeds after a share of the steps; NaN where they were not looked at."""
     values: Mapping[str, list[float | None]] = line.figures.get(str(line.steps // share), {})

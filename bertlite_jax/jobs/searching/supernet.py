@@ -26,7 +26,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.jobs.pretraining.step import init_params
-from bertlite_jax.jobs.searching import training
+from bertlite_jax.jobs.searching import results, training
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.jobs.searching.plan import evenly_spread
 from bertlite_jax.jobs.searching.training import Member, Setup
@@ -128,7 +128,7 @@ def open_supernet(
         def error(shape: Shape) -> float:
             if shape not in known:
                 known[shape] = _error(setup, shape, weights())
-                named = {space.describe(each): _number(value) for each, value in known.items()}
+                named = {space.describe(each): results.as_json(value) for each, value in known.items()}
                 content = {"key": key, "steps": plan.steps, "flops": plan.flops, "errors": named}
                 whole_files.write_json(place / ERRORS, content)
             return known[shape]
@@ -215,9 +215,8 @@ def _make_update(directions: Any, clip_weights: float) -> Callable[[State, Any, 
 
 def _make_gradient(recipe: Pretrain, compute: Compute) -> Callable[..., Any]:
     """Returns the gradient of the loss of one shape, for all weights of the supernet: 0 where the shape has none."""
-    model = PretrainingModel(recipe.model, compute)
+    model, shapes = _model_of(recipe, compute)
     loss = objective.make_loss(model.apply, recipe)
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
 
     def of_whole(params: Any, *arguments: Any) -> Float[Array, ""]:
         value, _ = loss(shared_weights.cut(params, shapes), *arguments)
@@ -226,10 +225,15 @@ def _make_gradient(recipe: Pretrain, compute: Compute) -> Callable[..., Any]:
     return jax.jit(jax.grad(of_whole))
 
 
+def _model_of(recipe: Pretrain, compute: Compute) -> tuple[PretrainingModel, Any]:
+    """The model of one shape, and the shapes of its parameters."""
+    model = PretrainingModel(recipe.model, compute)
+    return model, jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+
+
 def _error(setup: Setup, shape: Shape, params: Any) -> float:
     """Of a shape with inherited weights, on the held-out rows."""
-    model = PretrainingModel(training.recipe_of(setup, shape).model, setup.compute)
-    shapes = jax.eval_shape(lambda: init_params(model, jax.random.key(0)))
+    _, shapes = _model_of(training.recipe_of(setup, shape), setup.compute)
     own = jax.tree.map(lambda leaf: leaf[None], shared_weights.cut(params, shapes))
     return float(training.score(setup, training.sums_of(setup, shape), own)[kind_of(setup.config)][0])
 
@@ -267,7 +271,3 @@ def _read_errors(path: pathlib.Path, key: str, candidates: Sequence[Candidate]) 
     by_name = {space.describe(each.shape): each.shape for each in candidates}
     known = {by_name[name]: value for name, value in content["errors"].items() if name in by_name}
     return {shape: float("nan") if value is None else float(value) for shape, value in known.items()}
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
