@@ -13,6 +13,7 @@ PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 OPTIONAL = (
     "apache_beam",
     "gcsfs",
+    "huggingface_hub",
     "jieba",
     "matplotlib",
     "onnx",

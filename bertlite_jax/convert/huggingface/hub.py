@@ -1,34 +1,25 @@
-"""Models of the hub: what `hf:OWNER/NAME` stands for, its files on this disk, and what can go wrong on the way.
-
-huggingface_hub does the talking: it finds the token (HF_TOKEN, or what `hf auth login` stored), keeps the files in its
-cache (HF_HOME), and reads HF_ENDPOINT and HF_HUB_OFFLINE. It is imported when a model of the hub is named.
-"""
+"""Models of the hub: what `hf:OWNER/NAME` stands for, and its files on this disk (`host/hub_calls`)."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import logging
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
-from types import ModuleType
+from collections.abc import Iterable
 
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.hub_calls import library, reaching
 from bertlite_jax.host.places import HUB, on_hub
-from bertlite_jax.host.retry import first_line
 
 _LOG = logging.getLogger(__name__)
 _SMALL = ("*.json", "*.txt", "*.model", "tokenizer/*")
 _WEIGHTS = ("*.safetensors", "*pytorch_model*.bin", "*flax_model*.msgpack")
 """In the order in which `weight_files.read_tensors` looks for them: only the first kind that is there is downloaded."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
-_CLIENTS = ("huggingface_hub", "hf_xet", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3")
-"""Packages whose errors are about the hub or the way to it."""
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 def local_folder(place: str | os.PathLike[str]) -> pathlib.Path:
@@ -82,69 +73,3 @@ def check_name(name: str, where: str) -> None:
             f"convert: {where}: a repository is named OWNER/NAME, of letters, digits, -, _ and . "
             "(hf:OWNER/NAME@REVISION for a branch, a tag or a commit)"
         )
-
-
-def library() -> ModuleType:
-    """huggingface_hub. Raises UserError where it is missing."""
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise UserError("convert: models of the hub need huggingface_hub; pip install 'bertlite_jax[hub]'") from error
-    return huggingface_hub
-
-
-# --- What goes wrong -------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def reaching(place: str, right: str) -> Iterator[None]:
-    """Around calls of huggingface_hub: what the hub refuses, and a network that fails, become an error of one line.
-
-    Args:
-      place: the repository, as the user wrote it.
-      right: what the token must allow: read or write.
-    """
-    try:
-        yield
-    except Exception as error:
-        causes = [*_causes(error)]
-        # What its threads and its library in Rust say arrives as one of these; a full disk has a number.
-        plain = isinstance(error, RuntimeError | ConnectionError | TimeoutError)
-        plain |= isinstance(error, OSError) and error.errno is None
-        if not (plain or any(type(each).__module__.partition(".")[0] in _CLIENTS for each in causes)):
-            raise
-        raise UserError(f"convert: {_line_of(causes, place, right)}") from error
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _line_of(causes: list[BaseException], place: str, right: str) -> str:
-    kinds = {kind.__name__ for each in causes for kind in type(each).__mro__}
-    refusals = [each for each in causes if getattr(each, "response", None) is not None]
-    status = refusals[0].response.status_code if refusals else 0  # pyright: ignore[reportAttributeAccessIssue]
-    if "GatedRepoError" in kinds:
-        return f"{place} is gated: accept its terms on its page, then {_LOG_IN}"
-    if "RevisionNotFoundError" in kinds:
-        return f"{place}: there is no such revision; name a branch, a tag or a commit"
-    if "RepositoryNotFoundError" in kinds or status == 404:
-        return f"{place}: no such repository that this token may {right}; check the name, or {_LOG_IN}"
-    if "OfflineModeIsEnabled" in kinds:
-        return f"{place}: HF_HUB_OFFLINE is set, and the cache does not have all of it; unset it"
-    if status == 401 or "XetAuthenticationError" in kinds:
-        return f"{place}: the hub does not accept this token; {_LOG_IN}"
-    said = first_line(next((ValueError(text) for each in refusals if (text := _server_message(each))), causes[-1]))
-    if status == 403:
-        return f"{place}: the hub refuses it ({said}); use a token that may {right} there, or another owner"
-    if status == 429 or status >= 500:
-        return f"{place}: the hub answers {status} ({said}); try again later"
-    if status:
-        return f"{place}: the hub answers {status} ({said})"
-    return f"{place}: the hub cannot be reached ({said}); check the network"
-
-
-def _server_message(error: BaseException) -> str:
-    return getattr(error, "server_message", None) or ""

@@ -6,8 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from bertlite_jax.convert.huggingface.hub import library, reaching
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.hub_calls import LOG_IN, library, reaching
 
 _MADE_BY_THE_HUB = (".gitattributes",)
 """Files of a new repository."""
@@ -38,10 +38,7 @@ def check(name: str, public: bool, overwrite: bool) -> Target:
     hub = library()
     with reaching(name, "write"):
         if hub.get_token() is None:
-            raise UserError(
-                "convert: push needs a token that may write: log in with `hf auth login`, or set HF_TOKEN; --dry-run "
-                "needs none"
-            )
+            raise UserError(f"convert: push needs a token that may write: {LOG_IN}; --dry-run needs none")
         try:
             found = hub.HfApi().model_info(name)
         except hub.errors.GatedRepoError:
