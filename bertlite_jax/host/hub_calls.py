@@ -1,7 +1,7 @@
 """Calls to the hub of models and datasets, and what can go wrong on the way there.
 
-huggingface_hub does the talking: it finds the token (HF_TOKEN, or what `hf auth login` stored), keeps files in its cache
-(HF_HOME), and reads HF_ENDPOINT and HF_HUB_OFFLINE. It is imported when something of the hub is named.
+huggingface_hub does the talking: it finds the token (HF_TOKEN, or what `hf auth login` stored), keeps files in its
+cache (HF_HOME), and reads HF_ENDPOINT and HF_HUB_OFFLINE. It is imported when something of the hub is named.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ def library(job: str = "convert") -> ModuleType:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise UserError(
-            f"{job}: what lies on the hub needs huggingface_hub; pip install 'bertlite_jax[hub]'"
-        ) from error
+        raise UserError(f"{job}: the hub needs huggingface_hub; pip install 'bertlite_jax[hub]'") from error
     return huggingface_hub
 
 

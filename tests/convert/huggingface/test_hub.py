@@ -178,7 +178,7 @@ def test_without_a_network_or_the_library_it_says_so(hub, monkeypatch):
     with pytest.raises(UserError, match=r"^finetune: hf:alice/small: the hub cannot be reached \(.*\); check the netw"):
         sources.check_there("hf:alice/small", "finetune")
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match=r"needs huggingface_hub; pip install 'bertlite_jax\[hub\]'$"):
+    with pytest.raises(UserError, match=r"the hub needs huggingface_hub; pip install 'bertlite_jax\[hub\]'$"):
         sources.check_there("hf:alice/small", "finetune")
 
 
