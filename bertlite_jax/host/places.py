@@ -1,6 +1,7 @@
-"""Where files may lie: on disk, in object storage (`gs://`), or on the hub (`hf:OWNER/NAME`).
+"""Where files may lie: on disk, in object storage (`gs://`), or on the hub.
 
-Only text, corpora and tokenizers may lie in object storage, and only pretrained and fine-tuned models on the hub.
+Only text, corpora and tokenizers may lie in object storage; only models (`hf:OWNER/NAME`), and text and examples
+(`hf://datasets/NAME`) on the hub.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from bertlite_jax.errors import UserError
 
 HUB = "hf:"
 """Begins the name of a model of the hub."""
+DATASETS = "hf://datasets/"
+"""Begins the name of a dataset."""
 _ROOM = 215
 """Bytes of a name that leave 40 of the 255 of most file systems for what a temporary or lock file's name adds."""
 
@@ -31,8 +34,15 @@ def on_hub(place: str | os.PathLike[str]) -> bool:
     return os.fspath(place).startswith(HUB) and not in_object_storage(place)
 
 
+def in_datasets(place: str | os.PathLike[str]) -> bool:
+    """Whether this is `hf://datasets/NAME`, a dataset, which the library of that name reads."""
+    return os.fspath(place).startswith(DATASETS)
+
+
 def check_on_disk(job: str, place: str | os.PathLike[str]) -> None:
     """Raises UserError for a place in object storage, which pathlib would read as a folder named `gs:`."""
+    if in_datasets(place):
+        raise UserError(f"{job}: {place} is a dataset; only text, --data and --data.validation-file may be one")
     if os.fspath(place).startswith(f"{HUB}/"):
         raise UserError(f"{job}: {place}: a model of the hub is named hf:OWNER/NAME, without a slash behind the colon")
     if in_object_storage(place):
