@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 _SMALL = ("*.json", "*.txt", "*.model", "tokenizer/*")
 _WEIGHTS = ("*.safetensors", "*pytorch_model*.bin", "*flax_model*.msgpack")
 """In the order in which `weight_files.read_tensors` looks for them: only the first kind that is there is downloaded."""
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 
 
 def local_folder(place: str | os.PathLike[str]) -> pathlib.Path:
@@ -51,7 +51,7 @@ def snapshot(place: str) -> str:
                 download(name, revision=folder.name, allow_patterns=[pattern])
     if not folder.is_dir():
         raise UserError(f"convert: {place} has no file of a model of transformers; is it another kind of repository?")
-    _LOG.info("%s is commit %s, in %s", place, folder.name, folder)
+    _LOG.info("hub: %s is commit %s, in %s", place, folder.name, folder)
     return str(folder)
 
 
@@ -70,6 +70,6 @@ def check_name(name: str, where: str) -> None:
     """
     if not _NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith((".git", "-", ".")):
         raise UserError(
-            f"convert: {where}: a repository is named OWNER/NAME, of letters, digits, -, _ and . "
-            "(hf:OWNER/NAME@REVISION for a branch, a tag or a commit)"
+            f"convert: {where}: a repository is named OWNER/NAME, of letters, digits, -, _ and .; in place of a folder "
+            "write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION for a branch, a tag or a commit"
         )
