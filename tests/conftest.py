@@ -116,6 +116,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
         for name, value in settings.items():
             monkeypatch.setattr(huggingface_hub.constants, name, value)
         monkeypatch.setenv("HF_TOKEN", "hf_alice")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()
         snapshot.cache_clear()
         yield made
         snapshot.cache_clear()

@@ -16,7 +16,7 @@ from bertlite_jax.host.hub_calls import library, reaching
 from bertlite_jax.host.places import HUB, on_hub
 
 _LOG = logging.getLogger(__name__)
-_SMALL = ("*.json", "*.txt", "*.model", "tokenizer/*")
+_SMALL = ("README.md", "*.json", "*.txt", "*.model", "tokenizer/*")
 _WEIGHTS = ("*.safetensors", "*pytorch_model*.bin", "*flax_model*.msgpack")
 """In the order in which `weight_files.read_tensors` looks for them: only the first kind that is there is downloaded."""
 _NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
@@ -48,9 +48,9 @@ def snapshot(place: str) -> str:
         folder = pathlib.Path(download(name, revision=revision or None, allow_patterns=[*_SMALL, _WEIGHTS[0]]))
         for before, pattern in itertools.pairwise(_WEIGHTS):
             if not any(model_folder(folder).glob(before)):
-                download(name, revision=folder.name, allow_patterns=[pattern])
-    if not folder.is_dir():
-        raise UserError(f"convert: {place} has no file of a model of transformers; is it another kind of repository?")
+                download(name, revision=folder.name, allow_patterns=[_SMALL[0], pattern])
+    if not any(folder.glob("*.json")):
+        raise UserError(f"convert: {place} has no config.json, so it holds no model that can be read")
     _LOG.info("hub: %s is commit %s, in %s", place, folder.name, folder)
     return str(folder)
 

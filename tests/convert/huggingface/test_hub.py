@@ -112,7 +112,7 @@ REFUSED = {
     "another's": ("hf:bob/secret", "hf:bob/secret: no such repository that this token may read"),
     "no such revision": ("hf:alice/small@v9", "hf:alice/small@v9: there is no such revision; name a branch, a tag or"),
     "gated": ("hf:bob/gated", "hf:bob/gated is gated: accept its terms on its page, then log in"),
-    "no model": ("hf:alice/data", "hf:alice/data has no file of a model of transformers"),
+    "no model": ("hf:alice/data", "hf:alice/data has no config.json, so it holds no model that can be read"),
 }
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_one_line(case, hub, tmp_path, capsys):
     put(hub, "bob/secret")
     put(hub, "bob/gated").gated = True
     hub.repositories["bob/gated"].private = False
-    hub.repositories["alice/data"] = Repository(False, {"train.parquet": b"rows"})
+    hub.repositories["alice/data"] = Repository(False, {"README.md": b"# Rows", "train.parquet": b"rows"})
     place, message = REFUSED[case]
     assert main(["convert", "from-hf", place, str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.strip().split("\n")
