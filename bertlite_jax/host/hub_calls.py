@@ -77,7 +77,9 @@ def _line_of(causes: list[BaseException], place: str, right: str) -> str:
         return f"{place}: the hub answers {status} ({said}); try again later"
     if status:
         return f"{place}: the hub answers {status} ({said})"
-    return f"{place}: the hub cannot be reached ({said}); check the network"
+    if kinds & {"TransportError", "OSError"}:
+        return f"{place}: the hub cannot be reached ({said}); check the network"
+    return f"{place}: huggingface_hub fails: {said}"
 
 
 def _server_message(error: BaseException) -> str:

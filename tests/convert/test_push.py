@@ -15,6 +15,8 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from bertlite_jax.cli.main import main
 from bertlite_jax.convert import adoption
 
+# huggingface_hub passes a file on to httpx in a way that httpx wants to give up.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden/0.1.0"
 RUN = str(GOLDEN / "finetuned")
 SUMMARY = json.loads((GOLDEN / "finetuned/summary.json").read_text())

@@ -47,8 +47,9 @@ def snapshot(place: str) -> str:
     with reaching(place, "read"):
         folder = pathlib.Path(download(name, revision=revision or None, allow_patterns=[*_SMALL, _WEIGHTS[0]]))
         for before, pattern in itertools.pairwise(_WEIGHTS):
-            if not any(model_folder(folder).glob(before)):
-                download(name, revision=folder.name, allow_patterns=[_SMALL[0], pattern])
+            if any(model_folder(folder).glob(before)):
+                break
+            download(name, revision=folder.name, allow_patterns=[_SMALL[0], pattern])
     if not any(folder.glob("*.json")):
         raise UserError(f"convert: {place} has no config.json, so it holds no model that can be read")
     _LOG.info("hub: %s is commit %s, in %s", place, folder.name, folder)
