@@ -103,6 +103,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     from bertlite_jax.convert.huggingface.hub import snapshot
 
     huggingface_hub = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
     with hub_stand_in.running() as made:
         settings = {
             "ENDPOINT": made.address,
@@ -114,7 +115,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
             "HF_HUB_OFFLINE": False,
         }
         for name, value in settings.items():
-            monkeypatch.setattr(huggingface_hub.constants, name, value)
+            monkeypatch.setattr(constants, name, value)
         monkeypatch.setenv("HF_TOKEN", "hf_alice")
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         huggingface_hub.close_session()

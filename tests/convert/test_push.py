@@ -6,10 +6,10 @@ import pathlib
 import subprocess
 import sys
 
-import huggingface_hub
 import pytest
 import yaml
 from hub_stand_in import Repository
+from huggingface_hub import constants
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from bertlite_jax.cli.main import main
@@ -186,7 +186,7 @@ def test_a_commit_that_fails_leaves_an_empty_repository_and_the_same_command_fil
 
 
 def test_without_a_network_nothing_is_begun(hub, monkeypatch, capsys):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert pushed("alice/reviews") == 2
     assert "convert: alice/reviews: the hub cannot be reached (" in capsys.readouterr().err
 

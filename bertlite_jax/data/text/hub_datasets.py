@@ -29,6 +29,7 @@ from bertlite_jax.host.retry import first_line
 _LOG = logging.getLogger(__name__)
 _SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
 """Files by which a folder that `save_to_disk` wrote is known: of one split, of several."""
+_BATCH = 1000
 
 
 class Source(NamedTuple):
@@ -128,8 +129,23 @@ def copied_split(place: str, job: str) -> str:
     examples = _open(source, job)
     cache.mkdir(parents=True, exist_ok=True)
     with whole_files.replacing(file) as temporary, _reading(source, job):
-        examples.to_parquet(str(temporary))
+        _write_parquet(examples, temporary)
+        if not temporary.is_file():
+            raise UserError(f"{job}: {place}: the split has no example")
     return str(file)
+
+
+def _write_parquet(examples: Any, file: pathlib.Path) -> None:
+    """Writes all examples in batches, since a split may be larger than memory; nothing where there is none."""
+    import pyarrow.parquet
+
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for table in examples.with_format("arrow").iter(_BATCH):
+            # The schema of the features has the names of classes, which `tasks` reads.
+            schema = examples.features.arrow_schema if examples.features else table.schema
+            writer = writer or stack.enter_context(pyarrow.parquet.ParquetWriter(str(file), schema))
+            writer.write_table(table.cast(schema))
 
 
 def commits(places: Iterable[str], job: str) -> dict[str, str]:
@@ -159,13 +175,15 @@ def _open(source: Source, job: str) -> Any:
         splits = found if isinstance(found, dict) else {str(found.split or "train"): found}
         return _chosen(splits, source, job).to_iterable_dataset()
     commit = None if source.on_disk else _commit(source.name, source.revision, source.place, job)
+    # The whole name: a folder that happens to be called so is not meant.
+    path = source.name if source.on_disk else f"{DATASETS}{source.name}"
     with _reading(source, job):
         try:
-            splits = library.load_dataset(source.name, source.config or None, revision=commit, streaming=True)
+            splits = library.load_dataset(path, source.config or None, revision=commit, streaming=True)
         except ValueError as error:
             if "onfig" not in first_line(error):
                 raise
-            known = ", ".join(library.get_dataset_config_names(source.name, revision=commit))
+            known = ", ".join(library.get_dataset_config_names(path, revision=commit))
             wrong = f"no config {source.config!r}" if source.config else "it has several configs"
             raise UserError(f"{job}: {source.place}: {wrong}; name one with config=: {known}") from error
     return _chosen(splits, source, job)

@@ -3,9 +3,9 @@
 import json
 import pathlib
 
-import huggingface_hub
 import pytest
 from hub_stand_in import Hub, Repository
+from huggingface_hub import constants
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.convert import adoption, sources
@@ -76,10 +76,10 @@ def test_the_cache_answers_where_there_is_no_network(hub, monkeypatch):
     put(hub, "alice/small")
     folder = sources.folder_of("hf:alice/small", "finetune")
     snapshot.cache_clear()
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert sources.folder_of("hf:alice/small", "finetune") == folder
     snapshot.cache_clear()
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert sources.folder_of("hf:alice/small", "finetune") == folder
     with pytest.raises(UserError, match=r"^finetune: hf:alice/other: HF_HUB_OFFLINE is set, and the cache"):
         sources.folder_of("hf:alice/other", "finetune")
@@ -169,7 +169,7 @@ def test_what_the_hub_refuses_is_one_line(case, hub, monkeypatch):
 
 
 def test_without_a_network_or_the_library_it_says_so(hub, monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"^finetune: hf:alice/small: the hub cannot be reached \(.*\); check the netw"):
         sources.check_there("hf:alice/small", "finetune")
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
