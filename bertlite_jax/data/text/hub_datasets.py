@@ -120,7 +120,9 @@ def copied_split(place: str, job: str) -> str:
     if source.field:
         raise UserError(f"{job}: {place}: field= is for text; --data.text-column names the column of the examples")
     commit = _commit(source.name, source.revision, place, job) if not source.on_disk else ""
-    key = hashlib.sha256(f"{source[1:]} {commit}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    # Of a folder the whole path: other processes may read another one of the same name.
+    whole = source._replace(name=os.path.abspath(source.name)) if source.on_disk else source
+    key = hashlib.sha256(f"{whole[1:]} {commit}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
     stem = "-".join(filter(None, (pathlib.Path(source.name).name, source.config, source.split)))
     cache = pathlib.Path(platformdirs.user_cache_dir("bertlite_jax", appauthor=False)) / "datasets" / key
     file = cache / f"{stem}.parquet"
