@@ -99,7 +99,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             for part, (status, message) in self.state.broken.items():
                 if part in f"{self.command} {path}":
-                    raise Refused(status, message)
+                    raise Refused(status, message, "RepoNotFound" if status == 404 else "")
             for pattern, answer in _CALLS:
                 if match := re.fullmatch(pattern, f"{self.command} {path}"):
                     return self._send(200, *answer(self, body, *match.groups()))
