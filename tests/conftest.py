@@ -96,6 +96,36 @@ def compiled_once(compiled):
 
 
 @pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
+    """A hub of models on this machine in the place of the real one, empty, for alice; the cache is the test's own."""
+    import hub_stand_in
+
+    from bertlite_jax.convert.huggingface.hub import snapshot
+
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
+    with hub_stand_in.running() as made:
+        settings = {
+            "ENDPOINT": made.address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": made.address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub_cache"),
+            "HF_TOKEN_PATH": str(tmp_path / "no_token"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_PROGRESS_BARS": True,
+            "HF_HUB_OFFLINE": False,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setenv("HF_TOKEN", "hf_alice")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        huggingface_hub.close_session()
+        snapshot.cache_clear()
+        yield made
+        snapshot.cache_clear()
+        huggingface_hub.close_session()
+
+
+@pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
     """Object storage in this process, in the place of gcsfs: empty, with a cache folder of the test's own.
 

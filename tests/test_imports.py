@@ -56,6 +56,8 @@ ONLY_IN = {
     "torch": ("convert/huggingface/parity.py", "convert/huggingface/weight_files.py", "jobs/"),
     "transformers": ("convert/huggingface/parity.py", "jobs/"),
     "apache_beam": ("data/corpus/beam.py",),
+    "huggingface_hub": ("host/hub_calls.py",),
+    "datasets": ("data/text/hub_datasets.py",),
     "tensorflow": ("convert/tensorflow.py",),
     "onnx": ("convert/",),
     "sklearn": ("data/scores/task_metrics.py",),

@@ -1,4 +1,4 @@
-"""Weights to and from other formats: bertlite convert to-hf | from-hf | from-tf | onnx | int8 | ort | bundle.
+"""Weights to and from other formats: bertlite convert to-hf | from-hf | push | from-tf | onnx | int8 | ort | bundle.
 
 What each format needs is imported when it is asked for, so that `--help` needs none of it.
 """
@@ -37,8 +37,8 @@ def to_hf(
     """Writes weights as a folder that from_pretrained of transformers loads.
 
     Args:
-      run: Work directory of a run (its newest checkpoint), a folder that from-hf, from-tf or int8 wrote, or a folder of
-        transformers.
+      run: Work directory of a run (its newest checkpoint), a folder that from-hf, from-tf or int8 wrote, a folder of
+        transformers, or a model of the hub (hf:OWNER/NAME).
       out: Folder to write.
       family: Model classes of transformers to use; auto: the first that can hold the model.
       sentence_transformers: Write only the encoder, as a folder that SentenceTransformer loads.
@@ -67,7 +67,7 @@ def from_hf(
 
     Args:
       folder: Has config.json, the weights (safetensors, pytorch_model.bin or flax_model.msgpack, whole or in shards)
-        and a tokenizer.
+        and a tokenizer; or a model of the hub (hf:OWNER/NAME) that has them.
       out: Folder to write.
       options: What is read of them, and where the result may stand.
     """
@@ -75,6 +75,39 @@ def from_hf(
 
     refuse_to_replace("convert", folder, out)
     _print_import(out, adoption.import_hf(folder, out, options))
+
+
+def push(
+    run: Run,
+    repository: Annotated[Positional[str], arg(metavar="OWNER/NAME")],
+    /,
+    family: Literal["auto", "albert", "bert", "distilbert"] = "auto",
+    sentence_transformers: bool = False,
+    public: bool = False,
+    message: str = "",
+    dry_run: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Sends what to-hf writes to a repository of the hub, in one commit.
+
+    The token is HF_TOKEN, or that of `hf auth login`; it must be allowed to write.
+
+    Args:
+      run: As for to-hf.
+      repository: Where to; it is made if it does not exist. The model is hf:OWNER/NAME from then on.
+      family: As for to-hf.
+      sentence_transformers: As for to-hf.
+      public: Make a repository that everybody sees. Without it, a new one is private, and a public one is refused.
+      message: Of the commit. Without it, the version of bertlite_jax.
+      dry_run: Only show what would be sent; needs neither a token nor a network.
+      overwrite: Replace files of a repository that has some already. Its history keeps the old ones, and files of other
+        names stay.
+    """
+    from bertlite_jax.convert import push as pushing
+
+    options = pushing.Push(None if family == "auto" else family, sentence_transformers, public, message, overwrite)
+    for line in pushing.push(run, repository, options, dry_run):
+        print(line)
 
 
 def from_tf(
@@ -135,10 +168,12 @@ def int8(
       options: How the model is quantised.
       overwrite: Replace the folder if it is an earlier export.
     """
+    from bertlite_jax.convert import sources
     from bertlite_jax.convert.int8 import convert
     from bertlite_jax.jobs.answering.inputs import options_of_run
     from bertlite_jax.jobs.answering.scoring import scorer_of
 
+    run = str(sources.folder_of(run, "convert"))
     with _opened(run, out, *calibrate) as weights:
         head = weights.head
         scorer = scorer_of(run, head) if options.data and head and head.kind != "span" else None
@@ -173,9 +208,11 @@ def ort(
         pieces behind [MASK]. states: one vector for each token. sentence: one vector for a text.
       overwrite: Replace the file if it exists.
     """
+    from bertlite_jax.convert import sources
     from bertlite_jax.convert.int8 import ort_format
     from bertlite_jax.jobs.answering.inputs import options_of_run
 
+    run = str(sources.folder_of(run, "convert"))
     with _opened(run, out, *text) as weights:
         figures = ort_format.write(
             weights,
@@ -257,6 +294,7 @@ def _megabytes(folder: str, name: str) -> str:
 FORMATS = (
     job_of("convert to-hf", "a run's newest checkpoint becomes a folder of transformers", to_hf),
     job_of("convert from-hf", "a folder of transformers becomes one that --init starts from", from_hf),
+    job_of("convert push", "what to-hf writes goes to the hub", push),
     job_of("convert from-tf", "a checkpoint of google-research or brightmart, likewise", from_tf),
     job_of("convert onnx", "ONNX in float32, for ONNX Runtime and others", onnx),
     job_of("convert int8", "ONNX in 8-bit integers, measured before it is written", int8),

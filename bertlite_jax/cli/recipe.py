@@ -16,10 +16,11 @@ from bertlite_jax.config.distillation.settings import Distill
 from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.search.settings import Search
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.places import check_on_disk, check_utf8
+from bertlite_jax.host.places import check_on_disk, check_utf8, in_datasets
 
 MAY_BE_REMOTE = ("--data.corpus", "--data.tokenizer", "--corpus", "--tokenizer")
 """Options whose folder may lie in object storage: it is copied to the disk."""
+_MAY_BE_A_DATASET = ("--data", "--data.folder", "--data.validation-file")
 _PLACES = (
     "--out", "--workdir", "--metrics", "--predictions", "--submission", "--keep-hlo", "--input", "--init", "--teacher",
     "--distill.store", "--minimal-pairs", "--learn.teacher", "--learn.unlabelled", "--learn.augment-model",
@@ -48,7 +49,7 @@ def check_places(args: Sequence[str], text_anywhere: bool = False) -> None:
             value_follows = not has_value
         if not text and option in _PLACES and not (is_option and value_follows):
             raise UserError(f"{option.lstrip('-')}: {option} is followed by an empty name; name a file or folder")
-        if option not in MAY_BE_REMOTE:
+        if option not in MAY_BE_REMOTE and not (option in _MAY_BE_A_DATASET and in_datasets(text)):
             check_on_disk(option.lstrip("-") or "argument", text)
         if not text_anywhere or option != MAY_BE_REMOTE[0]:  # Text may have any name.
             check_utf8(option.lstrip("-") or "argument", text)

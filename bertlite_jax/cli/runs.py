@@ -29,7 +29,8 @@ class PretrainOptions:
     workdir: str
     """Folder of the run. If it already holds this run, training resumes."""
     init: str = ""
-    """Start from the weights of another run (its work directory) or of a Hugging Face folder."""
+    """Start from the weights of another run (its work directory), of a folder of transformers, or of a model of the hub
+    (hf:OWNER/NAME)."""
     overwrite: bool = False
     """Start from the beginning, and delete the run that the work directory holds."""
 
@@ -58,8 +59,8 @@ class DistillOptions:
     workdir: str
     """Folder of the run. If it already holds this run, training resumes."""
     teacher: UseAppendAction[tuple[str, ...]] = ()
-    """A teacher: a run's work directory, a folder of transformers, or one that `bertlite convert` wrote; may be given
-    several times. Without it, the recipe's distill.teachers."""
+    """A teacher: a run's work directory, a folder of transformers, one that `bertlite convert` wrote, or a model of the
+    hub (hf:OWNER/NAME); may be given several times. Without it, the recipe's distill.teachers."""
     overwrite: bool = False
     """Start from the beginning, and delete the run that the work directory holds."""
 

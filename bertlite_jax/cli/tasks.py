@@ -31,8 +31,8 @@ class Options:
     workdir: str
     """Folder of the run. If it already holds this run, training resumes."""
     init: str
-    """The encoder to start from: a run's work directory, a folder of transformers, or one that `bertlite convert`
-    wrote."""
+    """The encoder to start from: a run's work directory, a folder of transformers, one that `bertlite convert` wrote,
+    or a model of the hub (hf:OWNER/NAME)."""
     task: str = ""
     """Name of the task, such as sst2, or of a suite: all-glue, all-superglue. Without it, the recipe's data.task. A
     recipe may have other settings for each task."""
@@ -219,7 +219,7 @@ def predict(
     """Answers texts with a fine-tuned model; prints one JSON object on each line.
 
     Args:
-      run: Work directory of a fine-tuning run, or any folder with a task model.
+      run: Work directory of a fine-tuning run, any folder with a task model, or one of the hub (hf:OWNER/NAME).
       input: File of any form that finetune reads: CSV, TSV, JSON, Parquet, CoNLL columns. Or lines with one text each,
         or one JSON object each: {"text", "pair"}, {"text", "choices"}, {"words"}, {"question", "context"}. - reads
         such lines from standard input.
@@ -246,8 +246,10 @@ def predict(
         the model was trained on questions without an answer; otherwise there is always an answer.
       predictions: Also write the answers to this file, in the format of SQuAD's scorer.
     """
+    from bertlite_jax.convert import sources
     from bertlite_jax.data.tasks.own.options import OwnOptions
 
+    run = str(sources.folder_of(run, "predict"))
     columns = OwnOptions(
         text=text_column,
         pair=pair_column,
@@ -294,8 +296,8 @@ def embed(
     """Turns texts into vectors: one for each text, or one for each token.
 
     Args:
-      run: Work directory of a run, a folder of transformers or sentence-transformers, or one that `bertlite convert`
-        wrote.
+      run: Work directory of a run, a folder of transformers or sentence-transformers, one that `bertlite convert`
+        wrote, or a model of the hub (hf:OWNER/NAME).
       input: File with one text on each line, or one JSON object {"text", "pair"}; or a table or Parquet file. - reads
         lines from standard input.
       out: File to write, such as vectors.npy or vectors.jsonl. - writes JSON lines to standard output.
@@ -313,8 +315,10 @@ def embed(
       delimiter: Character between the columns of a table. Without it, recognised from the header.
       overwrite: Replace the file if it exists.
     """
+    from bertlite_jax.convert import sources
     from bertlite_jax.data.tasks.own.options import OwnOptions
     from bertlite_jax.jobs.answering.embed import embed as write_vectors
 
+    run = str(sources.folder_of(run, "embed"))
     columns = OwnOptions(text=text_column, pair=pair_column, delimiter=delimiter)
     write_vectors(run, input, out, pool, layers, normalize, length, batch, compute, overwrite, columns)

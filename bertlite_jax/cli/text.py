@@ -21,8 +21,8 @@ def tokenizer(
     """Trains a tokenizer on text, or takes over a released vocabulary.
 
     Args:
-      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on disk or gs://. Or one released vocabulary: an
-        ALBERT .model, a BERT vocab.txt, a folder of transformers.
+      text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on disk or gs://, or datasets, as for `bertlite
+        corpus`. Or one released vocabulary: an ALBERT .model, a BERT vocab.txt, a folder of transformers.
       out: Folder to write.
       options: What the vocabulary becomes.
       overwrite: Replace the folder if it holds a tokenizer.
@@ -47,7 +47,8 @@ def corpus(
 
     Args:
       text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on disk or gs://. Plain text has one paragraph or
-        sentence on a line and a blank line between documents.
+        sentence on a line and a blank line between documents. Or datasets:
+        "hf://datasets/NAME?split=train&field=text", also config= and revision=.
       tokenizer: Folder that `bertlite tokenizer` wrote.
       out: Folder to write.
       options: What decides the bytes of the corpus.

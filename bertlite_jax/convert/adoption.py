@@ -14,6 +14,7 @@ from typing import NamedTuple
 from bertlite_jax.config import checks
 from bertlite_jax.config.model import ResidualScale
 from bertlite_jax.convert import sources, tensorflow
+from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.huggingface.folder import from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder, sentence_notes, with_case
 from bertlite_jax.convert.import_options import ImportOptions
@@ -46,7 +47,7 @@ def import_hf(folder: Path, out: Path, options: ImportOptions = ImportOptions())
     imported, and a note says what needs one.
 
     Args:
-      folder: as `save_pretrained` writes it.
+      folder: as `save_pretrained` writes it, or a model of the hub (`hub.local_folder`).
       out: folder that `save_weights` writes; complete or absent.
       options: what is read. A tokenizer that is named may also be a tokenizer folder of ours.
 
@@ -55,7 +56,7 @@ def import_hf(folder: Path, out: Path, options: ImportOptions = ImportOptions())
         or cannot be written.
     """
     checks.check_residual_scale(options.residual_scale, "convert: --residual-scale")
-    folder = pathlib.Path(folder)
+    folder = hub.local_folder(folder)
     inner = model_folder(folder)
     vocabulary = inner if any((inner / name).is_file() for name in _HF_FILES) else None
     missing = f"{inner} has no tokenizer that can be read ({', '.join(_HF_FILES)})"
@@ -114,7 +115,8 @@ def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
     Raises:
       UserError: as for `sources.load` and `import_hf`.
     """
-    loaded, inner = sources.load(path, job), model_folder(pathlib.Path(path))
+    folder = sources.folder_of(path, job)
+    loaded, inner = sources.load(folder, job), model_folder(folder)
     if loaded.tokenizer is not None or not any((inner / name).is_file() for name in _HF_FILES):
         yield loaded
         return
@@ -123,7 +125,7 @@ def open_weights(path: Path, job: str = "convert") -> Iterator[Weights]:
             adopted = stack.enter_context(_adopted("auto", inner))
             if adopted:
                 loaded, notes = fit_vocabulary(loaded, adopted, str(path), own=True)
-                sentence = with_case(loaded.sentence, pathlib.Path(path), adopted.settings["lower"])
+                sentence = with_case(loaded.sentence, folder, adopted.settings["lower"])
                 loaded = dataclasses.replace(loaded, sentence=sentence)
                 for note in notes:
                     _LOG.warning("%s: %s: %s", job, path, note)

@@ -14,6 +14,7 @@ from typing import Any
 from bertlite_jax.config import files
 from bertlite_jax.config.distillation.settings import OWN
 from bertlite_jax.convert import bundled
+from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
 from bertlite_jax.convert.weights import quantized
@@ -35,28 +36,37 @@ def naming(job: str) -> Iterator[None]:
         raise
 
 
+def folder_of(path: os.PathLike[str] | str, job: str) -> pathlib.Path:
+    """The folder that a user names; of a model of the hub its copy in the cache (`hub.local_folder`)."""
+    with naming(job):
+        return hub.local_folder(path)
+
+
 def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
     """Weights to start from or to export.
 
     Args:
       path: the work directory of a pretraining run (its newest good checkpoint is read, with the vocabulary padded as
         in its config; `parameters.pad_vocabulary` fits other weights to that) or of a fine-tuning run (its best model),
-        a folder of `transformers`, or one that `save_weights` or `quantized.save` wrote.
+        a folder of `transformers`, or one that `save_weights` or `quantized.save` wrote; or a model of the hub
+        (`hub.local_folder`) that is such a folder.
       job: that the user started; begins messages.
 
     Raises:
       UserError: the path is none of these, or is damaged.
     """
+    folder = folder_of(path, job)
     with naming(job):
-        return _load(pathlib.Path(path))
+        return _load(folder)
 
 
 def check_there(path: os.PathLike[str] | str, job: str) -> None:
-    """Raises UserError, before minutes of other work, where there is nothing to load."""
-    place = pathlib.Path(path)
+    """Raises UserError, before minutes of other work, where there is nothing to load; gets a model from the hub."""
+    place = folder_of(path, job)
     if not place.exists() and not is_tensorflow(place):
         raise UserError(
-            f"{job}: {place} does not exist; name a run, a folder of transformers, or one that bertlite convert wrote"
+            f"{job}: {place} does not exist; name a run, a folder of transformers, one that bertlite convert wrote, or "
+            "a model of the hub (hf:OWNER/NAME)"
         )
 
 

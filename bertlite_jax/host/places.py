@@ -1,4 +1,8 @@
-"""Where files may lie: on disk, or in object storage (`gs://`), where only text, corpora and tokenizers may lie."""
+"""Where files may lie: on disk, in object storage (`gs://`), or on the hub.
+
+Only text, corpora and tokenizers may lie in object storage; only models (`hf:OWNER/NAME`), and text and examples
+(`hf://datasets/NAME`) on the hub.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,10 @@ from collections.abc import Iterator
 
 from bertlite_jax.errors import UserError
 
+HUB = "hf:"
+"""Begins the name of a model of the hub."""
+DATASETS = "hf://datasets/"
+"""Begins the name of a dataset."""
 _ROOM = 215
 """Bytes of a name that leave 40 of the 255 of most file systems for what a temporary or lock file's name adds."""
 
@@ -21,8 +29,22 @@ def in_object_storage(place: str | os.PathLike[str]) -> bool:
     return re.match("(gs|s3|az|hf|hdfs|file):/", os.fspath(place)) is not None
 
 
+def on_hub(place: str | os.PathLike[str]) -> bool:
+    """Whether this is `hf:OWNER/NAME`, a model of the hub."""
+    return os.fspath(place).startswith(HUB) and not in_object_storage(place)
+
+
+def in_datasets(place: str | os.PathLike[str]) -> bool:
+    """Whether this is `hf://datasets/NAME`, a dataset, which the library of that name reads."""
+    return os.fspath(place).startswith(DATASETS)
+
+
 def check_on_disk(job: str, place: str | os.PathLike[str]) -> None:
     """Raises UserError for a place in object storage, which pathlib would read as a folder named `gs:`."""
+    if in_datasets(place):
+        raise UserError(f"{job}: {place} is a dataset; only text, --data and --data.validation-file may be one")
+    if os.fspath(place).startswith(f"{HUB}/"):
+        raise UserError(f"{job}: {place}: a model of the hub is named hf:OWNER/NAME, without a slash behind the colon")
     if in_object_storage(place):
         raise UserError(
             f"{job}: {place} lies in object storage, and this must be a path on disk: mount the bucket, or copy the "
@@ -69,6 +91,8 @@ def final_place(job: str, out: str | os.PathLike[str]) -> pathlib.Path:
         it.
     """
     check_on_disk(job, out)
+    if on_hub(out):
+        raise UserError(f"{job}: {out} is a place on the hub; bertlite convert push RUN OWNER/NAME writes there")
     if not os.fspath(out):  # It would be the folder that this runs in.
         raise UserError(f"{job}: the output has an empty name; name a file or folder")
     place = pathlib.Path(os.path.abspath(out))

@@ -12,7 +12,9 @@ SCRIPT = str(ROOT / "tools/commands_page.py")
 PAGE = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
 OPTIONAL = (
     "apache_beam",
+    "datasets",
     "gcsfs",
+    "huggingface_hub",
     "jieba",
     "matplotlib",
     "onnx",

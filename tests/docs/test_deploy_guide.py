@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import hub_stand_in
 import pytest
 from page_commands import like_a_clone, run_in
 
@@ -27,10 +28,17 @@ def place(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-def test_the_commands_and_the_code_run_in_order(place: pathlib.Path):
-    assert len(COMMANDS) >= 8
-    for command in COMMANDS:
-        run_in(place, command)
+def test_the_commands_and_the_code_run_in_order(place: pathlib.Path, monkeypatch):
+    """With a hub on this machine, of which alice has the token."""
+    assert len(COMMANDS) >= 11
+    with hub_stand_in.running() as hub:
+        settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(place / "hub_home"), "HF_TOKEN": "hf_alice"}
+        for name, value in (settings | {"HF_HUB_DISABLE_XET": "1"}).items():
+            monkeypatch.setenv(name, value)
+        for command in COMMANDS:
+            run_in(place, command)
+    assert hub.repositories["alice/my-albert"].private
+    assert hub.repositories["alice/my-albert"].commits == 1
     (place / "answers.py").write_text(PYTHON)
     answers = run_in(place, "python answers.py").split()
     assert len(answers) == 2

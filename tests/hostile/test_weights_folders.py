@@ -60,6 +60,7 @@ OPENS_OURS = {
     "onnx": "convert onnx ours out",
     "int8": "convert int8 ours out --calibrate text.txt",
     "bundle": "convert bundle ours out",
+    "push": "convert push ours alice/model --dry-run",
 }
 """Commands that open a folder of our own, of which from-hf writes one."""
 

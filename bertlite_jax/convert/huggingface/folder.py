@@ -59,6 +59,7 @@ def to_hf(
     family: Family | None = None,
     overwrite: bool = False,
     sentence_transformers: bool = False,
+    repository: str = "",
 ) -> Family:
     """Writes the folder `out`: config.json, model.safetensors, tokenizer files and a model card.
 
@@ -76,6 +77,7 @@ def to_hf(
       sentence_transformers: write the encoder without its pretraining heads, and the files with which
         `SentenceTransformer(out)` gives the vectors that `weights.sentence` describes. Where that is None: the mean
         of the hidden states, scaled to length 1.
+      repository: OWNER/NAME of the hub where the folder goes, for the card; empty: it stays on the disk.
 
     Returns:
       The family.
@@ -115,7 +117,7 @@ def to_hf(
             write_reading(weights.reading, folder)
         if sentence:
             write_sentence(folder, model, family, sentence, longest)
-        card = model_card.render(weights, family, notes, sentence_transformers)
+        card = model_card.render(weights, family, notes, sentence_transformers, repository)
         (folder / "README.md").write_text(card, encoding="utf-8")
     for note in notes:
         _LOG.warning("convert: %s: %s", out, note)

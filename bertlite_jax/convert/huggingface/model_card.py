@@ -10,6 +10,7 @@ from typing import Any
 import bertlite_jax
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.config.pair_tasks import PAIR_LABELS, PAIR_NAMES
+from bertlite_jax.convert.huggingface import evaluation
 from bertlite_jax.convert.huggingface.config import architecture_of
 from bertlite_jax.convert.huggingface.names import Family
 from bertlite_jax.convert.weights import parameters
@@ -52,7 +53,13 @@ _SENTENCE_LIMITS = (
 )
 
 
-def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence_transformers: bool = False) -> str:
+def render(
+    weights: Weights,
+    family: Family,
+    notes: Sequence[str] = (),
+    sentence_transformers: bool = False,
+    repository: str = "",
+) -> str:
     """The whole card as Markdown with a YAML head.
 
     Args:
@@ -61,6 +68,7 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
       family: whose classes.
       notes: further remarks for the reader of the folder; a section of their own.
       sentence_transformers: whether the folder is one of sentence-transformers.
+      repository: OWNER/NAME of the hub. Its example loads the model from there, and the head has the scores of the run.
     """
     model = dataclasses.replace(weights.model, vocab_multiple=1)
     head, mlm = weights.head, "mlm" in weights.params
@@ -71,8 +79,10 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
     # Only runs of ours have facts; other weights were read from elsewhere and trained by others.
     origin = f"{'Fine-tuned' if head else 'Pretrained'} with" if facts else "Exported by"
     usage = _sentences() if sentence_transformers else _usage(loader, head, mlm, weights.tokenizer)
+    usage = usage.replace('"FOLDER"', f'"{repository}"') if repository else usage
+    scored = evaluation.scored(dataclasses.replace(weights, facts=facts))
     parts = [
-        _yaml(weights, family, sentence_transformers),
+        _yaml(weights, family, sentence_transformers, scored, repository),
         f"# {_TITLES[family]}, {model.num_layers} layers of {model.hidden_size}\n",
         f"{origin} bertlite_jax {bertlite_jax.__version__}; its class is `{loader}`.\n",
         "## Use\n\n```python\n" + usage + "\n```\n",
@@ -86,14 +96,20 @@ def render(weights: Weights, family: Family, notes: Sequence[str] = (), sentence
             facts,
             _objective(weights.pair_task) if _trained_here_or_known(weights, facts) else "",
         ),
-        _figures("## Evaluation\n", _EVALUATION, facts, ""),
+        _task_scores(scored) if head else _figures("## Evaluation\n", _EVALUATION, facts, ""),
         _tokenizer(weights.tokenizer),
         f"## Limits\n\n{_LIMITS[head is not None]}{_SENTENCE_LIMITS if sentence_transformers else ''}\n",
     ]
     return "\n".join(part for part in parts if part)
 
 
-def _yaml(weights: Weights, family: Family, sentence_transformers: bool) -> str:
+def _yaml(
+    weights: Weights,
+    family: Family,
+    sentence_transformers: bool,
+    scored: evaluation.Scored | None,
+    repository: str,
+) -> str:
     tags = [family, "bertlite_jax"]
     if sentence_transformers:
         library, pipeline = "sentence-transformers", "sentence-similarity"
@@ -106,7 +122,10 @@ def _yaml(weights: Weights, family: Family, sentence_transformers: bool) -> str:
     if weights.facts.get("license"):
         # Every JSON string is a YAML string too.
         lines.append(f"license: {json.dumps(weights.facts['license'])}")
-    return "\n".join(["---", *lines, "tags:", *(f"- {tag}" for tag in tags), "---\n"])
+    lines += ["tags:", *(f"- {tag}" for tag in tags)]
+    if scored and repository and not sentence_transformers:
+        lines.append(evaluation.model_index(scored, repository.partition("/")[2], pipeline))
+    return "\n".join(["---", *lines, "---\n"])
 
 
 # --- How to use it: an example that runs, for each class -------------------------------------------------------------
@@ -212,6 +231,13 @@ def _figures(title: str, known: tuple[tuple[str, str], ...], facts: dict[str, An
     if not rows and not text:
         return ""
     return "\n".join(part for part in (title, text, table(("figure", "value"), rows) if rows else "") if part)
+
+
+def _task_scores(scored: evaluation.Scored | None) -> str:
+    if scored is None:
+        return ""
+    text = f"On the validation examples of {scored.task}, by which this model was chosen from those of its run.\n"
+    return _figures("## Evaluation\n", tuple((name, name) for name in scored.scores), scored.scores, text)
 
 
 def _number(value: float | int) -> str:

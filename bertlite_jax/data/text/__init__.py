@@ -1,1 +1,1 @@
-"""Text files and folders become documents, on disk or in object storage."""
+"""Text files, folders and datasets become documents, on disk, in object storage or on the hub."""

@@ -1,4 +1,4 @@
-"""Documents out of files: plain text, JSON lines and Parquet, packed or not, cleaned and counted.
+"""Documents out of files and datasets: plain text, JSON lines and Parquet, packed or not, cleaned and counted.
 
 A document is a list of paragraphs: strings without line breaks, with single spaces, never empty. Reading is streamed:
 no file, line or document is held in memory beyond the limits below, however long it is.
@@ -15,12 +15,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from bertlite_jax.data.text import object_storage
+from bertlite_jax.data.text import hub_datasets, object_storage
 from bertlite_jax.data.text.folders import files_below
 from bertlite_jax.data.text.lines import BLOCK, read_lines
 from bertlite_jax.data.text.sentences import check_language, split_document
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
+from bertlite_jax.host.places import in_datasets
 
 LINE_LIMIT = 1 << 20
 """Bytes. A longer line of plain text is cut at a space; its parts are paragraphs."""
@@ -52,7 +53,8 @@ _ANY_REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ud800-\ud
 def list_files(inputs: Sequence[str]) -> list[str]:
     """The files that `inputs` name: a folder stands for all files below it in the order of their names.
 
-    Hidden files in folders are left out. Links are followed as `folders.files_below` says.
+    Hidden files in folders are left out. Links are followed as `folders.files_below` says. A dataset, and a folder that
+    `save_to_disk` wrote, is one file.
 
     Raises:
       UserError: something does not exist or cannot be read, or there is no file at all.
@@ -69,6 +71,9 @@ def list_files(inputs: Sequence[str]) -> list[str]:
 def _files_of(name: str) -> list[str]:
     if not name:  # Of `"$TEXT"` where the shell knows no TEXT; pathlib would read the folder that this runs in.
         raise UserError("corpus: an input has an empty name; give text files or folders of them")
+    if in_datasets(name):
+        hub_datasets.parse(name, "corpus")
+        return [name]
     path = object_storage.place_of(name)
     if not path.exists():
         leads_to = f" (a link to {os.readlink(name)})" if os.path.islink(name) else ""
@@ -76,7 +81,8 @@ def _files_of(name: str) -> list[str]:
     if not path.is_dir():
         return [str(path)]
     if isinstance(path, pathlib.Path):
-        return files_below(str(path))
+        saved = hub_datasets.place_of_saved(path)
+        return [saved] if saved else files_below(str(path))
     visible = [p for p in _below(path) if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not visible:
         raise UserError(f"corpus: {name}: the folder holds no file")
@@ -102,11 +108,11 @@ def read_documents(
 
     The name decides the format: `.jsonl`, `.ndjson`, `.json` are one JSON object a line with the text in `text_field`;
     `.parquet` has a column of that name; all others are plain text with one paragraph or sentence a line and a blank
-    line between documents. `.gz` and `.zst` behind it are unpacked.
+    line between documents. `.gz` and `.zst` behind it are unpacked. Each example of a dataset is a document.
 
     Args:
-      inputs: files and folders, on the disk or `gs://...`.
-      text_field: JSON field or Parquet column that holds the text.
+      inputs: files and folders, on the disk or `gs://...`, and datasets (`hub_datasets`).
+      text_field: JSON field or Parquet column that holds the text, and a dataset's if it names none itself.
       on_bad_text: refuse bytes that are not UTF-8, or put U+FFFD in their place and count them.
       counts: while reading, this counts `bytes` of text, `position` in bytes of all files as they are stored,
         `files`, `empty_files`, `empty_documents`, `long_lines`, `split_documents`, and the kinds in `CLEANED`.
@@ -148,7 +154,9 @@ def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: 
     if suffixes[-1:] in ([".gz"], [".zst"]):
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
-    if kind == ".parquet":
+    if in_datasets(path):
+        texts = hub_datasets.texts(path, text_field, counts)
+    elif kind == ".parquet":
         texts = _parquet_texts(path, text_field, on_bad_text, counts)
     elif kind in (".jsonl", ".ndjson", ".json"):
         texts = _json_texts(path, text_field, on_bad_text, counts)

@@ -24,7 +24,7 @@ from etils import epath
 from bertlite_jax.data.text import pipes
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.host.places import in_object_storage
+from bertlite_jax.host.places import in_datasets, in_object_storage
 from bertlite_jax.host.retry import first_line, read_with_retries
 
 _log = logging.getLogger(__name__)
@@ -60,7 +60,9 @@ def open_file(name: str) -> IO[bytes]:
 
 
 def size_of(name: str) -> int:
-    """Bytes of a file, on the disk or in object storage."""
+    """Bytes of a file, on the disk or in object storage; 0 of a dataset, whose size nobody knows before it is read."""
+    if in_datasets(name):
+        return 0
     if not in_object_storage(name):
         return os.path.getsize(name)
     with reaching(name):

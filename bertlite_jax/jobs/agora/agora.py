@@ -20,6 +20,7 @@ from bertlite_jax.config import files
 from bertlite_jax.config.agora.settings import Agora, Loop, check_agora
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.convert import adoption, sources
+from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.host.places import check_on_disk
@@ -178,6 +179,7 @@ def _open_folder(ground: Ground, overwrite: bool) -> None:
     whole_files.remove_leftovers(folder)
     whole_files.write_text(folder / CONFIG, files.to_json(ground.loop) + "\n")
     environment = workdir.environment(teachers=ground.digests["teachers"]) | {"corpora": ground.digests["corpora"]}
+    environment |= hub.commits((ground.loop.init, ground.loop.teacher, ground.loop.agora.masked_lm))
     whole_files.write_json(folder / workdir.ENVIRONMENT, environment)
 
 

@@ -16,7 +16,9 @@ from bertlite_jax.data import tasks
 from bertlite_jax.data.examples import features, span_features
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.tasks.own import held_out
+from bertlite_jax.data.text import hub_datasets
 from bertlite_jax.errors import UserError, fields_close_to
+from bertlite_jax.host.places import in_datasets
 
 
 class Split(NamedTuple):
@@ -48,6 +50,8 @@ def task_of(data: Examples) -> tasks.Task:
     """
     if not data.folder:
         raise UserError("finetune: --data is missing; name the folder with the task's files, or a file of your own")
+    if data.task and in_datasets(data.folder):
+        raise UserError(f"finetune: --task {data.task} reads the task's own files; leave it out to read {data.folder}")
     return _with_metric(task_named(data.task) if data.task else _own_task(data), data.metric)
 
 
@@ -64,18 +68,26 @@ def task_named(name: str) -> tasks.Task:
 
 
 def _own_task(data: Examples) -> tasks.Task:
-    if not pathlib.Path(data.folder).exists():
-        raise UserError(
-            f"finetune: {data.folder} does not exist; name a folder with a task's files, or a file of your own"
-        )
-    if not pathlib.Path(data.folder).is_file():
+    if not in_datasets(data.folder):
+        _refuse_no_file(data.folder)
+    train, validation = (
+        hub_datasets.copied_split(place, "finetune") if in_datasets(place) else place
+        for place in (data.folder, data.validation_file)
+    )
+    return tasks.task_of_file(train, validation, options=options_of(data))
+
+
+def _refuse_no_file(place: str) -> None:
+    """Raises UserError where --data without --task is no file."""
+    if not pathlib.Path(place).exists():
+        raise UserError(f"finetune: {place} does not exist; name a folder with a task's files, or a file of your own")
+    if not pathlib.Path(place).is_file():
         known = ", ".join(tasks.TASKS)
-        train = next((path for path in sorted(pathlib.Path(data.folder).glob("train*.*")) if path.is_file()), None)
+        train = next((path for path in sorted(pathlib.Path(place).glob("train*.*")) if path.is_file()), None)
         own = f"; or, for files of your own, pass --data {shlex.quote(str(train))}" if train else ""
         raise UserError(
-            f"finetune: --task is missing; --data {data.folder} is a folder, so name one of its tasks: {known}{own}"
+            f"finetune: --task is missing; --data {place} is a folder, so name one of its tasks: {known}{own}"
         )
-    return tasks.task_of_file(data.folder, data.validation_file, options=options_of(data))
 
 
 def options_of(data: Examples) -> tasks.OwnOptions:

@@ -18,6 +18,7 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune
 from bertlite_jax.convert import adoption, sources
+from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
 from bertlite_jax.convert.weights.reading import pairs_of, reading_of
@@ -88,9 +89,10 @@ def finetune(
         setup = prepare(config, weights, init)
         setup = setup._replace(extra=setup.extra._replace(answers=answers))
         memory_need.check(setup)
+        read = read_by(setup.start.config)
         environment = workdir.environment(teachers=setup.extra.digests) | {"corpora": digests(setup)}
+        environment |= hub.commits(read)
         with one_job.alone_in(folder):
-            read = read_by(setup.start.config)
             holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print, read)
             workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)
             setup = masked_lm.complete(setup, weights, folder)

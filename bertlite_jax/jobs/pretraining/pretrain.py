@@ -22,6 +22,7 @@ from bertlite_jax.config import checks, schedule
 from bertlite_jax.config.compression.pruned import refuse_pruned
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, stages
 from bertlite_jax.host import whole_files
@@ -276,7 +277,7 @@ def _train(
 def _open_folder(folder: pathlib.Path, config: Pretrain, lesson: Lesson, read: Sequence[str], overwrite: bool) -> bool:
     """Makes the work directory, with the run's tokenizer. Returns whether it held this run already."""
     read = (*read, config.data.tokenizer, *config.data.corpus)
-    environment = workdir.environment(config.data.corpus, lesson.digests, lesson.stores)
+    environment = workdir.environment(config.data.corpus, lesson.digests, lesson.stores) | hub.commits(read)
     holds_run = workdir.open_workdir(folder, config, overwrite, environment, print, read)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
     return holds_run

@@ -29,13 +29,13 @@ from bertlite_jax.data.corpus.chunks import Chunk, Document
 from bertlite_jax.data.corpus.folder import FORMAT, check_out, move_into_place, scratch_folder
 from bertlite_jax.data.corpus.splits import SPLITS, assign_splits, distinct, open_seen
 from bertlite_jax.data.corpus.statistics import COUNTED, READ, statistics_of
-from bertlite_jax.data.text import object_storage
+from bertlite_jax.data.text import hub_datasets, object_storage
 from bertlite_jax.data.text.documents import list_files, read_documents
 from bertlite_jax.data.text.sentences import check_language
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
-from bertlite_jax.host.places import final_place, refuse_to_replace
+from bertlite_jax.host.places import final_place, in_datasets, refuse_to_replace
 
 CHUNK_LIMIT = 1 << 18
 """Characters of text that a worker gets at a time."""
@@ -58,7 +58,7 @@ def build_corpus(
     With more than one worker, call it from under `if __name__ == "__main__":`.
 
     Args:
-      inputs: text files and folders (`read_documents` says which formats).
+      inputs: text files and folders, and datasets (`read_documents` says which formats).
       tokenizer_folder: as `bertlite tokenizer` writes it.
       out: folder to make.
       options: what decides the bytes of the corpus. A window holds at most `length` - 3 tokens of text.
@@ -74,6 +74,8 @@ def build_corpus(
       UserError: bad input or options, one line; `out` is then as it was before.
     """
     _check(options, workers, beam, beam_options)
+    if beam and any(map(in_datasets, inputs)):
+        raise UserError("corpus: a dataset is read by one process; leave --beam out, or download its files")
     if beam:
         importlib.import_module("bertlite_jax.data.corpus.beam")  # Before anything is read: it may not be installed.
     console = Console(stderr=True)
@@ -100,7 +102,9 @@ def build_corpus(
             "megabytes_per_second": round(counts["bytes"] / 1e6 / seconds, 3),
             "workers": "beam" if beam else workers or cpu.cores(),
         }
-        # Apart from the rest, which is the same bytes every time.
+        if read := hub_datasets.commits(inputs, "corpus"):
+            speed["commits"] = read
+        # Apart from the rest, which is the same bytes every time, wherever the text came from.
         whole_files.write_json(folder / "build.json", speed)
         whole_files.write_json(folder / "corpus.json", meta)
         move_into_place(folder, place)
