@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -91,7 +92,7 @@ def _wait(follower: Follower, seconds: float) -> None:
         before = follower.sent
         thread.join(seconds)
     follower.given_up.set()
-    name, run = follower.tracker, follower.file.parent
+    name, run = follower.tracker, shlex.quote(str(follower.file.parent))
     lines = sum(1 for step, figures, _ in _lines(follower.file, 0) if _beyond(follower.last, step, figures))
     missing = [f"{lines} lines of {follower.file.name}"] if lines else []
     missing += [follower.artifact.name] if follower.artifact else []

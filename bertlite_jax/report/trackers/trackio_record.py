@@ -27,10 +27,11 @@ def open_record(about: About) -> Record:
         for name in row.keys() - {"step", "timestamp"}
     }
 
+    unsent = [dict(about.settings)]  # They go with the first figures: Trackio has no runs without any.
+
     def send(step: int, figures: Mapping[str, float]) -> None:
-        SQLiteStorage.bulk_log(
-            project, about.name, [dict(figures)], steps=[step], config=dict(about.settings), run_id=about.id
-        )
+        config = unsent.pop() if unsent else None
+        SQLiteStorage.bulk_log(project, about.name, [dict(figures)], steps=[step], config=config, run_id=about.id)
 
     def artifact(path: pathlib.Path) -> None:
         run = Run(url=None, project=project, client=None, name=about.name, run_id=about.id)

@@ -16,6 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
+import damage
 import pytest
 import tiny
 from run_files import lines_of, losses_of, start_with, wait_for
@@ -146,7 +147,7 @@ def in_wandb(run: pathlib.Path) -> tuple[Rows, dict[str, object], list[str]]:
             assert record.run.display_name == "runs/mine"
             config = {item.key: json.loads(item.value_json) for item in record.run.config.update}
         items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
-        rows += [(key, record.history.step.num, value) for key, value in items.items() if not key.startswith("_")]
+        rows += [(key, items["_step"], value) for key, value in items.items() if not key.startswith("_")]
         if record.HasField("artifact") or record.request.HasField("log_artifact"):
             artifacts.append(record.artifact.name or record.request.log_artifact.artifact.name)
     return rows, config, artifacts
@@ -302,6 +303,14 @@ def test_a_run_without_trackers_has_no_id(tmp_path):
 def test_a_damaged_id_is_refused(content, tmp_path):
     (tmp_path / tracking.FILE).write_text(content)
     with pytest.raises(UserError, match=r"tracking\.json: `id` should be letters and digits"):
+        tracking.records(tmp_path, Pretrain(run=Run(track=("mlflow",))))
+
+
+@pytest.mark.parametrize("name", damage.JSON)
+def test_a_file_that_is_no_json_is_told(name, tmp_path):
+    (tmp_path / tracking.FILE).write_text('{"id": "0123456789abcdef"}')
+    damage.apply(tmp_path / tracking.FILE, damage.JSON[name])
+    with pytest.raises(UserError, match=r"tracking\.json"):
         tracking.records(tmp_path, Pretrain(run=Run(track=("mlflow",))))
 
 
