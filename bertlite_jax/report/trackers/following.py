@@ -24,9 +24,9 @@ from bertlite_jax.report.trackers.record import Record
 FIRST_WAIT_SECONDS = 1.0
 """Before a tracker that failed is tried again. It doubles up to LONGEST_WAIT_SECONDS."""
 LONGEST_WAIT_SECONDS = 60.0
-LEAVING_SECONDS = 10.0
-"""At the end of a run, a tracker that takes nothing for so long is given up. A host that is preempted has little time,
-and nothing is lost: the next start, or `bertlite report RUN --track`, sends the rest."""
+LEAVING_SECONDS = 30.0
+"""At the end of a run, a tracker that takes nothing for so long is given up. Nothing is lost: the next start, or
+`bertlite report RUN --track`, sends the rest."""
 
 
 @dataclasses.dataclass
@@ -69,20 +69,20 @@ def follow(follower: Follower) -> Follower:
     return follower
 
 
-def leave(followers: Sequence[Follower], run_failed: bool = False, seconds: float = LEAVING_SECONDS) -> None:
+def leave(followers: Sequence[Follower], run_failed: bool = False, seconds: float | None = None) -> None:
     """Waits until everything is sent, as long as something moves, and says what is missing.
 
     Args:
       followers: of a file that does not grow any more.
       run_failed: what the records say about the end of the run.
-      seconds: without anything sent, after which a tracker is given up.
+      seconds: without anything sent, after which a tracker is given up; LEAVING_SECONDS if not given.
     """
     for follower in followers:
         follower.run_failed = run_failed
         follower.leaving.set()
         follower.news.set()
     for follower in followers:
-        _wait(follower, seconds)
+        _wait(follower, seconds or LEAVING_SECONDS)
 
 
 def _wait(follower: Follower, seconds: float) -> None:

@@ -162,13 +162,13 @@ def test_a_tracker_that_hangs_does_not_keep_the_run(tmp_path, capsys, monkeypatc
     opens = tracker.open_record
 
     def open_later() -> Record:
-        hangs.wait(30)
+        hangs.wait(100)
         return opens()
 
     monkeypatch.setattr(tracker, "open_record", open_later)
     began = time.monotonic()
     train(tmp_path, tracker, 0, 3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 50
     assert "lacks 3 lines of metrics.jsonl (it does not answer; 0 failures)" in capsys.readouterr().out
     hangs.set()
     for thread in threading.enumerate():
