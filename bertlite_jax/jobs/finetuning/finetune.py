@@ -39,7 +39,7 @@ from bertlite_jax.jobs.finetuning.prepare import (
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, tracking, workdir
 from bertlite_jax.report.run import metrics
-from bertlite_jax.report.trackers.record import check_installed
+from bertlite_jax.report.trackers.opening import check_installed
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
 from bertlite_jax.train.state import TrainState
 

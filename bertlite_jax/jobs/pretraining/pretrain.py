@@ -37,7 +37,7 @@ from bertlite_jax.model.ops import precision, products
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
 from bertlite_jax.report.run.pace import Pace
-from bertlite_jax.report.trackers.record import check_installed
+from bertlite_jax.report.trackers.opening import check_installed
 from bertlite_jax.train import checkpoint, process_failures, processes, sharding, state, warm_start
 from bertlite_jax.train.pretraining import objective
 

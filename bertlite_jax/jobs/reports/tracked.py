@@ -13,7 +13,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.jobs.runs import tracking
-from bertlite_jax.report.trackers.record import check_installed
+from bertlite_jax.report.trackers.opening import check_installed
 
 _PLACES = ("config.json", "*/config.json", "*/*/config.json", "*/*/*/config.json")
 """Of a run, of seeds or tasks, of the seeds of a sweep's points or of a suite's tasks."""

@@ -17,7 +17,8 @@ from bertlite_jax.config.files import flat
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import folder_lock, json_files, whole_files
 from bertlite_jax.report.trackers import following
-from bertlite_jax.report.trackers.record import About, Record, opener
+from bertlite_jax.report.trackers.opening import opener
+from bertlite_jax.report.trackers.record import About, Record
 
 FILE = "tracking.json"
 """In the work directory: the id of the run's records."""

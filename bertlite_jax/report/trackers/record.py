@@ -1,13 +1,10 @@
-"""A run's record in a tracker: what each of them can do, and which file opens it."""
+"""A run's record in a tracker: what it says of the run, and what can be done with it."""
 
 from __future__ import annotations
 
-import importlib.util
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
-
-from bertlite_jax.errors import UserError
 
 PROJECT = "bertlite"
 """Where neither the run nor the tracker's environment names a project."""
@@ -41,38 +38,3 @@ class Record(NamedTuple):
     """Adds a file, or replaces the one of that name."""
     close: Callable[[bool], None]
     """Returns when everything is where it belongs. True: the run failed."""
-
-
-Open = Callable[[About], Record]
-"""Makes the record of a run, or goes on in the one that is there."""
-
-
-def opener(tracker: str) -> Open:
-    """The function that opens a record; imports the tracker's library when it is called.
-
-    Args:
-      tracker: one of `config.pretrain.Tracker`.
-    """
-    match tracker:
-        case "trackio":
-            from bertlite_jax.report.trackers import trackio_record
-
-            return trackio_record.open_record
-        case "wandb":
-            from bertlite_jax.report.trackers import wandb_record
-
-            return wandb_record.open_record
-        case "mlflow":
-            from bertlite_jax.report.trackers import mlflow_record
-
-            return mlflow_record.open_record
-    raise ValueError(f"no tracker {tracker}")
-
-
-def check_installed(trackers: Sequence[str]) -> None:
-    """Raises UserError for a tracker whose library is missing. Imports none."""
-    for tracker in trackers:
-        if importlib.util.find_spec(tracker) is None:
-            raise UserError(
-                f'config: run.track = {tracker} needs a package that is missing; pip install "bertlite_jax[{tracker}]"'
-            )

@@ -27,7 +27,7 @@ from bertlite_jax.config.pretrain import Optim, Pretrain, Run
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.runs import tracking, workdir
 from bertlite_jax.report.run.tags import tagged
-from bertlite_jax.report.trackers.record import check_installed
+from bertlite_jax.report.trackers.opening import check_installed
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 WRITE = """
