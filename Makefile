@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all test-hosts test-lowest test-unlinted lint format wheel clean
+.PHONY: quickstart test test-all test-hosts test-lowest test-unlinted lint format wheel docs clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/bertlite quickstart
@@ -30,7 +30,8 @@ test-hosts: $(VENV)/installed-dev
 	BERTLITE_CPU_FLAGS="$(AVX512)" XLA_FLAGS=--xla_cpu_max_isa=AVX512_BF16 $(HOST_PYTEST)
 	BERTLITE_CPU_FLAGS="$(AVX512) amx_int8 amx_bf16" XLA_FLAGS=--xla_cpu_max_isa=AMX $(HOST_PYTEST)
 
-# Each requirement of users at its lower bound, as requirements.txt writes it. What only tests need is the newest.
+# Each requirement of users at its lower bound, as requirements.txt writes it. What only tests need is the newest that
+# takes them.
 LOWEST := .venv-lowest
 test-lowest: $(LOWEST)/lowest.txt
 	PIP_CONSTRAINT=$(abspath $<) $(MAKE) VENV=$(LOWEST) test-unlinted
@@ -68,5 +69,10 @@ wheel: $(BIN)/python
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 
+# The pages of docs/ as a site, in site/. A link that leads nowhere is an error.
+docs: $(BIN)/python requirements-docs.txt
+	$(BIN)/python -m pip install --quiet -r requirements-docs.txt
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) $(LOWEST) dist runs
+	rm -rf $(VENV) $(LOWEST) dist runs site

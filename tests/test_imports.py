@@ -35,7 +35,7 @@ INSIDE = {
         ("runs", "text", "recipes"),
         ("answering", "pretraining"),
         ("finetuning", "distilling", "searching", "compiling", "ablation"),
-        ("benchmarks", "agora"),
+        ("benchmarks", "agora", "winner"),
         ("compressing",),
         ("reports",),
         ("quickstart",),

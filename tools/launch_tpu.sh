@@ -5,7 +5,7 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: tools/launch_tpu.sh OPTIONS -- CONFIG.py --workdir DIR [more options of bertlite pretrain]
+usage: tools/launch_tpu.sh OPTIONS -- RECIPE --workdir DIR [more options of bertlite pretrain]
 
   --name NAME               name of the queued resource (required)
   --zone ZONE               zone of the machines (required)
@@ -33,7 +33,7 @@ fail() { # CODE MESSAGE
 
 # --- Options ---------------------------------------------------------------------------------------------------------
 
-name='' zone='' type='' runtime='' wheel='' project='' bucket='' setup=''
+name='' zone='' type='' runtime='' wheel='' project='' bucket='' setup='' recipe_file=''
 slices=1 crashes_allowed=3 poll_seconds=30 spot='' keep='' dry=''
 job=()
 
@@ -78,8 +78,13 @@ check_options() {
   [[ $slices =~ ^[1-9][0-9]*$ ]] || fail 2 "--slices $slices is not a number of slices"
   [[ $crashes_allowed =~ ^[0-9]+$ ]] || fail 2 "--max-crashes $crashes_allowed is not a number"
   [[ $poll_seconds =~ ^[0-9]+$ ]] || fail 2 "--poll-seconds $poll_seconds is not a number of seconds"
-  ((${#job[@]})) || fail 2 "no job; write -- CONFIG.py --workdir DIR after the options"
-  [[ -f ${job[0]} ]] || fail 2 "the job's config ${job[0]} does not exist"
+  ((${#job[@]})) || fail 2 "no job; write -- RECIPE --workdir DIR after the options"
+  if [[ -f ${job[0]} ]]; then
+    recipe_file=${job[0]}
+  else # The wheel has the recipes of configs/, by name.
+    [[ ${job[0]} != */* && -f $(dirname "${BASH_SOURCE[0]}")/../configs/${job[0]}.py ]] ||
+      fail 2 "the job's recipe ${job[0]} does not exist; name a file, or a recipe that bertlite recipes lists"
+  fi
   [[ " ${job[*]} " == *" --workdir"[\ =]* ]] || fail 2 "the job has no --workdir; name a folder that outlives the machines"
   [[ $runtime ]] && return
   # Source: docs.cloud.google.com/tpu/docs/runtimes.
@@ -193,7 +198,7 @@ END
 prepare() {
   say "installing on all workers"
   on_all 'mkdir -p ~/bertlite' &&
-    cloud scp "$wheel" "${job[0]}" ${setup:+"$setup"} "$name:bertlite/" --node=all --worker=all &&
+    cloud scp "$wheel" ${recipe_file:+"$recipe_file"} ${setup:+"$setup"} "$name:bertlite/" --node=all --worker=all &&
     on_all "$(install_commands)"
 }
 

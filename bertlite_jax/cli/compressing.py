@@ -116,7 +116,8 @@ def _read(
     """
     if not wants_help(args) and (not args or args[0].startswith("-")):
         raise UserError(f"{job}: the first argument is the work directory of a fine-tuning run")
-    run, rest = ("RUN", ["--help"]) if wants_help(args) else (args[0], list(args[1:]))
+    # Configs of students hold the name, so one with a slash at its end would be another teacher.
+    run, rest = ("RUN", ["--help"]) if wants_help(args) else (str(pathlib.Path(args[0])), list(args[1:]))
     parse(type(usual), rest, f"bertlite {job} {run}", default=usual)  # A misspelt option is told first.
     config = recipe_of(files.read_json(pathlib.Path(run) / "config.json", Finetuned, job), run)
     options = parse(type(usual), rest, f"bertlite {job} {run}", default=dataclasses.replace(usual, config=config))

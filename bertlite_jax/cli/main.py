@@ -102,7 +102,7 @@ def _run(args: Sequence[str], own_process: bool) -> int:
     job = None
     try:
         if not args or wants_help(args[:1]):
-            print(usage("bertlite", "JOB", JOBS))
+            print(usage("bertlite", "JOB", JOBS), "`bertlite --version` prints the version.", sep="\n")
             return 0
         if args[0] == "--version":
             print(f"bertlite_jax {bertlite_jax.__version__}")

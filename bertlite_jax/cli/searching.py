@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Collection, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given, value_of
@@ -16,7 +16,9 @@ from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.cli.tasks import finetune_settings, with_task
 from bertlite_jax.config import effects
 from bertlite_jax.config.agora.settings import Agora, Loop
+from bertlite_jax.config.distillation.settings import OF_WINNER, Distillation, taught
 from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.search.limit import with_limit
 from bertlite_jax.config.search.settings import Method, Search, Shape
 from bertlite_jax.errors import UserError
 
@@ -26,18 +28,33 @@ class Options:
     """Searches a space of shapes for the one with the best score of parameters, latency and error.
 
     Each shape is trained for a few steps, and its error compared with that of the maximum point. If the work directory
-    holds a part of the search already, no trial is repeated.
+    holds a part of the search already, no trial is repeated. With --then distill the winner becomes a model.
     """
 
     config: Annotated[Search, arg(name="")]
     workdir: str
     """Folder of the search: results.jsonl with a line for each trial, winner.json (a recipe for bertlite pretrain),
     front.csv, front.png, table.md, table.json."""
+    latency: str = ""
+    """Longest time that an answer of the winner may take, such as 5ms; sets method.most_seconds."""
+    host: str = ""
+    """Machine that answers: this, where the 8-bit file of each shape is timed, or a TPU slice such as v5e-16, whose
+    roofline counts. Sets cost.host and, unless it is given, cost.latency."""
+    then: Literal["nothing", "distill"] = "nothing"
+    """What happens to the winner. distill: it learns from --teacher for run.steps, and becomes an 8-bit file, in a
+    folder of the work directory that is named by its shape; answer.json there has its time and score."""
+    teacher: UseAppendAction[tuple[str, ...]] = ()
+    """For --then distill: a teacher, as for `bertlite distill`; may be given several times."""
+    calibrate: tuple[str, ...] = ()
+    """For --then distill: text files or folders to measure the 8-bit file with, as for `bertlite convert int8`."""
+    distill: Distillation = OF_WINNER
+    """For --then distill: what the winner learns, as for `bertlite distill`. Shapes of a space have other widths than
+    the teacher, so nothing is taken from it unless distill.start says so."""
     dry_run: bool = False
     """Only show the space, what its shapes cost, and how long the search takes, by a few timed steps. Nothing is
     written."""
     overwrite: bool = False
-    """Train all trials again."""
+    """Train all trials again, and what --then has made of the winner."""
 
 
 def search(args: Sequence[str]) -> None:
@@ -45,14 +62,45 @@ def search(args: Sequence[str]) -> None:
     config, rest, prog = config_file("search", args, Search)
     options = parse(Options, rest, prog, default=Options(config=config, workdir=tyro.MISSING))
     given = fields_given(rest, config)
-    check_given(given, options.config.method)
-    effects.check_effects(options.config, given, effects.SEARCH_NEEDS)
-    from bertlite_jax.jobs.searching.search import search as find
+    config = with_limit(options.config, options.latency, options.host, given)
+    check_given(given, config.method)
+    effects.check_effects(config, given, effects.SEARCH_NEEDS)
+    job = args[0], options.workdir, options.dry_run, options.overwrite
+    check_then(options, rest)
+    if options.then == "nothing":
+        from bertlite_jax.jobs.searching.search import search as find
 
-    find(options.config, args[0], options.workdir, options.dry_run, options.overwrite)
+        find(config, *job)
+        return
+    from bertlite_jax.jobs.winner import Then, find_and_distill
+
+    teachers = dataclasses.replace(options.distill, teachers=options.teacher or options.distill.teachers)
+    find_and_distill(config, Then(teachers, options.calibrate), *job)
 
 
-_ONLY_FOR = {"refine": ("published",), "trials": ("random", "halving"), "factor": ("halving",), "rounds": ("halving",)}
+def check_then(options: Options, rest: Sequence[str]) -> None:
+    """Raises UserError for an option of --then that is missing, or that nothing reads."""
+    student = taught(options.config, options.distill)
+    learnt = sorted(field for field in fields_given(rest, student) if field.startswith("distill."))
+    if options.then == "distill":
+        for name in ("teacher", "calibrate"):
+            if not getattr(options, name) and not (name == "teacher" and options.distill.teachers):
+                what = {"teacher": "RUN, which the winner learns from", "calibrate": "TEXT, to measure the 8-bit file"}
+                raise UserError(f"search: --then distill needs --{name} {what[name]}")
+        effects.check_effects(student, learnt, effects.DISTILL_NEEDS)
+        return
+    idle = [effects.option(name) for name in ("teacher", "calibrate") if getattr(options, name)]
+    idle += [effects.option(field) for field in learnt]
+    if idle:
+        raise UserError(f"search: {idle[0]} has no effect without --then distill")
+
+
+_ONLY_FOR = {
+    "refine": ("published",),
+    "trials": ("random", "halving", "supernet"),
+    **dict.fromkeys(("factor", "rounds"), ("halving",)),
+    **dict.fromkeys(("sampled", "population", "generations"), ("supernet",)),
+}
 """Field of `method` to the methods that read it."""
 
 
@@ -141,7 +189,8 @@ def agora(args: Sequence[str]) -> None:
     summary = run_loop(recipe, options.agora, *where, options.dry_run, options.overwrite)
     if options.dry_run:
         return
-    print_rows("rounds", summary.get("table", ()))
+    table = summary.get("table", ())
+    print_rows("rounds", [{name: "diverged" if each is None else each for name, each in row.items()} for row in table])
     print_figures("summary", summary)
     if "table" in summary:
         print(f"agora: all figures are in {pathlib.Path(options.workdir, 'summary.json')}")

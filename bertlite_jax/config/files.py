@@ -51,13 +51,15 @@ def find(recipe: str, example: str = "") -> str:
       example: name of a recipe of the kind that is needed, whose kind is then suggested for one that is not there.
 
     Raises:
-      UserError: there is no such file; names the nearest recipes.
+      UserError: there is no such file, and the nearest recipes are named; or it is a folder, such as that of a run.
     """
     if pathlib.Path(recipe).is_file():
         return recipe
     known = shipped()
     if recipe in known:
         return str(known[recipe])
+    if recipe and pathlib.Path(recipe).is_dir():
+        raise UserError(f"config: {recipe} is a folder; name a file, or one that `bertlite recipes` lists")
     beside = [str(path) for path in pathlib.Path(recipe).parent.glob("*.py") if path.is_file()]
     names = [name for name in known if not example or _purpose(name) == _purpose(example)]
     near = difflib.get_close_matches(recipe, beside, n=1) or close_names(pathlib.Path(recipe).stem, names)
@@ -254,7 +256,7 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
         )
     if not issubclass(kind, Pretrain) and held in ("pretraining", "distillation"):
         raise UserError(
-            f"{job}: {run} is a run of {held}, and a fine-tuned one is needed; bertlite finetune RECIPE.py --init "
+            f"{job}: {run} is a run of {held}, and a fine-tuned one is needed; bertlite finetune RECIPE --init "
             f"{typed} makes one"
         )
     return from_dict(kind, read_strings(values), str(path))

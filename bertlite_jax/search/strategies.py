@@ -16,9 +16,12 @@ import random
 from collections.abc import Callable, Sequence
 
 from bertlite_jax.config.search.settings import Method, MethodName, Shape
+from bertlite_jax.search import evolution
 from bertlite_jax.search.candidates import Candidate, every, fast_enough
 from bertlite_jax.search.trials import Evaluation, Result, ranking, spent, tried, winner
 
+UNTRIED = ("ranking", "supernet")
+"""Methods that choose without a trial of their choice."""
 Choice = tuple[Candidate | None, list[Result]]
 """What a method chose, and all that it tried. None: no trial with all steps has a score, because all of them diverged
 or the budget is too small for one."""
@@ -30,9 +33,9 @@ def compared(
     evaluation: Evaluation,
     method: Method,
 ) -> dict[MethodName, Choice]:
-    """What each method of the settings chooses, the search's own first; what `ranking` chooses is tried too.
+    """What each method of the settings chooses, the search's own first; what those of `UNTRIED` choose is tried too.
 
-    Without `method.trials` random search and halving may spend what the published search has spent, with refinement.
+    Without `method.trials` the others may spend what the published search has spent, with refinement.
 
     Args:
       candidates: the whole space, in the order of size.
@@ -50,7 +53,7 @@ def compared(
         pick, results = searched(candidates, neighbours, evaluation, dataclasses.replace(method, name=name), budget)
         if name == "published" and not method.trials:
             budget = spent(results)
-        if name == "ranking" and pick is not None:
+        if name in UNTRIED and pick is not None:
             results = tried(pick, evaluation)
         choices[name] = pick, results
     return {name: choices[name] for name in names}
@@ -70,7 +73,7 @@ def searched(
       neighbours: of a shape.
       evaluation: error and score.
       method: with its settings; the other methods that it names do not matter.
-      budget: for random search and halving, as `trials.spent` counts; 0: what `method` says.
+      budget: for random search, halving and the supernet, as `trials.spent` counts; 0: what `method` says.
 
     Raises:
       UserError: no candidate is fast enough, or the stride is too long.
@@ -84,6 +87,8 @@ def searched(
         results = refined(results, allowed, neighbours, evaluation) if method.refine else results
     elif method.name == "random":
         results = random_search(allowed, evaluation, budget, method.seed)
+    elif method.name == "supernet":
+        return of_supernet(allowed, neighbours, evaluation, method, budget), []
     else:
         results = successive_halving(allowed, evaluation, budget, method.seed, method.factor, method.rounds)
     best = winner(each for each in results if each.trial.steps == evaluation.steps)
@@ -177,6 +182,28 @@ def successive_halving(
         results += latest
         order = list(dict.fromkeys(result.candidate for result in ranking(latest)))
     return results
+
+
+def of_supernet(
+    candidates: Sequence[Candidate],
+    neighbours: Callable[[Shape], Sequence[Shape]],
+    evaluation: Evaluation,
+    method: Method,
+    budget: float,
+) -> Candidate | None:
+    """One training whose weights all candidates share, and then evolution over what they are worth with them.
+
+    Args:
+      candidates: to choose from.
+      neighbours: of a shape.
+      evaluation: score, and the error with inherited weights.
+      method: with the settings of evolution.
+      budget: as `trials.spent` counts.
+    """
+    assert evaluation.inherited is not None
+    error = evaluation.inherited(candidates, budget)
+    how = method.population, method.generations, method.seed
+    return evolution.evolved(candidates, neighbours, error, evaluation.score, *how)
 
 
 def largest(candidates: Sequence[Candidate]) -> Candidate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from bertlite_jax.config.search.settings import Shape
@@ -43,6 +43,9 @@ class Evaluation(NamedTuple):
     score: Score
     learning_rates: tuple[float, ...]
     steps: int
+    inherited: Callable[[Sequence[Candidate], float], Callable[[Shape], float]] | None = None
+    """Gets the shapes that may be chosen and the compute that may be spent, as `spent` counts; trains one supernet, and
+    returns the error of a shape with its weights."""
 
 
 def tried(candidate: Candidate, evaluation: Evaluation, steps: int = 0) -> list[Result]:

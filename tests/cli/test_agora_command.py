@@ -11,7 +11,7 @@ from bertlite_jax.jobs.agora import agora
 
 GLUE = str(pathlib.Path(__file__).resolve().parents[2] / "configs" / "finetune_glue.py")
 WHERE = ["--workdir", "out", "--init", "bort", "--teacher", "large", "--data", "GLUE"]
-ROW = {"round": 1, "models": 12, "best accuracy": 0.75, "best set": "lr-1e-05"}
+ROW = {"round": 1, "models": 12, "best accuracy": 0.75, "median": None, "best set": "lr-1e-05"}
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def test_recipe_settings_and_places_reach_the_job(called, capsys: pytest.Capture
     assert (config.data.task, config.data.folder, config.run.epochs) == ("rte", "GLUE", 50.0)
     out = capsys.readouterr().out
     assert "lr-1e-05" in out
+    assert "diverged" in out  # The median of the round.
     assert "agora: all figures are in out/summary.json" in out
 
 

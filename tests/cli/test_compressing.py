@@ -75,6 +75,13 @@ def test_students_learn_from_the_run_unless_another_teacher_is_named(run: str, c
     assert (other.learn.teacher, other.learn.teacher_weight, usual) == ("large", 0.9, Compress())
 
 
+def test_a_slash_behind_the_run_names_the_same_teacher(run: str, called):
+    """Shells add one when they complete the name; the family would be refused as another teacher's."""
+    assert main(["compress", f"{run}/", "--workdir", "out"]) == 0
+    (config, _, named, *_) = called[0]
+    assert (config.learn.teacher, named) == (run, run)
+
+
 def test_a_run_that_a_signal_stopped_has_no_table(run: str, monkeypatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setattr(prune, "prune", lambda *arguments: {"stopped": True, "steps": 7})
     assert main(["prune", run, "--workdir", "out"]) == 0

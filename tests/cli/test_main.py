@@ -31,6 +31,8 @@ def test_help_lists_every_job_of_the_table(arguments, jobs, capsys):
 def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"bertlite_jax {bertlite_jax.__version__}\n"
+    assert main(["--help"]) == 0
+    assert "`bertlite --version`" in capsys.readouterr().out
 
 
 def test_jobs_that_train_store_their_programs():

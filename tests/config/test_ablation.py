@@ -1,13 +1,12 @@
 """A grid becomes members with names and references; whatever is wrong with it is one line before anything runs."""
 
 import dataclasses
-import pathlib
 
 import pytest
 
 from bertlite_jax.cli.ablation import overridden
 from bertlite_jax.cli.main import main
-from bertlite_jax.config import Distill, Distillation, Finetune, Grid, Pretrain, Run
+from bertlite_jax.config import Distill, Distillation, Finetune, Grid, Pretrain, Run, files
 from bertlite_jax.config.ablation.grid import Member
 from bertlite_jax.config.ablation.members import members
 from bertlite_jax.config.effects import replaced
@@ -171,7 +170,7 @@ def test_without_a_file_the_command_names_an_example(capsys):
     assert main(["ablate"]) == 2
     said = capsys.readouterr().err
     example = said.split("for example ")[1].strip()
-    assert (pathlib.Path(__file__).resolve().parents[2] / example).is_file()
+    assert isinstance(files.load_file(example), Grid)
 
 
 def test_options_change_the_base_and_whole_configs():

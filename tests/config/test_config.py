@@ -338,7 +338,7 @@ def test_differences_name_field_and_both_values():
     ("values", "kind", "typed"),
     [
         ({"head": {}}, Pretrain, ["bertlite", "predict", "RUN", "--input", "FILE"]),
-        ({"model": {}}, Finetuned, ["bertlite", "finetune", "RECIPE.py", "--init", "RUN"]),
+        ({"model": {}}, Finetuned, ["bertlite", "finetune", "RECIPE", "--init", "RUN"]),
     ],
 )
 def test_a_suggested_command_can_be_pasted_into_a_shell(tmp_path, values, kind, typed):

@@ -72,8 +72,11 @@ def test_the_nearest_recipes_are_named(typed, example, advice, tmp_path, monkeyp
     assert str(refused.value).startswith(f"config: {typed} does not exist; {advice}")
 
 
-def test_a_folder_is_not_advised_in_its_own_place(tmp_path, monkeypatch):
+def test_a_folder_is_called_one_and_not_advised_in_its_own_place(tmp_path, monkeypatch):
+    """Somebody names a run's work directory, which does exist."""
     monkeypatch.chdir(tmp_path)
     pathlib.Path("mine.py").mkdir()
-    with pytest.raises(UserError, match=r"^config: mine.py does not exist; `bertlite recipes` lists"):
+    with pytest.raises(UserError, match=r"^config: mine.py is a folder; name a file, or one that `bertlite recipes`"):
         files.find("mine.py")
+    with pytest.raises(UserError, match=r"^config: mime.py does not exist; `bertlite recipes` lists"):
+        files.find("mime.py")

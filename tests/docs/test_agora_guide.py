@@ -40,7 +40,7 @@ def test_every_loop_of_the_guide_can_be_started(called):
         assert main(arguments(line)) == 0
     for config, settings, *_ in called:
         check_agora(settings, config)
-    assert [len(sets.every(config, settings)) for config, settings, *_ in called] == [12, 12, 1, 480]
+    assert [len(sets.every(config, settings)) for config, settings, *_ in called] == [12, 12, 8, 480]
 
 
 def test_points_can_be_learnt_by_another_run(monkeypatch: pytest.MonkeyPatch):

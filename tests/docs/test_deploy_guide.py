@@ -13,7 +13,7 @@ COMMANDS = [line for block in re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | r
 PREPARE = (
     "bertlite tokenizer my_text.txt --out tok --vocab-size 400",
     "bertlite corpus my_text.txt --tokenizer tok --out corpus --length 64 --workers 1",
-    "bertlite pretrain configs/debug_cpu.py --workdir runs/mine --data.corpus corpus --data.tokenizer tok "
+    "bertlite pretrain debug_cpu --workdir runs/mine --data.corpus corpus --data.tokenizer tok "
     "--run.steps 2 --run.eval-rows 8 --optim.warmup-steps 1 --model.num-layers 2",
 )
 

@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from bertlite_jax.cli.main import main
+from bertlite_jax.config import files
 from bertlite_jax.data import tasks
 from bertlite_jax.jobs.answering import predict, predict_split
 from bertlite_jax.jobs.benchmarks.finetune import bench_finetune
@@ -78,7 +79,7 @@ def test_there_are_commands_for_every_family():
 def test_every_option_that_is_named_exists(option, called, capsys):
     about_texts = re.search("window-step|question-length|answer-length", option)
     data = "--task squad1 --data SQUAD" if about_texts else "--data own.csv"
-    start = f"finetune configs/finetune_glue.py {data} --init E --workdir R"
+    start = f"finetune finetune_glue {data} --init E --workdir R"
     assert main(shlex.split(f"{start} {option}")) == 0, capsys.readouterr().err
     assert all(part.removesuffix(" ") in GUIDE for part in re.findall(r"--[\w.-]+", option))
 
@@ -88,6 +89,5 @@ def test_the_benchmarks_take_what_the_guide_gives_them(monkeypatch):
     assert "run" in bench_predictions.__annotations__
 
 
-def test_every_recipe_that_is_named_exists():
-    for name in re.findall(r"`(finetune_\w+\.py)`", GUIDE):
-        assert (ROOT / "configs" / name).is_file(), name
+def test_every_recipe_of_fine_tuning_is_named():
+    assert set(re.findall(r"`(finetune_\w+)`", GUIDE)) == {name for name in files.shipped() if "finetune" in name}

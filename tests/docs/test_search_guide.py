@@ -1,12 +1,15 @@
-"""The recipe in docs/search.md is one, and the settings that the page names exist."""
+"""The recipe in docs/search.md is one, and the settings and options that the page names exist."""
 
 import pathlib
 import re
+import shlex
 import typing
 
+from bertlite_jax.cli.main import main
 from bertlite_jax.config import files
 from bertlite_jax.config.search.checks import check_search
 from bertlite_jax.config.search.settings import CostModel, Search, Surrogate
+from bertlite_jax.jobs import winner
 
 PAGE = (pathlib.Path(__file__).resolve().parents[2] / "docs/search.md").read_text(encoding="utf-8")
 GROUPS = "space|maximum|surrogate|cost|method|run|model|data|mask|optim"
@@ -30,3 +33,15 @@ def test_every_source_of_latencies_and_every_error_is_explained():
     explained = set(re.findall(r"^ *\| `(\w+)` \|", PAGE, re.M))
     for kind, field in ((CostModel, "latency"), (Surrogate, "kind")):
         assert set(typing.get_args(typing.get_type_hints(kind)[field])) <= explained
+
+
+def test_the_limit_of_the_guide_can_be_asked_for(monkeypatch):
+    given: list[tuple] = []
+    monkeypatch.setattr(winner, "find_and_distill", lambda *arguments: given.append(arguments))
+    (line,) = [
+        line for line in PAGE.replace("\\\n", " ").splitlines() if "--then distill" in line and "bertlite" in line
+    ]
+    assert main(shlex.split(line)[1:]) == 0
+    (config, then, *_) = given[0]
+    assert (config.method.most_seconds, config.cost.latency) == (0.005, "int8")
+    assert then.distill.start == "random"

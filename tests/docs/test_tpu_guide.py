@@ -6,6 +6,7 @@ import re
 
 from page_commands import like_a_clone, run_in
 
+import bertlite_jax
 from bertlite_jax.config import checks, files
 from bertlite_jax.report.cost import topology
 
@@ -17,7 +18,8 @@ BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
 def test_the_commands_run_in_order(tmp_path):
     like_a_clone(tmp_path, "configs", "tools", "docs")
     (tmp_path / "dist").mkdir()
-    (tmp_path / "dist/bertlite_jax-0.1.0-py3-none-any.whl").touch()  # Building it would need the network.
+    # Building it would need the network.
+    (tmp_path / f"dist/bertlite_jax-{bertlite_jax.__version__}-py3-none-any.whl").touch()
     run = [block.replace("bertlite ", "python -m bertlite_jax ") for block in BLOCKS if "pip wheel" not in block]
     assert len(run) == len(BLOCKS) - 1 >= 4
     for block in run:
@@ -34,9 +36,9 @@ def test_the_runs_that_are_launched_divide_their_batch_among_the_chips():
     """No machine is made for a config that the job refuses."""
     launched = [block for block in BLOCKS if "launch_tpu.sh" in block]
     for block in launched:
-        path, parts = re.findall(r"-- (configs/\w+\.py)", block)[0], re.findall(r"--optim.micro-batches (\d+)", block)
+        recipe, parts = re.findall(r"-- (\w+) ", block)[0], re.findall(r"--optim.micro-batches (\d+)", block)
         name, slices = re.findall(r"--accelerator-type (\S+)", block)[0], re.findall(r"--slices (\d+)", block) or ["1"]
-        config = files.load_file(str(ROOT / path))
+        config = files.load_file(recipe)
         config = dataclasses.replace(config, optim=dataclasses.replace(config.optim, micro_batches=int(parts[0])))
         data = dataclasses.replace(config.data, corpus=("corpus",), tokenizer="tokenizer")
         place = topology.parse(name, int(slices[0]))

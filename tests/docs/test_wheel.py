@@ -4,10 +4,11 @@ import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
-from hatchling.build import build_editable
+from hatchling.build import build_editable, build_sdist
 
 import bertlite_jax
 
@@ -36,6 +37,18 @@ def test_it_has_every_file_of_the_package_and_every_recipe(wheel: pathlib.Path):
     assert {name for name in inside.namelist() if ".dist-info/" not in name} == set(expected)
     for name, path in expected.items():
         assert inside.read(name) == path.read_bytes(), name
+
+
+def test_the_source_archive_has_what_its_tests_read(tmp_path, monkeypatch):
+    """Also the workflows, which `tests/docs/test_release.py` compares with the requirements."""
+    monkeypatch.chdir(ROOT)
+    with tarfile.open(tmp_path / build_sdist(str(tmp_path))) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    folders = (".github", "bertlite_jax", "configs", "docs", "tests", "tools")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    expected = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    assert len(expected) > 900
+    assert expected | {"Makefile", "CHANGELOG.md", "CITATION.cff", "requirements-dev.txt", "PKG-INFO"} <= inside
 
 
 def test_an_editable_install_is_the_clone_itself(tmp_path, monkeypatch):

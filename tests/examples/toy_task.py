@@ -19,6 +19,8 @@ from bertlite_jax.jobs.finetuning.start import draw_params
 from bertlite_jax.model.task_heads import TaskModel
 
 MODEL = tiny.trained_model(share="none", pair_classes=0, init_std=0.1)
+TAGGER = Head(kind="tag", labels=("O", "B-X"))
+CHOOSER = Head(kind="choose", labels=())
 PRETRAINED = dataclasses.replace(MODEL, pair_classes=2, vocab_multiple=16)
 FILLER = [
     "she",
@@ -78,6 +80,30 @@ def write_jsonl(path: pathlib.Path, rows: list[dict]) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
+
+
+def own_data(folder: pathlib.Path, kind: str) -> tuple[str, Head, str]:
+    """A file of examples, the head of its task, and a file of unlabelled texts."""
+    made = sentences(40, 6)
+    texts = [{"text": text} for text, _ in sentences(24, 8)]
+    if kind == "choose":
+        rows = [{"text": "who?", "choices": [text, "the rabbit", "so"], "label": label} for text, label in made]
+        texts = [{"text": "who?", "choices": [text["text"], "a queen"]} for text in texts]
+        head = CHOOSER
+    elif kind == "multi_label":
+        rows = [
+            {"text": text, "label": [["queen", "so"], ["queen"], []][label + (len(text) % 2)]} for text, label in made
+        ]
+        head = Head(labels=("queen", "so"), problem="multi_label")
+    elif kind == "regression":
+        rows = [{"text": text, "label": label + len(text) / 100} for text, label in made]
+        head = Head(labels=("score",), problem="regression")
+    else:
+        rows = [
+            {"tokens": text.split(), "tags": ["B-X" if w == "queen" else "O" for w in text.split()]} for text, _ in made
+        ]
+        head = TAGGER
+    return write_jsonl(folder / f"{kind}.jsonl", rows), head, write_jsonl(folder / f"{kind}-texts.jsonl", texts)
 
 
 def write_encoder(folder: pathlib.Path, tokenizer: str | None, model: Model = MODEL, head: Head | None = None) -> str:

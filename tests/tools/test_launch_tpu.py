@@ -6,10 +6,12 @@ import shutil
 import stat
 import subprocess
 import time
+from collections.abc import Sequence
 
 import pytest
 
 SCRIPT = pathlib.Path(__file__).resolve().parents[2] / "tools" / "launch_tpu.sh"
+JOB_OPTIONS = ("--workdir", "bucket/run")
 
 GCLOUD = r"""#!/usr/bin/env bash
 # compute tpus queued-resources VERB NAME ...
@@ -59,12 +61,12 @@ class Cloud:
 
         self.env = os.environ | {"CLOUD": str(folder), "PATH": f"{folder}/bin:{os.environ['PATH']}"}
 
-    def start(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.Popen[str]:
+    def start(self, *options: str, job: Sequence[str] = JOB_OPTIONS, recipe: str = "base.py") -> subprocess.Popen[str]:
         """The script, with what it needs and the given options."""
         command = [str(SCRIPT), "--name", "mine", "--zone", "us-west4-a", "--accelerator-type", "v5litepod-16"]
         command += ["--wheel", "bertlite_jax-0.1.0-py3-none-any.whl", "--poll-seconds", "0", *options]
         return subprocess.Popen(
-            [*command, "--", "base.py", *job],
+            [*command, "--", recipe, *job],
             cwd=self.folder,
             env=self.env,
             text=True,
@@ -72,9 +74,11 @@ class Cloud:
             stderr=subprocess.PIPE,
         )
 
-    def launch(self, *options: str, job: tuple[str, ...] = ("--workdir", "bucket/run")) -> subprocess.CompletedProcess:
+    def launch(
+        self, *options: str, job: Sequence[str] = JOB_OPTIONS, recipe: str = "base.py"
+    ) -> subprocess.CompletedProcess[str]:
         """The script run to its end."""
-        with self.start(*options, job=job) as process:
+        with self.start(*options, job=job, recipe=recipe) as process:
             try:
                 out, err = process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
@@ -285,6 +289,24 @@ def test_what_a_dry_run_prints_can_be_pasted(cloud):
     there.paste(after + then)
     assert there.verbs() == ["create", "scp", "delete", "delete"]
     assert len(there.lines("runs")) == 2
+
+
+def test_a_recipe_of_the_package_is_given_by_name_and_not_copied(cloud):
+    """It is in the wheel."""
+    done = cloud("exit 0").launch("--dry-run", recipe="albert_base")
+    assert "bertlite pretrain albert_base --run.distributed --workdir bucket/run" in done.stdout
+    (copied,) = [line for line in done.stdout.splitlines() if " queued-resources scp " in line]
+    assert " scp bertlite_jax-0.1.0-py3-none-any.whl mine:bertlite/ " in copied
+
+
+@pytest.mark.parametrize("recipe", ["albert_bse", "mine.py", "../configs/albert_base"])
+def test_a_recipe_that_is_nowhere_is_refused_before_a_machine_is_made(cloud, recipe):
+    there = cloud("exit 0")
+    done = there.launch(recipe=recipe)
+    assert done.returncode == 2
+    line = f"the job's recipe {recipe} does not exist; name a file, or a recipe that bertlite recipes lists"
+    assert done.stderr == f"launch_tpu: {line}\n"
+    assert not there.lines("calls")
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,11 @@ class Compress:
     """Turns of each model when latencies are measured at the end."""
 
 
+def is_name(name: str) -> bool:
+    """Whether a point can be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def parsed(name: str) -> Point:
     """The point of a name. Raises UserError for a name that is none."""
     found = _NAME.fullmatch(name)
@@ -85,7 +90,7 @@ def parsed(name: str) -> Point:
 
 
 def usual_points(model: Model) -> tuple[Point, ...]:
-    """Points from about 2 to about 40 times PyTorch's speed, for a teacher of twelve layers on a CPU with VNNI."""
+    """All layers in integers, half of them in floats and in integers, and that half pruned further and further."""
     groups = model.share_groups
     half = max(groups, model.num_layers // 2 // groups * groups)
     points = [Point(half), Point(model.num_layers, 1.0, 7)]

@@ -82,6 +82,16 @@ OWN = "distill"
 """Key of the parameters that belong to a run and not to its student; no export has them."""
 
 
+OF_WINNER = Distillation(cosine_weight=0.0, start="random")
+"""What the winner of a search learns, unless told otherwise: it may have any width and depth beside the teacher's."""
+
+
+def taught(recipe: Pretrain, given: Distillation) -> Distill:
+    """A recipe of pretraining, with teachers; of a `Search` only what it has of a pretraining run."""
+    own = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Pretrain)}
+    return Distill(**own, distill=given)
+
+
 def losses_of(config: Distill) -> dict[str, float]:
     """The losses with a weight above 0, by the names that metrics have: `soft`, `mlm`, `cosine` and so on."""
     names = ("soft", "mlm", "cosine", "states", "attention", "relations", "pair", "pair_soft")

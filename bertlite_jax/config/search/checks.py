@@ -37,6 +37,8 @@ def check_search(config: Search, devices: int = 1) -> None:
     if config.run.depths:
         raise UserError("config: run.depths cannot be combined with a search, which chooses the number of layers")
     _check_method(config.method, config.surrogate)
+    if "supernet" in (config.method.name, *config.method.others):
+        _check_supernet(config.space, config.method)
 
 
 def _check_cost(config: Search) -> None:
@@ -105,6 +107,24 @@ def _check_list(name: str, values: tuple[Any, ...]) -> None:
         raise UserError(f"config: {name} is empty; name at least one value")
     if len(set(values)) < len(values):
         raise UserError(f"config: {name} = {shown(values)} has the same value twice")
+
+
+def _check_supernet(space: Space, method: Method) -> None:
+    """Raises UserError for shapes that cannot have their weights in common, or an evolution without shapes."""
+    checks.check_positive(method, "method", ("sampled", "population", "generations"))
+    if method.population < 4:
+        raise UserError(f"config: method.population = {method.population} must be at least 4: two parents, two others")
+    advice = "or leave supernet out of method.name and method.others"
+    if len(space.share) > 1:
+        raise UserError(
+            f"config: space.share = {shown(space.share)}: a supernet cannot have both in one set of weights; keep one, "
+            f"{advice}"
+        )
+    if len({0 < narrow < wide for narrow in space.embed_size for wide in space.hidden_size}) > 1:
+        raise UserError(
+            f"config: space.embed_size = {shown(space.embed_size)} is below some of space.hidden_size and not below "
+            f"others, and only the former have a projection; a supernet needs one kind, {advice}"
+        )
 
 
 def _check_surrogate(surrogate: Surrogate) -> None:

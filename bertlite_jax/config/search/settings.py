@@ -12,7 +12,7 @@ Share = Literal["none", "ffn", "attention", "all"]
 """The values of `Model.share`."""
 Counted = Literal["all", "encoder", "layers"]
 """The values of `CostModel.parameters`."""
-MethodName = Literal["published", "random", "halving", "ranking"]
+MethodName = Literal["published", "random", "halving", "supernet", "ranking"]
 """The values of `Method.name`."""
 MEASURED = ("measured", "int8", "fitted")
 """The values of `CostModel.latency` for which this machine is timed."""
@@ -118,7 +118,8 @@ class Method:
 
     name: MethodName = "published"
     """published: every stride-th shape in the order of size. random: shapes at random. halving: many with few steps,
-    the better ones with more. ranking: no trials, the one with the most parameters."""
+    the better ones with more. supernet: one training whose weights all shapes share, then evolution. ranking: no
+    trials, the one with the most parameters."""
     others: tuple[MethodName, ...] = ()
     """Methods to compare it with; the winner is that of `name`. What two of them try is trained once."""
     head_size: int = 0
@@ -134,14 +135,22 @@ class Method:
     """Of the saved parameters, the saved time and the error in the score, each at most 10; 1 1 1 is the published
     W-coefficient."""
     trials: int = 0
-    """For random and halving: compute that may be spent, in trials of a shape of average cost with all learning rates.
-    0: as much as published spends, and if that is not among the methods, as it would spend without refine."""
+    """For random, halving and supernet: compute that may be spent, in trials of a shape of average cost with all
+    learning rates. 0: as much as published spends, and if that is not among the methods, as it would spend without
+    refine."""
     factor: int = 2
     """For halving: each round has this factor fewer shapes and more steps."""
     rounds: int = 3
     """For halving: number of rounds; the last one has surrogate.steps."""
+    sampled: int = 12
+    """For supernet: shapes that are trained in it beside the largest and the smallest, evenly spread over the space;
+    two of them in a step. Each is one more program to compile. All others inherit what was trained for these."""
+    population: int = 16
+    """For supernet: shapes in a generation of the evolution."""
+    generations: int = 8
+    """For supernet: number of generations after the first."""
     seed: int = 0
-    """For random, halving and cost.latency = fitted: seed of the draw of shapes."""
+    """For random, halving, supernet and cost.latency = fitted: seed of the draw of shapes."""
     most_seconds: float = 0.0
     """Latency that the winner may have. 0: any."""
 

@@ -29,10 +29,14 @@ from bertlite_jax.jobs.agora.history import State
 from bertlite_jax.jobs.agora.rounds import BEST_RUN
 from bertlite_jax.jobs.answering import task_splits
 from bertlite_jax.jobs.finetuning import memory_need, own_data
+from bertlite_jax.jobs.finetuning.few_labels.few_label_inputs import folder_of
 from bertlite_jax.jobs.finetuning.prepare import prepare
 from bertlite_jax.jobs.runs import one_job, several, workdir
 
 CONFIG, SUMMARY, TABLE = "agora.json", "summary.json", "table.md"
+_DECIDES_SCORES = frozenset({"run.eval_every"})
+"""A single run may resume with another value. Here the score of a model is that of its best evaluation, and scores of
+models are compared."""
 
 
 def agora(
@@ -60,7 +64,7 @@ def agora(
 
     Raises:
       UserError: anything that is wrong before the first model; then nothing is written.
-      Diverged: all models of a round did.
+      Diverged: all models of the first round did.
     """
     # --- Check everything that can be checked before the teacher is asked --------------------------------------------
     check_on_disk("workdir", run)
@@ -68,6 +72,9 @@ def agora(
     check_agora(settings, config)
     for place in filter(None, (init, teacher, settings.masked_lm)):
         sources.check_there(place, "agora")
+    for path in settings.keep_out:
+        if not pathlib.Path(path).is_file():
+            raise UserError(f"agora: --agora.keep-out {path} is no file; name one, which every start of the loop reads")
     folder = pathlib.Path(run)
     several.refuse_other_content(folder, CONFIG, "agora", f"{CONFIG} of Agora")
     config = own_data.decided(config, run, overwrite)
@@ -110,6 +117,7 @@ def agora(
 def _loop(ground: Ground) -> State:
     """Round after round; returns how the loop stands at its end."""
     settings, lines = ground.loop.agora, history.read_rounds(ground.folder, ground.sets)
+    rounds.check_left(ground, history.stand(ground.sets, lines, settings))
     while not (state := history.stand(ground.sets, lines, settings)).ended:
         rounds.clear_closed(ground.folder, state)
         lines.append(rounds.run_round(ground, state))
@@ -149,7 +157,8 @@ def _refuse_other_loop(folder: pathlib.Path, loop: Loop) -> None:
     if not (folder / CONFIG).is_file():
         return
     lines = files.differences(files.read_json(folder / CONFIG, Loop, "agora"), loop)
-    changed = [line for line in lines if line.partition(":")[0].removeprefix("recipe.") not in workdir.FREE_TO_CHANGE]
+    free = workdir.FREE_TO_CHANGE - _DECIDES_SCORES
+    changed = [line for line in lines if line.partition(":")[0].removeprefix("recipe.") not in free]
     if changed:
         raise UserError(
             f"workdir: {folder} holds a loop with another config ({'; '.join(changed)}); name another --workdir, or "
@@ -160,12 +169,12 @@ def _refuse_other_loop(folder: pathlib.Path, loop: Loop) -> None:
 def _open_folder(ground: Ground, overwrite: bool) -> None:
     """Writes what the loop depends on, or compares it with what an earlier start has written."""
     folder = ground.folder
+    whole_files.put_back_former(folder / BEST_RUN)
     if overwrite:
         _clear(ground)
     elif (folder / CONFIG).is_file():
         for entry, digests in ground.digests.items():
             workdir.refuse_other_corpora(folder, digests, entry)
-    whole_files.put_back_former(folder / BEST_RUN)
     whole_files.remove_leftovers(folder)
     whole_files.write_text(folder / CONFIG, files.to_json(ground.loop) + "\n")
     environment = workdir.environment(teachers=ground.digests["teachers"]) | {"corpora": ground.digests["corpora"]}
@@ -186,6 +195,6 @@ def _clear(ground: Ground) -> None:
             )
     for name in (history.HISTORY, history.RESULTS, SUMMARY, TABLE):
         (folder / name).unlink(missing_ok=True)
-    for place in (*folder.glob("round-*"), folder / "points", folder / "learning", folder / BEST_RUN):
+    for place in (*folder.glob("round-*"), folder / "points", folder_of(folder), folder / BEST_RUN):
         if place.is_dir():
             shutil.rmtree(place)

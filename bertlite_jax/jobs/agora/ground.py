@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
+import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from bertlite_jax.config.agora.sets import Set
 from bertlite_jax.config.agora.settings import Agora, Loop
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.model import Head
-from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.convert.weights.reading import pairs_of
 from bertlite_jax.data import tasks
@@ -105,22 +104,15 @@ def open_ground(loop: Loop, folder: pathlib.Path, setup: Setup, weights: Weights
     """
     settings, start, task = loop.agora, setup.start, setup.task
     head, data = start.config.head, loop.recipe.data
-    _check_confidence(settings, head)
+    _check_fits(settings, head)
     every = sets.every(loop.recipe, settings)
-    with naming():
-        replaces = "masked_lm" in settings.transforms
-        proposes = masked_lm.check(learn_of(settings), loop.init, weights) if replaces else {}
-        counts = setup.train.encoded.counts
-        learner = dataclasses.replace(start.config, learn=dataclasses.replace(start.config.learn, teacher=loop.teacher))
-        taught = teacher.check(learner, start.tokenizer, pairs_of(counts.get("pairs"), counts["examples"]))
+    proposes, taught = _models(loop, setup, weights)
     dev = [mistakes.bare(example, head) for example in setup.valid.examples]
     train = training_examples(task, data, head)
     train_rows = frozenset(leaks.row_of(mistakes.bare(example, head)) for example in train)
     off_by = settings.tolerance * float(np.ptp(setup.train.encoded.labels)) if head.problem == "regression" else 0.0
-    answer = mistakes.open_model(loop.teacher, head)
-    print(f"agora: the teacher {loop.teacher} answers {len(dev):,} validation examples", flush=True)
-    right = int(mistakes.answered(answer, head, dev, off_by).sum())
-    mistakes.check_teacher(loop.teacher, right, len(dev))
+    kept_out = leaks.kept_out([*dev, *(mistakes.bare(example, head) for example in _others(task, loop, head))])
+    answer, right = _asked(loop.teacher, head, dev, off_by)
     return Ground(
         loop=loop,
         sets=every,
@@ -129,15 +121,47 @@ def open_ground(loop: Loop, folder: pathlib.Path, setup: Setup, weights: Weights
         task=task.name,
         metrics=task.metrics,
         dev=dev,
-        examples=counts["examples"],
+        examples=setup.train.encoded.counts["examples"],
         off_by=off_by,
-        kept_out=leaks.kept_out([*dev, *(mistakes.bare(example, head) for example in _others(task, loop, head))]),
+        kept_out=kept_out,
         train_rows=train_rows,
         masked_lm="".join(proposes.values()),
         teacher=answer,
         right=right,
-        digests={"corpora": digests(setup), "teachers": {loop.init: _digest(weights)} | proposes | taught},
+        digests={
+            "corpora": digests(setup) | {path: _digest_of_file(path) for path in settings.keep_out},
+            "teachers": {loop.init: masked_lm.digest_of(weights)} | proposes | taught,
+        },
     )
+
+
+def _models(loop: Loop, setup: Setup, weights: Weights) -> tuple[dict[str, str], dict[str, str]]:
+    """Folder and digest of the masked language model, if there is one, and of the teacher.
+
+    Raises:
+      UserError: one of them cannot do what the loop needs.
+    """
+    settings, config, counts = loop.agora, setup.start.config, setup.train.encoded.counts
+    with naming():
+        replaces = "masked_lm" in settings.transforms
+        proposes = masked_lm.check(learn_of(settings), loop.init, weights) if replaces else {}
+        learner = dataclasses.replace(config, learn=dataclasses.replace(config.learn, teacher=loop.teacher))
+        pairs = pairs_of(counts.get("pairs"), counts["examples"])
+        return proposes, teacher.check(learner, setup.start.tokenizer, pairs)
+
+
+def _asked(folder: str, head: Head, dev: list[Example], off_by: float) -> tuple[Answer, int]:
+    """Opens the teacher; returns it, and how many validation examples it answers rightly. Raises UserError: too few."""
+    answer = mistakes.open_model(folder, head)
+    print(f"agora: the teacher {folder} answers {len(dev):,} validation examples", flush=True)
+    right = int(mistakes.answered(answer, head, dev, off_by).sum())
+    mistakes.check_teacher(folder, right, len(dev), off_by)
+    if (same := mistakes.majority(head, dev)) >= right:
+        print(
+            f"agora: the teacher answers {right:,} rightly, and one label for all would answer {same:,}: its labels "
+            "may teach nothing; a better teacher, or a validation file with about as many examples of each label, helps"
+        )
+    return answer, right
 
 
 def _others(task: tasks.Task, loop: Loop, head: Head) -> Iterator[Example]:
@@ -150,12 +174,14 @@ def _others(task: tasks.Task, loop: Loop, head: Head) -> Iterator[Example]:
         yield from inputs.read(path, head, task_splits.options_of_more(data), job="agora", labelled=False)
 
 
-def _digest(weights: Weights) -> str:
-    """SHA-256 of what every model starts from."""
-    tokenizer = weights.tokenizer.hash if weights.tokenizer else ""
-    return parameters.digest(weights.params, json.dumps([dataclasses.asdict(weights.model), tokenizer]))
+def _digest_of_file(path: str) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _check_confidence(settings: Agora, head: Head) -> None:
+def _check_fits(settings: Agora, head: Head) -> None:
+    """Raises UserError for a setting that the task leaves without effect."""
+    if settings.tolerance != Agora().tolerance and head.problem != "regression":
+        raise UserError("config: agora.tolerance is for tasks with numbers; leave it out")
     if settings.confidence and head.kind != "choose" and head.problem != "single_label":
         raise UserError("config: agora.confidence is for tasks with one label or choice; leave it out")

@@ -71,7 +71,7 @@ class Round:
     scores: dict[str, float | None]
     """Set to score, in the order of the sets."""
     best: str
-    """The set with the best score."""
+    """The set with the best score; the first one if all models diverged."""
     mistakes: int
     """Of the best model on the validation split."""
     points: int
@@ -100,6 +100,8 @@ class State:
     best_set: str = ""
     all_points: int = 0
     replays: int = 0
+    last_replay: int = 0
+    """The round after which sets came back last; 0: none has."""
     ended: str = ""
     """Why there are no further rounds; empty while there are."""
 
@@ -134,12 +136,15 @@ def stand(sets: Sequence[Set], rounds: Sequence[Round], settings: Agora) -> Stat
             state.gone[by_name[name]] = as_number(each.scores[name])
         for name in each.replayed:
             del state.gone[by_name[name]]
-        state.replays += bool(each.replayed)
+        if each.replayed:
+            state.replays, state.last_replay = state.replays + 1, each.round
         state.left = [one for one in sets if one not in state.gone]
-        if not each.mistakes:
+        if each.scores[each.best] is None:
+            state.ended = "every model of the last round diverged"
+        elif not each.mistakes:
             state.ended = "the best model made no mistake, so there was nothing to make points of"
         elif not each.points:
-            state.ended = "no new point came of the mistakes, so the next round would have been the same"
+            state.ended = "no new point came of the mistakes, so further rounds would have trained on the same examples"
         elif not state.left:
             state.ended = "no set was left"
         elif settings.rounds and state.rounds >= settings.rounds:
@@ -162,13 +167,14 @@ def closed(state: State, scores: dict[Set, float | None], mistakes: int, points:
     removed = families.removed(numbers, settings.prune)
     gone = {one: score for one, score in state.gone.items() if one not in removed}
     gone |= {one: numbers[one] for one in removed}
-    back: list[Set] = []
-    if state.replays < settings.replays and families.stands_still(
-        [*state.best_scores, numbers[best]], settings.patience
-    ):
-        back = families.replayed(gone, settings.replay_sets)
+    number = state.rounds + 1
+    still = families.stands_still([*state.best_scores, numbers[best]], settings.patience)
+    # Sets that came back have as many rounds to show a better score as those before them.
+    still = still and number - state.last_replay >= settings.patience
+    some = state.replays < settings.replays and numbers[best] > -math.inf
+    back = families.replayed(gone, settings.replay_sets) if still and some else []
     return Round(
-        round=state.rounds + 1,
+        round=number,
         scores={one.name: score for one, score in scores.items()},
         best=best.name,
         mistakes=mistakes,

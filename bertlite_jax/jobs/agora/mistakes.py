@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -84,11 +85,28 @@ def answered(answer: Answer, head: Head, examples: Sequence[Example], off_by: fl
     return right(head, outputs.predictions(head, answer(examples), examples), examples, off_by)
 
 
-def check_teacher(folder: str, correct: int, examples: int) -> None:
-    """Raises UserError for a teacher that is not right on more than two thirds of the examples."""
-    if not Fraction(correct, examples) > LEAST:
-        raise UserError(
-            f"agora: --teacher {folder} answers {correct:,} of {examples:,} validation examples rightly "
-            f"({correct / examples:.1%}), and its labels help only if it is right on more than two thirds; train it "
-            "longer or on more text, or name another one"
-        )
+def check_teacher(folder: str, correct: int, examples: int, off_by: float = 0.0) -> None:
+    """Raises UserError for a teacher that is not right on more than two thirds of the examples.
+
+    Args:
+      folder: of the teacher.
+      correct: examples that it answers rightly.
+      examples: all.
+      off_by: how much a number may be off; 0 for labels and choices.
+    """
+    if Fraction(correct, examples) > LEAST:
+        return
+    within = f" (off by at most {off_by:g})" if off_by else ""
+    more = ", or allow more with --agora.tolerance" if off_by else ""
+    raise UserError(
+        f"agora: --teacher {folder} answers {correct:,} of {examples:,} validation examples rightly{within}, "
+        f"{correct / examples:.1%}, and its labels help only if it is right on more than two thirds; train it longer "
+        f"or on more text, or name another one{more}"
+    )
+
+
+def majority(head: Head, examples: Sequence[Example]) -> int:
+    """How many examples one label for all of them answers rightly; 0 where examples do not have one label each."""
+    if (head.kind, head.problem) != ("classify", "single_label"):
+        return 0
+    return max(Counter(example.label for example in examples).values(), default=0)

@@ -16,10 +16,11 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data.examples import augment, transformations
 from bertlite_jax.data.examples.subsequence import distance
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.host import json_files, whole_files
+from bertlite_jax.data.tasks.own.options import OwnOptions
+from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.agora.leaks import row_of
 from bertlite_jax.jobs.agora.mistakes import Answer
-from bertlite_jax.jobs.answering import outputs
+from bertlite_jax.jobs.answering import inputs, outputs
 from bertlite_jax.jobs.finetuning.few_labels import copies
 
 DRAWS = 2
@@ -145,36 +146,60 @@ def balanced(points: Sequence[Example], head: Head, most: int) -> list[Example]:
 # --- Their file ------------------------------------------------------------------------------------------------------
 
 
-def write(path: pathlib.Path, before: Sequence[str], points: Sequence[Example], head: Head) -> None:
-    """Writes a file of `data.added_file`: lines of earlier rounds, and a line for each new point."""
-    lines = [json.dumps(record_of(point, head), ensure_ascii=False) for point in points]
+def write(
+    path: pathlib.Path, before: Sequence[str], points: Sequence[Example], head: Head, columns: OwnOptions
+) -> None:
+    """Writes a file of `data.added_file`: lines of earlier rounds, and a line for each new point.
+
+    Args:
+      path: of the file.
+      before: lines, as of `lines_of`.
+      points: new ones.
+      head: of the model.
+      columns: as of `task_splits.options_of_more`.
+    """
+    lines = [json.dumps(record_of(point, head, columns), ensure_ascii=False) for point in points]
     path.parent.mkdir(parents=True, exist_ok=True)
     whole_files.write_text(path, "".join(f"{line}\n" for line in (*before, *lines)))
 
 
-def record_of(point: Example, head: Head) -> dict[str, Any]:
-    """A point as `bertlite predict` and `data.added_file` read it."""
-    record: dict[str, Any] = {"id": point.id, "text": point.text}
+def record_of(point: Example, head: Head, columns: OwnOptions) -> dict[str, Any]:
+    """A point as `bertlite predict` and `data.added_file` read it.
+
+    Its fields are called as the user called the columns of the training file, since that is how it is read. Where
+    labels have a column each, their names stand in one list.
+    """
+    record: dict[str, Any] = {columns.id or "id": point.id, columns.text or "text": point.text}
     if point.pair is not None:
-        record["pair"] = point.pair
-    if head.kind == "choose":
-        return record | {"choices": list(point.choices), "label": point.label}
-    if head.problem == "regression":
-        return record | {"label": point.label}
-    if isinstance(point.label, tuple):
-        return record | {"label": [name for name, bit in zip(head.labels, point.label, strict=True) if bit]}
-    assert isinstance(point.label, int)
-    return record | {"label": head.labels[point.label]}
+        record[columns.pair or "pair"] = point.pair
+    if len(columns.choices) > 1:
+        record |= zip(columns.choices, point.choices, strict=True)
+    elif point.choices:
+        record[columns.choices[0] if columns.choices else "choices"] = list(point.choices)
+    label = "label" if not columns.label or "," in columns.label else columns.label
+    return record | {label: _as_written(point.label, head)}
 
 
-def rows_in(path: pathlib.Path) -> tuple[list[str], set[int]]:
-    """The lines of a file of points, and a hash of the texts of each; nothing where there is no file.
+def _as_written(label: Any, head: Head) -> Any:
+    """A label as a file has it: a choice by its number, others by name."""
+    if head.kind == "choose" or head.problem == "regression":
+        return label
+    if head.problem == "multi_label":
+        return [name for name, bit in zip(head.labels, label, strict=True) if bit]
+    return head.labels[label]
+
+
+def lines_of(path: pathlib.Path) -> list[str]:
+    """The lines of a file of points; none where there is no file."""
+    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+
+
+def rows_in(path: pathlib.Path, head: Head, columns: OwnOptions) -> set[int]:
+    """A hash of the texts of each point in a file; nothing where there is no file or no line.
 
     Raises:
       UserError: a line is damaged.
     """
-    if not path.is_file():
-        return [], set()
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    records = [json_files.parse_object(line, f"{path}:{n}", "agora") for n, line in enumerate(lines, 1)]
-    return lines, {row_of(Example("", r.get("text", ""), r.get("pair"), tuple(r.get("choices", ())))) for r in records}
+    if not lines_of(path):
+        return set()
+    return {row_of(example) for example in inputs.read(str(path), head, columns, job="agora", labelled=False)}

@@ -12,12 +12,14 @@ from bertlite_jax.config.agora.sets import Set
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights.folder import FILE
 from bertlite_jax.data.tasks.example import Example
-from bertlite_jax.errors import Diverged
+from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import folder_lock, whole_files
 from bertlite_jax.jobs.agora import history, mistakes, points
 from bertlite_jax.jobs.agora.ground import Ground, learn_of
 from bertlite_jax.jobs.agora.history import State, Trained, as_number
+from bertlite_jax.jobs.answering.task_splits import options_of_more
 from bertlite_jax.jobs.finetuning.few_labels import copies, masked_lm
+from bertlite_jax.jobs.finetuning.few_labels.few_label_inputs import folder_of
 from bertlite_jax.jobs.finetuning.finetune import BEST, finetune
 
 BEST_RUN = "best"
@@ -38,29 +40,49 @@ def run_round(ground: Ground, state: State) -> history.Round:
 
     Raises:
       Stopped: a signal came; all models whose training had ended are kept.
-      Diverged: the losses of all models did.
+      Diverged: the losses of all models of the first round did. In a later one that is its result.
     """
     number = state.rounds + 1
     place = models_of(ground.folder, number)
     print(f"agora: round {number}: {len(state.left):,} sets, {state.all_points:,} points", flush=True)
     scores = _train_all(ground, state, place)
     best = max(scores, key=lambda one: as_number(scores[one]))
-    run = place / best.name
-    if not (run / BEST / FILE).is_file():  # Somebody has removed it since.
-        _finetune(ground, best, number, run)
-    wrong, new = _points_of(ground, state, run)
-    before, _ = points.rows_in(points_of(ground.folder, number))
-    points.write(points_of(ground.folder, number + 1), before, new, ground.head)
-    if not state.rounds or as_number(scores[best]) > state.best_score:
-        _keep(run, ground.folder / BEST_RUN)
-    line = history.closed(state, scores, wrong, len(new), ground.loop.agora)
+    wrong, new = 0, 0
+    if scores[best] is not None:
+        run = place / best.name
+        if not (run / BEST / FILE).is_file():  # Somebody has removed it since.
+            _finetune(ground, best, number, run)
+        wrong, new = _add_points(ground, number, run)
+        if as_number(scores[best]) > state.best_score:
+            _keep(run, ground.folder / BEST_RUN)
+    line = history.closed(state, scores, wrong, new, ground.loop.agora)
     history.append(ground.folder, line)
+    shown = f"{scores[best]:.4f} by {best.name}" if scores[best] is not None else "none, as every model diverged"
     print(
-        f"agora: round {number}: best {ground.metrics[0]} {as_number(scores[best]):.4f} by {best.name}, {wrong:,} "
-        f"mistakes, {len(new):,} new points; {len(line.removed)} sets go, {len(line.replayed)} come back",
+        f"agora: round {number}: best {ground.metrics[0]} {shown}, {wrong:,} mistakes, {new:,} new points; "
+        f"{len(line.removed)} sets go, {len(line.replayed)} come back",
         flush=True,
     )
     return line
+
+
+def check_left(ground: Ground, state: State) -> None:
+    """Raises UserError if what closed rounds have left for the next ones is not there any more."""
+    if not state.rounds:
+        return
+    file = points_of(ground.folder, state.rounds + 1)
+    count = len(points.lines_of(file))
+    # A round in which every model diverged is the last one, and leaves no file.
+    if count != state.all_points and not state.ended:
+        raise UserError(
+            f"agora: {file} has {count:,} points, and by {history.HISTORY} there are {state.all_points:,}; put the "
+            "file back, or pass --overwrite to start again"
+        )
+    if not (ground.folder / BEST_RUN / BEST / FILE).is_file():
+        raise UserError(
+            f"agora: {ground.folder / BEST_RUN} is missing, the best model of round {state.best_round}; put back a "
+            "copy, or pass --overwrite to start again"
+        )
 
 
 def clear_closed(folder: pathlib.Path, state: State) -> None:
@@ -100,7 +122,7 @@ def _train_all(ground: Ground, state: State, place: pathlib.Path) -> dict[Set, f
             _remove_models(place, [other for other in scores if other != one])
         else:
             _remove_models(place, [one])
-    if best == -math.inf:
+    if best == -math.inf and not state.rounds:
         raise Diverged(f"agora: round {number}: every model diverged; try lower --agora.learning-rates")
     return scores
 
@@ -137,7 +159,8 @@ def _finetune(ground: Ground, one: Set, number: int, run: pathlib.Path) -> dict[
     """What `finetune` says of a set's model. Raises Stopped if a signal came."""
     file = points_of(ground.folder, number)
     loop, added = ground.loop, str(file) if file.is_file() and file.stat().st_size else ""
-    figures = finetune(sets.recipe_of(loop.recipe, one, loop.agora, added), str(run), loop.init)
+    recipe = sets.recipe_of(loop.recipe, one, loop.agora, added)
+    figures = finetune(recipe, str(run), loop.init, answers=folder_of(ground.folder))
     if "stopped" in figures:
         raise Stopped(figures)
     return figures
@@ -153,12 +176,27 @@ def _keep(run: pathlib.Path, place: pathlib.Path) -> None:
 # --- Points ----------------------------------------------------------------------------------------------------------
 
 
-def _points_of(ground: Ground, state: State, run: pathlib.Path) -> tuple[int, list[Example]]:
-    """The number of mistakes of a model, and the new points that come of them."""
-    settings, head, number = ground.loop.agora, ground.head, state.rounds + 1
-    correct = mistakes.answered(mistakes.open_model(str(run), head), head, ground.dev, ground.off_by)
+def _add_points(ground: Ground, number: int, run: pathlib.Path) -> tuple[int, int]:
+    """Writes the points of the round after this one, and returns how many mistakes a model makes and how many are new.
+
+    Args:
+      ground: of the loop.
+      number: of this round.
+      run: of its best model.
+    """
+    before, after = points_of(ground.folder, number), points_of(ground.folder, number + 1)
+    correct = mistakes.answered(mistakes.open_model(str(run), ground.head), ground.head, ground.dev, ground.off_by)
     wrong = [example for example, is_right in zip(ground.dev, correct, strict=True) if not is_right]
-    _, known = points.rows_in(points_of(ground.folder, number))
+    new = _points_of(ground, number, wrong, before) if wrong else []
+    columns = options_of_more(ground.loop.recipe.data)
+    points.write(after, points.lines_of(before), new, ground.head, columns)
+    return len(wrong), len(new)
+
+
+def _points_of(ground: Ground, number: int, wrong: list[Example], before: pathlib.Path) -> list[Example]:
+    """The new points that come of mistakes, beside those in the file `before`."""
+    settings, head = ground.loop.agora, ground.head
+    known = points.rows_in(before, head, options_of_more(ground.loop.recipe.data))
 
     def is_new(example: Example) -> bool:
         row = points.row_of(example)
@@ -167,7 +205,7 @@ def _points_of(ground: Ground, state: State, run: pathlib.Path) -> tuple[int, li
     transforms = points.transforms_of(settings, ground.loop.recipe.run.seed, _masked_words(ground, wrong))
     made = points.changed(wrong, transforms, settings, number, is_new)
     labelled = points.labelled(made, ground.teacher, head, settings.confidence) if made else []
-    return len(wrong), points.balanced(labelled, head, max(1, int(settings.growth * ground.examples)))
+    return points.balanced(labelled, head, max(1, int(settings.growth * ground.examples)))
 
 
 def _masked_words(ground: Ground, wrong: list[Example]) -> copies.Changes | None:
@@ -177,5 +215,5 @@ def _masked_words(ground: Ground, wrong: list[Example]) -> copies.Changes | None
         return None
     source = settings.masked_lm or ground.loop.init
     with adoption.open_weights(source, "agora") as loaded:
-        seed = ground.loop.recipe.run.seed
-        return masked_lm.changes_of(wrong, source, loaded, ground.masked_lm, learn_of(settings), seed, ground.folder)
+        seed, place = ground.loop.recipe.run.seed, folder_of(ground.folder)
+        return masked_lm.changes_of(wrong, source, loaded, ground.masked_lm, learn_of(settings), seed, place)

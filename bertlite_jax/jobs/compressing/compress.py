@@ -13,7 +13,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertlite_jax.config.compression.compress import Compress, Point, check_compress, parsed, usual_points
 from bertlite_jax.config.effects import replaced
@@ -34,6 +34,7 @@ from bertlite_jax.jobs.compressing import (
     served_scores,
     students,
 )
+from bertlite_jax.jobs.compressing.compress_workdir import Decided
 from bertlite_jax.jobs.compressing.prune import recipe_of
 from bertlite_jax.jobs.compressing.students import Plan
 from bertlite_jax.jobs.finetuning import own_data
@@ -75,14 +76,14 @@ def compress(
         _check_teacher(weights, run)
         check_compress(settings, weights.model, cpu.cores())
         if dry_run:
-            plan, setup, _ = _planned(config, settings, weights, run, out, overwrite)
-            cost_plan.show(plan, setup, overwrite)
+            planned = _planned(config, settings, weights, run, out, overwrite)
+            cost_plan.show(planned.plan, planned.setup, overwrite)
             return {}
         with one_job.alone_in(out, of_runs=True):
-            plan, setup, source = _planned(config, settings, weights, run, out, overwrite)
+            plan, setup, source, decided = _planned(config, settings, weights, run, out, overwrite)
             if overwrite and (plan.folder / compress_workdir.SOURCE).is_file():
                 compress_workdir.clear(plan.folder, (run, *read_by(setup.start.config)))
-            compress_workdir.write_source(plan.folder, source)
+            compress_workdir.write_source(plan.folder, source, decided)
             return _compress(plan, setup)
 
 
@@ -94,28 +95,31 @@ def _compress(plan: Plan, setup: Setup) -> dict[str, Any]:
     size, layers = handed_over.count(teacher), teacher.model.num_layers
     for products in ("float32", "int8"):
         served = handed_over.served_file(points / handed_over.TEACHER, products)
-        score(f"{handed_over.TEACHER}-{products}", lambda served=served: (served, size, layers))
+        score(f"{handed_over.TEACHER}-{products}", served, lambda: (size, layers))
     if floor.is_for(teacher):
-        score(handed_over.FLOOR, lambda: _floor(plan, setup))
+        path = points / handed_over.FLOOR / floor.MODEL
+        score(handed_over.FLOOR, path, lambda: (floor.train(teacher, setup, path), 0))
 
     # --- The points --------------------------------------------------------------------------------------------------
     for number, point in enumerate(plan.points, 1):
-        if _is_stored(plan, setup, point.name):
+        file = handed_over.file_of(plan.folder, point)
+        if _is_stored(plan, setup, point.name, file):
             continue
         print(f"compress: {point.name}, {number} of {len(plan.points)} models", flush=True)
         figures = students.train(plan, point)
         if "stopped" in figures:
             return figures
-        score(point.name, lambda point=point: _handed_over(plan, point))
+        score(point.name, file, lambda point=point: _handed_over(plan, point))
 
     # --- How fast they are, the table, the picture -------------------------------------------------------------------
-    summary = measure.family(plan, setup)
-    whole_files.write_json(plan.folder / compress_workdir.SUMMARY, summary)
+    summary, picture = measure.family(plan, setup), plan.folder / compress_workdir.PICTURE
     whole_files.write_text(plan.folder / compress_workdir.TABLE, compression.markdown(summary))
     if missing := compression.missing():
+        picture.unlink(missing_ok=True)  # An earlier one is of other figures.
         print(f"compress: {missing}")
     else:
-        whole_files.write_bytes(plan.folder / compress_workdir.PICTURE, compression.picture(summary, "png"))
+        whole_files.write_bytes(picture, compression.picture(summary, "png"))
+    whole_files.write_json(plan.folder / compress_workdir.SUMMARY, summary)
     return summary
 
 
@@ -146,28 +150,34 @@ def _check_teacher(weights: Weights, run: str) -> None:
         )
 
 
-def _planned(
-    config: Finetune, settings: Compress, weights: Weights, run: str, out: str, overwrite: bool
-) -> tuple[Plan, Setup, dict[str, Any]]:
-    """Reads the task, decides which points there are, and checks that each can be made. Writes nothing.
+class Planned(NamedTuple):
+    """What is known before anything is written."""
 
-    Returns:
-      What all points have in common, the opened task, and what `compress.json` compares.
-    """
+    plan: Plan
+    setup: Setup
+    """Of the task."""
+    source: dict[str, Any]
+    """What `compress.json` compares."""
+    decided: Decided
+    """What it holds besides."""
+
+
+def _planned(config: Finetune, settings: Compress, weights: Weights, run: str, out: str, overwrite: bool) -> Planned:
+    """Reads the task, decides which points there are, and checks that each can be made. Writes nothing."""
     folder = pathlib.Path(out)
     compress_workdir.refuse_foreign(folder)
     setup = prepare(own_data.decided(config, out, overwrite), weights, run)
     setup = setup._replace(extra=setup.extra._replace(answers=folder / students.ANSWERS))
     teacher = _exported(weights, setup)
-    source = compress_workdir.source_of(config, settings, run, teacher)
-    usual = () if overwrite else compress_workdir.usual_of(folder, source)
-    names = settings.points or usual
+    source = compress_workdir.source_of(config, settings, setup, run, teacher)
+    before = Decided() if overwrite else compress_workdir.decided_in(folder, source)
+    names = settings.points or before.usual
     points = tuple(map(parsed, names)) or usual_points(teacher.model)
-    plan = Plan(config, settings, run, teacher, folder, points)
+    plan = Plan(config, settings, run, teacher, folder, points, before.latencies)
     _check_trainable(plan, setup)
-    plan = plan._replace(points=_reachable(plan, setup, not names, overwrite))
-    usual = usual if settings.points else tuple(point.name for point in plan.points)
-    return plan, setup, source | {compress_workdir.USUAL: list(usual)}
+    plan = _reachable(plan, setup, not names)
+    usual = before.usual if settings.points else tuple(point.name for point in plan.points)
+    return Planned(plan, setup, source, Decided(usual, plan.latencies))
 
 
 def _exported(weights: Weights, setup: Setup) -> Weights:
@@ -191,54 +201,53 @@ def _check_trainable(plan: Plan, setup: Setup) -> None:
         check_task_model(dataclasses.replace(rounded, model=shapes[point.layers]))
 
 
-def _reachable(plan: Plan, setup: Setup, is_usual: bool, overwrite: bool) -> tuple[Point, ...]:
-    """The points that can become as fast as they should, by a table of latencies for each kind of student.
+def _reachable(plan: Plan, setup: Setup, is_usual: bool) -> Plan:
+    """The plan with a table of latencies for each kind of student, and the points that can become so fast by it.
 
-    A point that cannot is left out if it is a usual one. Where pruning has begun, and is not done again, that has been
-    decided.
+    A point that cannot is left out if it is a usual one.
 
     Raises:
       UserError: one that was asked for cannot.
     """
     length = plan.settings.length or setup.start.config.data.length
-    greatest: dict[tuple[int, str], float] = {}
+    tables, greatest = dict(plan.latencies), dict[str, float]()
     reachable = []
     for point in plan.points:
-        if point.speed_up > 1 and (overwrite or not students.has_table(plan, point)):
-            key = point.layers, point.products
-            if key not in greatest:
-                left = students.cut(plan.teacher, point.layers, plan.settings.keep)
-                table = latency.table_of(left, students.pruning_settings(plan, point), length, print)
-                greatest[key] = choice.greatest_speed_up(left.model, table)
-            if point.speed_up > greatest[key]:
-                whole = dataclasses.replace(point, speed_up=1.0).name
-                line = f"with {length} tokens, {whole} can become at most {greatest[key]:g} times as fast here"
-                if not is_usual:
-                    raise UserError(f"compress: --points {point.name} cannot be reached: {line}")
-                print(f"compress: {point.name} is left out: {line}")
-                continue
+        kind = students.kind_of(point)
+        if point.speed_up > 1 and kind not in greatest:
+            left = students.cut(plan.teacher, point.layers, plan.settings.keep)
+            if kind not in tables:
+                tables[kind] = latency.table_of(left, students.pruning_settings(plan, point), length, print)
+            greatest[kind] = choice.greatest_speed_up(left.model, tables[kind])
+        if point.speed_up > 1 and point.speed_up > greatest[kind]:
+            whole = dataclasses.replace(point, speed_up=1.0).name
+            line = f"with {length} tokens, {whole} can become at most {greatest[kind]:g} times as fast here"
+            if not is_usual:
+                raise UserError(f"compress: --points {point.name} cannot be reached: {line}")
+            print(f"compress: {point.name} is left out: {line}")
+            continue
         reachable.append(point)
-    return tuple(reachable)
+    return plan._replace(points=tuple(reachable), latencies=tables)
 
 
 # --- Scores ----------------------------------------------------------------------------------------------------------
 
 
-Making = Callable[[], tuple[pathlib.Path, int, int]]
-"""Writes a model; returns its ONNX file, parameters and layers."""
+Making = Callable[[], tuple[int, int]]
+"""Writes a model's ONNX file, if it is not there; returns parameters and layers."""
 
 
-def _scoring(plan: Plan, setup: Setup) -> Callable[[str, Making], None]:
-    """A function that makes and scores a model, and stores its figures under a name, unless they are there."""
+def _scoring(plan: Plan, setup: Setup) -> Callable[[str, pathlib.Path, Making], None]:
+    """A function that makes and scores a file, and stores its figures under a name, unless both are there."""
     head = plan.teacher.head
     assert head is not None
     whole = handed_over.served_file(plan.folder / handed_over.POINTS / handed_over.TEACHER, "float32")
     of_teacher = functools.cache(lambda: served_scores.judge(whole, plan.teacher, setup))
 
-    def score(name: str, make: Making) -> None:
-        if _is_stored(plan, setup, name):
+    def score(name: str, file: pathlib.Path, make: Making) -> None:
+        if _is_stored(plan, setup, name, file):
             return
-        file, size, layers = make()
+        size, layers = make()
         judged = of_teacher() if file == whole else served_scores.judge(file, plan.teacher, setup)
         same = agreement.agreement(judged, of_teacher(), head)
         figures = {"scores": judged.figures, "agreement": same, "parameters": size, "layers": layers}
@@ -249,18 +258,12 @@ def _scoring(plan: Plan, setup: Setup) -> Callable[[str, Making], None]:
     return score
 
 
-def _is_stored(plan: Plan, setup: Setup, name: str) -> bool:
-    return handed_over.stored_figures(plan.folder, name, setup.task.metrics[0]) is not None
+def _is_stored(plan: Plan, setup: Setup, name: str, file: pathlib.Path) -> bool:
+    stored = handed_over.stored_figures(plan.folder, name, setup.task.metrics[0])
+    return stored is not None and file.is_file()
 
 
-def _floor(plan: Plan, setup: Setup) -> tuple[pathlib.Path, int, int]:
-    print("compress: training the mean of word vectors that every student must beat", flush=True)
-    path = plan.folder / handed_over.POINTS / handed_over.FLOOR / floor.MODEL
-    return path, floor.train(plan.teacher, setup, path), 0
-
-
-def _handed_over(plan: Plan, point: Point) -> tuple[pathlib.Path, int, int]:
+def _handed_over(plan: Plan, point: Point) -> tuple[int, int]:
     place = plan.folder / handed_over.POINTS / point.name
     weights = handed_over.write_point(str(students.trainings(plan, point)[-1].run), place, point)
-    file = handed_over.served_file(place, point.products)
-    return file, handed_over.count(weights), weights.model.num_layers
+    return handed_over.count(weights), weights.model.num_layers

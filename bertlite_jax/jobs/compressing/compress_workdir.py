@@ -1,101 +1,121 @@
 """The work directory of compression: whose family it holds, when it is refused, and what is cleared.
 
-`compress.json` says for which teacher, recipe, settings and machine its models were made. Points may be added: they are
-not among what it compares.
+`compress.json` says for which teacher, recipe, data, settings and machine its models were made, and holds what was
+measured to decide which of them are made. Points may be added: they are not among what it compares.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from bertlite_jax.config import files
-from bertlite_jax.config.compression.compress import Compress
+from bertlite_jax.config.compression.compress import Compress, is_name
 from bertlite_jax.config.finetune import Finetune
-from bertlite_jax.convert import bundled
-from bertlite_jax.convert.onnx.folder import MODEL
-from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import cpu, folder_lock, json_files, json_shapes, whole_files
+from bertlite_jax.host import cpu, json_files, json_shapes, whole_files
 from bertlite_jax.jobs.compressing import family
-from bertlite_jax.jobs.compressing.handed_over import FLOOR, POINTS
+from bertlite_jax.jobs.compressing.handed_over import FLOOR, POINTS, TEACHER
 from bertlite_jax.jobs.compressing.students import ANSWERS, START, STUDENTS
-from bertlite_jax.jobs.runs import one_job, workdir
+from bertlite_jax.jobs.finetuning.prepare import digests
+from bertlite_jax.jobs.finetuning.setup import Setup
+from bertlite_jax.jobs.runs import one_job, several, workdir
+from bertlite_jax.train.compression.choice import Latencies
 
 SOURCE = "compress.json"
 """The first file that is written."""
 SUMMARY, TABLE, PICTURE = "summary.json", "table.md", "family.png"
 """What is written last."""
-USUAL = "usual_points"
-"""Key of the points that were made where none were named."""
+_BESIDE = (TEACHER, f"{TEACHER}-float32", f"{TEACHER}-int8", FLOOR)
+"""Names in the folder of points, beside theirs."""
 _FREE = ("points", "rounds")
 """Settings that may differ from start to start."""
-_SHAPE = {"settings": {}, "recipe": {}, "run": str, "weights": str, "cpu": str, f"{USUAL}?": [str]}
+_SHAPE = {
+    **{"settings": {}, "recipe": {}, "run": str, "weights": str, "cpu": str},
+    **{"data": {...: str}, "teachers": {...: str}, "usual_points": [str], "latencies": {...: family.SHAPE}},
+}
 
 
-def source_of(config: Finetune, settings: Compress, run: str, weights: Weights) -> dict[str, Any]:
-    """What a family is made for, as JSON."""
-    digest = hashlib.sha256()
-    for _, value in sorted(parameters.flatten(weights.params).items()):
-        digest.update(np.ascontiguousarray(value).data)
+class Decided(NamedTuple):
+    """What was decided when a family was begun, and stays so whenever it is gone on with."""
+
+    usual: tuple[str, ...] = ()
+    """Names of the points that are made where none are asked for; empty where that has not happened."""
+    latencies: Mapping[str, Latencies] = MappingProxyType({})
+    """As in `Plan`: on another day, a point might just be out of reach."""
+
+
+def source_of(config: Finetune, settings: Compress, setup: Setup, run: str, weights: Weights) -> dict[str, Any]:
+    """What a family is made for, as JSON.
+
+    Args:
+      config: the recipe.
+      settings: of the job.
+      setup: of the task; hashes of its data, and of the models that label or change texts.
+      run: of the teacher.
+      weights: of the teacher, as exports have them.
+    """
     recipe = {name: value for name, value in files.flat(config).items() if name not in workdir.FREE_TO_CHANGE}
     held = {name: value for name, value in dataclasses.asdict(settings).items() if name not in _FREE}
-    source = {"settings": held, "recipe": recipe, "run": os.path.realpath(run)}
-    return json.loads(json.dumps(source | {"weights": digest.hexdigest(), "cpu": cpu.name()}))
+    source = {"settings": held, "recipe": recipe, "run": os.path.realpath(run), "weights": weights.digest()}
+    source |= {"cpu": cpu.name(), "data": digests(setup), "teachers": dict(setup.extra.digests)}
+    return json.loads(json.dumps(source))
 
 
 def refuse_foreign(folder: pathlib.Path) -> None:
     """Raises UserError for a directory that holds something else than a family; it may be empty or absent."""
-    if (folder / workdir.CONFIG).is_file():
-        raise UserError(f"compress: {folder} holds a single run; name another --workdir")
-    if not folder.is_dir() or (folder / SOURCE).is_file():
-        return
-    # A kill during the very first write leaves a temporary file and a lock behind.
-    ours = (folder_lock.FILE, SOURCE)
-    foreign = [e.name for e in folder.iterdir() if (whole_files.intended_name(e.name) or e.name) not in ours]
-    if foreign:
-        raise UserError(
-            f"workdir: {folder} is not empty ({min(foreign)}) and holds no {SOURCE} of compression; name a new or "
-            "empty directory"
-        )
+    several.refuse_other_content(folder, SOURCE, "compress", f"{SOURCE} of compression")
 
 
-def usual_of(folder: pathlib.Path, source: dict[str, Any]) -> tuple[str, ...]:
-    """The usual points of an earlier start; empty where there was none, or it was given others.
+def decided_in(folder: pathlib.Path, source: dict[str, Any]) -> Decided:
+    """What an earlier start has decided; nothing where there was none.
 
     Raises:
-      UserError: the file is damaged, or its family is of another teacher, recipe, machine or settings.
+      UserError: the file is damaged, or its family is of another teacher, recipe, machine or settings, or of data or
+        teachers that have changed since.
     """
     path = folder / SOURCE
     if not path.is_file():
-        return ()
+        return Decided()
     held = json_files.read_object(path, "compress")
     json_shapes.check(held, _SHAPE, str(path), "compress")
-    before, now = (_flat({name: value for name, value in each.items() if name != USUAL}) for each in (held, source))
-    for name in before | now:
-        if before.get(name) == now.get(name):
-            continue
-        with_what = f"with {name} = {_shown(before.get(name))}, and this is {_shown(now.get(name))}"
-        how = "from another teacher" if name in ("run", "weights") else with_what
+    if how := _difference(held, source):
         raise UserError(
             f"workdir: {folder} holds models that were made {how}; name another --workdir, or pass --overwrite to "
             "start again"
         )
-    return tuple(held.get(USUAL, ()))
+    tables = {kind: family.from_json(values) for kind, values in held["latencies"].items()}
+    return Decided(tuple(held["usual_points"]), tables)
 
 
-def write_source(folder: pathlib.Path, source: dict[str, Any]) -> None:
-    """Writes `compress.json`: what `source_of` returns, with the usual points."""
-    whole_files.write_json(folder / SOURCE, source)
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """How models were made otherwise than now; "" if they were not."""
+    if before["run"] != now["run"]:
+        return "from another teacher"
+    then, today = ({"cpu": each["cpu"]} | each["settings"] | each["recipe"] for each in (before, now))
+    for name in then | today:
+        if then.get(name) != today.get(name):
+            return f"with {name} = {_shown(then.get(name))}, and this is {_shown(today.get(name))}"
+    if before["weights"] != now["weights"]:  # Their hash has the shape in it, which the recipe's dropout is part of.
+        return "from another teacher"
+    for entry, what in (("data", "data"), ("teachers", "weights")):
+        for place, digest in now[entry].items():
+            if before[entry].get(place) != digest:
+                return f"with other {what} than {place} now holds"
+    return ""
+
+
+def write_source(folder: pathlib.Path, source: dict[str, Any], decided: Decided) -> None:
+    """Writes `compress.json`."""
+    tables = {kind: family.as_json(table) for kind, table in decided.latencies.items()}
+    whole_files.write_json(folder / SOURCE, source | {"usual_points": list(decided.usual), "latencies": tables})
 
 
 def clear(folder: pathlib.Path, read: Sequence[str]) -> None:
@@ -125,18 +145,26 @@ def clear(folder: pathlib.Path, read: Sequence[str]) -> None:
     for start in sorted(students.glob(f"*{START}")):
         if (start / FILE).is_file():
             whole_files.remove_folder(start)
-    for point in sorted(points.glob("*")):
-        if any((point / mark).is_file() for mark in (bundled.ABOUT, MODEL)) or point.name == FLOOR:
-            whole_files.remove_folder(point)
-        elif point.suffix == ".json":
-            point.unlink()
+    _clear_points(points)
     for parts in (folder / ANSWERS).glob("*.parts"):
         whole_files.remove_folder(parts)
-    for entry in [*(folder / ANSWERS).glob("*.npy"), *(folder / name for name in (SUMMARY, TABLE, PICTURE))]:
+    written = (folder / name for name in (SUMMARY, TABLE, PICTURE, "report.html"))
+    for entry in (*(folder / ANSWERS).glob("*.npy"), *written):
         entry.unlink(missing_ok=True)
     for part in (*runs, *students.glob("*"), students, points, folder / ANSWERS):
         with contextlib.suppress(OSError):  # It is gone already, or a user has put something into it.
             part.rmdir()
+
+
+def _clear_points(points: pathlib.Path) -> None:
+    for entry in sorted(points.glob("*")):
+        name = entry.name.removesuffix(".json")
+        if not is_name(name) and name not in _BESIDE:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            whole_files.remove_folder(entry)
+        elif entry.suffix == ".json":
+            entry.unlink()
 
 
 def _refuse_to_clear(folder: pathlib.Path, read: Sequence[str]) -> None:
@@ -148,12 +176,6 @@ def _refuse_to_clear(folder: pathlib.Path, read: Sequence[str]) -> None:
                 f"workdir: --overwrite would delete {place}, which this job reads; name another --workdir, or copy it "
                 "first"
             )
-
-
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings and the recipe field by field, beside what has no fields."""
-    found = {name: value for name, value in values.items() if name not in ("settings", "recipe")}
-    return found | values["settings"] | values["recipe"]
 
 
 def _shown(value: Any) -> str:

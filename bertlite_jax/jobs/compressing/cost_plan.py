@@ -35,8 +35,8 @@ def show(plan: Plan, setup: Setup, overwrite: bool) -> None:
     for point in plan.points:
         left = [each for each in students.trainings(plan, point) if each not in seen]
         if not overwrite:
-            is_made = handed_over.figures_file(plan.folder, point.name).is_file()
-            left = [] if is_made else [each for each in left if not each.is_done]
+            made = handed_over.is_finished(plan.folder, point)
+            left = [] if made else [each for each in left if not each.is_done]
         seen |= set(left)
         seconds = sum(seconds_of(plan, setup, point, training, pace) for training in left) if pace else 0.0
         total, runs = total + seconds, runs + len(left)

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,8 @@ SUMMARY = "summary.json"
 _PRUNED = "-pruned"
 _RUN = re.compile(r"\d[\d.e+-]*x")
 """Names of `run_of`."""
-_SHAPE = {"heads": [NUMBER], "widths": [int], "neurons": [NUMBER], "layer": NUMBER, "rest": NUMBER}
+SHAPE = {"heads": [NUMBER], "widths": [int], "neurons": [NUMBER], "layer": NUMBER, "rest": NUMBER}
+"""Of a table as JSON."""
 
 
 def run_of(folder: pathlib.Path, speed_up: float) -> pathlib.Path:
@@ -76,7 +77,7 @@ def stored_table(folder: pathlib.Path, source: dict[str, Any]) -> Latencies | No
     if not path.is_file():
         return None
     held = json_files.read_object(path, "prune")
-    json_shapes.check(held, _SHAPE, str(path), "prune")
+    json_shapes.check(held, SHAPE, str(path), "prune")
     now = json.loads(json.dumps(source))  # Tuples as lists.
     for name, value in now.items():
         if held.get(name) != value:
@@ -86,14 +87,23 @@ def stored_table(folder: pathlib.Path, source: dict[str, Any]) -> Latencies | No
                 f"workdir: {folder} holds models that were pruned {how}; name another --workdir, or pass --overwrite "
                 "to start again"
             )
-    arrays = {name: np.asarray(held[name]) for name in ("heads", "widths", "neurons")}
-    return Latencies(**arrays, layer=held["layer"], rest=held["rest"])
+    return from_json(held)
 
 
 def write_table(folder: pathlib.Path, source: dict[str, Any], latencies: Latencies) -> None:
     """Writes `latencies.json`."""
-    values = {name: np.asarray(value).tolist() for name, value in latencies._asdict().items()}
-    whole_files.write_json(folder / TABLE, source | values)
+    whole_files.write_json(folder / TABLE, source | as_json(latencies))
+
+
+def as_json(latencies: Latencies) -> dict[str, Any]:
+    """A table as JSON, of the shape `SHAPE`."""
+    return {name: np.asarray(value).tolist() for name, value in latencies._asdict().items()}
+
+
+def from_json(values: Mapping[str, Any]) -> Latencies:
+    """The table that `as_json` has stored, whatever stands beside it."""
+    arrays = {name: np.asarray(values[name]) for name in ("heads", "widths", "neurons")}
+    return Latencies(**arrays, layer=values["layer"], rest=values["rest"])
 
 
 def clear(folder: pathlib.Path, read: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from bertlite_jax.data.examples.features import Encoded
 from bertlite_jax.data.scores import task_metrics
 from bertlite_jax.jobs.answering.outputs import predictions
 from bertlite_jax.jobs.finetuning.few_labels import teacher, unlabelled
+from bertlite_jax.jobs.finetuning.prepare import class_weights
 from bertlite_jax.jobs.finetuning.setup import Setup
 from bertlite_jax.train.compression import word_mean
 from bertlite_jax.train.compression.word_mean import WordMean
@@ -46,17 +47,18 @@ def train(teacher_weights: Weights, setup: Setup, path: pathlib.Path) -> int:
 
     Args:
       teacher_weights: of the teacher.
-      setup: of the task; `learn` says how much the teacher counts.
+      setup: of the task; `learn` says how much the teacher and each label count. Its texts without labels are not read.
       path: of the file.
 
     Returns:
       Its parameters: those of the file, in which the linear layer is applied to each word beforehand.
     """
+    print("compress: training the mean of word vectors that every student must beat", flush=True)
     config, pad_id = setup.start.config, setup.start.tokenizer.pad_id
     arrays = _padded(setup.train.encoded, pad_id) | {"labels": setup.train.encoded.labels}
     if config.learn.teacher:
         assert setup.extra.answers is not None
-        texts, digest = list(unlabelled.training_examples(setup)), setup.extra.digests[config.learn.teacher]
+        texts, digest = list(unlabelled.examples_of_training(setup)), setup.extra.digests[config.learn.teacher]
         taught = teacher.answers_to(config.learn.teacher, digest, texts, config.head, setup.extra.answers)
         arrays["teacher"] = taught.outputs
     words = teacher_weights.params["embeddings"]["word"]["embedding"][: teacher_weights.model.vocab_size]
@@ -92,13 +94,15 @@ def _make_step(setup: Setup) -> tuple[Any, Any]:
     """An update with Adam, and the function that makes its first state."""
     head, learn = setup.start.config.head, setup.start.config.learn
     share = learn.teacher_weight if learn.teacher else 0.0
+    by_class = jnp.asarray(class_weights(setup)) if learn.class_weights == "balanced" else None
     optimizer = optax.chain(adam.scale_by_adam_corrected(0.9, 0.999, 1e-8), optax.scale(-_RATE))
 
     def loss(params: WordMean, rows: dict[str, Array]) -> Float[Array, ""]:
         logits = word_mean.logits(params, rows["tokens"], rows["mask"])[:, None]
         placed = {name: values[:, None] for name, values in rows.items() if name in ("labels", "teacher")}
         placed["weights"] = jnp.ones(logits.shape[:2])
-        total = (1 - share) * task_loss.sum_of(head, logits, placed)[0]
+        weighted = placed if by_class is None else placed | {"weights": by_class[placed["labels"]]}
+        total = (1 - share) * task_loss.sum_of(head, logits, weighted)[0]
         if share:
             total = total + share * teaching.sum_of(head, logits, placed, learn.temperature)
         return total / len(logits)

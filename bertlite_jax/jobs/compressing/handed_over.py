@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 from bertlite_jax.config.compression.compress import Point
-from bertlite_jax.convert import bundle, bundled, sources
+from bertlite_jax.convert import bundle, sources
 from bertlite_jax.convert.onnx.folder import MODEL, write
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
@@ -38,9 +38,9 @@ def write_point(run: str, out: pathlib.Path, point: Point) -> Weights:
 
 def write_teacher(weights: Weights, out: pathlib.Path) -> None:
     """Writes the teacher as a bundle, which has it in float32 and in integers, unless it is there."""
-    if not (out / bundled.ABOUT).is_file():
+    if not all(served_file(out, products).is_file() for products in ("float32", "int8")):
         out.parent.mkdir(parents=True, exist_ok=True)
-        bundle.write_bundle(weights, out, bits=TEACHER_BITS)
+        bundle.write_bundle(weights, out, bits=TEACHER_BITS, overwrite=True)
 
 
 def served_file(folder: pathlib.Path, products: str) -> pathlib.Path:
@@ -51,6 +51,11 @@ def served_file(folder: pathlib.Path, products: str) -> pathlib.Path:
 def count(weights: Weights) -> int:
     """Parameters of a model."""
     return sum(value.size for value in parameters.flatten(weights.params).values())
+
+
+def file_of(folder: pathlib.Path, point: Point) -> pathlib.Path:
+    """The ONNX file that is served of a point, in a work directory."""
+    return served_file(folder / POINTS / point.name, point.products)
 
 
 # --- What is known of it ---------------------------------------------------------------------------------------------
@@ -66,6 +71,11 @@ def write_figures(folder: pathlib.Path, name: str, figures: dict[str, Any]) -> N
     path = figures_file(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     whole_files.write_json(path, figures)
+
+
+def is_finished(folder: pathlib.Path, point: Point) -> bool:
+    """Whether a point has its figures and its file."""
+    return figures_file(folder, point.name).is_file() and file_of(folder, point).is_file()
 
 
 def stored_figures(folder: pathlib.Path, name: str, metric: str) -> dict[str, Any] | None:

@@ -75,8 +75,8 @@ def listed(plan: Plan) -> list[Listed]:
         file = handed_over.served_file(whole, products)
         found.append(Listed(name, "teacher", f"{handed_over.TEACHER}-{products}", whole, file))
     for point in plan.points:
-        place = points / point.name
-        found.append(Listed(point.name, "point", point.name, place, handed_over.served_file(place, point.products)))
+        file = handed_over.file_of(plan.folder, point)
+        found.append(Listed(point.name, "point", point.name, points / point.name, file))
     if floor.is_for(plan.teacher):
         place = points / handed_over.FLOOR
         found.append(Listed("mean of word vectors", "floor", handed_over.FLOOR, place, place / floor.MODEL))

@@ -50,6 +50,7 @@ def prune(
     out: str,
     overwrite: bool = False,
     answers: pathlib.Path | None = None,
+    latencies: Latencies | None = None,
 ) -> dict[str, Any]:
     """Makes a smaller model for each speed-up.
 
@@ -60,6 +61,7 @@ def prune(
       out: work directory of pruning.
       overwrite: delete the models that it holds, and make everything again.
       answers: as for `finetune`.
+      latencies: the table, where it has been measured already and the directory has none.
 
     Returns:
       The content of `summary.json`: what was measured, and `models`, the whole one first. If a signal stopped a run,
@@ -79,18 +81,24 @@ def prune(
         family.refuse_foreign(pathlib.Path(out))
         setup = prepare(own_data.decided(config, out, overwrite), weights, run)
         setup = setup._replace(extra=setup.extra._replace(answers=answers))
-        return _prune(config, settings, weights, setup, pathlib.Path(out), overwrite)
+        return _prune(config, settings, weights, setup, pathlib.Path(out), overwrite, latencies)
 
 
 def _prune(
-    config: Finetune, settings: Prune, weights: Weights, setup: Setup, folder: pathlib.Path, overwrite: bool
+    config: Finetune,
+    settings: Prune,
+    weights: Weights,
+    setup: Setup,
+    folder: pathlib.Path,
+    overwrite: bool,
+    known: Latencies | None,
 ) -> dict[str, Any]:
     # --- The table of latencies, and what it allows ----------------------------------------------------------------
     run, length = setup.start.config.init, settings.length or config.data.length
     source = family.source_of(settings, weights, pathlib.Path(run), length)
     latencies = None if overwrite else family.stored_table(folder, source)
     is_new = latencies is None
-    latencies = latencies or latency.table_of(weights, settings, length, print)
+    latencies = latencies or known or latency.table_of(weights, settings, length, print)
     whole = choice.seconds_of(weights.model, latencies)
     _refuse_unreachable(settings.speed_up, weights.model, latencies)
     if is_new:

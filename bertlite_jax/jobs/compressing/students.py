@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from bertlite_jax.config.compression.compress import Compress, Point
@@ -20,6 +21,7 @@ from bertlite_jax.jobs.compressing import family
 from bertlite_jax.jobs.compressing.prune import prune
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.train.compression import pruning
+from bertlite_jax.train.compression.choice import Latencies
 from bertlite_jax.train.distillation import initialisation
 
 STUDENTS = "students"
@@ -46,6 +48,8 @@ class Plan(NamedTuple):
     folder: pathlib.Path
     """The work directory."""
     points: tuple[Point, ...]
+    latencies: Mapping[str, Latencies]
+    """Of each kind of student that is pruned, named by `kind_of`: which points can be reached, and what goes."""
 
 
 class Training(NamedTuple):
@@ -91,7 +95,7 @@ def train(plan: Plan, point: Point) -> dict[str, Any]:
 
 def speed_ups(plan: Plan, point: Point) -> tuple[float, ...]:
     """To which the student with so many layers is pruned in the arithmetic of a point, for any of the family."""
-    alike = [other for other in plan.points if (other.layers, other.products) == (point.layers, point.products)]
+    alike = [other for other in plan.points if kind_of(other) == kind_of(point)]
     return tuple(sorted({other.speed_up for other in alike if other.speed_up > 1}))
 
 
@@ -107,9 +111,9 @@ def pruning_settings(plan: Plan, point: Point) -> Prune:
     )
 
 
-def has_table(plan: Plan, point: Point) -> bool:
-    """Whether pruning for a point has measured what can be reached."""
-    return (_pruning(plan, point) / family.TABLE).is_file()
+def kind_of(point: Point) -> str:
+    """The layers and the arithmetic that a point has in common with all that are pruned together: `6-int8`."""
+    return f"{point.layers}-{point.products}"
 
 
 def cut(teacher: Weights, layers: int, keep: str) -> Weights:
@@ -147,8 +151,8 @@ def _fewer_layers(plan: Plan, point: Point, training: Training, init: str) -> di
 
 def _fewer_parts(plan: Plan, point: Point, training: Training, init: str) -> dict[str, Any]:
     del training
-    place = _pruning(plan, point)
-    return prune(plan.config, pruning_settings(plan, point), init, str(place), False, _answers(plan))
+    place, table = _pruning(plan, point), plan.latencies[kind_of(point)]
+    return prune(plan.config, pruning_settings(plan, point), init, str(place), False, _answers(plan), table)
 
 
 def _fewer_bits(plan: Plan, point: Point, training: Training, init: str) -> dict[str, Any]:

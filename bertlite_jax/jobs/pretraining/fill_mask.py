@@ -126,7 +126,7 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
         first_window = batch["segments"][row] == 1
         special = np.isin(batch["tokens"][row][first_window], tokenizer.special_ids)
         ids, starts = (batch[name][row][first_window][~special] for name in ("tokens", "word_starts"))
-        whole_words = np.flatnonzero(starts[:-1] & starts[1:] & np.char.isalpha(_letters(tokenizer, ids[:-1])))
+        whole_words = np.flatnonzero(starts[:-1] & starts[1:] & np.char.isalpha(letters(tokenizer, ids[:-1])))
         if not len(whole_words):
             continue
         position = whole_words[len(whole_words) // 2]
@@ -145,6 +145,6 @@ def bare(piece: str) -> str:
     return piece.removeprefix("▁") or piece
 
 
-def _letters(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
+def letters(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
     """The pieces without word-start marks; a space where nothing is left, since `isalpha` needs a character."""
     return np.array([piece.strip("▁Ġ#") or " " for piece in tokenizer.pieces(ids)], dtype=str)

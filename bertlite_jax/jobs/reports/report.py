@@ -9,15 +9,16 @@ from bertlite_jax.config import checks, files
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import whole_files
-from bertlite_jax.jobs.reports import beside_teacher, tasks
+from bertlite_jax.jobs.reports import beside_teacher, inside, tasks
 from bertlite_jax.report.run import html, metrics, side_files
 
 
 def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
     """Writes the report of a run of pretraining or fine-tuning, finished or not, of several, or of smaller models.
 
-    `config.json` and `metrics.jsonl` are required; `summary.json`, `samples.json`, `environment.json`, `inference.json`
-    and the corpora are shown if they exist. For fine-tuning, pruning and compression see `tasks.render`.
+    `config.json` and `metrics.jsonl` are required. If they exist, `summary.json`, `samples.json`, `environment.json`,
+    `inference.json`, the corpora and a look inside the newest checkpoint are shown. For fine-tuning, pruning and
+    compression see `tasks.render`.
 
     Returns:
       The path of `report.html`, a single file without links to others.
@@ -38,13 +39,15 @@ def report(workdir: str | os.PathLike[str]) -> pathlib.Path:
         folder: side_files.read(pathlib.Path(folder) / "corpus.json", None, side_files.CORPUS)
         for folder in config.data.corpus
     }
+    samples = side_files.read(workdir / "samples.json", [], side_files.SAMPLES)
     run = html.Run(
         name=workdir.resolve().name,
         config=config,
         lines=metrics.read_lines(workdir / "metrics.jsonl"),
         summary=side_files.read(workdir / "summary.json", {}, side_files.SUMMARY),
         corpora=corpora,
-        samples=side_files.read(workdir / "samples.json", [], side_files.SAMPLES),
+        samples=samples,
+        inside=inside.of_run(workdir, samples),
         environment=side_files.read(workdir / "environment.json", {}),
         inference=side_files.read_inference(workdir / "inference.json"),
         compared=beside_teacher.section_of_pretraining(workdir, config),

@@ -73,6 +73,10 @@ FREE_TO_CHANGE = frozenset(
     }
 )
 
+# The place of a file whose content is part of the digest of the training examples. It changes where a folder that holds
+# both the file and runs is moved.
+_KNOWN_BY_DIGEST = frozenset({"data.added_file"})
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -226,7 +230,8 @@ def clear(folder: pathlib.Path) -> None:
 def changed_fields(folder: pathlib.Path, config: Any) -> list[str]:
     """`optim.learning_rate: 0.001 -> 0.002` for each field in which the run in a directory is another one."""
     old = files.read_json(folder / CONFIG, type(config))
-    return [line for line in files.differences(old, config) if line.partition(":")[0] not in FREE_TO_CHANGE]
+    free = FREE_TO_CHANGE | _KNOWN_BY_DIGEST
+    return [line for line in files.differences(old, config) if line.partition(":")[0] not in free]
 
 
 def _compare_configs(folder: pathlib.Path, config: Any) -> None:

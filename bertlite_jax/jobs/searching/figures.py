@@ -13,6 +13,7 @@ import numpy as np
 from bertlite_jax.config.search.settings import Counted, MethodName, Search, Shape, model_of
 from bertlite_jax.jobs.searching import latency, results
 from bertlite_jax.jobs.searching.notebook import Notebook
+from bertlite_jax.jobs.searching.supernet import Supernet
 from bertlite_jax.search import agreement, costs, front, score, space, trials
 from bertlite_jax.search.candidates import Candidate, Cost, fast_enough
 from bertlite_jax.search.strategies import Choice
@@ -35,6 +36,8 @@ class Found(NamedTuple):
     """By method; the first one is the search's own."""
     longer: Sequence[Result] = ()
     """Trials of `surrogate.longer_steps`."""
+    supernet: Supernet | None = None
+    """Where one of the methods is that."""
 
     @property
     def score(self) -> score.Score:
@@ -118,7 +121,7 @@ def _method(found: Found, name: MethodName) -> dict[str, Any]:
     return {
         "method": name,
         "shapes": len({each.candidate.shape for each in tried}),
-        "flops": trials.spent(tried),
+        "flops": trials.spent(tried) + (found.supernet.flops if found.supernet and name == "supernet" else 0),
         "pick": row(found, best) if best else None,
         "longer_loss": _number(min(losses.values(), default=math.nan)),
     }
@@ -269,6 +272,8 @@ def _correlations(found: Found, ranked: Sequence[Result]) -> list[dict[str, Any]
     rows = []
     for measure, errors_of in measures.items():
         rows.append(_correlation(measure, name, _least(found, found.whole, errors_of), target))
+    if found.supernet is not None:
+        rows.append(_correlation("weights of the supernet", name, found.supernet.errors, target))
     sizes = {each.candidate.shape: -float(each.candidate.cost.parameters) for each in ranked}
     rows.append(_correlation("parameters, more being better", name, sizes, target))
     flops = {each.candidate.shape: -float(each.candidate.cost.step_flops) for each in ranked}

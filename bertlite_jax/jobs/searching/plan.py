@@ -57,7 +57,8 @@ def groups(
         asked[Group(by_shape[trial.shape], trial.steps)] = None
         return 1.0
 
-    evaluation = Evaluation(error, score, config.surrogate.learning_rates, config.surrogate.steps)
+    settings = config.surrogate
+    evaluation = Evaluation(error, score, settings.learning_rates, settings.steps, lambda *_: lambda shape: 1.0)
     for pick, _ in strategies.compared(found, near, evaluation, config.method).values():
         if config.surrogate.longer_steps and pick is not None:
             asked[Group(pick, config.surrogate.longer_steps)] = None
@@ -123,6 +124,9 @@ def print_plan(
         f"{len(setup.config.surrogate.seeds)} seeds to do, about {clock_time(seconds)} in all: by a few steps that "
         "were timed just now on this machine, and what they took to compile; what depends on the errors is guessed"
     )
+    method = setup.config.method
+    if "supernet" in (method.name, *method.others):
+        print("search: and a supernet, which gets as much compute as random search would and is not in that time")
 
 
 def estimate(setup: Setup, todo: Iterable[Group]) -> float:

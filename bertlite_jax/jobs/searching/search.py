@@ -26,11 +26,23 @@ from bertlite_jax.host import whole_files
 from bertlite_jax.host.places import check_on_disk
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, several, signals, workdir
-from bertlite_jax.jobs.searching import figures, latency, notebook, picture, plan, results, table, teacher, training
+from bertlite_jax.jobs.searching import (
+    figures,
+    latency,
+    notebook,
+    picture,
+    plan,
+    results,
+    supernet,
+    table,
+    teacher,
+    training,
+)
 from bertlite_jax.jobs.searching.figures import Found
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.jobs.searching.plan import Group
 from bertlite_jax.jobs.searching.rows import open_rows
+from bertlite_jax.jobs.searching.supernet import Supernet
 from bertlite_jax.jobs.searching.training import Setup
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.report import terminal
@@ -129,13 +141,15 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
             )
         settings = config.surrogate
         error = notebook.open_errors(setup, book, _progress(todo, found, settings))
-        evaluation = Evaluation(error, score, settings.learning_rates, settings.steps)
+        nets: list[Supernet] = []
+        inherited = supernet.open_supernet(setup, place, book, nets)
+        evaluation = Evaluation(error, score, settings.learning_rates, settings.steps, inherited)
         picks = strategies.compared(found, near, evaluation, config.method)
         _check_any(picks[config.method.name], book, config)
         longer = _longer(found, picks, evaluation, config)
 
         # --- The result ----------------------------------------------------------------------------------------------
-        content = figures.content(Found(config, found, maximum, book, picks, longer))
+        content = figures.content(Found(config, found, maximum, book, picks, longer, nets[0] if nets else None))
         _write(place, config, content, where, about)
         table.print_best(f"Search: {pathlib.Path(where).stem}", content, terminal.open_console())
         print(f"search: {content['winner']['name']} wins; bertlite pretrain {place / WINNER} trains it", flush=True)
@@ -189,7 +203,8 @@ def neighbours_of(config: Search, shapes: Sequence[Shape]) -> Callable[[Shape], 
 
 def _remove_found(place: pathlib.Path) -> None:
     """Removes what an earlier search has found, but for times of answers."""
-    for name in (results.FILE, teacher.FILE, WINNER, FRONT, TABLE, FIGURES, picture.FILE):
+    of_parts = (results.FILE, teacher.FILE, supernet.WEIGHTS, supernet.ERRORS, picture.FILE)
+    for name in (*of_parts, WINNER, FRONT, TABLE, FIGURES):
         (place / name).unlink(missing_ok=True)
 
 
@@ -281,6 +296,11 @@ def _check_any(choice: Choice, book: Notebook, config: Search) -> None:
         return
     lines = [line for each in tried_ones if (line := book.line(config, each.trial)) is not None]
     failed = [line for line in lines if line.steps == config.surrogate.steps] or lines
+    if pick is None and config.method.name == "supernet":
+        raise UserError(
+            "search: no shape has an error with the weights of the supernet: it diverged, or method.trials (now "
+            f"{config.method.trials}) leaves it no step; lower surrogate.learning_rates, or raise method.trials"
+        )
     if not failed or any(line.status == results.DONE for line in failed):  # Then halving ended before the last round.
         raise UserError(
             f"search: {config.method.name} has too little compute for a trial of {config.surrogate.steps} steps; raise "

@@ -8,6 +8,7 @@ The loss, the optimiser and the order of rows are those of `bertlite pretrain` o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import math
 import time
@@ -209,11 +210,21 @@ def start(setup: Setup, shape: Shape, members: Sequence[Member]) -> Programs:
     Raises:
       NoMemory: the group does not fit.
     """
-    common = trained_as(setup.config)
-    made = Pretrain(model_of(common.model, shape), common.data, common.mask, common.objective, common.optim, common.run)
-    _check_memory(made, setup.compute, len(members))
+    made = recipe_of(setup, shape)
+    check_memory(made, setup.compute, len(members))
     init, step, sums = _programs(made, setup.compute, setup.config.surrogate.clip_weights)
     return Programs(init(jnp.asarray([member.seed for member in members], jnp.uint32)), step, sums)
+
+
+def recipe_of(setup: Setup, shape: Shape) -> Pretrain:
+    """What a trial of a shape trains."""
+    common = trained_as(setup.config)
+    return dataclasses.replace(common, model=model_of(common.model, shape))
+
+
+def sums_of(setup: Setup, shape: Shape) -> Callable[..., dict[str, Float[Array, " M"]]]:
+    """As `Programs.sums`."""
+    return _programs(recipe_of(setup, shape), setup.compute, setup.config.surrogate.clip_weights)[2]
 
 
 @functools.lru_cache(maxsize=8)
@@ -265,7 +276,7 @@ def score(setup: Setup, sums: Callable[..., dict[str, Array]], params: Any) -> d
     return {name: values / weight for name, values in totals.items()}
 
 
-def _check_memory(config: Pretrain, compute: Compute, members: int) -> None:
+def check_memory(config: Pretrain, compute: Compute, members: int) -> None:
     """Raises NoMemory where the estimate of a step exceeds what this machine has, before anything is compiled."""
     mesh = sharding.make_mesh(1)
     platform = mesh.devices.flat[0].platform

@@ -15,7 +15,7 @@ from bertlite_jax.report.benchmarks import inference
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.html_parts import flatten, number, page, percent, scaled, table
 from bertlite_jax.report.plots import Curve, Level
-from bertlite_jax.report.run.metrics import clock_time
+from bertlite_jax.report.run import inside, results
 
 OPTIMISERS = {"lamb": "LAMB", "adamw": "AdamW", "muon": "Muon", "normuon": "NorMuon"}
 """Their names in print."""
@@ -44,6 +44,8 @@ class Run:
     """corpus.json of each folder; None if it is not on this machine."""
     samples: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     """`{"text": "... [MASK] ...", "truth": "word", "predictions": [["piece", probability], ...]}`."""
+    inside: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Attention and neighbours of words; empty without a checkpoint."""
     environment: dict[str, Any] = dataclasses.field(default_factory=dict)
     """environment.json."""
     inference: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -59,9 +61,10 @@ def render(run: Run) -> str:
       UserError: matplotlib is not installed.
     """
     title = f"Pretraining: {run.name}"
-    parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run), _results(run), run.compared]
+    parts = [f"<h1>{html.escape(title)}</h1>", _lead(run), _tiles(run)]
+    parts += [results.section(run.summary, run.config.data.length), run.compared]
     parts += [_curves(run)]
-    parts += [_samples(run.samples), inference.section(run.inference), _model(run.config)]
+    parts += [_samples(run.samples), inside.section(run.inside), inference.section(run.inference), _model(run.config)]
     parts += [_schedule(run.config)]
     parts += [config_section(run.config, Pretrain()), _corpora(run.corpora)]
     parts += [environment_section(run.environment)]
@@ -131,62 +134,6 @@ def _tiles(run: Run) -> str:
         middle = speeds[len(speeds) // 2]
         tiles.append(f'<div class="tile"><span>Real tokens a second, median</span><b>{middle:,.0f}</b>{used}</div>')
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
-
-
-LABELS: dict[str, tuple[str, str]] = {
-    "steps": ("Steps", ""),
-    "real_tokens": ("Real tokens trained on", "padding not counted"),
-    "wall_seconds": ("Wall time", "h:mm:ss or mm:ss"),
-    "valid_mlm_loss": ("Validation MLM loss", "nats a [MASK] position"),
-    "unigram_entropy": ("Unigram entropy", "nats; the loss of word frequencies alone at the same positions"),
-    "valid_mlm_accuracy": ("Validation MLM accuracy", "on [MASK] positions"),
-    "majority_accuracy": ("Majority accuracy", "always the most frequent token, same positions"),
-    "valid_pair_accuracy": ("Validation pair accuracy", ""),
-    "pair_label_prior": ("Pair label prior", "always the commoner label"),
-    "valid_replaced_accuracy": ("Validation accuracy on replaced tokens", "of all tokens that are not special"),
-    "valid_replaced_share": ("Share of replaced tokens", "calling none replaced is wrong on so many"),
-    "parameters": ("Parameters", "heads included"),
-    "hf_max_abs_diff": ("Largest difference to transformers", "after the export, over all outputs; – if not checked"),
-    "float32_mlm_accuracy": ("ONNX float32: MLM accuracy", "on text of its own, in ONNX Runtime"),
-    "int8_mlm_accuracy": ("ONNX INT8: MLM accuracy", "at the same masks"),
-    "int8_top1_agreement": ("ONNX INT8: same answer as float32", "share of the masks"),
-    "onnx_bytes": ("ONNX float32, bytes", ""),
-    "int8_bytes": ("ONNX INT8, bytes", ""),
-}
-
-
-def _results(run: Run) -> str:
-    if not run.summary:
-        return ""
-    known = [name for name in LABELS if name in run.summary]
-    rows = [(LABELS[name][0], _figure_text(name, run.summary[name]), LABELS[name][1]) for name in known]
-    rest = {name: value for name, value in run.summary.items() if name not in LABELS and name != "time_shares"}
-    rows += [(name, number(value), "") for name, value in flatten(rest).items()]
-    shares = run.summary.get("time_shares") or {}
-    return f"<h2>Results</h2>{table(rows, ('figure', 'value', ''), (1,))}{time_section(shares)}"
-
-
-def _figure_text(name: str, value: Any) -> str:
-    if value is not None and name == "wall_seconds":
-        return clock_time(value)
-    if value is not None and name.endswith(("accuracy", "prior", "agreement", "share")):
-        return percent(value)
-    return number(value)
-
-
-def time_section(shares: Mapping[str, float]) -> str:
-    """The shares of the wall time as bars; "" if there are none."""
-    if not shares:
-        return ""
-    rows = "".join(
-        f'<tr><td>{html.escape(name)}</td><td>{percent(share)}</td><td class="bar">{_bar(share)}</td></tr>'
-        for name, share in shares.items()
-    )
-    return f'<h3>Where the wall time went</h3><div class="sample"><table>{rows}</table></div>'
-
-
-def _bar(share: float) -> str:
-    return f'<i style="width:{100 * min(max(share, 0), 1):.1f}%"></i>'
 
 
 # --- Curves ------------------------------------------------------------------------------------------------------
@@ -261,9 +208,8 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> str:
         for piece, share in sample["predictions"]:
             name = html.escape(piece)
             name = f"<b>{name}</b> ✓" if name == truth else name
-            rows += (
-                f'<tr><td>{name}</td><td class="number">{percent(share)}</td><td class="bar">{_bar(share)}</td></tr>'
-            )
+            bar = results.bar(share)
+            rows += f'<tr><td>{name}</td><td class="number">{percent(share)}</td><td class="bar">{bar}</td></tr>'
         parts.append(
             f'<div class="sample"><p>{text}</p><p class="small quiet">In the text: <b>{truth}</b></p>'
             f"<table>{rows}</table></div>"

@@ -11,8 +11,9 @@ import numpy as np
 
 from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.report import plots
-from bertlite_jax.report.html_parts import flatten, number, page, percent, table
-from bertlite_jax.report.run.html import config_section, curve_figure, environment_section, time_section
+from bertlite_jax.report.html_parts import number, page, percent, table
+from bertlite_jax.report.run import results
+from bertlite_jax.report.run.html import config_section, curve_figure, environment_section
 from bertlite_jax.report.tasks import task_plots
 from bertlite_jax.report.tasks.figures import (
     Answers,
@@ -192,13 +193,8 @@ def _score(value: float) -> str:
 
 
 def _results(run: TaskRun) -> str:
-    rest = {name: value for name, value in run.summary.items() if name not in ("time_shares", *_GROUP_NAMES)}
-    rows = [(name, number(value)) for name, value in flatten(rest).items()]
-    if not rows:
-        return ""
-    return (
-        f"<h2>Results</h2>{table(rows, ('figure', 'value'), (1,))}{time_section(run.summary.get('time_shares') or {})}"
-    )
+    figures = {name: value for name, value in run.summary.items() if name not in _GROUP_NAMES}
+    return results.section(figures, run.config.data.length)
 
 
 # --- Curves ------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ class Pretended:
       kill_at: the training with this number, from 1, ends the process; 0: none.
       killed: what ends it.
       trained: recipes of all models whose training ended.
+      answers: folders for what a teacher answers.
     """
 
     score: Callable[[Finetune, int], float]
@@ -44,10 +45,12 @@ class Pretended:
     kill_at: int = 0
     killed: type[Exception] = Killed
     trained: list[Finetune] = dataclasses.field(default_factory=list)
+    answers: set[pathlib.Path] = dataclasses.field(default_factory=set)
     metrics: tuple[str, ...] = ("accuracy",)
 
-    def finetune(self, config: Finetune, run: str, init: str) -> dict[str, Any]:
+    def finetune(self, config: Finetune, run: str, init: str, answers: pathlib.Path) -> dict[str, Any]:
         """Leaves the folder of a run, and says what `finetune` says."""
+        self.answers.add(answers)
         if self.kill_at == len(self.trained) + 1:
             self.kill_at = 0
             raise Killed
@@ -183,7 +186,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> Pretended:
 class Loops:
     """Loops on a task, each in a folder of its own beside its files."""
 
-    settings, by_rate = SETTINGS, staticmethod(by_rate)
+    settings, by_rate, text = SETTINGS, staticmethod(by_rate), staticmethod(text)
 
     def __init__(self, place: pathlib.Path, encoder: str, task: str = "rte"):
         self.place, self.encoder = place, encoder

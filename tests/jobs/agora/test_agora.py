@@ -79,7 +79,7 @@ def test_the_best_model_is_a_run_like_any_other(place: pathlib.Path, capsys):
     assert len(answers) == 2
     assert main(["predict", str(best), "--task", "sst2", "--data", str(place / "glue"), "--split", "validation"]) == 0
     assert f"accuracy {summary['accuracy']:.4f}" in capsys.readouterr().err
-    assert main(["convert", "to-hf", str(best), str(place / "hf")]) == 0
+    assert main(["convert", "onnx", str(best), str(place / "onnx")]) == 0
     assert "best" in report(best).read_text(encoding="utf-8")
 
 

@@ -1,5 +1,7 @@
 """How a loop stands after rounds that were written by hand, and what the line of the next one says."""
 
+import dataclasses
+
 import pytest
 
 from bertlite_jax.config.agora.sets import Set
@@ -52,7 +54,7 @@ def test_a_set_that_came_back_is_left_again_and_may_go_again():
     state = history.stand(SETS, back, Agora())
     assert state.left == [A, B, C]
     assert state.gone == {D: float("-inf")}
-    assert state.replays == 1
+    assert (state.replays, state.last_replay) == (1, 2)
     again = history.stand(SETS, [*back, line(3, {A: 0.9, B: 0.7, C: 0.8}, [B])], Agora())
     assert again.left == [A, C]
     assert (again.best_round, again.best_set) == (3, A.name)
@@ -64,6 +66,7 @@ def test_a_set_that_came_back_is_left_again_and_may_go_again():
         ({"mistakes": 0}, "the best model made no mistake"),
         ({"points": 0}, "no new point came of the mistakes"),
         ({"removed": {one.name: "why" for one in SETS}}, "no set was left"),
+        ({"scores": {one.name: None for one in SETS}}, "every model of the last round diverged"),
         ({}, "agora.rounds = 1"),
     ],
 )
@@ -85,6 +88,22 @@ def test_sets_come_back_only_so_often():
     state = history.stand(SETS, [FIRST], Agora())
     for settings in (Agora(patience=1, replays=0), Agora(patience=2)):
         assert history.closed(state, {B: 0.6, C: 0.75}, 2, 4, settings).replayed == []
+
+
+def test_a_replay_gives_the_sets_as_many_rounds_as_those_before_them_had():
+    """Sets came back after round 3, so with a patience of two rounds none does after round 4, and some do after 5."""
+    settings = Agora(patience=2, replays=2, replay_sets=1)
+    state = history.State(rounds=3, left=[B], gone={A: 0.4}, best_scores=[0.5] * 3, replays=1, last_replay=3)
+    assert history.closed(state, {B: 0.5}, 2, 4, settings).replayed == []
+    state = dataclasses.replace(state, rounds=4, best_scores=[0.5] * 4)
+    assert history.closed(state, {B: 0.5}, 2, 4, settings).replayed == [B.name]
+
+
+def test_where_all_models_diverge_no_set_comes_back():
+    state = history.stand(SETS, [FIRST], Agora())
+    found = history.closed(state, {B: None, C: None}, 0, 0, Agora(patience=1))
+    assert (found.best, found.replayed) == (B.name, [])
+    assert (state.best_round, history.stand(SETS, [FIRST, found], Agora()).best_round) == (1, 1)
 
 
 def test_lines_are_read_as_they_were_written(tmp_path):

@@ -21,6 +21,7 @@ KEPT_OUT = leaks.kept_out(DEV)
         Example("9", "the  QUEEN went\u00a0down again.", "She said no."),
         Example("9", "The queen went down again.", "Another second text."),  # The first text as it was.
         Example("9", "Other words.", "The queen went down again."),  # In another place.
+        Example("9", "The queen, went down again", "Another second text."),
         Example("9", "Where to?", choices=("left at the old door", "Up")),
         Example("9", "Which way?", choices=("Left at the old door", "Right")),
     ],
@@ -39,6 +40,16 @@ def test_what_is_kept_out_is_known_in_any_spelling(example: Example):
 )
 def test_a_changed_example_is_not(example: Example):
     assert not KEPT_OUT.has(example)
+
+
+def test_characters_are_words_where_words_have_no_spaces():
+    kept_out = leaks.kept_out([Example("1", "\u5979\u4e0d\u60f3\u8d70\u3002", "\u597d\u5427")])
+    assert kept_out.has(Example("9", "\u5979\u4e0d\u60f3\u8d70", "\u4e0d\u884c"))
+    assert not kept_out.has(Example("9", "\u5979\u60f3\u8d70", "\u597d\u5427"))
+
+
+def test_texts_of_nothing_but_punctuation_are_told_apart():
+    assert leaks.row_of(Example("1", "?!")) != leaks.row_of(Example("1", "..."))
 
 
 def test_the_texts_of_an_example_are_not_run_together():

@@ -44,6 +44,11 @@ def test_every_round_learns_the_points_of_all_rounds_before(loops, pretended):
         assert file.read_text(encoding="utf-8").count("\n") == line["all_points"]
 
 
+def test_all_models_share_what_a_teacher_answers(loops, pretended):
+    loops.run("out")
+    assert pretended.answers == {loops.place / "out" / "learning"}
+
+
 def test_the_best_model_of_all_rounds_is_kept_and_no_other(loops):
     summary = loops.run("out")
     best = max(loops.lines("out", history.RESULTS), key=lambda line: line["score"])
@@ -111,6 +116,16 @@ def test_a_set_that_diverges_is_written_down_and_goes(loops, pretended):
         loops.run("none")
 
 
+def test_models_that_diverge_with_points_end_it_with_the_best_model_before(loops, pretended):
+    pretended.score = lambda config, points: -1.0 if points else loops.by_rate(config, points)
+    summary = loops.run("out")
+    assert (summary["ended"], summary["rounds"]) == ("every model of the last round diverged", 2)
+    assert (summary["best_round"], summary["accuracy"]) == (1, pytest.approx(0.71))
+    assert "| 2 | " in (table := (loops.place / "out/table.md").read_text())
+    assert "diverged" in table
+    assert loops.run("out") == summary
+
+
 # --- Points ----------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +162,19 @@ def test_a_round_adds_no_more_than_its_share_of_the_training_examples(loops):
     """A quarter of 20."""
     loops.run("out", dataclasses.replace(loops.settings, growth=0.25))
     assert {line["points"] for line in loops.lines("out")} == {5}
+
+
+@pytest.mark.parametrize("name", ["question,text,label", "first,second,gold"])
+def test_columns_of_ones_own_that_are_called_otherwise(name: str, loops, pretended):
+    """The second text of the first file is in a column that is usually the first one."""
+    text, pair, label = name.split(",")
+    rows = [f"{loops.text(2 * n)},{loops.text(2 * n + 1)},{'yes' if n % 2 else 'no'}" for n in range(60)]
+    path = loops.place / "own.csv"
+    path.write_text("\n".join([name, *rows]) + "\n")
+    pretended.metrics = ("accuracy", "f1_macro")
+    columns = {"text_column": text, "pair_column": pair, "label_column": label, "validation_fraction": 0.3}
+    assert loops.run("out", config=recipe(str(path), "", batch=8, data=columns))["rounds"] > 1
+    assert {text, pair, label} < json.loads(loops.points("out")[0]).keys()
 
 
 def test_a_file_of_ones_own_that_gives_both_splits(loops, pretended, capsys):

@@ -35,8 +35,8 @@ def test_of_several_labels_all_have_to_be_right():
 
 
 def test_a_number_is_right_if_it_is_not_off_by_more():
-    """STS-B: labels from 0 to 5, a tenth of which is 0.5."""
-    assert right(tasks.TASKS["stsb"].head, [3.0, 3.5, 3.51, 0.0], [3.5, 3.0, 3.0, 5.0], 0.5) == [
+    """STS-B: labels from 0 to 5, a fifth of which is 1."""
+    assert right(tasks.TASKS["stsb"].head, [3.0, 4.0, 4.01, 0.0], [4.0, 3.0, 3.0, 5.0], 1.0) == [
         True,
         True,
         False,
@@ -48,6 +48,17 @@ def test_a_number_is_right_if_it_is_not_off_by_more():
 def test_a_teacher_of_two_thirds_or_less_is_refused(correct: int, of: int):
     with pytest.raises(UserError, match=rf"--teacher RUN answers {correct} of {of} validation examples rightly"):
         mistakes.check_teacher("RUN", correct, of)
+
+
+def test_of_numbers_a_refusal_says_how_near_they_have_to_be():
+    with pytest.raises(UserError, match=r"rightly \(off by at most 0\.5\), .* or allow more with --agora\.tolerance"):
+        mistakes.check_teacher("RUN", 1, 2, 0.5)
+
+
+def test_the_majority_is_counted_where_examples_have_one_label():
+    some = [Example(str(number), "text", label=int(number > 6)) for number in range(10)]
+    assert mistakes.majority(Head(labels=("no", "yes")), some) == 7
+    assert mistakes.majority(tasks.TASKS["stsb"].head, some) == 0
 
 
 @pytest.mark.parametrize(("correct", "of"), [(3, 4), (185, 277), (66_667, 100_000), (5, 5)])

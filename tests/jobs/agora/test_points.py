@@ -12,6 +12,7 @@ from bertlite_jax.config.model import Head
 from bertlite_jax.data import tasks
 from bertlite_jax.data.examples.subsequence import distance
 from bertlite_jax.data.tasks.example import Example
+from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.jobs.agora import leaks, points
 from bertlite_jax.jobs.answering import inputs, task_splits
 from bertlite_jax.jobs.finetuning.few_labels import copies
@@ -158,6 +159,26 @@ KINDS = {
         OWN,
         Example("1-7-0", "a text", label=(0, 0, 0)),
     ),
+    "columns that were said": (
+        SINGLE,
+        Examples(folder="mine.csv", text_column="question", pair_column="text", label_column="gold", id_column="key"),
+        Example("1-7-0", "a question", "a text", label=1),
+    ),
+    "a column for each choice": (
+        Head(kind="choose", labels=()),
+        Examples(folder="mine.csv", choice_columns=("first", "second")),
+        Example("1-7-0", "it fell", choices=("so it broke", "so I ran"), label=1),
+    ),
+    "another column of choices": (
+        Head(kind="choose", labels=()),
+        Examples(folder="mine.jsonl", choice_columns=("endings",)),
+        Example("1-7-0", "it fell", choices=("so it broke", "so I ran"), label=1),
+    ),
+    "a column for each label": (
+        Head(labels=("x", "y"), problem="multi_label"),
+        Examples(folder="mine.csv", label_column="x,y"),
+        Example("1-7-0", "a text", label=(0, 1)),
+    ),
     "labels that are numbers": (Head(labels=("0", "1", "2")), OWN, Example("1-7-0", "ein Text", label=2)),
 }
 
@@ -166,10 +187,15 @@ KINDS = {
 def test_points_are_read_as_they_were_written(kind: str, tmp_path):
     head, data, point = KINDS[kind]
     path = tmp_path / "points" / "round-002.jsonl"
-    points.write(path, [], [point], head)
-    assert list(inputs.read(str(path), head, task_splits.options_of_more(data), job="finetune")) == [point]
-    lines, rows = points.rows_in(path)
-    assert rows == {leaks.row_of(point)}
+    columns = task_splits.options_of_more(data)
+    points.write(path, [], [point], head, columns)
+    assert list(inputs.read(str(path), head, columns, job="finetune")) == [point]
+    assert points.rows_in(path, head, columns) == {leaks.row_of(point)}
     other = dataclasses.replace(point, id="2-7-0")
-    points.write(tmp_path / "round-003.jsonl", lines, [other], head)
-    assert [e.id for e in inputs.read(str(tmp_path / "round-003.jsonl"), head)] == ["1-7-0", "2-7-0"]
+    points.write(tmp_path / "round-003.jsonl", points.lines_of(path), [other], head, columns)
+    assert [e.id for e in inputs.read(str(tmp_path / "round-003.jsonl"), head, columns)] == ["1-7-0", "2-7-0"]
+
+
+def test_before_the_first_points_there_is_no_file(tmp_path):
+    assert points.lines_of(tmp_path / "round-001.jsonl") == []
+    assert points.rows_in(tmp_path / "round-001.jsonl", SINGLE, OwnOptions()) == set()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.agora import history, rounds
 
 
@@ -90,10 +91,41 @@ def test_a_model_that_somebody_removed_is_trained_again(loops, pretended):
     assert loops.content("out") == loops.content("whole")
 
 
+@pytest.mark.parametrize("at", [3, 8])
+def test_it_goes_on_where_the_folder_was_moved(at: int, loops, pretended):
+    """No stored place is that of the folder itself, in which the points lie."""
+    loops.run("whole")
+    pretended.kill_at = at + len(pretended.trained)
+    with pytest.raises(pretended.killed):
+        loops.run("here")
+    (loops.place / "here").rename(loops.place / "there")
+    loops.run("there")
+    assert loops.content("there") == loops.content("whole")
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("points/round-002.jsonl", r"round-002\.jsonl has 0 points, and by history\.jsonl there are [1-9]\d*; put the"),
+        ("best/best", r"out/best is missing, the best model of round 1; put back a copy"),
+    ],
+)
+def test_what_closed_rounds_have_left_is_missed_before_a_model_is_trained(gone: str, said: str, loops, pretended):
+    pretended.kill_at = 7
+    with pytest.raises(pretended.killed):
+        loops.run("out")
+    (loops.place / "out" / gone).rename(loops.place / "gone")
+    with pytest.raises(UserError, match=said):
+        loops.run("out")
+    assert len(pretended.trained) == 6
+    (loops.place / "gone").rename(loops.place / "out" / gone)
+    assert loops.run("out")["ended"] == "no set was left"
+
+
 def test_a_signal_ends_it_and_the_next_start_goes_on(loops, pretended, monkeypatch, capsys):
     stopped = {"stopped": True, "steps": 2}
     with monkeypatch.context() as patch:
-        patch.setattr(rounds, "finetune", lambda *given: stopped)
+        patch.setattr(rounds, "finetune", lambda *given, **named: stopped)
         assert loops.run("out") == stopped
     assert "agora: stopped by a signal; the same command goes on" in capsys.readouterr().out
     assert not (loops.place / "out/summary.json").exists()

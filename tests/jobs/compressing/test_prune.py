@@ -152,6 +152,14 @@ def test_a_speed_up_that_cannot_be_reached_is_told_with_the_greatest(run: pathli
     assert not out.exists()
 
 
+def test_a_table_that_has_been_measured_already_is_used(run: pathlib.Path, pretended: Latencies):
+    """With a second for embeddings and pooler, 1.012 s become 1.001 at best."""
+    out, slow = run.parent / "slow", pretended._replace(rest=1.0)
+    with pytest.raises(UserError, match=r"--speed-up 2 cannot be reached: of 1012\.00 ms .* at most 1\.01"):
+        prune.prune(config_of(run), Prune(speed_up=(2.0,)), str(run), str(out), latencies=slow)
+    assert not out.exists()
+
+
 def test_the_greatest_that_is_told_can_be_reached(run: pathlib.Path, tmp_path: pathlib.Path):
     summary = prune.prune(config_of(run), Prune(speed_up=(6.49,), examples=8), str(run), str(tmp_path))
     assert summary["models"][1]["layers"] == 1

@@ -45,7 +45,7 @@ def test_rounded_weights_are_trained_with_smaller_steps():
 
 def plan_of(*points: Point) -> students.Plan:
     teacher: Weights = random_weights(tiny.model(num_layers=4, share="none"))
-    return students.Plan(Finetune(), Compress(), "run", teacher, pathlib.Path("out"), points)
+    return students.Plan(Finetune(), Compress(), "run", teacher, pathlib.Path("out"), points, {})
 
 
 def test_points_share_the_trainings_that_they_have_in_common():

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 from toy_task import recipe, write_csv, write_jsonl, write_sst2
 
+from bertlite_jax.config import files
 from bertlite_jax.config.finetune import Examples
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import sources
@@ -18,6 +19,7 @@ from bertlite_jax.jobs.finetuning.examples import training_examples
 from bertlite_jax.jobs.finetuning.few_labels import unlabelled
 from bertlite_jax.jobs.finetuning.finetune import read_by
 from bertlite_jax.jobs.finetuning.prepare import digests, prepare
+from bertlite_jax.jobs.runs import workdir
 
 MORE = [{"text": "again the queen", "label": "1"}, {"text": "again the rabbit", "label": "0"}]
 
@@ -47,6 +49,17 @@ def test_a_run_learns_them_and_is_another_run_with_others(data: Examples, encode
     write_jsonl(pathlib.Path(data.added_file), MORE[:1])
     assert digests(prepare(config, sources.load(encoder), encoder)) != before
     assert data.added_file in read_by(setup.start.config)
+
+
+def test_a_run_may_go_on_with_the_file_in_another_place(data: Examples, tmp_path: pathlib.Path):
+    """What is in it is part of the digest of the training examples."""
+    config = dataclasses.replace(recipe(data.folder), data=data)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / workdir.CONFIG).write_text(files.to_json(config))
+    moved = dataclasses.replace(config, data=dataclasses.replace(data, added_file="elsewhere.jsonl"))
+    assert workdir.changed_fields(tmp_path / "run", moved) == []
+    shorter = dataclasses.replace(config, data=dataclasses.replace(data, length=16))
+    assert workdir.changed_fields(tmp_path / "run", shorter) == ["data.length: 32 -> 16"]
 
 
 def test_columns_are_called_as_in_a_file_of_ones_own(tmp_path: pathlib.Path):

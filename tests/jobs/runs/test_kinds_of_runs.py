@@ -50,7 +50,7 @@ def test_what_needs_a_fine_tuned_run_names_finetune(tmp_path):
     (tmp_path / "config.json").write_text(to_json(Pretrain()), encoding="utf-8")
     line = said(read_json, tmp_path / "config.json", Finetuned)
     assert "is a run of pretraining" in line
-    assert f"finetune RECIPE.py --init {tmp_path}" in line
+    assert f"finetune RECIPE --init {tmp_path}" in line
 
 
 def test_what_looks_into_a_run_of_pretraining_looks_into_one_of_distillation(tmp_path):

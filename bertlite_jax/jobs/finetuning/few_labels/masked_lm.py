@@ -84,8 +84,13 @@ def check(learn: Learn, init: str, weights: Weights) -> dict[str, str]:
     with opened(learn, init, weights) as (folder, loaded):
         assert loaded.tokenizer is not None
         _candidates_of_each(masked_words.pieces_alone(loaded.tokenizer), learn, folder)
-        stated = json.dumps([dataclasses.asdict(loaded.model), loaded.tokenizer.hash])
-        return {folder: parameters.digest(loaded.params, stated)}
+        return {folder: digest_of(loaded)}
+
+
+def digest_of(loaded: Weights) -> str:
+    """SHA-256 of the parameters, shape and tokenizer of a pretrained model."""
+    tokenizer = loaded.tokenizer.hash if loaded.tokenizer else ""
+    return parameters.digest(loaded.params, json.dumps([dataclasses.asdict(loaded.model), tokenizer]))
 
 
 def complete(setup: Setup, weights: Weights, run: pathlib.Path) -> Setup:

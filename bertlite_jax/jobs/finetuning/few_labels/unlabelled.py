@@ -95,7 +95,7 @@ def complete(setup: Setup, changes: copies.Changes | None = None) -> Setup:
     multiple = setup.mesh.size * config.optim.micro_batches
     head = dataclasses.replace(config.head, splits=setup.splits)
     batched = batched_texts(config, head, setup.start.tokenizer, texts, changes, setup.steps, multiple)
-    return setup._replace(extra=batched._replace(domain=extra.domain, digests=extra.digests))
+    return setup._replace(extra=extra._replace(texts=batched.texts, unlabelled=batched.unlabelled, shape=batched.shape))
 
 
 def batched_texts(

@@ -192,6 +192,17 @@ def test_the_model_to_start_from_proposes_words_if_it_has_a_head(pretrained, toy
     assert len(list((tmp_path / "run/learning").glob("candidates-*.npy"))) == 1
 
 
+def test_runs_that_share_a_folder_propose_and_ask_once(pretrained, toy, teacher, tmp_path, capsys):
+    """One file of candidates, and of the teacher one for the texts and one for their copies; the runs hold none."""
+    for run in ("one", "two"):
+        finetune(run_with(toy, teacher), str(tmp_path / run), pretrained, answers=tmp_path / "answers")
+    assert sorted(path.name.partition("-")[0] for path in (tmp_path / "answers").iterdir()) == [
+        *("candidates", "teacher", "teacher")
+    ]
+    assert not list(tmp_path.glob("*/learning/*.npy"))
+    assert capsys.readouterr().out.count("computing the logits of the teacher") == 2
+
+
 @pytest.mark.slow
 def test_uda_agrees_on_texts_with_replaced_words(pretrained, toy, tmp_path):
     texts = tmp_path / "texts.txt"

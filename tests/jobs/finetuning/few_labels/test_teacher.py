@@ -8,7 +8,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from toy_task import MODEL, recipe, sentences, write_encoder, write_jsonl, write_sst2
+from toy_task import (
+    CHOOSER,
+    MODEL,
+    TAGGER,
+    own_data,
+    recipe,
+    sentences,
+    write_encoder,
+    write_jsonl,
+    write_sst2,
+)
 
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Examples, Finetune
@@ -30,8 +40,6 @@ from bertlite_jax.model.task_heads import TaskModel
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 TEXTS = [text for text, _ in sentences(40, 5)]
-TAGGER = Head(kind="tag", labels=("O", "B-X"))
-CHOOSER = Head(kind="choose", labels=())
 SPANS = Head(kind="span", labels=())
 
 
@@ -176,30 +184,6 @@ def test_each_choice_and_each_token_of_a_window_has_its_answer(prepared):
 
 
 # --- Whole runs ------------------------------------------------------------------------------------------------------
-
-
-def own_data(folder: pathlib.Path, kind: str) -> tuple[str, Head, str]:
-    """A file of examples, the head of its task, and a file of unlabelled texts."""
-    made = sentences(40, 6)
-    texts = [{"text": text} for text, _ in sentences(24, 8)]
-    if kind == "choose":
-        rows = [{"text": "who?", "choices": [text, "the rabbit", "so"], "label": label} for text, label in made]
-        texts = [{"text": "who?", "choices": [text["text"], "a queen"]} for text in texts]
-        head = CHOOSER
-    elif kind == "multi_label":
-        rows = [
-            {"text": text, "label": [["queen", "so"], ["queen"], []][label + (len(text) % 2)]} for text, label in made
-        ]
-        head = Head(labels=("queen", "so"), problem="multi_label")
-    elif kind == "regression":
-        rows = [{"text": text, "label": label + len(text) / 100} for text, label in made]
-        head = Head(labels=("score",), problem="regression")
-    else:
-        rows = [
-            {"tokens": text.split(), "tags": ["B-X" if w == "queen" else "O" for w in text.split()]} for text, _ in made
-        ]
-        head = TAGGER
-    return write_jsonl(folder / f"{kind}.jsonl", rows), head, write_jsonl(folder / f"{kind}-texts.jsonl", texts)
 
 
 def own(file: str, kind: str, learn: Learn, **run: Any) -> Finetune:
