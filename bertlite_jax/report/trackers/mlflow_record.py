@@ -23,8 +23,8 @@ def open_record(about: About) -> Record:
     # MLflow's client tries each call for four minutes. Here the next attempt is the follower's.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+    from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]
 
     client = MlflowClient()
     name = about.project or os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
@@ -60,7 +60,7 @@ def _run_id(client: Any, experiment: str, about: About) -> str:
 
 def _send_settings(client: Any, run_id: str, settings: Mapping[str, Any], there: Mapping[str, str]) -> None:
     """Sends those that the record lacks: MLflow refuses to change one."""
-    from mlflow.entities import Param
+    from mlflow.entities import Param  # pyright: ignore[reportMissingImports]
 
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.items()}
     lacking = [Param(name, text[:LONGEST_PARAM]) for name, text in texts.items() if name not in there]

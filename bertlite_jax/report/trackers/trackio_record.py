@@ -14,9 +14,9 @@ from bertlite_jax.report.trackers.record import PROJECT, About, Record
 
 def open_record(about: About) -> Record:
     """Opens the run's record in Trackio's folder, TRACKIO_DIR or the one in the user's cache."""
-    from trackio import Run
-    from trackio.sqlite_storage import SQLiteStorage
-    from trackio.utils import TRACKIO_DIR
+    from trackio import Run  # pyright: ignore[reportMissingImports]
+    from trackio.sqlite_storage import SQLiteStorage  # pyright: ignore[reportMissingImports]
+    from trackio.utils import TRACKIO_DIR  # pyright: ignore[reportMissingImports]
 
     project = about.project or PROJECT
     SQLiteStorage.validate_project_name(project)

@@ -26,7 +26,7 @@ def open_record(about: About) -> Record:
     Raises:
       UserError: nobody is logged in, and the mode is not offline.
     """
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     online = wandb.setup().settings.mode not in ("offline", "dryrun", "disabled")
     if online and not wandb.login(prompt=False, verify=False):

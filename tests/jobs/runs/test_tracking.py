@@ -136,7 +136,7 @@ print(json.dumps([run.info.run_name, rows, config, artifacts]))
 
 def in_wandb(run: pathlib.Path) -> tuple[Rows, dict[str, object], list[str]]:
     """From the one file that `wandb sync` uploads."""
-    from wandb.proto import wandb_internal_pb2
+    from wandb.proto import wandb_internal_pb2  # pyright: ignore[reportMissingImports]
 
     (file,) = (run / "wandb").glob("offline-run-*/run-*.wandb")
     rows, config, artifacts = [], {}, []
