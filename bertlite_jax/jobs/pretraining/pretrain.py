@@ -111,8 +111,8 @@ def _train(
 ) -> dict[str, Any]:
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
-    processes.first_decides(lambda: check_installed(config.run.track))
     opened = open_run(config, check)
+    processes.first_decides(lambda: check_installed(config.run.track))
     config, mesh, tokenizer, row_stages, compute = opened
     lesson = open_lesson(opened)
     step_bytes = memory_need.check(config, mesh, compute, lesson.memory)
