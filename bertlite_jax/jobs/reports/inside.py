@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_run
-from bertlite_jax.jobs.pretraining.fill_mask import letters
+from bertlite_jax.jobs.pretraining.fill_mask import bare, letters
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.observed import Request, observe
 
@@ -60,7 +60,7 @@ def look_inside(trained: Trained, text: str, words: int = 10, near: int = 6) -> 
     room = min(TOKENS, trained.config.model.max_positions) - 2
     ids = np.array([tokenizer.cls_id, *tokenizer.encode(text, allow_special=True)[:room], tokenizer.sep_id], np.int32)
     return {
-        "tokens": tokenizer.pieces(ids),
+        "tokens": [bare(piece) for piece in tokenizer.pieces(ids)],
         "attention": attention(trained, ids),
         "neighbours": neighbours(trained, words, near),
     }
@@ -114,7 +114,7 @@ def neighbours(trained: Trained, words: int, near: int) -> list[dict[str, Any]]:
     rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     cosines = rows[:words] @ rows.T
     np.fill_diagonal(cosines, -np.inf)
-    pieces = tokenizer.pieces(places)
+    pieces = [bare(piece) for piece in tokenizer.pieces(places)]
     order = np.argsort(-cosines, axis=1, kind="stable")[:, : min(near, len(places) - 1)]
     return [
         {"word": pieces[number], "near": [(pieces[other], float(cosines[number, other])) for other in best]}
