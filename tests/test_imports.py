@@ -62,6 +62,9 @@ ONLY_IN = {
     "onnx": ("convert/",),
     "sklearn": ("data/scores/task_metrics.py",),
     "scipy": ("data/scores/task_metrics.py", "search/"),
+    "trackio": ("report/trackers/trackio_record.py",),
+    "wandb": ("report/trackers/wandb_record.py",),
+    "mlflow": ("report/trackers/mlflow_record.py",),
     "onnxruntime": ("convert/onnx/session.py", "convert/int8/ort_format.py", "convert/bundled/", "jobs/"),
 }
 

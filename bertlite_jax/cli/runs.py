@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -14,6 +14,7 @@ from bertlite_jax.cli.recipe import config_file, fields_given
 from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config import effects
 from bertlite_jax.config.distillation.settings import TOP_K, Distill
+from bertlite_jax.config.finetune import Finetune
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
@@ -46,6 +47,19 @@ def pretrain(args: Sequence[str]) -> None:
     summary = train(options.config, options.workdir, options.init, options.overwrite)
     if summary:  # Of several processes only the first one has it.
         print_figures("summary", summary)
+        send_report(options.config, options.workdir, summary)
+
+
+def send_report(config: Pretrain | Finetune, workdir: str, summary: Mapping[str, Any]) -> None:
+    """At the end of a run, or of several: writes their reports for their trackers. A report that fails ends no job."""
+    if not config.run.track or "stopped" in summary:
+        return
+    from bertlite_jax.jobs.reports import tracked
+
+    try:
+        tracked.send_reports(workdir)
+    except UserError as error:
+        print(f"track: no report was sent: {error}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +91,7 @@ def distill(args: Sequence[str]) -> None:
     summary = train(config, options.workdir, options.overwrite)
     if summary:
         print_figures("summary", summary)
+        send_report(config, options.workdir, summary)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,16 +182,21 @@ def fill_mask(run: Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /
         print(f"[MASK] {number}: {shown}")
 
 
-def report(run: Run, /) -> None:
+def report(run: Run, /, track: bool = False) -> None:
     """Writes report.html into a work directory: one file with curves, figures and samples.
 
     Args:
       run: Work directory of a run of pretraining or fine-tuning, of several fine-tuning runs, of pruning,
         or of compression.
+      track: Also send the report, and what is missing of the metrics, to the trackers of the run (--run.track).
     """
+    from bertlite_jax.jobs.reports import tracked
     from bertlite_jax.jobs.reports.report import report as write_report
 
-    print(f"report: wrote {write_report(run)}")
+    if track:
+        tracked.send_reports(run)
+    else:
+        print(f"report: wrote {write_report(run)}")
 
 
 def quickstart(workdir: str = "runs/quickstart", seed: int = 0, overwrite: bool = False) -> None:

@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from bertlite_jax.cli.options import parse
 from bertlite_jax.cli.recipe import config_file, fields_given, value_of
+from bertlite_jax.cli.runs import send_report
 from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config import effects
 from bertlite_jax.config.finetune import Finetune
@@ -86,6 +87,8 @@ def finetune(args: Sequence[str]) -> None:
         summary = of_interest(run_once(config, *where, options.overwrite))
     print_figures("summary", summary)
     print(f"finetune: all figures are in {pathlib.Path(options.workdir, 'summary.json')}")
+    if options.probe == "none":
+        send_report(config, options.workdir, summary)
 
 
 def of_interest(summary: dict[str, Any]) -> dict[str, Any]:
@@ -191,6 +194,7 @@ def _suite(args: Sequence[str], options: Options, name: str) -> None:
     summary = suite.finetune_suite(name, lambda task: _recipe(args, task)[1], *where, options.seeds, options.overwrite)
     print_rows(f"{name}, percent", summary.get("table", ()))
     print_figures("summary", summary)
+    send_report(options.config, options.workdir, summary)
 
 
 def predict(

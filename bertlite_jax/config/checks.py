@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bertlite_jax.config import bounds
@@ -13,9 +14,9 @@ from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.compression.pruned import check_pruned, refuse_pruned
 from bertlite_jax.config.model import Head, Model, ResidualScale
 from bertlite_jax.config.pair_tasks import pair_classes
-from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.pretrain import Pretrain, Tracker
 from bertlite_jax.config.schedule import check_lists, check_schedule, stages, values_of
-from bertlite_jax.errors import UserError
+from bertlite_jax.errors import UserError, fields_close_to
 
 
 def check_positive(config: Any, group: str, names: tuple[str, ...]) -> None:
@@ -77,6 +78,16 @@ def _divides(total: int, total_name: str, part: int, part_name: str) -> None:
             f"config: {part_name} = {part} does not divide {total_name} = {total}; "
             f"nearest that does: {_divisors_near(total, part)}"
         )
+
+
+def check_track(trackers: Sequence[str]) -> None:
+    """Raises UserError for a tracker that is unknown, or named twice."""
+    for number, name in enumerate(trackers):
+        if name not in typing.get_args(Tracker):
+            known = list(typing.get_args(Tracker))
+            raise UserError(f"config: run.track = {name} is unknown; {fields_close_to(name, known)}")
+        if name in trackers[:number]:
+            raise UserError(f"config: run.track names {name} twice; leave one of them out")
 
 
 OPEN_SIZES = ("vocab_size", "max_positions")
@@ -192,6 +203,7 @@ def check_counts(config: Pretrain) -> None:
     check_not_negative(optim, "optim", at_least_0)
     check_not_negative(run, "run", ("devices", "eval_every", "eval_rows", "keep_every"))
     check_not_negative(config.mask, "mask", ("rate_steps",))
+    check_track(run.track)
     check_not_negative(config.objective, "objective", ("replaced_weight", "causal_every"))
     check_lists(run)
 

@@ -47,12 +47,14 @@ _OF_OWN_DATA = (
 )  # fmt: skip
 ABOUT_TEXTS = ("squad1", "squad2", "cmrc2018")
 """Tasks that ask questions about texts."""
+_OF_TRACKERS = (Need(("run.track_project",), "run.track", bool, "pass --run.track trackio"),)
 _OF_OPTIM = (
     Need(("optim.momentum",), "optim.name", _is("muon", "normuon"), "pass --optim.name muon"),
     Need(("optim.neuron_decay",), "optim.name", _is("normuon"), "pass --optim.name normuon"),
 )
 FINETUNE_NEEDS = (
     *_OF_OPTIM,
+    *_OF_TRACKERS,
     Need(tuple(f"data.{name}" for name in _OF_OWN_DATA), "data.task", _is(""), "it is for files of your own"),
     Need(
         ("data.window_step", "data.question_length", "data.answer_length", "head.span"),
@@ -86,6 +88,7 @@ AGORA_NEEDS = (
 )
 PRETRAIN_NEEDS = (
     *_OF_OPTIM,
+    *_OF_TRACKERS,
     Need(("data.windows_per_row",), "data.pack", bool, "leave out --data.no-pack"),
     Need(("data.single_segment",), "data.pair_task", lambda task: task != "none", "pass --data.pair-task sop"),
     Need(("mask.max_ngram",), "mask.scheme", _is("ngram"), "pass --mask.scheme ngram"),
@@ -168,5 +171,5 @@ def check_effects(config: Any, given: Collection[str], needs: tuple[Need, ...]) 
     for fields, owner, test, advice in needs:
         for field in fields:
             if field in given and values[field] != usual[field] and not test(values[owner]):
-                shown = values[owner] if values[owner] != "" else "not set"
+                shown = values[owner] if values[owner] not in ("", ()) else "not set"
                 raise UserError(f"config: {option(field)} has no effect with {owner} = {shown}; {advice}")

@@ -12,11 +12,12 @@ from bertlite_jax.config.checks import (
     check_numbers,
     check_positive,
     check_share,
+    check_track,
 )
 from bertlite_jax.config.few_labels import Learn, problem_of
 from bertlite_jax.config.int8 import Quantise, check_quantise
 from bertlite_jax.config.model import Head, Model
-from bertlite_jax.config.pretrain import Optim
+from bertlite_jax.config.pretrain import Optim, Tracker
 from bertlite_jax.errors import UserError
 
 
@@ -148,6 +149,11 @@ class TuneRun:
     """Number of newest checkpoints to keep, beside the best model."""
     tensorboard: bool = False
     """Also write TensorBoard event files."""
+    track: tuple[Tracker, ...] = ()
+    """Also send the metrics to these trackers. Each needs the extra of its name: pip install "bertlite_jax[mlflow]"."""
+    track_project: str = ""
+    """Name of the project in the trackers; in MLflow, of the experiment. Without it, what the tracker's own environment
+    variable names, else bertlite."""
     average: Literal["none", "ema", "tail"] = "none"
     """Evaluate and keep an average of the weights. ema: an exponential moving average. tail: the mean over the last
     updates."""
@@ -205,6 +211,7 @@ def check_finetune(config: Finetune) -> None:
     check_not_negative(optim, "optim", ("warmup_steps", "decay_steps", "weight_decay", "clip_norm", "update_clip"))
     counts = ("epochs", "steps", "devices", "eval_every", "checkpoint_every", "patience", "average_steps")
     check_not_negative(run, "run", counts)
+    check_track(run.track)
     check_share(run, "run", ("average_decay",))
     check_share(optim, "optim", ("beta1", "beta2", "momentum", "neuron_decay"))
     check_share(run, "run", ("warmup_fraction",))

@@ -9,6 +9,9 @@ from bertlite_jax.config.batch import prediction_slots
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pair_tasks import PairTask
 
+Tracker = Literal["trackio", "wandb", "mlflow"]
+"""Programs that keep the metrics of many runs and show them side by side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -186,6 +189,11 @@ class Run:
     """Stop if the loss exceeds this multiple of its running mean. 0: stop only on NaN, which always stops a run."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
+    track: tuple[Tracker, ...] = ()
+    """Also send the metrics to these trackers. Each needs the extra of its name: pip install "bertlite_jax[mlflow]"."""
+    track_project: str = ""
+    """Name of the project in the trackers; in MLflow, of the experiment. Without it, what the tracker's own environment
+    variable names, else bertlite."""
     profile_steps: tuple[int, int] = (0, 0)
     """Write a profiler trace into the work directory: 10 15 traces the steps 10 to 14. 0 0: no trace."""
 

@@ -155,6 +155,7 @@ def _for_timing(config: Pretrain) -> Pretrain:
         checkpoint_every=config.run.steps,
         spike_factor=0.0,
         tensorboard=False,
+        track=(),
         profile_steps=(0, 0),
     )
     optim = dataclasses.replace(config.optim, learning_rate=1e-8, weight_decay=0.0)  # It must not diverge.

@@ -38,8 +38,9 @@ from bertlite_jax.jobs.finetuning.prepare import (
     prepare,
 )
 from bertlite_jax.jobs.finetuning.setup import Setup
-from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, workdir
+from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, tracking, workdir
 from bertlite_jax.report.run import metrics
+from bertlite_jax.report.trackers.opening import check_installed
 from bertlite_jax.train import averaging, checkpoint, sharding, state, warm_start
 from bertlite_jax.train.state import TrainState
 
@@ -74,6 +75,7 @@ def finetune(
       Diverged: the loss is not finite.
     """
     check_finetune(config)
+    check_installed(config.run.track)
     if not init:
         raise UserError(
             "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
@@ -171,8 +173,8 @@ def _loop(
     with contextlib.ExitStack() as on_leaving:
         stop_wanted = on_leaving.enter_context(signals.stop_signals())
         display = on_leaving.enter_context(metrics.progress(setup.steps, start))
-        writer = metrics.open_writer(folder, run.tensorboard, start + 1)
-        on_leaving.callback(metrics.close, writer)
+        trackers = tracking.records(folder, setup.start.config)
+        writer = on_leaving.enter_context(metrics.open_writer(folder, run.tensorboard, start + 1, trackers))
         checkpoints = checkpoint.open_checkpoints(folder / "checkpoints", run.keep_last, 0)
         on_leaving.callback(checkpoint.finish, checkpoints)
 

@@ -33,11 +33,12 @@ from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
 from bertlite_jax.jobs.pretraining.opening import Opened, open_run
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
-from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, workdir
+from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, tracking, workdir
 from bertlite_jax.model.ops import precision, products
 from bertlite_jax.report.cost import flops
 from bertlite_jax.report.run import metrics
 from bertlite_jax.report.run.pace import Pace
+from bertlite_jax.report.trackers.opening import check_installed
 from bertlite_jax.train import checkpoint, process_failures, processes, sharding, state, warm_start
 from bertlite_jax.train.pretraining import objective
 
@@ -112,6 +113,7 @@ def _train(
     # --- Check everything that can be checked before the first batch ---------------------------------------------
     clock = metrics.Clock()
     opened = open_run(config, check)
+    processes.first_decides(lambda: check_installed(config.run.track))
     config, mesh, tokenizer, row_stages, compute = opened
     lesson = open_lesson(opened)
     step_bytes = memory_need.check(config, mesh, compute, lesson.memory)
@@ -286,11 +288,11 @@ def _open_folder(folder: pathlib.Path, config: Pretrain, lesson: Lesson, read: S
 def _metrics_writer(
     config: Pretrain, folder: pathlib.Path, start: int, on_leaving: contextlib.ExitStack
 ) -> Callable[[int, Mapping[str, Any]], None]:
-    """Returns `write(step, values)` for metrics.jsonl and TensorBoard; only the first process writes."""
+    """Returns `write(step, values)` for metrics.jsonl and all that mirrors it; only the first process writes."""
     if not processes.is_first():
         return lambda step, values: None
-    writer = metrics.open_writer(folder, config.run.tensorboard, start + 1)
-    on_leaving.callback(metrics.close, writer)
+    trackers = tracking.records(folder, config)
+    writer = on_leaving.enter_context(metrics.open_writer(folder, config.run.tensorboard, start + 1, trackers))
     return functools.partial(metrics.write, writer)
 
 

@@ -42,6 +42,8 @@ WRITTEN_BY_A_RUN = (
     "inference.json",
     "report.html",
     "tensorboard",
+    "tracking.json",
+    "wandb",
     "profile",
     "tokenizer",
     ENVIRONMENT,
@@ -65,6 +67,8 @@ FREE_TO_CHANGE = frozenset(
         "run.keep_every",
         "run.spike_factor",
         "run.tensorboard",
+        "run.track",
+        "run.track_project",
         "run.profile_steps",
     }
 )

@@ -1,4 +1,4 @@
-"""Output of a running job: metrics.jsonl, TensorBoard events, the progress display, and where the time went.
+"""Output of a running job: metrics.jsonl, TensorBoard events, trackers, the progress display, where the time went.
 
 Nothing here touches an array: a job passes plain floats of the previous step, so that showing them never waits for the
 running step.
@@ -13,7 +13,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, TextIO
 
@@ -23,8 +23,11 @@ from rich import table as rich_table
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, json_shapes
+from bertlite_jax.report.run.tags import tagged
+from bertlite_jax.report.trackers import following
+from bertlite_jax.report.trackers.record import Record
 
-# --- metrics.jsonl and TensorBoard -------------------------------------------------------------------------------
+# --- metrics.jsonl, TensorBoard and trackers ---------------------------------------------------------------------
 
 
 SYNC_SECONDS = 60.0
@@ -36,22 +39,32 @@ _LINE = {"step": int, "not_finite?": {}, ...: (*json_shapes.NUMBER, NoneType)}
 
 @dataclasses.dataclass(frozen=True)
 class Writer:
-    """Open files of one run: `metrics.jsonl`, and TensorBoard's event writer where it is wanted."""
+    """Open files of one run: `metrics.jsonl`, TensorBoard's event writer where it is wanted, and trackers."""
 
     lines: TextIO
     events: Any = None
+    followers: Sequence[following.Follower] = ()
     synced: list[float] = dataclasses.field(default_factory=lambda: [time.monotonic()])
     """One value: when the lines were last synchronised."""
 
 
-def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int = 0) -> Writer:
-    """Opens `metrics.jsonl` for appending and, if wanted, an event file in `tensorboard/`.
+@contextlib.contextmanager
+def open_writer(
+    workdir: str | pathlib.Path,
+    tensorboard: bool,
+    from_step: int = 0,
+    trackers: Mapping[str, Callable[[], Record]] = {},
+) -> Iterator[Writer]:
+    """Opens `metrics.jsonl` for appending and, if wanted, an event file in `tensorboard/`; trackers begin to follow.
+
+    At the end the files are closed, and trackers get what they lack (`following.leave`).
 
     Args:
       workdir: of the run; has to exist.
       tensorboard: whether to write event files.
       from_step: the first step that will be written. On a resume TensorBoard drops what an earlier process wrote
         from there on; `metrics.jsonl` has to be truncated before.
+      trackers: name of each, and the function that opens the run's record in it.
     """
     workdir = pathlib.Path(workdir)
     events = None
@@ -59,11 +72,22 @@ def open_writer(workdir: str | pathlib.Path, tensorboard: bool, from_step: int =
         import tensorboardX
 
         events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step or None)
-    return Writer((workdir / "metrics.jsonl").open("a", encoding="utf-8"), events)
+    file = workdir / "metrics.jsonl"
+    lines = file.open("a", encoding="utf-8")
+    followers = [following.follow(following.Follower(name, file, opens)) for name, opens in trackers.items()]
+    failed = True
+    try:
+        yield Writer(lines, events, followers)
+        failed = False
+    finally:
+        lines.close()
+        if events is not None:
+            events.close()
+        following.leave(followers, failed)
 
 
 def write(writer: Writer, step: int, values: Mapping[str, Any]) -> None:
-    """Appends one line and flushes it; mirrors the finite numbers to TensorBoard as `train/loss`, `valid/mlm_loss`.
+    """Appends one line and flushes it; mirrors its figures to TensorBoard, and lets trackers know of it.
 
     If the machine fails, the lines of the last `SYNC_SECONDS` may be lost; if only the process dies, none are.
     """
@@ -72,19 +96,13 @@ def write(writer: Writer, step: int, values: Mapping[str, Any]) -> None:
     if time.monotonic() - writer.synced[0] >= SYNC_SECONDS:
         os.fsync(writer.lines.fileno())
         writer.synced[0] = time.monotonic()
+    for follower in writer.followers:
+        follower.news.set()
     if writer.events is None:
         return
-    for name, value in values.items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            writer.events.add_scalar(_tag(name), value, step)
+    for name, value in tagged(values).items():
+        writer.events.add_scalar(name, value, step)
     writer.events.flush()
-
-
-def close(writer: Writer) -> None:
-    """Closes both files."""
-    writer.lines.close()
-    if writer.events is not None:
-        writer.events.close()
 
 
 def json_line(values: Mapping[str, Any]) -> str:
@@ -118,10 +136,6 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
         json_shapes.check(values, _LINE, f"{path}:{number}", "metrics")
         lines.append(values)
     return lines
-
-
-def _tag(name: str) -> str:
-    return f"valid/{name.removeprefix('valid_')}" if name.startswith("valid_") else f"train/{name}"
 
 
 # --- Progress ----------------------------------------------------------------------------------------------------

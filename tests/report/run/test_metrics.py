@@ -39,19 +39,17 @@ class Time:
 
 def test_each_step_is_on_disk_before_the_next_one(tmp_path):
     """A killed run loses nothing that was logged."""
-    writer = metrics.open_writer(tmp_path, tensorboard=False)
-    metrics.write(writer, 10, {"loss": 5.0, "real_tokens": 3})
-    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 10, "loss": 5.0, "real_tokens": 3}
-    metrics.write(writer, 20, {"loss": 4.5})
-    metrics.close(writer)
+    with metrics.open_writer(tmp_path, tensorboard=False) as writer:
+        metrics.write(writer, 10, {"loss": 5.0, "real_tokens": 3})
+        assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 10, "loss": 5.0, "real_tokens": 3}
+        metrics.write(writer, 20, {"loss": 4.5})
     assert [line["step"] for line in metrics.read_lines(tmp_path / "metrics.jsonl")] == [10, 20]
 
 
 def test_opening_again_appends(tmp_path):
     for step in (1, 2):
-        writer = metrics.open_writer(tmp_path, tensorboard=False, from_step=step)
-        metrics.write(writer, step, {"loss": 1.0})
-        metrics.close(writer)
+        with metrics.open_writer(tmp_path, tensorboard=False, from_step=step) as writer:
+            metrics.write(writer, step, {"loss": 1.0})
     assert [line["step"] for line in metrics.read_lines(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
@@ -66,7 +64,8 @@ def test_numbers_that_are_not_finite_become_null_and_are_named():
 
 
 def test_without_tensorboard_there_are_no_event_files(tmp_path):
-    metrics.close(metrics.open_writer(tmp_path, tensorboard=False))
+    with metrics.open_writer(tmp_path, tensorboard=False):
+        pass
     assert not (tmp_path / "tensorboard").exists()
 
 
@@ -74,10 +73,9 @@ def test_lines_are_made_sure_of_once_a_minute(tmp_path, monkeypatch):
     clock, synced = [0.0], []
     monkeypatch.setattr(metrics.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(metrics.os, "fsync", lambda descriptor: synced.append(clock[0]))
-    writer = metrics.open_writer(tmp_path, tensorboard=False)
-    for clock[0] in (1.0, 59.0, 61.0, 62.0, 120.0, 122.0):
-        metrics.write(writer, int(clock[0]), {"loss": 1.0})
-    metrics.close(writer)
+    with metrics.open_writer(tmp_path, tensorboard=False) as writer:
+        for clock[0] in (1.0, 59.0, 61.0, 62.0, 120.0, 122.0):
+            metrics.write(writer, int(clock[0]), {"loss": 1.0})
     assert synced == [61.0, 122.0]
 
 
@@ -87,9 +85,9 @@ def test_event_files_hold_the_same_numbers(tmp_path):
 
     messages: Any = event_pb2  # Generated code; its names appear at run time only.
 
-    writer = metrics.open_writer(tmp_path, tensorboard=True)
-    metrics.write(writer, 7, {"loss": 2.5, "valid_mlm_loss": 1.25, "note": "text", "mfu": None, "bad": float("nan")})
-    metrics.close(writer)
+    values = {"loss": 2.5, "valid_mlm_loss": 1.25, "note": "text", "mfu": None, "bad": float("nan")}
+    with metrics.open_writer(tmp_path, tensorboard=True) as writer:
+        metrics.write(writer, 7, values)
     found = {}
     for path in (tmp_path / "tensorboard").iterdir():
         data = path.read_bytes()

@@ -1,0 +1,1 @@
+"""Records of runs in trackers: trackio, W&B, MLflow."""

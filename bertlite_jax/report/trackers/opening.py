@@ -1,0 +1,43 @@
+"""Which file opens a tracker's records, and whether its library is there."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+
+from bertlite_jax.errors import UserError
+from bertlite_jax.report.trackers.record import About, Record
+
+Open = Callable[[About], Record]
+"""Makes the record of a run, or goes on in the one that is there."""
+
+
+def opener(tracker: str) -> Open:
+    """The function that opens a record; imports the tracker's library when it is called.
+
+    Args:
+      tracker: one of `config.pretrain.Tracker`.
+    """
+    match tracker:
+        case "trackio":
+            from bertlite_jax.report.trackers import trackio_record
+
+            return trackio_record.open_record
+        case "wandb":
+            from bertlite_jax.report.trackers import wandb_record
+
+            return wandb_record.open_record
+        case "mlflow":
+            from bertlite_jax.report.trackers import mlflow_record
+
+            return mlflow_record.open_record
+    raise ValueError(f"no tracker {tracker}")
+
+
+def check_installed(trackers: Sequence[str]) -> None:
+    """Raises UserError for a tracker whose library is missing. Imports none."""
+    for tracker in trackers:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(
+                f'config: run.track = {tracker} needs a package that is missing; pip install "bertlite_jax[{tracker}]"'
+            )
