@@ -84,7 +84,7 @@ def model_index(found: Scored, name: str, pipeline: str) -> str:
     """
     if found.task:
         dataset = {"type": _SUITES.get(found.suite, found.task), "name": found.task}
-        dataset |= {"config": found.task} if found.suite else {}
+        dataset |= {"config": found.task.removeprefix("superglue_")} if found.suite else {}
     else:
         dataset = {"type": "text", "name": "held-out documents of the training corpus"}
     types = _PRETRAINING | _TYPES
@@ -94,7 +94,7 @@ def model_index(found: Scored, name: str, pipeline: str) -> str:
 
 
 def _yaml(value: Any, indent: str = "") -> Iterator[str]:
-    """Lines of YAML in blocks. Every JSON number and string is one of YAML too."""
+    """Lines of YAML in blocks. A string of JSON is one of YAML too; a number is one if it has a point: 1.0e-05."""
     if isinstance(value, list):
         for item in value:
             first, *rest = _yaml(item, f"{indent}  ")
@@ -105,4 +105,6 @@ def _yaml(value: Any, indent: str = "") -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _yaml(inner, f"{indent}  ")
         else:
-            yield f"{indent}{key}: {json.dumps(inner, ensure_ascii=False)}"
+            text = json.dumps(inner, ensure_ascii=False)
+            exponent_alone = isinstance(inner, float) and "e" in text and "." not in text
+            yield f"{indent}{key}: {text.replace('e', '.0e') if exponent_alone else text}"
