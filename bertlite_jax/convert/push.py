@@ -8,8 +8,10 @@ import tempfile
 
 import bertlite_jax
 from bertlite_jax.convert import adoption
-from bertlite_jax.convert.huggingface import folder, hub, upload
+from bertlite_jax.convert.huggingface import folder, upload
 from bertlite_jax.convert.huggingface.names import Family
+from bertlite_jax.errors import UserError
+from bertlite_jax.host.hub_calls import is_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,11 @@ def push(run: str, repository: str, options: Push, dry_run: bool = False) -> lis
     Raises:
       UserError: as `folder.to_hf`, `upload.check` and `upload.commit`.
     """
-    hub.check_name(repository, repository)
+    if not is_name(repository):
+        raise UserError(
+            f"convert: {repository}: a repository is named OWNER/NAME, of letters, digits, -, _ and ., without hf: "
+            "before it or a revision behind it"
+        )
     target = None if dry_run else upload.check(repository, options.public, options.overwrite)
     with adoption.open_weights(run) as weights, tempfile.TemporaryDirectory() as scratch:
         made = pathlib.Path(scratch) / "exported"

@@ -7,6 +7,7 @@ cache (HF_HOME), and reads HF_ENDPOINT and HF_HUB_OFFLINE. It is imported when s
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -16,6 +17,14 @@ from bertlite_jax.host.retry import first_line
 _CLIENTS = ("huggingface_hub", "hf_xet", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp")
 """Packages whose errors are about the hub or the way to it."""
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+GATED = f"is gated: accept its terms on its page, then {LOG_IN}"
+_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
+
+
+def is_name(name: str) -> bool:
+    """Whether a repository of the hub may be called so: OWNER/NAME, of letters, digits, -, _ and `.`."""
+    wrong = "--" in name or ".." in name or name.endswith((".git", "-", "."))
+    return _NAME.fullmatch(name) is not None and not wrong
 
 
 def library(job: str = "convert") -> ModuleType:
@@ -61,11 +70,13 @@ def _line_of(causes: list[BaseException], place: str, right: str) -> str:
     refusals = [each for each in causes if getattr(each, "response", None) is not None]
     status = refusals[0].response.status_code if refusals else 0  # pyright: ignore[reportAttributeAccessIssue]
     if "GatedRepoError" in kinds:
-        return f"{place} is gated: accept its terms on its page, then {LOG_IN}"
+        return f"{place} {GATED}"
     if "RevisionNotFoundError" in kinds:
         return f"{place}: there is no such revision; name a branch, a tag or a commit"
     if "RepositoryNotFoundError" in kinds or status == 404:
         return f"{place}: no such repository that this token may {right}; check the name, or {LOG_IN}"
+    if "OfflineModeIsEnabled" in kinds and right == "write":
+        return f"{place}: HF_HUB_OFFLINE is set, so nothing can be sent; unset it"
     if "OfflineModeIsEnabled" in kinds:
         return f"{place}: HF_HUB_OFFLINE is set, and the cache does not have all of it; unset it"
     if status == 401 or "XetAuthenticationError" in kinds:

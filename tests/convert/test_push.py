@@ -137,6 +137,7 @@ REFUSED = {
     "another owner": ("bob/m", "hf_alice", "bob/m: the hub refuses it (You don't have the rights to create a model"),
     "a name that is taken": ("bob/public", "hf_alice", "bob/public exists and has 1 files"),
     "no owner": ("m", "hf_alice", "m: a repository is named OWNER/NAME"),
+    "as it is read": ("hf:alice/m", "hf_alice", "hf:alice/m: a repository is named OWNER/NAME, of letters, digits"),
     "a bad name": (
         "alice/my model",
         "hf_alice",
@@ -189,6 +190,11 @@ def test_without_a_network_nothing_is_begun(hub, monkeypatch, capsys):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert pushed("alice/reviews") == 2
     assert "convert: alice/reviews: the hub cannot be reached (" in capsys.readouterr().err
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert pushed("alice/reviews") == 2
+    assert capsys.readouterr().err == (
+        "convert: alice/reviews: HF_HUB_OFFLINE is set, so nothing can be sent; unset it\n"
+    )
 
 
 def test_the_command_finds_hub_and_token_in_the_environment(hub, tmp_path):

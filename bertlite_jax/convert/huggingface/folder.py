@@ -120,7 +120,7 @@ def to_hf(
         card = model_card.render(weights, family, notes, sentence_transformers, repository)
         (folder / "README.md").write_text(card, encoding="utf-8")
     for note in notes:
-        _LOG.warning("convert: %s: %s", out, note)
+        _LOG.warning("convert: %s: %s", repository or out, note)
     return family
 
 

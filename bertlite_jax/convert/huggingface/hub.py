@@ -7,19 +7,17 @@ import itertools
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Iterable
 
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
 from bertlite_jax.errors import UserError
-from bertlite_jax.host.hub_calls import library, reaching
+from bertlite_jax.host.hub_calls import is_name, library, reaching
 from bertlite_jax.host.places import HUB, on_hub
 
 _LOG = logging.getLogger(__name__)
 _SMALL = ("README.md", "*.json", "*.txt", "*.model", "tokenizer/*")
 _WEIGHTS = ("*.safetensors", "*pytorch_model*.bin", "*flax_model*.msgpack")
 """In the order in which `weight_files.read_tensors` looks for them: only the first kind that is there is downloaded."""
-_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
 
 
 def local_folder(place: str | os.PathLike[str]) -> pathlib.Path:
@@ -42,7 +40,11 @@ def local_folder(place: str | os.PathLike[str]) -> pathlib.Path:
 def snapshot(place: str) -> str:
     """The folder of a model of the hub (`local_folder`), named by its commit; looked up once a process."""
     name, _, revision = place.removeprefix(HUB).partition("@")
-    check_name(name, place)
+    if not is_name(name):
+        raise UserError(
+            f"convert: {place}: a repository is named OWNER/NAME, of letters, digits, -, _ and .; in place of a folder "
+            "write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION for a branch, a tag or a commit"
+        )
     download = library().snapshot_download
     with reaching(place, "read"):
         folder = pathlib.Path(download(name, revision=revision or None, allow_patterns=[*_SMALL, _WEIGHTS[0]]))
@@ -56,21 +58,6 @@ def snapshot(place: str) -> str:
     return str(folder)
 
 
-def commits(places: Iterable[str]) -> dict[str, dict[str, str]]:
-    """`{"hub": {PLACE: COMMIT}}` of those that are models of the hub, for a run's environment.json; else empty."""
-    found = {place: local_folder(place).name for place in places if on_hub(place)}
-    return {"hub": found} if found else {}
-
-
-def check_name(name: str, where: str) -> None:
-    """Raises UserError for what is no name of a repository, such as one without its owner.
-
-    Args:
-      name: of a repository.
-      where: as the user wrote it.
-    """
-    if not _NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith((".git", "-", ".")):
-        raise UserError(
-            f"convert: {where}: a repository is named OWNER/NAME, of letters, digits, -, _ and .; in place of a folder "
-            "write hf:OWNER/NAME, or hf:OWNER/NAME@REVISION for a branch, a tag or a commit"
-        )
+def commits(places: Iterable[str]) -> dict[str, str]:
+    """Place to commit, of those that are models of the hub."""
+    return {place: local_folder(place).name for place in places if on_hub(place)}

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 
 import pytest
 from hub_stand_in import Hub, Repository
@@ -172,7 +173,7 @@ def test_without_a_network_or_the_library_it_says_so(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"^finetune: hf:alice/small: the hub cannot be reached \(.*\); check the netw"):
         sources.check_there("hf:alice/small", "finetune")
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match=r"the hub needs huggingface_hub; pip install 'bertlite_jax\[hub\]'$"):
         sources.check_there("hf:alice/small", "finetune")
 
