@@ -21,6 +21,7 @@ from bertlite_jax.config.agora.settings import Agora, Loop, check_agora
 from bertlite_jax.config.finetune import Finetune, check_finetune
 from bertlite_jax.convert import adoption, sources
 from bertlite_jax.convert.huggingface import hub
+from bertlite_jax.data.text import hub_datasets
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.host.places import check_on_disk
@@ -178,8 +179,11 @@ def _open_folder(ground: Ground, overwrite: bool) -> None:
             workdir.refuse_other_corpora(folder, digests, entry)
     whole_files.remove_leftovers(folder)
     whole_files.write_text(folder / CONFIG, files.to_json(ground.loop) + "\n")
-    environment = workdir.environment(teachers=ground.digests["teachers"]) | {"corpora": ground.digests["corpora"]}
-    environment |= hub.commits((ground.loop.init, ground.loop.teacher, ground.loop.agora.masked_lm))
+    loop, data = ground.loop, ground.loop.recipe.data
+    commits = hub.commits((loop.init, loop.teacher, loop.agora.masked_lm))
+    commits |= hub_datasets.commits((data.folder, data.validation_file), "agora")
+    environment = workdir.environment(teachers=ground.digests["teachers"], hub=commits)
+    environment |= {"corpora": ground.digests["corpora"]}
     whole_files.write_json(folder / workdir.ENVIRONMENT, environment)
 
 

@@ -22,6 +22,7 @@ from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, save_weights
 from bertlite_jax.convert.weights.reading import pairs_of, reading_of
+from bertlite_jax.data.text import hub_datasets
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import json_files, whole_files
 from bertlite_jax.jobs.answering import task_splits
@@ -92,8 +93,8 @@ def finetune(
         setup = setup._replace(extra=setup.extra._replace(answers=answers))
         memory_need.check(setup)
         read = read_by(setup.start.config)
-        environment = workdir.environment(teachers=setup.extra.digests) | {"corpora": digests(setup)}
-        environment |= hub.commits(read)
+        commits = hub.commits(read) | hub_datasets.commits(read, "finetune")
+        environment = workdir.environment(teachers=setup.extra.digests, hub=commits) | {"corpora": digests(setup)}
         with one_job.alone_in(folder):
             holds_run = workdir.open_workdir(folder, setup.start.config, overwrite, environment, print, read)
             workdir.copy_tokenizer(setup.start.tokenizer.folder, folder)

@@ -279,7 +279,7 @@ def _train(
 def _open_folder(folder: pathlib.Path, config: Pretrain, lesson: Lesson, read: Sequence[str], overwrite: bool) -> bool:
     """Makes the work directory, with the run's tokenizer. Returns whether it held this run already."""
     read = (*read, config.data.tokenizer, *config.data.corpus)
-    environment = workdir.environment(config.data.corpus, lesson.digests, lesson.stores) | hub.commits(read)
+    environment = workdir.environment(config.data.corpus, lesson.digests, lesson.stores, hub.commits(read))
     holds_run = workdir.open_workdir(folder, config, overwrite, environment, print, read)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
     return holds_run

@@ -81,7 +81,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def environment(
-    corpora: Sequence[str] = (), teachers: Mapping[str, str] = {}, stores: Mapping[str, str] = {}
+    corpora: Sequence[str] = (),
+    teachers: Mapping[str, str] = {},
+    stores: Mapping[str, str] = {},
+    hub: Mapping[str, str] = {},
 ) -> dict[str, Any]:
     """What the exact bits of a run depend on besides its config: package versions, cores, devices, CPU and corpora.
 
@@ -89,6 +92,7 @@ def environment(
       corpora: corpus folders. Each is identified by its `corpus.json`, which lists counts and the size of every file.
       teachers: folder to the SHA-256 of what is read there.
       stores: the same of what teachers said.
+      hub: model or dataset of the hub to the commit that is read.
     """
     held = {
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
@@ -98,7 +102,7 @@ def environment(
         "cpu": cpu.name(),
         "corpora": corpus_digests(corpora),
     }
-    more = {"teachers": dict(teachers), "stores": dict(stores)}
+    more = {"teachers": dict(teachers), "stores": dict(stores), "hub": dict(hub)}
     return held | {entry: digests for entry, digests in more.items() if digests}
 
 

@@ -59,13 +59,16 @@ def test_a_split_is_a_task_with_the_names_of_its_labels(folder, place):
     assert [example.label for example in examples["validation"][:2]] == [0, 1]
 
 
-def test_the_command_trains_on_it_and_resumes_only_with_the_same_examples(place, tmp_path, capsys):
+def test_the_command_trains_on_it_and_resumes_only_with_the_same_examples(place, tmp_path, monkeypatch, capsys):
+    """And the run says which commit it has read, as if the dataset lay on the hub."""
+    monkeypatch.setattr(hub_datasets, "commits", lambda places, job: {place: "c" * 40} if place in places else {})
     run = tmp_path / "run"
     command = ["finetune", str(ROOT / "tests/golden/recipe_finetune.py"), "--data", place, "--workdir", str(run)]
     command += ["--init", str(GOLDEN / "hf"), "--run.steps", "2"]
     assert main(command) == 0
     assert json.loads((run / "config.json").read_text())["data"]["folder"] == place
     assert json.loads((run / "summary.json").read_text())["task"] == "reviews"
+    assert json.loads((run / "environment.json").read_text())["hub"] == {place: "c" * 40}
     capsys.readouterr()
     assert main(command) == 0
     assert "is finished already" in capsys.readouterr().out
