@@ -74,7 +74,7 @@ def build_corpus(
       UserError: bad input or options, one line; `out` is then as it was before.
     """
     _check(options, workers, beam, beam_options)
-    if beam and any(map(in_datasets, inputs)):
+    if beam and any(in_datasets(place) or hub_datasets.place_of_saved(place) for place in inputs):
         raise UserError("corpus: a dataset is read by one process; leave --beam out, or download its files")
     if beam:
         importlib.import_module("bertlite_jax.data.corpus.beam")  # Before anything is read: it may not be installed.
@@ -286,7 +286,7 @@ def _progress(total: int, console: Console) -> Iterator[Callable[[int, int], Non
     """Shows how far the files have been read: a bar on a terminal, elsewhere a line every ten seconds.
 
     Args:
-      total: bytes of all files as they are stored.
+      total: bytes of all files as they are stored; 0 where nobody knows them, as of a pipe or a dataset.
       console: where to show it.
 
     Yields:
@@ -298,7 +298,7 @@ def _progress(total: int, console: Console) -> Iterator[Callable[[int, int], Non
         with Progress(
             *columns, TextColumn("{task.fields[rate]:.1f} MB/s"), TimeRemainingColumn(), console=console
         ) as bar:
-            task = bar.add_task("", total=total, rate=0.0)
+            task = bar.add_task("", total=total or None, rate=0.0)
 
             def show(position: int, text_bytes: int) -> None:
                 rate = text_bytes / 1e6 / max(1e-9, time.monotonic() - began)
@@ -313,8 +313,9 @@ def _progress(total: int, console: Console) -> Iterator[Callable[[int, int], Non
         now = time.monotonic()
         if now - last >= 10:
             last, seconds = now, now - began
-            left = seconds * max(0, total - position) / max(1, position)
-            rate, share = text_bytes / 1e6 / seconds, min(100, 100 * position / max(1, total))  # Pipes have no size.
-            print(f"corpus: {share:.0f} %, {rate:.1f} MB/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            rate, left = text_bytes / 1e6 / seconds, seconds * max(0, total - position) / max(1, position)
+            far = f"{min(100, 100 * position / total):.0f} %" if total else f"{text_bytes / 1e6:,.0f} MB of text"
+            until = f", {left:.0f} s left" if total else ""
+            print(f"corpus: {far}, {rate:.1f} MB/s{until}", file=sys.stderr, flush=True)
 
     yield print_line
