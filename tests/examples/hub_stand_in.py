@@ -1,7 +1,8 @@
-"""A stand-in of the hub: the HTTP calls that huggingface_hub makes to look up, read, make and write models.
+"""A stand-in of the hub: the HTTP calls that look up, read, make and write models, and look up and read datasets.
 
 It answers as the hub is documented to: codes, JSON, and the headers X-Error-Code, X-Repo-Commit and ETag. Repositories
-are dicts in memory; weights go the way of Git LFS.
+are dicts in memory, of files without folders; weights go the way of Git LFS. The repository of a dataset has
+`datasets/` before its name.
 """
 
 import base64
@@ -24,12 +25,13 @@ TOKENS = {"hf_alice": "alice", "hf_bob": "bob", "hf_reader": ""}
 
 @dataclasses.dataclass
 class Repository:
-    """A model on the hub."""
+    """A model or a dataset on the hub."""
 
     private: bool
     files: dict[str, bytes]
     commits: int = 0
     gated: bool = False
+    """Everybody sees the names of its files, and nobody may read them."""
 
     @property
     def sha(self) -> str:
@@ -94,6 +96,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path)
+        path = path.replace("/api/datasets/", "/api/models/datasets/")
         body = self._body()
         self.state.asked.append(f"{self.command} {path}")
         try:
@@ -120,6 +123,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
         raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        if status == 200 and (asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")):
+            first, last = int(asked[1]), min(int(asked[2] or len(raw)), len(raw) - 1)
+            status, headers = 206, (headers or {}) | {"Content-Range": f"bytes {first}-{last}/{len(raw)}"}
+            raw = raw[first : last + 1]
         self.send_response(status)
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
         headers = {"Content-Type": kind, "Content-Length": str(len(raw))} | (headers or {})
@@ -140,16 +147,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _readable(self, name: str) -> Repository:
         """As on the hub: who may not know of a repository is told that there is none, without a token by a 401."""
         token, found = self._token(), self.state.repositories.get(name)
-        hidden = found and found.private and token != "hf_reader" and TOKENS.get(token) != name.partition("/")[0]
+        hidden = found and found.private and token != "hf_reader" and TOKENS.get(token) != _owner(name)
         if found is None or hidden:
             raise Refused(404 if token else 401, "Repository not found", "RepoNotFound")
-        if found.gated:
-            raise Refused(403, "Access to this model is restricted", "GatedRepo")
         return found
 
     def _writable(self, name: str) -> Repository:
         found = self._readable(name)
-        if TOKENS.get(self._token()) != name.partition("/")[0]:
+        if TOKENS.get(self._token()) != _owner(name):
             raise Refused(403, "You do not have the right to write to this repository")
         return found
 
@@ -160,16 +165,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if revision not in (None, "main", found.sha):
             raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         siblings = [{"rfilename": file} for file in found.files]
-        return ({"id": name, "sha": found.sha, "private": found.private, "siblings": siblings},)
+        called = name.removeprefix("datasets/")
+        return ({"id": called, "sha": found.sha, "private": found.private, "siblings": siblings},)
 
-    def tree(self, body: bytes, name: str, revision: str) -> tuple[Any]:
+    def tree(self, body: bytes, name: str, revision: str, folder: str | None = None) -> tuple[Any]:
         files = self._readable(name).files
+        if folder:
+            raise Refused(404, f"{folder} does not exist on {revision}", "EntryNotFound")
         return ([{"type": "file", "path": n, "size": len(b), "oid": _git_id(b)} for n, b in files.items()],)
 
     def file(self, body: bytes, name: str, revision: str, path: str) -> tuple[Any, dict[str, str]]:
         found = self._readable(name)
         if path not in found.files:
             raise Refused(404, "Entry not found", "EntryNotFound")
+        if found.gated:
+            raise Refused(403 if self._token() else 401, "Access to this model is restricted", "GatedRepo")
         return found.files[path], {"ETag": f'"{_git_id(found.files[path])}"', "X-Repo-Commit": found.sha}
 
     # --- Making and writing ------------------------------------------------------------------------------------------
@@ -232,15 +242,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return ({"success": True, "commitOid": found.sha, "commitUrl": address, "hookOutput": ""},)
 
 
+def _owner(name: str) -> str:
+    return name.removeprefix("datasets/").partition("/")[0]
+
+
 def _git_id(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-_NAME = r"([^/ ]+/[^/ ]+?)"
+_NAME = r"((?:datasets/)?[^/ ]+/[^/ ]+?)"
 _CALLS = (
     (rf"(?:GET|HEAD) /api/models/{_NAME}", _Handler.info),
     (rf"GET /api/models/{_NAME}/revision/(.+)", _Handler.info),
-    (rf"GET /api/models/{_NAME}/tree/([^/]+)", _Handler.tree),
+    (rf"GET /api/models/{_NAME}/tree/([^/]+)(?:/(.+))?", _Handler.tree),
     (rf"(?:GET|HEAD) /{_NAME}/resolve/([^/]+)/(.+)", _Handler.file),
     ("POST /api/repos/create", _Handler.create),
     ("POST /api/validate-yaml", _Handler.validate),

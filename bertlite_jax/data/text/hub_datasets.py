@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import pathlib
+import re
 import urllib.parse
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +28,7 @@ from bertlite_jax.host.places import DATASETS, in_datasets
 from bertlite_jax.host.retry import first_line
 
 _LOG = logging.getLogger(__name__)
-_SAVED, _SAVED_SPLITS = "state.json", "dataset_dict.json"
+_SAVED = (("state.json", "dataset_info.json"), ("dataset_dict.json",))
 """Files by which a folder that `save_to_disk` wrote is known: of one split, of several."""
 _BATCH = 1000
 
@@ -53,27 +54,34 @@ class Source(NamedTuple):
 def place_of_saved(folder: str | os.PathLike[str]) -> str:
     """The `hf://datasets/...` of a folder that `save_to_disk` wrote; empty for any other."""
     folder = pathlib.Path(folder)
-    if not any((folder / name).is_file() for name in (_SAVED, _SAVED_SPLITS)):
+    if not any(all((folder / name).is_file() for name in names) for names in _SAVED):
         return ""
-    return f"{DATASETS}{urllib.parse.quote(str(folder.absolute()))}"
+    return f"{DATASETS}{urllib.parse.quote(os.fsencode(folder.absolute()))}"
 
 
 def parse(place: str, job: str) -> Source:
     """What `hf://datasets/NAME?split=..&field=..&config=..&revision=..` asks for.
 
     Raises:
-      UserError: it has no name, asks for something else, or names a folder that does not exist.
+      UserError: it has no name, asks for something else or for one thing twice, or names a folder that does not exist.
     """
     name, _, query = place.removeprefix(DATASETS).partition("?")
-    asked = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
-    known = Source._fields[2:]
+    pairs = urllib.parse.parse_qsl(query, keep_blank_values=True)
+    asked, known = dict(pairs), Source._fields[2:]
     if unknown := next((each for each in asked if each not in known), ""):
         raise UserError(f"{job}: {place}: {unknown} is none of what can be asked for: {', '.join(known)}")
-    source = Source(place, urllib.parse.unquote(name), **asked)
+    if len(asked) < len(pairs):
+        raise UserError(f"{job}: {place} asks for one thing twice; name each split by itself")
+    source = Source(place, urllib.parse.unquote(name, errors="surrogateescape"), **asked)
     if not source.name:
         raise UserError(f"{job}: {place} names no dataset; write {DATASETS}NAME?split=train&field=text")
     if source.on_disk and not pathlib.Path(source.name).is_dir():
         raise UserError(f"{job}: {place}: {source.name} is no folder on this disk")
+    if not (source.on_disk or hub_calls.is_name(source.name)):
+        raise UserError(
+            f"{job}: {place}: a dataset of the hub is named OWNER/NAME, without a file behind it (revision= names a "
+            "branch, a tag or a commit), and a folder on this disk begins with /, ./ or ../"
+        )
     return source
 
 
@@ -119,7 +127,7 @@ def copied_split(place: str, job: str) -> str:
     source = parse(place, job)
     if source.field:
         raise UserError(f"{job}: {place}: field= is for text; --data.text-column names the column of the examples")
-    commit = _commit(source.name, source.revision, place, job) if not source.on_disk else ""
+    commit = "" if source.on_disk else _commit(source, job)
     # Of a folder the whole path: other processes may read another one of the same name.
     whole = source._replace(name=os.path.abspath(source.name)) if source.on_disk else source
     key = hashlib.sha256(f"{whole[1:]} {commit}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
@@ -153,7 +161,7 @@ def _write_parquet(examples: Any, file: pathlib.Path) -> None:
 def commits(places: Iterable[str], job: str) -> dict[str, str]:
     """Place to commit, of those that are datasets on the hub."""
     found = [parse(place, job) for place in places if in_datasets(place)]
-    return {each.place: _commit(each.name, each.revision, each.place, job) for each in found if not each.on_disk}
+    return {each.place: _commit(each, job) for each in found if not each.on_disk}
 
 
 # --- Opening ---------------------------------------------------------------------------------------------------------
@@ -176,7 +184,7 @@ def _open(source: Source, job: str) -> Any:
             found = library.load_from_disk(str(folder))
         splits = found if isinstance(found, dict) else {str(found.split or "train"): found}
         return _chosen(splits, source, job).to_iterable_dataset()
-    commit = None if source.on_disk else _commit(source.name, source.revision, source.place, job)
+    commit = None if source.on_disk else _commit(source, job)
     # The whole name: a folder that happens to be called so is not meant.
     path = source.name if source.on_disk else f"{DATASETS}{source.name}"
     with _reading(source, job):
@@ -202,13 +210,18 @@ def _chosen(splits: Mapping[str, Any], source: Source, job: str) -> Any:
     return splits[wanted]
 
 
+def _commit(source: Source, job: str) -> str:
+    """The commit of a dataset on the hub that this process reads, the same for all of its splits."""
+    if re.fullmatch("[0-9a-f]{40}", source.revision):
+        return source.revision  # It needs no network, where the split has been copied before.
+    with hub_calls.reaching(source.place, "read", job):
+        return _looked_up(source.name, source.revision, job)
+
+
 @functools.cache
-def _commit(name: str, revision: str, place: str, job: str) -> str:
-    """The commit of a dataset on the hub that this process reads."""
-    library = hub_calls.library(job)
-    with hub_calls.reaching(place, "read", job):
-        commit = library.HfApi().dataset_info(name, revision=revision or None).sha
-    _LOG.info("%s: %s is commit %s", job, place, commit)
+def _looked_up(name: str, revision: str, job: str) -> str:
+    commit = hub_calls.library(job).HfApi().dataset_info(name, revision=revision or None).sha
+    _LOG.info("%s: %s%s is commit %s", job, DATASETS, name, commit)
     return commit
 
 
@@ -218,10 +231,13 @@ def _reading(source: Source, job: str) -> Iterator[None]:
     with hub_calls.reaching(source.place, "read", job):
         try:
             yield
-        except FileNotFoundError as error:
-            raise UserError(f"{job}: {source.place}: there is no such dataset ({first_line(error)})") from error
         except Exception as error:
             of_data = type(error).__module__.partition(".")[0] in ("datasets", "pyarrow", "fsspec")
-            if not (of_data or isinstance(error, ValueError | RuntimeError)):
+            of_data |= isinstance(error, ValueError | RuntimeError | FileNotFoundError)
+            # So pyarrow says that a file is damaged; what the system refuses has a number.
+            of_data |= type(error) is OSError and error.errno is None
+            if not of_data:
                 raise
-            raise UserError(f"{job}: {source.place} cannot be read: {first_line(error)}") from error
+            # `datasets` says so in words alone: it raises its error without the one of the hub.
+            why = hub_calls.GATED if "is a gated dataset" in str(error) else f"cannot be read: {first_line(error)}"
+            raise UserError(f"{job}: {source.place} {why}") from error

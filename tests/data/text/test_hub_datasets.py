@@ -1,11 +1,15 @@
 """Text out of datasets on this disk, which are read by the same calls as those of the hub; or refused in one line."""
 
+import io
 import json
+import os
 import pathlib
 import sys
 from collections import Counter
 
 import pytest
+from hub_stand_in import Hub, Repository
+from huggingface_hub import HfFileSystem, constants
 
 from bertlite_jax.cli.main import main
 from bertlite_jax.config.text import CorpusOptions
@@ -91,6 +95,16 @@ def test_an_example_without_text_is_an_empty_document(tmp_path, monkeypatch):
     assert counts["empty_documents"] == 1
 
 
+def test_a_folder_is_a_saved_dataset_by_both_of_its_files(tmp_path):
+    """Other programs call files state.json too; and the name of a folder need not be UTF-8."""
+    (tmp_path / "state.json").write_text('{"text": "a state"}\n')
+    assert read(str(tmp_path)) == [["a state"]]
+    saved = tmp_path / os.fsdecode(b"caf\xe9")
+    rows(TEXTS).save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "saved").rename(saved)
+    assert hub_datasets.parse(hub_datasets.place_of_saved(saved), "corpus").name == str(saved)
+
+
 def test_a_corpus_has_the_bytes_of_the_text_wherever_it_came_from(prepared, tmp_path, monkeypatch):
     """By one process or two. And tokenizers are trained on the same sentences."""
     monkeypatch.chdir(tmp_path)
@@ -116,8 +130,10 @@ REFUSED = {
     "hf://datasets/./files?splt=train": "splt is none of what can be asked for: split, field, config, revision",
     "hf://datasets/./nowhere?split=train": "./nowhere is no folder on this disk",
     "hf://datasets/?split=train": "names no dataset; write hf://datasets/NAME?split=train&field=text",
-    "hf://datasets/./empty?split=train": "there is no such dataset",
+    "hf://datasets/./files?split=train&split=test": "asks for one thing twice; name each split by itself",
+    "hf://datasets/./empty?split=train": "cannot be read: ",
     "hf://datasets/./damaged?split=train": "cannot be read: ",
+    "hf://datasets/./torn?split=train": "cannot be read: Couldn't deserialize thrift",
 }
 
 
@@ -126,6 +142,9 @@ def test_what_is_wrong_is_one_line(place, places, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/train.parquet").write_bytes(b"PAR1 no more")
+    (tmp_path / "torn").mkdir()
+    whole = next((tmp_path / "files").glob("train*")).read_bytes()
+    (tmp_path / "torn/train.parquet").write_bytes(whole[:4] + b"\xff" * 100 + whole[104:])
     line = refusal(place)
     assert line.startswith(f"corpus: {place}")
     assert REFUSED[place] in line
@@ -152,6 +171,8 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(places, prepared, tm
     assert capsys.readouterr().err.startswith("corpus: hf://datasets/./files?split=dev: no split 'dev'")
     assert main([*command, "--beam"]) == 2
     assert "a dataset is read by one process; leave --beam out" in capsys.readouterr().err
+    assert main([command[0], "one", *command[2:], "--beam"]) == 2
+    assert "a dataset is read by one process; leave --beam out" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert main([*command, "--workers", "1"]) == 2
     assert capsys.readouterr().err.endswith("needs datasets; pip install 'bertlite_jax[datasets]'\n")
@@ -159,8 +180,76 @@ def test_the_command_refuses_in_one_line_and_leaves_nothing(places, prepared, tm
     assert not list(tmp_path.glob("out*"))
 
 
-def test_a_dataset_that_the_hub_does_not_have_is_told(hub):
-    hub_datasets._commit.cache_clear()
-    assert refusal("hf://datasets/alice/nothing?split=train").startswith(
-        "corpus: hf://datasets/alice/nothing?split=train: no such repository that this token may read; check the name"
-    )
+# --- On the hub ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def remote(hub, tmp_path, monkeypatch):
+    """The stand-in of the hub with a dataset of alice's in two splits; all caches are the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, value in (("HF_ENDPOINT", hub.address), ("HF_DATASETS_CACHE", tmp_path / "datasets_cache")):
+        monkeypatch.setattr(datasets.config, name, value)
+    HfFileSystem.clear_instance_cache()
+    put(hub, "alice/reviews", train=TEXTS, test=["Another text."])
+    hub_datasets._looked_up.cache_clear()
+    hub_datasets.copied_split.cache_clear()
+    yield hub
+    HfFileSystem.clear_instance_cache()
+
+
+def put(hub: Hub, name: str, **splits: list[str]) -> Repository:
+    files = {"README.md": b"# Reviews\n"}
+    for split, texts in splits.items():
+        content = io.BytesIO()
+        rows(texts).to_parquet(content)
+        files[f"{split}.parquet"] = content.getvalue()
+    hub.repositories[f"datasets/{name}"] = Repository(private=True, files=files)
+    return hub.repositories[f"datasets/{name}"]
+
+
+def test_a_dataset_of_the_hub_is_streamed_from_one_commit(remote):
+    """Looked up once for all splits, although somebody adds to it meanwhile."""
+    repository = remote.repositories["datasets/alice/reviews"]
+    train, test = (f"hf://datasets/alice/reviews?split={split}" for split in ("train", "test"))
+    first = repository.sha
+    assert hub_datasets.commits([train, "a_file.txt"], "corpus") == {train: first}
+    repository.commits += 1
+    assert hub_datasets.commits([train, test], "corpus") == {train: first, test: first}
+    hub_datasets._looked_up.cache_clear()  # As another process would begin.
+    assert read(train) == DOCUMENTS
+    assert read(test) == [["Another text."]]
+    assert {call.split("/resolve/")[1][:40] for call in remote.asked if "/resolve/" in call} == {repository.sha}
+
+
+def test_a_split_that_was_copied_by_its_commit_needs_no_network(remote, monkeypatch):
+    """On a host without one, a run resumes with the same command."""
+    place = f"hf://datasets/alice/reviews?split=train&revision={remote.repositories['datasets/alice/reviews'].sha}"
+    copy = hub_datasets.copied_split(place, "finetune")
+    hub_datasets.copied_split.cache_clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(remote.asked)
+    assert hub_datasets.copied_split(place, "finetune") == copy
+    assert hub_datasets.commits([place], "finetune") == {place: place[-40:]}
+    assert len(remote.asked) == asked
+    line = refusal("hf://datasets/alice/reviews?split=train")
+    assert "HF_HUB_OFFLINE is set, and the cache does not have all of it" in line
+
+
+NOT_THERE = {
+    "alice/nothing?split=train": ": no such repository that this token may read; check the name",
+    "alice/reviews?split=dev": ": no split 'dev'; name one with split=: ",
+    "alice/reviews?revision=v9": ": there is no such revision; name a branch, a tag or a commit",
+    "alice/gated?split=train": " is gated: accept its terms on its page, then log in",
+    "alice/code?split=train": " cannot be read: Dataset scripts are no longer supported",
+    "reviews?split=train": ": a dataset of the hub is named OWNER/NAME",
+    "alice/reviews/train.parquet": ": a dataset of the hub is named OWNER/NAME, without a file behind it (revision= ",
+}
+
+
+@pytest.mark.parametrize("place", NOT_THERE)
+def test_what_the_hub_does_not_have_is_one_line(place, remote):
+    put(remote, "alice/gated", train=TEXTS).gated = True
+    put(remote, "alice/code").files["code.py"] = b"import datasets\n"
+    line = refusal(f"hf://datasets/{place}")
+    assert line.startswith(f"corpus: hf://datasets/{place}")
+    assert NOT_THERE[place] in line
