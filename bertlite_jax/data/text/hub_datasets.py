@@ -1,8 +1,9 @@
 """Datasets, on the hub or on this disk, by the library `datasets`: `hf://datasets/NAME?split=train&field=text`.
 
-NAME is that of a dataset on the hub; or, if it begins with `/` or `./`, a folder on this disk with Parquet, JSON or CSV
-files, or one that `save_to_disk` wrote. Both are read by the same calls, example by example in the dataset's order. A
-process looks the commit of a dataset on the hub up once and reads that one, so `revision=COMMIT` repeats what it read.
+NAME is OWNER/NAME of a dataset on the hub; or, if it begins with `/`, `./` or `../`, a folder on this disk with
+Parquet, JSON or CSV files, or one that `save_to_disk` wrote. Both are read by the same calls, example by example in the
+dataset's order. A process looks the commit of a dataset on the hub up once and reads all splits of that one, so
+`revision=COMMIT` repeats what it read.
 """
 
 from __future__ import annotations

@@ -75,6 +75,7 @@ def test_every_place_gives_the_same_documents(places):
 
 
 def test_without_a_split_it_is_train_or_the_only_one(places, caplog):
+    caplog.set_level("INFO", "bertlite_jax")
     assert read("hf://datasets/./saved") == DOCUMENTS
     assert read("saved") == DOCUMENTS
     assert "the split is train" in caplog.text
