@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+import yaml
 
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.huggingface import folder
+from bertlite_jax.convert.huggingface.evaluation import Scored, model_index
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
@@ -87,3 +89,42 @@ def test_the_model_card_claims_no_training_and_no_license_that_it_does_not_know(
     assert "license" not in card
     assert "## Training" not in card
     assert "rained with" not in card
+
+
+# --- Its scores for programs ------------------------------------------------------------------------------------------
+
+
+def result_of(found: Scored) -> dict:
+    """The scores in the head of a card, as another reader of YAML finds them."""
+    (result,) = yaml.safe_load(model_index(found, "mine", "text-classification"))["model-index"][0]["results"]
+    return result
+
+
+@pytest.mark.parametrize("value", [0.5, 1, 1e-05, -1e-17, 2.5e-08, 1e20, 0.0])
+def test_a_score_is_the_number_that_it_was(value):
+    """YAML 1.1 takes 1e-05, as JSON writes it, for a word."""
+    (metric,) = result_of(Scored("own", "", {"mcc": value}))["metrics"]
+    assert metric == {"type": "matthews_correlation", "value": value, "name": "mcc"}
+    assert isinstance(metric["value"], type(value))
+
+
+def test_a_name_with_signs_of_yaml_is_a_name():
+    name = 'reviews: "old" #1\n- é'
+    assert result_of(Scored(name, "", {"accuracy": 1.0}))["dataset"] == {
+        "type": name,
+        "name": name,
+        "split": "validation",
+    }
+
+
+@pytest.mark.parametrize(
+    ("suite", "task", "dataset", "config"),
+    [
+        ("glue", "sst2", "glue", "sst2"),
+        ("superglue", "boolq", "super_glue", "boolq"),
+        ("superglue", "superglue_rte", "super_glue", "rte"),
+    ],
+)
+def test_a_task_of_a_suite_has_the_name_and_config_of_the_hub(suite, task, dataset, config):
+    found = result_of(Scored(task, suite, {"accuracy": 0.5}))["dataset"]
+    assert (found["type"], found["config"]) == (dataset, config)

@@ -11,7 +11,7 @@ from bertlite_jax.cli.main import main
 from bertlite_jax.data.text import hub_datasets
 from bertlite_jax.host.places import in_datasets
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 SECTION = (ROOT / "docs/tasks.md").read_text(encoding="utf-8").partition("\n## Datasets\n")[2].partition("\n## ")[0]
 COMMANDS = [line for line in SECTION.splitlines() if line.startswith("bertlite ")]
 
