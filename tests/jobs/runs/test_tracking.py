@@ -329,3 +329,12 @@ def test_a_missing_package_is_told_with_its_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'pip install "bertlite_jax\[wandb\]"'):
         check_installed(("wandb",))
+
+
+def test_a_folder_that_a_tracker_wrote_is_not_its_package(tmp_path, monkeypatch):
+    """W&B writes into a folder `wandb` of the folder that one works in, and Python takes any folder for a package."""
+    (tmp_path / "wandb/run-1").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(UserError, match=r'pip install "bertlite_jax\[wandb\]"'):
+        check_installed(("wandb",))
