@@ -16,8 +16,8 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.report.trackers.record import PROJECT, About, Record
 
 OPENING_SECONDS = 30
-CLOSING_SECONDS = 60
-"""After which W&B gives up; what was not uploaded stays in the work directory, and `wandb sync` takes it."""
+CLOSING_SECONDS = 45
+"""After which W&B gives up, and raises. What was not uploaded stays in the work directory; `wandb sync` takes it."""
 
 
 def open_record(about: About) -> Record:
@@ -40,7 +40,11 @@ def open_record(about: About) -> Record:
         resume="allow" if online else None,
         reinit="create_new",
         settings=wandb.Settings(
-            silent=True, console="off", init_timeout=OPENING_SECONDS, finish_timeout=CLOSING_SECONDS
+            silent=True,
+            console="off",
+            init_timeout=OPENING_SECONDS,
+            finish_timeout=CLOSING_SECONDS,
+            finish_timeout_raises=True,
         ),
     )
     first = run.starting_step
