@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.report.trackers.record import PROJECT, About, Record
@@ -61,8 +62,15 @@ def open_record(about: About) -> Record:
         if run.offline:
             _remove_earlier(pathlib.Path(run.sync_dir), about.id)
 
-    where = f"wandb: {about.name}, {run.url}" if online else f"wandb: offline in {run.sync_dir}; wandb sync uploads it"
-    return Record(where, {}, send, artifact, close)
+    return Record(_where(run, about.name), {}, send, artifact, close)
+
+
+def _where(run: Any, name: str) -> str:
+    if run.disabled:
+        return "wandb: WANDB_MODE is disabled, so it keeps nothing"
+    if run.offline:
+        return f"wandb: offline in {run.sync_dir}; wandb sync uploads it"
+    return f"wandb: {name}, {run.url}"
 
 
 def _remove_earlier(whole: pathlib.Path, run_id: str) -> None:

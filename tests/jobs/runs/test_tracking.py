@@ -274,6 +274,14 @@ def test_without_a_login_the_run_goes_on_and_says_what_to_do(here, monkeypatch):
     assert "lacks 2 lines" in said[-1]
 
 
+def test_a_tracker_that_is_switched_off_is_said_to_keep_nothing(here, monkeypatch):
+    pytest.importorskip("wandb", reason='wandb is missing; pip install "bertlite_jax[wandb]"')
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    said = write(begin(here, "wandb"), 0, 2).splitlines()
+    assert said == ["track: wandb: WANDB_MODE is disabled, so it keeps nothing"]
+    assert not (here / "runs/mine/wandb").exists()
+
+
 # --- Ids, refusals ---------------------------------------------------------------------------------------------------
 
 
