@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -52,8 +53,13 @@ def read_with_retries(read: Callable[[], _T], name: object) -> _T:
 
 
 def first_line(error: BaseException | None) -> str:
-    """The first line of an error's text, at most 120 characters."""
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
+    """The first line of an error's text without the passwords of addresses, at most 120 characters."""
+    return without_passwords(str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def without_passwords(text: str) -> str:
+    """The text, in which addresses have lost what stands before an `@`: `http://me:secret@host` becomes `http://host`."""
+    return re.sub(r"://[^/\s]*@", "://", text)
 
 
 def _may_pass(error: BaseException) -> bool:

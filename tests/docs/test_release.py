@@ -4,11 +4,13 @@ import pathlib
 import re
 import subprocess
 import tomllib
+import typing
 
 import pytest
 import yaml
 
 import bertlite_jax
+from bertlite_jax.config.pretrain import Tracker
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -52,6 +54,31 @@ def test_an_extra_that_tests_use_has_the_same_bound():
     shared = bounds.keys() & of_tests.keys() - {"torch"}  # One version, since its other builds want a GPU.
     assert {"transformers", "pyarrow", "jieba"} <= shared
     assert {name: of_tests[name] for name in shared} == {name: bounds[name] for name in shared}
+
+
+UNTRIED_EXTRAS = {
+    "tensorflow": "large; tests begin with the variables that it reads from a checkpoint",
+    "gcs": "needs a bucket and an account; tests read object storage through fsspec's file system in memory",
+    "tpu": "needs a TPU; tests compile for one that is described",
+}
+"""Extras that no test installs, and why not."""
+
+
+def test_every_extra_has_a_test_that_installs_it_or_a_reason():
+    """With `requirements-dev.txt`, in a job of the nightly workflow, or in a test of its own."""
+    extras = PROJECT["optional-dependencies"]
+    of_tests = {re.split("[><=!]", each)[0] for each in requirements("requirements-dev.txt")}
+    by_tests = {
+        name
+        for name, packages in extras.items()
+        if of_tests.issuperset(re.split("[><=!]", package)[0] for package in packages)
+    }
+    commands = " ".join(step.get("run", "") for step in WORKFLOWS["nightly"]["jobs"]["trackers"]["steps"])
+    by_job = set(re.findall(r"\w+", re.findall(r"-e \"\.\[(.*?)\]", commands)[0]))
+    assert by_job == set(typing.get_args(Tracker))
+    by_itself = {"beam"}  # tests/data/corpus/test_beam.py
+    assert by_tests | by_job | by_itself | UNTRIED_EXTRAS.keys() == extras.keys()
+    assert not UNTRIED_EXTRAS.keys() & (by_tests | by_job)
 
 
 def test_every_python_that_is_supported_is_tested():

@@ -126,3 +126,17 @@ except UserError as error:
 """
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert says in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:secret@host/api is away", "http://host/api is away"),
+        ("postgresql://me:p@ss@host:5432/runs", "postgresql://host:5432/runs"),
+        ("s3://bucket/a@b", "s3://bucket/a@b"),
+        ("mail me@host about http://host", "mail me@host about http://host"),
+    ],
+)
+def test_passwords_of_addresses_are_not_shown(text, shown):
+    assert retry.without_passwords(text) == shown
+    assert retry.first_line(OSError(text)) == shown

@@ -282,6 +282,8 @@ def _open_folder(folder: pathlib.Path, config: Pretrain, lesson: Lesson, read: S
     environment = workdir.environment(config.data.corpus, lesson.digests, lesson.stores, hub.commits(read))
     holds_run = workdir.open_workdir(folder, config, overwrite, environment, print, read)
     workdir.copy_tokenizer(config.data.tokenizer, folder)
+    if config.run.track:
+        tracking.id_of(folder)  # If it is damaged, all processes end here.
     return holds_run
 
 

@@ -11,6 +11,7 @@ from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
+from bertlite_jax.jobs.reports import tasks
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.jobs.runs import tracking
 from bertlite_jax.report.trackers.opening import check_installed
@@ -21,6 +22,8 @@ _PLACES = ("config.json", "*/config.json", "*/*/config.json", "*/*/*/config.json
 
 def send_reports(workdir: str | os.PathLike[str]) -> None:
     """Writes the report of a run, or of each run in a folder of several, and sends it to the trackers of that run.
+
+    The report of several runs is written too, and stays there: no record is theirs.
 
     Raises:
       UserError: there is no run with trackers, the library of one is missing, or a file of a run is broken.
@@ -38,6 +41,8 @@ def send_reports(workdir: str | os.PathLike[str]) -> None:
         path = report(run)
         print(f"report: wrote {path}")
         tracking.send_report(run, config, path)
+    if folder not in runs and tasks.holds_tasks(folder):
+        print(f"report: wrote {report(folder)}")
 
 
 def _tracked(folder: pathlib.Path) -> dict[pathlib.Path, Any]:

@@ -39,7 +39,7 @@ def records(folder: pathlib.Path, config: Any) -> Mapping[str, Callable[[], Reco
     if not config.run.track:
         return {}
     about = About(
-        id=_id_of(folder),
+        id=id_of(folder),
         name="/".join(folder.resolve().parts[-2:]),
         project=config.run.track_project,
         settings=json.loads(json.dumps(flat(config))),
@@ -48,7 +48,12 @@ def records(folder: pathlib.Path, config: Any) -> Mapping[str, Callable[[], Reco
     return {tracker: functools.partial(opener(tracker), about) for tracker in config.run.track}
 
 
-def _id_of(folder: pathlib.Path) -> str:
+def id_of(folder: pathlib.Path) -> str:
+    """The id of the run's records, drawn if the work directory has none.
+
+    Raises:
+      UserError: the file with it is damaged.
+    """
     file = folder / FILE
     if not file.exists():
         whole_files.write_json(file, {"id": uuid.uuid4().hex[:16]})
@@ -61,7 +66,8 @@ def _id_of(folder: pathlib.Path) -> str:
 def send_report(folder: pathlib.Path, config: Any, report: pathlib.Path) -> None:
     """Sends a run's report to its trackers, and what they lack of its metrics. Says what could not be sent.
 
-    A run that is being trained sends its metrics itself; then nothing is sent here.
+    A run that is being trained sends its metrics itself; then nothing is sent here. Of another one that has no summary,
+    the records say that it failed.
 
     Raises:
       UserError: as `records`.
@@ -72,4 +78,5 @@ def send_report(folder: pathlib.Path, config: Any, report: pathlib.Path) -> None
             return
         file = folder / "metrics.jsonl"
         followers = [following.Follower(name, file, opens, report) for name, opens in records(folder, config).items()]
-        following.leave([following.follow(follower) for follower in followers], seconds=REPORT_SECONDS)
+        unfinished = not (folder / "summary.json").exists()
+        following.leave([following.follow(follower) for follower in followers], unfinished, REPORT_SECONDS)

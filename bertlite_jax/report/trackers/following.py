@@ -17,7 +17,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from bertlite_jax.host.retry import first_line
+from bertlite_jax.host.retry import first_line, without_passwords
 from bertlite_jax.report.run.tags import tagged
 from bertlite_jax.report.trackers.record import Record
 
@@ -51,6 +51,8 @@ class Follower:
     """The last step that the record has of each figure, as far as is known."""
     sent: int = 0
     """Lines, and the artifact."""
+    closed: bool = False
+    """Whether the record was closed, with everything in it."""
     failures: int = 0
     away: bool = False
     """Whether it has failed and taken nothing since."""
@@ -101,8 +103,11 @@ def _wait(follower: Follower, seconds: float) -> None:
             f"track: {name} lacks {' and '.join(missing)} ({follower.reason}; {follower.failures} failures); "
             f"`bertlite report {run} --track` sends what is missing"
         )
-    elif thread.is_alive():
-        print(f"track: {name} has everything, but does not close its record ({follower.reason})")
+    elif not follower.closed:
+        print(
+            f"track: {name} was sent everything, but has not confirmed it ({follower.reason}; {follower.failures} "
+            f"failures); `bertlite report {run} --track` sends what is missing"
+        )
     elif follower.failures:
         print(f"track: {name} failed {follower.failures} times, and has everything now")
 
@@ -118,7 +123,7 @@ def _send_until_the_end(follower: Follower) -> None:
                 record, place = follower.open_record(), 0
                 follower.last = dict(record.last)
                 if not follower.failures:
-                    print(f"track: {record.where}")
+                    print(f"track: {without_passwords(record.where)}")
             place = _send_lines(follower, record, place)
             if follower.given_up.is_set():  # Another process may be at work on the record by now.
                 return
@@ -155,6 +160,7 @@ def _end(follower: Follower, record: Record) -> None:
         follower.artifact = None
         follower.sent += 1
     record.close(follower.run_failed)
+    follower.closed = True
 
 
 def _lines(file: pathlib.Path, place: int) -> Iterator[tuple[int, dict[str, float], int]]:

@@ -37,7 +37,8 @@ def opener(tracker: str) -> Open:
 def check_installed(trackers: Sequence[str]) -> None:
     """Raises UserError for a tracker whose library is missing. Imports none."""
     for tracker in trackers:
-        if importlib.util.find_spec(tracker) is None:
+        found = importlib.util.find_spec(tracker)
+        if found is None or found.origin is None:  # A folder `wandb`, as W&B makes them, has no origin.
             raise UserError(
                 f'config: run.track = {tracker} needs a package that is missing; pip install "bertlite_jax[{tracker}]"'
             )

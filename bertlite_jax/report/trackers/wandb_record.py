@@ -11,13 +11,14 @@ import os
 import pathlib
 import shutil
 from collections.abc import Mapping
+from typing import Any
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.report.trackers.record import PROJECT, About, Record
 
 OPENING_SECONDS = 30
-CLOSING_SECONDS = 60
-"""After which W&B gives up; what was not uploaded stays in the work directory, and `wandb sync` takes it."""
+CLOSING_SECONDS = 45
+"""After which W&B gives up, and raises. What was not uploaded stays in the work directory; `wandb sync` takes it."""
 
 
 def open_record(about: About) -> Record:
@@ -40,7 +41,11 @@ def open_record(about: About) -> Record:
         resume="allow" if online else None,
         reinit="create_new",
         settings=wandb.Settings(
-            silent=True, console="off", init_timeout=OPENING_SECONDS, finish_timeout=CLOSING_SECONDS
+            silent=True,
+            console="off",
+            init_timeout=OPENING_SECONDS,
+            finish_timeout=CLOSING_SECONDS,
+            finish_timeout_raises=True,
         ),
     )
     first = run.starting_step
@@ -57,8 +62,15 @@ def open_record(about: About) -> Record:
         if run.offline:
             _remove_earlier(pathlib.Path(run.sync_dir), about.id)
 
-    where = f"wandb: {about.name}, {run.url}" if online else f"wandb: offline in {run.sync_dir}; wandb sync uploads it"
-    return Record(where, {}, send, artifact, close)
+    return Record(_where(run, about.name), {}, send, artifact, close)
+
+
+def _where(run: Any, name: str) -> str:
+    if run.disabled:
+        return "wandb: WANDB_MODE is disabled, so it keeps nothing"
+    if run.offline:
+        return f"wandb: offline in {run.sync_dir}; wandb sync uploads it"
+    return f"wandb: {name}, {run.url}"
 
 
 def _remove_earlier(whole: pathlib.Path, run_id: str) -> None:

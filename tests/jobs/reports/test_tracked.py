@@ -35,6 +35,8 @@ class Tracker:
         self.about: dict[str, About] = {}
         self.rows: dict[str, list[tuple[str, int, float]]] = {}
         self.pages: dict[str, str] = {}
+        self.failed: list[bool] = []
+        """What was said when a record was closed."""
 
     def open_record(self, about: About) -> Record:
         self.about[about.id] = about
@@ -46,15 +48,17 @@ class Tracker:
         def artifact(path: pathlib.Path) -> None:
             self.pages[about.id] = path.read_text(encoding="utf-8")
 
-        return Record("in memory", {name: step for name, step, _ in rows}, send, artifact, lambda failed: None)
+        return Record("in memory", {name: step for name, step, _ in rows}, send, artifact, self.failed.append)
 
 
 @pytest.fixture
 def tracker(monkeypatch: pytest.MonkeyPatch) -> Tracker:
-    """In the place of MLflow."""
+    """In the place of MLflow, which need not be installed."""
     made, found = Tracker(), importlib.util.find_spec
     monkeypatch.setattr(tracking, "opener", lambda name: made.open_record)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name == "mlflow" or found(name, *more))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: found("json" if name == "mlflow" else name, *more)
+    )
     return made
 
 
@@ -124,6 +128,7 @@ def test_each_run_of_several_seeds_gets_its_report(tracker, encoder, toy, tmp_pa
         run = tmp_path / f"runs/seed-{seed}"
         assert_followed(tracker, run)
         assert tracker.pages[id_of(run)] == (run / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "runs/report.html").is_file()
 
 
 def test_the_command_sends_the_report_and_report_sends_it_again(tracker, prepared, tmp_path):
@@ -135,6 +140,18 @@ def test_the_command_sends_the_report_and_report_sends_it_again(tracker, prepare
     assert main.main(["report", str(run), "--track"]) == 0
     assert tracker.pages[id_of(run)] == (run / "report.html").read_text(encoding="utf-8")
     assert_followed(tracker, run)
+
+
+def test_a_record_says_whether_its_run_has_ended(tracker, tmp_path):
+    """A run without a summary was killed or stopped; a report of it does not make it a finished one."""
+    config = Pretrain(run=Run(track=("mlflow",)))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (tmp_path / "report.html").write_text("<html>half</html>")
+    tracking.send_report(tmp_path, config, tmp_path / "report.html")
+    assert tracker.failed == [True]
+    (tmp_path / "summary.json").write_text("{}")
+    tracking.send_report(tmp_path, config, tmp_path / "report.html")
+    assert tracker.failed == [True, False]
 
 
 def test_a_run_that_is_being_trained_sends_its_metrics_itself(tracker, tmp_path, capsys):

@@ -274,6 +274,14 @@ def test_without_a_login_the_run_goes_on_and_says_what_to_do(here, monkeypatch):
     assert "lacks 2 lines" in said[-1]
 
 
+def test_a_tracker_that_is_switched_off_is_said_to_keep_nothing(here, monkeypatch):
+    pytest.importorskip("wandb", reason='wandb is missing; pip install "bertlite_jax[wandb]"')
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    said = write(begin(here, "wandb"), 0, 2).splitlines()
+    assert said == ["track: wandb: WANDB_MODE is disabled, so it keeps nothing"]
+    assert not (here / "runs/mine/wandb").exists()
+
+
 # --- Ids, refusals ---------------------------------------------------------------------------------------------------
 
 
@@ -327,5 +335,14 @@ def test_trackers_that_cannot_be_are_refused(trackers, says):
 
 def test_a_missing_package_is_told_with_its_extra(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'pip install "bertlite_jax\[wandb\]"'):
+        check_installed(("wandb",))
+
+
+def test_a_folder_that_a_tracker_wrote_is_not_its_package(tmp_path, monkeypatch):
+    """W&B writes into a folder `wandb` of the folder that one works in, and Python takes any folder for a package."""
+    (tmp_path / "wandb/run-1").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
     with pytest.raises(UserError, match=r'pip install "bertlite_jax\[wandb\]"'):
         check_installed(("wandb",))

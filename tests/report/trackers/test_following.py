@@ -177,6 +177,35 @@ def test_a_tracker_that_hangs_does_not_keep_the_run(tmp_path, capsys, monkeypatc
     assert tracker.rows == []
 
 
+def test_a_record_that_does_not_close_is_not_said_to_be_whole(tmp_path, capsys, monkeypatch):
+    """A tracker may take lines at once and upload them later, as W&B does: only the end tells whether it has them."""
+    monkeypatch.setattr(following, "LEAVING_SECONDS", 0.2)
+    tracker = Tracker({call: "before" for call in range(5, 10_000)})
+    train(tmp_path, tracker, 0, 3)
+    assert tracker.rows == expected(3)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("track: memory was sent everything, but has not confirmed it (refused; ")
+    assert last.endswith(f"`bertlite report {tmp_path} --track` sends what is missing")
+
+
+def test_passwords_in_a_server_address_are_not_printed(tmp_path, capsys, monkeypatch):
+    """MLflow takes its server's password in the address, and its errors repeat the address."""
+    monkeypatch.setattr(following, "LEAVING_SECONDS", 0.2)
+    tracker, address = Tracker(), "http://me:secret@host:5000"
+
+    def open_record() -> Record:
+        if tracker.opened:
+            raise ConnectionError(f"{address}/api does not answer")
+        return tracker.open_record()._replace(where=f"a tracker at {address}", send=lambda step, figures: 1 / 0)
+
+    with metrics.open_writer(tmp_path, False, 1, {"memory": open_record}) as writer:
+        metrics.write(writer, 1, {"loss": 1.0})
+    said = capsys.readouterr().out
+    assert "track: a tracker at http://host:5000\n" in said
+    assert "(http://host:5000/api does not answer; " in said
+    assert "secret" not in said
+
+
 def test_a_file_follows_the_last_line(tmp_path):
     tracker = Tracker({3: "after", 6: "before"})
     train(tmp_path, Tracker(), 0, 2)
