@@ -28,6 +28,7 @@ def place(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_commands_and_the_code_run_in_order(place: pathlib.Path, monkeypatch):
     """With a hub on this machine, of which alice has the token."""
     assert len(COMMANDS) >= 11

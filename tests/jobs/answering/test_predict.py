@@ -303,6 +303,7 @@ def mnli(tmp_path_factory) -> str:
     return str(folder)
 
 
+@pytest.mark.thorough
 def test_placeholders_are_asked_about_and_other_orders_are_put_right(prepared, mnli, tmp_path):
     """huggingface/transformers #12822: a model with its labels in another order scores 7 percent without a word."""
     run = write_encoder(tmp_path / "run", prepared.tokenizer, head=Head(labels=("LABEL_0", "LABEL_1", "LABEL_2")))
@@ -322,6 +323,7 @@ def test_placeholders_are_asked_about_and_other_orders_are_put_right(prepared, m
 # --- Other kinds of tasks --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path, capsys):
     """The queen is an actor in every sentence, and nobody else is."""
     rows = [text.split() for text, label in sentences(64, seed=4) if label]
@@ -367,6 +369,7 @@ def test_tags_are_learnt_scored_and_answered_word_by_word(encoder, tmp_path, cap
     assert figures["span_recall"] == 0.5
 
 
+@pytest.mark.thorough
 def test_choices_are_learnt_scored_and_written_for_the_server(encoder, tmp_path, capsys):
     """The right one of two endings has the queen in it."""
     texts = sentences(60, seed=5)
