@@ -221,12 +221,7 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
 
 @pytest.mark.parametrize(
     ("fsdp", "tensor", "axes", "parts"),
-    [
-        (1, 1, "data 8", 8),
-        (8, 1, "fsdp 8", 8),
-        (2, 2, "data 2, fsdp 2, model 2", 4),
-        (1, 8, "data 1, model 8", 1),
-    ],
+    [(1, 1, "data 8", 8), (8, 1, "fsdp 8", 8), (2, 2, "data 2, fsdp 2, model 2", 4), (1, 8, "data 1, model 8", 1)],
 )
 def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, axes: str, parts: int):
     """Devices stay in order, so that a group along `model` lies in one process."""
@@ -348,13 +343,8 @@ def test_tensor_splits_low_rank_pairs_like_the_kernels_that_they_are_added_to():
     leaves = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, np.float32), shapes, is_leaf=lambda s: isinstance(s, tuple))
     specs = sharding.layout({"layers": {"low_rank": leaves}}, sharding.make_mesh(0, 1, 2)).params["layers"]["low_rank"]
     found = {name: tuple(spec) for part in specs for name, spec in [(part, *specs[part].values())]}
-    whole = (None, None, None)
-    assert found == {
-        "up_in": whole,
-        "up_out": (None, None, "model"),
-        "down_in": (None, "model", None),
-        "down_out": whole,
-    }
+    split = {"up_out": (None, None, "model"), "down_in": (None, "model", None)}
+    assert found == split | dict.fromkeys(("up_in", "down_out"), (None, None, None))
 
 
 def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():

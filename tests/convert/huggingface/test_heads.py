@@ -51,7 +51,7 @@ PROBLEMS = {
 }
 MATRIX = [(family, head) for family in MODELS for head in HEADS]
 # Each head once, and each family.
-USUAL = [(family, head) for family, head in zip(["albert", "bert", "distilbert", "bort"] * 2, HEADS, strict=False)]
+USUAL = list(zip([*MODELS] * 2, HEADS, strict=False))
 # The problems of a classifier differ only in the loss, so two families are enough for them.
 STEPS = [(family, head) for family, head in MATRIX if family in ("albert", "distilbert") or head not in PROBLEMS]
 STEPS += [("bert", "classify"), ("bort", "classify")]
