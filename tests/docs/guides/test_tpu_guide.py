@@ -11,7 +11,7 @@ import bertlite_jax
 from bertlite_jax.config import checks, files
 from bertlite_jax.report.cost import topology
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
 
