@@ -103,10 +103,11 @@ def push(
       overwrite: Replace files of a repository that has some already. Its history keeps the old ones, and files of other
         names stay.
     """
-    from bertlite_jax.convert import push as pushing
+    from bertlite_jax.convert.push import Push
+    from bertlite_jax.convert.push import push as send
 
-    options = pushing.Push(None if family == "auto" else family, sentence_transformers, public, message, overwrite)
-    for line in pushing.push(run, repository, options, dry_run):
+    options = Push(None if family == "auto" else family, sentence_transformers, public, message, overwrite)
+    for line in send(run, repository, options, dry_run):
         print(line)
 
 
