@@ -3,18 +3,23 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-all test-hosts test-lowest test-unlinted lint format wheel docs clean
+.PHONY: quickstart test test-thorough test-all test-hosts test-lowest test-unlinted lint format wheel docs clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/bertlite quickstart
 
-test: $(VENV)/installed-dev lint test-unlinted
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/installed-dev lint
+	$(PYTEST) --durations 25 -m "not slow and not thorough"
+
+test-thorough: $(VENV)/installed-dev lint test-unlinted
 
 test-unlinted: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 -m "not slow"
+	$(PYTEST) --durations 25 -m "not slow"
 
 test-all: $(VENV)/installed-dev lint
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 # What depends on a CPU's instruction sets, as each kind of x86 host: the package believes in these, and XLA's own loops
 # use no others. The library that XLA gives large products to asks the CPU itself.

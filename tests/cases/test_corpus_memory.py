@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 from corpus_text import some_text
 
 MEASURE = """
@@ -19,6 +20,7 @@ for number, path in enumerate(sys.argv[2:]):
 """
 
 
+@pytest.mark.thorough
 def test_six_times_the_text_needs_no_more_memory(prepared, tmp_path: pathlib.Path):
     """0.6 MB, then 4 MB in the same process: what Python's allocator keeps anyway is in the first figure."""
     for name, documents in (("small", 1_000), ("large", 6_000)):

@@ -116,6 +116,7 @@ def test_pairs_that_teach_nothing_are_named(form, task, says, letters, tmp_path)
     assert re.search(says, problem)
 
 
+@pytest.mark.thorough
 def test_two_sentences_train_in_rows_of_512_and_batches_of_16(letters, tmp_path, capsys):
     """Text shorter than a window and than a batch: the same rows again and again, and a line about the pairs."""
     corpus = built("A cat sat.\nIt slept.\n", letters, tmp_path, length=512)

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import thorough
 import tiny
 
 from bertlite_jax.config.model import Head
@@ -73,7 +74,10 @@ def test_our_own_export_comes_back_with_a_tokenizer_of_the_same_ids(kind, tmp_pa
         np.testing.assert_array_equal(tokenizer_of(imported.weights).encode(text), made.encode(text))
 
 
-@pytest.mark.parametrize("name", ["albert_spiece.model", "bert_cased_vocab.txt", "bert_uncased_vocab.txt"])
+@pytest.mark.parametrize(
+    "name",
+    thorough.but(["bert_uncased_vocab.txt"], ["albert_spiece.model", "bert_cased_vocab.txt", "bert_uncased_vocab.txt"]),
+)
 def test_a_released_vocabulary_comes_back_from_an_export_with_the_same_ids(name, shared, tmp_path):
     """Written for AutoTokenizer and adopted again; compared on lines of an encyclopedia."""
     made = adoption.adopt(shared / "vocab" / name, tmp_path / "made")

@@ -211,6 +211,7 @@ def test_the_eight_bit_encoder_has_the_same_order(weights, batch):
         np.testing.assert_allclose(np.asarray(found["logits"])[real], wanted[real], atol=tolerance)
 
 
+@pytest.mark.thorough
 def test_training_reaches_the_projection_from_both_ends(weights, batch):
     """The gradient of the masked-LM loss by the kernel equals a finite difference of their loss in float64."""
     ids, mask, types = batch["ids"], batch["mask"], batch["types"]

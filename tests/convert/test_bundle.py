@@ -11,6 +11,7 @@ import types
 
 import numpy as np
 import pytest
+import thorough
 from bundle_examples import HEADS, weights_of
 
 from bertlite_jax.convert import bundle, sources
@@ -42,7 +43,7 @@ def tagger(prepared, tmp_path_factory) -> pathlib.Path:
     return out
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", thorough.but(["classify", "fill_mask", "span"], HEADS))
 def test_every_kind_answers_after_a_move_without_network_and_other_packages(kind, prepared, tmp_path):
     made = write_bundle(weights_of(prepared, kind), tmp_path / "here")
     assert made["kind"] == kind

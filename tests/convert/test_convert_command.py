@@ -175,6 +175,7 @@ def test_mistakes_are_one_line_and_exit_code_2(run, text, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_the_script_in_tools_is_the_same_command(run, tmp_path):
     """Same files, same line, same exit codes."""
     script = [sys.executable, str(ROOT / "tools/convert.py")]

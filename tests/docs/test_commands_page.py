@@ -64,6 +64,7 @@ def test_the_page_is_what_help_says(tool, columns, monkeypatch):
     assert tool["page"]() == PAGE
 
 
+@pytest.mark.thorough
 def test_no_optional_package_is_needed_to_make_it():
     """They are looked for when a job runs."""
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True)

@@ -34,6 +34,7 @@ def folder(tmp_path_factory) -> pathlib.Path:
     return place
 
 
+@pytest.mark.thorough
 def test_readme_commands_run_in_order(folder: pathlib.Path):
     """A user who types them one after the other gets no error."""
     assert len(COMMANDS) > 12

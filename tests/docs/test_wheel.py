@@ -69,6 +69,7 @@ def test_it_says_what_it_needs_and_how_it_may_be_used(wheel: pathlib.Path):
     assert inside.read(f"{described}/licenses/LICENSE") == (ROOT / "LICENSE").read_bytes()
 
 
+@pytest.mark.thorough
 def test_recipes_are_found_by_name_where_it_is_installed(wheel: pathlib.Path, tmp_path):
     """In a folder with nothing of the repository; of its own `configs` nothing is taken."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")

@@ -65,6 +65,7 @@ def test_a_pretraining_run_goes_on_with_its_next_ten_losses(golden):
     assert losses("pretrained", after=20) == pytest.approx(expected, rel=ROUNDING)
 
 
+@pytest.mark.thorough
 def test_a_pretraining_run_goes_on_from_the_older_of_its_checkpoints(golden):
     """From step 10. A checkpoint without its sums was not finished."""
     pathlib.Path("pretrained/checkpoints/20/SHA256SUMS").unlink()
@@ -73,12 +74,14 @@ def test_a_pretraining_run_goes_on_from_the_older_of_its_checkpoints(golden):
     assert losses("pretrained", after=10) == pytest.approx(expected, rel=ROUNDING)
 
 
+@pytest.mark.thorough
 def test_a_pretraining_run_that_begins_anew_has_the_same_losses(golden):
     """So weights begin as they did."""
     asking.bertlite(*PRETRAIN, "--workdir", "anew")
     assert losses("anew") == pytest.approx(losses(golden / "pretrained"), rel=ROUNDING)
 
 
+@pytest.mark.thorough
 def test_a_finetuning_run_goes_on_with_its_next_losses(golden):
     asking.bertlite(*FINETUNE, "--workdir", "finetuned")
     assert losses("finetuned", after=20) == pytest.approx(losses(golden / "finetuned", after=20), rel=ROUNDING)
@@ -116,6 +119,7 @@ def test_a_task_model_gives_the_same_answers(golden, model):
     assert_answers(asking.answers(model), golden / f"answers/{model}.jsonl", ROUNDING)
 
 
+@pytest.mark.thorough
 def test_a_folder_of_transformers_gives_the_answers_of_its_run(golden):
     """It does not say in which precision; where a CPU is fast in bfloat16, that moved probabilities by up to 0.005."""
     assert_answers(asking.answers("hf"), golden / "answers/finetuned.jsonl", 0.01)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 from compiling import compile_once
 
 from bertlite_jax.host import cpu, program_cache
@@ -42,12 +43,14 @@ def test_a_second_process_finds_what_the_first_one_compiled(tmp_path):
     assert run(tmp_path) == [folder, "True"]
 
 
+@pytest.mark.thorough
 def test_jaxs_own_settings_go_first(tmp_path):
     assert run(tmp_path, JAX_COMPILATION_CACHE_DIR=str(tmp_path / "named"))[0] == str(tmp_path / "named")
     assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false") == ["None", "False"]
     assert not (tmp_path / "bertlite_jax").exists()
 
 
+@pytest.mark.thorough
 def test_without_a_home_nothing_is_kept(tmp_path):
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file") == ["None", "False"]
@@ -155,7 +158,7 @@ def test_another_text_is_another_program(folder):
     assert outcome(Lower(3.0), "tripling") == ([3, 6, 9, 12], 10, 1)
 
 
-@pytest.mark.parametrize("suffix", [".program", ".found"])
+@pytest.mark.parametrize("suffix", thorough.but([".found"], [".program", ".found"]))
 def test_a_damaged_file_is_replaced(folder, caplog, suffix):
     lower = Lower()
     outcome(lower)

@@ -51,6 +51,7 @@ def finished(tmp_path_factory) -> pathlib.Path:
     return folder / "run"
 
 
+@pytest.mark.thorough
 def test_summary_holds_what_is_promised(finished: pathlib.Path):
     summary = json.loads((finished / "summary.json").read_text())
     assert set(SUMMARY) <= summary.keys()
@@ -58,11 +59,13 @@ def test_summary_holds_what_is_promised(finished: pathlib.Path):
     assert summary["parameters"] == 365_418
 
 
+@pytest.mark.thorough
 def test_the_export_is_compared_with_pytorch(finished: pathlib.Path):
     pytest.importorskip("torch", reason="the comparison needs torch and transformers")
     assert json.loads((finished / "summary.json").read_text())["hf_max_abs_diff"] < 1e-4
 
 
+@pytest.mark.thorough
 def test_the_eight_bit_model_is_smaller_answers_alike_and_is_timed(finished: pathlib.Path):
     summary = json.loads((finished / "summary.json").read_text())
     assert summary["int8_bytes"] < 0.5 * summary["onnx_bytes"]
@@ -71,6 +74,7 @@ def test_the_eight_bit_model_is_smaller_answers_alike_and_is_timed(finished: pat
     assert all(milliseconds > 0 for milliseconds in summary["latency_ms"].values())
 
 
+@pytest.mark.thorough
 def test_it_leaves_report_export_and_checkpoints(finished: pathlib.Path):
     for name in (
         "report.html",

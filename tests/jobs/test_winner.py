@@ -30,6 +30,7 @@ def recipe(prepared, folder: pathlib.Path, **groups) -> str:
     return str(folder / "mine.py")
 
 
+@pytest.mark.thorough
 def test_the_winner_learns_and_becomes_an_8_bit_file(prepared, teacher, trained, tmp_path, capsys):
     place = tmp_path / "out"
     command = ["search", recipe(prepared, tmp_path), "--workdir", str(place), "--latency", "1s", "--host", "this"]
@@ -98,6 +99,7 @@ def test_a_slice_answers_by_its_roofline_and_another_limit_leaves_the_first_winn
     assert words.splitlines()[0] == "search: <1,2,16,32> answers 8 texts of 64 tokens in 2 ms (roofline of v5e-4)"
 
 
+@pytest.mark.thorough
 def test_a_dry_run_says_what_follows_and_writes_nothing(prepared, teacher, tmp_path, capsys):
     command = ["search", recipe(prepared, tmp_path), "--workdir", str(tmp_path / "out"), "--then", "distill"]
     assert main([*command, "--teacher", teacher, "--calibrate", prepared.text, "--dry-run"]) == 0

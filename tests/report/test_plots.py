@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import thorough
 
 from bertlite_jax.report import plots
 from bertlite_jax.report.plots import Bar, Curve, Level
@@ -35,7 +36,7 @@ def test_curves_at_any_steps_are_drawn(steps):
     assert b"</svg>" in plots.draw([Curve("training", *plots.series(lines, "loss"), "thin")], "nats")
 
 
-@pytest.mark.parametrize("values", EXTREMES.values(), ids=list(EXTREMES))
+@pytest.mark.parametrize("values", thorough.but([EXTREMES["both ends"]], EXTREMES.values()), ids=list(EXTREMES))
 def test_so_are_the_other_pictures(values):
     few = values[:4]
     assert b"</svg>" in plots.draw_bars([Bar(f"runtime {n}", abs(value), "x") for n, value in enumerate(few)], "ms")

@@ -298,6 +298,7 @@ def test_any_other_error_is_no_answer(turns, monkeypatch):
         turns.answer({"kind": "train"})
 
 
+@pytest.mark.thorough
 def test_a_process_answers(tool):
     found = tool.ask_process({"kind": "device", "on_cpu": True}, 120)
     assert (found["status"], found["platform"], found["bytes_limit"]) == ("measured", "cpu", None)
@@ -308,6 +309,7 @@ def test_a_process_that_takes_too_long_is_ended(tool):
     assert found["status"] == "out of time"
 
 
+@pytest.mark.thorough
 def test_a_process_that_fails_leaves_its_traceback(tool):
     found = tool.ask_process({"kind": "nothing like that", "on_cpu": True}, 120)
     assert found["status"] == "failed"
@@ -342,6 +344,7 @@ def test_transformers_network_has_our_parameters(turns):
 # --- All of it, with tiny shapes -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_without_an_accelerator_it_runs_with_tiny_shapes(tool, turns, prepared, tmp_path, monkeypatch):
     """In this process, to save time, and without torch: both have tests of their own above."""
     found_before = importlib.util.find_spec
@@ -363,6 +366,7 @@ def test_without_an_accelerator_it_runs_with_tiny_shapes(tool, turns, prepared, 
     assert "No accelerator: tiny shapes on the CPU" in (tmp_path / "accelerator_check.md").read_text()
 
 
+@pytest.mark.thorough
 def test_the_script_finds_its_parts_from_anywhere(tmp_path):
     env = os.environ | {"PYTHON": sys.executable}
     shown = subprocess.run(

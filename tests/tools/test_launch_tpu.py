@@ -147,6 +147,7 @@ def test_a_job_that_was_stopped_and_has_saved_is_started_again(cloud):
     assert len(there.lines("runs")) == 4
 
 
+@pytest.mark.thorough
 def test_a_job_that_dies_is_started_again_a_few_times(cloud):
     there = cloud('echo "run $run dies"; exit 1')
     done = there.launch("--max-crashes", "2")
@@ -156,6 +157,7 @@ def test_a_job_that_dies_is_started_again_a_few_times(cloud):
     assert there.verbs() == ["create", "scp", "delete"]
 
 
+@pytest.mark.thorough
 def test_what_is_left_of_a_dead_job_is_stopped_first(cloud):
     """One worker dies and the other waits for it; unless it is stopped, it is mistaken for the restarted job."""
     there = cloud("if ((run == 1)); then [[ $HOME == *worker0 ]] && exit 137; sleep 60; fi")
@@ -181,6 +183,7 @@ def test_a_job_that_has_ended_is_started_again_though_its_shell_is_still_there(c
     assert len(there.lines("runs")) == 2
 
 
+@pytest.mark.thorough
 def test_a_job_that_ends_while_it_is_looked_at_is_not_lost(cloud):
     """The job ends between the check for an exit code and the check whether the process is alive."""
     there = cloud('until [[ -f "$CLOUD/asked" ]]; do sleep 0.02; done')

@@ -9,6 +9,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 from checkpoint_examples import assert_holds, opt_at, params_at, write
 from etils import epath
 
@@ -41,7 +42,7 @@ def why_not_sealed(folder: pathlib.Path, content: object) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("change", ["deleted", "emptied", "halved"])
+@pytest.mark.parametrize("change", thorough.but(["halved"], ["deleted", "emptied", "halved"]))
 def test_nothing_that_cannot_be_restored_is_ever_sealed(committed, tmp_path, change):
     """Each file of a commit in turn: the step is not sealed, or it is restored bit for bit."""
     folder, content = committed
@@ -110,7 +111,9 @@ def test_a_merge_that_found_nothing_stops_the_run(tmp_path, monkeypatch):
 # --- Paths with a meaning --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["lr[1e-3]", r"a\b", "what?", "all*", "bad\udcffw"])
+@pytest.mark.parametrize(
+    "name", thorough.but(["lr[1e-3]", "bad\udcffw"], ["lr[1e-3]", r"a\b", "what?", "all*", "bad\udcffw"])
+)
 def test_a_path_with_a_meaning_is_written_and_read(tmp_path, name):
     folder = tmp_path / name / "checkpoints"
     write(folder, [1, 2])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from checkpoint_examples import write
 
 from bertlite_jax.train import checkpoint
@@ -52,6 +53,7 @@ for step in range(first + 1, first + 1000):
 """
 
 
+@pytest.mark.thorough
 def test_kill_at_any_moment_and_go_on(tmp_path):
     """SIGKILL during a write, between commit and seal, while an old one is removed, and at random moments.
 

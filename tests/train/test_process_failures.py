@@ -67,6 +67,7 @@ def test_a_users_mistake_that_one_process_finds_ends_all(tmp_path):
     assert first == third == (2, f"process 1 of 3 failed: {line}")
 
 
+@pytest.mark.thorough
 def test_a_bug_in_the_first_process_is_told_before_it_ends(tmp_path):
     """It keeps the store where the others read the reason. Only its own output has the traceback."""
     body = f"""
@@ -80,6 +81,7 @@ def test_a_bug_in_the_first_process_is_told_before_it_ends(tmp_path):
     assert second == third == (1, "process 0 of 3 failed: IndexError: list index out of range\n")
 
 
+@pytest.mark.thorough
 def test_a_killed_process_is_missed(tmp_path):
     body = f"""
     if here == 2:
@@ -97,6 +99,7 @@ def test_a_killed_process_is_missed(tmp_path):
         assert error.count("\n") == 1
 
 
+@pytest.mark.thorough
 def test_without_the_first_process_jax_ends_the_others(tmp_path):
     """It is the one that all of them talk to; JAX sees at once that it is gone."""
     body = f"""
@@ -111,6 +114,7 @@ def test_without_the_first_process_jax_ends_the_others(tmp_path):
         assert "the JAX distributed service detected fatal errors" in error
 
 
+@pytest.mark.thorough
 def test_all_leave_together(tmp_path):
     """Nobody is gone before the first process has written its last file."""
     body = """

@@ -8,6 +8,7 @@ import re
 import jax
 import numpy as np
 import pytest
+import thorough
 
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Data, Optim, Pretrain, Run, predictions_per_row
@@ -119,6 +120,7 @@ def on_one_device() -> list[float]:
     return losses(CONFIG, 1)
 
 
+@pytest.mark.thorough
 def test_devices_do_not_matter_to_layers_with_a_residual_factor(on_one_device):
     scaled = with_micro_batches(1, residual_scale="depth")
     found = losses(scaled, 1)
@@ -126,6 +128,7 @@ def test_devices_do_not_matter_to_layers_with_a_residual_factor(on_one_device):
     assert np.abs(np.array(found) - on_one_device).max() > 1e-3, "the factor changes the model"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "split", [pytest.param({}, marks=pytest.mark.slow), {"fsdp": 4, "tensor": 2}], ids=["whole", "split"]
 )
@@ -138,6 +141,7 @@ def test_devices_do_not_matter_to_layers_with_something_of_their_own(split: dict
     np.testing.assert_allclose(losses(there, 8), found, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("devices", "micro_batches"), [pytest.param(2, 1, marks=pytest.mark.slow), (8, 1), (1, 4), (2, 4)]
 )
@@ -183,7 +187,7 @@ def all_reduces(hlo: str) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("micro_batches", [1, 4])
+@pytest.mark.parametrize("micro_batches", thorough.but([1], [1, 4]))
 @pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_gradients_cross_devices_once_a_step(micro_batches: int, unroll: bool):
     """All all-reduces stand at the top of the step, in no loop, and carry each parameter once, beside a few scalars."""
@@ -217,12 +221,7 @@ def in_mode(mode: str, micro_batches: int = 1, **model) -> Pretrain:
 
 @pytest.mark.parametrize(
     ("fsdp", "tensor", "axes", "parts"),
-    [
-        (1, 1, "data 8", 8),
-        (8, 1, "fsdp 8", 8),
-        (2, 2, "data 2, fsdp 2, model 2", 4),
-        (1, 8, "data 1, model 8", 1),
-    ],
+    [(1, 1, "data 8", 8), (8, 1, "fsdp 8", 8), (2, 2, "data 2, fsdp 2, model 2", 4), (1, 8, "data 1, model 8", 1)],
 )
 def test_the_mesh_has_the_axes_that_are_used_and_one_for_rows(fsdp: int, tensor: int, axes: str, parts: int):
     """Devices stay in order, so that a group along `model` lies in one process."""
@@ -267,7 +266,11 @@ def test_slices_lie_one_after_the_other_along_data(fsdp: int, tensor: int):
         sharding.mesh_over(devices, 1, 8)
 
 
-@pytest.mark.parametrize("mode", [pytest.param(mode, marks=[pytest.mark.slow] * (mode in FURTHER)) for mode in MODES])
+@pytest.mark.parametrize(
+    "mode",
+    [pytest.param(mode, marks=pytest.mark.slow) for mode in FURTHER]
+    + thorough.but(["all three"], [mode for mode in MODES if mode not in FURTHER]),
+)
 def test_the_losses_of_every_mode_are_those_of_one_device(on_one_device, mode: str):
     """Twenty steps of LAMB with dropout, whose trust ratios and global norm need sums over all parts."""
     np.testing.assert_allclose(losses(in_mode(mode), 8), on_one_device, atol=1e-5)
@@ -293,12 +296,14 @@ def of_normuon() -> list[float]:
     return losses(with_normuon(CONFIG), 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["zero1", "fsdp", "all three"])
 def test_split_matrices_are_orthogonalised_as_whole_ones(of_normuon, mode: str):
     """Twenty steps of NorMuon, whose products need whole kernels, and of clipped updates: the losses of one device."""
     np.testing.assert_allclose(losses(with_normuon(in_mode(mode)), 8), of_normuon, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["zero1", "fsdp"])
 def test_the_iteration_of_muon_adds_one_gathering_of_each_kernel(mode: str):
     """Its fifteen products of a kernel move nothing; the parameters come back as with LAMB."""
@@ -316,6 +321,7 @@ def bytes_held(mode: str) -> tuple[int, int]:
     return sharding.bytes_a_device(held.params), sharding.bytes_a_device(held.opt) - 4 * len(counts)
 
 
+@pytest.mark.thorough
 def test_what_a_device_holds_falls_as_the_layout_says():
     """With 8 devices an eighth of every array of at least 1,024 numbers; the others are whole."""
     leaves = jax.tree.leaves(make(in_mode("zero1"), 8)[1].params)
@@ -337,13 +343,8 @@ def test_tensor_splits_low_rank_pairs_like_the_kernels_that_they_are_added_to():
     leaves = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s, np.float32), shapes, is_leaf=lambda s: isinstance(s, tuple))
     specs = sharding.layout({"layers": {"low_rank": leaves}}, sharding.make_mesh(0, 1, 2)).params["layers"]["low_rank"]
     found = {name: tuple(spec) for part in specs for name, spec in [(part, *specs[part].values())]}
-    whole = (None, None, None)
-    assert found == {
-        "up_in": whole,
-        "up_out": (None, None, "model"),
-        "down_in": (None, "model", None),
-        "down_out": whole,
-    }
+    split = {"up_out": (None, None, "model"), "down_in": (None, "model", None)}
+    assert found == split | dict.fromkeys(("up_in", "down_out"), (None, None, None))
 
 
 def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():
@@ -358,6 +359,7 @@ def test_tensor_splits_heads_feed_forward_layer_and_vocabulary():
         assert part * (2 if name in halves else 1) == leaf.size, name
 
 
+@pytest.mark.thorough
 def test_of_tensor_only_sums_cross_devices():
     """Nothing that is split is ever put together: no head, no table, no kernel."""
     step, _, _ = make(in_mode("tensor"), 8)
@@ -368,6 +370,7 @@ def test_of_tensor_only_sums_cross_devices():
     assert sum(collective.bytes for collective in found if collective.group == 2) >= of_layers
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("micro_batches", [1, 4])
 @pytest.mark.parametrize("mode", ["zero1", "fsdp"])
 def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batches: int):
@@ -383,6 +386,7 @@ def test_split_gradients_and_parameters_cross_devices_once(mode: str, micro_batc
     assert small <= moved["all-reduce"] <= small + 4 * 64
 
 
+@pytest.mark.thorough
 def test_state_is_made_alike_on_any_mesh():
     one, eight = make(CONFIG, 1)[1], make(CONFIG, 8)[1]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(one.params), jax.device_get(eight.params))

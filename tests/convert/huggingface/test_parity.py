@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 from huggingface_examples import HEADLESS, SHARED, UNSHARED, random_params
 
 from bertlite_jax.config.model import Head, Model
@@ -132,7 +133,7 @@ def encode(tmp_path_factory):
     return lambda text: small.encode(text).tolist()
 
 
-@pytest.mark.parametrize("case", CASES | FREED)
+@pytest.mark.parametrize("case", thorough.but(["albert", "albert_low_rank", "bert", "distilbert"], CASES | FREED))
 def test_transformers_computes_what_our_model_computes(case, tmp_path, encode):
     """MLM and pair logits, pooled output and every hidden state, in f32, at every real position of a padded batch."""
     model, architecture = (CASES | FREED)[case]
@@ -169,7 +170,11 @@ def test_the_way_back_gives_the_same_bits_and_the_same_shape(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["AlbertModel", "BertModel", "DistilBertModel", "BertForMaskedLM", "BertForPreTraining"]
+    "name",
+    thorough.but(
+        ["AlbertModel", "DistilBertModel"],
+        ["AlbertModel", "BertModel", "DistilBertModel", "BertForMaskedLM", "BertForPreTraining"],
+    ),
 )
 def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_path, encode):
     """The other direction: a model that transformers initialised and saved."""
@@ -210,7 +215,7 @@ def test_what_transformers_saves_gives_its_hidden_states_in_our_model(name, tmp_
         np.testing.assert_allclose(np.asarray(mine)[real], state.numpy()[real], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("case", FREED)
+@pytest.mark.parametrize("case", thorough.but(["albert_low_rank"], FREED))
 def test_layers_with_something_of_their_own_are_written_as_groups_of_one_with_a_note(case, tmp_path, caplog):
     model, _ = FREED[case]
     params = random_params(model)
@@ -235,7 +240,7 @@ def test_a_vector_before_each_layer_has_no_place_in_transformers(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("share", ["attention", "ffn"])
+@pytest.mark.parametrize("share", thorough.but(["ffn"], ["attention", "ffn"]))
 @pytest.mark.parametrize("head", [None, Head("tag", ("O", "B-PER", "I-PER"))])
 def test_layers_that_share_a_part_are_written_unshared_with_a_note(share, head, tmp_path, caplog):
     """BERT's classes share nothing: each layer gets a copy, the outputs stay, card and log say so."""

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import thorough
 from int8_examples import MODEL, WORDS, trained_like, write_text
 
 from bertlite_jax.config.int8 import Int8Options
@@ -59,7 +60,7 @@ def answers_as_data(weights, head: Head, folder: pathlib.Path) -> str:
     return str(folder / "data.jsonl")
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", thorough.but(["accuracy", "span_f1"], HEADS))
 def test_the_float_model_is_right_in_its_own_answers(name, tmp_path):
     """So float32 scores 1, whichever the head; both halves of a window and every row of the last batch are in place."""
     head = HEADS[name]

@@ -74,12 +74,14 @@ def test_what_is_left_out_is_multiplied_in_float():
     "model",
     [
         dataclasses.replace(BERT, num_layers=2),
-        dataclasses.replace(ALBERT, num_layers=4, share_groups=2),
+        pytest.param(dataclasses.replace(ALBERT, num_layers=4, share_groups=2), marks=pytest.mark.thorough),
         dataclasses.replace(DISTILBERT, num_layers=2, activation="relu", pooler=False),
         dataclasses.replace(ALBERT, num_layers=2, embedding_order="project_then_sum"),
-        dataclasses.replace(ALBERT, num_layers=6, residual_scale="depth"),
+        pytest.param(dataclasses.replace(ALBERT, num_layers=6, residual_scale="depth"), marks=pytest.mark.thorough),
         dataclasses.replace(ALBERT, num_layers=4, own_norms=True, depth_vector=True, low_rank=3, residual_scale=0.5),
-        dataclasses.replace(ALBERT, num_layers=5, own_first=1, own_last=2, low_rank=2),
+        pytest.param(
+            dataclasses.replace(ALBERT, num_layers=5, own_first=1, own_last=2, low_rank=2), marks=pytest.mark.thorough
+        ),
     ],
     ids=["bert", "albert", "distilbert", "albert_zh", "albert_deep", "albert_freed", "albert_own_ends"],
 )

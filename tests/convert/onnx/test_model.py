@@ -8,6 +8,7 @@ import math
 import numpy as np
 import onnx
 import pytest
+import thorough
 from onnx_examples import TINY, batch_of, drawn, flax_answer
 
 from bertlite_jax.config import presets
@@ -66,7 +67,9 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("change", SHAPES, ids=lambda change: "-".join(map(str, change.values())))
+@pytest.mark.parametrize(
+    "change", thorough.but(SHAPES[::4], SHAPES), ids=lambda change: "-".join(map(str, change.values()))
+)
 def test_every_shape_gives_the_logits_of_flax(change: dict):
     weights = drawn(dataclasses.replace(TINY, **change))
     batch = batch_of(weights.model, [5, 9, 2], pair=True)
@@ -80,7 +83,7 @@ def tiny():
 
 
 @pytest.mark.parametrize("pair", [False, True], ids=["single", "pair"])
-@pytest.mark.parametrize("length", [1, 2, 7, 64, 512])
+@pytest.mark.parametrize("length", thorough.but([1, 64], [1, 2, 7, 64, 512]))
 def test_every_length_gives_the_logits_of_flax(tiny, length: int, pair: bool):
     weights, session = tiny
     batch = batch_of(weights.model, [length], pair=pair)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import thorough
 
 from bertlite_jax.data.examples import passages
 from bertlite_jax.data.scores import squad_metrics
@@ -89,8 +90,8 @@ def test_spaces_around_an_answer_belong_to_no_token(uncased):
     assert made.text(*span) == "1889"
 
 
-@pytest.mark.parametrize("kind", ["albert", "uncased"])
-@pytest.mark.parametrize("name", ["dev-v1.1", "dev-v2.0"])
+@pytest.mark.parametrize("kind", thorough.but(["uncased"], ["albert", "uncased"]))
+@pytest.mark.parametrize("name", thorough.but(["dev-v2.0"], ["dev-v1.1", "dev-v2.0"]))
 def test_gold_answers_survive_the_tokens_on_real_files(kind, name, request, shared):
     """All but those that begin or end inside a token; those come back longer, never shorter."""
     examples = list(questions.read([str(shared / "squad" / f"{name}.json")]))

@@ -4,6 +4,7 @@ import os
 import tracemalloc
 
 import pytest
+import thorough
 from task_files import counted, examples, own, put, refusal, tsv
 
 from bertlite_jax.data import tasks
@@ -173,7 +174,7 @@ def test_an_example_is_there_before_the_lines_behind_it_are_looked_at(tmp_path, 
         next(stream)
 
 
-@pytest.mark.parametrize("name", ["own.tsv", "own.csv", "own.jsonl", "own.conll"])
+@pytest.mark.parametrize("name", thorough.but(["own.csv"], ["own.tsv", "own.csv", "own.jsonl", "own.conll"]))
 def test_reading_takes_memory_for_a_line_and_not_for_the_file(tmp_path, name):
     text, suffix = "words " * 40, name.split(".")[1]
     line = {"tsv": f"{text}\tx", "csv": f"{text},x", "jsonl": {"text": text, "label": "x"}, "conll": "w x\n"}[suffix]

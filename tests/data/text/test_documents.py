@@ -310,6 +310,7 @@ print(total, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 10
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "megabytes"),
     [

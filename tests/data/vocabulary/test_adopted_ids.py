@@ -333,6 +333,7 @@ def test_user_defined_symbols_are_found_before_normalisation(tmp_path):
 # --- Ten thousand lines -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_real_lines_get_the_ids_of_auto_tokenizer(shared, tmp_path):
     """A few hundred lines through an uncased BERT with added tokens; the slow test has all forms."""
     compare(*real_forms(shared, tmp_path)["bert uncased, added tokens"], real_text(shared, 150), tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import thorough
 from tokenizer_texts import ENGLISH, ours, theirs, transformers_albert
 
 from bertlite_jax.data.vocabulary.tokenizer import (
@@ -23,14 +24,14 @@ def test_albert_gives_the_ids_of_transformers_on_real_text(albert, shared, engli
     assert ours(albert, english) == theirs(reference, english)
 
 
-@pytest.mark.parametrize("name", ["uncased", "cased"])
+@pytest.mark.parametrize("name", thorough.but(["uncased"], ["uncased", "cased"]))
 def test_wordpiece_gives_the_ids_of_transformers_on_real_text(name, shared, english, tmp_path):
     vocab = shared / "vocab" / f"bert_{name}_vocab.txt"
     reference = transformers.BertTokenizerFast(vocab=str(vocab), do_lower_case=name == "uncased")
     assert ours(adopt_vocabulary(vocab, tmp_path / name), english) == theirs(reference, english)
 
 
-@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("lower", thorough.but([True], [True, False]))
 def test_chinese_wordpiece_gives_the_ids_of_transformers_on_real_text(lower, shared, chinese, tmp_path):
     vocab = shared / "vocab" / "bert_chinese_vocab.txt"
     reference = transformers.BertTokenizerFast(vocab=str(vocab), do_lower_case=lower)
@@ -38,7 +39,7 @@ def test_chinese_wordpiece_gives_the_ids_of_transformers_on_real_text(lower, sha
     assert ours(adopt_vocabulary(vocab, tmp_path / "zh", lower=lower), chinese) == theirs(reference, chinese)
 
 
-@pytest.mark.parametrize("kind", ["albert", "uncased"])
+@pytest.mark.parametrize("kind", thorough.but(["albert"], ["albert", "uncased"]))
 def test_every_character_below_3000_hex_is_treated_as_in_transformers(kind, request, shared):
     """Controls, odd spaces, accents, quotes, ligatures, fractions, Greek, Hebrew, Arabic, Indic, Thai, symbols."""
     model = shared / "vocab" / "albert_spiece.model"

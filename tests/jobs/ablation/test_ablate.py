@@ -108,6 +108,7 @@ def test_two_members_with_two_seeds_make_a_table_and_a_restart_repeats_nothing(b
     assert [arguments[-1] for arguments in pretended[4:]] == ["7", "7"]
 
 
+@pytest.mark.thorough
 def test_members_with_and_without_a_teacher_are_runs_of_their_jobs(base, pretended, prepared, tmp_path, capsys):
     """The fields of a recipe of distillation are options, and its recipes come back as they were.
 
@@ -133,6 +134,7 @@ def test_members_with_and_without_a_teacher_are_runs_of_their_jobs(base, pretend
     assert len(pretended) == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("compiled_once")
 def test_a_member_that_diverges_and_one_that_lacks_memory_end_in_lines_and_the_others_go_on(
     base, in_this_process, tmp_path
@@ -295,6 +297,7 @@ def test_how_a_command_ended_is_told_by_its_code_and_its_last_line(code, said, d
 # --- Killed and stopped ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_killed_and_started_again_it_repeats_nothing_and_ctrl_c_stops_its_child(base, compiled, tmp_path):
     """Kill -9 in the second run, whose own process then saves and ends; Ctrl-C in it; then to the end."""
     long = replaced(replaced(replaced(base, "run.steps", 150), "run.log_every", 1), "run.checkpoint_every", 10)

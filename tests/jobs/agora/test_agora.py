@@ -19,7 +19,7 @@ from bertlite_jax.jobs.agora import agora, mistakes
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.reports.report import report
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("compiled_once")]
 
 SETTINGS = Agora(learning_rates=(2e-3, 1e-5), batches=(16,), seeds=(0,), points=3, candidates=4, rounds=2)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import thorough
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.agora import history, rounds
@@ -24,6 +25,7 @@ def without_times(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("at", [1, 4, 7])
 def test_killed_in_a_model_it_goes_on_with_that_model(at: int, loops, pretended):
     """In the first model, in the middle of the first round, and in the second round."""
@@ -42,7 +44,7 @@ def test_killed_in_a_model_it_goes_on_with_that_model(at: int, loops, pretended)
 Step = Callable[..., Any]
 
 
-@pytest.mark.parametrize("step", ["points.write", "_keep", "history.append"])
+@pytest.mark.parametrize("step", thorough.but(["_keep"], ["points.write", "_keep", "history.append"]))
 def test_killed_at_the_end_of_a_round_it_trains_nothing_again(
     step: str, loops, pretended, monkeypatch: pytest.MonkeyPatch
 ):
@@ -91,7 +93,7 @@ def test_a_model_that_somebody_removed_is_trained_again(loops, pretended):
     assert loops.content("out") == loops.content("whole")
 
 
-@pytest.mark.parametrize("at", [3, 8])
+@pytest.mark.parametrize("at", thorough.but([8], [3, 8]))
 def test_it_goes_on_where_the_folder_was_moved(at: int, loops, pretended):
     """No stored place is that of the folder itself, in which the points lie."""
     loops.run("whole")

@@ -16,6 +16,7 @@ from bertlite_jax.jobs.finetuning.finetune import finetune
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
+@pytest.mark.thorough
 def test_texts_that_are_longer_than_in_training_get_the_answers_of_predict(encoder, tmp_path):
     run, file = tmp_path / "run", tmp_path / "texts"
     made = recipe(write_sst2(tmp_path / "glue"), run={"steps": 2, "eval_every": 2})

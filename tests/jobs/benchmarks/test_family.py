@@ -103,6 +103,7 @@ def test_answers_are_timed_where_that_is_asked_for(monkeypatch, tmp_path):
     assert json.loads(out.read_text())["rows"] == made
 
 
+@pytest.mark.thorough
 def test_training_steps_are_timed_where_that_is_asked_for(monkeypatch):
     monkeypatch.setattr(presets, "BERT_BASE", dataclasses.replace(TINY, num_layers=1))
     monkeypatch.setattr(choose_precision, "resolve", lambda setting, platform: "float32")  # A trial takes seconds.

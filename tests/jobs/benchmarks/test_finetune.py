@@ -55,6 +55,7 @@ def measured(files, tmp_path_factory):
     return folder, summary, shown.getvalue()
 
 
+@pytest.mark.thorough
 def test_the_table_is_in_the_summary(measured):
     folder, summary, shown = measured
     assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))
@@ -71,6 +72,7 @@ def test_the_table_is_in_the_summary(measured):
     assert f"{summary['scores']['transformers']['accuracy']:.4f}" in shown
 
 
+@pytest.mark.thorough
 def test_both_sides_are_scored_by_their_best_evaluation(measured):
     """Of 12 updates those after the 8th and the last are evaluated. Ours are what the run itself says."""
     folder, summary, _ = measured
@@ -95,6 +97,7 @@ def test_seeds_are_summed_up_by_their_median():
     assert len(found["seeds"]) == 3
 
 
+@pytest.mark.thorough
 def test_what_was_trained_is_not_trained_again(files, measured, tmp_path, monkeypatch):
     """A copy of the folder is gone on with; PyTorch is not started."""
     folder, summary, _ = measured
@@ -108,6 +111,7 @@ def test_what_was_trained_is_not_trained_again(files, measured, tmp_path, monkey
     assert again["scores"] == summary["scores"]
 
 
+@pytest.mark.thorough
 def test_another_recipe_is_trained_again(files, measured, tmp_path, monkeypatch):
     folder, _, _ = measured
     kept = tmp_path / "seed-0.json"
@@ -125,6 +129,7 @@ def test_another_recipe_is_trained_again(files, measured, tmp_path, monkeypatch)
         finetune.peer_run(other, files["init"], kept, "float32")
 
 
+@pytest.mark.thorough
 def test_an_export_gives_the_same_predictions(measured, tmp_path):
     """Every one of the 29, in float32; packed rows against padded ones."""
     run = measured[0] / "bertlite_jax" / "seed-0"
@@ -138,6 +143,7 @@ def test_an_export_gives_the_same_predictions(measured, tmp_path):
     assert json.loads(out.read_text()) == found
 
 
+@pytest.mark.thorough
 def test_differences_are_listed_with_their_margin(measured):
     """Of two examples one has the other answer; in their logits it leads by 0.5."""
     head = read_json(measured[0] / "bertlite_jax" / "seed-0" / "config.json", Finetuned).head

@@ -49,6 +49,7 @@ def peer_task_of(setup, folder) -> PeerTask:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", [ALBERT, BERT], ids=["albert", "bert"])
 def test_both_sides_lose_the_same_in_each_update(model, prepared, toy, tmp_path):
     """Without dropout, over warm-up, peak and decay; our rows are packed, theirs padded.

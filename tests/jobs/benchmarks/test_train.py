@@ -25,6 +25,7 @@ def small(monkeypatch) -> None:
     monkeypatch.setattr(presets, "ALBERT_BASE", model)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("chosen", ["float32", "cpu_bfloat16"])
 def test_it_times_both_sides_on_the_same_windows(chosen, prepared, small, tmp_path, monkeypatch, capsys):
     """Ours in float32 and what a machine chooses besides, the peer in two precisions; every loss is near log V."""
@@ -97,6 +98,7 @@ def test_a_contender_that_is_late_in_a_later_turn_keeps_its_times(capsys):
     assert "bench: PyTorch, float32: no step in 120 seconds; its earlier times count" in said
 
 
+@pytest.mark.thorough
 def test_a_peer_that_takes_too_long_is_replaced_by_a_new_one(monkeypatch, small):
     """What it was asked last raises; the next request is answered by another process."""
     pytest.importorskip("torch", reason="the peer needs torch and transformers")
@@ -128,6 +130,7 @@ def test_both_sides_can_be_held_to_a_lesser_host(monkeypatch):
         train.bench_train(as_host="avx512")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif("avx2" not in cpu.actual_flags(), reason="this CPU has no AVX2")
 def test_a_lesser_host_is_a_process_of_its_own():
     before = dict(os.environ)

@@ -82,6 +82,7 @@ def summary_of(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads((folder / "summary.json").read_text())
 
 
+@pytest.mark.thorough
 def test_each_point_has_the_layers_the_speed_and_the_bits_of_its_name(family: pathlib.Path, pretended: Latencies):
     assert sources.load(family / "students/1").model.num_layers == 1
     pruned = sources.load(family / "students/1-pruned-int8/1.5x").model
@@ -92,6 +93,7 @@ def test_each_point_has_the_layers_the_speed_and_the_bits_of_its_name(family: pa
         assert shape is None or trained.model == shape
 
 
+@pytest.mark.thorough
 def test_all_students_learn_from_the_run(family: pathlib.Path, run: pathlib.Path):
     """The teacher's answers are computed once, for all of them."""
     runs = sorted(path.parent for path in (family / "students").rglob("metrics.jsonl"))
@@ -103,12 +105,14 @@ def test_all_students_learn_from_the_run(family: pathlib.Path, run: pathlib.Path
     assert len(list((family / "answers").glob("teacher-*.npy"))) == 1
 
 
+@pytest.mark.thorough
 def test_rounding_starts_from_the_student_at_a_lower_rate(family: pathlib.Path):
     rounded = files.read_json(family / "students/1-1.5x-4bit/config.json", Finetuned)
     assert rounded.init == str(family / "students/1-pruned-int8/1.5x")
     assert rounded.optim.learning_rate == 1e-3  # Half of 2e-3.
 
 
+@pytest.mark.thorough
 def test_every_folder_can_be_handed_over(family: pathlib.Path):
     """Integers as bundles that answer by themselves, floats as a folder of ONNX."""
     for name in ("teacher", "2-7bit", "1-1.5x-4bit"):
@@ -118,6 +122,7 @@ def test_every_folder_can_be_handed_over(family: pathlib.Path):
     assert (family / "points/1-float32/tokenizer.json").is_file()
 
 
+@pytest.mark.thorough
 def test_the_table_has_the_teacher_first_and_the_floor_last(family: pathlib.Path, run: pathlib.Path):
     summary = summary_of(family)
     names = ["ONNX float32", "ONNX INT8", *POINTS, "mean of word vectors"]
@@ -134,6 +139,7 @@ def test_the_table_has_the_teacher_first_and_the_floor_last(family: pathlib.Path
     assert (family / "family.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.thorough
 def test_scores_are_those_of_the_files_that_are_served(family: pathlib.Path):
     """As training has measured them with the same arithmetic: on 29 texts, all labels are the same."""
     for row, folder in zip(summary_of(family)["models"][2:5], ("1", "2-7bit", "1-1.5x-4bit"), strict=True):
@@ -142,6 +148,7 @@ def test_scores_are_those_of_the_files_that_are_served(family: pathlib.Path):
         assert row["bytes"] == (pathlib.Path(row["folder"]) / "onnx" / served).stat().st_size
 
 
+@pytest.mark.thorough
 def test_it_has_a_report(family: pathlib.Path):
     text = report(family).read_text(encoding="utf-8")
     for wanted in ("Compression: out", "Score against latency", "1-1.5x-4bit", "teacher, ONNX INT8", "Torch-f32"):
@@ -149,6 +156,7 @@ def test_it_has_a_report(family: pathlib.Path):
     (family / "report.html").unlink()
 
 
+@pytest.mark.thorough
 def test_what_is_there_is_not_made_again(family: pathlib.Path, run: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     before = {path: path.stat().st_mtime_ns for path in family.rglob("*") if path.parent.name != family.name}
     for module, name in ((students, "finetune"), (students, "prune"), (floor, "train"), (latency, "table_of")):
@@ -158,6 +166,7 @@ def test_what_is_there_is_not_made_again(family: pathlib.Path, run: pathlib.Path
     assert after == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("missing", ["points/1-1.5x-4bit", "students/1-1.5x-4bit", "students/1-pruned-int8"])
 def test_what_a_kill_has_left_out_is_made_and_the_same(
     family: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path, missing: str
@@ -176,6 +185,7 @@ def test_what_a_kill_has_left_out_is_made_and_the_same(
     jax.tree.map(np.testing.assert_array_equal, again.params, kept.params)
 
 
+@pytest.mark.thorough
 def test_a_folder_that_was_taken_away_is_written_again(family: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path):
     """Its figures are still there, and its training too."""
     shutil.copytree(family, tmp_path / "out")
@@ -196,6 +206,7 @@ def test_a_stopped_training_is_told_and_gone_on_with(run: pathlib.Path, tmp_path
     assert names == {"teacher-float32.json", "teacher-int8.json", "words.json"}
 
 
+@pytest.mark.thorough
 def test_a_dry_run_shows_what_is_to_be_trained_and_writes_nothing(
     run: pathlib.Path, family: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -222,6 +233,7 @@ def test_a_speed_up_that_cannot_be_reached_is_told_with_the_greatest(run: pathli
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_what_can_be_reached_is_measured_once(
     family: pathlib.Path, run: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -246,6 +258,7 @@ def test_usual_points_that_cannot_be_reached_are_left_out(
     assert not any(line.startswith("1-4x-7bit ") for line in shown.splitlines())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -266,6 +279,7 @@ def test_another_recipe_is_refused(family: pathlib.Path, run: pathlib.Path, chan
     assert sorted(family.rglob("*")) == before
 
 
+@pytest.mark.thorough
 def test_another_teacher_and_other_settings_are_refused(
     family: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
 ):
@@ -277,6 +291,7 @@ def test_another_teacher_and_other_settings_are_refused(
         compress.compress(config, Compress(POINTS, examples=20), str(tmp_path / "moved"), str(family))
 
 
+@pytest.mark.thorough
 def test_data_that_have_changed_are_refused(family: pathlib.Path, run: pathlib.Path):
     """Models that are there were scored on the old ones, and would stand beside new ones."""
     texts = run.parent / "glue/SST-2/dev.tsv"
@@ -290,6 +305,7 @@ def test_data_that_have_changed_are_refused(family: pathlib.Path, run: pathlib.P
     assert sorted(family.rglob("*")) == before
 
 
+@pytest.mark.thorough
 def test_a_teacher_of_integers_is_refused(family: pathlib.Path, tmp_path: pathlib.Path):
     rounded = family / "students/2-7bit"
     with pytest.raises(UserError, match="2-7bit was trained for integers of 7 bits; name the run in floats"):
@@ -297,6 +313,7 @@ def test_a_teacher_of_integers_is_refused(family: pathlib.Path, tmp_path: pathli
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_overwriting_leaves_nothing_of_an_earlier_family_but_what_a_user_put_there(
     family: pathlib.Path, run: pathlib.Path, tmp_path: pathlib.Path
 ):
@@ -312,6 +329,7 @@ def test_overwriting_leaves_nothing_of_an_earlier_family_but_what_a_user_put_the
     assert left == ["compress.json", *users]
 
 
+@pytest.mark.thorough
 def test_what_is_read_is_not_cleared(family: pathlib.Path):
     before = sorted(family.rglob("*"))
     with pytest.raises(UserError, match=r"--overwrite would delete .*students/1, which this job reads"):
@@ -327,6 +345,7 @@ def test_a_folder_of_anything_else_is_refused(run: pathlib.Path, tmp_path: pathl
         made(run, tmp_path, "1-7bit")
 
 
+@pytest.mark.thorough
 def test_the_report_of_a_student_has_its_teacher_beside_it(family: pathlib.Path, run: pathlib.Path):
     """With its scores, as the file that was trained for has them, and a curve for each part of the loss."""
     student = family / "students/2-7bit"

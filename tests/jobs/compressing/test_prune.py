@@ -48,6 +48,7 @@ def pruned(run, pretended) -> pathlib.Path:
     return out
 
 
+@pytest.mark.thorough
 def test_each_speed_up_gives_a_run_of_a_model_that_is_so_fast(pruned: pathlib.Path, pretended: Latencies):
     for folder, factor in (("1.5x", 1.5), ("2x", 2.0)):
         left, trained = sources.load(pruned / f"{folder}-pruned"), sources.load(pruned / folder)
@@ -56,6 +57,7 @@ def test_each_speed_up_gives_a_run_of_a_model_that_is_so_fast(pruned: pathlib.Pa
         assert (pruned / folder / "summary.json").is_file()
 
 
+@pytest.mark.thorough
 def test_the_head_is_that_of_the_run(pruned: pathlib.Path, run: pathlib.Path):
     """The first step starts from what pruning has left, head included."""
     left, whole = sources.load(pruned / "2x-pruned"), sources.load(run)
@@ -63,6 +65,7 @@ def test_the_head_is_that_of_the_run(pruned: pathlib.Path, run: pathlib.Path):
     assert files.read_json(pruned / "2x" / "config.json", Finetuned).adapt.keep_head
 
 
+@pytest.mark.thorough
 def test_the_summary_has_scores_beside_latencies_and_the_whole_model_first(pruned: pathlib.Path, run: pathlib.Path):
     summary = json.loads((pruned / "summary.json").read_text())
     assert (summary["metric"], summary["pruned_from"], summary["length"]) == ("accuracy", str(run), 32)
@@ -77,6 +80,7 @@ def test_the_summary_has_scores_beside_latencies_and_the_whole_model_first(prune
         assert row["accuracy"] == json.loads((pathlib.Path(row["folder"]) / "summary.json").read_text())["accuracy"]
 
 
+@pytest.mark.thorough
 def test_it_has_a_report(pruned: pathlib.Path):
     text = report(pruned).read_text(encoding="utf-8")
     for wanted in ("Pruning: out", "Score against latency", "1.5x: accuracy", "13.000"):
@@ -84,6 +88,7 @@ def test_it_has_a_report(pruned: pathlib.Path):
     (pruned / "report.html").unlink()
 
 
+@pytest.mark.thorough
 def test_what_is_there_is_not_made_again(pruned: pathlib.Path, run: pathlib.Path, monkeypatch: pytest.MonkeyPatch):
     before = (pruned / "2x-pruned" / "params.safetensors").stat()
     monkeypatch.setattr(prune, "_measured", lambda *given: pytest.fail("measured again"))
@@ -93,6 +98,7 @@ def test_what_is_there_is_not_made_again(pruned: pathlib.Path, run: pathlib.Path
     assert (pruned / "2x-pruned" / "params.safetensors").stat() == before
 
 
+@pytest.mark.thorough
 def test_what_a_kill_has_left_out_is_made_and_the_same(run: pathlib.Path, pruned: pathlib.Path, tmp_path: pathlib.Path):
     """Killed after the first model was pruned: the other one is that of an undisturbed start."""
     for name in ("latencies.json", "importance.json"):
@@ -104,6 +110,7 @@ def test_what_a_kill_has_left_out_is_made_and_the_same(run: pathlib.Path, pruned
         jax.tree.map(np.testing.assert_array_equal, again.params, kept.params)
 
 
+@pytest.mark.thorough
 def test_a_stopped_run_is_told_and_gone_on_with(run: pathlib.Path, tmp_path: pathlib.Path, monkeypatch):
     """The second speed-up waits for the next start."""
     stopped = {"stopped": True, "steps": 1}
@@ -115,6 +122,7 @@ def test_a_stopped_run_is_told_and_gone_on_with(run: pathlib.Path, tmp_path: pat
     assert [row["speed_up"] for row in summary["models"]] == [1.0, 2.0]
 
 
+@pytest.mark.thorough
 def test_overwriting_leaves_no_model_of_an_earlier_start(
     run: pathlib.Path, pruned: pathlib.Path, tmp_path: pathlib.Path
 ):
@@ -128,6 +136,7 @@ def test_overwriting_leaves_no_model_of_an_earlier_start(
     assert json.loads((out / "importance.json").read_text())["examples"] == 41
 
 
+@pytest.mark.thorough
 def test_a_model_that_is_overwritten_is_not_read(run: pathlib.Path, pruned: pathlib.Path):
     """Pruned once more into the folder that it lies in."""
     before = sorted(pruned.rglob("*"))
@@ -137,6 +146,7 @@ def test_a_model_that_is_overwritten_is_not_read(run: pathlib.Path, pruned: path
     assert sorted(pruned.rglob("*")) == before
 
 
+@pytest.mark.thorough
 def test_other_settings_need_another_folder(pruned: pathlib.Path, run: pathlib.Path):
     with pytest.raises(
         UserError, match="out holds models that were pruned with examples = 40, and this is 41; name another"

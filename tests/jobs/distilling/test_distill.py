@@ -66,6 +66,7 @@ def test_a_run_leaves_what_pretraining_leaves_and_a_curve_for_each_loss(distille
     assert evaluate(str(distilled), rows=8)["valid_mlm_loss"] == pytest.approx(summary["valid_mlm_loss"], abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_flops_of_the_teacher_count(prepared, teacher, distilled, tmp_path):
     """Of its four layers a forward pass, of the student's two three of them."""
     config = tiny.distil(prepared, teacher)
@@ -80,6 +81,7 @@ def test_flops_of_the_teacher_count(prepared, teacher, distilled, tmp_path):
     assert 1.5 < together / alone < 5 / 3  # 10 layers for 6, and 4 vocabulary products for 3.
 
 
+@pytest.mark.thorough
 def test_a_student_starts_as_its_teacher_and_a_perfect_one_has_nothing_to_learn(prepared, teacher, tmp_path, capsys):
     """All four layers, without dropout, at no rate: losses to the teacher are zero, and its dropout does not matter."""
     config = short(
@@ -99,6 +101,7 @@ def test_a_student_starts_as_its_teacher_and_a_perfect_one_has_nothing_to_learn(
     assert "distill: teacher " in shown
 
 
+@pytest.mark.thorough
 def test_a_student_of_no_teacher_starts_as_pretraining_does(prepared, teacher, tmp_path, capsys):
     """`random` draws the weights that `bertlite pretrain` draws with the same seed."""
     config = short(tiny.distil(prepared, teacher, start="random"), steps=1)
@@ -118,6 +121,7 @@ def test_a_student_of_no_teacher_starts_as_pretraining_does(prepared, teacher, t
 # --- Devices, batches, interruptions ---------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher, tmp_path):
     """One batch on one device; four parts on one; two parts on eight devices, with everything split. All losses.
 
@@ -137,6 +141,7 @@ def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher
     np.testing.assert_allclose(found[2], found[0], atol=1e-5, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_run_that_lost_its_last_steps_makes_them_again_with_the_same_bits(prepared, teacher, tmp_path):
     """With a projection of its own, which a checkpoint has too."""
     config = tiny.distil(prepared, teacher, **TINYBERT, start="random")
@@ -154,6 +159,7 @@ def test_a_run_that_lost_its_last_steps_makes_them_again_with_the_same_bits(prep
     jax.tree.map(np.testing.assert_array_equal, params_of(run), bits)
 
 
+@pytest.mark.thorough
 def test_a_run_does_not_go_on_with_another_teacher(prepared, make_teacher, tmp_path):
     """The folder has the same name, and other weights."""
     place, run = make_teacher(), tmp_path / "run"
@@ -167,6 +173,7 @@ def test_a_run_does_not_go_on_with_another_teacher(prepared, make_teacher, tmp_p
 # --- Recipes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_layers_of_another_width_learn_through_a_projection(prepared, teacher, tmp_path):
     """TinyBERT: half the width. What the run keeps for itself is neither weights to start from nor exported."""
     config = with_model(tiny.distil(prepared, teacher, **TINYBERT, start="random"), hidden_size=16, embed_size=16)
@@ -181,6 +188,7 @@ def test_layers_of_another_width_learn_through_a_projection(prepared, teacher, t
     assert json.loads((run / "summary.json").read_text())["parameters"] == counted
 
 
+@pytest.mark.thorough
 def test_relations_are_learnt_from_a_teacher_without_heads_of_any_shape(prepared, make_teacher, tmp_path):
     """MiniLM v2: another width, other attention heads, shared layers, no masked-LM head, eight relation heads."""
     headless = make_teacher(
@@ -192,6 +200,7 @@ def test_relations_are_learnt_from_a_teacher_without_heads_of_any_shape(prepared
     assert lines[-1]["relations_loss"] < lines[0]["relations_loss"]
 
 
+@pytest.mark.thorough
 def test_twice_the_same_teacher_is_one(prepared, make_teacher, teacher, tmp_path):
     """Predictions and relations of several are averaged; test_losses.py has teachers that differ."""
     more = {"cosine_weight": 0.0, "relations_weight": 1.0}
@@ -202,6 +211,7 @@ def test_twice_the_same_teacher_is_one(prepared, make_teacher, teacher, tmp_path
     assert list(two.values()) == pytest.approx(list(one.values()), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_pairs_are_learnt_from_labels_and_from_a_teacher(prepared, tmp_path, make_teacher):
     """A run of ours as the teacher: the pair task that it was trained on is known."""
     pairs = {"token_types": 2, "pooler": True, "pair_classes": 2}
@@ -214,6 +224,7 @@ def test_pairs_are_learnt_from_labels_and_from_a_teacher(prepared, tmp_path, mak
     assert {"pair_loss", "pair_accuracy", "pair_soft_loss"} <= first.keys()
 
 
+@pytest.mark.thorough
 def test_layers_that_share_start_from_a_mean_and_its_rests(prepared, teacher, tmp_path, capsys):
     config = short(tiny.distil(prepared, teacher, start="groups"))
     config = with_model(config, num_layers=4, share="all", own_norms=True, low_rank=4, residual_scale="depth")
@@ -300,6 +311,7 @@ def test_a_teacher_with_another_tokenizer_is_refused(prepared, teacher, tmp_path
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_command_takes_teachers_and_refuses_recipes_of_another_kind(prepared, teacher, tmp_path, capsys):
     config = short(tiny.distil(prepared, "elsewhere"))
     recipe = tmp_path / "recipe.py"

@@ -22,6 +22,7 @@ def cells(text: str) -> dict[str, list[str]]:
     return {row[0]: row[1:] for row in rows if row}
 
 
+@pytest.mark.thorough
 def test_a_distilled_run_is_shown_beside_its_teacher(distilled: pathlib.Path, teacher: str, tmp_path: pathlib.Path):
     shutil.copytree(distilled, tmp_path / "run")
     text = report(tmp_path / "run").read_text(encoding="utf-8")
@@ -42,6 +43,7 @@ def test_a_model_agrees_with_itself(distilled: pathlib.Path):
     assert found["MLM accuracy"][2] == "100.0 %"
 
 
+@pytest.mark.thorough
 def test_a_teacher_that_is_gone_is_said(distilled: pathlib.Path, tmp_path: pathlib.Path):
     """Everything else is shown."""
     shutil.copytree(distilled, tmp_path / "run")

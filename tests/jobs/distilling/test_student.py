@@ -63,6 +63,7 @@ def logits_of(run: pathlib.Path) -> np.ndarray:
     return np.asarray(seen["all_logits"])
 
 
+@pytest.mark.thorough
 def test_a_student_is_a_distilbert_of_transformers(distilled, tmp_path):
     """It loads without a missing or unknown tensor, and gives the same logits."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
@@ -74,6 +75,7 @@ def test_a_student_is_a_distilbert_of_transformers(distilled, tmp_path):
     np.testing.assert_allclose(logits_of(distilled), theirs, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_run_and_its_folder_of_transformers_teach_the_same(tmp_path):
     """A run of release 0.1.0, with a WordPiece vocabulary; the folder's is recognised as that of the corpus."""
     to_hf(sources.load(GOLDEN / "pretrained"), tmp_path / "hf")

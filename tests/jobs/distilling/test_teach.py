@@ -79,6 +79,7 @@ def live(config, compiled_once, tmp_path_factory) -> list[dict[str, float]]:
     return losses_of(run)
 
 
+@pytest.mark.thorough
 def test_all_pieces_give_the_losses_of_the_live_teacher_to_the_bit(config, whole, live, tmp_path):
     """Every loss of every step; also of one that is made again after its checkpoint was lost."""
     reading = replaced(replaced(config, "distill.store", str(whole)), "run.checkpoint_every", 1)
@@ -109,6 +110,7 @@ def test_so_do_several_teachers_in_rows_and_batches_that_change(prepared, teache
     assert losses_of(tmp_path / "stored") == losses_of(tmp_path / "live")
 
 
+@pytest.mark.thorough
 def test_the_likeliest_pieces_give_the_loss_within_its_bound(prepared, teacher, tmp_path):
     """Of a student whose logits are all alike: T^2 r log(n p_k / r) smaller at most (`losses.top_cross_entropy`).
 
@@ -140,6 +142,7 @@ def fewer(config) -> Distill:
     return dataclasses.replace(short(config, steps=1), distill=distillation)
 
 
+@pytest.mark.thorough
 def test_one_store_serves_runs_with_fewer_losses_and_steps(fewer, whole, live, tmp_path):
     """At step 1 each loss is what it is beside others."""
     distill(replaced(fewer, "distill.store", str(whole)), str(tmp_path / "run"))
@@ -148,6 +151,7 @@ def test_one_store_serves_runs_with_fewer_losses_and_steps(fewer, whole, live, t
     assert found.keys() == {"loss", "soft_loss", "mlm_loss", "cosine_loss"}
 
 
+@pytest.mark.thorough
 def test_the_step_does_not_run_the_teacher():
     """Nothing of the teacher's width 48 is in the program, neither parameters nor states."""
     student, wide = tiny.bert(), tiny.bert(num_layers=3, hidden_size=48, embed_size=48)
@@ -313,6 +317,7 @@ def test_a_store_that_lacks_something_is_refused(config, whole, tmp_path, fields
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_run_does_not_go_on_with_another_store(fewer, whole, tmp_path):
     """Of the same rows and teachers, but not the same file."""
     place = tmp_path / "store"
@@ -325,6 +330,7 @@ def test_a_run_does_not_go_on_with_another_store(fewer, whole, tmp_path):
         distill(reading, str(tmp_path / "run"))
 
 
+@pytest.mark.thorough
 def test_the_command_writes_what_a_run_reads(prepared, teacher, tmp_path, capsys):
     recipe = tmp_path / "recipe.py"
     made = short(tiny.distil(prepared, "elsewhere", **SOFT_ALONE), steps=1)

@@ -51,6 +51,7 @@ def learning_with(toy: str, learn: Learn, steps: int = 4, **groups: Any) -> Fine
     return dataclasses.replace(config, learn=learn)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("learn", "groups"),
     [
@@ -72,6 +73,7 @@ def test_what_needs_no_more_than_labels_learns(encoder, toy, tmp_path, learn: Le
     assert losses_of(tmp_path / "plain")[0] != losses[0]
 
 
+@pytest.mark.thorough
 def test_uda_reads_texts_and_their_augmentations(encoder, toy, texts, tmp_path):
     learn = Learn(unlabelled=texts, consistency=1.0, confidence=0.0, unlabelled_batch=16, augment="edits")
     summary = finetune(learning_with(toy, learn), str(tmp_path / "run"), encoder)
@@ -81,6 +83,7 @@ def test_uda_reads_texts_and_their_augmentations(encoder, toy, texts, tmp_path):
     assert all(part > 0 for part in parts)
 
 
+@pytest.mark.thorough
 def test_a_teachers_logits_are_computed_once_and_taught(encoder, toy, texts, teacher, tmp_path, capsys):
     learn = Learn(teacher=teacher, teacher_weight=1.0, unlabelled=texts, unlabelled_batch=16)
     config = learning_with(toy, learn, 40)
@@ -138,6 +141,7 @@ def test_averages_are_those_of_the_epochs_before():
         averages.add(number, np.array(predictions.get(number, [[0.0], [0.0]]), np.float32))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("layers", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_domains_train_and_a_plain_task_model_is_kept(encoder, toy, texts, tmp_path, layers: int):
     other = write_sst2(tmp_path / "other", train=16)

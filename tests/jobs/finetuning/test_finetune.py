@@ -108,6 +108,7 @@ def test_a_finished_run_started_again_changes_nothing_and_says_so(trained: pathl
 # --- What does not matter --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_eight_devices_learn_what_one_learns(encoder, toy, tmp_path):
     """With dropout, and 29 validation examples that eight devices do not divide."""
     one, eight = tmp_path / "one", tmp_path / "eight"
@@ -117,6 +118,7 @@ def test_eight_devices_learn_what_one_learns(encoder, toy, tmp_path):
     assert figures["accuracy"] == shared["accuracy"]
 
 
+@pytest.mark.thorough
 def test_packed_rows_learn_what_rows_of_one_example_learn(encoder, toy, tmp_path):
     packed, single = tmp_path / "packed", tmp_path / "single"
     together = finetune(recipe(toy, **NO_DROPOUT), str(packed), encoder)
@@ -142,6 +144,7 @@ def start(config, encoder: str, run: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.thorough
 def test_killed_in_the_middle_it_ends_with_the_same_figures_and_weights(encoder, toy, tmp_path):
     run = {"steps": 40, "eval_every": 8, "checkpoint_every": 4, "average": "ema", "average_decay": 0.8}
     config = recipe(toy, rate=5e-4, run=run)
@@ -169,6 +172,7 @@ def test_killed_in_the_middle_it_ends_with_the_same_figures_and_weights(encoder,
 # --- Options ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_it_stops_after_patience_evaluations_without_a_better_one(encoder, toy, tmp_path):
     """At a rate of 1e-12 no score changes: the first is the best, and three more are waited for."""
     config = recipe(toy, rate=1e-12, run={"steps": 9, "eval_every": 1, "patience": 3})
@@ -176,6 +180,7 @@ def test_it_stops_after_patience_evaluations_without_a_better_one(encoder, toy, 
     assert (summary["steps"], summary["best_step"]) == (4, 1)
 
 
+@pytest.mark.thorough
 def test_a_frozen_encoder_stays_what_it_was_and_its_head_learns(encoder, toy, tmp_path):
     finetune(recipe(toy, adapt={"freeze_layers": -1}), str(tmp_path / "run"), encoder)
     ours, given = load_weights(tmp_path / "run/best").params, sources.load(encoder).params
@@ -184,6 +189,7 @@ def test_a_frozen_encoder_stays_what_it_was_and_its_head_learns(encoder, toy, tm
     assert np.abs(ours["pooler"]["kernel"] - given["pooler"]["kernel"]).max() > 1e-4
 
 
+@pytest.mark.thorough
 def test_layer_decay_scales_what_each_layer_learns(encoder, toy, tmp_path):
     """One Adam update moves a weight by the rate whatever its gradient: layer 0 by a tenth of what layer 1 does."""
     config = recipe(toy, adapt={"layer_decay": 0.1}, optim={"weight_decay": 0.0}, run={"steps": 1})
@@ -194,6 +200,7 @@ def test_layer_decay_scales_what_each_layer_learns(encoder, toy, tmp_path):
     np.testing.assert_allclose(np.median(moved[1]) / np.median(moved[0]), 10, rtol=0.05)
 
 
+@pytest.mark.thorough
 def test_muon_learns_a_task_too(encoder, toy, tmp_path):
     """A step has a fifth of the length that AdamW has while gradients agree, so the rate is five times as high."""
     config = recipe(toy, rate=1e-2, optim={"name": "muon"}, run={"steps": 72, "eval_every": 12})
@@ -206,6 +213,7 @@ def leaf(tree, path):
     return np.asarray(tree)
 
 
+@pytest.mark.thorough
 def test_the_tail_average_is_the_mean_of_the_last_updates(encoder, toy, tmp_path):
     run = {"steps": 4, "eval_every": 4, "checkpoint_every": 1, "keep_last": 4, "average": "tail", "average_steps": 3}
     finetune(recipe(toy, run=run), str(tmp_path / "run"), encoder)
@@ -255,6 +263,7 @@ def test_a_kept_head_without_names_asks_for_them(prepared, tmp_path, toy):
         take_over(config, Head(labels=("neutral", "contradiction", "entailment")), place)
 
 
+@pytest.mark.thorough
 def test_a_trained_model_goes_on_from_its_scores_with_its_head(trained: pathlib.Path, toy, tmp_path):
     """At a rate of nearly nothing it scores what it scored."""
     config = recipe(toy, rate=1e-12, adapt={"keep_head": True}, run={"steps": 1})
@@ -264,6 +273,7 @@ def test_a_trained_model_goes_on_from_its_scores_with_its_head(trained: pathlib.
 # --- Your own file ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_table_of_ones_own_is_learnt_from_and_partly_held_out(encoder, tmp_path):
     file = write_csv(tmp_path / "own.csv")
     config = recipe(file, task="", data={"validation_fraction": 0.3})
@@ -275,6 +285,7 @@ def test_a_table_of_ones_own_is_learnt_from_and_partly_held_out(encoder, tmp_pat
     assert head.labels == ("queen", "rabbit")
 
 
+@pytest.mark.thorough
 def test_what_is_left_out_while_reading_is_said_and_counted(encoder, toy, tmp_path, capsys):
     place = tmp_path / "glue" / "SST-2"
     shutil.copytree(pathlib.Path(toy) / "SST-2", place)
@@ -319,6 +330,7 @@ def test_what_cannot_work_is_refused_in_a_line_before_anything_is_written(change
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_run_does_not_go_on_with_other_examples(encoder, toy, tmp_path):
     place = tmp_path / "glue" / "SST-2"
     shutil.copytree(pathlib.Path(toy) / "SST-2", place)

@@ -66,6 +66,7 @@ def test_a_pruned_model_needs_what_is_left_of_it(place):
     assert pruned["total"] < need()["total"]
 
 
+@pytest.mark.thorough
 def test_what_xla_would_fit_is_never_refused(place, monkeypatch):
     """The estimate is at most a sixth above what XLA counts for the whole step: what comes in, and what it adds."""
     config, init = of_batch(place, 256, monkeypatch)

@@ -62,6 +62,7 @@ def test_an_encoder_that_is_not_there_is_refused_before_the_data_are_read(tmp_pa
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.thorough
 def test_the_task_has_the_name_of_its_folder_and_the_config_what_was_found(encoder, tmp_path, capsys):
     path = table(tmp_path / "tea" / "train.csv", rows(40))
     summary = finetune(own(path, run={"steps": 1}), str(tmp_path / "run"), encoder)
@@ -73,6 +74,7 @@ def test_the_task_has_the_name_of_its_folder_and_the_config_what_was_found(encod
     assert again["accuracy"] == summary["accuracy"]
 
 
+@pytest.mark.thorough
 def test_99_to_1_is_scored_by_macro_f1_beside_the_commonest_label(encoder, tmp_path, capsys):
     made = [(text, "common" if place % 25 else "rare") for place, (text, _) in enumerate(rows(200, 5))]
     path = table(tmp_path / "own.csv", made)
@@ -108,6 +110,7 @@ def test_a_metric_may_be_chosen(encoder, tmp_path):
         finetune(own(path, data={"metric": "pearson"}), str(tmp_path / "other"), encoder)
 
 
+@pytest.mark.thorough
 def test_labels_that_training_lacks_are_named_once_and_count_as_errors(encoder, tmp_path, capsys):
     path = table(tmp_path / "own.csv", rows(40))
     valid = table(tmp_path / "dev.csv", [*rows(10, 4), ("the door", "duchess"), ("the time", "duchess")])
@@ -170,6 +173,7 @@ def test_a_file_that_teaches_nothing_is_refused_before_anything_is_written(broke
 # --- Runs of older versions ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_run_of_an_older_version_resumes_with_its_own_split_and_metric(encoder, tmp_path):
     """Its config knows neither, and its texts were held out by hash."""
     made = [(text, "common" if place % 25 else "rare") for place, (text, _) in enumerate(rows(100, 5))]
@@ -193,6 +197,7 @@ def test_a_run_of_an_older_version_resumes_with_its_own_split_and_metric(encoder
 # --- Class weights, options without an effect ------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_balanced_weights_are_those_of_the_formula_and_change_the_loss(encoder, tmp_path):
     """With N of n and m: the loss is the mean of N / (2 n) and N / (2 m) times each cross-entropy."""
     made = [(text, "common" if place % 4 else "rare") for place, (text, _) in enumerate(rows(40, 6))]
@@ -208,6 +213,7 @@ def test_balanced_weights_are_those_of_the_formula_and_change_the_loss(encoder, 
     np.testing.assert_allclose(class_weights(setup), counts.sum() / (2 * counts))
 
 
+@pytest.mark.thorough
 def test_consistency_that_no_text_passes_says_so(encoder, tmp_path, capsys):
     path = table(tmp_path / "own.csv", rows(40))
     texts = tmp_path / "texts.txt"

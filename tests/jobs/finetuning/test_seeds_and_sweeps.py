@@ -26,6 +26,7 @@ def read(run: pathlib.Path) -> dict:
     return json.loads((run / "summary.json").read_text())
 
 
+@pytest.mark.thorough
 def test_seeds_give_median_least_and_greatest_and_go_on_where_they_stopped(encoder, toy, tmp_path):
     config = recipe(toy, run={"steps": 2, "seed": 5})
     seeds_and_sweeps.finetune_seeds(config, str(tmp_path), encoder, 2)
@@ -41,6 +42,7 @@ def test_seeds_give_median_least_and_greatest_and_go_on_where_they_stopped(encod
         seeds_and_sweeps.finetune_seeds(config, str(tmp_path / "seed-5"), encoder, 2)
 
 
+@pytest.mark.thorough
 def test_a_sweep_names_its_best_point_goes_on_and_survives_a_point_that_diverges(encoder, toy, tmp_path):
     config = recipe(toy, run={"steps": 2})
     seeds_and_sweeps.finetune_sweep(config, str(tmp_path), encoder, rates=(1e-3,), batches=(16,))

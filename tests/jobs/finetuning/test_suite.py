@@ -43,6 +43,7 @@ def read(path: pathlib.Path) -> dict:
     return json.loads(path.read_text())
 
 
+@pytest.mark.thorough
 def test_every_task_whose_files_are_there_has_a_run_and_the_others_are_named(run):
     summary = read(run / "summary.json")
     assert set(summary["tasks"]) == {"mnli", "sst2", "rte"}
@@ -53,11 +54,13 @@ def test_every_task_whose_files_are_there_has_a_run_and_the_others_are_named(run
         assert read(run / task / "summary.json") == summary["tasks"][task]
 
 
+@pytest.mark.thorough
 def test_rte_starts_from_the_suites_model_for_mnli_and_the_rest_from_the_encoder(run, encoder):
     starts = {task: read(run / task / "config.json")["init"] for task in ("mnli", "sst2", "rte")}
     assert starts == {"mnli": encoder, "sst2": encoder, "rte": str(run / "mnli")}
 
 
+@pytest.mark.thorough
 def test_the_table_has_our_percents_and_the_published_rows(run):
     summary = read(run / "summary.json")
     ours, bert, *_, albert = summary["table"]
@@ -71,6 +74,7 @@ def test_the_table_has_our_percents_and_the_published_rows(run):
     )
 
 
+@pytest.mark.thorough
 def test_the_same_command_reads_what_has_ended(run, encoder, glue):
     before = {task: (run / task / "summary.json").stat().st_mtime_ns for task in ("mnli", "sst2", "rte")}
     summary = suite.finetune_suite("all-glue", lambda task: recipe(glue, task, run={"steps": 1}), str(run), encoder)

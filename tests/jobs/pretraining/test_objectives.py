@@ -89,6 +89,7 @@ def test_flops_count_the_second_pass_and_causal_steps(both, prepared):
     assert ordinary > 1.5 * flops.train_flops_per_step(tiny.pretrain(prepared)), "nearly a pass more"
 
 
+@pytest.mark.thorough
 def test_where_every_line_falls_on_a_causal_step_the_others_are_still_logged(prepared, tmp_path):
     config = with_objective(tiny.pretrain(prepared, steps=8, log_every=2, eval_every=0), Objective(causal_every=2))
     pretrain.pretrain(config, str(tmp_path / "run"))
@@ -97,6 +98,7 @@ def test_where_every_line_falls_on_a_causal_step_the_others_are_still_logged(pre
     assert all({"loss", "mlm_loss", "causal_loss", "causal_accuracy"} <= line.keys() for line in lines.values())
 
 
+@pytest.mark.thorough
 def test_steps_before_the_first_causal_one_are_those_of_a_run_without(prepared, tmp_path, trained, capsys):
     """To the bit; from then on the weights differ."""
     config = with_objective(tiny.pretrain(prepared), Objective(causal_every=7))
@@ -117,12 +119,14 @@ def lowered(config: Pretrain, replaced: bool = False) -> str:
     return step.lower(config, step.make_pretraining(config, "float32", mesh, SPECIAL), mesh).as_text()
 
 
+@pytest.mark.thorough
 def test_causal_steps_leave_the_others_program_as_it_is(prepared):
     config = tiny.pretrain(prepared)
     assert lowered(with_objective(config, Objective(causal_every=5))) == lowered(config)
     assert lowered(of_kind(with_objective(config), causal=True)) != lowered(config)
 
 
+@pytest.mark.thorough
 def test_each_kind_of_step_is_compiled_once_in_each_stage(prepared, tmp_path, monkeypatch):
     """One layer up to step 4, two from there on; 3, 6, 9 and 12 are causal, also in a stage of its own depth."""
     compiled = []
@@ -152,6 +156,7 @@ def assert_close(run: pathlib.Path, wanted: pathlib.Path) -> None:
             assert found[number][name] == pytest.approx(value, abs=1e-5, rel=1e-5), (number, name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("run", "micro_batches"),
     [
@@ -169,7 +174,7 @@ def test_devices_and_micro_batches_do_not_matter(both, prepared, tmp_path, run, 
     assert_close(tmp_path / "run", both)
 
 
-@pytest.mark.parametrize("lost", [(8, 12), (12,)])
+@pytest.mark.parametrize("lost", [pytest.param((8, 12), marks=pytest.mark.thorough), (12,)])
 def test_a_run_that_lost_its_last_steps_makes_them_again_to_the_bit(both, prepared, tmp_path, lost):
     """Back to step 4, before the causal step 5, and to step 8: lines with all figures, and weights."""
     run = tmp_path / "run"
@@ -186,6 +191,7 @@ def test_a_run_that_lost_its_last_steps_makes_them_again_to_the_bit(both, prepar
     )
 
 
+@pytest.mark.thorough
 def test_what_a_line_says_of_the_step_before_survives_a_restart_in_between(prepared, tmp_path):
     """The last checkpoint is of step 4, whose losses are in the line of the causal step 5; step 4 is not made again."""
     config = with_objective(tiny.pretrain(prepared, steps=5, log_every=5, eval_every=0))
@@ -234,6 +240,7 @@ def test_fill_mask_and_report_take_such_a_run(both):
     assert "head for replaced tokens" in page
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("objective", "note"), [(BOTH, ""), (Objective(), "is not used by this config")])
 def test_a_run_starts_from_its_weights_with_and_without_the_head(both, prepared, tmp_path, capsys, objective, note):
     config = with_objective(tiny.pretrain(prepared, steps=5, eval_every=0), objective)
@@ -246,6 +253,7 @@ def test_a_run_starts_from_its_weights_with_and_without_the_head(both, prepared,
     assert summary["valid_mlm_loss"] == pytest.approx(wanted["valid_mlm_loss"], abs=1e-4)
 
 
+@pytest.mark.thorough
 def test_a_run_with_the_head_starts_from_one_without(trained, prepared, tmp_path, capsys):
     config = with_objective(tiny.pretrain(prepared, steps=5, eval_every=0))
     pretrain.pretrain(config, str(tmp_path / "run"), init=str(trained))

@@ -31,6 +31,7 @@ def recipe(prepared, vocab_size: int, max_positions: int) -> Pretrain:
     )
 
 
+@pytest.mark.thorough
 def test_what_is_stored_are_numbers_and_the_same_command_resumes(prepared, tmp_path):
     """The corpus has rows of 64 and its tokenizer 300 pieces."""
     run = tmp_path / "run"
@@ -41,6 +42,7 @@ def test_what_is_stored_are_numbers_and_the_same_command_resumes(prepared, tmp_p
     assert files.read_json(run / "config.json") == stored
 
 
+@pytest.mark.thorough
 def test_a_run_begun_with_numbers_resumes_with_and_without_them(prepared, tmp_path):
     begun = dataclasses.replace(recipe(prepared, 300, 64), run=dataclasses.replace(recipe(prepared, 0, 0).run, steps=2))
     pretrain(begun, str(tmp_path / "run"))

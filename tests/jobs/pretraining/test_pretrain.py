@@ -54,6 +54,7 @@ def test_config_of_a_run_can_be_read_back(trained: pathlib.Path, prepared):
     assert files.read_json(trained / "config.json") == tiny.pretrain(prepared)
 
 
+@pytest.mark.thorough
 def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trained: pathlib.Path):
     config = dataclasses.replace(
         tiny.pretrain(prepared, devices=4, checkpoint_every=100, eval_every=0),
@@ -64,6 +65,7 @@ def test_micro_batches_and_devices_give_the_same_losses(prepared, tmp_path, trai
     np.testing.assert_allclose([losses_of(tmp_path / "run")[s] for s in wanted], list(wanted.values()), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_path, capsys, monkeypatch, trained):
     """Four steps on one device, four with everything split over eight, four on two: the losses of one device."""
     parts: list[dict] = [{"steps": 12}, {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}, {"devices": 2}]
@@ -77,6 +79,7 @@ def test_a_run_goes_on_with_its_state_split_over_other_devices(prepared, tmp_pat
     assert "mesh fsdp 4, model 2; a device holds" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_second_start_does_not_trace_its_step(prepared, tmp_path, capsys, monkeypatch):
     config = tiny.pretrain(prepared, devices=2, steps=4, eval_every=0)
     pretrain.pretrain(config, str(tmp_path / "first"))
@@ -109,6 +112,7 @@ def shaky_disk(monkeypatch) -> list[str]:
     return failed
 
 
+@pytest.mark.thorough
 def test_neither_a_bucket_nor_a_shaky_disk_changes_a_loss(shaky_disk, bucket, prepared, tmp_path, trained):
     """Corpus and tokenizer come from a bucket, and every third read of the copy fails at first."""
     data = dataclasses.replace(
@@ -123,6 +127,7 @@ def test_neither_a_bucket_nor_a_shaky_disk_changes_a_loss(shaky_disk, bucket, pr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
 
 
+@pytest.mark.thorough
 def test_padded_vocabulary_trains_to_the_same_loss(prepared, tmp_path, trained):
     """The padding changes shapes, and neither which pieces are random nor what is predicted."""
     model = tiny.trained_model(vocab_multiple=64)
@@ -131,6 +136,7 @@ def test_padded_vocabulary_trains_to_the_same_loss(prepared, tmp_path, trained):
     np.testing.assert_allclose([losses_of(tmp_path / "run")[s] for s in wanted], list(wanted.values()), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, trained):
     """Up to step 4 the losses are those of a model of one layer, whose factor is 1 and not 1/2; FLOPs are as made."""
     once, twice = (tiny.trained_model(num_layers=layers, residual_scale="depth") for layers in (1, 2))
@@ -146,6 +152,7 @@ def test_a_shared_layer_is_applied_once_and_then_twice(prepared, tmp_path, train
     assert made[12] == 4 * a_step[1] + 8 * a_step[2]
 
 
+@pytest.mark.thorough
 def test_rows_of_two_lengths_train_and_go_on_as_if_nothing_had_happened(prepared, tmp_path, capsys):
     """Which length a step has follows from its number, so a run that lost eight steps makes them again.
 
@@ -196,6 +203,7 @@ def made_a_step(config: Pretrain, model: Model) -> float:
     return flops.train_flops_per_step(dataclasses.replace(config, model=model))
 
 
+@pytest.mark.thorough
 def test_a_model_without_pairs_trains_on_packed_windows(prepared, tmp_path):
     """DistilBERT's kind: no token types, no pooler, no pair head."""
     config = tiny.pretrain(prepared, steps=2, eval_every=0)
@@ -219,6 +227,7 @@ def test_a_schedule_in_a_string_is_refused_before_anything_starts(prepared, tmp_
         pretrain.pretrain(config, str(tmp_path / "run"))
 
 
+@pytest.mark.thorough
 def test_profile_steps_writes_a_trace(prepared, tmp_path):
     pretrain.pretrain(tiny.pretrain(prepared, steps=4, eval_every=0, profile_steps=(2, 4)), str(tmp_path / "run"))
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
@@ -232,6 +241,7 @@ def positions_of(run: pathlib.Path) -> np.ndarray:
     return params_of(run)["embeddings"]["position"]["embedding"]
 
 
+@pytest.mark.thorough
 def test_init_takes_the_weights_and_names_what_is_new(prepared, tmp_path, trained, capsys):
     """From length 64 to 96 positions: old rows kept, new ones named."""
     longer = dataclasses.replace(
@@ -243,6 +253,7 @@ def test_init_takes_the_weights_and_names_what_is_new(prepared, tmp_path, traine
     np.testing.assert_allclose(positions_of(tmp_path / "run")[:64], positions_of(trained), atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_init_of_another_residual_scale_is_the_same_function(prepared, tmp_path, trained):
     """Its figures before any learning are those of the run that it starts from, and its kernels twice as large."""
     config = tiny.pretrain(prepared, steps=1, eval_every=1)
@@ -270,6 +281,7 @@ def test_init_of_another_shape_is_refused(prepared, tmp_path, trained):
 # --- Guards ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_divergence_stops_with_step_rows_and_last_good_checkpoint(prepared, tmp_path):
     config = tiny.pretrain(prepared, steps=200, checkpoint_every=2, spike_factor=1.3)
     config = dataclasses.replace(

@@ -13,6 +13,8 @@ from run_files import Start, lines_of, losses_of, start_with, wait_for
 
 from bertlite_jax.train import checkpoint
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="module")
 def start(prepared, compiled) -> Start:

@@ -30,6 +30,7 @@ def config(prepared, shorter) -> Pretrain:
     )
 
 
+@pytest.mark.thorough
 def test_one_device_and_eight_learn_the_same_in_programs_that_are_compiled_once(config, tmp_path, monkeypatch, capsys):
     """1e-5, over four stages; FLOPs by formula; the learning rate is scaled for data.batch_rows throughout."""
     compiled = []

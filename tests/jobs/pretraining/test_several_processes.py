@@ -24,7 +24,7 @@ from bertlite_jax.train import checkpoint
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-pytestmark = pytest.mark.usefixtures("compiled_once", "keep_programs")
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("compiled_once", "keep_programs")]
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ def after_step(monkeypatch) -> Callable[[Callable[[int], None]], None]:
     return call
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("compiled_once")
 def test_a_second_start_touches_nothing_and_an_odd_path_loses_nothing(prepared, tmp_path, trained, after_step):
     """In `lr[1e-3]`, which is a pattern to Orbax; with --overwrite and without it, in mid-run."""
@@ -79,6 +80,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("compiled_once")
 def test_a_full_disk_ends_in_a_line_and_the_run_resumes(prepared, tmp_path, trained, after_step):
     """A limit on the size of files stands for the disk; the second checkpoint does not fit."""

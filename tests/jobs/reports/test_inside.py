@@ -25,6 +25,7 @@ def trained(prepared) -> Trained:
     return Trained(config, random_params(model), load_tokenizer(prepared.tokenizer), None)
 
 
+@pytest.mark.thorough
 def test_attention_is_that_of_transformers(trained, tmp_path):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

@@ -82,6 +82,7 @@ def assert_followed(tracker: Tracker, run: pathlib.Path) -> None:
 # --- Jobs ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_pretraining_and_distillation_are_followed(tracker, prepared, tmp_path):
     config = tiny.pretrain(prepared, track=("mlflow",), track_project="mine")
     pretrain(config, str(tmp_path / "one"))
@@ -96,6 +97,7 @@ def test_pretraining_and_distillation_are_followed(tracker, prepared, tmp_path):
     assert_followed(tracker, tmp_path / "two")
 
 
+@pytest.mark.thorough
 def test_fine_tuning_is_followed_from_the_start_and_from_later_on(tracker, encoder, toy, tmp_path):
     """A run that has ended is followed too, once its command is given with a tracker."""
     followed = recipe(toy, run={"steps": 4, "track": ("mlflow",)})
@@ -121,6 +123,7 @@ def test_a_missing_package_is_refused_before_anything_is_written(prepared, encod
 # --- Reports ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_each_run_of_several_seeds_gets_its_report(tracker, encoder, toy, tmp_path):
     finetune_seeds(recipe(toy, run={"steps": 2, "track": ("mlflow",)}), str(tmp_path / "runs"), encoder, seeds=2)
     send_reports(tmp_path / "runs")

@@ -34,6 +34,7 @@ def test_a_dry_run_shows_space_costs_and_time_and_writes_nothing(prepared, tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_a_dry_run_counts_the_maximum_point_only_where_it_is_not_kept(prepared, trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(teacher, "open_teacher", lambda setup, path, key: teacher.Teacher((), 5.0, 2e-3))
     monkeypatch.setattr(training, "time_steps", lambda setup, shape, members, steps=5: training.Pace(1.0, 0.1, 0.2))
@@ -88,6 +89,7 @@ def test_a_signal_stops_a_search_between_steps(of_text, lines_of, trained, tmp_p
     assert len(trained) == 4
 
 
+@pytest.mark.thorough
 def test_killed_and_started_again_it_repeats_no_trial(of_text, lines_of, compiled, tmp_path):
     """Kill -9 after the first line; the second start trains the rest, and the lines before the kill stay."""
     surrogate = Surrogate("mlm", steps=40, learning_rates=(2e-3,))

@@ -9,6 +9,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import thorough
 import tiny
 from search import planted
 
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("compiled_once")
 # --- From end to end -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_recipe_for_tests_finds_a_winner_that_pretrain_takes(prepared, lines_of, tmp_path, capsys, monkeypatch):
     """Two of four shapes in the order of size, their neighbours, and what the other methods ask for."""
     place, options = tmp_path / "out", ["--data.corpus", prepared.corpus, "--data.tokenizer", prepared.tokenizer]
@@ -109,6 +111,7 @@ def test_rates_and_seeds_of_a_shape_are_trained_together(of_text, lines_of, trai
     assert content["winner"]["score_spread"] > 0
 
 
+@pytest.mark.thorough
 def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared, trained, tmp_path):
     """Another exponent and another kind of error need no trial; another rate and other rows do."""
     place = str(tmp_path / "out")
@@ -128,7 +131,11 @@ def test_a_search_with_other_settings_trains_only_what_is_new(of_text, prepared,
 
 
 @pytest.mark.parametrize(
-    ("kinds", "trainings"), [(("teacher_divergence", "mlm"), 4), (("mlm", "teacher_divergence"), 8)]
+    ("kinds", "trainings"),
+    [
+        pytest.param(("teacher_divergence", "mlm"), 4, marks=pytest.mark.thorough),
+        (("mlm", "teacher_divergence"), 8),
+    ],
 )
 def test_trials_that_were_compared_with_a_maximum_point_have_a_loss_too(
     of_text, trained, tmp_path, monkeypatch, kinds, trainings
@@ -140,7 +147,7 @@ def test_trials_that_were_compared_with_a_maximum_point_have_a_loss_too(
     assert len(trained) == trainings
 
 
-@pytest.mark.parametrize("latency", ["analytic", "measured"])
+@pytest.mark.parametrize("latency", thorough.but(["analytic"], ["analytic", "measured"]))
 def test_a_search_that_is_refused_removes_nothing(of_text, trained, tmp_path, monkeypatch, latency):
     monkeypatch.setattr(timing, "float32_answer", lambda model, rows, length: lambda: model.num_layers)
     monkeypatch.setattr(timing, "in_turns", lambda answers: [timing.Timing(0.01 * a(), 0.01 * a()) for a in answers])

@@ -46,6 +46,7 @@ def budget_of(setup: Setup, found: list[Candidate], steps: int) -> float:
     return free.flops + (one.flops - free.flops) / one.steps * steps + 1
 
 
+@pytest.mark.thorough
 def test_of_one_shape_it_is_the_plain_training_of_that_shape(prepared, tmp_path):
     """All four shapes of a step are one, and the mean of their gradients is its own."""
     setup, found = open_setup(prepared, space=ONE)
@@ -54,6 +55,7 @@ def test_of_one_shape_it_is_the_plain_training_of_that_shape(prepared, tmp_path)
     assert error(found[0].shape) == pytest.approx(float(trained.figures[4]["mlm"][0]), abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_stopped_and_started_again_it_has_the_same_weights(prepared, tmp_path, monkeypatch):
     setup, found = open_setup(prepared, space=SMALL)
     (tmp_path / "a").mkdir()

@@ -75,6 +75,7 @@ def moved(rate: jax.Array, leaf: jax.Array, change: jax.Array) -> jax.Array:
     return leaf - rate * change
 
 
+@pytest.mark.thorough
 def test_a_plain_loop_without_vmap_gives_the_same_weights(config, group):
     setup, member = setup_of(config), MEMBERS[2]
     common = trained_as(config)
@@ -109,12 +110,14 @@ def test_a_trial_of_fewer_steps_sees_the_first_rows_of_a_longer_one(config):
     assert all(np.array_equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.thorough
 def test_clipped_weights_stay_within_the_limit(prepared):
     config = tiny.search(prepared, surrogate=Surrogate(steps=4, learning_rates=(0.5,), clip_weights=0.25))
     params = training.train(setup_of(config), SHAPE, MEMBERS[:1], 4).params
     assert max(float(abs(leaf).max()) for leaf in jax.tree.leaves(params)) == 0.25
 
 
+@pytest.mark.thorough
 def test_a_member_that_diverges_leaves_the_others_alone(config, group):
     wild = training.train(setup_of(config), SHAPE, [MEMBERS[0], Member(1e30, 0)], 8)
     assert wild.figures[8]["mlm"][0] == pytest.approx(group.figures[8]["mlm"][0], rel=1e-5)
@@ -159,6 +162,7 @@ def taught(config, tmp_path_factory):
     return setup, path, teacher.open_teacher(setup, path, "key")
 
 
+@pytest.mark.thorough
 def test_the_maximum_point_is_trained_once(taught, monkeypatch):
     setup, path, first = taught
     assert teacher.is_kept(path, "key")
@@ -170,6 +174,7 @@ def test_the_maximum_point_is_trained_once(taught, monkeypatch):
     assert all(np.array_equal(a["log_probs"], b["log_probs"]) for a, b in zip(again.seen, first.seen, strict=True))
 
 
+@pytest.mark.thorough
 def test_a_trial_that_is_the_maximum_point_has_no_divergence_from_it(taught):
     """And its cross-entropy is then the entropy of the predictions, between 0 and the logarithm of 300 pieces."""
     setup, _, point = taught
@@ -180,6 +185,7 @@ def test_a_trial_that_is_the_maximum_point_has_no_divergence_from_it(taught):
     assert figures["mlm"][0] == pytest.approx(point.loss, rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_with_all_pieces_kept_apart_the_divergence_is_that_of_all_logits(prepared, taught, tmp_path):
     """With fewer it is at most that."""
     setup, _, point = taught
@@ -196,6 +202,7 @@ def test_with_all_pieces_kept_apart_the_divergence_is_that_of_all_logits(prepare
     assert 0 < found[20] < found[300]
 
 
+@pytest.mark.thorough
 def test_predictions_that_are_too_many_are_refused_with_what_helps(taught, monkeypatch):
     setup, path, _ = taught
     monkeypatch.setattr(teacher, "MOST_BYTES", 1000)
@@ -203,6 +210,7 @@ def test_predictions_that_are_too_many_are_refused_with_what_helps(taught, monke
         teacher.open_teacher(setup, path.with_name("other.npz"), "key")
 
 
+@pytest.mark.thorough
 def test_a_damaged_file_is_named(taught, tmp_path):
     setup, path, _ = taught
     (tmp_path / "teacher.npz").write_bytes(path.read_bytes()[:-100])

@@ -123,6 +123,7 @@ def test_the_record_file_of_a_block_follows_from_the_sizes_of_blocks(tmp_path, m
     assert files.shard_windows == [4, 4, 2, 3, 2]
 
 
+@pytest.mark.thorough
 def test_the_order_of_a_pair_cannot_be_read_off_its_edges(shared, tmp_path):
     """Real text, cased, real batches: the best table of punctuation and capitals at the edges stays below 0.55."""
     vocabulary = adopt_vocabulary(shared / "vocab/bert_cased_vocab.txt", tmp_path / "tokenizer")

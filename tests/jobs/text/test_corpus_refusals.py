@@ -152,6 +152,7 @@ def wait_for(condition, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.thorough
 def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_file, vocabulary, built):
     """Kill -9 while records are being written: the workers end too, and the next build sweeps up."""
     (tmp_path / "build.py").write_text(BUILD)
@@ -177,6 +178,7 @@ def test_a_killed_build_leaves_no_corpus_and_can_be_run_again(tmp_path, text_fil
     assert not left.exists()
 
 
+@pytest.mark.thorough
 def test_ctrl_c_while_the_workers_start_ends_in_one_line_and_leaves_nothing(tmp_path, text_file, vocabulary):
     """It goes to all processes of a terminal: the workers' imports are no place for a KeyboardInterrupt."""
     # A process that a script started in the background has SIGINT ignored; a terminal's has not.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 from jax import Array
 
 from bertlite_jax.errors import UserError
@@ -77,7 +78,7 @@ def test_large_scores_stay_finite(way):
 
 
 @pytest.mark.parametrize("compute", MODES)
-@pytest.mark.parametrize("heads_in_a_chunk", [1, 3, 6, 12, 24])
+@pytest.mark.parametrize("heads_in_a_chunk", thorough.but([3, 12], [1, 3, 6, 12, 24]))
 def test_chunks_give_the_gradients_of_the_whole(monkeypatch, compute, heads_in_a_chunk):
     """One head, half a row, a row, two rows and everything at a time, against autodiff through einsum."""
     chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)
@@ -138,7 +139,7 @@ def test_dropout_follows_the_row_key_and_keeps_the_mean():
 
 
 @pytest.mark.parametrize("compute", MODES)
-@pytest.mark.parametrize("heads_in_a_chunk", [1, 3, 6, 24])
+@pytest.mark.parametrize("heads_in_a_chunk", thorough.but([3], [1, 3, 6, 24]))
 def test_chunks_drop_what_the_whole_drops(monkeypatch, compute, heads_in_a_chunk):
     """Values and gradients, against autodiff through einsum, which holds every mask at once."""
     chunks_of(monkeypatch, heads_in_a_chunk * 16 * 16)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 from jax.experimental.pallas import tpu as pltpu
 
 from bertlite_jax.config.model import Model
@@ -42,7 +43,7 @@ def plain(qkv: jax.Array, heads: int, keys, rate: float) -> jax.Array:
 
 @pytest.mark.parametrize(
     ("heads", "head_size", "rate", "chunk"),
-    [(2, 64, 0.0, 512), (1, 128, 0.0, 512), (8, 32, 0.0, 128), (2, 64, 0.1, 128)],
+    thorough.but([(2, 64, 0.1, 128)], [(2, 64, 0.0, 512), (1, 128, 0.0, 512), (8, 32, 0.0, 128), (2, 64, 0.1, 128)]),
 )
 def test_the_kernel_gives_the_values_and_gradients_of_plain_attention(monkeypatch, heads, head_size, rate, chunk):
     """Two heads in a program, one, four in two chunks of queries, and dropout; with padding and several windows."""
@@ -79,6 +80,7 @@ def test_nothing_is_kept_for_the_backward_pass_but_the_input():
     assert sum(leaf.size for leaf in jax.tree.leaves(pull)) <= qkv.size + 2 * SEGMENTS.size
 
 
+@pytest.mark.thorough
 def test_a_model_gives_the_same_states_with_the_kernel_and_without(monkeypatch):
     """As traced for a TPU, with attention dropout, in bfloat16: two roundings apart, and both drop the same weights."""
     monkeypatch.setattr(precision, "target_platform", lambda: "tpu")

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import thorough
 
 from bertlite_jax.config.model import SPECIAL_IDS, Model
 from bertlite_jax.config.pretrain import Data, Mask, Objective, Optim, Pretrain, Run
@@ -55,7 +56,9 @@ def test_a_run_adds_up_both_kinds_of_its_steps():
 
 
 @pytest.mark.parametrize(
-    "kind", [lambda config: config, with_replaced, with_causal], ids=["plain", "replaced", "causal"]
+    "kind",
+    thorough.but([with_causal], [lambda config: config, with_replaced, with_causal]),
+    ids=["plain", "replaced", "causal"],
 )
 def test_the_estimate_is_within_a_sixth_of_what_xla_allocates(kind):
     """The whole step on one CPU device, which keeps no scores but those of causal steps."""

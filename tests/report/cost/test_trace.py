@@ -24,6 +24,7 @@ def profiled(function, argument, folder) -> float:
     return trace.collective_seconds(folder, trace.waiting_operations(compiled.as_text() or ""))
 
 
+@pytest.mark.thorough
 def test_a_sum_over_devices_takes_time_and_a_lone_device_waits_for_nobody(tmp_path):
     mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     over_four = jax.shard_map(lambda x: jax.lax.psum(jnp.sin(x), "d"), mesh=mesh, in_specs=P("d"), out_specs=P())

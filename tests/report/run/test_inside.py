@@ -3,6 +3,7 @@
 import base64
 
 import numpy as np
+import pytest
 from html_reader import Reader
 
 from bertlite_jax.report.run import inside
@@ -27,6 +28,7 @@ def test_every_head_has_a_square_and_every_word_its_neighbours():
     assert "head 4" not in svg
 
 
+@pytest.mark.thorough
 def test_of_many_layers_some_are_shown_and_the_last_among_them():
     svg = inside.draw_attention(np.full((24, 16, 2, 2), 0.5)).decode()
     assert "<!-- layer 24 -->" in svg

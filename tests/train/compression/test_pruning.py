@@ -67,8 +67,8 @@ OF_GROUPS = Kept((0, 1, 2, 3), [rising(0, 3), rising(1)], [rising(2, 3, 4), risi
     ("changes", "kept"),
     [
         ({}, UNEVEN),
-        ({"norm": "pre", "activation": "relu"}, UNEVEN),
-        ({"share": "all", "share_groups": 2}, OF_GROUPS),
+        pytest.param({"norm": "pre", "activation": "relu"}, UNEVEN, marks=pytest.mark.thorough),
+        pytest.param({"share": "all", "share_groups": 2}, OF_GROUPS, marks=pytest.mark.thorough),
         ({"share": "all", "share_groups": 2, "own_norms": True, "depth_vector": True}, OF_GROUPS),
         ({}, Kept((0, 1, 2, 3), [np.arange(4)] * 4, [rising(1, 2), rising(0, 1), rising(7, 8), rising(3, 11)])),
     ],

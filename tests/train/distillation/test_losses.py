@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 
 from bertlite_jax.train.distillation import losses
 
@@ -273,7 +274,7 @@ def test_squared_attention_counts_pairs_of_one_window():
     check(loss, by_hand, draw(B, L, 6), 9 + 4 + 49)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("heads", thorough.but([2], [1, 2, 4]))
 def test_relations_are_the_divergence_of_softmaxes_inside_each_window(heads):
     """Widths 4 and 8 and any number of relation heads."""
     teachers = [draw(B, L, 8), draw(B, L, 4)]

@@ -92,6 +92,7 @@ def sums_of(config: Distill, rows: dict[str, jax.Array], weights: dict[str, floa
     return float(value), {name: float(total) for name, total in sums.items()}
 
 
+@pytest.mark.thorough
 def test_packed_windows_learn_what_they_learn_alone():
     """Two in a row do not see each other, neither in the models nor in any loss."""
     parts = windows()
@@ -165,7 +166,12 @@ def test_what_is_stored_of_the_teacher_gives_its_losses(soft_tokens):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"share": "all", "depth_vector": True}, {"norm": "pre"}, {"share": "all", "own_first": 1, "num_layers": 3}],
+    [
+        {},
+        pytest.param({"share": "all", "depth_vector": True}, marks=pytest.mark.thorough),
+        {"norm": "pre"},
+        pytest.param({"share": "all", "own_first": 1, "num_layers": 3}, marks=pytest.mark.thorough),
+    ],
     ids=str,
 )
 def test_what_is_shown_is_what_the_model_computes(changes):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 import tiny
 
 from bertlite_jax.config.few_labels import Learn
@@ -98,7 +99,9 @@ def test_nothing_switched_on_is_the_plain_loss_to_the_last_bit(params):
     jax.tree.map(np.testing.assert_array_equal, *both)
 
 
-@pytest.mark.parametrize("name", ["gce", "sce", "bootstrap_soft", "bootstrap_hard", "focal"])
+@pytest.mark.parametrize(
+    "name", thorough.but(["gce", "focal"], ["gce", "sce", "bootstrap_soft", "bootstrap_hard", "focal"])
+)
 def test_losses_of_labels_are_means_over_examples(params, name: str):
     from bertlite_jax.train.few_labels import label_noise
 
@@ -146,7 +149,10 @@ def test_fgm_adds_the_loss_at_words_moved_along_their_gradient(params):
     assert value(params, one, Learn(fgm=0.5))[0] == pytest.approx(float(wanted), rel=1e-3)
 
 
-@pytest.mark.parametrize("learn", [Learn(mix="pooled"), Learn(mix="hidden"), Learn(mix="hidden", mix_layer=1)])
+@pytest.mark.parametrize(
+    "learn",
+    thorough.but([Learn(mix="pooled")], [Learn(mix="pooled"), Learn(mix="hidden"), Learn(mix="hidden", mix_layer=1)]),
+)
 def test_mixtures_of_equal_texts_are_those_texts(params, learn: Learn):
     """All rows alike in text and label: whoever is mixed with whom, the loss is the plain one."""
     same = {name: np.repeat(array[:1], ROWS, axis=0) for name, array in SINGLE.items()}
@@ -198,6 +204,7 @@ def test_uda_is_the_divergence_of_each_augmentation_from_its_original(params):
     assert float(sums["consistency_loss"]) == pytest.approx(2.0 * each.sum() / 7, rel=1e-4)
 
 
+@pytest.mark.thorough
 def test_mixtext_mixes_any_two_texts_and_their_guessed_labels(params):
     """With a linear head logits of a mixture are mixtures of logits; every text one after the other, in numpy."""
     from bertlite_jax.train.few_labels import mixing
@@ -286,6 +293,7 @@ def test_the_reversal_turns_the_shared_encoders_gradient_and_not_the_classifiers
     np.testing.assert_allclose(found["domains"]["hidden"]["kernel"], wanted["domains"]["hidden"]["kernel"], atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_each_window_reads_its_own_domains_encoder(params):
     """Against each encoder alone on each window alone."""
     full, apply = with_domains(params, private_layers=1)

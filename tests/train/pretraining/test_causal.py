@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import thorough
 import tiny
 from masking_rows import CLS, SEP, SPECIAL, pack, plain_window, random_batch
 
@@ -92,7 +93,7 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", thorough.but(["pre", "no pairs", "unrolled", "recomputed"], SHAPES))
 def test_a_later_token_changes_no_earlier_logit_and_another_window_nothing(shape):
     """To the bit. The changed token itself and those behind it do notice, which the last lines make sure of."""
     config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, **SHAPES[shape]))
@@ -142,6 +143,7 @@ def test_states_are_those_of_attention_one_token_at_a_time():
 # --- The loss --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_loss_is_the_mean_over_all_places_though_the_head_takes_a_few_at_a_time():
     """Three pieces of eight places; value and gradient are those of all logits at once."""
     assert causal_slots(CONFIG) == 8

@@ -134,6 +134,7 @@ def prepared(batch: dict, key):
     return objective.make_prepare(CONFIG, IDS)(key, batch, jnp.int32(0))
 
 
+@pytest.mark.thorough
 def test_all_tokens_but_special_ones_and_padding_count(batch):
     """Windows of 10, 12, 9 and 20 tokens with three special ones each."""
     rows, weights = prepared(batch, step_key(0, jnp.int32(0)))
@@ -195,6 +196,7 @@ def test_the_first_pass_is_that_of_a_run_without_the_option(batch, params):
     assert found.keys() - wanted.keys() == {"replaced_sum", "replaced_correct", "replaced_changed"}
 
 
+@pytest.mark.thorough
 def test_no_gradient_goes_through_the_choice_of_a_piece(batch, params):
     """The head of the masked language model learns from its own loss alone."""
     key = step_key(0, jnp.int32(0))
@@ -213,6 +215,7 @@ def test_no_gradient_goes_through_the_choice_of_a_piece(batch, params):
     )
 
 
+@pytest.mark.thorough
 def test_a_row_alone_gets_the_pieces_that_it_gets_among_others(batch, params):
     """Keys are folded with the row's number: no split of the batch changes what is drawn."""
     key = step_key(0, jnp.int32(3))

@@ -68,6 +68,7 @@ def test_the_rate_rises_for_a_tenth_of_the_time_and_falls_to_nothing():
     assert [round(pytorch.share_of_rate(done), 3) for done in (0, 0.05, 0.1, 0.55, 1)] == [0, 0.5, 1, 0.5, 0]
 
 
+@pytest.mark.thorough
 def test_both_sides_are_scored_by_one_evaluation(prepared, tmp_path, capsys):
     """A peer that has hardly trained stands near log 300 = 5.7; the second call repeats nothing."""
     pytest.importorskip("torch", reason="the peer needs torch and transformers")
@@ -90,6 +91,7 @@ def test_both_sides_are_scored_by_one_evaluation(prepared, tmp_path, capsys):
     assert "PyTorch trains" not in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("embed_size", [32, 64])
 def test_weights_are_scored_with_all_that_transformers_gives_them(embed_size, prepared, tmp_path):
     """Its ALBERT has a projection even where embeddings are as wide as hidden states, 64."""

@@ -88,6 +88,7 @@ def teachers_files(run: pathlib.Path) -> list[tuple[int, ...]]:
     return sorted(np.load(path).shape for path in (run / "learning").glob("teacher-*.npy"))
 
 
+@pytest.mark.thorough
 def test_the_teacher_labels_copies_in_place_of_other_texts_and_beside_them(encoder, toy, teacher, tmp_path, capsys):
     texts = write_jsonl(tmp_path / "texts.jsonl", [{"text": text} for text, _ in sentences(7, 9)])
     finetune(run_with(toy, teacher=teacher, copies=3), str(tmp_path / "alone"), encoder)
@@ -103,6 +104,7 @@ def test_the_teacher_labels_copies_in_place_of_other_texts_and_beside_them(encod
         assert all(loss > 0 for loss in losses)
 
 
+@pytest.mark.thorough
 def test_another_teacher_in_the_same_place_does_not_take_over_a_run(encoder, prepared, toy, tmp_path):
     source = write_encoder(tmp_path / "teacher", prepared.tokenizer, head=Head())
     config = run_with(toy, teacher=source)

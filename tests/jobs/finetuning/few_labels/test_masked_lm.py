@@ -146,6 +146,7 @@ def run_with(toy: str, teacher: str, **learn: Any) -> Finetune:
     return dataclasses.replace(recipe(toy, run=run), learn=dataclasses.replace(Learn(), **settings))
 
 
+@pytest.mark.thorough
 def test_a_run_that_is_killed_while_words_are_proposed_and_while_it_learns_has_the_same_figures(
     encoder, pretrained, toy, teacher, tmp_path, monkeypatch
 ):
@@ -184,6 +185,7 @@ def test_a_run_that_is_killed_while_words_are_proposed_and_while_it_learns_has_t
     )
 
 
+@pytest.mark.thorough
 def test_the_model_to_start_from_proposes_words_if_it_has_a_head(pretrained, toy, teacher, tmp_path, capsys):
     finetune(run_with(toy, teacher), str(tmp_path / "run"), pretrained)
     assert f"finetune: the masked language model {pretrained} proposes 15 words in place of each of" in (
@@ -192,6 +194,7 @@ def test_the_model_to_start_from_proposes_words_if_it_has_a_head(pretrained, toy
     assert len(list((tmp_path / "run/learning").glob("candidates-*.npy"))) == 1
 
 
+@pytest.mark.thorough
 def test_runs_that_share_a_folder_propose_and_ask_once(pretrained, toy, teacher, tmp_path, capsys):
     """One file of candidates, and of the teacher one for the texts and one for their copies; the runs hold none."""
     for run in ("one", "two"):

@@ -27,6 +27,7 @@ def without_answers(made: list[dict]) -> list[dict]:
     return [part | {"qas": [qa]} for part, qa in zip(made, qas, strict=True)]
 
 
+@pytest.mark.thorough
 def test_the_students_answers_are_the_teachers_where_the_file_has_none(teacher, encoder, tmp_path):
     write_questions(tmp_path / "squad/train-v2.0.json", without_answers(paragraphs(160, 0)))
     write_questions(tmp_path / "squad/dev-v2.0.json", paragraphs(37, 1))

@@ -212,6 +212,7 @@ def test_a_student_comes_nearer_to_a_teacher_of_any_kind(kind: str, encoder, pre
     assert all(np.load(path).shape[1] == head.outputs for path in files)
 
 
+@pytest.mark.thorough
 def test_a_tagger_learns_what_its_teacher_answers_and_not_the_labels(encoder, tmp_path):
     """In the teacher's sentences the queen is an actor; the student's say that nobody is, and have no weight."""
     rows = [text.split() for text, label in sentences(64, seed=4) if label]

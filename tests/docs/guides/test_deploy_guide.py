@@ -7,7 +7,7 @@ import hub_stand_in
 import pytest
 from page_commands import like_a_clone, run_in
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs/deploy.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S) for line in block.splitlines()]
 (PYTHON,) = re.findall(r"^```python\n(.*?)^```", GUIDE, re.M | re.S)
@@ -28,6 +28,7 @@ def place(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_the_commands_and_the_code_run_in_order(place: pathlib.Path, monkeypatch):
     """With a hub on this machine, of which alice has the token."""
     assert len(COMMANDS) >= 11

@@ -10,7 +10,7 @@ import pytest
 
 from bertlite_jax.config.model import Model
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs/gpu.md").read_text(encoding="utf-8")
 (SETTINGS,) = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
 FLAGS = sorted(set(re.findall(r"--xla_\w+=[\w,]+", GUIDE)))

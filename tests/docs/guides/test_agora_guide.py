@@ -14,7 +14,7 @@ from bertlite_jax.config.agora.settings import Agora, check_agora
 from bertlite_jax.jobs.agora import agora
 from bertlite_jax.jobs.finetuning import finetune
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs/agora.md").read_text(encoding="utf-8")
 FENCED = "".join(re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)).replace("\\\n", " ")
 LOOPS = [line for line in FENCED.splitlines() if line.startswith("bertlite agora")]

@@ -11,7 +11,7 @@ from bertlite_jax.config.search.checks import check_search
 from bertlite_jax.config.search.settings import CostModel, Search, Surrogate
 from bertlite_jax.jobs import winner
 
-PAGE = (pathlib.Path(__file__).resolve().parents[2] / "docs/search.md").read_text(encoding="utf-8")
+PAGE = (pathlib.Path(__file__).resolve().parents[3] / "docs/search.md").read_text(encoding="utf-8")
 GROUPS = "space|maximum|surrogate|cost|method|run|model|data|mask|optim"
 
 

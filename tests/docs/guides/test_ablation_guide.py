@@ -7,7 +7,7 @@ import re
 import pytest
 from page_commands import like_a_clone, run_in
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/learning.md").read_text(encoding="utf-8")
 SECTION = PAGE.split("\n## Ablations\n")[1].split("\n## ")[0]
 (GRID,) = re.findall(r"^```python\n(.*?)^```", SECTION, re.M | re.S)

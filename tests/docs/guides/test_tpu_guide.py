@@ -4,17 +4,19 @@ import dataclasses
 import pathlib
 import re
 
+import pytest
 from page_commands import like_a_clone, run_in
 
 import bertlite_jax
 from bertlite_jax.config import checks, files
 from bertlite_jax.report.cost import topology
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs/tpu.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.M | re.S)
 
 
+@pytest.mark.thorough
 def test_the_commands_run_in_order(tmp_path):
     like_a_clone(tmp_path, "configs", "tools", "docs")
     (tmp_path / "dist").mkdir()

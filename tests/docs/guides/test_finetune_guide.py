@@ -14,7 +14,7 @@ from bertlite_jax.jobs.benchmarks.finetune import bench_finetune
 from bertlite_jax.jobs.benchmarks.predictions import bench_predictions
 from bertlite_jax.jobs.finetuning import finetune, suite
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs/finetune.md").read_text(encoding="utf-8")
 FENCED = re.findall(r"^```\n(.*?)^```", GUIDE, re.M | re.S)
 COMMANDS = [line for block in FENCED for line in block.splitlines() if line.startswith("bertlite ") and "[" not in line]
