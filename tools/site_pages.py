@@ -113,6 +113,11 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Marks names, paths and options in running text, which docs/style.css keeps from being broken in two."""
+    return re.sub(r"<code>([^<\s]{1,30})</code>", r'<code class="whole">\1</code>', html)
+
+
 def pages() -> dict[str, str]:
     """Name to Markdown of every page that is not in docs/."""
     copied = {page: in_docs((ROOT / file).read_text(encoding="utf-8")) for page, file in COPIED.items()}
