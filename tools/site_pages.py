@@ -115,7 +115,13 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     """Marks names, paths and options in running text, which docs/style.css keeps from being broken in two."""
-    return re.sub(r"<code>([^<\s]{1,30})</code>", r'<code class="whole">\1</code>', html)
+    # Code blocks have an empty <span> before their <code>.
+    return re.sub(r"(?<!</span>)<code>([^<]+)</code>", _with_whole_words, html)
+
+
+def _with_whole_words(code: re.Match[str]) -> str:
+    words = re.sub(r"(?<!\S)\S{2,30}(?!\S)", r'<span class="whole">\g<0></span>', code[1])
+    return f"<code>{words}</code>"
 
 
 def pages() -> dict[str, str]:
