@@ -32,6 +32,7 @@ REFERENCE = {
         "Jobs",
         "What the commands call. Each takes settings and folders, and returns what it writes to `summary.json`.",
         (
+            "bertlite_jax.config.files.load_file",
             "bertlite_jax.jobs.text.tokenizer.make_tokenizer",
             "bertlite_jax.jobs.text.corpus.build_corpus",
             "bertlite_jax.jobs.pretraining.pretrain.pretrain",
@@ -41,9 +42,23 @@ REFERENCE = {
             "bertlite_jax.jobs.finetuning.finetune.finetune",
             "bertlite_jax.jobs.pretraining.evaluate.evaluate",
             "bertlite_jax.jobs.pretraining.fill_mask.fill_mask",
+            "bertlite_jax.jobs.answering.predict.predict",
+            "bertlite_jax.jobs.answering.embed.embed",
             "bertlite_jax.convert.sources.load",
             "bertlite_jax.convert.huggingface.folder.to_hf",
             "bertlite_jax.convert.int8.convert.int8",
+        ),
+    ),
+    "reference_text.md": (
+        "Text and rows",
+        "From text to the arrays of a step. `runs/quickstart` in an example is what `bertlite quickstart` leaves.",
+        (
+            "bertlite_jax.data.text.documents.read_documents",
+            "bertlite_jax.data.text.sentences.split_paragraph",
+            "bertlite_jax.data.vocabulary.tokenizer",
+            "bertlite_jax.data.rows.packing.plan_rows",
+            "bertlite_jax.data.rows.batches",
+            "bertlite_jax.train.pretraining.masking",
         ),
     ),
     "reference_parts.md": (
@@ -52,10 +67,31 @@ REFERENCE = {
         (
             "bertlite_jax.model.encoder",
             "bertlite_jax.model.heads",
+            "bertlite_jax.model.pooling",
+            "bertlite_jax.model.residual_scale",
+            "bertlite_jax.model.ops.integer_grid.quantize_weights",
             "bertlite_jax.train.losses",
-            "bertlite_jax.train.optim",
             "bertlite_jax.train.schedules",
-            "bertlite_jax.data.rows.batches",
+            "bertlite_jax.train.optim",
+            "bertlite_jax.train.optimizers.muon.orthogonalize",
+        ),
+    ),
+    "reference_figures.md": (
+        "Costs, scores and search",
+        "What a model costs by formula, what a search makes of it, and the figures of a run.",
+        (
+            "bertlite_jax.report.cost.flops.parameters",
+            "bertlite_jax.report.cost.flops.forward_flops_per_row",
+            "bertlite_jax.report.cost.flops.train_flops_per_step",
+            "bertlite_jax.report.cost.flops.step_memory_bytes",
+            "bertlite_jax.report.run.metrics.read_lines",
+            "bertlite_jax.data.scores.task_metrics.score",
+            "bertlite_jax.data.scores.squad_metrics",
+            "bertlite_jax.search.space",
+            "bertlite_jax.search.costs",
+            "bertlite_jax.search.surrogate",
+            "bertlite_jax.search.score",
+            "bertlite_jax.search.front",
         ),
     ),
 }
@@ -75,6 +111,17 @@ def on_files(files: Any, config: Any) -> Any:
     for page, text in pages().items():
         files.append(of_mkdocs.File.generated(config, page, content=text))
     return files
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Marks names, paths and options in running text, which docs/style.css keeps from being broken in two."""
+    # Code blocks have an empty <span> before their <code>.
+    return re.sub(r"(?<!</span>)<code>([^<]+)</code>", _with_whole_words, html)
+
+
+def _with_whole_words(code: re.Match[str]) -> str:
+    words = re.sub(r"(?<!\S)\S{2,30}(?!\S)", r'<span class="whole">\g<0></span>', code[1])
+    return f"<code>{words}</code>"
 
 
 def pages() -> dict[str, str]:

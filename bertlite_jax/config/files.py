@@ -89,6 +89,12 @@ def load_file(path: str, task: str = "", example: str = "") -> Any:
 
     Raises:
       UserError: the file does not exist, fails, or assigns no config.
+
+    Examples:
+      >>> from bertlite_jax.config.files import load_file
+      >>> recipe = load_file("albert_base")
+      >>> recipe.model.hidden_size, recipe.data.length, recipe.optim.name
+      (768, 512, 'lamb')
     """
     path = find(path, example)
     if path.endswith(".json"):

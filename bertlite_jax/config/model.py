@@ -134,6 +134,13 @@ class Model:
         it and the switch would double it.
 
         Source: arXiv 2606.18524.
+
+        Examples:
+          >>> from bertlite_jax.config import Model
+          >>> Model(num_layers=12, residual_scale="depth").residual_factor == 1 / 12
+          True
+          >>> Model(num_layers=12, residual_scale=0.5).residual_factor
+          0.5
         """
         if isinstance(self.residual_scale, str):
             return 1.0 if self.residual_scale == "published" else 1.0 / self.num_layers

@@ -54,6 +54,16 @@ def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
 
     Raises:
       UserError: the path is none of these, or is damaged.
+
+    Examples:
+      After `bertlite quickstart`:
+
+      >>> from bertlite_jax.convert.sources import load
+      >>> weights = load("runs/quickstart")
+      >>> weights.model.num_layers, weights.model.share
+      (2, 'all')
+      >>> weights.params["embeddings"]["word"]["embedding"].shape[0] == weights.tokenizer.vocab_size
+      True
     """
     folder = folder_of(path, job)
     with naming(job):

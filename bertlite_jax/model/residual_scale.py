@@ -22,6 +22,14 @@ def folded(parts: Parts, factor: float) -> Parts:
     Args:
       parts: float32; the same ones come back where the factor is 1.
       factor: `Model.residual_factor`.
+
+    Examples:
+      >>> import numpy as np
+      >>> from bertlite_jax.model.residual_scale import folded
+      >>> down = {"kernel": np.array([[4.0], [8.0]], np.float32), "bias": np.array([2.0], np.float32)}
+      >>> folded({"ffn": {"up": {}, "down": down}}, 0.25)["ffn"]["down"]
+      {'kernel': array([[1.],
+             [2.]], dtype=float32), 'bias': array([0.5], dtype=float32)}
     """
     number = np.float32(factor)
     return parts if factor == 1 else _on_branches(parts, lambda value: value * number)

@@ -13,6 +13,17 @@ def pareto(points: Float[np.ndarray, "N K"]) -> Bool[np.ndarray, " N"]:
     """Whether each point is on the front: none is at least as good in all objectives and better in one.
 
     Equal points do not beat each other. A point with a NaN, of a trial that failed, is not on the front and beats none.
+
+    Examples:
+      The third point is larger than the second, and worse.
+
+      >>> import numpy as np
+      >>> from bertlite_jax.search.front import hypervolume, pareto
+      >>> points = np.array([[1.0, 4.0], [2.0, 2.0], [3.0, 3.0], [4.0, 1.0]])
+      >>> pareto(points).tolist()
+      [True, True, False, True]
+      >>> hypervolume(points, np.array([5.0, 5.0]))
+      11.0
     """
     real = np.all(~np.isnan(points), axis=1)
     no_worse = (points[:, None] <= points[None]).all(axis=2)

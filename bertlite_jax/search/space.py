@@ -24,7 +24,17 @@ def grid(space: Space) -> Iterator[Shape]:
 
 
 def points(space: Space) -> list[Shape]:
-    """The shapes that can be built, each once and with its own `embed_size`, in the order of their fields."""
+    """The shapes that can be built, each once and with its own `embed_size`, in the order of their fields.
+
+    Examples:
+      Bort's space: 360 combinations, of which 300 can be built, and 90 differ in more than their heads.
+
+      >>> from bertlite_jax.config import Space
+      >>> from bertlite_jax.search.space import distinct, grid, points
+      >>> bort = points(Space())
+      >>> len(list(grid(Space()))), len(bort), len(distinct(bort))
+      (360, 300, 90)
+    """
     return sorted({resolved(shape) for shape in grid(space) if _heads_divide(shape)})
 
 

@@ -51,6 +51,14 @@ def extrapolated(losses: Sequence[float], steps: int, target: int) -> float:
       losses: e1, e2, e3, in nats.
       steps: of e3.
       target: at least `steps`.
+
+    Examples:
+      The loss 2 + 8 / sqrt(n) at steps 25, 50 and 100, and what it will be at 400: 2 + 8 / 20.
+
+      >>> import math
+      >>> from bertlite_jax.search.surrogate import extrapolated
+      >>> round(extrapolated([2 + 8 / math.sqrt(n) for n in (25, 50, 100)], steps=100, target=400), 6)
+      2.4
     """
     first, second, third = losses
     fall, fall_before = second - third, first - second

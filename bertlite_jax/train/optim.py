@@ -52,6 +52,23 @@ def make_optimizer(
 
     Raises:
       ValueError: a parameter has a name for which no rule says whether it is decayed.
+
+    Examples:
+      LAMB moves a matrix by the learning rate times its own norm, however large the gradient is. AdamW moves each of
+      its sixteen weights by the learning rate.
+
+      >>> import jax.numpy as jnp
+      >>> from bertlite_jax.config import Optim
+      >>> from bertlite_jax.train.optim import make_optimizer
+      >>> params = {"layers": {"ffn": {"up": {"kernel": jnp.full((1, 4, 4), 0.5)}}}}  # One layer; its norm is 2.
+      >>> gradient = {"layers": {"ffn": {"up": {"kernel": jnp.full((1, 4, 4), 8.0)}}}}
+      >>> for name in ("lamb", "adamw"):
+      ...     optim = Optim(name=name, learning_rate=0.01, warmup_steps=0, weight_decay=0.0, bias_correction=True)
+      ...     optimizer = make_optimizer(optim, steps=10, batch_rows=8, params=params)
+      ...     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+      ...     print(name, round(float(jnp.linalg.norm(updates["layers"]["ffn"]["up"]["kernel"])), 4))
+      lamb 0.02
+      adamw 0.04
     """
     parts = _directions(optim, params, whole)
     return optax.chain(*parts, optax.scale_by_learning_rate(schedule(optim, steps, batch_rows)))

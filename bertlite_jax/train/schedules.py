@@ -23,6 +23,13 @@ def scaled_learning_rate(optim: Optim, batch_rows: int) -> float:
     it diverges late, and 6.2e-4 is its equal.
 
     Source: You et al. 2020 (arXiv 1904.00962), section 4; google-research/albert issue 29.
+
+    Examples:
+      >>> from bertlite_jax.config import Optim
+      >>> from bertlite_jax.train.schedules import scaled_learning_rate
+      >>> published = Optim(learning_rate=1.76e-3, reference_batch=4096)
+      >>> [round(scaled_learning_rate(published, rows), 6) for rows in (4096, 512)]
+      [0.00176, 0.000622]
     """
     if not optim.reference_batch:
         return optim.learning_rate
@@ -64,6 +71,16 @@ def schedule(optim: Optim, steps: int, batch_rows: int) -> Callable[[ArrayLike],
     Returns:
       A function of s (int32 scalar, traced or not) whose result is a float32 scalar. Beyond T it stays at the value of
       T.
+
+    Examples:
+      ALBERT's schedule. At the end of the warm-up it is at 0.975 of its peak, which it never reaches.
+
+      >>> from bertlite_jax.config import Optim
+      >>> from bertlite_jax.train.schedules import schedule
+      >>> optim = Optim(schedule="reference", learning_rate=1.76e-3, warmup_steps=3125)
+      >>> rate = schedule(optim, steps=125_000, batch_rows=4096)
+      >>> [round(float(rate(s)), 6) for s in (0, 1562, 3125, 62_500, 125_000)]
+      [0.0, 0.00088, 0.001716, 0.00088, 0.0]
     """
     peak, warmup = scaled_learning_rate(optim, batch_rows), optim.warmup_steps
     decays = {"reference": steps, "linear": steps - warmup, "cosine": steps - warmup, "wsd": optim.decay_steps}

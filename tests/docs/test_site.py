@@ -33,6 +33,23 @@ def test_the_menu_has_each_page_once(site_pages):
     assert sorted(menu()) == sorted(PAGES | set(site_pages.pages()))
 
 
+def test_what_belongs_to_a_list_item_is_indented_by_four(site_pages):
+    """GitHub takes three spaces under `1. ` too; MkDocs then ends the list there, and runs its next items together."""
+    written = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    for name, text in {**written, **site_pages.pages()}.items():
+        outside = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+        assert not re.search(r"^\n {1,3}\S", outside, re.M), name
+
+
+def test_pictures_are_there_and_small():
+    pictures = list((ROOT / "docs/gallery").iterdir())
+    shown = re.findall(r"\]\((gallery/[^)]+)\)", (ROOT / "docs/gallery.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(f"gallery/{path.name}" for path in pictures)
+    sizes = [path.stat().st_size for path in pictures]
+    assert max(sizes) < 150_000
+    assert sum(sizes) < 1_000_000
+
+
 def test_links_of_pages_from_elsewhere_lead_to_pages_of_the_site(site_pages):
     for name, text in site_pages.pages().items():
         links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]

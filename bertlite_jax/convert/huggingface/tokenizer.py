@@ -18,7 +18,8 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.vocabulary import codecs
-from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, sentencepiece_charsmap, sentencepiece_pieces
+from bertlite_jax.data.vocabulary.scored_pieces import sentencepiece_charsmap, sentencepiece_pieces
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.data.vocabulary.word_starts import SPACE
 from bertlite_jax.errors import UserError
 from bertlite_jax.host.whole_files import write_json

@@ -121,6 +121,15 @@ def plan_rows(slots: Integer[np.ndarray, " N"], length: int, windows_per_row: in
       slots: in 1..length: what each window needs, special tokens included.
       length: slots in a row, L.
       windows_per_row: P; with 1 each window has a row of its own.
+
+    Examples:
+      Windows that fill 70 rows: with a row for each there are 230 of them, packed 74.
+
+      >>> import numpy as np
+      >>> from bertlite_jax.data.rows.packing import plan_rows
+      >>> slots = np.array([128] * 10 + [64] * 20 + [40] * 100 + [24] * 100)
+      >>> plan_rows(slots, length=128, windows_per_row=1).rows, plan_rows(slots, length=128, windows_per_row=8).rows
+      (230, 74)
     """
     histogram = np.bincount(slots, minlength=length + 1)
     groups = pack_histogram(histogram, length, windows_per_row)

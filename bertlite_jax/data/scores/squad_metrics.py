@@ -32,7 +32,13 @@ def normalize_answer(text: str) -> str:
 
 
 def f1(gold: str, answer: str) -> float:
-    """F1 of the words that both have. If either has none: 1 if neither has any, else 0 (SQuAD 2.0)."""
+    """F1 of the words that both have. If either has none: 1 if neither has any, else 0 (SQuAD 2.0).
+
+    Examples:
+      >>> from bertlite_jax.data.scores.squad_metrics import exact, f1
+      >>> f1("The Normans", "Normans in France"), exact("The Normans", "normans!")
+      (0.5, 1.0)
+    """
     gold_words, words = normalize_answer(gold).split(), normalize_answer(answer).split()
     if not gold_words or not words:
         return float(gold_words == words)

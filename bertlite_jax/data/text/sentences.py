@@ -48,6 +48,11 @@ def split_paragraph(paragraph: str, language: str, counts: Counter[str] | None =
       paragraph: text without line breaks, of any length.
       language: a code that sentencex knows (`en`, `zh`, `de`, ...); for others it falls back to general rules.
       counts: `cut_sentences` grows by the number of places where text was cut for its length.
+
+    Examples:
+      >>> from bertlite_jax.data.text.sentences import split_paragraph
+      >>> split_paragraph("Dr. Watson came at 5 p.m. yesterday. He did not stay.", "en")
+      ['Dr. Watson came at 5 p.m. yesterday.', 'He did not stay.']
     """
     sentences, start = [], 0
     while len(paragraph) - start > SENTENCE_LIMIT:

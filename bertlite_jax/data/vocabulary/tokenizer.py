@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
@@ -160,13 +159,19 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
 
     Raises:
       UserError: the folder is missing, incomplete or damaged.
+
+    Examples:
+      >>> from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer
+      >>> tokenizer = load_tokenizer("runs/quickstart/tokenizer")
+      >>> tokenizer.decode(tokenizer.encode("She looked at the Rabbit"))
+      'she looked at the rabbit'
     """
     place = on_disk(folder)
     if not place.is_dir():
         quoted = shlex.quote(str(place))
         raise UserError(f"tokenizer: {place} does not exist; make one with `bertlite tokenizer TEXT --out {quoted}`")
-    saved = _read_settings(place)
-    model = _read_model(place, saved)
+    saved = read_settings(place)
+    model = read_model(place, saved)
     codec = _build(place, saved, model)
     index = {piece: i for i, piece in enumerate(codec.pieces)}
     missing = [name for name in saved["specials"].values() if name not in index]
@@ -185,7 +190,8 @@ def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
     )
 
 
-def _read_settings(place: pathlib.Path) -> dict[str, Any]:
+def read_settings(place: pathlib.Path) -> dict[str, Any]:
+    """What a tokenizer folder says of itself. Raises UserError where it is missing or damaged."""
     path = place / SETTINGS_FILE
     if not path.exists():
         raise UserError(
@@ -202,7 +208,8 @@ def _read_settings(place: pathlib.Path) -> dict[str, Any]:
     return saved
 
 
-def _read_model(place: pathlib.Path, saved: dict[str, Any]) -> bytes:
+def read_model(place: pathlib.Path, saved: dict[str, Any]) -> bytes:
+    """The model file of a tokenizer folder. Raises UserError where it is not the one that the settings belong to."""
     path = place / MODEL_FILES[saved["kind"]]
     if not path.is_file():
         raise UserError(f"tokenizer: {path} is missing; a {saved['kind']} tokenizer needs it")
@@ -295,6 +302,16 @@ def train_tokenizer(
     Raises:
       UserError: there is no text, the text cannot fill this size (the error names one that works), or the folder
         exists; and whatever reading `sentences` raises.
+
+    Examples:
+      The words of Sennrich et al. 2016 (arXiv 1508.07909). BPE learns `est` first, and finds the stems of words that
+      it has not seen. Ġ is the space before a word.
+
+      >>> from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
+      >>> text = ["low"] * 5 + ["lower"] * 2 + ["newest"] * 6 + ["widest"] * 3
+      >>> tokenizer = train_tokenizer(text, "low-newest", vocab_size=268, kind="bpe")
+      >>> tokenizer.pieces(tokenizer.encode("lowest"))
+      ['Ġlow', 'est']
     """
     if vocab_size < 1:
         raise UserError(f"tokenizer: vocab_size = {vocab_size} must be positive")
@@ -331,7 +348,7 @@ def adopt_vocabulary(
     word_segmenter: str = "pieces",
     overwrite: bool = False,
 ) -> Tokenizer:
-    """Makes a tokenizer folder from an existing vocabulary.
+    r"""Makes a tokenizer folder from an existing vocabulary.
 
     Args:
       path: ALBERT's `.model`, a WordPiece `vocab.txt`, or a folder with one of them or a Hugging Face `tokenizer.json`.
@@ -343,6 +360,21 @@ def adopt_vocabulary(
 
     Raises:
       UserError: the vocabulary cannot be read or adopted.
+
+    Examples:
+      BERT's own example, which tests its tokenizer in google-research/bert.
+
+      >>> import pathlib
+      >>> from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary
+      >>> pieces = "[PAD] [UNK] [CLS] [SEP] [MASK] want ##want ##ed wa un runn ##ing ,".split()
+      >>> pathlib.Path("vocab.txt").write_text("\n".join(pieces))
+      66
+      >>> tokenizer = adopt_vocabulary("vocab.txt", "my-tokenizer")
+      >>> tokenizer.pieces(tokenizer.encode("UNwantéd,running"))
+      ['un', '##want', '##ed', ',', 'runn', '##ing']
+      >>> ids, starts, ends = tokenizer.encode_with_offsets("UNwantéd,running")
+      >>> ["UNwantéd,running"[start:end] for start, end in zip(starts, ends)]
+      ['UN', 'want', 'éd', ',', 'runn', 'ing']
     """
     if (pathlib.Path(path) / SETTINGS_FILE).is_file():
         raise UserError(f"tokenizer: {path} is a tokenizer of bertlite already; name it where a tokenizer is asked for")
@@ -350,34 +382,3 @@ def adopt_vocabulary(
     vocabulary = adoption.read(os.fspath(path), lower, keep_accents)
     settings = vocabulary.settings | {"word_segmenter": word_segmenter}
     return _write(place, vocabulary._replace(settings=settings), overwrite)
-
-
-def sentencepiece_pieces(folder: str | os.PathLike[str]) -> list[tuple[str, float]]:
-    """V pairs of piece and score of a SentencePiece tokenizer: Hugging Face's `AlbertTokenizer(vocab=...)`.
-
-    Where the tokenizer has the digit-comma rule it is in the scores, as in the files that transformers converts.
-
-    Raises:
-      UserError: the folder cannot be loaded, or holds another kind of tokenizer.
-    """
-    return codecs.scored_pieces(*_saved_model(folder))
-
-
-def sentencepiece_charsmap(folder: str | os.PathLike[str]) -> bytes:
-    """The character map of a SentencePiece tokenizer: `AlbertTokenizer(_spm_precompiled_charsmap=...)`; may be empty.
-
-    Raises:
-      UserError: the folder cannot be loaded, or holds another kind of tokenizer.
-    """
-    return _saved_model(folder)[0].normalizer_spec.precompiled_charsmap
-
-
-def _saved_model(folder: str | os.PathLike[str]) -> tuple[Any, bool]:
-    place = pathlib.Path(folder)
-    saved = _read_settings(place)
-    if saved["kind"] != "sentencepiece":
-        raise UserError(f"tokenizer: {place} is a {saved['kind']} tokenizer; only sentencepiece has scored pieces")
-    try:
-        return codecs.read_model(_read_model(place, saved)), saved["settings"]["digit_comma"]
-    except DecodeError as error:
-        raise UserError(f"tokenizer: {place / MODEL_FILES['sentencepiece']} is not a SentencePiece model") from error

@@ -76,14 +76,14 @@ def embed(
     overwrite: bool = False,
     columns: OwnOptions | None = None,
 ) -> dict[str, int]:
-    """Writes the vectors of texts.
+    r"""Writes the vectors of texts.
 
     The file is written whole or not at all: if a line cannot be read, there is no file.
 
     Args:
       run: anything that `adoption.open_weights` opens: a run of pretraining or fine-tuning, a folder of transformers
         or sentence-transformers, a folder that `bertlite convert` wrote.
-      inputs: a file with one text or JSON object {"text"[, "pair"][, "id"]} per line, or any that `inputs.read` reads;
+      inputs: a file with one text or JSON object `{"text"[, "pair"][, "id"]}` per line, or any that `inputs.read` reads;
         `-` for standard input.
       out: `*.npy` ([texts, D] float32; for tokens [all tokens, D], with the file `vector_files.tokens_beside`),
         `*.jsonl`, or `-` for JSON lines on standard output.
@@ -105,6 +105,21 @@ def embed(
     Raises:
       UserError: `run` has no weights or no tokenizer, a setting does not fit the model, a line cannot be read, a vector
         is not finite, or the file exists.
+
+    Examples:
+      After `bertlite quickstart`. Vectors of length 1, whose product is the cosine.
+
+      >>> import pathlib
+      >>> import numpy as np
+      >>> from bertlite_jax.jobs.answering.embed import embed
+      >>> pathlib.Path("texts.txt").write_text("the king and the queen\nthe queen and the king\n")
+      46
+      >>> counts = embed("runs/quickstart", "texts.txt", "vectors.npy", normalize=True)
+      >>> vectors = np.load("vectors.npy")
+      >>> counts["examples"], len(vectors)
+      (2, 2)
+      >>> bool(0.9 < vectors[0] @ vectors[1] < 1)
+      True
     """
     check_batch(batch, "embed")
     vector_files.check(out, overwrite, pool == "tokens")

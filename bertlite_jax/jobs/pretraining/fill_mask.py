@@ -34,6 +34,14 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
 
     Raises:
       UserError: the text is not UTF-8, has no [MASK], or has one behind the tokens that the model reads.
+
+    Examples:
+      After `bertlite quickstart`:
+
+      >>> from bertlite_jax.jobs.pretraining.fill_mask import fill_mask
+      >>> (guesses,) = fill_mask("runs/quickstart", "she looked at the [MASK] .", top=3)
+      >>> len(guesses), guesses[0][1] >= guesses[1][1]
+      (3, True)
     """
     text = _decoded(text)
     if top < 1:

@@ -58,6 +58,18 @@ def quantize_weights(
 
     Returns:
       Integers, and scales with `axis` removed. A slice of zeros, or of denormal numbers, has scale 1.
+
+    Examples:
+      With 8 bits a step is 1. With 7 it is larger, so that two neighbours have at most 128 steps together.
+
+      >>> import numpy as np
+      >>> from bertlite_jax.model.ops.integer_grid import quantize_weights
+      >>> weights = np.array([127.0, 125.0, -3.0, 0.25], np.float32)
+      >>> for bits in (8, 7):
+      ...     integers, scale = quantize_weights(weights, 0, bits)
+      ...     print(integers.tolist(), round(float(scale), 2))
+      [127, 125, -3, 0] 1.0
+      [64, 63, -2, 0] 1.98
     """
     xp = values.__array_namespace__()
     values = values.astype(np.float32)

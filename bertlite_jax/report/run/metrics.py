@@ -124,6 +124,13 @@ def read_lines(path: str | pathlib.Path) -> list[dict[str, Any]]:
 
     Raises:
       UserError: the file is missing, or a line is not a JSON object of a step and numbers.
+
+    Examples:
+      >>> from bertlite_jax.report.run.metrics import read_lines
+      >>> lines = read_lines("runs/quickstart/metrics.jsonl")
+      >>> losses = [line["valid_mlm_loss"] for line in lines if "valid_mlm_loss" in line]
+      >>> losses[-1] < losses[0]
+      True
     """
     path = pathlib.Path(path)
     if not path.is_file():

@@ -70,7 +70,18 @@ def directions(
 
 
 def orthogonalize(updates: optax.Updates) -> optax.Updates:
-    """Each matrix [..., I, O] by five steps of Newton-Schulz: the same singular vectors, singular values near 1."""
+    """Each matrix [..., I, O] by five steps of Newton-Schulz: the same singular vectors, singular values near 1.
+
+    Examples:
+      The largest singular value was a hundred times the smallest.
+
+      >>> import numpy as np
+      >>> from bertlite_jax.train.optimizers.muon import orthogonalize
+      >>> update = orthogonalize({"kernel": np.diag(np.array([10.0, 1.0, 0.1], np.float32))})["kernel"]
+      >>> values = np.linalg.svd(update, compute_uv=False)
+      >>> bool(values.max() / values.min() < 2)
+      True
+    """
     axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
     # Without momentum of its own, what it remembers is its input, so that nothing needs to be kept.
     newton_schulz = promoting(

@@ -126,6 +126,23 @@ def mask_for_evaluation(
       mask_id: the id of [MASK].
       special_ids: never masked.
       seed: of the choice.
+
+    Examples:
+      One window of ten tokens in a row of twelve; 0 to 4 are the special pieces, 4 is [MASK].
+
+      >>> import numpy as np
+      >>> from bertlite_jax.train.pretraining.masking import mask_for_evaluation
+      >>> tokens = np.array([[2, 10, 11, 12, 13, 14, 15, 16, 17, 3, 0, 0]])
+      >>> window = (tokens > 0).astype(np.int32)
+      >>> batch = {"rows": np.array([0]), "tokens": tokens, "segments": window, "token_types": 0 * window}
+      >>> batch |= {"word_starts": window, "cls": np.array([[0]])}
+      >>> masked = mask_for_evaluation(batch, 0.2, slots=4, mask_id=4, special_ids=(0, 1, 2, 3, 4), seed=0)
+      >>> masked.weights.tolist()
+      [[1.0, 1.0, 0.0, 0.0]]
+      >>> bool((masked.inputs[0, masked.positions[0, :2]] == 4).all())
+      True
+      >>> bool((masked.labels[0, :2] == tokens[0, masked.positions[0, :2]]).all())
+      True
     """
     config = Mask(scheme="token", rate=rate, mask_share=1.0, random_share=0.0)
     # No random piece is ever used, so any vocabulary with one ordinary piece will do.
@@ -190,7 +207,16 @@ def ordinary_tokens(
 
 
 def budget_table(rate: float, length: int) -> Int[np.ndarray, " sizes"]:
-    """Rule 4: the predictions of a window by its real tokens, 0 to `length`. round() is Python's, as in the release."""
+    """Rule 4: the predictions of a window by its real tokens, 0 to `length`. round() is Python's, as in the release.
+
+    Examples:
+      Of 512 tokens 77 are predicted, as in the ALBERT release; of 3 there is still 1.
+
+      >>> from bertlite_jax.train.pretraining.masking import budget_table
+      >>> table = budget_table(0.15, 512)
+      >>> int(table[512]), int(table[3])
+      (77, 1)
+    """
     return np.array([max(1, round(rate * size)) for size in range(length + 1)], np.int32)
 
 

@@ -6,12 +6,8 @@ import pytest
 import thorough
 from tokenizer_texts import ENGLISH, ours, theirs, transformers_albert
 
-from bertlite_jax.data.vocabulary.tokenizer import (
-    adopt_vocabulary,
-    sentencepiece_charsmap,
-    sentencepiece_pieces,
-    train_tokenizer,
-)
+from bertlite_jax.data.vocabulary.scored_pieces import sentencepiece_charsmap, sentencepiece_pieces
+from bertlite_jax.data.vocabulary.tokenizer import adopt_vocabulary, train_tokenizer
 
 transformers = pytest.importorskip("transformers")
 
