@@ -19,7 +19,7 @@ from typing import Any
 
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, whole_files
-from bertlite_jax.report.ablation import figures
+from bertlite_jax.report.ablation import figures, results
 from bertlite_jax.search.agreement import rank_correlation
 
 _JOB = "score_grid"
@@ -62,7 +62,7 @@ def score(
     file = grid / SCORES
     found: dict[str, Any] = json_files.read_object(file, _JOB) if file.is_file() else {}
     for row in members:
-        for run in (run for run in row["seeds"] if run["status"] == "finished"):
+        for run in (run for run in row["seeds"] if run["status"] == results.FINISHED):
             of_run = found.setdefault(row["member"], {}).setdefault(str(run["seed"]), {})
             for name, ask in asked.items():
                 if name in of_run:
@@ -92,7 +92,7 @@ def lines_of(members: Sequence[Mapping[str, Any]], found: Mapping[str, Any], ask
     headings = ["member", "loss", *(f"{name}: {figure}" for name, figure in columns)]
     lines = [f"| {' | '.join(headings)} |", f"|---|{'--:|' * (len(headings) - 1)}"]
     for row in members:
-        losses = [run["valid_mlm_loss"] for run in row["seeds"] if run["status"] == "finished"]
+        losses = [run["valid_mlm_loss"] for run in row["seeds"] if run["status"] == results.FINISHED]
         cells = [row["member"], _shown(losses)]
         for name, figure in columns:
             runs = found.get(row["member"], {}).values()
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", nargs="+", type=float, default=[], help="a score of each member")
     options = parser.parse_args(arguments)
     try:
-        members = json_files.read_object(options.grid / "table.json", _JOB)["members"]
+        members = results.read_table(options.grid)
         asked = questions(options)
         print("\n".join(lines_of(members, score(options.grid, members, asked), list(asked))))
         if options.published:

@@ -19,7 +19,8 @@ from typing import Any
 from bertlite_jax.config import files
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
-from bertlite_jax.host import json_files, whole_files
+from bertlite_jax.host import whole_files
+from bertlite_jax.report.ablation import results
 from bertlite_jax.report.cost import flops
 from bertlite_jax.search import sharing_exponent
 from bertlite_jax.search.sharing_exponent import Point
@@ -53,12 +54,11 @@ def points_of(grid: pathlib.Path) -> list[Point]:
     Raises:
       UserError: there is no table.json, or a file of the grid cannot be read.
     """
-    table = json_files.read_object(grid / "table.json", _JOB)
     points = []
-    for row in table.get("members", []):
+    for row in results.read_table(grid):
         for run in row["seeds"]:
             folder = grid / row["member"] / f"seed-{run['seed']}"
-            if run["status"] != "finished":
+            if run["status"] != results.FINISHED:
                 print(f"{_JOB}: {folder} is left out: {run['status']}", file=sys.stderr)
                 continue
             points.append(point_of(files.read_json(folder / "config.json", job=_JOB).model, run["valid_mlm_loss"]))

@@ -44,7 +44,8 @@ def test_the_exponent_of_a_finished_grid_is_found(tmp_path, capsys):
         folder = tmp_path / each.name / "seed-0"
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(json.dumps(dataclasses.asdict(config)))
-        rows.append({"member": each.name, "seeds": [{"seed": 0, "status": "finished", "valid_mlm_loss": loss}]})
+        seed = {"seed": 0, "status": "finished", "valid_mlm_loss": loss}
+        rows.append({"member": each.name, "valid_mlm_loss": loss, "seeds": [seed]})
     rows[-1]["seeds"][0]["status"] = "stopped"
     assert len(rows) == 33
     (tmp_path / "table.json").write_text(json.dumps({"members": rows}))
@@ -62,3 +63,9 @@ def test_a_grid_that_is_too_small_is_one_line(tmp_path, capsys):
     (tmp_path / "table.json").write_text('{"members": []}')
     assert TOOL["main"]([str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("exponent: the runs have r = [] alone")
+
+
+def test_a_table_that_is_damaged_is_one_line(tmp_path, capsys):
+    (tmp_path / "table.json").write_text('{"members": [{"member": "base"}]}')
+    assert TOOL["main"]([str(tmp_path)]) == 2
+    assert "table.json: members[0].valid_mlm_loss is missing" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
 def as_one_text(batch: Batch) -> Batch:
     """`segments` and `positions` of rows whose windows see each other, as after plain concatenation."""
     segments = jnp.minimum(batch["segments"], 1)
-    return {"segments": segments, "positions": segments * jnp.arange(segments.shape[1], dtype=segments.dtype)}
+    return {"segments": segments, "positions": segments * jax.lax.broadcasted_iota(segments.dtype, segments.shape, 1)}
 
 
 def counted_tokens(batch: Batch, special_ids: Mapping[str, int]) -> Float[Array, "B L"]:

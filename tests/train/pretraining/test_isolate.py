@@ -29,8 +29,8 @@ def test_what_is_predicted_is_the_same():
 
 
 def test_a_row_is_one_text_up_to_its_padding():
-    """Windows of 10 and 30 pieces take 12 and 32 slots with [CLS] and [SEP]."""
+    """Windows of 10 and 30 tokens."""
     joined, _ = prepared(JOINED)
-    assert joined["segments"][0].tolist() == [1] * 44 + [0] * 84
-    assert joined["positions"][0].tolist() == [*range(44), *[0] * 84]
+    assert joined["segments"][0].tolist() == [1] * 40 + [0] * 88
+    assert joined["positions"][0].tolist() == [*range(40), *[0] * 88]
     assert joined["positions"].dtype == prepared(ISOLATED)[0]["positions"].dtype
