@@ -1,7 +1,7 @@
 """Pages of the site that lie outside docs/, or are made: a hook of MkDocs, for `make docs`.
 
-README.md is the first page, CONTRIBUTING.md and CHANGELOG.md have theirs, and the reference lists public functions,
-whose docstrings mkdocstrings reads.
+README.md is the first page, RESULTS.md, CONTRIBUTING.md and CHANGELOG.md have theirs, and the reference lists public
+functions, whose docstrings mkdocstrings reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,12 @@ import re
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-COPIED = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
+COPIED = {
+    "index.md": "README.md",
+    "results.md": "RESULTS.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+}
 """Page to file of the repository."""
 REFERENCE = {
     "reference_config.md": (

@@ -15,6 +15,7 @@ from bertlite_jax.cli.tables import print_figures, print_rows
 from bertlite_jax.config import effects
 from bertlite_jax.config.distillation.settings import TOP_K, Distill
 from bertlite_jax.config.finetune import Finetune
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.config.pair_tasks import PairTask
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
@@ -136,6 +137,7 @@ def evaluate(
     corpus: UseAppendAction[tuple[str, ...]] = (),
     pair_task: PairTask | None = None,
     rows: int = 0,
+    bits: Bits | None = None,
     minimal_pairs: str | None = None,
     pairs_each: int = 0,
 ) -> None:
@@ -146,6 +148,7 @@ def evaluate(
       corpus: Corpus folder; may be given several times. Without it, the run's own.
       pair_task: Task to score the pair head on, even if it was trained on another. Without it, the run's own.
       rows: Rows of the validation split to read; 0: all.
+      bits: Compute in integers with weights of this many bits, as the file of `bertlite convert int8` does.
       minimal_pairs: File of grammatical and ungrammatical sentences, such as one of BLiMP's, or a folder of them: how
         often the grammatical one is the likelier. JSON lines with good and bad, and paradigm and phenomenon if known.
       pairs_each: Pairs of each paradigm to read; 0: all.
@@ -155,9 +158,9 @@ def evaluate(
             raise UserError("evaluate: --pairs-each has no effect without --minimal-pairs")
         from bertlite_jax.jobs.pretraining.evaluate import evaluate as score
 
-        print_figures(f"evaluation of {run}", score(run, tuple(corpus), pair_task, rows))
+        print_figures(f"evaluation of {run}", score(run, tuple(corpus), pair_task, rows, bits))
         return
-    idle = {"--corpus": corpus, "--pair-task": pair_task, "--rows": rows}
+    idle = {"--corpus": corpus, "--pair-task": pair_task, "--rows": rows, "--bits": bits}
     for option, value in idle.items():
         if value:
             raise UserError(f"evaluate: {option} has no effect with --minimal-pairs, which reads no corpus")

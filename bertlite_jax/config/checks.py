@@ -282,7 +282,7 @@ def check_mask(config: Pretrain) -> None:
 
 
 def check_objective(config: Pretrain) -> None:
-    """Raises UserError for causal steps that leave no others or never come, or a head that nothing would train."""
+    """Raises UserError for causal steps that cannot be, or a head that nothing would train."""
     every, steps = config.objective.causal_every, config.run.steps
     if every == 1:
         raise UserError(
@@ -292,6 +292,11 @@ def check_objective(config: Pretrain) -> None:
     if every > steps:
         raise UserError(
             f"config: objective.causal_every = {every} must be at most run.steps = {steps}, or no step would be causal"
+        )
+    if every and not config.data.isolate:
+        raise UserError(
+            "config: data.isolate = False cannot be combined with objective.causal_every, whose tokens see their own "
+            "window; leave one of them out"
         )
     if config.model.replaced_head and not config.objective.replaced_weight:
         raise UserError(

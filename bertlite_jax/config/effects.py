@@ -89,7 +89,7 @@ AGORA_NEEDS = (
 PRETRAIN_NEEDS = (
     *_OF_OPTIM,
     *_OF_TRACKERS,
-    Need(("data.windows_per_row",), "data.pack", bool, "leave out --data.no-pack"),
+    Need(("data.windows_per_row", "data.isolate"), "data.pack", bool, "leave out --data.no-pack"),
     Need(("data.single_segment",), "data.pair_task", lambda task: task != "none", "pass --data.pair-task sop"),
     Need(("mask.max_ngram",), "mask.scheme", _is("ngram"), "pass --mask.scheme ngram"),
     Need(("mask.rate_steps",), "mask.first_rate", bool, "set --mask.first-rate too"),

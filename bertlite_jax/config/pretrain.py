@@ -31,6 +31,9 @@ class Data:
     """Put several windows into a row, so that little of it is padding."""
     windows_per_row: int = 8
     """Most windows in a packed row, P."""
+    isolate: bool = True
+    """Tokens of a packed row see those of their own window alone. Without it, training takes a row for one text: tokens
+    see all windows of it, and positions count from its start. Evaluations isolate windows in any case."""
     buckets: tuple[int, ...] = ()
     """Lengths of shorter rows for shorter windows, such as 128 256, if windows are not packed. Each step has rows of
     one length, and as many tokens as batch_rows rows of length have."""

@@ -24,7 +24,8 @@ class Recipe(NamedTuple):
     Attributes:
       about: its first line.
       command: how it is started, without the options: `bertlite pretrain albert_base`.
-      parameters: of the model with its heads, such as `11,813,810`; empty where that depends on the user's encoder.
+      parameters: of the model with its heads, such as `11,813,810`, of the largest in a grid; empty where that depends
+        on the user's encoder.
       flop: of the whole run, such as `1.5e+20`; empty likewise.
     """
 

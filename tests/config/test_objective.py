@@ -78,6 +78,10 @@ def test_configs_of_older_versions_have_neither_objective():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        (
+            dataclasses.replace(with_objective(causal_every=16), data=Data(isolate=False)),
+            "data.isolate = False cannot be combined with objective.causal_every",
+        ),
         (with_objective(replaced_weight=-1.0), "objective.replaced_weight = -1.0 cannot be negative"),
         (with_objective(replaced_weight=math.nan), "objective.replaced_weight = nan must be a finite number"),
         (with_objective(replaced_weight=math.inf), "objective.replaced_weight = inf must be a finite number"),

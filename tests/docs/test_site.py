@@ -15,6 +15,8 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGES = {path.name for path in (ROOT / "docs").glob("*.md")}
+LOGS = {f"results/{path.name}" for path in (ROOT / "docs/results").iterdir()}
+"""What figures of RESULTS.md link to; files of the site too."""
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_links_of_pages_from_elsewhere_lead_to_pages_of_the_site(site_pages):
     for name, text in site_pages.pages().items():
         links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
         inside = {link for link in links if link and not link.startswith(("http", "mailto:"))}
-        assert inside <= PAGES | set(site_pages.pages()), name
+        assert inside <= PAGES | LOGS | set(site_pages.pages()), name
 
 
 def test_what_the_reference_names_exists_and_is_described(site_pages):
@@ -72,10 +74,10 @@ def test_what_the_reference_names_exists_and_is_described(site_pages):
     any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material", "mkdocstrings")),
     reason="the site's own packages are not installed; make docs installs them",
 )
-def test_it_builds_without_a_warning(tmp_path):
+def test_it_builds_without_a_warning(site_pages, tmp_path):
     for name in ("docs", "tools", "bertlite_jax"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("mkdocs.yml", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"):
+    for name in ("mkdocs.yml", *site_pages.COPIED.values()):
         shutil.copy(ROOT / name, tmp_path / name)
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],

@@ -41,6 +41,7 @@ def check_distill(config: Distill, devices: int = 1) -> None:
         raise UserError("config: distill.pair_soft_weight needs a task; set data.pair_task, or the weight to 0")
     excluded = {
         "run.depths": config.run.depths,
+        "data.isolate = False": not config.data.isolate,
         "objective.replaced_weight": config.objective.replaced_weight,
         "objective.causal_every": config.objective.causal_every,
     }

@@ -13,14 +13,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertlite_jax.config import bounds, files
+from bertlite_jax.config.int8 import Bits
+from bertlite_jax.config.model import Model
 from bertlite_jax.config.pair_tasks import PairTask, pair_classes
 from bertlite_jax.config.pretrain import Data, Pretrain
 from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import quantized
 from bertlite_jax.data.corpus.folder import read_meta, unigram_counts
 from bertlite_jax.data.rows import batches, source, stages
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.model.heads import PretrainingModel
+from bertlite_jax.model import int8_encoder
+from bertlite_jax.model.heads import PretrainingModel, gather_rows
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.train import sharding
 from bertlite_jax.train.pretraining import objective
@@ -154,6 +158,7 @@ def evaluate(
     corpus: tuple[str, ...] = (),
     pair_task: PairTask | None = None,
     rows: int = 0,
+    bits: Bits | None = None,
 ) -> dict[str, float]:
     """Scores the newest checkpoint of a run.
 
@@ -162,14 +167,17 @@ def evaluate(
       corpus: folders whose validation splits are read; empty: those of the run.
       pair_task: task that the run's pair head is scored on, whichever it was trained on; None: that of the run.
       rows: number of rows of the validation split; 0: all.
+      bits: compute in integers, as the file does that `bertlite convert int8` writes with a scale for each token.
 
     Returns:
-      The figures, see `open_evaluation`.
+      The figures, see `open_evaluation`; in integers those of the masked language model alone.
 
     Raises:
       UserError: no such run or corpus, a pair task that the head does not fit, or a corpus for longer rows than the
         model has positions.
     """
+    if bits and pair_task:
+        raise UserError("evaluate: --bits and --pair-task cannot be combined: no file of integers has a pair head")
     if rows < 0:
         raise UserError(f"evaluate: rows = {rows} cannot be negative; 0 reads all rows")
     if rows > bounds.MOST_WHOLE:
@@ -185,4 +193,23 @@ def evaluate(
             f"evaluate: {run} has a pair head with {classes} classes, which cannot be scored on {pair_task}"
         )
     config = dataclasses.replace(config, data=data, run=dataclasses.replace(config.run, eval_rows=rows))
-    return open_evaluation(config, trained.apply, sharding.make_mesh(1), trained.tokenizer)(trained.params)
+    params, apply = trained.params, trained.apply
+    if bits:
+        container = quantized.quantize(sources.load(run, "evaluate"), bits=bits)
+        config = dataclasses.replace(config, model=container.model)
+        params, apply = quantized.jax_params(container), _in_integers(container.model)
+    return open_evaluation(config, apply, sharding.make_mesh(1), trained.tokenizer)(params)
+
+
+def _in_integers(model: Model) -> objective.Apply:
+    """The forward pass of a container with this shape, called as `PretrainingModel.apply` is, without pair logits."""
+
+    def apply(
+        variables: Any, tokens: Any, segments: Any, positions: Any, types: Any, cls: Any, places: Any, keys: None
+    ) -> tuple[jax.Array, None]:
+        del cls, keys
+        params = variables["params"]
+        states = int8_encoder.hidden_states(params, model, tokens, segments, positions, types)
+        return int8_encoder.masked_lm(params, model, gather_rows(states[-1], places)), None
+
+    return apply

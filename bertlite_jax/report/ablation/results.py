@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Sequence
+from types import NoneType
 from typing import Any
 
 from bertlite_jax.host import json_files, json_shapes
@@ -17,6 +18,15 @@ FINISHED, DIVERGED = "finished", "diverged"
 BELOW_UNIGRAM = 0.1
 """Nats below the unigram entropy at which a run has left the plateau."""
 _SUMMARY = {"steps": int, "real_tokens": int, "valid_mlm_loss": NUMBER, "unigram_entropy": NUMBER, "parameters": int}
+_TABLE = {
+    "members": [
+        {
+            "member": str,
+            "valid_mlm_loss": (*NUMBER, NoneType),
+            "seeds": [{"seed": int, "status": str, "valid_mlm_loss": (*NUMBER, NoneType)}],
+        }
+    ]
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +79,18 @@ def read(run: pathlib.Path, seed: int, status: str, line: str = "") -> Result:
     return dataclasses.replace(
         result, **figures, train_seconds=_train_seconds(lines), total_flops=totals[-1] if totals else None
     )
+
+
+def read_table(grid: pathlib.Path) -> list[dict[str, Any]]:
+    """The members in the table.json of a grid's folder, as `figures.rows` made them.
+
+    Raises:
+      UserError: there is none, or it is damaged.
+    """
+    path = grid / "table.json"
+    content = json_files.read_object(path, "ablate")
+    json_shapes.check(content, _TABLE, str(path), "ablate")
+    return content["members"]
 
 
 def _left_at(lines: Sequence[dict[str, Any]]) -> int | None:

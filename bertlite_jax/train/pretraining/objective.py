@@ -47,7 +47,7 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
     """Draws the masks of a step and counts what its losses divide by.
 
     Args:
-      config: `mask`, the sizes that follow from it, and the steps of the run that its rate changes over.
+      config: `mask`, the sizes that follow from it, the steps of the run that its rate changes over, `data.isolate`.
       special_ids: by name, `mask` among them; none of them is ever masked.
     """
     slots = predictions_per_row(config)
@@ -72,9 +72,15 @@ def make_prepare(config: Pretrain, special_ids: Mapping[str, int]) -> Prepare:
         if config.objective.replaced_weight:
             batch["counted"] = counted_tokens(batch, special_ids)
             weights["replaced_weight"] = jnp.sum(batch["counted"])
-        return batch, weights
+        return batch if config.data.isolate else batch | as_one_text(batch), weights
 
     return prepare
+
+
+def as_one_text(batch: Batch) -> Batch:
+    """`segments` and `positions` of rows whose windows see each other, as after plain concatenation."""
+    segments = jnp.minimum(batch["segments"], 1)
+    return {"segments": segments, "positions": segments * jax.lax.broadcasted_iota(segments.dtype, segments.shape, 1)}
 
 
 def counted_tokens(batch: Batch, special_ids: Mapping[str, int]) -> Float[Array, "B L"]:
