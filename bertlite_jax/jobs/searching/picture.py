@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,13 +10,6 @@ from bertlite_jax.report import plots
 FILE = "front.png"
 _LARGEST = 160.0
 """Area of the marker of the largest shape, in square points."""
-
-
-def missing() -> str:
-    """What is not installed that the picture needs, and how to get it; empty if nothing is."""
-    if importlib.util.find_spec("matplotlib"):
-        return ""
-    return "no picture of the front: matplotlib is not installed; pip install matplotlib"
 
 
 def draw(content: Mapping[str, Any], error: str) -> bytes:

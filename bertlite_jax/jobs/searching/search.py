@@ -129,8 +129,6 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         )
 
         # --- Trials, as the methods ask for them ---------------------------------------------------------------------
-        if lacking := picture.missing():
-            print(f"search: {lacking}", flush=True)
         about = [_about(config, maximum)]
         if teacher.is_wanted(config):
             point = teacher.open_teacher(setup, place / teacher.FILE, book.teacher)
@@ -220,8 +218,7 @@ def _write(place: pathlib.Path, config: Search, content: dict[str, Any], where: 
     whole_files.write_json(place / FIGURES, content)
     whole_files.write_text(place / FRONT, table.front_csv(content))
     whole_files.write_text(place / TABLE, table.markdown(f"Search: {pathlib.Path(where).stem}", content, config, about))
-    if not picture.missing():
-        whole_files.write_bytes(place / picture.FILE, picture.draw(content, config.surrogate.kind))
+    whole_files.write_bytes(place / picture.FILE, picture.draw(content, config.surrogate.kind))
     whole_files.write_text(place / WINNER, files.to_json(recipe) + "\n")
 
 
