@@ -36,7 +36,7 @@ config = Search(
     ),
     maximum=Shape(num_layers=24, num_heads=16, hidden_size=128, ffn_size=512),
     surrogate=Surrogate(steps=200, learning_rates=(2e-3,), seeds=(0, 1)),
-    cost=CostModel(length=32),
+    cost=CostModel(length=32, published_divisor=8),
     # All 90 shapes are tried; random search and halving may spend the compute of 30.
     method=Method(head_size=16, others=("random", "halving", "ranking"), trials=30),
 )

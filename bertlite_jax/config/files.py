@@ -244,7 +244,7 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
       job: begins the message where the run is of the other kind.
 
     Raises:
-      UserError: there is no such file, it is damaged, or the run is of the other kind.
+      UserError: there is no such file, it is damaged, it describes weights, or the run is of the other kind.
     """
     try:
         os.lstat(path)
@@ -253,6 +253,11 @@ def read_json(path: os.PathLike[str] | str, kind: type = Pretrain, job: str = "c
     values = json_files.read_object(path, "config")
     held, run = kind_of_run(values), pathlib.Path(path).parent
     typed = shlex.quote(str(run))
+    if {"format", "model_type"} & values.keys():  # Of our folders of weights, and of those of transformers.
+        its_run = f": {run.parent}" if (run.parent / "config.json").is_file() else ""
+        raise UserError(
+            f"{job}: {run} has the weights of a model without its recipe; name the work directory of its run{its_run}"
+        )
     if kind is Pretrain and held == "distillation":
         kind = Distill
     if issubclass(kind, Pretrain) and held == "fine-tuning":

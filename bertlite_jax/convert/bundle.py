@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import importlib
 import importlib.metadata
 import itertools
@@ -31,7 +30,7 @@ from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import Weights, answer_length, sentence_length
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
-from bertlite_jax.host.whole_files import new_folder, write_json
+from bertlite_jax.host.whole_files import new_folder, sha256_of, write_json
 
 MODELS = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
 _CODE = pathlib.Path(__file__).parent / "bundled"
@@ -102,7 +101,9 @@ def write_bundle(
         save_onnx(build_onnx(exact, integer.per_token(container), output), folder / MODELS["int8"])
         build_fast_tokenizer(weights.tokenizer).save(str(folder / "tokenizer.json"))
         (folder / "predict.py").write_text(script(kind), encoding="utf-8")
-        about["sha256"] = {name: _sha256(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())}
+        about["sha256"] = {
+            name: sha256_of(folder / name) for name in ("tokenizer.json", "predict.py", *MODELS.values())
+        }
         about["check"] = []
         write_json(folder / ABOUT, about)
         about["check"] = _answers(_script_of(folder), list(examples) or _examples(weights, kind))
@@ -234,11 +235,6 @@ def _answers(predict: dict[str, Any], inputs: list[dict[str, Any]]) -> list[dict
 
 def _agreement(cases: list[dict[str, Any]], alike: Callable[[Any, Any], bool]) -> float:
     return sum(alike(case["int8"]["answer"], case["float32"]["answer"]) for case in cases) / len(cases)
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _readme(about: dict[str, Any], agreement: float, folder: pathlib.Path) -> str:

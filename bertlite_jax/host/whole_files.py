@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -149,6 +150,12 @@ def remove_leftovers(folder: pathlib.Path, names: Collection[str] | None = None)
             shutil.rmtree(entry)
         else:
             entry.unlink()
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """What is written down beside a file, so that a reader sees whether it has all of it, as it was written."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def temporary_beside(place: str | os.PathLike[str], kind: str = "") -> pathlib.Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
-import hashlib
 import json
 import os
 import pathlib
@@ -140,9 +139,5 @@ def _files(step_folder: pathlib.Path) -> list[str]:
 
 
 def _digests(step_folder: pathlib.Path, files: list[str]) -> list[str]:
-    def digest(name: str) -> str:
-        with open(step_folder / name, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-
     with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:  # Hashing releases the interpreter's lock.
-        return list(pool.map(digest, files))
+        return list(pool.map(whole_files.sha256_of, (step_folder / name for name in files)))

@@ -91,6 +91,21 @@ def test_a_run_that_a_signal_stopped_has_no_table(run: str, monkeypatch, capsys:
 
 
 @pytest.mark.parametrize("job", ["prune", "compress"])
+@pytest.mark.parametrize("key", ["format", "model_type"])
+def test_the_best_model_of_a_run_is_not_the_run(
+    job: str, key: str, run: str, called, capsys: pytest.CaptureFixture[str]
+):
+    """It has no recipe; nor has a folder of transformers."""
+    best = pathlib.Path(run, "best")
+    best.mkdir()
+    (best / "config.json").write_text(f'{{"{key}": "weights", "model": {{}}, "head": {{}}}}')
+    assert main([job, f"{run}/best", "--workdir", "out"]) == 2
+    said = f"{job}: run/best has the weights of a model without its recipe; name the work directory of its run: run\n"
+    assert capsys.readouterr().err == said
+    assert not called
+
+
+@pytest.mark.parametrize("job", ["prune", "compress"])
 def test_a_run_is_named_first(job: str, called, capsys: pytest.CaptureFixture[str]):
     assert main([job, "--workdir", "out"]) == 2
     said = f"{job}: the first argument is the work directory of a fine-tuning run\n"

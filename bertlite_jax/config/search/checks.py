@@ -44,7 +44,7 @@ def check_search(config: Search, devices: int = 1) -> None:
 def _check_cost(config: Search) -> None:
     cost = config.cost
     checks.check_positive(cost, "cost", ("length", "rows"))
-    checks.check_not_negative(cost, "cost", ("layer_seconds",))
+    checks.check_not_negative(cost, "cost", ("layer_seconds", "published_divisor"))
     if 0 < config.model.max_positions < config.cost.length:
         raise UserError(
             f"config: cost.length = {config.cost.length} exceeds model.max_positions = {config.model.max_positions}"

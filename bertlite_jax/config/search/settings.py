@@ -102,6 +102,9 @@ class CostModel:
     """Machine that answers, for analytic and roofline: this, or a TPU slice such as v5e-16."""
     compared_hosts: tuple[str, ...] = ("v5e-4", "v6e-4")
     """Slices whose roofline is shown beside the latency: whether what is fast here is fast there."""
+    published_divisor: int = 1
+    """Published models (Bort, BERT, DistilBERT and others) are shown beside the shapes, with all their widths divided
+    by this, for a space of narrow shapes. 0: none are."""
     layer_seconds: float = 0.0
     """For roofline: what each layer takes beside its arithmetic, such as the start of kernels."""
     fitted_shapes: int = 30

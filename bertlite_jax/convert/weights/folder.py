@@ -23,7 +23,7 @@ from bertlite_jax.convert.weights.reading import Reading, reading_in, write_read
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, load_tokenizer
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files
-from bertlite_jax.host.whole_files import new_folder, write_json
+from bertlite_jax.host.whole_files import new_folder, sha256_of, write_json
 
 FILE = "params.safetensors"
 _FORMAT = "bertlite parameters 1"
@@ -148,7 +148,7 @@ def save_weights(weights: Weights, out: Path, *, overwrite: bool = False) -> Non
         if weights.head:
             write_reading(weights.reading, folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())
-        stated[_SUMS] = {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+        stated[_SUMS] = {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
         write_json(folder / "config.json", stated | {SUM_OF_DESCRIPTION: sum_of_description(stated)})
 
 
@@ -198,11 +198,6 @@ def check_description(stated: dict[str, Any], where: str) -> None:
         )
 
 
-def _sha256(path: pathlib.Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _check_sums(folder: pathlib.Path, sums: Any) -> None:
     """Raises UserError for a file that is not as it was written; folders of older versions have no sums."""
     if not isinstance(sums, dict):
@@ -212,7 +207,7 @@ def _check_sums(folder: pathlib.Path, sums: Any) -> None:
         if not path.exists():
             raise UserError(f"convert: {path} is missing; copy the whole folder")
         check_readable(path)
-        if _sha256(path) != digest:
+        if sha256_of(path) != digest:
             raise UserError(
                 f"convert: {path} is damaged: its SHA-256 is not the one in config.json; copy the folder again (or, if "
                 f"you changed the file yourself, remove {_SUMS} from config.json)"

@@ -85,8 +85,6 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
             plan.print_plan(where, planned, grid.seconds, terminal.open_console())
             return {}
         print(f"ablate: {len(prepared)} members, {len(runs)} runs, {len(todo)} to do; {place / TABLE}", flush=True)
-        if curves.missing():
-            print(f"ablate: {curves.missing()}", flush=True)
 
         # --- The runs, one after the other, a table after each -------------------------------------------------------
         _write_recipes(prepared, grid, place)
@@ -296,7 +294,7 @@ def _write_table(prepared: Sequence[Prepared], grid: Grid, place: pathlib.Path, 
     }
     whole_files.write_json(place / FIGURES, content)
     whole_files.write_text(place / TABLE, table.markdown(_title(where), content["members"], content["notes"]))
-    if not curves.missing() and (picture := curves.draw(members)):
+    if picture := curves.draw(members):
         whole_files.write_bytes(place / CURVES, picture)
     return content
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from bertlite_jax.convert.weights.reading import pairs_of
 from bertlite_jax.data import tasks
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.whole_files import sha256_of
 from bertlite_jax.jobs.agora import leaks, mistakes
 from bertlite_jax.jobs.agora.leaks import KeptOut
 from bertlite_jax.jobs.agora.mistakes import Answer
@@ -129,7 +129,7 @@ def open_ground(loop: Loop, folder: pathlib.Path, setup: Setup, weights: Weights
         teacher=answer,
         right=right,
         digests={
-            "corpora": digests(setup) | {path: _digest_of_file(path) for path in settings.keep_out},
+            "corpora": digests(setup) | {path: sha256_of(path) for path in settings.keep_out},
             "teachers": {loop.init: masked_lm.digest_of(weights)} | proposes | taught,
         },
     )
@@ -172,11 +172,6 @@ def _others(task: tasks.Task, loop: Loop, head: Head) -> Iterator[Example]:
         yield from task_splits.examples_of(task, data, "validation")
     for path in loop.agora.keep_out:
         yield from inputs.read(path, head, task_splits.options_of_more(data), job="agora", labelled=False)
-
-
-def _digest_of_file(path: str) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check_fits(settings: Agora, head: Head) -> None:

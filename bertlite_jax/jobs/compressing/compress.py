@@ -112,13 +112,9 @@ def _compress(plan: Plan, setup: Setup) -> dict[str, Any]:
         score(point.name, file, lambda point=point: _handed_over(plan, point))
 
     # --- How fast they are, the table, the picture -------------------------------------------------------------------
-    summary, picture = measure.family(plan, setup), plan.folder / compress_workdir.PICTURE
+    summary = measure.family(plan, setup)
     whole_files.write_text(plan.folder / compress_workdir.TABLE, compression.markdown(summary))
-    if missing := compression.missing():
-        picture.unlink(missing_ok=True)  # An earlier one is of other figures.
-        print(f"compress: {missing}")
-    else:
-        whole_files.write_bytes(picture, compression.picture(summary, "png"))
+    whole_files.write_bytes(plan.folder / compress_workdir.PICTURE, compression.picture(summary, "png"))
     whole_files.write_json(plan.folder / compress_workdir.SUMMARY, summary)
     return summary
 

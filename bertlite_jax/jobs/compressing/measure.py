@@ -83,6 +83,22 @@ def listed(plan: Plan) -> list[Listed]:
     return found
 
 
+def _row(folder: pathlib.Path, model: Listed, metric: str, measured: dict[str, float]) -> dict[str, Any]:
+    """A row of the summary: what is measured now, and what was written of the model when it was scored."""
+    figures = handed_over.stored_figures(folder, model.figures, metric)
+    assert figures is not None
+    return {
+        "name": model.name,
+        "kind": model.kind,
+        metric: figures["scores"][metric],
+        "agreement": figures["agreement"],
+        **measured,
+        "parameters": figures["parameters"],
+        "layers": figures["layers"],
+        "folder": str(model.folder),
+    }
+
+
 def family(plan: Plan, setup: Setup) -> dict[str, Any]:
     """Times all models in turns. Returns the content of `summary.json`."""
     models = listed(plan)
@@ -95,25 +111,12 @@ def family(plan: Plan, setup: Setup) -> dict[str, Any]:
             runtimes = [reference, *runtimes]
             models = [models[0]._replace(name=reference.name), *models]
         entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
-    metric, rows = setup.task.metrics[0], []
+    metric, first = setup.task.metrics[0], entries[0].timed[shape].fastest
+    rows = []
     for model, entry in zip(models, entries, strict=True):
-        figures = handed_over.stored_figures(plan.folder, model.figures, metric)
-        assert figures is not None
-        seconds, first = (each.timed[shape].fastest for each in (entry, entries[0]))
-        rows.append(
-            {
-                "name": model.name,
-                "kind": model.kind,
-                metric: figures["scores"][metric],
-                "agreement": figures["agreement"],
-                "milliseconds": 1e3 * seconds,
-                "speed_up": first / seconds,
-                "bytes": entry.file_bytes,
-                "parameters": figures["parameters"],
-                "layers": figures["layers"],
-                "folder": str(model.folder),
-            }
-        )
+        seconds = entry.timed[shape].fastest
+        measured = {"milliseconds": 1e3 * seconds, "speed_up": first / seconds, "bytes": entry.file_bytes}
+        rows.append(_row(plan.folder, model, metric, measured))
     return {
         "task": setup.task.name,
         "metric": metric,

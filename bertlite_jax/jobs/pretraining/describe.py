@@ -1,8 +1,9 @@
-"""What a pretraining run says of itself: what will run, before the first step, and the line of an evaluation."""
+"""What a pretraining run says of itself: what will run, where it resumes, and the line of an evaluation."""
 
 from __future__ import annotations
 
 import math
+import pathlib
 
 import jax
 import numpy as np
@@ -33,6 +34,13 @@ def run(
         *_objective(config),
     ]
     return "\n".join(f"{config.job}: {line}" for line in lines)
+
+
+def resumed(config: Pretrain, step: int, folder: pathlib.Path) -> str:
+    """That a run goes on from a checkpoint, or that nothing is left to train."""
+    if step >= config.run.steps:
+        return f"{config.job}: {folder} is finished already, at step {step}; --overwrite trains it again"
+    return f"{config.job}: resuming from step {step} of {folder}"
 
 
 def _state(mesh: jax.sharding.Mesh, train_state: state.TrainState) -> str:

@@ -153,7 +153,7 @@ def _train(
         params, opt, meta = checkpoint.restore(folder / "checkpoints", saved_step, like.params, like.opt)
         step_count = jax.device_put(np.int32(saved_step), sharding.replicated(mesh))
         train_state = state.TrainState(step=step_count, params=params, opt=opt)
-        print(f"{config.job}: resuming from step {saved_step} of {folder}")
+        print(describe.resumed(config, saved_step, folder))
     elif lesson.start is not None:
         train_state = dataclasses.replace(train_state, params=_merge_start(train_state.params, lesson))
     lesson = lesson._replace(start=None, teachers=())  # On the devices now; the host need not keep them.

@@ -1,35 +1,62 @@
-"""Arrays that a run stores beside its checkpoints and reads again when it resumes."""
+"""Arrays that a job stores beside its results and reads again when it resumes."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import pathlib
 import tokenize
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from bertlite_jax.errors import UserError
 
-_DAMAGE = (ValueError, EOFError, OverflowError, SyntaxError, KeyError, tokenize.TokenError, zipfile.BadZipFile)
+_DAMAGE = (
+    *(ValueError, EOFError, OverflowError, SyntaxError, KeyError, tokenize.TokenError, zipfile.BadZipFile),
+    RuntimeError,  # A flag that says that an archive is encrypted, or packed in an unknown way.
+)
 """What numpy raises where a file is cut off or has other bytes."""
+START_AGAIN = "put back a copy, or pass --overwrite to start again"
+"""What helps a run of fine-tuning."""
 
 
 @contextlib.contextmanager
-def reading(path: pathlib.Path) -> Iterator[None]:
+def reading(path: pathlib.Path, job: str = "finetune", remedy: str = START_AGAIN) -> Iterator[None]:
     """Around the calls that read one file of arrays, and nothing else.
+
+    Args:
+      path: of the file.
+      job: that reads it; begins the message.
+      remedy: ends it.
 
     Raises:
       UserError: the file is damaged.
     """
     try:
         yield
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # That is a seek to before the file.
+            raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"finetune: {path} is damaged ({reason}); put back a copy, or pass --overwrite to start again"
-        ) from error
+        raise UserError(f"{job}: {path} is damaged ({reason}); {remedy}") from error
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path, job: str = "finetune", remedy: str = START_AGAIN) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a .npz file by their names, which are read as they are asked for. Arguments as of `reading`.
+
+    Raises:
+      UserError: the file is damaged, or an array that is asked for is not there.
+    """
+    # numpy leaves a file open that it has opened itself and that is no archive.
+    with reading(path, job, remedy), open(path, "rb") as file:
+        stored = np.load(file)
+        if not isinstance(stored, np.lib.npyio.NpzFile):
+            raise ValueError("it is no archive of arrays")
+        with stored:
+            yield stored
 
 
 def load(path: pathlib.Path, shape: tuple[int, ...], mapped: bool = False) -> np.ndarray:

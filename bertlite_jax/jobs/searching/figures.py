@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ class Found(NamedTuple):
     """Trials of `surrogate.longer_steps`."""
     supernet: Supernet | None = None
     """Where one of the methods is that."""
+    published: Mapping[str, Candidate] = MappingProxyType({})
+    """Published models by their names; of the space or not."""
 
     @property
     def score(self) -> score.Score:
@@ -87,6 +90,7 @@ def content(found: Found) -> dict[str, Any]:
         "sensitivity": _sensitivity(found, winner),
         "correlations": _correlations(found, ranked),
         "hosts": _hosts(found),
+        "published": [_published(name, candidate, ranked) for name, candidate in found.published.items()],
         "failed": _failed(found),
     }
 
@@ -124,6 +128,18 @@ def _method(found: Found, name: MethodName) -> dict[str, Any]:
         "flops": trials.spent(tried) + (found.supernet.flops if found.supernet and name == "supernet" else 0),
         "pick": row(found, best) if best else None,
         "longer_loss": results.as_json(min(losses.values(), default=math.nan)),
+    }
+
+
+def _published(name: str, candidate: Candidate, ranked: Iterable[Result]) -> dict[str, Any]:
+    """A published model with its costs; with an error only if its very shape was tried."""
+    errors = (each.error for each in ranked if each.candidate.shape == candidate.shape)
+    return {
+        "name": name,
+        "shape": space.describe(candidate.shape),
+        "parameters": candidate.cost.parameters,
+        "seconds": candidate.cost.seconds,
+        "error": next(errors, None),
     }
 
 

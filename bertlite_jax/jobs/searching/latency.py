@@ -39,6 +39,7 @@ def seconds_of(
     place: pathlib.Path | None,
     stop_wanted: Callable[[int], bool] = lambda step: False,
     keep: bool = True,
+    beside: Sequence[Shape] = (),
 ) -> Seconds:
     """Returns the time of an answer for the model of a shape.
 
@@ -48,6 +49,7 @@ def seconds_of(
       place: folder of the search, where measurements are kept; None: nowhere.
       stop_wanted: whether a signal has asked for the end.
       keep: what is measured now; what was kept before is read in any case.
+      beside: others that will be asked for, which no formula is fitted to.
 
     Raises:
       Stopped: it has, while models were timed.
@@ -66,7 +68,8 @@ def seconds_of(
         found = measured(drawn, cost, "measured", place, stop_wanted, keep)
         fit = latency_fit.fit(drawn, [cost.length] * len(drawn), [found[model].median for model in drawn])
         return lambda model: latency_fit.predict(fit, model, cost.length)
-    found = measured(list(models.values()), cost, cost.latency, place, stop_wanted, keep)
+    everything = [*models.values(), *(model_of(config.model, shape) for shape in beside)]
+    found = measured(list(dict.fromkeys(everything)), cost, cost.latency, place, stop_wanted, keep)
     return lambda model: found[model].median
 
 

@@ -47,7 +47,7 @@ from bertlite_jax.jobs.searching.training import Setup
 from bertlite_jax.model.ops import choose_precision
 from bertlite_jax.report import terminal
 from bertlite_jax.report.run.metrics import clock_time
-from bertlite_jax.search import costs, space, strategies
+from bertlite_jax.search import costs, published, space, strategies
 from bertlite_jax.search.candidates import Candidate, check_maximum, every, fast_enough
 from bertlite_jax.search.strategies import Choice
 from bertlite_jax.search.trials import Evaluation, Result, tried
@@ -83,6 +83,7 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
     if not config.data.corpus:
         raise UserError("config: data.corpus is empty; pass --data.corpus DIR, a folder that `bertlite corpus` wrote")
     shapes = shapes_of(config)
+    known_models = {} if dry_run else published_of(config, shapes)
     latency.elsewhere(config)  # Names of slices are read before anything is trained.
     with contextlib.ExitStack() as until_the_end:
         until_the_end.enter_context(contextlib.suppress(training.Stopped))
@@ -95,7 +96,8 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         if config.cost.latency in MEASURED and not dry_run and not (place / CONFIG).is_file():
             _open_folder(place, config)  # Minutes of timing are kept, whatever is wrong after them.
         everything = [*shapes, space.resolved(config.maximum)]
-        seconds_of = latency.seconds_of(config, everything, place, stop_wanted, keep=not dry_run)
+        beside = list(known_models.values())
+        seconds_of = latency.seconds_of(config, everything, place, stop_wanted, not dry_run, beside)
         found = costs.candidates(shapes, config, latency.FORMULAS, seconds_of)
         maximum = costs.candidate(config.maximum, config, latency.FORMULAS, seconds_of)
         check_maximum(found, maximum)
@@ -129,8 +131,6 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         )
 
         # --- Trials, as the methods ask for them ---------------------------------------------------------------------
-        if lacking := picture.missing():
-            print(f"search: {lacking}", flush=True)
         about = [_about(config, maximum)]
         if teacher.is_wanted(config):
             point = teacher.open_teacher(setup, place / teacher.FILE, book.teacher)
@@ -149,7 +149,11 @@ def search(config: Search, where: str, folder: str, dry_run: bool = False, overw
         longer = _longer(found, picks, evaluation, config)
 
         # --- The result ----------------------------------------------------------------------------------------------
-        content = figures.content(Found(config, found, maximum, book, picks, longer, nets[0] if nets else None))
+        published = {
+            name: costs.candidate(shape, config, latency.FORMULAS, seconds_of) for name, shape in known_models.items()
+        }
+        net = nets[0] if nets else None
+        content = figures.content(Found(config, found, maximum, book, picks, longer, net, published))
         _write(place, config, content, where, about)
         table.print_best(f"Search: {pathlib.Path(where).stem}", content, terminal.open_console())
         print(f"search: {content['winner']['name']} wins; bertlite pretrain {place / WINNER} trains it", flush=True)
@@ -198,6 +202,12 @@ def neighbours_of(config: Search, shapes: Sequence[Shape]) -> Callable[[Shape], 
     return near_chosen
 
 
+def published_of(config: Search, shapes: Sequence[Shape]) -> dict[str, Shape]:
+    """The published models that answer about as fast as the shapes of the space."""
+    flops = functools.partial(costs.encoder_flops, length=config.cost.length, formulas=latency.FORMULAS)
+    return published.comparable(config.model, config.cost.published_divisor, shapes, flops)
+
+
 # --- The folder ------------------------------------------------------------------------------------------------------
 
 
@@ -220,8 +230,7 @@ def _write(place: pathlib.Path, config: Search, content: dict[str, Any], where: 
     whole_files.write_json(place / FIGURES, content)
     whole_files.write_text(place / FRONT, table.front_csv(content))
     whole_files.write_text(place / TABLE, table.markdown(f"Search: {pathlib.Path(where).stem}", content, config, about))
-    if not picture.missing():
-        whole_files.write_bytes(place / picture.FILE, picture.draw(content, config.surrogate.kind))
+    whole_files.write_bytes(place / picture.FILE, picture.draw(content, config.surrogate.kind))
     whole_files.write_text(place / WINNER, files.to_json(recipe) + "\n")
 
 

@@ -11,7 +11,6 @@ import functools
 import pathlib
 import random
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +25,7 @@ from bertlite_jax.errors import UserError
 from bertlite_jax.host import json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.jobs.pretraining.step import init_params
+from bertlite_jax.jobs.runs import arrays
 from bertlite_jax.jobs.searching import results, training
 from bertlite_jax.jobs.searching.notebook import Notebook
 from bertlite_jax.jobs.searching.plan import evenly_spread
@@ -251,14 +251,12 @@ def _read_state(path: pathlib.Path, key: str, fresh: State) -> tuple[State, int]
     """What `_write_state` wrote and after how many steps; the fresh state where it was written for another key."""
     if not path.is_file():
         return fresh, 0
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
-            if held["key"].tobytes().decode() != key:
-                return fresh, 0
-            leaves = [jnp.asarray(held[f"leaf_{number}"]) for number in range(len(jax.tree.leaves(fresh)))]
-            return jax.tree.unflatten(jax.tree.structure(fresh), leaves), int(held["step"])
-    except (ValueError, KeyError, EOFError, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
-        raise UserError(f"search: {path} is damaged ({error}); remove it, and the supernet is trained again") from error
+    with arrays.opened(path, "search", "remove it, and the supernet is trained again") as stored:
+        if stored["key"].tobytes().decode() != key:
+            return fresh, 0
+        leaves = [stored[f"leaf_{number}"] for number in range(len(jax.tree.leaves(fresh)))]
+        step = int(stored["step"])
+    return jax.tree.unflatten(jax.tree.structure(fresh), [jnp.asarray(leaf) for leaf in leaves]), step
 
 
 def _read_errors(path: pathlib.Path, key: str, candidates: Sequence[Candidate]) -> dict[Shape, float]:

@@ -46,6 +46,8 @@ def markdown(title: str, content: Row, config: Search, about: Sequence[str]) -> 
     parts += _section("What other settings choose of the same trials", _sensitivity(content["sensitivity"]))
     if correlations := [*content["correlations"], *content["hosts"]]:
         parts += _section("Rank correlation over shapes", _correlations(correlations))
+    if content["published"]:
+        parts += _section("Published models at the same costs", _published(content["published"]))
     if content["failed"]:
         parts += ["", "## Trials without an error", ""]
         for each in content["failed"]:
@@ -113,6 +115,14 @@ def _correlations(rows: Sequence[Row]) -> list[list[str]]:
     for each in rows:
         cells = [each["measure"], each["with"], str(each["shapes"])]
         found.append([*cells, _number(each["spearman"], "+.3f"), _number(each["kendall"], "+.3f")])
+    return found
+
+
+def _published(rows: Sequence[Row]) -> list[list[str]]:
+    found = [["model", "shape", "parameters", "latency", "error of its shape here"]]
+    for each in rows:
+        costs = [f"{each['parameters']:,}", shown_time(each["seconds"])]
+        found.append([each["name"], each["shape"], *costs, _number(each["error"])])
     return found
 
 

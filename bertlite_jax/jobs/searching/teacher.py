@@ -6,7 +6,6 @@ Its predictions for the held-out rows lie in `teacher.npz`; no later trial, and 
 from __future__ import annotations
 
 import pathlib
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 from bertlite_jax.config.search.settings import Search, model_of
 from bertlite_jax.errors import Diverged, UserError
 from bertlite_jax.host import whole_files
+from bertlite_jax.jobs.runs import arrays
 from bertlite_jax.jobs.searching import comparison, training
 from bertlite_jax.jobs.searching.comparison import Seen
 from bertlite_jax.jobs.searching.training import Setup
@@ -127,27 +127,22 @@ def _seen(setup: Setup, params: Any) -> tuple[Seen, ...]:
 
 
 def _write(path: pathlib.Path, teacher: Teacher, key: str) -> None:
-    arrays: dict[str, Any] = {
+    predictions: dict[str, Any] = {
         f"{name}_{number}": np.asarray(array)
         for number, seen in enumerate(teacher.seen)
         for name, array in seen.items()
     }
     figures = np.array([teacher.loss, teacher.learning_rate, len(teacher.seen)], np.float64)
     with whole_files.replacing(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, key=np.frombuffer(key.encode(), np.uint8), figures=figures, **arrays)
+        np.savez(file, key=np.frombuffer(key.encode(), np.uint8), figures=figures, **predictions)
 
 
 def _read(path: pathlib.Path, key: str) -> Teacher | None:
     """What `_write` wrote; None where it was written for another key."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as held:
-            if held["key"].tobytes().decode() != key:
-                return None
-            loss, rate, count = held["figures"].tolist()
-            names = [name for name in Top._fields if f"{name}_0" in held.files]
-            seen = tuple({name: held[f"{name}_{number}"] for name in names} for number in range(int(count)))
-            return Teacher(seen, loss, rate)
-    except (ValueError, KeyError, EOFError, OSError, UnicodeDecodeError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"search: {path} is damaged ({error}); remove it, and the maximum point is trained again"
-        ) from error
+    with arrays.opened(path, "search", "remove it, and the maximum point is trained again") as stored:
+        if stored["key"].tobytes().decode() != key:
+            return None
+        loss, rate, count = stored["figures"].tolist()
+        names = [name for name in Top._fields if f"{name}_0" in stored]
+        seen = tuple({name: stored[f"{name}_{number}"] for name in names} for number in range(int(count)))
+        return Teacher(seen, loss, rate)

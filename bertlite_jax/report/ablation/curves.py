@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 from collections.abc import Sequence
 
@@ -12,13 +11,6 @@ from bertlite_jax.report.ablation.figures import Compared, incomparable, mean
 _DASHES = ("-", (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (9, 2)))
 _MARKERS = ("o", "s", "^", "v", "D", "x", "+")
 _GREYS = ("#111111", "#6b8fb3", "#777777")
-
-
-def missing() -> str:
-    """What is not installed that a picture needs, and how to get it; empty if nothing is."""
-    if importlib.util.find_spec("matplotlib"):
-        return ""
-    return "no picture of the curves: matplotlib is not installed; pip install matplotlib"
 
 
 def draw(members: Sequence[Compared]) -> bytes | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib.util
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -16,13 +15,6 @@ _HEADS = ("model", "speed-up", "milliseconds", "{score}", "score kept", "agreeme
 _EDGE, _FILL = "#111111", "#6b8fb3"
 _LEAST, _MOST = 20.0, 900.0
 """Areas of the markers of an empty file and of the largest, in square points."""
-
-
-def missing() -> str:
-    """What is not installed that a picture needs, and how to get it; empty if nothing is."""
-    if importlib.util.find_spec("matplotlib"):
-        return ""
-    return "no picture: matplotlib is not installed; pip install matplotlib"
 
 
 def rows_of(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:

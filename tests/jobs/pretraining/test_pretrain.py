@@ -43,11 +43,14 @@ def test_a_run_leaves_what_the_readme_says(trained: pathlib.Path):
     assert checkpoint.verified_steps(trained / "checkpoints") == [4, 8, 12]
 
 
-def test_a_finished_run_started_again_changes_nothing(trained: pathlib.Path, prepared):
+def test_a_finished_run_started_again_changes_nothing(trained: pathlib.Path, prepared, capsys):
     before = (trained / "metrics.jsonl").read_text()
     summary = pretrain.pretrain(tiny.pretrain(prepared), str(trained))
     assert summary["steps"] == 12
     assert (trained / "metrics.jsonl").read_text() == before
+    said = capsys.readouterr().out
+    assert f"pretrain: {trained} is finished already, at step 12; --overwrite trains it again" in said
+    assert "resuming" not in said
 
 
 def test_config_of_a_run_can_be_read_back(trained: pathlib.Path, prepared):

@@ -117,6 +117,16 @@ def test_measurements_are_kept_and_not_repeated(tmp_path, monkeypatch):
     assert sorted(made) == list(range(1, 12))
 
 
+@pytest.mark.parametrize(("kind", "timed"), [("measured", 13), ("fitted", 12)])
+def test_shapes_beside_the_space_are_timed_too_but_nothing_is_fitted_to_them(tmp_path, monkeypatch, kind, timed):
+    """A published model must not change the times of the space."""
+    made = pretended(monkeypatch)
+    shapes, other = [Shape(layers, 2, 16, 32, 16) for layers in range(1, 13)], Shape(12, 4, 16, 32, 16)
+    seconds = latency.seconds_of(config_of(latency=kind), shapes, tmp_path, beside=[other, shapes[0]])
+    assert len(made) == timed
+    assert seconds(model_of(SMALL, other)) == pytest.approx(0.12)
+
+
 def test_what_is_not_to_be_kept_is_read_all_the_same(tmp_path, monkeypatch):
     """As in a dry run."""
     made = pretended(monkeypatch)

@@ -202,6 +202,21 @@ def test_shapes_for_the_longer_training_reach_from_the_smallest_to_the_largest()
     assert plan.evenly_spread(planted.CANDIDATES[:4], 12) == planted.CANDIDATES[:4]
 
 
+def test_published_models_of_the_same_widths_stand_beside_the_shapes(of_text, trained, tmp_path):
+    """A 32nd of Bort, <4,8,1024,768>, is one of the shapes."""
+    narrow = Space(num_layers=(2, 4), num_heads=(8,), hidden_size=(32,), ffn_size=(24,))
+    cost = CostModel(length=64, published_divisor=32)
+    content = search(of_text(space=narrow, maximum=Shape(8, 8, 64, 96), cost=cost), "s.py", str(tmp_path))
+    bort, shape = content["published"][0], next(row for row in content["ranking"] if row["num_layers"] == 4)
+    assert (bort["name"], bort["shape"]) == ("Bort / 32", "<4,8,32,24>") == ("Bort / 32", shape["name"])
+    assert [bort[name] for name in ("parameters", "seconds", "error")] == [
+        shape[name] for name in ("parameters", "seconds", "error")
+    ]
+    text = (tmp_path / "table.md").read_text()
+    assert "## Published models at the same costs" in text
+    assert "| Bort / 32 | <4,8,32,24> |" in text
+
+
 def test_a_limit_of_latency_leaves_the_sensitivity_to_the_stride(of_text, trained, tmp_path):
     """Of eight shapes four are allowed, and all of these are tried."""
     space = Space(num_layers=(1, 2), num_heads=(2,), hidden_size=(16, 32), ffn_size=(32, 64))

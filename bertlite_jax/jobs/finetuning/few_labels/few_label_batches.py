@@ -152,10 +152,10 @@ class Additions:
             raise UserError(
                 f"finetune: {path} is missing, and the run cannot resume without it; pass --overwrite to start again"
             )
-        with arrays.reading(path), np.load(path) as stored:
+        with arrays.opened(path) as stored:
             for stream, average in self.averages.items():
                 prefix = f"{stream}|"
-                average.restore({k.removeprefix(prefix): stored[k] for k in stored.files if k.startswith(prefix)})
+                average.restore({k.removeprefix(prefix): stored[k] for k in stored if k.startswith(prefix)})
 
 
 def slots_of(setup: Setup) -> tuple[int, int]:
