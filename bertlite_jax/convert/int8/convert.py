@@ -238,7 +238,7 @@ def _counting(arithmetic: Arithmetic, container: Container) -> tuple[Arithmetic,
             expected.append(integer.DECODE.name)
         return arithmetic.decode(graph, x)
 
-    return Arithmetic(dense, arithmetic.rows, decode), expected
+    return arithmetic._replace(dense=dense, decode=decode), expected
 
 
 def measure(weights: Weights, models: Models, text: Text, output: Output = "auto") -> dict[str, Any]:

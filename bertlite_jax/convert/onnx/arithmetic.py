@@ -52,11 +52,13 @@ class Arithmetic(NamedTuple):
       rows: (graph, ids, path) -> x. Rows of an embedding table, [...] -> [..., E]; `path` such as
         `embeddings/word/embedding`.
       decode: (graph, x) -> logits. x [M, E] times the transposed word table, plus `mlm/bias`: [M, V].
+      folded: whether the file has equal layers once, for weights so small that nodes count (`repeated_layers`).
     """
 
     dense: Callable[[Graph, str, Site], str]
     rows: Callable[[Graph, str, str], str]
     decode: Callable[[Graph, str], str]
+    folded: bool = False
 
 
 class Draft(NamedTuple):

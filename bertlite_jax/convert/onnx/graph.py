@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,15 @@ INT64 = onnx.TensorProto.INT64
 INT32 = onnx.TensorProto.INT32
 
 
+class Layer(NamedTuple):
+    """The nodes of one layer, [start, stop) in a graph, and the value that they change: its name before and after."""
+
+    start: int
+    stop: int
+    enters: str
+    leaves: str
+
+
 @dataclasses.dataclass
 class Graph:
     """What has been built so far.
@@ -45,6 +54,7 @@ class Graph:
       outputs: declared output values.
       memo: names of values that are computed once and used in several places, by a key of the caller's choice.
       taken: how often each name has been requested.
+      layers: the nodes of each of the encoder's layers, first to last.
     """
 
     nodes: list[onnx.NodeProto] = dataclasses.field(default_factory=list)
@@ -53,6 +63,7 @@ class Graph:
     outputs: list[onnx.ValueInfoProto] = dataclasses.field(default_factory=list)
     memo: dict[Hashable, str] = dataclasses.field(default_factory=dict)
     taken: dict[str, int] = dataclasses.field(default_factory=dict)
+    layers: list[Layer] = dataclasses.field(default_factory=list)
 
 
 def tensor(graph: Graph, name: str, array: np.ndarray) -> str:
@@ -118,7 +129,13 @@ def add_output(graph: Graph, value: str, name: str, shape: Sequence[int | str], 
     graph.outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
 
-def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, int] | None = None) -> onnx.ModelProto:
+def finish(
+    graph: Graph,
+    name: str,
+    metadata: dict[str, str],
+    opsets: dict[str, int] | None = None,
+    functions: Sequence[onnx.FunctionProto] = (),
+) -> onnx.ModelProto:
     """The model, after ONNX's checks of structure, types and shapes.
 
     Args:
@@ -126,6 +143,7 @@ def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, 
       name: of the graph.
       metadata: key and value texts that travel in the file (`metadata_props`).
       opsets: versions of further operator domains, such as `{"com.microsoft": 1}`, whose nodes are not checked.
+      functions: that nodes of the graph call.
 
     Raises:
       UserError: the model is larger than a protobuf file can be.
@@ -138,12 +156,13 @@ def finish(graph: Graph, name: str, metadata: dict[str, str], opsets: dict[str, 
         )
     tensors = [numpy_helper.from_array(np.asarray(array, order="C"), at) for at, array in graph.initializers.items()]
     proto = helper.make_graph(graph.nodes, name, graph.inputs, graph.outputs, tensors)
-    versions = {"": OPSET, **(opsets or {})}
+    versions = {"": OPSET, **(opsets or {}), **{each.domain: 1 for each in functions}}
     model = helper.make_model(
         proto,
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in versions.items()],
         ir_version=IR_VERSION,
         producer_name="bertlite_jax",
+        functions=functions,
     )
     helper.set_model_props(model, metadata)
     onnx.checker.check_model(model, full_check=True)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
+from onnx.inliner import inline_local_functions
 
 from bertlite_jax.config.int8 import Bits
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Site
@@ -78,10 +79,11 @@ def static(container: Container, ranges: Mapping[str, tuple[float, float]]) -> A
 
 def integer_products(model: onnx.ModelProto) -> int:
     """Products of integers in a graph: MatMulInteger, and MatMul of two dequantised values."""
-    dequantized = {name for each in model.graph.node if each.op_type == "DequantizeLinear" for name in each.output}
+    made = inline_local_functions(model).graph.node if model.functions else model.graph.node
+    dequantized = {name for each in made if each.op_type == "DequantizeLinear" for name in each.output}
     return sum(
         each.op_type == "MatMulInteger" or (each.op_type == "MatMul" and dequantized.issuperset(each.input))
-        for each in model.graph.node
+        for each in made
     )
 
 
@@ -125,7 +127,7 @@ def _arithmetic(container: Container, product: Product, add: str = "Add") -> Ari
         y = product(graph, x, DECODE, Stored(_words(graph, container), scales))
         return node(graph, add, y, bias, name=DECODE.name)
 
-    return Arithmetic(dense, rows, decode)
+    return Arithmetic(dense, rows, decode, folded=container.bits == 4)
 
 
 def _words(graph: Graph, container: Container) -> str:

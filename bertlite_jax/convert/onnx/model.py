@@ -24,8 +24,9 @@ import onnx
 import bertlite_jax
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.huggingface.sentence_transformers import sentence_of
+from bertlite_jax.convert.onnx import repeated_layers
 from bertlite_jax.convert.onnx.arithmetic import Arithmetic, Draft, Site, dense, layer_norm, spread, stored
-from bertlite_jax.convert.onnx.graph import FLOAT, Graph, add_input, constant, finish, node
+from bertlite_jax.convert.onnx.graph import FLOAT, Graph, Layer, add_input, constant, finish, node
 from bertlite_jax.convert.onnx.heads import activation, fill_mask, hidden_states, sentence, task
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, sentence_length
@@ -59,7 +60,9 @@ def build_onnx(weights: Weights, arithmetic: Arithmetic, output: Output = "auto"
     Raises:
       UserError: the weights do not have this output (`choose_output`), or are too large for a file.
     """
-    return finish(draw(weights, arithmetic, output), "bertlite", _metadata(weights, output))
+    graph = draw(weights, arithmetic, output)
+    functions = repeated_layers.fold(graph) if arithmetic.folded else []
+    return finish(graph, "bertlite", _metadata(weights, output), functions=functions)
 
 
 def draw(weights: Weights, arithmetic: Arithmetic, output: Output = "auto") -> Graph:
@@ -138,7 +141,9 @@ def _encoder(draft: Draft, ids: str, mask: str, types: str) -> str:
     x = _embed(draft, ids, types)
     far = _far(draft, mask)
     for layer in range(draft.model.num_layers):
+        start, enters = len(draft.graph.nodes), x
         x = _block(draft, x, far, layer)
+        draft.graph.layers.append(Layer(start, len(draft.graph.nodes), enters, x))
     return layer_norm(draft, x, Site("final_norm")) if draft.model.norm == "pre" else x
 
 
