@@ -71,7 +71,7 @@ def test_every_place_gives_the_same_documents(places):
         counts = Counter()
         assert read(place, counts=counts) == DOCUMENTS, name
         assert counts["files"] == 1
-    assert counts["bytes"] == sum(len(text.encode()) for text in TEXTS)
+        assert name == "JSON lines" or counts["bytes"] == sum(len(text.encode()) for text in TEXTS)
 
 
 def test_without_a_split_it_is_train_or_the_only_one(places, caplog):

@@ -73,8 +73,9 @@ def test_the_command_trains_on_it_and_resumes_only_with_the_same_examples(place,
     assert main(command) == 0
     assert "is finished already" in capsys.readouterr().out
     texts = [f"It is {'good' if number % 2 else 'bad'} {number}." for number in range(60)]
-    labels = ["good" if number % 2 else "bad" for number in range(60)]
-    datasets.Dataset.from_dict({"text": texts, "label": labels}).to_parquet(str(tmp_path / "reviews/train.parquet"))
+    changed = datasets.Dataset.from_dict({"text": texts, "label": [number % 2 for number in range(60)]})
+    changed = changed.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
+    changed.to_parquet(str(tmp_path / "reviews/train.parquet"))
     hub_datasets.copied_split.cache_clear()  # As another process would begin.
     assert main(command) == 2
     assert "was started with other data" in capsys.readouterr().err
