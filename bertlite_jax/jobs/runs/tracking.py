@@ -27,14 +27,14 @@ REPORT_SECONDS = 60.0
 
 
 def records(folder: pathlib.Path, config: Any) -> Mapping[str, Callable[[], Record]]:
-    """The run's trackers, each with the function that opens its record. Draws the run's id, and imports no library.
+    """The run's trackers, each with the function that opens its record. Draws the run's id, and imports the libraries.
 
     Args:
       folder: the work directory, which exists.
       config: of the run; `run.track` names its trackers.
 
     Raises:
-      UserError: the file with the id is damaged.
+      UserError: the file with the id is damaged, or a library is missing.
     """
     if not config.run.track:
         return {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 
 from bertlite_jax.errors import UserError
+from bertlite_jax.host.retry import first_line
 from bertlite_jax.report.trackers.record import About, Record
 
 Open = Callable[[About], Record]
@@ -13,11 +15,21 @@ Open = Callable[[About], Record]
 
 
 def opener(tracker: str) -> Open:
-    """The function that opens a record; imports the tracker's library when it is called.
+    """The function that opens a record. Imports the tracker's library now, in the caller's thread.
+
+    An import in a thread that runs beside others may fail halfway (in Python 3.11, "AST constructor recursion depth
+    mismatch"), and W&B's cannot be repeated in the same process.
 
     Args:
       tracker: one of `config.pretrain.Tracker`.
+
+    Raises:
+      UserError: a package that the library needs is missing.
     """
+    try:
+        importlib.import_module(tracker)
+    except ImportError as error:
+        raise UserError(f'track: {tracker}: {first_line(error)}; pip install "bertlite_jax[{tracker}]"') from error
     match tracker:
         case "trackio":
             from bertlite_jax.report.trackers import trackio_record

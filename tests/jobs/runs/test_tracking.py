@@ -286,22 +286,16 @@ def test_a_tracker_that_is_switched_off_is_said_to_keep_nothing(here, monkeypatc
 
 
 def test_the_id_stays_while_the_run_resumes(tmp_path):
-    config = Pretrain(run=Run(track=("mlflow",)))
-    tracking.records(tmp_path, config)
-    first = id_of(tmp_path)
-    tracking.records(tmp_path, config)
-    assert id_of(tmp_path) == first
+    first = tracking.id_of(tmp_path)
+    assert tracking.id_of(tmp_path) == id_of(tmp_path) == first
     assert len(first) == 16
 
 
 def test_a_run_that_starts_over_has_another_id(tmp_path):
     """`--overwrite` clears the folder, so the new run gets records of its own."""
-    config = Pretrain(run=Run(track=("mlflow",)))
-    tracking.records(tmp_path, config)
-    first = id_of(tmp_path)
+    first = tracking.id_of(tmp_path)
     workdir.clear(tmp_path)
-    tracking.records(tmp_path, config)
-    assert id_of(tmp_path) != first
+    assert tracking.id_of(tmp_path) != first
 
 
 def test_a_run_without_trackers_has_no_id(tmp_path):
@@ -346,3 +340,21 @@ def test_a_folder_that_a_tracker_wrote_is_not_its_package(tmp_path, monkeypatch)
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
     with pytest.raises(UserError, match=r'pip install "bertlite_jax\[wandb\]"'):
         check_installed(("wandb",))
+
+
+def test_a_library_is_imported_before_threads_send(tmp_path, monkeypatch):
+    """In a thread beside others it might be imported by halves."""
+    (tmp_path / "mlflow.py").write_text("imported = True")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    tracking.records(tmp_path, Pretrain(run=Run(track=("mlflow",))))
+    assert sys.modules["mlflow"].imported
+    sys.modules.pop("mlflow")
+
+
+def test_a_package_that_a_library_lacks_is_told(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.py").write_text("import a_package_that_is_missing")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.delitem(sys.modules, "mlflow", raising=False)
+    with pytest.raises(UserError, match=r"No module named 'a_package_that_is_missing'; pip install .*\[mlflow\]"):
+        tracking.records(tmp_path, Pretrain(run=Run(track=("mlflow",))))
