@@ -8,6 +8,7 @@ import onnx
 import pytest
 from integer_examples import ALBERT, BERT, TWO_LABELS, batch_of, weights_of
 
+from bertlite_jax.config.int8 import Bits
 from bertlite_jax.config.model import Head, Model
 from bertlite_jax.convert.int8 import calibrate
 from bertlite_jax.convert.onnx import integer
@@ -37,11 +38,11 @@ def calls(model: onnx.ModelProto) -> list[str]:
     return [each.op_type for each in model.graph.node if each.domain == DOMAIN]
 
 
-def test_only_files_of_four_bits_have_functions():
+@pytest.mark.parametrize(("bits", "count"), [(4, 1), (7, 0), (8, 0)])
+def test_only_files_of_four_bits_have_functions(bits: Bits, count: int):
     weights = weights_of(ALBERT)
-    for bits, count in ((4, 1), (7, 0), (8, 0)):
-        built = build_onnx(weights, integer.per_token(quantized.quantize(weights, bits=bits)))
-        assert (len(built.functions), len(calls(built))) == (count, 12 * count)
+    built = build_onnx(weights, integer.per_token(quantized.quantize(weights, bits=bits)))
+    assert (len(built.functions), len(calls(built))) == (count, 12 * count)
 
 
 @pytest.mark.parametrize("kind", [integer.per_token, integer.per_tensor])
@@ -107,5 +108,6 @@ def test_what_a_layer_does_not_change_stays_outside():
     add_output(graph, node(graph, "Identity", x), "y", ["rows"])
     model = finish(graph, "two layers", {}, functions=fold(graph))
     assert [each.op_type for each in model.graph.node] == ["Exp", "layer_0", "layer_0", "Identity"]
-    (found,) = open_session(to_bytes(model)).run(None, {"x": np.float32([-1, 2]), "z": np.float32([0, 0])})
+    batch = {"x": np.array([-1, 2], np.float32), "z": np.zeros(2, np.float32)}
+    (found,) = open_session(to_bytes(model)).run(None, batch)
     np.testing.assert_array_equal(found, [2, 4])
