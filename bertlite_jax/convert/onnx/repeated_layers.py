@@ -1,7 +1,7 @@
 """Layers of the same nodes, written once: as a function of the file that every layer calls.
 
 The twelve layers of ALBERT-base have twelve times the same hundred nodes: 0.16 MB, most of it names. Runtimes replace
-each call by the nodes of the function when they load the file, and optimise and run what they would have without it.
+each call by the nodes of the function when they load the file: they optimise and run what they would have without it.
 
 Source: onnx/onnx:docs/IR.md, "Functions"; part of IR version 8.
 """
