@@ -118,6 +118,7 @@ def test_a_space_without_shapes_or_with_a_value_of_no_use_is_refused(changes, me
         ("surrogate", Surrogate(steps=9, longer_steps=9), "surrogate.longer_steps = 9 must exceed surrogate.steps = 9"),
         ("run", Run(depths=((3, 10),)), "run.depths"),
         ("cost", CostModel(layer_seconds=-1e-6), "cost.layer_seconds = -1e-06 cannot be negative"),
+        ("cost", CostModel(published_divisor=-1), "cost.published_divisor = -1 cannot be negative"),
         ("cost", CostModel(fitted_shapes=11), "cost.fitted_shapes = 11 must be at least 12"),
         ("cost", CostModel(latency="measured", host="v5e-16"), "cost.latency = measured is timed on this machine"),
         ("cost", CostModel(length=0), "cost.length = 0 must be positive"),
