@@ -1,5 +1,6 @@
 """A damaged checkpoint is noticed, named, and never restored."""
 
+import hashlib
 import os
 import pathlib
 import re
@@ -212,7 +213,7 @@ def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged(tmp_path, mo
     def refuse(stream, digest):
         raise PermissionError(13, "Permission denied", stream.name)
 
-    monkeypatch.setattr(checkpoint_sums.hashlib, "file_digest", refuse)
+    monkeypatch.setattr(hashlib, "file_digest", refuse)
     with pytest.raises(UserError, match=r"c/2/.* cannot be read: Permission denied; it may be whole"):
         checkpoint.newest_good(tmp_path / "c", pytest.fail)
     assert sorted(os.listdir(tmp_path / "c")) == ["1", "2"]

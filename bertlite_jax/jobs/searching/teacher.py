@@ -6,6 +6,7 @@ Its predictions for the held-out rows lie in `teacher.npz`; no later trial, and 
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -144,5 +145,6 @@ def _read(path: pathlib.Path, key: str) -> Teacher | None:
             return None
         loss, rate, count = stored["figures"].tolist()
         names = [name for name in Top._fields if f"{name}_0" in stored]
-        seen = tuple({name: stored[f"{name}_{number}"] for name in names} for number in range(int(count)))
+        held: Mapping[str, Any] = stored  # Arrays of numpy, which serve as JAX's do.
+        seen = tuple({name: held[f"{name}_{number}"] for name in names} for number in range(int(count)))
         return Teacher(seen, loss, rate)

@@ -62,11 +62,11 @@ def test_only_the_weights_that_are_read_are_downloaded(hub):
     """Repositories have the same weights in five formats, and files of training beside them."""
     others = {"pytorch_model.bin": b"p", "tf_model.h5": b"t", "flax_model.msgpack": b"f", "onnx/model.onnx": b"o"}
     others["optimizer.pt"] = b"a"
-    put(hub, "alice/all", **others)
+    put(hub, "alice/all", HF, **others)
     folder = sources.folder_of("hf:alice/all", "finetune")
     assert (folder / "model.safetensors").is_file()
     assert not [name for name in others if (folder / name).exists()]
-    old = put(hub, "alice/old", **others)
+    old = put(hub, "alice/old", HF, **others)
     del old.files["model.safetensors"]
     folder = sources.folder_of("hf:alice/old", "finetune")
     assert (folder / "pytorch_model.bin").is_file()

@@ -203,6 +203,7 @@ def test_a_killed_and_resumed_run_has_every_step_once_in_its_record(tracker, her
     said = write(run, 15, 20)
     assert "lacks" not in said
     (run / "report.html").write_text("<html>a report</html>")
+    (run / "summary.json").write_text("{}")  # As a finished run has it.
     assert "lacks" not in python(SEND, run).stdout
     rows, config, artifacts = TRACKERS[tracker](run)
     seen = Counter((name, step) for name, step, _ in rows)
