@@ -83,8 +83,8 @@ def embed(
     Args:
       run: anything that `adoption.open_weights` opens: a run of pretraining or fine-tuning, a folder of transformers
         or sentence-transformers, a folder that `bertlite convert` wrote.
-      inputs: a file with one text or JSON object `{"text"[, "pair"][, "id"]}` per line, or any that `inputs.read`
-        reads; `-` for standard input.
+      inputs: a file with one text or JSON object `{"text"[, "pair"][, "id"]}` a line, or any that `inputs.read` reads;
+        `-` for standard input.
       out: `*.npy` ([texts, D] float32; for tokens [all tokens, D], with the file `vector_files.tokens_beside`),
         `*.jsonl`, or `-` for JSON lines on standard output.
       pool: "mean" over a text's tokens, "cls" for the state of [CLS], or "tokens" for every token's state, with special

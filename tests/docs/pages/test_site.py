@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 PAGES = {path.name for path in (ROOT / "docs").glob("*.md")}
 LOGS = {f"results/{path.name}" for path in (ROOT / "docs/results").iterdir()}
 """What figures of RESULTS.md link to; files of the site too."""
