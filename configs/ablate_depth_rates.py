@@ -5,8 +5,9 @@
       --data.tokenizer runs/quickstart-data/tokenizer
 
 Two to twenty-four layers at rates a factor of √2 apart, 800 steps each. One step in four is causal, with which runs
-leave the plateau early enough for that. The table is in docs/learning.md, "Deep shared encoders". Each run has 365,418
-parameters; the twenty runs take 2.1e+14 FLOP in all.
+leave the plateau early enough for that. The table is in docs/learning.md, "Deep shared encoders".
+
+Each run has 365,418 parameters; the twenty runs take 2.1e+14 FLOP in all.
 """
 
 from bertlite_jax.config import Data, Grid, Mask, Model, Objective, Optim, Pretrain, Run
