@@ -104,6 +104,8 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
 
     huggingface_hub = pytest.importorskip("huggingface_hub")
     constants = pytest.importorskip("huggingface_hub.constants")
+    bars = pytest.importorskip("huggingface_hub.utils")
+    bars.disable_progress_bars()
     with hub_stand_in.running() as made:
         settings = {
             "ENDPOINT": made.address,
@@ -111,7 +113,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
             "HF_HUB_CACHE": str(tmp_path / "hub_cache"),
             "HF_TOKEN_PATH": str(tmp_path / "no_token"),
             "HF_HUB_DISABLE_XET": True,
-            "HF_HUB_DISABLE_PROGRESS_BARS": True,
             "HF_HUB_OFFLINE": False,
         }
         for name, value in settings.items():
@@ -123,6 +124,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path):
         yield made
         snapshot.cache_clear()
         huggingface_hub.close_session()
+    bars.enable_progress_bars()
 
 
 @pytest.fixture
