@@ -8,6 +8,8 @@
 Paper, 125,000 steps on 16 GB of text: masked-LM accuracy 0.54 and SOP accuracy 0.865 for base (Table 5).
 No run of this length has been made with this code; on a smaller batch set --data.batch-rows, and the rate follows:
 add --optim.reference-batch 4096.
+The residual branches are the paper's, too; add --model.residual-scale depth where the loss stays on the plateau
+(docs/learning.md, "Deep shared encoders").
 """
 
 from dataclasses import replace

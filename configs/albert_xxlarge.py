@@ -9,6 +9,8 @@ Paper, 125,000 steps on 16 GB of text: Table 2 has what fine-tuning makes of it;
 0.865 SOP accuracy are of base.
 No run of this length has been made with this code; on a smaller batch set --data.batch-rows, and the rate follows:
 add --optim.reference-batch 4096.
+The residual branches are the paper's, too; add --model.residual-scale depth where the loss stays on the plateau
+(docs/learning.md, "Deep shared encoders").
 """
 
 from dataclasses import replace
