@@ -108,7 +108,7 @@ def _rows(section: str) -> Iterator[str]:
     """The rows of its tables, without their headings."""
     lines = section.splitlines()
     for before, line in zip(["", *lines], lines, strict=False):
-        if line.startswith("|") and before.startswith("|") and not line.startswith("|---"):
+        if line.startswith("|") and before.startswith("|") and line.strip("|-: "):
             yield line
 
 
