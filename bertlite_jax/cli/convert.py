@@ -38,7 +38,7 @@ def to_hf(
 
     Args:
       run: Work directory of a run (its newest checkpoint), a folder that from-hf, from-tf or int8 wrote, a folder of
-        transformers, or a model of the hub (hf:OWNER/NAME).
+        transformers, a model of the hub (hf:OWNER/NAME), or reference-en, which comes with the package.
       out: Folder to write.
       family: Model classes of transformers to use; auto: the first that can hold the model.
       sentence_transformers: Write only the encoder, as a folder that SentenceTransformer loads.

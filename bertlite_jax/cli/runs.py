@@ -31,8 +31,8 @@ class PretrainOptions:
     workdir: str
     """Folder of the run. If it already holds this run, training resumes."""
     init: str = ""
-    """Start from the weights of another run (its work directory), of a folder of transformers, or of a model of the hub
-    (hf:OWNER/NAME)."""
+    """Start from the weights of another run (its work directory), of a folder of transformers, of a model of the hub
+    (hf:OWNER/NAME), or of reference-en, which comes with the package."""
     overwrite: bool = False
     """Start from the beginning, and delete the run that the work directory holds."""
 
@@ -144,7 +144,8 @@ def evaluate(
     """Scores a run on the validation split of a corpus, or on minimal pairs of sentences.
 
     Args:
-      run: Work directory of a pretraining run. With --minimal-pairs, any folder with a head for masked tokens.
+      run: Work directory of a pretraining run. With --minimal-pairs, any model with a head for masked tokens, as for
+        `bertlite fill-mask`.
       corpus: Corpus folder; may be given several times. Without it, the run's own.
       pair_task: Task to score the pair head on, even if it was trained on another. Without it, the run's own.
       rows: Rows of the validation split to read; 0: all.
@@ -173,7 +174,8 @@ def fill_mask(run: Run, text: Annotated[Positional[str], arg(metavar="TEXT")], /
     """Shows what a trained model predicts for each [MASK] in a text.
 
     Args:
-      run: Work directory of a pretraining run.
+      run: Work directory of a pretraining run, or any other model with a head for masked tokens: a folder, one of the
+        hub (hf:OWNER/NAME), or reference-en, which comes with the package.
       text: A text that contains [MASK].
       top: Predictions to show for each [MASK].
     """

@@ -138,7 +138,7 @@ class AgoraOptions:
     best/ (the run of the best model, for predict, convert and report), summary.json, table.md."""
     init: str
     """The encoder that every model starts from: a run's work directory, a folder of transformers, one that
-    `bertlite convert` wrote, or a model of the hub (hf:OWNER/NAME)."""
+    `bertlite convert` wrote, a model of the hub (hf:OWNER/NAME), or reference-en, which comes with the package."""
     teacher: str
     """Work directory or folder of a model of the same task with the same labels, which labels the new points. It has to
     be right on more than two thirds of the validation examples."""

@@ -33,7 +33,7 @@ class Options:
     """Folder of the run. If it already holds this run, training resumes."""
     init: str
     """The encoder to start from: a run's work directory, a folder of transformers, one that `bertlite convert` wrote,
-    or a model of the hub (hf:OWNER/NAME)."""
+    a model of the hub (hf:OWNER/NAME), or reference-en, which comes with the package."""
     task: str = ""
     """Name of the task, such as sst2, or of a suite: all-glue, all-superglue. Without it, the recipe's data.task. A
     recipe may have other settings for each task."""
@@ -301,7 +301,7 @@ def embed(
 
     Args:
       run: Work directory of a run, a folder of transformers or sentence-transformers, one that `bertlite convert`
-        wrote, or a model of the hub (hf:OWNER/NAME).
+        wrote, a model of the hub (hf:OWNER/NAME), or reference-en, which comes with the package.
       input: File with one text on each line, or one JSON object {"text", "pair"}; or a table or Parquet file. - reads
         lines from standard input.
       out: File to write, such as vectors.npy or vectors.jsonl. - writes JSON lines to standard output.

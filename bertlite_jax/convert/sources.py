@@ -13,7 +13,7 @@ from typing import Any
 
 from bertlite_jax.config import files
 from bertlite_jax.config.distillation.settings import OWN
-from bertlite_jax.convert import bundled
+from bertlite_jax.convert import bundled, reference_models
 from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
@@ -37,9 +37,12 @@ def naming(job: str) -> Iterator[None]:
 
 
 def folder_of(path: os.PathLike[str] | str, job: str) -> pathlib.Path:
-    """The folder that a user names; of a model of the hub its copy in the cache (`hub.local_folder`)."""
+    """The folder that a user names; of a model of the hub its copy in the cache (`hub.local_folder`).
+
+    Of an encoder that comes with the package, its folder there.
+    """
     with naming(job):
-        return hub.local_folder(path)
+        return reference_models.packaged(path) or hub.local_folder(path)
 
 
 def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
@@ -49,7 +52,7 @@ def load(path: os.PathLike[str] | str, job: str = "convert") -> Weights:
       path: the work directory of a pretraining run (its newest good checkpoint is read, with the vocabulary padded as
         in its config; `parameters.pad_vocabulary` fits other weights to that) or of a fine-tuning run (its best model),
         a folder of `transformers`, or one that `save_weights` or `quantized.save` wrote; or a model of the hub
-        (`hub.local_folder`) that is such a folder.
+        (`hub.local_folder`) that is such a folder; or the name of one that comes with the package.
       job: that the user started; begins messages.
 
     Raises:
@@ -75,8 +78,8 @@ def check_there(path: os.PathLike[str] | str, job: str) -> None:
     place = folder_of(path, job)
     if not place.exists() and not is_tensorflow(place):
         raise UserError(
-            f"{job}: {place} does not exist; name a run, a folder of transformers, one that bertlite convert wrote, or "
-            "a model of the hub (hf:OWNER/NAME)"
+            f"{job}: {place} does not exist; name a run, a folder of transformers, one that bertlite convert wrote, a "
+            f"model of the hub (hf:OWNER/NAME), or {' or '.join(reference_models.NAMES)}"
         )
 
 

@@ -79,7 +79,8 @@ def finetune(
     check_installed(config.run.track)
     if not init:
         raise UserError(
-            "finetune: --init is missing; name a run, a folder of transformers, or one that `bertlite convert` wrote"
+            "finetune: --init is missing; name a run, a folder of transformers, one that `bertlite convert` wrote, or "
+            "reference-en"
         )
     for place in filter(None, (init, config.learn.teacher, config.learn.augment_model)):
         sources.check_there(place, "finetune")

@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from bertlite_jax.config.pretrain import Data
+from bertlite_jax.convert import adoption
 from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.evaluate import Trained, open_run
+from bertlite_jax.jobs.pretraining.masked_lm import MaskedLM, open_masked_lm
 from bertlite_jax.train.pretraining import objective
 
 Guess = tuple[str, float]
@@ -25,7 +27,8 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     A text with more tokens than the model has positions is cut, which a line on standard error says.
 
     Args:
-      run: work directory of a pretraining run.
+      run: anything with a head for masked tokens that `adoption.open_weights` opens: a work directory of pretraining, a
+        folder of transformers, one that `bertlite convert` wrote, an encoder of the package.
       text: a text with one or more `[MASK]`.
       top: number of pieces for each [MASK].
 
@@ -33,32 +36,36 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
       For each [MASK] in order, (piece, probability), most likely first.
 
     Raises:
-      UserError: the text is not UTF-8, has no [MASK], or has one behind the tokens that the model reads.
+      UserError: no such model; the text is not UTF-8, has no [MASK], or has one behind the tokens that the model
+        reads.
 
     Examples:
-      After `bertlite quickstart`:
-
       >>> from bertlite_jax.jobs.pretraining.fill_mask import fill_mask
-      >>> (guesses,) = fill_mask("runs/quickstart", "she looked at the [MASK] .", top=3)
+      >>> (guesses,) = fill_mask("reference-en", "She looked at the [MASK].", top=3)
       >>> len(guesses), guesses[0][1] >= guesses[1][1]
       (3, True)
     """
     text = _decoded(text)
     if top < 1:
         raise UserError(f"fill-mask: top = {top} must be positive")
-    trained = open_run(run, "fill-mask")
-    ids = trained.tokenizer.encode(text, allow_special=True)
-    if trained.tokenizer.mask_id not in ids:
+    with adoption.open_weights(run, "fill-mask") as weights:
+        opened = open_masked_lm(weights, run, "fill-mask")
+        return _fill(opened, text, top)
+
+
+def _fill(opened: MaskedLM, text: str, top: int) -> list[list[Guess]]:
+    ids = opened.tokenizer.encode(text, allow_special=True)
+    if opened.tokenizer.mask_id not in ids:
         raise UserError(f"fill-mask: no [MASK] in {text[:200]!r}; write it where a word is missing")
-    room = trained.config.model.max_positions - 2
-    if behind := int(np.sum(ids[room:] == trained.tokenizer.mask_id)):
+    room = opened.model.max_positions - 2
+    if behind := int(np.sum(ids[room:] == opened.tokenizer.mask_id)):
         raise UserError(
             f"fill-mask: {behind} of the text's [MASK] behind the first {room} tokens, and the model reads no more; "
             f"shorten the text, which has {len(ids):,}"
         )
     if len(ids) > room:
         print(f"fill-mask: the text has {len(ids):,} tokens; it is cut to the first {room}", file=sys.stderr)
-    (guesses,) = guess(trained, [ids[:room]], top)
+    (guesses,) = guess(opened, [ids[:room]], top)
     return guesses
 
 
@@ -73,11 +80,11 @@ def _decoded(text: str) -> str:
         raise UserError("fill-mask: the text has half of a surrogate pair, which is no character") from error
 
 
-def guess(trained: Trained, texts: list[np.ndarray], top: int) -> list[list[list[Guess]]]:
+def guess(opened: MaskedLM, texts: list[np.ndarray], top: int) -> list[list[list[Guess]]]:
     """Returns the most likely pieces at every [MASK] of several texts.
 
     Args:
-      trained: the model.
+      opened: the model.
       texts: token ids of each text, [n] int32, without special tokens but with one or more [MASK].
       top: number of pieces for each [MASK].
 
@@ -87,7 +94,7 @@ def guess(trained: Trained, texts: list[np.ndarray], top: int) -> list[list[list
     Raises:
       UserError: a text has more tokens than the model has positions.
     """
-    tokenizer, longest = trained.tokenizer, trained.config.model.max_positions
+    tokenizer, longest = opened.tokenizer, opened.model.max_positions
     length = max(map(len, texts)) + 2
     if length > longest:
         raise UserError(f"fill-mask: the text has {length - 2} tokens; the model takes at most {longest - 2}")
@@ -105,8 +112,8 @@ def guess(trained: Trained, texts: list[np.ndarray], top: int) -> list[list[list
         "cls": np.zeros((len(texts), 1), np.int32),
         "predict_positions": np.array([np.pad(at, (0, slots - len(at))) for at in mask_positions], np.int32),
     }
-    logits, _ = jax.jit(objective.logits_of, static_argnums=0)(trained.apply, trained.params, batch, None)
-    probabilities = np.array(jax.nn.softmax(logits[..., : trained.config.model.vocab_size]))
+    logits, _ = jax.jit(objective.logits_of, static_argnums=0)(opened.network.apply, opened.params, batch, None)
+    probabilities = np.array(jax.nn.softmax(logits[..., : opened.model.vocab_size]))
     probabilities[..., list(tokenizer.special_ids)] = 0.0
     return [
         [_most_likely(tokenizer, of_piece, top) for of_piece in of_mask[: len(at)]]
@@ -120,14 +127,14 @@ def _most_likely(tokenizer: Tokenizer, probabilities: np.ndarray, top: int) -> l
     return list(zip(tokenizer.pieces(order), map(float, probabilities[order]), strict=True))
 
 
-def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list[dict[str, Any]]:
-    """Masks one whole word in each of some validation windows, and predicts it. For the report.
+def sample_predictions(opened: MaskedLM, data: Data, samples: int = 6, top: int = 5) -> list[dict[str, Any]]:
+    """Masks one whole word in each of some windows of a validation split, and predicts it. For the report.
 
     Returns:
       [{"text": "... [MASK] ...", "truth": piece, "predictions": [[piece, probability], ...]}, ...].
     """
-    tokenizer = trained.tokenizer
-    validation = source.open_source(trained.config.data, "validation", objective.EVALUATION_SEED, tokenizer)
+    tokenizer = opened.tokenizer
+    validation = source.open_source(data, "validation", objective.EVALUATION_SEED, tokenizer)
     batch = next(evaluation_rows(validation, samples, samples))
     masked_texts, masked_windows = [], []
     for row in range(samples):
@@ -144,7 +151,7 @@ def sample_predictions(trained: Trained, samples: int = 6, top: int = 5) -> list
         before, after = (tokenizer.decode(part) for part in (ids[:position], ids[position + 1 :]))
         truth = tokenizer.pieces(ids[position : position + 1])[0]
         masked_texts.append({"text": f"{before} [MASK] {after}".strip(), "truth": truth})
-    guesses = guess(trained, masked_windows, top) if masked_windows else []
+    guesses = guess(opened, masked_windows, top) if masked_windows else []
     return [text | {"predictions": predictions} for text, (predictions,) in zip(masked_texts, guesses, strict=True)]
 
 

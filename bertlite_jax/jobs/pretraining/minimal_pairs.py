@@ -9,7 +9,6 @@ Source: Salazar et al. 2020 (arXiv 1910.14659), sections 2 and 5 (BLiMP in their
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,15 +22,14 @@ from rich.progress import track
 
 from bertlite_jax.config.model import Head
 from bertlite_jax.convert import adoption
-from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.examples import batches, features
 from bertlite_jax.data.scores.minimal_pairs import Pair, accuracies, read
 from bertlite_jax.data.tasks.example import Example
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.jobs.pretraining.masked_lm import open_masked_lm
 from bertlite_jax.model.heads import PretrainingModel, gather_rows
-from bertlite_jax.model.ops import choose_precision
 
 _CHUNK = 512
 """Pairs that are scored together."""
@@ -113,13 +111,7 @@ def open_scoring(weights: Weights, run: str) -> Score:
     Raises:
       UserError: they have no such head, or no tokenizer.
     """
-    tokenizer, model = weights.tokenizer, dataclasses.replace(weights.model, attention="auto")
-    if "mlm" not in weights.params:
-        raise UserError(f"evaluate: {run} has no head for masked tokens, so it cannot say how likely a token is")
-    if tokenizer is None:
-        raise UserError(f"evaluate: {run} comes without a tokenizer, and text cannot be read without one")
-    network = PretrainingModel(model, choose_precision.resolve(model.compute, jax.default_backend()))
-    params = jax.device_put(parameters.pad_vocabulary(weights.params, weights.model))
+    _, network, params, tokenizer = open_masked_lm(weights, run, "evaluate")
 
     @jax.jit
     def log_probs(params: Any, rows: dict[str, jax.Array]) -> jax.Array:

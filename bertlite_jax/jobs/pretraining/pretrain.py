@@ -27,10 +27,11 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.data.rows import batches, stages
 from bertlite_jax.host import whole_files
 from bertlite_jax.jobs.pretraining import describe, fill_mask, memory_need
-from bertlite_jax.jobs.pretraining.evaluate import Trained, open_evaluation
+from bertlite_jax.jobs.pretraining.evaluate import open_evaluation
 from bertlite_jax.jobs.pretraining.lesson import Lesson
 from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
+from bertlite_jax.jobs.pretraining.masked_lm import MaskedLM
 from bertlite_jax.jobs.pretraining.opening import Opened, open_run
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
 from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, tracking, workdir
@@ -268,8 +269,8 @@ def _train(
     if not processes.is_first():
         return {}
     whole_files.write_json(folder / "summary.json", summary)
-    trained = Trained(config, params, tokenizer, pretraining.model.apply)
-    whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(trained))
+    opened = MaskedLM(config.model, pretraining.model, params, tokenizer)
+    whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(opened, config.data))
     return summary
 
 

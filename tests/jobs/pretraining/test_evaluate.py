@@ -16,6 +16,7 @@ from bertlite_jax.data.vocabulary import codecs
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.evaluate import evaluate, open_evaluation, open_run
 from bertlite_jax.jobs.pretraining.fill_mask import fill_mask, guess, sample_predictions
+from bertlite_jax.jobs.pretraining.masked_lm import MaskedLM, open_masked_lm
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.train import sharding
@@ -40,7 +41,9 @@ def test_an_evaluation_reads_what_it_scores_and_one_tokenizer(trained: pathlib.P
     monkeypatch.setattr(codecs, "build", lambda *args: built.append(args[0]) or build(*args))
     evaluate(str(trained), rows=2)
     assert (splits, built) == (["validation"], ["sentencepiece"])
-    sample_predictions(open_run(str(trained)), samples=2)
+    run = open_run(str(trained))
+    opened = MaskedLM(run.config.model, PretrainingModel(run.config.model), run.params, run.tokenizer)
+    sample_predictions(opened, run.config.data, samples=2)
     assert (splits, built) == (["validation"] * 2, ["sentencepiece"] * 2)
 
 
@@ -120,7 +123,7 @@ def test_an_argument_in_another_encoding(trained: pathlib.Path):
 
 
 def test_texts_of_different_lengths_are_guessed_together_as_alone(trained: pathlib.Path):
-    model = open_run(str(trained))
+    model = open_masked_lm(sources.load(trained), str(trained), "fill-mask")
     texts = [model.tokenizer.encode(text, allow_special=True) for text in ("a [MASK] [MASK] of tea", "she [MASK] .")]
     alone = [found for text in texts for found in guess(model, [text], 300)]
     together = guess(model, texts, 300)

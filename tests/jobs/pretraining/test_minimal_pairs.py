@@ -14,8 +14,8 @@ from bertlite_jax.convert import sources
 from bertlite_jax.convert.huggingface.folder import to_hf
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.evaluate import open_run
 from bertlite_jax.jobs.pretraining.fill_mask import guess
+from bertlite_jax.jobs.pretraining.masked_lm import open_masked_lm
 from bertlite_jax.jobs.pretraining.minimal_pairs import minimal_pairs, open_scoring
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -39,7 +39,7 @@ def constant(weights: Weights) -> Weights:
 
 def test_a_score_is_the_sum_over_tokens_of_what_fill_mask_says_of_the_truth(trained: pathlib.Path):
     """Each token masked in a text of its own, and not in rows that hold many."""
-    model = open_run(str(trained))
+    model = open_masked_lm(sources.load(trained), str(trained), "evaluate")
     expected = []
     for sentence in SENTENCES:
         ids, total = model.tokenizer.encode(sentence), 0.0
