@@ -80,7 +80,7 @@ class Cloud:
         """The script run to its end."""
         with self.start(*options, job=job, recipe=recipe) as process:
             try:
-                out, err = process.communicate(timeout=60)
+                out, err = process.communicate(timeout=300)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
@@ -88,7 +88,7 @@ class Cloud:
 
     def paste(self, commands: str) -> None:
         """Gives commands to a shell, as a person would."""
-        subprocess.run(["bash", "-c", commands], cwd=self.folder, env=self.env, capture_output=True, timeout=60)
+        subprocess.run(["bash", "-c", commands], cwd=self.folder, env=self.env, capture_output=True, timeout=300)
 
     def lines(self, name: str) -> list[str]:
         return (self.folder / name).read_text().splitlines() if (self.folder / name).exists() else []
@@ -215,7 +215,7 @@ def test_started_again_the_script_goes_on_watching_what_is_there(cloud):
         while len(there.lines("calls")) < looks + 4:
             time.sleep(0.02)
         (there.folder / "enough").touch()
-        out, err = second.communicate(timeout=60)
+        out, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     assert "the job is done" in out
     assert there.verbs() == ["create", "scp", "delete"]
