@@ -144,7 +144,8 @@ def _class_settings(tokenizer: Tokenizer) -> dict[str, Any]:
 
     Since version 5, `AlbertTokenizer` and `BertTokenizer` only take the pieces from tokenizer.json and rebuild the
     pipeline from these settings, with ALBERT's special pieces fixed. Tokenizers that do not fit them get the class that
-    has no pipeline of its own and uses the one in tokenizer.json.
+    has no pipeline of its own and uses the one in tokenizer.json. So do SentencePiece vocabularies with capital letters
+    or accents: before 5.16 `AlbertTokenizer` gives other ids for these, whatever its settings say.
     """
     settings = tokenizer.settings
     if tokenizer.kind == "wordpiece":
@@ -155,10 +156,7 @@ def _class_settings(tokenizer: Tokenizer) -> dict[str, Any]:
             "tokenize_chinese_chars": settings["split_chinese"],
         }
     pieces = special_pieces(tokenizer)
-    if tokenizer.kind == "sentencepiece" and (pieces["cls"], pieces["sep"], tokenizer.unk_id) == ("[CLS]", "[SEP]", 1):
-        return {
-            "tokenizer_class": "AlbertTokenizer",
-            "do_lower_case": settings["lower"],
-            "keep_accents": settings["keep_accents"],
-        }
+    usual = (pieces["cls"], pieces["sep"], tokenizer.unk_id) == ("[CLS]", "[SEP]", 1)
+    if tokenizer.kind == "sentencepiece" and usual and settings["lower"] and not settings["keep_accents"]:
+        return {"tokenizer_class": "AlbertTokenizer", "do_lower_case": True, "keep_accents": False}
     return {"tokenizer_class": "PreTrainedTokenizerFast"}
