@@ -118,7 +118,8 @@ def open_scoring(weights: Weights, run: str) -> Score:
         raise UserError(f"evaluate: {run} has no head for masked tokens, so it cannot say how likely a token is")
     if tokenizer is None:
         raise UserError(f"evaluate: {run} comes without a tokenizer, and text cannot be read without one")
-    network = PretrainingModel(model, choose_precision.resolve(model.compute, jax.default_backend()))
+    compute = choose_precision.resolve(model.compute, jax.default_backend(), weights.trained_bits)
+    network = PretrainingModel(model, compute)
     params = jax.device_put(parameters.pad_vocabulary(weights.params, weights.model))
 
     @jax.jit

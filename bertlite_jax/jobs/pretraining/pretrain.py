@@ -114,7 +114,7 @@ def _train(
     clock = metrics.Clock()
     opened = open_run(config, check)
     processes.first_decides(lambda: check_installed(config.run.track))
-    config, mesh, tokenizer, row_stages, compute = opened
+    config, mesh, tokenizer, row_stages, compute, _ = opened
     lesson = open_lesson(opened)
     step_bytes = memory_need.check(config, mesh, compute, lesson.memory)
     special_ids = row_stages[0].source.special_ids
@@ -135,7 +135,7 @@ def _train(
     # --- State; the step is compiled meanwhile ------------------------------------------------------------------------
     platform = mesh.devices.flat[0].platform
     device_kind = mesh.devices.flat[0].device_kind
-    peak = flops.peak_flops(device_kind, _stored_as(compute), _multiply(compute))
+    peak = flops.peak_flops(device_kind, precision.activation_dtype(compute).name, _multiply(compute))
     program_of = make_programs(stage_at, mesh)
     if start < config.run.steps:
         program_of(start + 1)
@@ -318,10 +318,6 @@ def _merge_start(drawn: Any, lesson: Lesson) -> Any:
 
 
 # --- Speed -----------------------------------------------------------------------------------------------------------
-
-
-def _stored_as(compute: str) -> str:
-    return "float32" if compute == "float32" else "bfloat16"
 
 
 def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], object]:

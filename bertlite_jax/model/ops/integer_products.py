@@ -10,6 +10,8 @@ Sources: Bengio et al. 2013 (arXiv 1308.3432), section 4, the straight-through e
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -17,7 +19,7 @@ from jaxtyping import Float32, Int8, Int32
 
 from bertlite_jax.config.int8 import Bits
 from bertlite_jax.model.ops.arrays import AnyArray
-from bertlite_jax.model.ops.integer_grid import SMALLEST_STEP, TABLE_BITS, quantize_weights
+from bertlite_jax.model.ops.integer_grid import SMALLEST_STEP, quantize_weights
 
 
 def quantize_rows(
@@ -106,11 +108,11 @@ dense = jax.custom_vjp(_dense_plain, nondiff_argnums=(0, 1))
 dense.defvjp(_dense_forward, _dense_backward)
 
 
-@jax.custom_vjp
-def rounded_rows(rows: Float32[Array, "*places E"]) -> Float32[Array, "*places E"]:
-    """Rows of a table as a file holds them: integers with one scale a row."""
-    integers, scales = quantize_weights(rows, -1, TABLE_BITS)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def rounded_rows(bits: Bits, rows: Float32[Array, "*places E"]) -> Float32[Array, "*places E"]:
+    """Rows of a table as a file holds them: integers of `bits` with one scale a row."""
+    integers, scales = quantize_weights(rows, -1, bits)
     return integers.astype(jnp.float32) * scales[..., None]
 
 
-rounded_rows.defvjp(lambda rows: (rounded_rows(rows), None), lambda _, slope: (slope,))
+rounded_rows.defvjp(lambda bits, rows: (rounded_rows(bits, rows), None), lambda bits, _, slope: (slope,))

@@ -117,6 +117,15 @@ def qkv(
     return dense(x, joined, compute)
 
 
+def decode(
+    x: Float[Array, "*rows E"], table: Float32[AnyArray, "V E"], bias: Float32[AnyArray, " V"], compute: Compute
+) -> Float32[Array, "*rows V"]:
+    """X times the transposed word table plus `bias`, float32; integers with a scale for each row of the table."""
+    if precision.weight_bits(compute):
+        return dense(x, {"kernel": jnp.asarray(table).T, "bias": bias}, compute)
+    return matmul(x, jnp.asarray(table).T, compute) + jax.lax.broadcast_to_rank(jnp.asarray(bias), x.ndim)
+
+
 # --- Products of bfloat16 ------------------------------------------------------------------------------------------
 #
 # On CPUs XLA hands a product to the library that knows AMX and AVX-512 only if it is bfloat16 x bfloat16 -> float32
