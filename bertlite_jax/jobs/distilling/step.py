@@ -15,10 +15,12 @@ from bertlite_jax.jobs.distilling.teachers import Teacher
 from bertlite_jax.jobs.pretraining.step import Pretraining, assemble, follows_from, init_params
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.observed import observe
+from bertlite_jax.model.ops import precision
 from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.weight_noise import noised
 from bertlite_jax.train import sharding
 from bertlite_jax.train.distillation import objective, targets
-from bertlite_jax.train.step import Batch, step_key
+from bertlite_jax.train.step import Batch, step_key, with_noise
 
 _OWN_KEY = 1 << 20
 """Where the run's own parameters are drawn, apart from those of the model."""
@@ -54,7 +56,9 @@ def make_distillation(
       in_floats: precision of the teachers' products; that of the student, where it is trained for floats.
     """
     model, first = PretrainingModel(config.model, compute), teachers[0].model
-    student = functools.partial(observe, model, requests.of_student(config))
+    noise = config.quantise.noise
+    learner = PretrainingModel(config.model, precision.noisy(compute)) if noise else model
+    student = functools.partial(observe, learner, requests.of_student(config))
     models = [teacher.model for teacher in teachers]
     live = () if stored else teachers
 
@@ -69,6 +73,8 @@ def make_distillation(
     loss = objective.make_loss(
         student, observers(config, in_floats, live), models, config, relation_heads(config, first)
     )
+    if noise:
+        loss = with_noise(loss, lambda params, key: noised(params, config.model, config.quantise, key))
     layouts = tuple(sharding.layout(teacher.params, mesh) for teacher in live)
     made = assemble(config, mesh, model, init, prepare, loss, scaled_for, layouts)
     beside = {entry.name: (entry.kind, entry.shape) for entry in stored.get(config.data.length, ())}

@@ -108,6 +108,26 @@ dense = jax.custom_vjp(_dense_plain, nondiff_argnums=(0, 1))
 dense.defvjp(_dense_forward, _dense_backward)
 
 
+def dense_of_rounded_rows(
+    zero: int, x: Float32[Array, "M In"], kernel: Float32[Array, "In Out"], bias: Float32[Array, " Out"]
+) -> Float32[Array, "M Out"]:
+    """X, rounded as in a file, times a kernel as it is, plus the bias: a product of floats, whatever the kernel.
+
+    With a kernel on the grid it is `dense` but for the order of its sums, which are not exact in float32.
+    """
+    return _rounded_activations(zero, x) @ kernel + bias[None]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _rounded_activations(zero: int, x: Float32[Array, "M In"]) -> Float32[Array, "M In"]:
+    """The steps of `quantize_rows` times their size."""
+    integers, step = quantize_rows(x, zero)
+    return (integers.astype(jnp.float32) + (128 - zero)) * step
+
+
+_rounded_activations.defvjp(lambda zero, x: (_rounded_activations(zero, x), None), lambda zero, _, slope: (slope,))
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def rounded_rows(bits: Bits, rows: Float32[Array, "*places E"]) -> Float32[Array, "*places E"]:
     """Rows of a table as a file holds them: integers of `bits` with one scale a row."""

@@ -69,7 +69,9 @@ def dense(
     `zero` stands for 0 among the unsigned steps of x, where integers are multiplied.
     """
     rows, kernel, bias = x.reshape(-1, x.shape[-1]), jnp.asarray(params["kernel"]), jnp.asarray(params["bias"])
-    if bits := precision.weight_bits(compute):
+    if precision.rounds_rows_alone(compute):
+        y = integer_products.dense_of_rounded_rows(zero, rows.astype(jnp.float32), kernel, bias)
+    elif bits := precision.weight_bits(compute):
         y = integer_products.dense(bits, zero, rows.astype(jnp.float32), kernel, bias)
     elif _multiplies_bfloat16(rows, kernel, compute):
         y = _affine(compute, rows.astype(jnp.bfloat16), kernel, bias)

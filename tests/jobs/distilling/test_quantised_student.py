@@ -233,9 +233,30 @@ def test_a_run_that_lost_its_last_steps_makes_them_again_with_the_same_bits(trai
 
 
 @pytest.mark.thorough
-def test_devices_and_micro_batches_give_the_losses_of_one_batch(prepared, teacher, tmp_path):
+def test_with_noise_a_run_resumes_with_the_same_bits_and_is_evaluated_in_all_its_integers(trained: Trained, tmp_path):
+    """Which weights a step rounds follows from seed and step; evaluation and file round all of them."""
+    config = dataclasses.replace(trained.config, quantise=Quantise(7, noise=0.5))
+    run = tmp_path / "run"
+    distill(config, str(run))
+    wanted, bits = losses_of(run), checkpoint.restore_params(run / "checkpoints")[0]
+    assert wanted[1] != losses_of(trained.run)[1]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["compute"] == "integers_7"
+    for number in (None, 7):
+        found = evaluate(str(run), rows=8, bits=number)["valid_mlm_loss"]
+        assert found == pytest.approx(summary["valid_mlm_loss"], rel=1e-4)
+    for step in (8, 12):
+        shutil.rmtree(run / "checkpoints" / str(step))
+    distill(config, str(run))
+    assert losses_of(run) == wanted
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.restore_params(run / "checkpoints")[0], bits)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_devices_and_micro_batches_give_the_losses_of_one_batch(noise, prepared, teacher, tmp_path):
     """A row's steps and a channel's scale follow from maxima, which are the same however they are split."""
-    config = quantised(tiny.distil(prepared, teacher, start="random"))
+    config = dataclasses.replace(tiny.distil(prepared, teacher, start="random"), quantise=Quantise(7, noise=noise))
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, steps=3, log_every=1, eval_every=0))
     config = replaced(replaced(config, "data.batch_rows", 16), "optim.warmup_steps", 0)
     split = {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}
@@ -256,6 +277,9 @@ def test_devices_and_micro_batches_give_the_losses_of_one_batch(prepared, teache
     ("changes", "message"),
     [
         ({"quantise": {"bits": 5}}, r"quantise\.bits = 5 must be 4, 7 or 8"),
+        ({"quantise": {"noise": 1.5}}, r"quantise\.noise = 1\.5 must lie between 0 .* and 1"),
+        ({"quantise": {"noise": float("nan")}}, r"quantise\.noise = nan must be a finite number"),
+        ({"quantise": {"bits": 0, "noise": 0.5}}, r"quantise\.noise = 0\.5 has no effect with quantise\.bits = 0"),
         ({"model": {"share": "all", "low_rank": 2}}, r"quantise\.bits is not for students with model\.low_rank = 2"),
         ({"model": {"attention": "cudnn"}}, r"model\.attention = cudnn multiplies bfloat16.*--model\.attention auto"),
     ],
