@@ -67,7 +67,7 @@ class Distill(Pretrain):
 
     distill: Distillation = Distillation()
     quantise: Quantise = Quantise()
-    """Of the student; its teachers stay in floats."""
+    """Training of the student for a file of 8-bit integers; its teachers stay in floats."""
 
     @property
     def job(self) -> str:
