@@ -17,7 +17,6 @@ Source: Fan et al. 2020 (arXiv 2004.07320), section 4.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -67,8 +66,7 @@ def drawn(share: float, seeds: UInt32[Array, 2], shape: tuple[int, ...]) -> Bool
     return (hashed(seeds[None], places) <= np.uint32(max(round(share * 2**32) - 1, 0))).reshape(shape)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def partly_rounded(
+def _partly_rounded_plain(
     bits: Bits, share: float, factor: float, kernel: Float32[Array, "*stack In Out"], seeds: UInt32[Array, 2]
 ) -> Float32[Array, "*stack In Out"]:
     """A kernel of which a share of the weights is on the grid of a file.
@@ -85,7 +83,8 @@ def partly_rounded(
     return jnp.where(drawn(share, seeds, kernel.shape), on_grid, kernel)
 
 
+partly_rounded = jax.custom_vjp(_partly_rounded_plain, nondiff_argnums=(0, 1, 2))
 partly_rounded.defvjp(
-    lambda bits, share, factor, kernel, seeds: (partly_rounded(bits, share, factor, kernel, seeds), None),
+    lambda bits, share, factor, kernel, seeds: (_partly_rounded_plain(bits, share, factor, kernel, seeds), None),
     lambda bits, share, factor, _, slope: (slope, None),
 )

@@ -118,14 +118,14 @@ def dense_of_rounded_rows(
     return _rounded_activations(zero, x) @ kernel + bias[None]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rounded_activations(zero: int, x: Float32[Array, "M In"]) -> Float32[Array, "M In"]:
+def _rounded_plain(zero: int, x: Float32[Array, "M In"]) -> Float32[Array, "M In"]:
     """The steps of `quantize_rows` times their size."""
     integers, step = quantize_rows(x, zero)
     return (integers.astype(jnp.float32) + (128 - zero)) * step
 
 
-_rounded_activations.defvjp(lambda zero, x: (_rounded_activations(zero, x), None), lambda zero, _, slope: (slope,))
+_rounded_activations = jax.custom_vjp(_rounded_plain, nondiff_argnums=(0,))
+_rounded_activations.defvjp(lambda zero, x: (_rounded_plain(zero, x), None), lambda zero, _, slope: (slope,))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ SHAPES = {
 }
 
 
-def quantised(config: Distill, bits: Bits = 7) -> Distill:
+def quantised(config: Distill, bits: Bits | Literal[0] = 7) -> Distill:
     return dataclasses.replace(config, quantise=Quantise(bits=bits))
 
 
@@ -146,9 +146,9 @@ def test_the_valid_loss_is_that_of_the_file(trained: Trained):
     summary = json.loads((trained.run / "summary.json").read_text())
     for bits in (None, 7):
         found = evaluate(str(trained.run), rows=8, bits=bits)
-        assert found["valid_mlm_loss"] == pytest.approx(summary["valid_mlm_loss"], rel=1e-4)
+        assert found["valid_mlm_loss"] == pytest.approx(summary["valid_mlm_loss"], abs=2e-5)
     other = evaluate(str(trained.run), rows=8, bits=4)["valid_mlm_loss"]
-    assert abs(other - summary["valid_mlm_loss"]) > 1e-3
+    assert abs(other - summary["valid_mlm_loss"]) > 2e-4
 
 
 def test_its_files_are_those_of_the_integers_that_were_trained(trained: Trained, tmp_path, caplog):
@@ -238,7 +238,7 @@ def test_with_noise_a_run_resumes_with_the_same_bits_and_is_evaluated_in_all_its
     assert summary["compute"] == "integers_7"
     for number in (None, 7):
         found = evaluate(str(run), rows=8, bits=number)["valid_mlm_loss"]
-        assert found == pytest.approx(summary["valid_mlm_loss"], rel=1e-4)
+        assert found == pytest.approx(summary["valid_mlm_loss"], abs=2e-5)
     for step in (8, 12):
         shutil.rmtree(run / "checkpoints" / str(step))
     distill(config, str(run))
