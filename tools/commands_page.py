@@ -35,7 +35,7 @@ OF_FINETUNING = ("data", "adapt", "head", "optim", "run", "learn", "quantise")
 """Groups of a recipe of fine-tuning, likewise."""
 REPEATING = {
     **dict.fromkeys(("distill", "ablate", "search", "compile"), ("pretrain", RECIPE)),
-    "teach": ("distill", (*RECIPE, "distill")),
+    "teach": ("distill", (*RECIPE, "distill", "quantise")),
     **dict.fromkeys(("prune", "compress", "agora"), ("finetune", OF_FINETUNING)),
 }
 """Jobs that take the options of a recipe as well: where these are explained, and their groups."""

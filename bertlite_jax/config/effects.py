@@ -53,6 +53,7 @@ _OF_OPTIM = (
     Need(("optim.neuron_decay",), "optim.name", _is("normuon"), "pass --optim.name normuon"),
 )
 FINETUNE_NEEDS = (
+    Need(("quantise.noise",), "quantise.bits", bool, "pass --quantise.bits 7"),
     *_OF_OPTIM,
     *_OF_TRACKERS,
     Need(tuple(f"data.{name}" for name in _OF_OWN_DATA), "data.task", _is(""), "it is for files of your own"),
@@ -98,6 +99,7 @@ PRETRAIN_NEEDS = (
 )
 DISTILL_NEEDS = (
     *PRETRAIN_NEEDS,
+    Need(("quantise.noise",), "quantise.bits", bool, "pass --quantise.bits 7"),
     Need(("distill.soft_tokens",), "distill.soft_weight", bool, "pass --distill.soft-weight 5"),
     Need(
         ("distill.relation_heads", "distill.relation_layer"),

@@ -63,9 +63,20 @@ class Quantise:
     bits: Literal[0, 4, 7, 8] = 0
     """Train for the file of convert int8 --bits with the same number: weights and activations are rounded as there, and
     scores and answers are those of the file. 0: off."""
+    noise: float = 0.0
+    """Round only this random share of the weights in the layers' kernels, drawn anew in each step; the others keep
+    their values and get exact gradients. Evaluation and file round all. 0: training rounds all too."""
 
 
 def check_quantise(quantise: Quantise) -> None:
-    """Raises UserError for bits that no file has."""
+    """Raises UserError for bits that no file has, and for noise that is no share or has no effect."""
     if quantise.bits not in (0, 4, 7, 8):
         raise UserError(f"config: quantise.bits = {quantise.bits} must be 4, 7 or 8, or 0 to train without rounding")
+    if not 0 <= quantise.noise <= 1:
+        raise UserError(
+            f"config: quantise.noise = {quantise.noise} must lie between 0 (rounds all weights in each step) and 1"
+        )
+    if quantise.noise and not quantise.bits:
+        raise UserError(
+            f"config: quantise.noise = {quantise.noise} has no effect with quantise.bits = 0; pass --quantise.bits 7"
+        )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bertlite_jax.config import files
-from bertlite_jax.config.distillation.settings import OWN
+from bertlite_jax.config.distillation.settings import OWN, trained_bits
 from bertlite_jax.convert import bundled, reference_models
 from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
@@ -130,7 +130,8 @@ def _load_run(run: pathlib.Path) -> Weights:
     params, _ = checkpoint.restore_params(run / "checkpoints")
     params.pop(OWN, None)
     tokenizer = load_tokenizer(run / "tokenizer")
-    return Weights(params, trained.model, None, tokenizer, trained.data.pair_task, _facts(run))
+    task, bits = trained.data.pair_task, trained_bits(trained)
+    return Weights(params, trained.model, None, tokenizer, task, _facts(run), trained_bits=bits)
 
 
 def _load_task_run(run: pathlib.Path) -> Weights:

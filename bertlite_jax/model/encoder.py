@@ -25,16 +25,20 @@ from bertlite_jax.model.pruned_layers import PrunedLayers
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, S]."""
+    """Word, position and token-type rows, summed, normalised, dropped out: [B, L] -> [B, L, S].
+
+    `decodes` says whether the word table is multiplied with too, which decides its bits in a mode of integers.
+    """
 
     config: Model
     compute: Compute = "float32"
+    decodes: bool = False
 
     def setup(self) -> None:
         """Makes the tables that the config asks for."""
         c = self.config
         normal = matrix_init(c.init_std)
-        self.word = Table(c.vocab_size, c.embed_size, normal, c.padded_vocab, self.compute)
+        self.word = Table(c.vocab_size, c.embed_size, normal, c.padded_vocab, self.compute, self.decodes)
         of_positions = sinusoid_init(c.init_std) if c.position_init == "sinusoidal" else normal
         self.position = Table(c.max_positions, c.sum_size, of_positions, compute=self.compute)
         if c.token_types:
@@ -88,11 +92,13 @@ class Encoder(nn.Module):
 
     config: Model
     compute: Compute = "float32"
+    decodes: bool = False
+    """As for `Embeddings`."""
 
     def setup(self) -> None:
         """Makes the parts that the config asks for."""
         c = self.config
-        self.embeddings = Embeddings(c, self.compute)
+        self.embeddings = Embeddings(c, self.compute, self.decodes)
         if c.projects_words:
             self.projection = WordProjection(c.embed_size, c.hidden_size, c.init_std, self.compute)
         elif c.projected:

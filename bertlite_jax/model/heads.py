@@ -21,7 +21,7 @@ from bertlite_jax.model.modules import Linear, Norm
 from bertlite_jax.model.ops import products
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import activation
-from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.precision import Compute, of_head, of_part
 
 # Logit of the table's padding rows: as good as impossible, and finite.
 _NEVER = -1e9
@@ -48,7 +48,7 @@ class MaskedLM(nn.Module):
     def setup(self) -> None:
         """Makes the dense layer, the norm and the bias of the vocabulary."""
         c = self.config
-        self.dense = Linear(c.sum_size, c.init_std, self.compute)
+        self.dense = Linear(c.sum_size, c.init_std, of_part(self.compute, "mlm"))
         self.norm = Norm(c.norm_epsilon)
         self.bias = self.param("bias", nn.initializers.zeros, (c.padded_vocab,))
 
@@ -70,7 +70,7 @@ class MaskedLM(nn.Module):
         if projection is not None:
             x = products.matmul(x, projection.T, self.compute)
         # [B * K, V] until the end: the loss uses that shape too, and on a TPU another shape is another copy.
-        logits = products.matmul(x.reshape(-1, c.embed_size), table.T, self.compute) + self.bias[None]
+        logits = products.decode(x.reshape(-1, c.embed_size), table, self.bias, of_part(self.compute, "embeddings"))
         if c.padded_vocab > c.vocab_size:
             logits = jnp.where((jnp.arange(c.padded_vocab) < c.vocab_size)[None], logits, _NEVER)
         return logits.reshape(*hidden.shape[:-1], c.padded_vocab)
@@ -106,13 +106,13 @@ class PretrainingModel(nn.Module):
     def setup(self) -> None:
         """Makes the encoder and the heads."""
         c = self.config
-        self.encoder = Encoder(c, self.compute)
+        self.encoder = Encoder(c, self.compute, decodes=True)
         nn.share_scope(self, self.encoder)
         self.mlm = MaskedLM(c, self.compute)
         if c.pooler:
-            self.pooler = Linear(c.hidden_size, c.init_std, "float32")
+            self.pooler = Linear(c.hidden_size, c.init_std, of_head(self.compute, "pooler"))
         if c.pair_classes:
-            self.pair = Linear(c.pair_classes, c.init_std, "float32")
+            self.pair = Linear(c.pair_classes, c.init_std, of_head(self.compute, "pair"))
         if c.replaced_head:
             self.replaced = ReplacedTokens(c, self.compute)
 

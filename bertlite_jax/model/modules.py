@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32, Int, Key
 from bertlite_jax.model.ops import integer_products, products
 from bertlite_jax.model.ops.arrays import AnyArray
 from bertlite_jax.model.ops.elementwise import layer_norm
+from bertlite_jax.model.ops.integer_grid import TABLE_BITS, bits_of
 from bertlite_jax.model.ops.precision import Compute, weight_bits
 
 Initializer = Callable[..., Array]
@@ -99,7 +100,7 @@ class Norm(nn.Module):
 class Table(nn.Module):
     """Rows that ids pick. Ids out of range take the last row; configs are checked so that there are none.
 
-    In a mode of integers the rows are rounded as a file's are.
+    In a mode of integers the rows are rounded as a file's are, to 8 bits if the table is only looked up.
     """
 
     rows: int
@@ -107,6 +108,8 @@ class Table(nn.Module):
     initializer: Initializer
     padded_rows: int = 0
     compute: Compute = "float32"
+    decodes: bool = False
+    """Whether the table is multiplied with too, by the head of the masked language model."""
 
     def setup(self) -> None:
         """Draws `rows` rows; those from there to `padded_rows` are zero."""
@@ -120,4 +123,6 @@ class Table(nn.Module):
     def __call__(self, ids: Int[AnyArray, "*places"]) -> Float[Array, "*places {self.width}"]:
         """The rows of these ids, float32."""
         rows = jnp.take(self.embedding, ids, axis=0, mode="clip")
-        return integer_products.rounded_rows(rows) if weight_bits(self.compute) else rows
+        if not (bits := weight_bits(self.compute)):
+            return rows
+        return integer_products.rounded_rows(bits_of("embeddings", bits) if self.decodes else TABLE_BITS, rows)

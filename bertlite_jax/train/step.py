@@ -23,6 +23,17 @@ Loss = Callable[..., tuple[Float[Array, ""], dict[str, Array]]]
 Where there are teachers, the parameters of each follow as further arguments."""
 
 
+def with_noise(loss: Loss, noise: Callable[[Any, Key[Array, ""]], Any]) -> Loss:
+    """A loss of parameters that `noise(params, key of the step)` has changed; gradients flow through that change."""
+
+    def noisy(
+        params: Any, rows: Batch, weights: dict[str, Array], key: Key[Array, ""], *teachers: Any
+    ) -> tuple[Float[Array, ""], dict[str, Array]]:
+        return loss(noise(params, key), rows, weights, key, *teachers)
+
+    return noisy
+
+
 @runtime_checkable
 class Step(Protocol):
     """A jitted update, as `make_step` returns it."""

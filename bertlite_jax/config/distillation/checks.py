@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from bertlite_jax.config.checks import check_not_negative, check_positive, check_pretrain
 from bertlite_jax.config.compression.pruned import refuse_pruned
 from bertlite_jax.config.distillation.settings import ONE_TEACHER, Distill, Distillation, learnt_layers, losses_of
+from bertlite_jax.config.int8 import check_quantise
 from bertlite_jax.config.model import Model
 from bertlite_jax.errors import UserError
 
@@ -52,7 +53,24 @@ def check_distill(config: Distill, devices: int = 1) -> None:
             f"config: distill.layers = {given.layers} must have {config.model.num_layers} layers of the teacher, from "
             "1 on, one for each of model.num_layers"
         )
+    check_quantised_student(config)
     _refuse_idle(config)
+
+
+def check_quantised_student(config: Distill) -> None:
+    """Raises UserError for a student that no file of integers holds as it is trained."""
+    check_quantise(config.quantise)
+    model = config.model
+    if config.quantise.bits and model.low_rank:
+        raise UserError(
+            f"config: quantise.bits is not for students with model.low_rank = {model.low_rank}, whose pairs a file "
+            "multiplies beside the kernels; leave one of the two out"
+        )
+    if config.quantise.bits and model.attention in ("cudnn", "pallas"):
+        raise UserError(
+            f"config: model.attention = {model.attention} multiplies bfloat16, and between products of quantise.bits "
+            "lies float32; pass --model.attention auto"
+        )
 
 
 def _refuse_idle(config: Distill) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from bertlite_jax.config.int8 import Bits, Quantise
 from bertlite_jax.config.model import Model
 from bertlite_jax.config.pretrain import Pretrain
 
@@ -65,6 +66,8 @@ class Distill(Pretrain):
     """Everything that a distillation run depends on: a pretraining run of the student, with teachers."""
 
     distill: Distillation = Distillation()
+    quantise: Quantise = Quantise()
+    """Training of the student for a file of 8-bit integers; its teachers stay in floats."""
 
     @property
     def job(self) -> str:
@@ -90,6 +93,11 @@ def taught(recipe: Pretrain, given: Distillation) -> Distill:
     """A recipe of pretraining, with teachers; of a `Search` only what it has of a pretraining run."""
     own = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Pretrain)}
     return Distill(**own, distill=given)
+
+
+def trained_bits(config: Pretrain) -> Bits | Literal[0]:
+    """The bits of the file of integers that a run trains its weights for; 0 for none."""
+    return config.quantise.bits if isinstance(config, Distill) else 0
 
 
 def losses_of(config: Distill) -> dict[str, float]:

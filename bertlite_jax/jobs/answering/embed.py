@@ -242,7 +242,8 @@ def make_forward(
         loaded = quantized.as_trained(loaded)
     # The encoder's own attention may not work here: cuDNN's needs a GPU.
     shape = dataclasses.replace(loaded.model, attention="auto")
-    model = Encoder(shape, choose_precision.resolve(compute, jax.default_backend(), loaded.trained_bits))
+    chosen = choose_precision.resolve(compute, jax.default_backend(), loaded.trained_bits)
+    model = Encoder(shape, chosen, decodes="mlm" in loaded.params)
     padded = parameters.pad_vocabulary(loaded.params, loaded.model)
     params = jax.device_put({name: part for name, part in padded.items() if name in ENCODER})
 

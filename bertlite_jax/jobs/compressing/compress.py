@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from bertlite_jax.config.compression.compress import Compress, Point, check_compress, parsed, usual_points
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.finetune import Finetune, Finetuned, check_finetune, check_task_model
+from bertlite_jax.config.int8 import Quantise
 from bertlite_jax.convert import adoption
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
@@ -124,13 +125,14 @@ def _compress(plan: Plan, setup: Setup) -> dict[str, Any]:
 
 def _check_recipe(config: Finetune) -> None:
     """Raises UserError for a recipe that students cannot be trained with."""
+    if config.quantise != Quantise():
+        name = "bits" if config.quantise.bits else "noise"
+        raise UserError(f"compress: --quantise.{name} has no effect: each of --points says its bits, and rounds all")
     check_finetune(config)
     if config.learn.domains:
         raise UserError("compress: learn.domains needs layers of one shape; fine-tune without --learn.domains first")
     if not config.adapt.keep_head:
         raise UserError("compress: adapt.keep_head must stay on: students start with the teacher's head")
-    if config.quantise.bits:
-        raise UserError("compress: --quantise.bits has no effect: each of --points says its bits")
 
 
 def _check_teacher(weights: Weights, run: str) -> None:

@@ -34,6 +34,7 @@ def step_bytes(
     scores: bool,
     teachers: Sequence[Model],
     stored: Mapping[int, int] = {},
+    teachers_compute: str = "",
 ) -> dict[str, int]:
     """Bytes on a device: `teacher`, the parameters, and `teacher_activations`, what a micro-batch needs for a while.
 
@@ -42,10 +43,11 @@ def step_bytes(
     Args:
       config: of a stage.
       devices: as for `flops.step_memory_bytes`, like the next two.
-      compute: "float32" or "bfloat16".
+      compute: "float32" or "bfloat16", in which the student keeps its states.
       scores: whether attention keeps its scores.
       teachers: their shapes; none where a store is read.
       stored: by row length, bytes that a store has of a row.
+      teachers_compute: the same of the teachers; empty: as the student.
     """
     wanted, length = losses_of(config), config.data.length
     rows = -(-config.data.batch_rows * config.run.tensor // (devices * config.optim.micro_batches))
@@ -54,6 +56,7 @@ def step_bytes(
     logits *= 0 if "soft" not in wanted else length if everywhere else predictions_per_row(config)
     weights, passing = 0, (2 if everywhere else 0) * logits + (len(teachers) or 1) * logits
     passing += rows * config.optim.micro_batches * stored.get(length, 0)
+    compute = teachers_compute or compute
     for teacher in teachers:
         parts = flops.step_memory_bytes(dataclasses.replace(config, model=teacher), devices, compute, scores)
         weights += parts["parameters"]

@@ -22,6 +22,7 @@ from bertlite_jax.jobs.distilling.teachers import Teacher, open_teachers
 from bertlite_jax.jobs.pretraining.lesson import Lesson
 from bertlite_jax.jobs.pretraining.opening import Opened
 from bertlite_jax.jobs.pretraining.pretrain import train
+from bertlite_jax.model.ops.precision import activation_dtype
 from bertlite_jax.train.distillation import initialisation
 
 
@@ -71,15 +72,16 @@ def open_lesson(opened: Opened) -> Lesson:
     described, layouts = tuple(teacher.described() for teacher in taught), stored.layouts if stored else {}
     live = () if stored else tuple(teacher.model for teacher in taught)
     sizes = {length: records.record_bytes(layout) for length, layout in layouts.items()}
+    width = activation_dtype(opened.in_floats).name
     lesson = Lesson(
-        make=functools.partial(make_distillation, teachers=described, stored=layouts),
+        make=functools.partial(make_distillation, teachers=described, stored=layouts, in_floats=opened.in_floats),
         start=start,
         source=teachers[0].source,
         notes=notes,
         teachers=() if stored else tuple(teacher.params for teacher in taught),
         digests={teacher.source: teacher.digest for teacher in teachers},
         flops=functools.partial(costs.step_flops, teachers=live),
-        memory=functools.partial(costs.step_bytes, teachers=live, stored=sizes),
+        memory=functools.partial(costs.step_bytes, teachers=live, stored=sizes, teachers_compute=width),
     )
     return lesson._replace(stores={folder: stored.digest}, beside=stored.beside) if stored else lesson
 

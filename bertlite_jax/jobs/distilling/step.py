@@ -15,10 +15,12 @@ from bertlite_jax.jobs.distilling.teachers import Teacher
 from bertlite_jax.jobs.pretraining.step import Pretraining, assemble, follows_from, init_params
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.observed import observe
+from bertlite_jax.model.ops import precision
 from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.weight_noise import noised
 from bertlite_jax.train import sharding
 from bertlite_jax.train.distillation import objective, targets
-from bertlite_jax.train.step import Batch, step_key
+from bertlite_jax.train.step import Batch, step_key, with_noise
 
 _OWN_KEY = 1 << 20
 """Where the run's own parameters are drawn, apart from those of the model."""
@@ -37,22 +39,26 @@ def make_distillation(
     *,
     teachers: Sequence[Teacher],
     stored: Mapping[int, records.Layout] = {},
+    in_floats: Compute,
 ) -> Pretraining:
-    """Builds the step that a config describes, as `make_pretraining` does; the teachers compute as the student does.
+    """Builds the step that a config describes, as `make_pretraining` does.
 
     With a store the step has no teachers: their parameters are no argument of it, and it computes nothing of theirs.
 
     Args:
       config: of the run.
-      compute: precision of all products.
+      compute: precision of the student's products; those of integers are those of the file that it is trained for.
       mesh: devices that share the rows; the teachers' parameters are split over them by the same rules.
       special_ids: the tokenizer's special tokens, name to id.
       scaled_for: batch rows that the learning rate is scaled for; 0: `data.batch_rows`.
       teachers: of the run, `reduced`; shapes of their parameters are enough.
       stored: by row length, what the losses read of a store in their place.
+      in_floats: precision of the teachers' products; that of the student, where it is trained for floats.
     """
     model, first = PretrainingModel(config.model, compute), teachers[0].model
-    student = functools.partial(observe, model, requests.of_student(config))
+    noise = config.quantise.noise
+    learner = PretrainingModel(config.model, precision.noisy(compute)) if noise else model
+    student = functools.partial(observe, learner, requests.of_student(config))
     models = [teacher.model for teacher in teachers]
     live = () if stored else teachers
 
@@ -64,12 +70,16 @@ def make_distillation(
         return init_params(model, key) | objective.init_own(own_key, *widths, config.model.init_std)
 
     prepare = objective.make_prepare(config, special_ids)
-    loss = objective.make_loss(student, observers(config, compute, live), models, config, relation_heads(config, first))
+    loss = objective.make_loss(
+        student, observers(config, in_floats, live), models, config, relation_heads(config, first)
+    )
+    if noise:
+        loss = with_noise(loss, lambda params, key: noised(params, config.model, config.quantise, key))
     layouts = tuple(sharding.layout(teacher.params, mesh) for teacher in live)
     made = assemble(config, mesh, model, init, prepare, loss, scaled_for, layouts)
     beside = {entry.name: (entry.kind, entry.shape) for entry in stored.get(config.data.length, ())}
     shapes = [(teacher.model, jax.tree.map(str, teacher.params)) for teacher in teachers]
-    follows = follows_from(config, compute, mesh, special_ids, scaled_for, shapes, beside)
+    follows = follows_from(config, compute, mesh, special_ids, scaled_for, shapes, beside, in_floats)
     return made._replace(beside=targets.in_batch(beside), follows_from=follows)
 
 

@@ -30,6 +30,7 @@ from bertlite_jax.jobs.distilling.teachers import Teacher, open_teachers
 from bertlite_jax.jobs.pretraining import memory_need
 from bertlite_jax.jobs.pretraining.opening import Opened, open_run
 from bertlite_jax.jobs.pretraining.step import batch_shapes
+from bertlite_jax.model.ops.precision import activation_dtype
 from bertlite_jax.report.run import metrics
 from bertlite_jax.train import processes, sharding
 from bertlite_jax.train.distillation import targets
@@ -75,7 +76,7 @@ def teach(config: Distill, out: str = "", top_k: int = TOP_K, overwrite: bool = 
     drawn = [data_at(step) for step in range(1, config.run.steps + 1)]
     firsts = {data.length: step for step, data in reversed(list(enumerate(drawn, start=1)))}
     layouts = {length: _layout(opened, taught, answers_at(step), step) for length, step in sorted(firsts.items())}
-    of = origin(config, opened.tokenizer, teachers) | {STEPS: config.run.steps, TOP: top_k, COMPUTE: opened.compute}
+    of = origin(config, opened.tokenizer, teachers) | {STEPS: config.run.steps, TOP: top_k, COMPUTE: opened.in_floats}
     made = Index(of, layouts)
     sizes = [(data.batch_rows, data.batch_rows * records.record_bytes(layouts[data.length])) for data in drawn]
     parts = writing.parts_of(sizes)
@@ -130,7 +131,7 @@ def _check_memory(opened: Opened, teachers: Sequence[Teacher]) -> None:
     """Raises UserError where the teachers and a micro-batch of what they compute do not fit into memory."""
     config, mesh = opened.config, opened.mesh
     models = [teacher.model for teacher in teachers]
-    width = "float32" if opened.compute == "float32" else "bfloat16"
+    width = activation_dtype(opened.in_floats).name
     for stage in schedule.stages(config):
         of_stage = dataclasses.replace(config, data=stage.config.data)
         parts = costs.step_bytes(of_stage, mesh.size, width, True, models)
@@ -149,7 +150,7 @@ def _make_all_answers(opened: Opened, teachers: Sequence[Teacher], top_k: int) -
 
     @functools.cache
     def of_stage(stage: Distill) -> Answers:
-        return make_answers(stage, opened.compute, opened.mesh, special_ids, described, top_k)
+        return make_answers(stage, opened.in_floats, opened.mesh, special_ids, described, top_k)
 
     return lambda step: of_stage(_stage_at(opened, step))
 

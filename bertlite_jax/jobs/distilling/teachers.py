@@ -11,7 +11,7 @@ from bertlite_jax.config.distillation.checks import check_relations, check_teach
 from bertlite_jax.config.distillation.settings import Distill, losses_of, relation_heads
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert import adoption, sources
-from bertlite_jax.convert.weights import parameters
+from bertlite_jax.convert.weights import parameters, quantized
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
@@ -70,6 +70,8 @@ def open_teachers(config: Distill, tokenizer: Tokenizer) -> tuple[Teacher, ...]:
 def open_teacher(source: str, config: Distill, tokenizer: Tokenizer) -> Teacher:
     """Reads a teacher and checks that it can teach this student.
 
+    One that was itself trained for a file of integers teaches with the weights of that file, in floats.
+
     Args:
       source: a run of pretraining, a folder of `transformers`, or one that `bertlite convert` wrote.
       config: of the run, with all sizes.
@@ -87,6 +89,7 @@ def open_teacher(source: str, config: Distill, tokenizer: Tokenizer) -> Teacher:
     check_teacher(config, loaded.model, parts, loaded.pair_task, source)
     with sources.naming("distill"):
         parameters.check_finite(parameters.flatten(loaded.params), source)
+    loaded = quantized.as_trained(loaded)
     # Attention as a run wants it may not work here, and what the backward pass keeps does not matter.
     changes = {"vocab_multiple": config.model.vocab_multiple, "attention": "auto", "remat": "none"}
     model = dataclasses.replace(loaded.model, unroll=config.model.unroll, **changes)

@@ -22,11 +22,12 @@ from bertlite_jax.jobs.finetuning.examples import check_planned, check_training,
 from bertlite_jax.jobs.finetuning.few_labels import few_label_batches, few_label_inputs, masked_lm, teacher, unlabelled
 from bertlite_jax.jobs.finetuning.setup import Extra, Setup
 from bertlite_jax.jobs.finetuning.start import draw_params, take_over
-from bertlite_jax.model.ops import choose_precision
+from bertlite_jax.model.ops import choose_precision, precision
 from bertlite_jax.model.task_heads import TaskModel
+from bertlite_jax.model.weight_noise import noised
 from bertlite_jax.train import averaging, optim, schedules, sharding, state
 from bertlite_jax.train.few_labels import loss
-from bertlite_jax.train.step import Loss, make_step
+from bertlite_jax.train.step import Loss, make_step, with_noise
 from bertlite_jax.train.tasks import layer_rates
 
 
@@ -153,10 +154,15 @@ def make_optimizer_and_step(setup: Setup) -> tuple[optax.GradientTransformation,
 
 
 def _loss(setup: Setup) -> Loss:
-    apply, config = setup.model.apply, setup.start.config
+    config, model = setup.start.config, setup.model
+    if config.quantise.noise:
+        model = TaskModel(config.model, config.head, precision.noisy(model.compute))
     private, slots = few_label_inputs.private_of(setup.model, config.learn), few_label_batches.slots_of(setup)
     weights = class_weights(setup) if config.learn.class_weights == "balanced" else ()
-    return loss.make_loss(apply, config.head, config.model, config.learn, slots, private, weights)
+    made = loss.make_loss(model.apply, config.head, config.model, config.learn, slots, private, weights)
+    if not config.quantise.noise:
+        return made
+    return with_noise(made, lambda params, key: noised(params, config.model, config.quantise, key))
 
 
 def class_weights(setup: Setup) -> tuple[float, ...]:

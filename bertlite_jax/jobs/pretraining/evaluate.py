@@ -147,7 +147,7 @@ def open_run(run: str | os.PathLike[str], job: str = "evaluate") -> Trained:
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=str(folder / "tokenizer")))
     weights = sources.load(folder, job)
     tokenizer = weights.tokenizer or load_tokenizer(str(folder / "tokenizer"))
-    compute = choose_precision.resolve(config.model.compute, jax.default_backend())
+    compute = choose_precision.resolve(config.model.compute, jax.default_backend(), weights.trained_bits)
     # The run's own attention may not work here: cuDNN's needs a GPU.
     model = PretrainingModel(dataclasses.replace(config.model, attention="auto"), compute)
     return Trained(config, weights.params, tokenizer, model.apply)

@@ -14,7 +14,7 @@ from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.masked_lm import MaskedLM, open_masked_lm
+from bertlite_jax.jobs.pretraining.masked_lm import OpenMaskedLM, open_masked_lm
 from bertlite_jax.train.pretraining import objective
 
 Guess = tuple[str, float]
@@ -53,7 +53,7 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
         return _fill(opened, text, top)
 
 
-def _fill(opened: MaskedLM, text: str, top: int) -> list[list[Guess]]:
+def _fill(opened: OpenMaskedLM, text: str, top: int) -> list[list[Guess]]:
     ids = opened.tokenizer.encode(text, allow_special=True)
     if opened.tokenizer.mask_id not in ids:
         raise UserError(f"fill-mask: no [MASK] in {text[:200]!r}; write it where a word is missing")
@@ -80,7 +80,7 @@ def _decoded(text: str) -> str:
         raise UserError("fill-mask: the text has half of a surrogate pair, which is no character") from error
 
 
-def guess(opened: MaskedLM, texts: list[np.ndarray], top: int) -> list[list[list[Guess]]]:
+def guess(opened: OpenMaskedLM, texts: list[np.ndarray], top: int) -> list[list[list[Guess]]]:
     """Returns the most likely pieces at every [MASK] of several texts.
 
     Args:
@@ -127,7 +127,7 @@ def _most_likely(tokenizer: Tokenizer, probabilities: np.ndarray, top: int) -> l
     return list(zip(tokenizer.pieces(order), map(float, probabilities[order]), strict=True))
 
 
-def sample_predictions(opened: MaskedLM, data: Data, samples: int = 6, top: int = 5) -> list[dict[str, Any]]:
+def sample_predictions(opened: OpenMaskedLM, data: Data, samples: int = 6, top: int = 5) -> list[dict[str, Any]]:
     """Masks one whole word in each of some windows of a validation split, and predicts it. For the report.
 
     Returns:

@@ -16,7 +16,7 @@ from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import choose_precision
 
 
-class MaskedLM(NamedTuple):
+class OpenMaskedLM(NamedTuple):
     """An opened model. `params` are those of `network`, with the vocabulary padded as in `model`."""
 
     model: Model
@@ -25,7 +25,7 @@ class MaskedLM(NamedTuple):
     tokenizer: Tokenizer
 
 
-def open_masked_lm(weights: Weights, run: str, job: str) -> MaskedLM:
+def open_masked_lm(weights: Weights, run: str, job: str) -> OpenMaskedLM:
     """Opens weights on this machine: the attention that a run was trained with may not work here.
 
     Args:
@@ -41,6 +41,7 @@ def open_masked_lm(weights: Weights, run: str, job: str) -> MaskedLM:
     if weights.tokenizer is None:
         raise UserError(f"{job}: {run} comes without a tokenizer, and text cannot be read without one")
     model = dataclasses.replace(weights.model, attention="auto")
-    network = PretrainingModel(model, choose_precision.resolve(model.compute, jax.default_backend()))
+    compute = choose_precision.resolve(model.compute, jax.default_backend(), weights.trained_bits)
+    network = PretrainingModel(model, compute)
     params = jax.device_put(parameters.pad_vocabulary(weights.params, weights.model))
-    return MaskedLM(model, network, params, weights.tokenizer)
+    return OpenMaskedLM(model, network, params, weights.tokenizer)

@@ -11,7 +11,7 @@ from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import memory
 from bertlite_jax.model.ops import attention
-from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.precision import Compute, activation_dtype
 from bertlite_jax.report.cost import flops
 
 _CERTAIN = 5 / 6
@@ -56,7 +56,7 @@ def _check_kind(
 ) -> int:
     device = mesh.devices.flat[0]
     scores = attention.choose_for(config.model, config.data.length, device.platform, compute) == "einsum"
-    asked = (config, mesh.size, "float32" if compute == "float32" else "bfloat16", scores)
+    asked = (config, mesh.size, activation_dtype(compute).name, scores)
     parts, added = flops.step_memory_bytes(*asked), more(*asked)
     parts = {**parts, **added, "total": parts["total"] + sum(added.values())}
     name = "data.batch_rows" if config.data.batch_rows == run.data.batch_rows else "run.batches"

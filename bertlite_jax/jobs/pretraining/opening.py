@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import jax
 
 from bertlite_jax.config import checks, sizes
+from bertlite_jax.config.distillation.settings import trained_bits
 from bertlite_jax.data.rows import source, stages
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.model.ops import choose_precision
-from bertlite_jax.model.ops.precision import Compute
+from bertlite_jax.model.ops.precision import Compute, of_bits
 from bertlite_jax.train import processes, sharding
 
 
@@ -26,7 +27,9 @@ class Opened(NamedTuple):
     tokenizer: Tokenizer
     row_stages: stages.Stages
     compute: Compute
-    """Precision of all products."""
+    """Precision of the products of the model that is trained."""
+    in_floats: Compute
+    """The same where that model is trained for a file of integers: of models beside it, which are not."""
 
 
 def open_run(config: Any, check: Callable[[Any, int], None]) -> Opened:
@@ -50,5 +53,6 @@ def open_run(config: Any, check: Callable[[Any, int], None]) -> Opened:
     open_source = functools.partial(source.open_source, split="train", seed=config.run.seed, loaded=tokenizer)
     row_stages = stages.open_stages(config, open_source)
     platform = mesh.devices.flat[0].platform
-    compute = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
-    return Opened(config, mesh, tokenizer, row_stages, compute)
+    in_floats = processes.first_decides(lambda: choose_precision.resolve(config.model.compute, platform))
+    bits = trained_bits(config)
+    return Opened(config, mesh, tokenizer, row_stages, of_bits(bits) if bits else in_floats, in_floats)

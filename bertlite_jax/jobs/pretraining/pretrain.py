@@ -31,7 +31,7 @@ from bertlite_jax.jobs.pretraining.evaluate import open_evaluation
 from bertlite_jax.jobs.pretraining.lesson import Lesson
 from bertlite_jax.jobs.pretraining.line_figures import LineFigures
 from bertlite_jax.jobs.pretraining.loss_guard import LossGuard
-from bertlite_jax.jobs.pretraining.masked_lm import MaskedLM
+from bertlite_jax.jobs.pretraining.masked_lm import OpenMaskedLM
 from bertlite_jax.jobs.pretraining.opening import Opened, open_run
 from bertlite_jax.jobs.pretraining.step import make_programs, make_stages
 from bertlite_jax.jobs.runs import one_job, resumed_metrics, signals, tracking, workdir
@@ -115,7 +115,7 @@ def _train(
     clock = metrics.Clock()
     opened = open_run(config, check)
     processes.first_decides(lambda: check_installed(config.run.track))
-    config, mesh, tokenizer, row_stages, compute = opened
+    config, mesh, tokenizer, row_stages, compute, _ = opened
     lesson = open_lesson(opened)
     step_bytes = memory_need.check(config, mesh, compute, lesson.memory)
     special_ids = row_stages[0].source.special_ids
@@ -136,7 +136,7 @@ def _train(
     # --- State; the step is compiled meanwhile ------------------------------------------------------------------------
     platform = mesh.devices.flat[0].platform
     device_kind = mesh.devices.flat[0].device_kind
-    peak = flops.peak_flops(device_kind, _stored_as(compute), _multiply(compute))
+    peak = flops.peak_flops(device_kind, precision.activation_dtype(compute).name, _multiply(compute))
     program_of = make_programs(stage_at, mesh)
     if start < config.run.steps:
         program_of(start + 1)
@@ -269,7 +269,7 @@ def _train(
     if not processes.is_first():
         return {}
     whole_files.write_json(folder / "summary.json", summary)
-    opened = MaskedLM(config.model, pretraining.model, params, tokenizer)
+    opened = OpenMaskedLM(config.model, pretraining.model, params, tokenizer)
     whole_files.write_json(folder / "samples.json", fill_mask.sample_predictions(opened, config.data))
     return summary
 
@@ -319,10 +319,6 @@ def _merge_start(drawn: Any, lesson: Lesson) -> Any:
 
 
 # --- Speed -----------------------------------------------------------------------------------------------------------
-
-
-def _stored_as(compute: str) -> str:
-    return "float32" if compute == "float32" else "bfloat16"
 
 
 def _multiply(compute: precision.Compute) -> Callable[[np.ndarray, np.ndarray], object]:

@@ -136,7 +136,8 @@ def _guesses(models: tuple[Weights, ...], config: Distill, tokenizer: Tokenizer)
 def _make_guess(loaded: Weights, special_ids: dict[str, int]) -> Callable[[Any], Any]:
     """Returns (rows) -> likeliest pieces, pieces that were there, weights, each [B, K]."""
     shape = dataclasses.replace(loaded.model, attention="auto", pair_classes=0, pooler=False, replaced_head=False)
-    model = PretrainingModel(shape, choose_precision.resolve(shape.compute, jax.default_backend()))
+    compute = choose_precision.resolve(shape.compute, jax.default_backend(), loaded.trained_bits)
+    model = PretrainingModel(shape, compute)
     read = {name: part for name, part in loaded.params.items() if name not in ("pooler", "pair", "replaced")}
     params = jax.device_put(read)
 

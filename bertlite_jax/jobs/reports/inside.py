@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from bertlite_jax.config.distillation.settings import trained_bits
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.evaluate import Trained, open_run
 from bertlite_jax.jobs.pretraining.fill_mask import bare, letters
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.observed import Request, observe
+from bertlite_jax.model.ops.precision import of_bits
 
 TOKENS = 16
 """Most tokens of the text whose attention is shown."""
@@ -73,7 +75,8 @@ def attention(trained: Trained, ids: np.ndarray) -> Float[np.ndarray, "N H L L"]
       trained: the model.
       ids: [L], with special tokens.
     """
-    model = trained.config.model
+    model, bits = trained.config.model, trained_bits(trained.config)
+    compute = of_bits(bits) if bits else "float32"
     row, length = np.asarray(ids, np.int32)[None], len(ids)
     rows = {
         "inputs": row,
@@ -85,7 +88,7 @@ def attention(trained: Trained, ids: np.ndarray) -> Float[np.ndarray, "N H L L"]
 
     @jax.jit
     def weights(params: Any, rows: dict[str, Array]) -> Float[Array, "N H L L"]:
-        seen = observe(PretrainingModel(model, "float32"), request, params, rows, None)
+        seen = observe(PretrainingModel(model, compute), request, params, rows, None)
         return jnp.stack([_weights(query[0], key[0]) for query, key, _ in seen["projections"]])
 
     def _weights(query: Float[Array, "L D"], key: Float[Array, "L D"]) -> Float[Array, "H L L"]:

@@ -10,6 +10,8 @@ Sources: Bengio et al. 2013 (arXiv 1308.3432), section 4, the straight-through e
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -17,7 +19,7 @@ from jaxtyping import Float32, Int8, Int32
 
 from bertlite_jax.config.int8 import Bits
 from bertlite_jax.model.ops.arrays import AnyArray
-from bertlite_jax.model.ops.integer_grid import SMALLEST_STEP, TABLE_BITS, quantize_weights
+from bertlite_jax.model.ops.integer_grid import SMALLEST_STEP, quantize_weights
 
 
 def quantize_rows(
@@ -106,11 +108,31 @@ dense = jax.custom_vjp(_dense_plain, nondiff_argnums=(0, 1))
 dense.defvjp(_dense_forward, _dense_backward)
 
 
-@jax.custom_vjp
-def rounded_rows(rows: Float32[Array, "*places E"]) -> Float32[Array, "*places E"]:
-    """Rows of a table as a file holds them: integers with one scale a row."""
-    integers, scales = quantize_weights(rows, -1, TABLE_BITS)
+def dense_of_rounded_rows(
+    zero: int, x: Float32[Array, "M In"], kernel: Float32[Array, "In Out"], bias: Float32[Array, " Out"]
+) -> Float32[Array, "M Out"]:
+    """X, rounded as in a file, times a kernel as it is, plus the bias: a product of floats, whatever the kernel.
+
+    With a kernel on the grid it is `dense` but for the order of its sums, which are not exact in float32.
+    """
+    return _rounded_activations(zero, x) @ kernel + bias[None]
+
+
+def _rounded_plain(zero: int, x: Float32[Array, "M In"]) -> Float32[Array, "M In"]:
+    """The steps of `quantize_rows` times their size."""
+    integers, step = quantize_rows(x, zero)
+    return (integers.astype(jnp.float32) + (128 - zero)) * step
+
+
+_rounded_activations = jax.custom_vjp(_rounded_plain, nondiff_argnums=(0,))
+_rounded_activations.defvjp(lambda zero, x: (_rounded_plain(zero, x), None), lambda zero, _, slope: (slope,))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def rounded_rows(bits: Bits, rows: Float32[Array, "*places E"]) -> Float32[Array, "*places E"]:
+    """Rows of a table as a file holds them: integers of `bits` with one scale a row."""
+    integers, scales = quantize_weights(rows, -1, bits)
     return integers.astype(jnp.float32) * scales[..., None]
 
 
-rounded_rows.defvjp(lambda rows: (rounded_rows(rows), None), lambda _, slope: (slope,))
+rounded_rows.defvjp(lambda bits, rows: (rounded_rows(bits, rows), None), lambda bits, _, slope: (slope,))

@@ -7,7 +7,8 @@ bfloat16 is slower than float32; `choose_precision.py` finds out.
 
 Beside them, `integers_7` and its like multiply as the 8-bit files that `bertlite convert int8` writes, with weights of
 so many bits (`config.int8.Bits`), for models that are trained to be served so. What lies between the products is
-float32 there.
+float32 there. `noisy_7` and its like are modes of training alone: what layers multiply are kernels that come partly
+rounded (`model/weight_noise.py`) and rows of activations on their grid, as floats; all else is as with integers.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ import jax.numpy as jnp
 from bertlite_jax.config.int8 import Bits
 from bertlite_jax.model.ops.integer_grid import bits_of
 
-Compute = Literal["float32", "bfloat16", "cpu_bfloat16", "integers_8", "integers_7", "integers_4"]
-_WEIGHT_BITS: dict[Compute, Bits] = {"integers_8": 8, "integers_7": 7, "integers_4": 4}
-_OF_BITS: dict[Bits, Compute] = {bits: compute for compute, bits in _WEIGHT_BITS.items()}
+Compute = Literal[
+    "float32", "bfloat16", "cpu_bfloat16", "integers_8", "integers_7", "integers_4", "noisy_8", "noisy_7", "noisy_4"
+]
+_OF_BITS: dict[Bits, Compute] = {8: "integers_8", 7: "integers_7", 4: "integers_4"}
+_NOISY: dict[Compute, Compute] = {"integers_8": "noisy_8", "integers_7": "noisy_7", "integers_4": "noisy_4"}
+_WEIGHT_BITS: dict[Compute, Bits] = {compute: bits for bits, compute in _OF_BITS.items()}
+_WEIGHT_BITS |= {noisy: _WEIGHT_BITS[compute] for compute, noisy in _NOISY.items()}
 
 
 def activation_dtype(compute: Compute) -> jnp.dtype:
@@ -38,6 +43,16 @@ def weight_bits(compute: Compute) -> Bits | None:
 def of_bits(bits: Bits) -> Compute:
     """The mode of integers with weights of these bits."""
     return _OF_BITS[bits]
+
+
+def noisy(compute: Compute) -> Compute:
+    """The mode in which a model is trained with noise that is served in this mode of integers."""
+    return _NOISY[compute]
+
+
+def rounds_rows_alone(compute: Compute) -> bool:
+    """Whether the products of a part get a kernel that is multiplied as it is, and round their rows."""
+    return compute in _NOISY.values()
 
 
 def of_part(compute: Compute, part: str) -> Compute:

@@ -69,7 +69,9 @@ def dense(
     `zero` stands for 0 among the unsigned steps of x, where integers are multiplied.
     """
     rows, kernel, bias = x.reshape(-1, x.shape[-1]), jnp.asarray(params["kernel"]), jnp.asarray(params["bias"])
-    if bits := precision.weight_bits(compute):
+    if precision.rounds_rows_alone(compute):
+        y = integer_products.dense_of_rounded_rows(zero, rows.astype(jnp.float32), kernel, bias)
+    elif bits := precision.weight_bits(compute):
         y = integer_products.dense(bits, zero, rows.astype(jnp.float32), kernel, bias)
     elif _multiplies_bfloat16(rows, kernel, compute):
         y = _affine(compute, rows.astype(jnp.bfloat16), kernel, bias)
@@ -115,6 +117,15 @@ def qkv(
         return q, k, v
     joined = {name: jnp.concatenate([part[name] for part in parts], axis=-1) for name in ("kernel", "bias")}
     return dense(x, joined, compute)
+
+
+def decode(
+    x: Float[Array, "*rows E"], table: Float32[AnyArray, "V E"], bias: Float32[AnyArray, " V"], compute: Compute
+) -> Float32[Array, "*rows V"]:
+    """X times the transposed word table plus `bias`, float32; integers with a scale for each row of the table."""
+    if precision.weight_bits(compute):
+        return dense(x, {"kernel": jnp.asarray(table).T, "bias": bias}, compute)
+    return matmul(x, jnp.asarray(table).T, compute) + jax.lax.broadcast_to_rank(jnp.asarray(bias), x.ndim)
 
 
 # --- Products of bfloat16 ------------------------------------------------------------------------------------------

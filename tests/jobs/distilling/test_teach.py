@@ -173,7 +173,7 @@ def test_the_step_does_not_run_the_teacher():
     special = {"pad": 0, "cls": 2, "sep": 3, "mask": 4}
     programs = []
     for stored in ({}, {16: layout}):
-        parts = make_distillation(made, "float32", mesh, special, teachers=(given,), stored=stored)
+        parts = make_distillation(made, "float32", mesh, special, teachers=(given,), stored=stored, in_floats="float32")
         assert len(parts.teachers) == (0 if stored else 1)
         programs.append(lower(made, parts, mesh).as_text())
     live, stored = ("x48x" in program for program in programs)

@@ -2,8 +2,10 @@
 
 import dataclasses
 import pathlib
+import shutil
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ from bertlite_jax.jobs.answering.open_model import open_task_model
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.finetuning.start import take_over
 from bertlite_jax.model.ops import integer_grid, integer_products
+from bertlite_jax.train import checkpoint
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 
@@ -147,6 +150,29 @@ def test_a_conversion_with_other_bits_says_so(trained: Trained, tmp_path, caplog
     assert f"were trained for convert int8 --bits {trained.bits}" in caplog.text
 
 
+@pytest.mark.thorough
+def test_with_noise_it_learns_resumes_with_the_same_bits_and_answers_in_all_its_integers(prepared, tmp_path):
+    """A step rounds half of the layers' weights, drawn by seed and step; the scores are those of the whole file."""
+    encoder = write_encoder(tmp_path / "encoder", prepared.tokenizer, ALBERT)
+    config = recipe(write_sst2(tmp_path / "glue"), run={"steps": 0, "epochs": 12, "eval_every": 12, "keep_last": 9})
+    config = dataclasses.replace(config, quantise=Quantise(4, noise=0.5))
+    summary = finetune(config, str(tmp_path / "run"), encoder)
+    assert summary["accuracy"] > 0.95
+    assert summary["compute"] == "integers_4"
+    weights = sources.load(tmp_path / "run")
+    assert weights.trained_bits == 4
+    logits, _ = open_task_model(str(tmp_path / "run"), weights).answer(EXAMPLES)
+    built = build_onnx(weights, integer.per_token(quantized.quantize(weights, bits=4)))
+    served = run_session(open_session(built.SerializeToString()), batch_of(weights, EXAMPLES))["logits"]
+    assert (np.argmax(logits, -1) == served.argmax(-1)).all()
+    steps = sorted(int(path.name) for path in (tmp_path / "run/checkpoints").iterdir() if path.name.isdigit())
+    wanted = checkpoint.restore_params(tmp_path / "run/checkpoints")[0]
+    for step in steps[len(steps) // 2 :]:
+        shutil.rmtree(tmp_path / "run/checkpoints" / str(step))
+    finetune(config, str(tmp_path / "run"), encoder)
+    jax.tree.map(np.testing.assert_array_equal, checkpoint.restore_params(tmp_path / "run/checkpoints")[0], wanted)
+
+
 # --- Refusals --------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +180,8 @@ def test_settings_that_no_file_has_are_refused():
     config = recipe("somewhere")
     with pytest.raises(UserError, match=r"quantise\.bits = 5 must be 4, 7 or 8"):
         check_finetune(dataclasses.replace(config, quantise=Quantise(bits=5)))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"quantise\.noise = 0\.5 has no effect with quantise\.bits = 0"):
+        check_finetune(dataclasses.replace(config, quantise=Quantise(noise=0.5)))
     half = dataclasses.replace(config.adapt, compute="bfloat16")
     with pytest.raises(UserError, match=r"adapt\.compute = bfloat16 does not go with quantise\.bits"):
         check_finetune(dataclasses.replace(config, adapt=half, quantise=Quantise(bits=7)))

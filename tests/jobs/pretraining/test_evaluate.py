@@ -16,7 +16,7 @@ from bertlite_jax.data.vocabulary import codecs
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.evaluate import evaluate, open_evaluation, open_run
 from bertlite_jax.jobs.pretraining.fill_mask import fill_mask, guess, sample_predictions
-from bertlite_jax.jobs.pretraining.masked_lm import MaskedLM, open_masked_lm
+from bertlite_jax.jobs.pretraining.masked_lm import OpenMaskedLM, open_masked_lm
 from bertlite_jax.jobs.text.corpus import build_corpus
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.train import sharding
@@ -42,7 +42,7 @@ def test_an_evaluation_reads_what_it_scores_and_one_tokenizer(trained: pathlib.P
     evaluate(str(trained), rows=2)
     assert (splits, built) == (["validation"], ["sentencepiece"])
     run = open_run(str(trained))
-    opened = MaskedLM(run.config.model, PretrainingModel(run.config.model), run.params, run.tokenizer)
+    opened = OpenMaskedLM(run.config.model, PretrainingModel(run.config.model), run.params, run.tokenizer)
     sample_predictions(opened, run.config.data, samples=2)
     assert (splits, built) == (["validation"] * 2, ["sentencepiece"] * 2)
 

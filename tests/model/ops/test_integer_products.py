@@ -91,8 +91,9 @@ def test_queries_keys_and_values_in_one_product_are_three_products():
         np.testing.assert_array_equal(found, jax.jit(lambda x, p: products.dense(x, p, "integers_7"))(X, part))
 
 
-def test_rows_of_a_table_are_rounded_and_their_gradient_is_not():
-    integers, scale = integer_grid.quantize_weights(X, -1, 8)
-    rows, pull = jax.vjp(integer_products.rounded_rows, jnp.asarray(X))
+@pytest.mark.parametrize("bits", [7, 8])
+def test_rows_of_a_table_are_rounded_and_their_gradient_is_not(bits):
+    integers, scale = integer_grid.quantize_weights(X, -1, bits)
+    rows, pull = jax.vjp(lambda rows: integer_products.rounded_rows(bits, rows), jnp.asarray(X))
     np.testing.assert_array_equal(rows, integers * scale[:, None])
     np.testing.assert_array_equal(pull(jnp.asarray(X))[0], X)

@@ -239,7 +239,8 @@ def make_propose(loaded: Weights, pieces: WordPieces, most: int, spare: int) -> 
     tokenizer = loaded.tokenizer
     assert tokenizer is not None
     config = dataclasses.replace(loaded.model, attention="auto", pair_classes=0, pooler=False, replaced_head=False)
-    model = PretrainingModel(config, choose_precision.resolve(config.compute, jax.default_backend()))
+    compute = choose_precision.resolve(config.compute, jax.default_backend(), loaded.trained_bits)
+    model = PretrainingModel(config, compute)
     read = {name: part for name, part in loaded.params.items() if name not in ("pooler", "pair", "replaced")}
     params = jax.device_put(read)
     allowed = np.pad(pieces.allowed, (0, config.padded_vocab - len(pieces.allowed)))
