@@ -1,4 +1,18 @@
-"""The English encoder that comes with the package, as `reference-en`."""
+"""The English encoder that comes with the package as `reference-en`: five layers of their own, narrow embeddings.
+
+    bertlite tokenizer enwiki_train.txt books_train.txt --out tok --vocab-size 8000
+    bertlite corpus enwiki_train.txt books_train.txt --tokenizer tok --out corpus --length 128 \
+      --validation-fraction 0.005
+    bertlite pretrain reference_en --workdir runs/reference --data.corpus corpus --data.tokenizer tok
+    bertlite convert int8 runs/reference reference-en --bits 8 --calibrate enwiki_valid.txt
+
+The text is 7 million words of Wikipedia and 1.4 million of novels; any English text of this size will do. What makes a
+short training count is explained in docs/learning.md: Muon, one causal step in three, masks that grow rarer. Layers do
+not share, since a file of 6 MB has room for five and a step costs the same.
+
+5,129,664 parameters, 3.6 GFLOP a row of 128 in training, 6.3e+14 FLOP in all.
+@@RESULT@@
+"""
 
 from bertlite_jax.config import Data, Mask, Model, Objective, Optim, Pretrain, Run
 
