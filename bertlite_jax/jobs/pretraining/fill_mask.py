@@ -14,7 +14,7 @@ from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-from bertlite_jax.jobs.pretraining.masked_lm import OpenMaskedLM, open_masked_lm
+from bertlite_jax.jobs.pretraining.masked_lm import OpenMaskedLM, open_masked_lm, refuse_task_run
 from bertlite_jax.train.pretraining import objective
 
 Guess = tuple[str, float]
@@ -48,6 +48,7 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     text = _decoded(text)
     if top < 1:
         raise UserError(f"fill-mask: top = {top} must be positive")
+    refuse_task_run(run, "fill-mask")
     with adoption.open_weights(run, "fill-mask") as weights:
         opened = open_masked_lm(weights, run, "fill-mask")
         return _fill(opened, text, top)

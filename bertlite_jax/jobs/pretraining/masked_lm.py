@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
 
+from bertlite_jax.config import files
 from bertlite_jax.config.model import Model
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
+from bertlite_jax.host import json_files
 from bertlite_jax.model.heads import PretrainingModel
 from bertlite_jax.model.ops import choose_precision
 
@@ -23,6 +26,13 @@ class OpenMaskedLM(NamedTuple):
     network: PretrainingModel
     params: Any
     tokenizer: Tokenizer
+
+
+def refuse_task_run(run: str, job: str) -> None:
+    """Raises UserError for the work directory of a fine-tuning run, and names the job that asks its model."""
+    config = pathlib.Path(run) / "config.json"
+    if config.is_file() and files.kind_of_run(json_files.read_object(config, job)) == "fine-tuning":
+        files.read_json(config, job=job)
 
 
 def open_masked_lm(weights: Weights, run: str, job: str) -> OpenMaskedLM:

@@ -100,7 +100,8 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(trained: pathlib.Path,
     long = ("alice " * 70, "rabbit")
     path = write_pairs(tmp_path / "pairs.jsonl", ("alice", "rabbit"), long, (long[1], long[0]))
     assert minimal_pairs(str(trained), path)[-1]["pairs"] == 1
-    assert capsys.readouterr().err.endswith("evaluate: 2 of 3 pairs are left out, since the model has 64 positions\n")
+    said = capsys.readouterr().err.rstrip()  # Older versions of rich end a bar that is not shown, too.
+    assert said.endswith("evaluate: 2 of 3 pairs are left out, since the model has 64 positions")
     with pytest.raises(UserError, match=r"the model has 64 positions, and every pair has a longer sentence"):
         minimal_pairs(str(trained), write_pairs(tmp_path / "long.jsonl", long))
 

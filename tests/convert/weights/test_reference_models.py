@@ -5,8 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from bertlite_jax.convert import reference_models, sources
-from bertlite_jax.convert.weights import parameters, quantized
+from bertlite_jax.convert import sources
+from bertlite_jax.convert.weights import parameters, quantized, reference_models
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.pretraining.fill_mask import bare, fill_mask
 

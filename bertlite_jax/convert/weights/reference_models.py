@@ -6,7 +6,7 @@ import os
 import pathlib
 
 NAMES = ("reference-en",)
-FOLDER = pathlib.Path(__file__).parents[1] / "reference_models"
+FOLDER = pathlib.Path(__file__).parents[2] / "reference_models"
 """Has a folder for each: the model card, `model.int8.safetensors` and the tokenizer."""
 
 
@@ -14,13 +14,6 @@ def packaged(place: str | os.PathLike[str]) -> pathlib.Path | None:
     """The folder of an encoder that comes with the package; None for other places.
 
     What lies on the disk under its name comes first.
-
-    Examples:
-      >>> from bertlite_jax.convert.reference_models import packaged
-      >>> packaged("reference-en").name
-      'reference-en'
-      >>> packaged("runs/mine") is None
-      True
     """
     name = os.fspath(place)
     return FOLDER / name if name in NAMES and not os.path.lexists(name) else None
