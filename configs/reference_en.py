@@ -11,7 +11,8 @@ short training count is explained in docs/learning.md: Muon, one causal step in 
 not share, since a file of 6 MB has room for five and a step costs the same.
 
 5,129,664 parameters, 3.6 GFLOP a row of 128 in training, 6.3e+14 FLOP in all.
-@@RESULT@@
+Validation loss 3.777 (unigram 6.801) after 2 hours and 4 minutes on one core with AMX; BLiMP 59 % and SST-2 83 % with
+the 8-bit weights (RESULTS.md).
 """
 
 from bertlite_jax.config import Data, Mask, Model, Objective, Optim, Pretrain, Run

@@ -1,7 +1,7 @@
 """Pages of the site that lie outside docs/, or are made: a hook of MkDocs, for `make docs`.
 
-README.md is the first page, RESULTS.md, CONTRIBUTING.md and CHANGELOG.md have theirs, and the reference lists public
-functions, whose docstrings mkdocstrings reads.
+README.md is the first page, RESULTS.md, CONTRIBUTING.md, CHANGELOG.md and the card of reference-en have theirs, and the
+reference lists public functions, whose docstrings mkdocstrings reads.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ COPIED = {
     "results.md": "RESULTS.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
+    "reference_en.md": "bertlite_jax/reference_models/reference-en/README.md",
 }
 """Page to file of the repository."""
 REFERENCE = {

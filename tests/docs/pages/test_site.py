@@ -77,7 +77,7 @@ def test_what_the_reference_names_exists_and_is_described(site_pages):
 def test_it_builds_without_a_warning(site_pages, tmp_path):
     for name in ("docs", "tools", "bertlite_jax"):
         (tmp_path / name).symlink_to(ROOT / name)
-    for name in ("mkdocs.yml", *site_pages.COPIED.values()):
+    for name in ("mkdocs.yml", *(file for file in site_pages.COPIED.values() if "/" not in file)):
         shutil.copy(ROOT / name, tmp_path / name)
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
