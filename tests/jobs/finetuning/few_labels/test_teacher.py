@@ -144,7 +144,7 @@ def test_each_word_has_its_answer_at_its_first_piece(prepared):
     """Outputs are their own numbers: 10 times the word in the whole stream, and that plus 1."""
     tokenizer = load_tokenizer(prepared.tokenizer)
     examples = [Example(str(n), "", words=tuple(TEXTS[n].split())) for n in range(4)]
-    encoded = features.encode(examples, tokenizer, TAGGER, 12, "here")
+    encoded = features.encode(examples, tokenizer, TAGGER, 10, "here")
     assert encoded.counts["words_cut_off"] > 0
     firsts = np.r_[0, np.cumsum([len(example.words) for example in examples])]
     outputs = np.arange(firsts[-1])[:, None] * 10 + np.array([0, 1], np.float32)
