@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from bertlite_jax.config.pretrain import Data
-from bertlite_jax.convert import adoption
+from bertlite_jax.convert import adoption, sources
 from bertlite_jax.data.rows import source
 from bertlite_jax.data.rows.batches import evaluation_rows
 from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
@@ -48,6 +48,7 @@ def fill_mask(run: str, text: str, top: int = 5) -> list[list[Guess]]:
     text = _decoded(text)
     if top < 1:
         raise UserError(f"fill-mask: top = {top} must be positive")
+    sources.check_there(run, "fill-mask")
     refuse_task_run(run, "fill-mask")
     with adoption.open_weights(run, "fill-mask") as weights:
         opened = open_masked_lm(weights, run, "fill-mask")
