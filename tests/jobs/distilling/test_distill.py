@@ -122,7 +122,7 @@ def test_a_student_of_no_teacher_starts_as_pretraining_does(prepared, teacher, t
 
 
 @pytest.mark.thorough
-def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher, tmp_path):
+def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher, losses_however_split):
     """One batch on one device; four parts on one; two parts on eight devices, with everything split. All losses.
 
     The student has half the width, so that its run has a projection to split too.
@@ -131,12 +131,7 @@ def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher
     config = short(tiny.distil(prepared, teacher, start="random", **more), steps=4)
     config = with_model(config, hidden_size=16, embed_size=16)
     config = replaced(config, "data.batch_rows", 16)
-    split = {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}
-    found = []
-    for name, parts, run in (("one", 1, {}), ("parts", 4, {}), ("devices", 2, split)):
-        of_parts = replaced(config, "optim.micro_batches", parts)
-        distill(dataclasses.replace(of_parts, run=dataclasses.replace(config.run, **run)), str(tmp_path / name))
-        found.append(list(losses_of(tmp_path / name).values()))
+    found = losses_however_split(config)
     np.testing.assert_allclose(found[1], found[0], atol=1e-5, rtol=1e-6)
     np.testing.assert_allclose(found[2], found[0], atol=1e-5, rtol=1e-6)
 

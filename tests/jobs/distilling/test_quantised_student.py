@@ -252,17 +252,12 @@ def test_with_noise_a_run_resumes_with_the_same_bits_and_is_evaluated_in_all_its
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("noise", [0.0, 0.5])
-def test_devices_and_micro_batches_give_the_losses_of_one_batch(noise, prepared, teacher, tmp_path):
+def test_devices_and_micro_batches_give_the_losses_of_one_batch(noise, prepared, teacher, losses_however_split):
     """A row's steps and a channel's scale follow from maxima, which are the same however they are split."""
     config = dataclasses.replace(tiny.distil(prepared, teacher, start="random"), quantise=Quantise(7, noise=noise))
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, steps=3, log_every=1, eval_every=0))
     config = replaced(replaced(config, "data.batch_rows", 16), "optim.warmup_steps", 0)
-    split = {"devices": 8, "fsdp": 4, "tensor": 2, "zero1": True}
-    found = []
-    for name, parts, run in (("one", 1, {}), ("parts", 4, {}), ("devices", 2, split)):
-        of_parts = replaced(config, "optim.micro_batches", parts)
-        distill(dataclasses.replace(of_parts, run=dataclasses.replace(config.run, **run)), str(tmp_path / name))
-        found.append(list(losses_of(tmp_path / name).values()))
+    found = losses_however_split(config)
     # A sum in another order may round an activation to the next step.
     np.testing.assert_allclose(found[1], found[0], rtol=2e-4)
     np.testing.assert_allclose(found[2], found[0], rtol=2e-4)
