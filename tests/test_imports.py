@@ -18,7 +18,7 @@ PACKAGE = ROOT / "bertlite_jax"
 # not listed stand on it. Rooms that are planned are listed before they exist.
 FLOORS = (
     ("errors",),
-    ("host",),
+    ("host", "reference_models"),
     ("config",),
     ("data", "model", "train", "report", "search"),
     ("convert",),

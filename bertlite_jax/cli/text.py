@@ -49,7 +49,7 @@ def corpus(
       text: Files (plain, .gz, .zst, .jsonl, .parquet) or folders, on disk or gs://. Plain text has one paragraph or
         sentence on a line and a blank line between documents. Or datasets:
         "hf://datasets/NAME?split=train&field=text", also config= and revision=.
-      tokenizer: Folder that `bertlite tokenizer` wrote.
+      tokenizer: Folder that `bertlite tokenizer` wrote, or of a run or model that has one, such as reference-en.
       out: Folder to write.
       options: What decides the bytes of the corpus.
       workers: Processes; 0: one for each core. The result is the same.

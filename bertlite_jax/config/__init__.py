@@ -4,7 +4,7 @@ The names below are those that recipes use; the package itself imports them from
 """
 
 from bertlite_jax.config.ablation.grid import Grid
-from bertlite_jax.config.distillation.settings import Distill, Distillation
+from bertlite_jax.config.distillation.settings import Distill, Distillation, taught
 from bertlite_jax.config.few_labels import Learn
 from bertlite_jax.config.finetune import Adapt, Examples, Finetune, TuneRun
 from bertlite_jax.config.int8 import Quantise
@@ -36,4 +36,5 @@ __all__ = [
     "Space",
     "Surrogate",
     "TuneRun",
+    "taught",
 ]

@@ -22,7 +22,7 @@ class Data:
     weights: tuple[float, ...] = ()
     """Share of each corpus in the windows. Without it, in proportion to their sizes."""
     tokenizer: str = ""
-    """Folder of the tokenizer that the corpora were built with."""
+    """Folder of the tokenizer that the corpora were built with, or of a run or model that has it (`reference-en`)."""
     length: int = 512
     """Tokens in a row, L, special tokens included."""
     batch_rows: int = 256

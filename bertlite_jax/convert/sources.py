@@ -11,13 +11,14 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from bertlite_jax import reference_models
 from bertlite_jax.config import files
 from bertlite_jax.config.distillation.settings import OWN, trained_bits
 from bertlite_jax.convert import bundled
 from bertlite_jax.convert.huggingface import hub
 from bertlite_jax.convert.huggingface.folder import config_file, from_hf
 from bertlite_jax.convert.huggingface.sentence_transformers import model_folder
-from bertlite_jax.convert.weights import quantized, reference_models
+from bertlite_jax.convert.weights import quantized
 from bertlite_jax.convert.weights.folder import FILE, Weights, load_weights, read_json
 from bertlite_jax.convert.weights.reading import reading_in
 from bertlite_jax.data.vocabulary.tokenizer import load_tokenizer

@@ -17,7 +17,8 @@ from bertlite_jax.jobs import recipes
 from bertlite_jax.report.cost import flops
 
 OF_QUICKSTART = ("deep_shared", "deep_shared_fast", *(name for name in files.shipped() if name.startswith("ablate_")))
-PIECES = {"debug_cpu": 500, "reference_en": 8000, **dict.fromkeys(OF_QUICKSTART, 1000)}
+OF_REFERENCE = ("reference_en", "ablate_teacher_or_steps", "ablate_distilbert")
+PIECES = {"debug_cpu": 500, **dict.fromkeys(OF_QUICKSTART, 1000), **dict.fromkeys(OF_REFERENCE, 8000)}
 """Of the tokenizers that recipes without a published shape name in their commands."""
 JOBS = {Pretrain: "pretrain", Distill: "distill", Finetune: "finetune", Search: "search", Grid: "ablate"}
 NAMES = sorted(files.shipped())

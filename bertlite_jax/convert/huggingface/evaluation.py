@@ -37,6 +37,8 @@ _TYPES = {
 }
 """What the hub calls our metrics, where it has another name."""
 _SUITES = {"glue": "glue", "superglue": "super_glue"}
+_SPLITS = {"mnli": "validation_matched"}
+"""What the hub calls our `validation`, where it has another name."""
 
 
 class Scored(NamedTuple):
@@ -87,9 +89,10 @@ def model_index(found: Scored, name: str, pipeline: str) -> str:
         dataset |= {"config": found.task.removeprefix("superglue_")} if found.suite else {}
     else:
         dataset = {"type": "text", "name": "held-out documents of the training corpus"}
+    dataset |= {"split": _SPLITS.get(found.task, "validation") if found.suite else "validation"}
     types = _PRETRAINING | _TYPES
     metrics = [{"type": types.get(each, each), "value": value, "name": each} for each, value in found.scores.items()]
-    result = {"task": {"type": pipeline}, "dataset": dataset | {"split": "validation"}, "metrics": metrics}
+    result = {"task": {"type": pipeline}, "dataset": dataset, "metrics": metrics}
     return "\n".join(_yaml({"model-index": [{"name": name, "results": [result]}]}))
 
 

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from bertlite_jax import reference_models
 from bertlite_jax.config.model import SPECIAL_IDS
 from bertlite_jax.data.text import object_storage
 from bertlite_jax.data.vocabulary import adoption, codecs, saved_settings, training, word_starts
@@ -150,12 +151,17 @@ class Tokenizer:
 
 
 def on_disk(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """The folder, or its copy where it lies in object storage (`object_storage.local_folder`)."""
-    return object_storage.local_folder(folder, SETTINGS_FILE)
+    """The folder of a tokenizer, or its copy where it lies in object storage (`object_storage.local_folder`).
+
+    A run or a model has its tokenizer in `tokenizer/`; so has `reference-en`, by its name.
+    """
+    place = reference_models.packaged(folder) or object_storage.local_folder(folder, SETTINGS_FILE)
+    inner = place / "tokenizer"
+    return inner if not (place / SETTINGS_FILE).exists() and (inner / SETTINGS_FILE).exists() else place
 
 
 def load_tokenizer(folder: str | os.PathLike[str]) -> Tokenizer:
-    """The tokenizer of a folder that `train_tokenizer` or `adopt_vocabulary` wrote.
+    """The tokenizer of a folder that `train_tokenizer` or `adopt_vocabulary` wrote, or of a run or model that has one.
 
     Raises:
       UserError: the folder is missing, incomplete or damaged.

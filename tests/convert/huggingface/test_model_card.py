@@ -118,13 +118,14 @@ def test_a_name_with_signs_of_yaml_is_a_name():
 
 
 @pytest.mark.parametrize(
-    ("suite", "task", "dataset", "config"),
+    ("suite", "task", "dataset", "config", "split"),
     [
-        ("glue", "sst2", "glue", "sst2"),
-        ("superglue", "boolq", "super_glue", "boolq"),
-        ("superglue", "superglue_rte", "super_glue", "rte"),
+        ("glue", "sst2", "glue", "sst2", "validation"),
+        ("glue", "mnli", "glue", "mnli", "validation_matched"),
+        ("superglue", "boolq", "super_glue", "boolq", "validation"),
+        ("superglue", "superglue_rte", "super_glue", "rte", "validation"),
     ],
 )
-def test_a_task_of_a_suite_has_the_name_and_config_of_the_hub(suite, task, dataset, config):
+def test_a_task_of_a_suite_has_the_name_config_and_split_of_the_hub(suite, task, dataset, config, split):
     found = result_of(Scored(task, suite, {"accuracy": 0.5}))["dataset"]
-    assert (found["type"], found["config"]) == (dataset, config)
+    assert (found["type"], found["config"], found["split"]) == (dataset, config, split)

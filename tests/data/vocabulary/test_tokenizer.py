@@ -50,6 +50,12 @@ def test_a_tokenizer_that_is_there_is_replaced_only_on_request(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes", "t"]
 
 
+def test_a_run_or_a_model_stands_for_the_tokenizer_that_it_has(tmp_path):
+    own = train_tokenizer(ENGLISH, tmp_path / "run" / "tokenizer", 100)
+    assert load_tokenizer(tmp_path / "run").hash == own.hash
+    assert load_tokenizer(tmp_path / "run").folder == own.folder
+
+
 def test_a_tokenizer_that_a_killed_training_was_replacing_comes_back(tmp_path):
     """Killed between two renames: the earlier tokenizer is the only one."""
     old = train_tokenizer(ENGLISH, tmp_path / "t", 100)

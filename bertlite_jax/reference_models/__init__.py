@@ -1,4 +1,7 @@
-"""The encoders that come with the package, by name: `reference-en` wherever a run or a folder may stand."""
+"""The encoders that come with the package, by name: `reference-en` wherever a run or a folder may stand.
+
+This folder has one for each: the model card, `model.int8.safetensors` and the tokenizer.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import os
 import pathlib
 
 NAMES = ("reference-en",)
-FOLDER = pathlib.Path(__file__).parents[2] / "reference_models"
-"""Has a folder for each: the model card, `model.int8.safetensors` and the tokenizer."""
+FOLDER = pathlib.Path(__file__).parent
 
 
 def packaged(place: str | os.PathLike[str]) -> pathlib.Path | None:
