@@ -40,7 +40,7 @@ HEAD_SIZE = 16
 FREE = {"model.own_norms": True, "model.depth_vector": True, "model.low_rank": 1}
 
 
-def member(width: int, applications: int) -> dict[str, int | str]:
+def member(width: int, applications: int) -> dict[str, int]:
     """What makes twelve layers of a width blocks that are applied so many times."""
     sizes = {"embed_size": width, "hidden_size": width, "num_heads": width // HEAD_SIZE, "ffn_size": 4 * width}
     return {f"model.{name}": size for name, size in sizes.items()} | {"model.share_groups": 12 // applications}

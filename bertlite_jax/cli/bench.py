@@ -1,4 +1,4 @@
-"""The benchmarks: bertlite bench data | train | learn | scale | infer | family | finetune | predictions."""
+"""The benchmarks: bertlite bench data | train | learn | distill | scale | infer | family | finetune | predictions."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ BENCHMARKS = (
     _benchmark("data", "how fast batches are made from a corpus"),
     _benchmark("train", "how fast a model trains; with --peer, beside PyTorch"),
     _benchmark("learn", "how long a recipe takes to the loss that PyTorch reaches in the usual way", "learning.learn"),
+    _benchmark("distill", "what a teacher costs in a step of distillation, live and stored", "learning.distill"),
     _benchmark("scale", "how training speed changes with the number of devices, and what they send each other"),
     _benchmark("infer", "how fast a model answers, in every runtime and precision that is installed"),
     _benchmark("family", "what each published shape costs to store, train and run, beside BERT-base"),

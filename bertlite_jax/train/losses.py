@@ -90,11 +90,32 @@ def divergence(logits: Float[Array, "*N C"], log_t: Float[Array, "*N C"], temper
 
     Args:
       logits: z, any float dtype.
-      log_t: float32; very negative and finite where a piece cannot be predicted.
+      log_t: float32, without a gradient; very negative and finite where a piece cannot be predicted.
       temperature: T.
     """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
-    return temperature**2 * jnp.sum(jnp.exp(log_t) * (log_t - log_p), axis=-1)
+    return temperature**2 * _divergence(logits.astype(jnp.float32) / temperature, jax.lax.stop_gradient(log_t))
+
+
+@jax.custom_vjp
+def _divergence(z: Float[Array, "*N C"], log_t: Float[Array, "*N C"]) -> Float[Array, "*N"]:
+    """At T = 1. Its gradient is written out, since XLA makes three times as many passes over [*N, C] of its own."""
+    return jnp.sum(jnp.exp(log_t) * (log_t - jax.nn.log_softmax(z)), axis=-1)
+
+
+def _divergence_forward(
+    z: Float[Array, "*N C"], log_t: Float[Array, "*N C"]
+) -> tuple[Float[Array, "*N"], tuple[Array, Array, Array]]:
+    return _divergence(z, log_t), (z, log_t, jax.nn.logsumexp(z, axis=-1, keepdims=True))
+
+
+def _divergence_backward(
+    residuals: tuple[Array, Array, Array], slope: Float[Array, "*N"]
+) -> tuple[Float[Array, "*N C"], None]:
+    z, log_t, total = residuals
+    return slope[..., None] * (jnp.exp(z - total) - jnp.exp(log_t)), None
+
+
+_divergence.defvjp(_divergence_forward, _divergence_backward)
 
 
 def replaced(

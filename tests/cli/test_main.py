@@ -71,7 +71,7 @@ def test_unknown_jobs_are_refused_with_the_nearest_known(capsys):
     assert main(["bench", "trian"]) == 2
     assert capsys.readouterr().err == "bench: unknown benchmark trian; did you mean train?\n"
     assert main(["bench"]) == 2
-    assert capsys.readouterr().err.startswith("bench: name a benchmark: data, train, learn, scale")
+    assert capsys.readouterr().err.startswith("bench: name a benchmark: data, train, learn, distill, scale")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ RECIPES = {
     "agora": "finetune_glue",
     "compile": "albert_base",
     "bench learn": "albert_base",
+    "bench distill": "distil_distilbert",
     "bench finetune": "finetune_glue",
 }
 REST = {

@@ -11,7 +11,7 @@ student's, T the teacher's), H attention heads, R relation heads.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -120,14 +120,42 @@ def top_cross_entropy(logits: Float[Array, "*N V"], top: Top, weights: Real[Arra
 
     Source: the grouping property of the Kullback-Leibler divergence, Cover and Thomas 2006, section 2.5.
     """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
-    far = jnp.full(log_p.shape, _FAR)
-    log_t = jnp.put_along_axis(far, top.ids.astype(jnp.int32), top.log_probs, axis=-1, inplace=False)
+    weights = weights.astype(jnp.float32)
+    each = _divergence_of_top(logits.astype(jnp.float32) / temperature, jax.lax.stop_gradient(top))
+    return temperature**2 * jnp.sum(each * weights), jnp.sum(weights)
+
+
+@jax.custom_vjp
+def _divergence_of_top(z: Float[Array, "*N V"], top: Top) -> Float[Array, "*N"]:
+    """At T = 1, its gradient written out as that of `train.losses.divergence`."""
+    return _forward_of_top(z, top)[0]
+
+
+def _forward_of_top(z: Float[Array, "*N V"], top: Top) -> tuple[Float[Array, "*N"], tuple[Any, ...]]:
+    log_t = _spread(top, z.shape)
+    log_p = jax.nn.log_softmax(z)
     named = log_t > _FAR
     of_named = jnp.sum(jnp.where(named, jnp.exp(log_t) * (log_t - log_p), 0.0), axis=-1)
-    of_others = jnp.exp(top.tail) * (top.tail - jax.nn.logsumexp(jnp.where(named, _FAR, log_p), axis=-1))
-    weights = weights.astype(jnp.float32)
-    return temperature**2 * jnp.sum((of_named + of_others) * weights), jnp.sum(weights)
+    log_s = jax.nn.logsumexp(jnp.where(named, _FAR, log_p), axis=-1)
+    total = jax.nn.logsumexp(z, axis=-1, keepdims=True)
+    return of_named + jnp.exp(top.tail) * (top.tail - log_s), (z, top, total, log_s)
+
+
+def _backward_of_top(residuals: tuple[Any, ...], slope: Float[Array, "*N"]) -> tuple[Float[Array, "*N V"], None]:
+    """The student's probability of a piece less the teacher's; of the others, r is dealt out as the student does."""
+    z, top, total, log_s = residuals
+    log_t, log_p = _spread(top, z.shape), z - total
+    taught = jnp.where(log_t > _FAR, log_t, log_p + (top.tail - log_s)[..., None])
+    return slope[..., None] * (jnp.exp(log_p) - jnp.exp(taught)), None
+
+
+_divergence_of_top.defvjp(_forward_of_top, _backward_of_top)
+
+
+def _spread(top: Top, shape: tuple[int, ...]) -> Float[Array, "*N V"]:
+    """The logarithms of the k probabilities at their pieces, and `_FAR` at all others."""
+    far = jnp.full(shape, _FAR)
+    return jnp.put_along_axis(far, top.ids.astype(jnp.int32), top.log_probs, axis=-1, inplace=False)
 
 
 # --- Hidden states ---------------------------------------------------------------------------------------------------

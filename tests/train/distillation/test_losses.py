@@ -66,7 +66,7 @@ def slope_of(function, x: np.ndarray) -> np.ndarray:
     return slope
 
 
-def check(loss, by_hand, student: np.ndarray, weight: float) -> None:
+def check(loss, by_hand, student: np.ndarray, weight: float | np.floating) -> None:
     """`loss(student)` is (sum, weight), `by_hand(student)` the sum in float64."""
     total, found_weight = jax.jit(loss)(student)
     assert total.dtype == found_weight.dtype == jnp.float32
