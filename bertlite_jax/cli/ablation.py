@@ -37,6 +37,9 @@ class Options:
     each member. Nothing is written."""
     overwrite: bool = False
     """Train all runs again, from the beginning."""
+    at_once: int = 1
+    """Runs at the same time, each on its share of the cores and with its own memory. Small models gain; the same digits
+    come from the same number of cores."""
 
 
 def ablate(args: Sequence[str]) -> None:
@@ -48,7 +51,7 @@ def ablate(args: Sequence[str]) -> None:
     grid = overridden(grid, options.config, fields_given(rest, grid.base), args[0])
     from bertlite_jax.jobs.ablation.ablate import ablate as train
 
-    train(grid, args[0], options.workdir, options.dry_run, options.overwrite)
+    train(grid, args[0], options.workdir, options.dry_run, options.overwrite, options.at_once)
 
 
 def overridden(grid: Grid, base: Pretrain, given: Collection[str], where: str) -> Grid:

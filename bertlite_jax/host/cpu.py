@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import pathlib
 import platform
@@ -34,6 +35,18 @@ def name() -> str:
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def shares(count: int) -> list[frozenset[int]]:
+    """The numbers of the cores of this process in so many parts, which differ by one at most.
+
+    Parts are empty where processes cannot be kept to cores.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return [frozenset()] * count
+    own = sorted(os.sched_getaffinity(0))
+    bounds = [len(own) * part // count for part in range(count + 1)]
+    return [frozenset(own[first:last]) for first, last in itertools.pairwise(bounds)]
 
 
 def flags() -> frozenset[str]:

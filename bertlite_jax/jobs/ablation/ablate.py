@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,10 +22,10 @@ from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.convert import adoption, sources
 from bertlite_jax.data.rows import source, stages
 from bertlite_jax.errors import Diverged, UserError
-from bertlite_jax.host import json_files, json_shapes, whole_files
+from bertlite_jax.host import cpu, json_files, json_shapes, whole_files
 from bertlite_jax.host.json_shapes import NUMBER
 from bertlite_jax.host.places import check_on_disk
-from bertlite_jax.jobs.ablation import children, pace, plan, recipes
+from bertlite_jax.jobs.ablation import children, pace, plan, recipes, turns
 from bertlite_jax.jobs.pretraining.vocabulary import tokenizer_of
 from bertlite_jax.jobs.runs import one_job, workdir
 from bertlite_jax.report import terminal
@@ -37,7 +36,9 @@ TABLE, FIGURES, CURVES, PACE, TASK = "table.md", "table.json", "curves.png", "pa
 """Files in the grid's folder, beside a folder for each member."""
 
 
-def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite: bool = False) -> dict[str, Any]:
+def ablate(
+    grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite: bool = False, at_once: int = 1
+) -> dict[str, Any]:
     """Trains what is missing of a grid, and writes its table.
 
     Args:
@@ -46,6 +47,7 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
       folder: gets a folder for each member, `table.md`, `table.json` and `curves.png`.
       dry_run: only show what would run and about how long it takes; nothing is written.
       overwrite: train all runs again, from the beginning.
+      at_once: runs at the same time, each on its share of the cores.
 
     Returns:
       The content of `table.json`; after a signal also {"stopped": True}. {} for a dry run.
@@ -56,6 +58,7 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
     """
     # --- Check everything that can be checked before the first run ---------------------------------------------------
     check_on_disk("workdir", folder)
+    shares = _shares(at_once, grid)
     place = pathlib.Path(folder)
     if (place / workdir.CONFIG).is_file():
         raise UserError(f"ablate: {folder} holds a single run; a grid needs another --workdir")
@@ -86,12 +89,12 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
             return {}
         print(f"ablate: {len(prepared)} members, {len(runs)} runs, {len(todo)} to do; {place / TABLE}", flush=True)
 
-        # --- The runs, one after the other, a table after each -------------------------------------------------------
+        # --- The runs, a table after each -----------------------------------------------------------------------------
         _write_recipes(prepared, grid, place)
         if overwrite:
             for run in runs:
                 children.forget(run.folder)
-        for left, seconds in _train(todo, overwrite, stop):
+        for left, seconds in turns.take(todo, overwrite, stop, shares):
             _write_table(prepared, grid, place, where)
             if left and not stop.wanted:
                 print(f"ablate: {left} to do, about {clock_time(left * seconds)}", flush=True)
@@ -104,6 +107,18 @@ def ablate(grid: Grid, where: str, folder: str, dry_run: bool = False, overwrite
             return content | {"stopped": True}
         _check_any_finished(content, place)
         return content
+
+
+def _shares(at_once: int, grid: Grid) -> list[frozenset[int]]:
+    """The cores of runs that are under way at the same time."""
+    if not 1 <= at_once <= cpu.cores():
+        raise UserError(f"ablate: --at-once {at_once} must be from 1 to {cpu.cores()}, the cores of this process")
+    if at_once > 1 and grid.seconds:
+        raise UserError(
+            "ablate: --at-once does not go with the grid's seconds, since runs slow each other down; leave it out, or "
+            "give steps"
+        )
+    return cpu.shares(at_once)
 
 
 # --- Before the first run ----------------------------------------------------------------------------------------
@@ -191,61 +206,28 @@ def _with_steps(each: Prepared, seconds: float, paces: list[pace.Pace] | pace.No
 # --- Runs ------------------------------------------------------------------------------------------------------------
 
 
-class Run(NamedTuple):
-    """One command of the grid."""
-
-    name: str
-    member: str
-    folder: pathlib.Path
-    """Its work directory."""
-    log: pathlib.Path
-    arguments: list[str]
-    after: pathlib.Path | None
-    """Work directory of the run that has to be finished before."""
-    prepared: Prepared
-    config: Pretrain | None
-    """Of pretraining: what the work directory stores."""
-
-
-def _runs_of(each: Prepared, seed: int, place: pathlib.Path, grid: Grid) -> Iterator[Run]:
+def _runs_of(each: Prepared, seed: int, place: pathlib.Path, grid: Grid) -> Iterator[turns.Run]:
     """Pretraining with a seed and, with a task, fine-tuning after it."""
     name, of_member = f"{each.member.name}, seed {seed}", place / each.member.name
     folder, given = of_member / f"seed-{seed}", ["--run.seed", str(seed)]
     arguments = [each.sized.job, str(of_member / "recipe.py"), "--workdir", str(folder), *given]
     config = replaced(each.sized, "run.seed", seed)
     log = of_member / f"seed-{seed}.log"
-    yield Run(name, each.member.name, folder, log, arguments, None, each, config)
+    of = {"corpora": each.corpora, "teachers": each.teachers, "problem": each.problem}
+    yield turns.Run(name, each.member.name, folder, log, arguments, None, config, **of)
     if grid.task is not None:
         tuned = of_member / f"seed-{seed}-task"
         arguments = ["finetune", str(place / TASK), "--workdir", str(tuned), *given, "--init", str(folder)]
         log = of_member / f"seed-{seed}-task.log"
-        yield Run(f"{name}, task", each.member.name, tuned, log, arguments, folder, each, None)
+        yield turns.Run(f"{name}, task", each.member.name, tuned, log, arguments, folder, None, **of)
 
 
-def _train(todo: Sequence[Run], overwrite: bool, stop: children.Stop) -> Iterator[tuple[int, float]]:
-    """Runs the commands; after each yields how many are left and the mean seconds of those that are done."""
-    begin = time.monotonic()
-    for number, run in enumerate(todo, start=1):
-        if stop.wanted:
-            return
-        if run.prepared.problem:
-            children.remember(run.folder, children.Ended(children.REFUSED, run.prepared.problem))
-            continue
-        if run.after is not None and children.remembered(run.after).status != results.FINISHED:
-            continue
-        print(f"ablate: {number} of {len(todo)}: {run.name}, log in {run.log}", flush=True)
-        ended = children.run(run.arguments + ["--overwrite"] * overwrite, run.log, stop)
-        children.remember(run.folder, ended)
-        print(f"ablate: {run.name}: {ended.status}{': ' if ended.line else ''}{ended.line}", flush=True)
-        yield len(todo) - number, (time.monotonic() - begin) / number
-
-
-def _is_settled(run: Run) -> bool:
+def _is_settled(run: turns.Run) -> bool:
     """Whether it would end as it has ended: refused and killed runs are tried again, diverged ones are not."""
     return children.remembered(run.folder).status in (results.FINISHED, results.DIVERGED)
 
 
-def _refuse_other_runs(runs: Sequence[Run]) -> None:
+def _refuse_other_runs(runs: Sequence[turns.Run]) -> None:
     """Raises UserError if a folder holds a run of another config, other data or another teacher than the grid says."""
     for run in runs:
         if run.config is None or not (run.folder / workdir.CONFIG).is_file():
@@ -255,8 +237,8 @@ def _refuse_other_runs(runs: Sequence[Run]) -> None:
                 f"ablate: {run.folder} holds a run with another config ({'; '.join(changed)}); give the member another "
                 "name, name another --workdir, or pass --overwrite to train the whole grid again"
             )
-        workdir.refuse_other_corpora(run.folder, run.prepared.corpora)
-        workdir.refuse_other_corpora(run.folder, run.prepared.teachers, "teachers")
+        workdir.refuse_other_corpora(run.folder, run.corpora)
+        workdir.refuse_other_corpora(run.folder, run.teachers, "teachers")
 
 
 def _write_recipes(prepared: Sequence[Prepared], grid: Grid, place: pathlib.Path) -> None:
@@ -269,7 +251,7 @@ def _write_recipes(prepared: Sequence[Prepared], grid: Grid, place: pathlib.Path
         recipes.write(place / TASK, grid.task, "The task of a grid of runs, written by bertlite ablate.")
 
 
-def _planned(each: Prepared, paces: Any, runs: Sequence[Run], todo: Sequence[Run]) -> plan.Planned:
+def _planned(each: Prepared, paces: Any, runs: Sequence[turns.Run], todo: Sequence[turns.Run]) -> plan.Planned:
     name = each.member.name
     count, left = (sum(run.member == name and run.config is not None for run in some) for some in (runs, todo))
     if isinstance(paces, pace.NoPace):

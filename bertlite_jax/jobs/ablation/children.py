@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from bertlite_jax.errors import UserError
@@ -35,23 +36,23 @@ class Ended(NamedTuple):
 
 @dataclasses.dataclass
 class Stop:
-    """Whether a signal has asked this process to stop, and the child that has to hear of it."""
+    """Whether a signal has asked this process to stop, and the children that have to hear of it."""
 
     wanted: bool = False
-    child: subprocess.Popen[bytes] | None = None
+    children: list[subprocess.Popen[bytes]] = dataclasses.field(default_factory=list)
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Inside, SIGTERM and the first Ctrl-C stop the running child, which saves; a second Ctrl-C interrupts."""
+    """Inside, SIGTERM and the first Ctrl-C stop all running children, which save; a second Ctrl-C interrupts."""
     stop = Stop()
 
     def receive(number: int, frame: object) -> None:
         del number, frame
         stop.wanted = True
         signal.signal(signal.SIGINT, before[signal.SIGINT])
-        if stop.child is not None:
-            stop.child.terminate()
+        for child in stop.children:
+            child.terminate()
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -62,7 +63,9 @@ def stop_signals() -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], log: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(
+    arguments: Sequence[str], log: pathlib.Path, stop: Stop, cores: Collection[int] = ()
+) -> Iterator[subprocess.Popen[bytes]]:
     """A `bertlite` command in a process of its own, which is killed if it still runs when the block ends.
 
     It is in a session of its own, so that Ctrl-C in a terminal reaches only this process, and ends after this one does
@@ -71,41 +74,54 @@ def started(arguments: Sequence[str], log: pathlib.Path) -> Iterator[subprocess.
     Args:
       arguments: what follows `bertlite`.
       log: file that its output is added to.
+      stop: as `stop_signals` yields it.
+      cores: numbers of the only ones that it may use; none: all.
     """
     command = [sys.executable, "-m", "bertlite_jax.host.lifeline", *arguments]
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
+    if cores:
+        os.sched_setaffinity(process.pid, cores)  # Long before it has read JAX, and started threads.
+    stop.children.append(process)
+    if stop.wanted:  # The signal came before the child was known.
+        process.terminate()
     try:
         yield process
     finally:
+        stop.children.remove(process)
         if process.poll() is None:
             process.kill()
         process.communicate()
 
 
-def run(arguments: Sequence[str], log: pathlib.Path, stop: Stop) -> Ended:
-    """Runs a `bertlite` command to its end.
+@contextlib.contextmanager
+def running(
+    arguments: Sequence[str], log: pathlib.Path, stop: Stop, cores: Collection[int] = ()
+) -> Iterator[Callable[[], Ended | None]]:
+    """Runs a `bertlite` command. The function that it yields says how the command ended; None while it runs.
 
     Args:
       arguments: what follows `bertlite`; `--workdir` is among them, and a command that is done leaves `summary.json`
         there.
-      log: file that its output is added to.
-      stop: as `stop_signals` yields it.
+      log: as for `started`.
+      stop: as for `started`.
+      cores: as for `started`.
     """
     begin = log.stat().st_size if log.exists() else 0
-    with started(arguments, log) as process:
-        stop.child = process
-        if stop.wanted:  # The signal came before the child was known.
-            process.terminate()
-        code = process.wait()
-        stop.child = None
     workdir = pathlib.Path(arguments[arguments.index("--workdir") + 1])
-    with log.open("rb") as output:
-        output.seek(begin)
-        said = output.read().decode("utf-8", "replace")
-    return ended(code, said, (workdir / "summary.json").is_file(), stop.wanted)
+    with started(arguments, log, stop, cores) as process:
+
+        def how_it_ended() -> Ended | None:
+            if (code := process.poll()) is None:
+                return None
+            with log.open("rb") as output:
+                output.seek(begin)
+                said = output.read().decode("utf-8", "replace")
+            return ended(code, said, (workdir / "summary.json").is_file(), stop.wanted)
+
+        yield how_it_ended
 
 
 def ended(code: int, said: str, done: bool, was_stopped: bool) -> Ended:

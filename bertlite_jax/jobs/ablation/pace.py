@@ -169,8 +169,8 @@ def _measure(config: Pretrain, stop: children.Stop) -> Pace:
         recipe, run, log = (pathlib.Path(scratch, name) for name in ("recipe.py", "run", "log"))
         recipes.write(recipe, config, "A few steps, to be timed.")
         begin = time.monotonic()
-        with children.started([config.job, str(recipe), "--workdir", str(run)], log) as process:
-            stop.child, first = process, 0.0
+        with children.started([config.job, str(recipe), "--workdir", str(run)], log, stop) as process:
+            first = 0.0
             while process.poll() is None and not stop.wanted:
                 seconds = _logged_seconds(run)
                 first = first or (time.monotonic() if seconds else 0.0)
@@ -179,7 +179,6 @@ def _measure(config: Pretrain, stop: children.Stop) -> Pace:
                 if enough or (spent > MOST_SECONDS and len(seconds) > SKIPPED + 1):
                     break
                 time.sleep(_LOOK_SECONDS)
-            stop.child = None
         if stop.wanted:
             raise KeyboardInterrupt
         seconds = _logged_seconds(run)

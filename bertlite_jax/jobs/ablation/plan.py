@@ -63,6 +63,6 @@ def print_plan(where: str, members: Sequence[Planned], seconds: float, console: 
             console.print(f"{each.name}: {each.problem}", markup=False, highlight=False, soft_wrap=True)
     print(
         f"ablate: {sum(each.left for each in members):,} of {sum(each.runs for each in members):,} runs to do, about "
-        f"{clock_time(total)} in all: measured just now, on steps of each member on this machine, with its start; "
-        "evaluations by their size, fine-tuning not counted"
+        f"{clock_time(total)} in all, one after the other: measured just now, on steps of each member on this machine, "
+        "with its start; evaluations by their size, fine-tuning not counted"
     )

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 import tiny
@@ -32,6 +33,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 Commands = list[list[str]]
 
 
+def instead_of_running(run: Callable[[list[str], children.Stop], Ended]):
+    """`children.running`, where a command is over as soon as it has begun."""
+
+    @contextlib.contextmanager
+    def running(arguments: list[str], log: pathlib.Path, stop: children.Stop, cores=()):
+        ended = run(arguments, stop)
+        yield lambda: ended
+
+    return running
+
+
 @pytest.fixture
 def pretended(monkeypatch) -> Commands:
     """What a grid would start in processes of their own. It is not run, but leaves what a run leaves, at once.
@@ -40,7 +52,7 @@ def pretended(monkeypatch) -> Commands:
     """
     asked: Commands = []
 
-    def run(arguments: list[str], log: pathlib.Path, stop: children.Stop) -> Ended:
+    def run(arguments: list[str], stop: children.Stop) -> Ended:
         asked.append(arguments)
         workdir = pathlib.Path(arguments[3])
         seed = int(arguments[arguments.index("--run.seed") + 1])
@@ -56,7 +68,7 @@ def pretended(monkeypatch) -> Commands:
         (workdir / "summary.json").write_text(json.dumps(summary))
         return Ended("finished")
 
-    monkeypatch.setattr(children, "run", run)
+    monkeypatch.setattr(children, "running", instead_of_running(run))
     return asked
 
 
@@ -65,14 +77,14 @@ def in_this_process(monkeypatch) -> Commands:
     """What a grid would start in processes of their own; it is run here instead."""
     asked: Commands = []
 
-    def run(arguments: list[str], log: pathlib.Path, stop: children.Stop) -> Ended:
+    def run(arguments: list[str], stop: children.Stop) -> Ended:
         asked.append(arguments)
         with io.StringIO() as said, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = main(arguments)
             done = (pathlib.Path(arguments[3]) / "summary.json").is_file()
             return children.ended(code, said.getvalue(), done, stop.wanted)
 
-    monkeypatch.setattr(children, "run", run)
+    monkeypatch.setattr(children, "running", instead_of_running(run))
     return asked
 
 
@@ -177,7 +189,7 @@ def test_with_a_task_each_run_is_fine_tuned_and_scored(base, pretended, tmp_path
 
 @pytest.mark.parametrize(("status", "error"), [("diverged", Diverged), ("killed", UserError)])
 def test_where_no_run_can_be_finished_the_grid_fails_with_its_line(base, status, error, monkeypatch, tmp_path):
-    monkeypatch.setattr(children, "run", lambda arguments, log, stop: Ended(status, "it says why"))
+    monkeypatch.setattr(children, "running", instead_of_running(lambda arguments, stop: Ended(status, "it says why")))
     grid = Grid(base, variants(slow=("optim.learning_rate", 1e-4)), seeds=(0,))
     with pytest.raises(error, match=r"no run was finished \(.*table.md\); base, seed 0: it says why"):
         ablate.ablate(grid, "g.py", str(tmp_path / "out"))
@@ -232,6 +244,7 @@ def test_a_dry_run_writes_nothing_and_shows_runs_cost_and_time(base, pretended, 
     """At half a second a layer, 4 steps of 2 layers take 4 s.
 
     Two evaluations of 8 rows, as many as a step has, take a third of a step each; the start takes 1 s.
+    In all 2 (1 + 4 + 2/3) + 2 (1 + 8 + 4/3) = 32.
     """
     monkeypatch.setattr(pace, "_measure", lambda config, stop: pace.Pace(0.5 * config.model.num_layers, 1.0))
     monkeypatch.setenv("COLUMNS", "160")
@@ -239,7 +252,7 @@ def test_a_dry_run_writes_nothing_and_shows_runs_cost_and_time(base, pretended, 
     assert ablate.ablate(grid, "g.py", str(tmp_path / "out"), dry_run=True) == {}
     said = capsys.readouterr().out
     assert "deep" in said
-    assert "4 of 4 runs to do, about 0:32 in all: measured just now" in said  # 2 (1 + 4 + 2/3) + 2 (1 + 8 + 4/3) = 32.
+    assert "4 of 4 runs to do, about 0:32 in all, one after the other: measured" in said
     assert not (tmp_path / "out").exists()
     assert pretended == []
 
@@ -360,8 +373,10 @@ def test_the_grid_itself_takes_no_device(base, tmp_path):
         "config = Grid(base, {'slow': {'optim.learning_rate': 1e-4}}, seeds=(0,))\n"
     )
     code = (
-        "import sys\nfrom bertlite_jax.cli.main import main\nfrom bertlite_jax.jobs.ablation import children\n"
-        "children.run = lambda *arguments: children.Ended('killed', 'by a test')\n"
+        "import contextlib, sys\nfrom bertlite_jax.cli.main import main\n"
+        "from bertlite_jax.jobs.ablation import children\n"
+        "killed = children.Ended('killed', 'by a test')\n"
+        "children.running = lambda *arguments: contextlib.nullcontext(lambda: killed)\n"
         "assert main(sys.argv[1:]) == 2\n"
         "from jax._src import xla_bridge\nprint(xla_bridge.backends_are_initialized())\n"
     )
