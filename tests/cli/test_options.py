@@ -37,7 +37,7 @@ COMMANDS = [
     *([job.name, *NAMED.get(job.name, [])] for job in JOBS if job.name not in ("convert", "bench")),
     *(["convert", job.name, "run", "out"] for job in FORMATS),
     *(
-        ["bench", job.name, *(["run"] if job.name in ("finetune", "learn", "predictions") else [])]
+        ["bench", job.name, *(["run"] if job.name in ("finetune", "learn", "distill", "predictions") else [])]
         for job in BENCHMARKS
     ),
     ["compile", "--table=table.md"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from bertlite_jax.config.pretrain import Pretrain
@@ -28,9 +28,9 @@ class Run(NamedTuple):
     """Work directory of the run that has to be finished before."""
     config: Pretrain | None
     """Of pretraining: what the work directory stores."""
-    corpora: Mapping[str, str]
+    corpora: dict[str, str]
     """Folder to hash of its content."""
-    teachers: Mapping[str, str]
+    teachers: dict[str, str]
     """Folder to hash of its weights."""
     problem: str = ""
     """Why it is not run."""

@@ -94,7 +94,7 @@ def seconds_of(makers: Sequence[Callable[[], Weights]], settings: Prune, length:
       settings: threads and arithmetic.
       length: tokens of the text.
     """
-    calls = [_call(make(), settings, length) for make in makers]
+    calls = [call_of(make(), settings, length) for make in makers]
     counts = []
     for call in calls:
         call()
@@ -111,7 +111,7 @@ def seconds_of(makers: Sequence[Callable[[], Weights]], settings: Prune, length:
     return [float(seconds) for seconds in fastest]
 
 
-def _call(weights: Weights, settings: Prune, length: int) -> Callable[[], Any]:
+def call_of(weights: Weights, settings: Prune, length: int) -> Callable[[], Any]:
     """A function that answers one text of this length; its last hidden states, whatever the head."""
     weights = dataclasses.replace(weights, tokenizer=None)
     arithmetic = float32(weights) if settings.products == "float32" else per_token(quantized.quantize(weights))

@@ -37,16 +37,36 @@ def test_layers_that_were_timed_in_a_slower_moment_are_scaled_to_the_model():
     np.testing.assert_allclose(choice.seconds_of(MODEL, table), 10.5)
 
 
+def seconds_of_parts(makers, settings: Prune, length: int) -> list[float]:
+    """What models would take of which every part takes a known time; each answers a text in ONNX Runtime too."""
+    found = []
+    for make in makers:
+        weights = make()
+        latency.call_of(weights, settings, length)()
+        layers = range(weights.model.num_layers)
+        of_layers = sum(0.1 + 0.2 * weights.model.heads_in(i) + 0.01 * weights.model.ffn_size_in(i) for i in layers)
+        found.append(1.0 + of_layers)
+    return found
+
+
 @pytest.mark.parametrize("share", ["none", "all"])
 @pytest.mark.parametrize("products", ["float32", "int8"])
 def test_a_table_has_all_heads_and_sixteen_widths(share, products, monkeypatch: pytest.MonkeyPatch):
-    """Its parts add up to the whole model."""
-    monkeypatch.setattr(latency, "_LEAST_SECONDS", 1e-3)
+    """Its parts are those that the models were made of, and add up to the whole model."""
+    monkeypatch.setattr(latency, "seconds_of", seconds_of_parts)
     model, lines = dataclasses.replace(MODEL, share=share), []
     table = latency.table_of(drawn(model, Head(labels=("no", "yes"))), Prune(products=products), 12, lines.append)
-    assert len(table.heads) == 3
+    np.testing.assert_allclose(table.heads, [0.0, 0.2, 0.4])
     assert table.widths.tolist() == list(range(0, 33, 2))
-    assert (np.diff(table.heads) >= 0).all()
-    assert (np.diff(table.neurons) >= 0).all()
-    assert 0 < table.rest < choice.seconds_of(model, table)
+    np.testing.assert_allclose(table.neurons, 0.01 * table.widths)
+    np.testing.assert_allclose((table.layer, table.rest), (0.1, 1.0))
+    np.testing.assert_allclose(choice.seconds_of(model, table), 1.0 + model.num_layers * (0.1 + 0.4 + 0.32))
     assert lines == ["prune: timing 20 kinds of layers with a text of 12 tokens, 1 thread(s), " + products]
+
+
+def test_a_deeper_model_takes_longer(monkeypatch: pytest.MonkeyPatch):
+    """Thirty-two times as many layers, so that no busy machine turns it round."""
+    monkeypatch.setattr(latency, "_LEAST_SECONDS", 1e-3)
+    shallow, deep = (drawn(dataclasses.replace(MODEL, num_layers=count)) for count in (1, 32))
+    one, many = latency.seconds_of([lambda: shallow, lambda: deep], Prune(), 12)
+    assert 0 < one < many
