@@ -31,7 +31,7 @@ text_alone = Pretrain(
     ),
     data=Data(length=128, batch_rows=16, pair_task="none"),
     mask=Mask(scheme="token", rate=0.15),
-    optim=Optim(name="muon", learning_rate=2e-3, warmup_steps=50, end_fraction=0.0, bias_correction=True),
+    optim=Optim(name="muon", learning_rate=4e-3, warmup_steps=50, end_fraction=0.0, bias_correction=True),
     run=Run(steps=500, log_every=50, eval_every=250, eval_rows=512, checkpoint_every=500, spike_factor=0),
 )
 teaching = Distillation(

@@ -1,4 +1,4 @@
-"""Weights to and from other formats: bertlite convert to-hf | from-hf | push | from-tf | onnx | int8 | ort | bundle.
+"""Weights to and from other formats: bertlite convert to-hf | from-hf | push | from-tf | trim | onnx | int8 | ...
 
 What each format needs is imported when it is asked for, so that `--help` needs none of it.
 """
@@ -132,6 +132,32 @@ def from_tf(
 
     refuse_to_replace("convert", checkpoint, out)
     _print_import(out, adoption.import_tf(checkpoint, out, options, config=config, activation=activation))
+
+
+def trim(run: Run, out: Out, /, text: tuple[str, ...], pieces: int = 0, overwrite: bool = False) -> None:
+    """Leaves the pieces out of a vocabulary that a text does not need; writes a folder for `--init` and for exports.
+
+    A text of the pieces that stay is cut and answered as before; other words are cut into shorter pieces.
+
+    Args:
+      run: Work directory of a run, a folder that from-hf or from-tf wrote, a folder of transformers, or reference-en.
+      out: Folder to write.
+      text: Text files or folders, or files of examples, of the kind that the model will read.
+      pieces: Pieces to keep, special ones included: the most frequent, and all characters. 0: all that the text has.
+      overwrite: Replace the folder if it is an earlier result.
+    """
+    from bertlite_jax.convert import sources
+    from bertlite_jax.convert.trim import trim
+    from bertlite_jax.convert.weights.folder import FILE
+    from bertlite_jax.jobs.answering.inputs import options_of_run
+
+    run = str(sources.folder_of(run, "convert"))
+    with _opened(run, out, *text) as weights:
+        done = trim(weights, out, text, pieces, options_of_run(run), overwrite)
+    print(
+        f"{out}: {_megabytes(out, FILE)} of weights, {done.after:,} of {done.before:,} pieces, which make "
+        f"{done.share:.2%} of the text"
+    )
 
 
 def onnx(run: Run, out: Out, /, output: Output = "auto", overwrite: bool = False) -> None:
@@ -297,6 +323,7 @@ FORMATS = (
     job_of("convert from-hf", "a folder of transformers becomes one that --init starts from", from_hf),
     job_of("convert push", "what to-hf writes goes to the hub", push),
     job_of("convert from-tf", "a checkpoint of google-research or brightmart, likewise", from_tf),
+    job_of("convert trim", "a model without the pieces that a text does not need", trim),
     job_of("convert onnx", "ONNX in float32, for ONNX Runtime and others", onnx),
     job_of("convert int8", "ONNX in 8-bit integers, measured before it is written", int8),
     job_of("convert ort", "the same for phones and ARM servers, within a size limit", ort),

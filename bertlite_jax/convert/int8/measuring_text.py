@@ -112,7 +112,7 @@ def windows(
       UserError: no tokenizer, or fewer than two windows of text.
     """
     cut = Cut(tokenizer_of(weights), length, scored_output(weights, output).head)
-    rows = list(_all_windows(inputs, weights.head, columns, cut))
+    rows = list(every_window(inputs, weights.head, columns, cut))
     if len(rows) < 2:
         raise UserError(
             f"convert: {', '.join(inputs)}: too little text to measure with: {len(rows)} windows of {LEAST_LENGTH} to "
@@ -121,8 +121,11 @@ def windows(
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
-def _all_windows(inputs: Sequence[str], head: Head | None, columns: OwnOptions, cut: Cut) -> Iterator[Window]:
-    """Empty files are reported in one line here, not one by one by the reader of corpora."""
+def every_window(inputs: Sequence[str], head: Head | None, columns: OwnOptions, cut: Cut) -> Iterator[Window]:
+    """What `windows` chooses from, in the order of the text.
+
+    Empty files are reported in one line here, not one by one by the reader of corpora.
+    """
     counts: Counter[str] = Counter()
     reader = logging.getLogger(documents.__name__)
     reader.addFilter(_keep_record)

@@ -237,7 +237,7 @@ def _content_hash(saved: dict[str, Any], model: bytes) -> str:
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode() + b"\0" + model).hexdigest()
 
 
-def _write(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) -> Tokenizer:
+def write_tokenizer(out: pathlib.Path, vocabulary: adoption.Vocabulary, overwrite: bool) -> Tokenizer:
     """Writes a complete folder under another name, loads it once to be sure, and renames it."""
     saved = {
         "format": 1,
@@ -339,7 +339,7 @@ def train_tokenizer(
     else:
         model = training.train_bpe(lines, vocab_size, lower, keep_accents)
         specials = training.BPE_SPECIALS
-    return _write(place, adoption.Vocabulary(kind, model, settings, specials), overwrite)
+    return write_tokenizer(place, adoption.Vocabulary(kind, model, settings, specials), overwrite)
 
 
 def _without_blank(sentences: Iterable[str]) -> Iterator[str]:
@@ -387,4 +387,4 @@ def adopt_vocabulary(
     place = _check_out(out, word_segmenter, overwrite)
     vocabulary = adoption.read(os.fspath(path), lower, keep_accents)
     settings = vocabulary.settings | {"word_segmenter": word_segmenter}
-    return _write(place, vocabulary._replace(settings=settings), overwrite)
+    return write_tokenizer(place, vocabulary._replace(settings=settings), overwrite)
