@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from bertlite_jax.config import bounds
 from bertlite_jax.config.pretrain import Pretrain, Run
 from bertlite_jax.errors import UserError
+
+Recipe = TypeVar("Recipe", bound=Pretrain)
 
 
 class Scheduled(NamedTuple):
@@ -127,7 +129,7 @@ def kinds(stage: Stage) -> tuple[Kind, ...]:
     return tuple(Kind(steps, of_kind(stage.config, causal)) for steps, causal in both if steps)
 
 
-def unscheduled(config: Pretrain) -> Pretrain:
+def unscheduled(config: Recipe) -> Recipe:
     """The config without stages: a stage's own becomes that of a run which has nothing else."""
     return dataclasses.replace(config, run=dataclasses.replace(config.run, **{each.schedule: () for each in SCHEDULED}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from bertlite_jax.config.int8 import Bits, Quantise
 from bertlite_jax.config.model import Model
@@ -91,8 +91,16 @@ OF_WINNER = Distillation(cosine_weight=0.0, start="random")
 
 def taught(recipe: Pretrain, given: Distillation) -> Distill:
     """A recipe of pretraining, with teachers; of a `Search` only what it has of a pretraining run."""
-    own = {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Pretrain)}
-    return Distill(**own, distill=given)
+    return Distill(**_of_pretraining(recipe), distill=given)
+
+
+def untaught(recipe: Distill) -> Pretrain:
+    """The recipe without its teachers: the student's pretraining on text alone."""
+    return Pretrain(**_of_pretraining(recipe))
+
+
+def _of_pretraining(recipe: Pretrain) -> dict[str, Any]:
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(Pretrain)}
 
 
 def trained_bits(config: Pretrain) -> Bits | Literal[0]:

@@ -118,7 +118,7 @@ def _shares(at_once: int, grid: Grid) -> list[frozenset[int]]:
             "ablate: --at-once does not go with the grid's seconds, since runs slow each other down; leave it out, or "
             "give steps"
         )
-    return cpu.shares(at_once)
+    return cpu.shares(at_once) if at_once > 1 else [frozenset()]
 
 
 # --- Before the first run ----------------------------------------------------------------------------------------

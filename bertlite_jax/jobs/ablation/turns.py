@@ -53,7 +53,7 @@ def take(
       todo: a run of a task behind the pretraining that it follows.
       overwrite: start each from the beginning.
       stop: as `children.stop_signals` yields it. No run starts after a signal; those that run save and end.
-      shares: as `cpu.shares` returns them.
+      shares: cores that each may use, as `cpu.shares` returns them; an empty one keeps its runs to none.
 
     Yields:
       After each run that ended: how many are left, and the mean seconds from one end to the next.
@@ -69,7 +69,7 @@ def take(
                 elif run.after is None or children.remembered(run.after).status == results.FINISHED:
                     number = len(todo) - len(waiting)
                     print(f"ablate: {number} of {len(todo)}: {run.name}, log in {run.log}", flush=True)
-                    started.append(_start(run, overwrite, stop, idle.pop(0), len(shares), until_the_end))
+                    started.append(_start(run, overwrite, stop, idle.pop(0), until_the_end))
             found = [(each, ended) for each in started if (ended := each.how_it_ended())]
             for each, ended in found:
                 started.remove(each)
@@ -90,14 +90,8 @@ def _next(waiting: Sequence[Run], started: Sequence[Run]) -> Run | None:
 
 
 def _start(
-    run: Run,
-    overwrite: bool,
-    stop: children.Stop,
-    share: frozenset[int],
-    at_once: int,
-    until_the_end: contextlib.ExitStack,
+    run: Run, overwrite: bool, stop: children.Stop, share: frozenset[int], until_the_end: contextlib.ExitStack
 ) -> _Started:
     leave = until_the_end.enter_context(contextlib.ExitStack())
-    cores = share if at_once > 1 else frozenset()
     arguments = run.arguments + ["--overwrite"] * overwrite
-    return _Started(run, share, leave.enter_context(children.running(arguments, run.log, stop, cores)), leave)
+    return _Started(run, share, leave.enter_context(children.running(arguments, run.log, stop, share)), leave)

@@ -137,6 +137,19 @@ def test_accumulation_and_devices_give_the_losses_of_one_batch(prepared, teacher
 
 
 @pytest.mark.thorough
+def test_four_thousand_rows_are_one_batch_on_one_device_and_on_many(prepared, teacher, tmp_path):
+    """DistilBERT's batch: 125 parts of 32 rows on one device, and 20 parts of 25 rows on each of eight."""
+    config = replaced(short(tiny.distil(prepared, teacher), steps=2), "data.batch_rows", 4000)
+    found = []
+    for parts, devices in ((125, 1), (20, 8)):
+        split = replaced(replaced(config, "optim.micro_batches", parts), "run.devices", devices)
+        distill(split, str(tmp_path / str(parts)))
+        found.append(list(losses_of(tmp_path / str(parts)).values()))
+    assert len(found[0]) == 2
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
+
+
+@pytest.mark.thorough
 def test_a_run_that_lost_its_last_steps_makes_them_again_with_the_same_bits(prepared, teacher, tmp_path):
     """With a projection of its own, which a checkpoint has too."""
     config = tiny.distil(prepared, teacher, **TINYBERT, start="random")

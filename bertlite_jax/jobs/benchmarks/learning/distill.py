@@ -21,8 +21,7 @@ import numpy as np
 
 from bertlite_jax.config import files, schedule
 from bertlite_jax.config.distillation.checks import check_distill
-from bertlite_jax.config.distillation.settings import TOP_K, Distill
-from bertlite_jax.config.pretrain import Pretrain
+from bertlite_jax.config.distillation.settings import TOP_K, Distill, untaught
 from bertlite_jax.data.rows import stages
 from bertlite_jax.data.teaching import records
 from bertlite_jax.errors import UserError
@@ -133,8 +132,7 @@ def open_recipe(path: str, teacher: Sequence[str], corpus: Sequence[str], tokeni
     )
     taught = dataclasses.replace(recipe.distill, teachers=tuple(teacher) or recipe.distill.teachers, store="")
     optim = dataclasses.replace(recipe.optim, micro_batches=1)
-    run = dataclasses.replace(recipe.run, **{each.schedule: () for each in schedule.SCHEDULED})
-    return dataclasses.replace(recipe, data=data, distill=taught, optim=optim, run=run)
+    return schedule.unscheduled(dataclasses.replace(recipe, data=data, distill=taught, optim=optim))
 
 
 # --- The four programs -----------------------------------------------------------------------------------------------
@@ -159,20 +157,15 @@ def programs(opened: Opened, teachers: Sequence[Teacher], top_k: int) -> dict[st
     distilling = functools.partial(
         make_distillation, config, opened.compute, mesh, special_ids, teachers=described, in_floats=opened.in_floats
     )
-    layout, stored = _stored(opened, teachers, params, on_device, top_k)
+    layout, stored = _stored(opened, described, params, on_device, top_k)
     beside = [batch | said for batch, said in zip(on_device, stored, strict=True)]
-    alone = make_pretraining(text_alone(config), opened.compute, mesh, special_ids)
+    alone = make_pretraining(untaught(config), opened.compute, mesh, special_ids)
     return {
         STUDENT: _training(alone, config, on_device),
         TEACHER: _forward(opened, described, params, on_device),
         LIVE: _training(distilling(), config, on_device, *params),
         STORED: _training(distilling(stored={config.data.length: layout}), config, beside),
     }
-
-
-def text_alone(config: Distill) -> Pretrain:
-    """The student's pretraining without a teacher."""
-    return Pretrain(**{field.name: getattr(config, field.name) for field in dataclasses.fields(Pretrain)})
 
 
 def _training(made: Pretraining, config: Distill, batch_list: Sequence[Batch], *teachers: Any) -> Steps:
@@ -218,14 +211,11 @@ def _stored(
     opened: Opened, teachers: Sequence[Teacher], params: Any, batch_list: Sequence[Batch], top_k: int
 ) -> tuple[records.Layout, list[dict[str, Any]]]:
     """What the step reads of a store, and that for each batch, with the masks of the first steps, whatever follows."""
-    config, mesh = opened.config, opened.mesh
-    models = [each.model for each in teachers]
-    described = tuple(each.described() for each in teachers)
-    pieces = config.model.vocab_size
+    config, mesh, pieces = opened.config, opened.mesh, opened.config.model.vocab_size
     special_ids = opened.row_stages[0].source.special_ids
-    answers = make_answers(config, opened.in_floats, mesh, special_ids, described, min(top_k or pieces, pieces))
+    answers = make_answers(config, opened.in_floats, mesh, special_ids, teachers, min(top_k or pieces, pieces))
     said = [jax.device_get(answers((np.int32(step), params), batch)) for step, batch in enumerate(batch_list)]
-    layout = origin.read_of(records.layout_of(said[0]), targets.names_of(config, models))
+    layout = origin.read_of(records.layout_of(said[0]), targets.names_of(config, [each.model for each in teachers]))
     names = [entry.name for entry in layout]
     arrays = [targets.in_batch({name: each[name] for name in names}) for each in said]
     return layout, [sharding.put_batch(each, mesh) for each in arrays]

@@ -6,6 +6,7 @@ import json
 import pytest
 import tiny
 
+from bertlite_jax.config.distillation.settings import untaught
 from bertlite_jax.config.effects import replaced
 from bertlite_jax.config.pretrain import Pretrain
 from bertlite_jax.errors import UserError
@@ -39,7 +40,7 @@ def test_a_step_has_the_rows_of_a_micro_batch_unless_told_otherwise(prepared, te
 
 def test_the_student_alone_has_everything_of_the_recipe_but_the_teachers(prepared, teacher):
     config = tiny.distil(prepared, teacher)
-    alone = distill.text_alone(config)
+    alone = untaught(config)
     assert type(alone) is Pretrain
     assert all(getattr(alone, field.name) == getattr(config, field.name) for field in dataclasses.fields(Pretrain))
 
