@@ -67,6 +67,9 @@ class Compress:
     """Threads that answer it."""
     rounds: int = 5
     """Turns of each model when latencies are measured at the end."""
+    over: str = ""
+    """Published shape, such as bert_base, over which speed-ups are counted, in PyTorch float32 with random weights.
+    Without it, over the teacher."""
 
 
 def is_name(name: str) -> bool:

@@ -20,23 +20,23 @@ TEXT = pathlib.Path(bertlite_jax.__file__).parent / "quickstart_text"
 """The public-domain text that comes with the package."""
 
 
-def known_preset(name: str) -> Model:
-    """The preset of that name, in lower case. Raises UserError if there is none."""
+def known_preset(name: str, option: str = "bench: --preset") -> Model:
+    """The preset of that name, in lower case. Raises UserError, which begins with `option`, if there is none."""
     known = {other.lower(): value for other, value in vars(presets).items() if isinstance(value, Model)}
     if name not in known:
-        raise UserError(f"bench: --preset {name} is unknown; {fields_close_to(name, list(known))}")
+        raise UserError(f"{option} {name} is unknown; {fields_close_to(name, list(known))}")
     return known[name]
 
 
-def random_weights(model: Model, seed: int = 0) -> Weights:
-    """An untrained classifier with two labels, on an encoder of that shape with a pooler.
+def random_weights(model: Model, head: Head | None = None, seed: int = 0) -> Weights:
+    """An untrained task model on an encoder of that shape; by default a classifier with two labels and a pooler.
 
     Kernels and tables are normal with the deviation that training starts from. Norms and biases scatter by as much, so
     that a runtime that forgets a bias or a scale is noticed.
     """
     plain = model.token_types == 0 and not model.pooler and model.norm_epsilon == 1e-12  # DistilBERT pools with a ReLU.
-    head = Head("classify", ("negative", "positive"), activation="relu" if plain else "tanh")
-    model = dataclasses.replace(model, pooler=True, pair_classes=0)
+    head = head or Head("classify", ("negative", "positive"), activation="relu" if plain else "tanh")
+    model = dataclasses.replace(model, pooler=head.pooled, pair_classes=0)
     generator = np.random.default_rng(seed)
     flat = {}
     for path, shape in parameters.shapes(model, head).items():

@@ -24,6 +24,7 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu, whole_files
+from bertlite_jax.jobs.benchmarks import sample_rows
 from bertlite_jax.jobs.compressing import (
     agreement,
     compress_workdir,
@@ -76,6 +77,8 @@ def compress(
     with adoption.open_weights(run, "compress") as weights:
         _check_teacher(weights, run)
         check_compress(settings, weights.model, cpu.cores())
+        if settings.over:
+            sample_rows.known_preset(settings.over, "compress: --over")
         if dry_run:
             planned = _planned(config, settings, weights, run, out, overwrite)
             cost_plan.show(planned.plan, planned.setup, overwrite)

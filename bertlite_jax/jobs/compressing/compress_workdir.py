@@ -35,7 +35,7 @@ SUMMARY, TABLE, PICTURE = "summary.json", "table.md", "family.png"
 """What is written last."""
 _BESIDE = (TEACHER, f"{TEACHER}-float32", f"{TEACHER}-int8", FLOOR)
 """Names in the folder of points, beside theirs."""
-_FREE = ("points", "rounds")
+_FREE = ("points", "rounds", "over")
 """Settings that may differ from start to start."""
 _SHAPE = {
     **{"settings": {}, "recipe": {}, "run": str, "weights": str, "cpu": str},

@@ -5,6 +5,7 @@ As in `bench infer`: each has a process of its own, and they take turns.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import tempfile
@@ -13,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from bertlite_jax.convert.weights.folder import Weights
 from bertlite_jax.errors import UserError
 from bertlite_jax.host import cpu
+from bertlite_jax.jobs.benchmarks import sample_rows
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, turns
 from bertlite_jax.jobs.benchmarks.runtimes.onnx_files import load_onnxruntime
 from bertlite_jax.jobs.benchmarks.runtimes.process import Batch, Load
@@ -25,21 +27,33 @@ from bertlite_jax.report import terminal
 PYTORCH = "torch-f32"
 
 
-def pytorch(teacher: Weights, folder: pathlib.Path) -> tuple[Runtime | None, str]:
-    """The teacher in `transformers`, or None and why it cannot be timed there.
+def pytorch(weights: Weights, folder: pathlib.Path) -> tuple[Runtime | None, str]:
+    """A model in `transformers`, or None and why it cannot be timed there.
 
     Args:
-      teacher: is written as a folder of `transformers`.
+      weights: are written as a folder of `transformers`.
       folder: gets that folder.
     """
-    chosen, skipped = catalogue.choose((PYTORCH,), task=task_of(teacher))
+    chosen, skipped = catalogue.choose((PYTORCH,), task=task_of(weights))
     if not chosen:
         return None, skipped[0]
     try:
-        path, load = chosen[0].prepare(teacher, folder, [])
+        path, load = chosen[0].prepare(weights, folder, [])
     except UserError as error:  # No class of transformers holds it.
         return None, f"{PYTORCH} is skipped: {str(error).removeprefix('convert: to-hf: ')}"
     return _ready("PyTorch float32", path, load), ""
+
+
+def of_shape(name: str, teacher: Weights) -> Weights:
+    """Random weights of a published shape, with the teacher's head and room for the texts that the teacher reads.
+
+    Raises:
+      UserError: no preset has that name.
+    """
+    model, least = sample_rows.known_preset(name, "compress: --over"), teacher.model
+    pieces, positions = max(model.vocab_size, least.vocab_size), max(model.max_positions, least.max_positions)
+    model = dataclasses.replace(model, vocab_size=pieces, max_positions=positions)
+    return sample_rows.random_weights(model, teacher.head)
 
 
 def of_file(name: str, path: pathlib.Path, teacher: Weights) -> Runtime:
@@ -106,14 +120,18 @@ def family(plan: Plan, setup: Setup) -> dict[str, Any]:
     length = plan.settings.length or setup.start.config.data.length
     shape = (plan.settings.threads, length, 1)
     with tempfile.TemporaryDirectory(prefix="bertlite-compress-") as scratch:
-        reference, note = pytorch(plan.teacher, pathlib.Path(scratch))
+        reference, note = pytorch(plan.teacher, pathlib.Path(scratch) / "teacher")
         if reference:
             runtimes = [reference, *runtimes]
             models = [models[0]._replace(name=reference.name), *models]
+        other = None
+        if plan.settings.over:
+            other, note = pytorch(of_shape(plan.settings.over, plan.teacher), pathlib.Path(scratch) / "over")
+            runtimes = [other, *runtimes] if other else runtimes
         entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
     metric, first = setup.task.metrics[0], entries[0].timed[shape].fastest
     rows = []
-    for model, entry in zip(models, entries, strict=True):
+    for model, entry in zip(models, entries[1:] if other else entries, strict=True):
         seconds = entry.timed[shape].fastest
         measured = {"milliseconds": 1e3 * seconds, "speed_up": first / seconds, "bytes": entry.file_bytes}
         rows.append(_row(plan.folder, model, metric, measured))
@@ -122,6 +140,8 @@ def family(plan: Plan, setup: Setup) -> dict[str, Any]:
         "metric": metric,
         "compressed_from": plan.run,
         "reference": models[0].name,
+        "over": plan.settings.over if other else "",
+        "over_milliseconds": 1e3 * first if other else None,
         "note": note,
         "length": length,
         "threads": plan.settings.threads,

@@ -32,7 +32,7 @@ COSTS = dict.fromkeys(("speed_up", "milliseconds", "measured_speed_up", "paramet
 """Of the summary of pruned models, and of each model in it."""
 COMPRESSED = {
     **{"task": str, "metric": str, "compressed_from": str, "reference": str, "note": str, "length": int},
-    **{"threads": int, "cpu": str},
+    **{"threads": int, "cpu": str, "over": str, "over_milliseconds": (*NUMBER, NoneType)},
 }
 COSTS_OF_FAMILY = {
     **dict.fromkeys(("milliseconds", "speed_up", "bytes"), NUMBER),

@@ -44,11 +44,13 @@ def heads_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
 
 def about(summary: Mapping[str, Any]) -> str:
     """What was measured, in sentences."""
+    other = f"{summary['over']} in PyTorch float32, with random weights ({number(summary['over_milliseconds'])} ms)"
+    over = other if summary["over"] else f"the teacher in {summary['reference']}"
     note = f" {summary['note'][:1].upper()}{summary['note'][1:]}." if summary["note"] else ""
     return (
         f"{summary['task']}: smaller models of {summary['compressed_from']}. Latencies of one text of "
         f"{summary['length']:,} tokens on {summary['threads']:,} thread(s) of {summary['cpu']}, the fastest call of "
-        f"several turns. Speed-up: over the teacher in {summary['reference']}.{note} Scores: of the files on the "
+        f"several turns. Speed-up: over {over}.{note} Scores: of the files on the "
         "validation split, in ONNX Runtime; PyTorch is given that of ONNX float32. Agreement: share of answers that "
         "are the teacher's. Size: of the file that is served."
     )

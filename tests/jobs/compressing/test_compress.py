@@ -24,7 +24,7 @@ from bertlite_jax.config.finetune import Finetuned
 from bertlite_jax.convert import sources
 from bertlite_jax.errors import UserError
 from bertlite_jax.jobs.benchmarks.runtimes import catalogue, turns
-from bertlite_jax.jobs.compressing import compress, compress_workdir, floor, latency, students
+from bertlite_jax.jobs.compressing import compress, compress_workdir, floor, latency, measure, students
 from bertlite_jax.jobs.finetuning.finetune import finetune
 from bertlite_jax.jobs.reports.report import report
 from bertlite_jax.train.compression import choice
@@ -120,6 +120,29 @@ def test_every_folder_can_be_handed_over(family: pathlib.Path):
         assert answers["check"]() == []
     assert (family / "points/1-float32/onnx/model.onnx").is_file()
     assert (family / "points/1-float32/tokenizer.json").is_file()
+
+
+@pytest.mark.thorough
+def test_speed_ups_can_be_counted_over_a_published_shape(family, run, tmp_path, monkeypatch):
+    """It takes the first turn, 16 ms here, and has no row, since random weights have no score."""
+    place, file = tmp_path / "out", family / "points/teacher/onnx/model.onnx"
+    shutil.copytree(family, place)
+    asked = []
+
+    def in_pytorch(weights, folder):
+        asked.append(weights)
+        return measure.of_file("PyTorch float32", file, weights), ""
+
+    monkeypatch.setattr(measure, "pytorch", in_pytorch)
+    summary = made(run, place, *POINTS, over="bert_tiny")
+    assert summary["models"][0]["name"] == "PyTorch float32"
+    assert [row["speed_up"] for row in summary["models"][:2]] == pytest.approx([16 / 15, 16 / 14])
+    assert (summary["over"], summary["over_milliseconds"]) == ("bert_tiny", pytest.approx(16))
+    teacher, shape = asked
+    assert shape.head == teacher.head
+    assert (shape.model.hidden_size, shape.model.num_layers) == (128, 2)
+    assert shape.model.vocab_size >= teacher.model.vocab_size
+    assert "over bert_tiny in PyTorch float32" in (place / "table.md").read_text()
 
 
 @pytest.mark.thorough
@@ -335,6 +358,12 @@ def test_what_is_read_is_not_cleared(family: pathlib.Path):
     with pytest.raises(UserError, match=r"--overwrite would delete .*students/1, which this job reads"):
         compress_workdir.clear(family, (str(family / "students/1"),))
     assert sorted(family.rglob("*")) == before
+
+
+def test_a_shape_that_nobody_published_is_refused_at_the_start(run: pathlib.Path, tmp_path: pathlib.Path):
+    with pytest.raises(UserError, match=r"compress: --over bert_bsae is unknown; .*bert_base"):
+        made(run, tmp_path / "out", "1-7bit", over="bert_bsae")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_anything_else_is_refused(run: pathlib.Path, tmp_path: pathlib.Path):

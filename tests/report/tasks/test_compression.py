@@ -8,7 +8,8 @@ from bertlite_jax.report.tasks import compression
 SIZES = {"bytes": 438_000_000, "parameters": 109_483_778, "layers": 12, "folder": "out/points/teacher"}
 SUMMARY: dict[str, Any] = {
     **{"task": "sst2", "metric": "accuracy", "compressed_from": "runs/<sst2>", "reference": "ONNX float32"},
-    **{"note": "torch-f32 is skipped: pip install torch", "length": 128, "threads": 1, "cpu": "A CPU"},
+    **{"note": "torch-f32 is skipped: pip install torch", "length": 128, "threads": 1, "cpu": "A CPU", "over": ""},
+    "over_milliseconds": None,
     "models": [
         {"name": "ONNX float32", "kind": "teacher", "accuracy": 0.9, "agreement": 1.0, "milliseconds": 200.0,
          "speed_up": 1.0, **SIZES},
@@ -30,6 +31,11 @@ def test_the_table_has_speed_score_and_size_of_each():
     assert lines[-2] == "| 6-2x-7bit | 20.00 | 10.000 | 0.8100 | 90.0 % | 87.5 % | 5.50 | 109,483,778 | 5 |"
     assert lines[-1].endswith("| 80.0 % | – | 0.24 | 109,483,778 | – |")
     assert "over the teacher in ONNX float32. Torch-f32 is skipped: pip install torch." in lines[0]
+
+
+def test_speed_ups_over_a_published_shape_say_so():
+    said = compression.about(SUMMARY | {"over": "bert_base", "over_milliseconds": 112.5, "note": ""})
+    assert "Speed-up: over bert_base in PyTorch float32, with random weights (112.5 ms). Scores" in said
 
 
 def test_the_page_has_the_picture_and_the_table():
