@@ -27,12 +27,13 @@ from bertlite_jax.report import terminal
 PYTORCH = "torch-f32"
 
 
-def pytorch(weights: Weights, folder: pathlib.Path) -> tuple[Runtime | None, str]:
+def pytorch(weights: Weights, folder: pathlib.Path, name: str = "PyTorch float32") -> tuple[Runtime | None, str]:
     """A model in `transformers`, or None and why it cannot be timed there.
 
     Args:
       weights: are written as a folder of `transformers`.
       folder: gets that folder.
+      name: of the runtime.
     """
     chosen, skipped = catalogue.choose((PYTORCH,), task=task_of(weights))
     if not chosen:
@@ -41,7 +42,7 @@ def pytorch(weights: Weights, folder: pathlib.Path) -> tuple[Runtime | None, str
         path, load = chosen[0].prepare(weights, folder, [])
     except UserError as error:  # No class of transformers holds it.
         return None, f"{PYTORCH} is skipped: {str(error).removeprefix('convert: to-hf: ')}"
-    return _ready("PyTorch float32", path, load), ""
+    return _ready(name, path, load), ""
 
 
 def of_shape(name: str, teacher: Weights) -> Weights:
@@ -126,7 +127,8 @@ def family(plan: Plan, setup: Setup) -> dict[str, Any]:
             models = [models[0]._replace(name=reference.name), *models]
         other = None
         if plan.settings.over:
-            other, note = pytorch(of_shape(plan.settings.over, plan.teacher), pathlib.Path(scratch) / "over")
+            shown = of_shape(plan.settings.over, plan.teacher)
+            other, note = pytorch(shown, pathlib.Path(scratch) / "over", f"{plan.settings.over} in PyTorch float32")
             runtimes = [other, *runtimes] if other else runtimes
         entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
     metric, first = setup.task.metrics[0], entries[0].timed[shape].fastest

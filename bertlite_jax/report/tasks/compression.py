@@ -13,6 +13,8 @@ from bertlite_jax.report.html_parts import number, page, percent, table
 
 _HEADS = ("model", "speed-up", "milliseconds", "{score}", "score kept", "agreement", "MB", "parameters", "layers")
 _EDGE, _FILL = "#111111", "#6b8fb3"
+_FONT, _WIDTH = 8.0, 0.55
+"""Size of the labels in points, and the width of a letter beside it."""
 _LEAST, _MOST = 20.0, 900.0
 """Areas of the markers of an empty file and of the largest, in square points."""
 
@@ -98,8 +100,6 @@ def picture(summary: Mapping[str, Any], image: Literal["svg", "png"] = "svg") ->
         for model, time, score, area in zip(models, times, scores, areas, strict=True):
             marker, fill = looks[model["kind"]]
             axes.scatter([time], [score], s=area, marker=marker, facecolor=fill, edgecolor=_EDGE, linewidth=1.0)
-            shift = (0, 4 + np.sqrt(area) / 2)
-            axes.annotate(model["name"], (time, score), shift, textcoords="offset points", ha="center", fontsize=8)
             if model["kind"] == "floor":
                 axes.axhline(score, label="floor: mean of word vectors", **plots.STYLES["level"])
                 axes.legend(frameon=False, fontsize=8.5, loc="lower right")
@@ -113,7 +113,48 @@ def picture(summary: Mapping[str, Any], image: Literal["svg", "png"] = "svg") ->
         axes.set_xlabel(f"milliseconds a text of {summary['length']:,} tokens, {summary['threads']:,} thread(s)")
         axes.set_ylabel(metric.replace("_", " "))
         axes.grid(color="#dddddd", linewidth=0.6)
+        names = [model["name"] for model in models]
+        axes.autoscale_view()
+        spots = axes.transData.transform(np.column_stack([times, scores])) * 72 / figure.dpi
+        for name, time, score, shift in zip(names, times, scores, label_shifts(names, spots, areas), strict=True):
+            how = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": _FONT}
+            axes.annotate(name, (time, score), shift, **how)
     return file.getvalue()
+
+
+def label_shifts(names: Sequence[str], spots: np.ndarray, areas: np.ndarray) -> list[tuple[float, float]]:
+    """Where the middle of each label stands, from the middle of its marker, in points.
+
+    Above the marker, or else below, or beside it: the first of these places where it covers no other marker and no
+    earlier label; above, if there is none.
+
+    Args:
+      names: N labels.
+      spots: middles of the markers, [N, 2], in points.
+      areas: of the markers, [N], in square points.
+    """
+    radii = np.sqrt(areas) / 2
+    markers = [_box(spot, 2 * radius, 2 * radius) for spot, radius in zip(spots, radii, strict=True)]
+    found, labels = [], list[np.ndarray]()
+    for i, (name, spot, radius) in enumerate(zip(names, spots, radii, strict=True)):
+        wide, high = _WIDTH * _FONT * len(name), 1.3 * _FONT
+        up, aside = radius + high / 2 + 1, radius + wide / 2 + 3
+        places = [(0.0, up), (0.0, -up), (aside, 0.0), (-aside, 0.0), (0.0, up + high), (0.0, -up - high)]
+        taken = [*labels, *markers[:i], *markers[i + 1 :]]
+        free = (place for place in places if not any(_meet(_box(spot + place, wide, high), each) for each in taken))
+        found.append(next(free, places[0]))
+        labels.append(_box(spot + found[-1], wide, high))
+    return found
+
+
+def _box(middle: np.ndarray, wide: float, high: float) -> np.ndarray:
+    """[left, bottom, right, top]."""
+    half = np.array([wide, high]) / 2
+    return np.concatenate([middle - half, middle + half])
+
+
+def _meet(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.all(a[:2] < b[2:]) and np.all(b[:2] < a[2:]))
 
 
 def _areas(sizes: Sequence[float]) -> np.ndarray:

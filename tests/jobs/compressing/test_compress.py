@@ -129,9 +129,9 @@ def test_speed_ups_can_be_counted_over_a_published_shape(family, run, tmp_path, 
     shutil.copytree(family, place)
     asked = []
 
-    def in_pytorch(weights, folder):
+    def in_pytorch(weights, folder, name="PyTorch float32"):
         asked.append(weights)
-        return measure.of_file("PyTorch float32", file, weights), ""
+        return measure.of_file(name, file, weights), ""
 
     monkeypatch.setattr(measure, "pytorch", in_pytorch)
     summary = made(run, place, *POINTS, over="bert_tiny")

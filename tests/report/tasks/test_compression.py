@@ -3,6 +3,9 @@
 import re
 from typing import Any
 
+import numpy as np
+import pytest
+
 from bertlite_jax.report.tasks import compression
 
 SIZES = {"bytes": 438_000_000, "parameters": 109_483_778, "layers": 12, "folder": "out/points/teacher"}
@@ -56,6 +59,21 @@ def test_markers_grow_with_the_files():
     areas = compression._areas([100.0, 50.0, 0.0])
     assert areas[0] > areas[1] > areas[2] > 0
     assert areas[0] - areas[1] == areas[1] - areas[2]
+
+
+def test_labels_of_neighbours_stand_apart():
+    """Two models at the same place, and one beside them: above, below, and above again where nothing is in the way."""
+    spots = np.array([[100.0, 100.0], [100.0, 100.0], [300.0, 100.0]])
+    first, second, third = compression.label_shifts(["3-7bit", "3-4bit", "2-4bit"], spots, np.full(3, 64.0))
+    assert first == third == (0, pytest.approx(4 + 5.2 + 1))
+    assert second == (0, -first[1])
+
+
+def test_a_label_covers_no_marker():
+    """The marker above leaves the place below."""
+    spots = np.array([[100.0, 100.0], [100.0, 110.0]])
+    (_, height), _ = compression.label_shifts(["a", "b"], spots, np.full(2, 64.0))
+    assert height < 0
 
 
 def test_a_picture_of_equal_and_of_immeasurable_times_can_be_drawn():
