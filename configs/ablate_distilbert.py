@@ -8,8 +8,8 @@ The student starts from layers 0, 2 and 4 and learns predictions, text and the l
 weights. Variants leave one of the losses out, or start from random weights; `text_alone` has neither teacher nor its
 layers. Any English text will do; this is what the teacher has read.
 
-Each run has 3,550,144 parameters; the 18 runs take 3.1e+14 FLOP in all, without those of the teacher, about 60 minutes
-on two cores.
+Each run has 3,550,144 parameters; the 18 runs take 3.1e+14 FLOP in all, without those of the teacher, about 95 minutes
+on one core of a Xeon with AMX. RESULTS.md has what came of them.
 """
 
 from bertlite_jax.config import Data, Distillation, Grid, Mask, Model, Optim, Pretrain, Run, taught
