@@ -14,7 +14,7 @@ from bertlite_jax.convert import sources
 from bertlite_jax.convert.trim import trim
 from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, save_weights
-from bertlite_jax.data.vocabulary.tokenizer import train_tokenizer
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer, train_tokenizer
 from bertlite_jax.errors import UserError
 
 HEAD = Head("classify", ("no", "yes"))
@@ -27,9 +27,14 @@ def text(tmp_path) -> str:
     return str(tmp_path / "lines.txt")
 
 
-def answer(weights: Weights) -> dict[str, np.ndarray]:
+def tokenizer_of(weights: Weights) -> Tokenizer:
+    """The tokenizer that lies beside the weights."""
     assert weights.tokenizer is not None
-    ids = weights.tokenizer.encode(LINE)[None].astype(np.int64)
+    return weights.tokenizer
+
+
+def answer(weights: Weights) -> dict[str, np.ndarray]:
+    ids = tokenizer_of(weights).encode(LINE)[None].astype(np.int64)
     return flax_answer(weights, {"ids": ids, "mask": np.ones_like(ids), "types": np.zeros_like(ids)})
 
 
@@ -43,8 +48,8 @@ def test_the_text_gets_the_same_logits(text, tmp_path, multiple):
     smaller = sources.load(tmp_path / "out")
     assert smaller.model.vocab_size == done.after < done.before == weights.model.vocab_size
     assert done.share == 1
-    names = [weights.tokenizer.pieces([i])[0] for i in range(done.before)]
-    kept = [names.index(smaller.tokenizer.pieces([i])[0]) for i in range(done.after)]
+    names = tokenizer_of(weights).pieces(range(done.before))
+    kept = [names.index(piece) for piece in tokenizer_of(smaller).pieces(range(done.after))]
     np.testing.assert_allclose(answer(smaller)["logits"], answer(weights)["logits"][..., kept], atol=1e-6)
 
 
@@ -64,7 +69,7 @@ def test_examples_are_read_as_the_model_reads_them(tmp_path):
     weights = trained_like(tmp_path, MODEL, HEAD)
     (tmp_path / "pairs.tsv").write_text("text\tpair\tlabel\nthe lamp\tthe desk\tyes\n", encoding="utf-8")
     done = trim(weights, tmp_path / "out", [str(tmp_path / "pairs.tsv")], pieces=0)
-    tokenizer = sources.load(tmp_path / "out").tokenizer
+    tokenizer = tokenizer_of(sources.load(tmp_path / "out"))
     assert done.share == 1
     for word in ("lamp", "desk"):
         assert tokenizer.decode(tokenizer.encode(word)) == word
