@@ -135,15 +135,17 @@ def from_tf(
 
 
 def trim(run: Run, out: Out, /, text: tuple[str, ...], pieces: int = 0, overwrite: bool = False) -> None:
-    """Leaves the pieces out of a vocabulary that a text does not need; writes a folder for `--init` and for exports.
+    """Writes a model without the pieces that a text does not use: a folder for `--init` and for exports.
 
-    A text of the pieces that stay is cut and answered as before; other words are cut into shorter pieces.
+    Text made of the pieces that stay is cut as before. Other words are cut into other pieces, or become unknown if the
+    text lacks one of their characters.
 
     Args:
       run: Work directory of a run, a folder that from-hf or from-tf wrote, a folder of transformers, or reference-en.
       out: Folder to write.
       text: Text files or folders, or files of examples, of the kind that the model will read.
-      pieces: Pieces to keep, special ones included: the most frequent, and all characters. 0: all that the text has.
+      pieces: Number of pieces to keep, special ones included: all characters of the text, then its most frequent
+        pieces. 0: all that the text has.
       overwrite: Replace the folder if it is an earlier result.
     """
     from bertlite_jax.convert import sources
@@ -155,8 +157,8 @@ def trim(run: Run, out: Out, /, text: tuple[str, ...], pieces: int = 0, overwrit
     with _opened(run, out, *text) as weights:
         done = trim(weights, out, text, pieces, options_of_run(run), overwrite)
     print(
-        f"{out}: {_megabytes(out, FILE)} of weights, {done.after:,} of {done.before:,} pieces, which make "
-        f"{done.share:.2%} of the text"
+        f"{out}: {_megabytes(out, FILE)} of weights; kept {done.after:,} of {done.before:,} pieces, "
+        f"{done.share:.2%} of the text's tokens"
     )
 
 

@@ -1,8 +1,9 @@
 """A model with a smaller vocabulary: the pieces that a text needs, and their rows.
 
-The word table of a small encoder has most of its bytes: of BERT's 30,522 pieces a task with short texts uses a third.
-A text of kept pieces alone is cut as before and answered as before, to the bit; other words are cut into shorter
-pieces. Abdaoui et al. 2020 (arXiv 2010.05609) take the languages out of a multilingual BERT in this way.
+The word table of a small encoder has most of its bytes, and the 67,349 texts of SST-2 have 11,570 of BERT's 30,522
+pieces. A text of kept pieces alone is cut as before and gets the same hidden states; masks are answered among the kept
+pieces. Other words are cut into other pieces. Abdaoui et al. 2020 (arXiv 2010.05609) take the languages out of a
+multilingual BERT in this way.
 """
 
 from __future__ import annotations
@@ -91,12 +92,16 @@ def trim(
 
 def _counts(weights: Weights, text: Sequence[str], columns: OwnOptions) -> np.ndarray:
     """How often the text has each piece, int64 [V]; special ones are not counted."""
+    if not text:
+        raise UserError("convert: trim: --text names no file; give text of the kind that the model will read")
     tokenizer = measuring_text.tokenizer_of(weights)
     cut = Cut(tokenizer, answer_length(weights), weights.head)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
-    for window in measuring_text.every_window(text, weights.head, columns, cut):
+    for window in measuring_text.every_window(text, weights.head, columns, cut, least=3):
         np.add.at(counts, window.ids, 1)
     counts[list(tokenizer.special_ids)] = 0
     if not counts.any():
-        raise UserError(f"convert: {', '.join(text)}: no text, by which pieces could be chosen")
+        raise UserError(
+            f"convert: trim: {', '.join(text)}: no text in it; give text of the kind that the model will read"
+        )
     return counts

@@ -53,6 +53,15 @@ def test_the_text_gets_the_same_logits(text, tmp_path, multiple):
     np.testing.assert_allclose(answer(smaller)["logits"], answer(weights)["logits"][..., kept], atol=1e-6)
 
 
+@pytest.mark.parametrize("line", ["lamp", "the lamp " * 300 + "desk"], ids=["a word", "the end of a long text"])
+def test_every_piece_of_the_text_counts(line, tmp_path):
+    """A document of one word, and the word behind the last whole window."""
+    (tmp_path / "line.txt").write_text(line + "\n", encoding="utf-8")
+    trim(trained_like(tmp_path, MODEL), tmp_path / "out", [str(tmp_path / "line.txt")])
+    smaller = tokenizer_of(sources.load(tmp_path / "out"))
+    assert smaller.decode(smaller.encode(line.split()[-1])) == line.split()[-1]
+
+
 def test_a_task_model_keeps_its_head_and_starts_a_run(text, tmp_path, capsys):
     weights = trained_like(tmp_path, MODEL, HEAD)
     save_weights(weights, tmp_path / "whole")
@@ -61,7 +70,7 @@ def test_a_task_model_keeps_its_head_and_starts_a_run(text, tmp_path, capsys):
     assert smaller.head == weights.head
     np.testing.assert_allclose(answer(smaller)["logits"], answer(weights)["logits"], atol=1e-6)
     printed = capsys.readouterr().out
-    assert f"{smaller.model.vocab_size} of {weights.model.vocab_size} pieces, which make 100.00% of the text" in printed
+    assert f"{smaller.model.vocab_size} of {weights.model.vocab_size} pieces, 100.00% of the text's tokens" in printed
 
 
 def test_examples_are_read_as_the_model_reads_them(tmp_path):
@@ -79,7 +88,7 @@ def test_examples_are_read_as_the_model_reads_them(tmp_path):
     ("case", "message"),
     [
         ("pieces", r"convert: trim: --pieces 3 are too few: special pieces and the characters of the text are \d+"),
-        ("empty", "no text"),
+        ("empty", "no text in it; give text"),
         ("bpe", "its pieces are merged from each other"),
         ("none", "convert: trim: the weights have no tokenizer"),
     ],

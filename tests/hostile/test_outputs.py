@@ -16,6 +16,7 @@ FOLDERS = {
     "tokenizer, adopted": "tokenizer tokenizer/vocab.txt --out OUT",
     "to-hf": "convert to-hf finetuned OUT",
     "from-hf": "convert from-hf hf OUT",
+    "trim": "convert trim finetuned OUT --text text.txt",
     "onnx": "convert onnx finetuned OUT",
     "int8": "convert int8 finetuned OUT --calibrate text.txt",
     "bundle": "convert bundle finetuned OUT",

@@ -201,6 +201,8 @@ def test_a_number_that_cannot_be_is_named(job, option, value, bench):
         ("convert int8 finetuned out --calibrate text.txt --max-drop nan", "max_drop"),
         ("convert int8 finetuned out --calibrate text.txt --auto=-1", "auto"),
         ("convert int8 finetuned out --calibrate nowhere.txt", "nowhere.txt"),
+        ("convert trim finetuned out --text nowhere.txt", "nowhere.txt"),
+        ("convert trim finetuned out --text text.txt --pieces=-1", "pieces"),
         ("convert int8 finetuned out --calibrate text.txt --leave-out nowhere", "nowhere"),
         ("convert ort finetuned out.ort --text text.txt --max-mb nan", "max_mb"),
         ("convert ort finetuned out.ort --text text.txt --max-mb=-1", "max_mb"),

@@ -15,6 +15,7 @@ READERS = {
     "predict": "predict RUN --input text.txt",
     "embed": "embed RUN --input text.txt --out out.npy",
     "to-hf": "convert to-hf RUN out",
+    "trim": "convert trim RUN out --text text.txt",
     "onnx": "convert onnx RUN out",
     "int8": "convert int8 RUN out --calibrate text.txt",
     "ort": "convert ort RUN out.ort --text text.txt",

@@ -68,8 +68,8 @@ class Compress:
     rounds: int = 5
     """Turns of each model when latencies are measured at the end."""
     over: str = ""
-    """Published shape, such as bert_base, over which speed-ups are counted, in PyTorch float32 with random weights.
-    Without it, over the teacher."""
+    """Published shape, such as bert_base, that speed-ups are relative to, timed in PyTorch float32 with random weights;
+    at least as large as the teacher. Empty: the teacher."""
 
 
 def is_name(name: str) -> bool:

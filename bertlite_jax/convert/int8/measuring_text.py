@@ -121,10 +121,13 @@ def windows(
     return [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))]
 
 
-def every_window(inputs: Sequence[str], head: Head | None, columns: OwnOptions, cut: Cut) -> Iterator[Window]:
+def every_window(
+    inputs: Sequence[str], head: Head | None, columns: OwnOptions, cut: Cut, least: int = LEAST_LENGTH
+) -> Iterator[Window]:
     """What `windows` chooses from, in the order of the text.
 
-    Empty files are reported in one line here, not one by one by the reader of corpora.
+    Windows of text with fewer than `least` tokens are left out. Empty files are reported in one line here, not one by
+    one by the reader of corpora.
     """
     counts: Counter[str] = Counter()
     reader = logging.getLogger(documents.__name__)
@@ -136,18 +139,18 @@ def every_window(inputs: Sequence[str], head: Head | None, columns: OwnOptions, 
                 yield from example_windows.windows(path, form, head, columns, cut)
                 continue
             for document in documents.read_documents([path], counts=counts):
-                yield from _of_document(document, cut)
+                yield from _of_document(document, cut, least)
     finally:
         reader.removeFilter(_keep_record)
     if 0 < counts["empty_files"] < counts["files"]:
         _LOG.warning("convert: %d of %d files hold no text", counts["empty_files"], counts["files"])
 
 
-def _of_document(document: list[str], cut: Cut) -> Iterator[Window]:
+def _of_document(document: list[str], cut: Cut, least: int) -> Iterator[Window]:
     ids = np.concatenate([ids for ids, _ in cut.tokenizer.encode_lines(document)])
     for start in range(0, len(ids), cut.length - 2):
         piece = ids[start : start + cut.length - 2]
-        if len(piece) >= LEAST_LENGTH - 2:
+        if len(piece) >= least - 2:
             whole = np.r_[cut.tokenizer.cls_id, piece, cut.tokenizer.sep_id].astype(np.int64)
             yield Window(whole, np.zeros_like(whole))
 

@@ -2,7 +2,8 @@
 
 WordPiece takes the longest piece that fits, and a unigram vocabulary the split with the highest score. Neither choice
 changes when pieces that were not chosen go: a text of kept pieces alone is cut as before. The pieces of byte-level BPE
-are merged from each other, so none of them can go without changing others.
+are merged from each other, so none of them can go without changing others. One thing may change: a word that WordPiece
+could not cut, because nothing fits behind its longest piece, may be cut once that piece is gone.
 
 Letters: V pieces before, K pieces kept.
 """
@@ -83,6 +84,10 @@ def write_trimmed(tokenizer: Tokenizer, kept: np.ndarray, out: str | os.PathLike
         del proto.pieces[:]
         proto.pieces.extend(pieces)
         proto.trainer_spec.vocab_size = len(pieces)
+        places = {int(old): new for new, old in enumerate(kept)}
+        for name in ("unk_id", "pad_id", "bos_id", "eos_id"):
+            setattr(proto.trainer_spec, name, places.get(getattr(proto.trainer_spec, name), -1))
+        proto.ClearField("self_test_data")  # Ids of the whole vocabulary.
         trimmed = proto.SerializeToString(deterministic=True)
     vocabulary = adoption.Vocabulary(tokenizer.kind, trimmed, saved["settings"], saved["specials"])
     return write_tokenizer(pathlib.Path(out), vocabulary, overwrite=False)

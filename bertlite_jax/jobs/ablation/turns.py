@@ -53,7 +53,7 @@ def take(
       todo: a run of a task behind the pretraining that it follows.
       overwrite: start each from the beginning.
       stop: as `children.stop_signals` yields it. No run starts after a signal; those that run save and end.
-      shares: cores that each may use, as `cpu.shares` returns them; an empty one keeps its runs to none.
+      shares: cores that each may use, as `cpu.shares` returns them; with an empty one, runs are not pinned.
 
     Yields:
       After each run that ended: how many are left, and the mean seconds from one end to the next.

@@ -128,7 +128,8 @@ def family(plan: Plan, setup: Setup) -> dict[str, Any]:
         other = None
         if plan.settings.over:
             shown = of_shape(plan.settings.over, plan.teacher)
-            other, note = pytorch(shown, pathlib.Path(scratch) / "over", f"{plan.settings.over} in PyTorch float32")
+            other, missing = pytorch(shown, pathlib.Path(scratch) / "over", f"{plan.settings.over} in PyTorch float32")
+            note = note or missing
             runtimes = [other, *runtimes] if other else runtimes
         entries = turns.time_runtimes(plan.teacher, runtimes, [shape], plan.settings.rounds, terminal.open_console())
     metric, first = setup.task.metrics[0], entries[0].timed[shape].fastest

@@ -114,7 +114,7 @@ def picture(summary: Mapping[str, Any], image: Literal["svg", "png"] = "svg") ->
         axes.set_ylabel(metric.replace("_", " "))
         axes.grid(color="#dddddd", linewidth=0.6)
         names = [model["name"] for model in models]
-        axes.autoscale_view()
+        figure.draw_without_rendering()  # Lays the axes out.
         spots = axes.transData.transform(np.column_stack([times, scores])) * 72 / figure.dpi
         for name, time, score, shift in zip(names, times, scores, label_shifts(names, spots, areas), strict=True):
             how = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": _FONT}
@@ -125,8 +125,8 @@ def picture(summary: Mapping[str, Any], image: Literal["svg", "png"] = "svg") ->
 def label_shifts(names: Sequence[str], spots: np.ndarray, areas: np.ndarray) -> list[tuple[float, float]]:
     """Where the middle of each label stands, from the middle of its marker, in points.
 
-    Above the marker, or else below, or beside it: the first of these places where it covers no other marker and no
-    earlier label; above, if there is none.
+    Above the marker, below it, beside it, or a line further above or below: the first of these places where it covers
+    no other marker and no earlier label; above, if there is none.
 
     Args:
       names: N labels.
