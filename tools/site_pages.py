@@ -51,6 +51,7 @@ REFERENCE = {
             "bertlite_jax.jobs.answering.predict.predict",
             "bertlite_jax.jobs.answering.embed.embed",
             "bertlite_jax.convert.sources.load",
+            "bertlite_jax.convert.trim.trim",
             "bertlite_jax.convert.huggingface.folder.to_hf",
             "bertlite_jax.convert.int8.convert.int8",
         ),

@@ -12,6 +12,7 @@ LIBRARY = (
     "config.files.load_file",
     "config.model.Model.residual_factor",
     "convert.sources.load",
+    "convert.trim.trim",
     "data.rows.packing.plan_rows",
     "data.scores.squad_metrics.f1",
     "data.text.sentences.split_paragraph",

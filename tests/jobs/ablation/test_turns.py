@@ -65,7 +65,7 @@ def test_two_at_once_each_on_its_core_and_the_next_takes_the_one_that_is_free(tm
 
 def test_one_at_a_time_has_all_cores_and_the_order_of_the_grid(tmp_path, monkeypatch):
     clock = Clock({"a": 2, "b": 1}, monkeypatch)
-    assert clock.take([run_of(tmp_path, name) for name in "ab"], cpu.shares(1)) == [1, 0]
+    assert clock.take([run_of(tmp_path, name) for name in "ab"], [frozenset()]) == [1, 0]
     assert clock.events == [("begins", "a", []), ("ends", "a"), ("begins", "b", []), ("ends", "b")]
 
 
