@@ -87,7 +87,6 @@ def write_trimmed(tokenizer: Tokenizer, kept: np.ndarray, out: str | os.PathLike
         places = {int(old): new for new, old in enumerate(kept)}
         for name in ("unk_id", "pad_id", "bos_id", "eos_id"):
             setattr(proto.trainer_spec, name, places.get(getattr(proto.trainer_spec, name), -1))
-        proto.ClearField("self_test_data")  # Ids of the whole vocabulary.
         trimmed = proto.SerializeToString(deterministic=True)
     vocabulary = adoption.Vocabulary(tokenizer.kind, trimmed, saved["settings"], saved["specials"])
     return write_tokenizer(pathlib.Path(out), vocabulary, overwrite=False)
