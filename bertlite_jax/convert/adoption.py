@@ -235,7 +235,7 @@ def fit_vocabulary(
         return dataclasses.replace(loaded, tokenizer=tokenizer), []
     flat = parameters.flatten(loaded.params)
     padded = pieces < rows and any(-(-pieces // multiple) * multiple == rows for multiple in _MULTIPLES)
-    tables = [flat[path] for path in ("embeddings/word/embedding", "mlm/bias") if path in flat]
+    tables = [flat[path] for path in parameters.OF_PIECES if path in flat]
     empty = pieces < rows and not any(table[pieces:].any() for table in tables)
     spare = pieces < rows and (drop_rows or (own and rows > pieces + 1))
     if not (padded or empty or spare):

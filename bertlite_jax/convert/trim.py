@@ -24,10 +24,8 @@ from bertlite_jax.convert.weights import parameters
 from bertlite_jax.convert.weights.folder import Weights, answer_length, save_weights
 from bertlite_jax.data.tasks.own.options import OwnOptions
 from bertlite_jax.data.vocabulary import trimming
+from bertlite_jax.data.vocabulary.tokenizer import Tokenizer
 from bertlite_jax.errors import UserError
-
-_ROWS = ("embeddings/word/embedding", "mlm/bias")
-"""Parameters with a row for each piece."""
 
 
 class Trimmed(NamedTuple):
@@ -77,12 +75,12 @@ def trim(
         raise UserError("convert: trim: the weights have no tokenizer")
     tokenizer = weights.tokenizer
     trimming.check_trimmable(tokenizer)
-    counts = _counts(weights, text, columns)
+    counts = _counts(weights, tokenizer, text, columns)
     kept = trimming.choose_pieces(tokenizer, counts, pieces)
     with tempfile.TemporaryDirectory() as folder:
         smaller = trimming.write_trimmed(tokenizer, kept, pathlib.Path(folder) / "tokenizer")
         flat = parameters.exported(weights.params, weights.model)
-        rows = {path: np.asarray(flat[path])[kept] for path in _ROWS if path in flat}
+        rows = {path: np.asarray(flat[path])[kept] for path in parameters.OF_PIECES if path in flat}
         model = dataclasses.replace(weights.model.exported, vocab_size=len(kept), vocab_multiple=1)
         params = parameters.nest(flat | rows)
         trimmed = dataclasses.replace(weights, params=params, model=model, tokenizer=smaller)
@@ -90,11 +88,10 @@ def trim(
     return Trimmed(len(counts), len(kept), counts[kept].sum() / counts.sum())
 
 
-def _counts(weights: Weights, text: Sequence[str], columns: OwnOptions) -> np.ndarray:
+def _counts(weights: Weights, tokenizer: Tokenizer, text: Sequence[str], columns: OwnOptions) -> np.ndarray:
     """How often the text has each piece, int64 [V]; special ones are not counted."""
     if not text:
         raise UserError("convert: trim: --text names no file; give text of the kind that the model will read")
-    tokenizer = measuring_text.tokenizer_of(weights)
     cut = Cut(tokenizer, answer_length(weights), weights.head)
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for window in measuring_text.every_window(text, weights.head, columns, cut, least=3):

@@ -16,6 +16,8 @@ Flat = dict[str, np.ndarray]
 
 OPTIONAL_PARTS = ("pooler", "mlm", "pair")
 """Parts that a checkpoint may lack as a whole: a base model has no heads, a masked language model no pooler."""
+OF_PIECES = ("embeddings/word/embedding", "mlm/bias")
+"""Parameters with a row for each piece of the vocabulary."""
 
 
 def flatten(params: dict[str, Any], prefix: str = "") -> Flat:
@@ -227,8 +229,7 @@ def missing_parts(params: dict[str, Any], model: Model) -> list[str]:
 
 def trim_vocabulary(flat: Flat, model: Model) -> Flat:
     """Drops the padded rows of the word table and of the output bias: [Vpad, ...] becomes [V, ...]."""
-    rows = ("embeddings/word/embedding", "mlm/bias")
-    return {path: value[: model.vocab_size] if path in rows else value for path, value in flat.items()}
+    return {path: value[: model.vocab_size] if path in OF_PIECES else value for path, value in flat.items()}
 
 
 def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
@@ -238,7 +239,7 @@ def pad_vocabulary(params: dict[str, Any], model: Model) -> dict[str, Any]:
       UserError: the parameters belong to another vocabulary.
     """
     flat = flatten(params)
-    for path in ("embeddings/word/embedding", "mlm/bias"):
+    for path in OF_PIECES:
         if path not in flat:
             continue
         value, surplus = flat[path][: model.padded_vocab], flat[path][model.padded_vocab :]
