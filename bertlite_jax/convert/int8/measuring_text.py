@@ -138,7 +138,7 @@ def every_window(
             if form != "text":
                 yield from example_windows.windows(path, form, head, columns, cut)
                 continue
-            for document in documents.read_documents([path], counts=counts):
+            for document in documents.read_documents([path], text_field=None, counts=counts):
                 yield from _of_document(document, cut, least)
     finally:
         reader.removeFilter(_keep_record)

@@ -100,7 +100,7 @@ def _below(folder: Any) -> Iterator[Any]:
 def read_documents(
     inputs: Sequence[str],
     *,
-    text_field: str = "text",
+    text_field: str | None = "text",
     on_bad_text: OnBadText = "refuse",
     counts: Counter[str] | None = None,
 ) -> Iterator[list[str]]:
@@ -112,7 +112,8 @@ def read_documents(
 
     Args:
       inputs: files and folders, on the disk or `gs://...`, and datasets (`hub_datasets`).
-      text_field: JSON field or Parquet column that holds the text, and a dataset's if it names none itself.
+      text_field: JSON field or Parquet column that holds the text, and a dataset's if it names none itself. None: it is
+        `text`, and the job has no option for another.
       on_bad_text: refuse bytes that are not UTF-8, or put U+FFFD in their place and count them.
       counts: while reading, this counts `bytes` of text, `position` in bytes of all files as they are stored,
         `files`, `empty_files`, `empty_documents`, `long_lines`, `split_documents`, and the kinds in `CLEANED`.
@@ -149,17 +150,19 @@ def read_sentences(
         yield from split_document(paragraphs, language, one_sentence_per_line)
 
 
-def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[list[str]]:
+def _file_documents(
+    path: str, text_field: str | None, on_bad_text: OnBadText, counts: Counter[str]
+) -> Iterator[list[str]]:
     suffixes = [suffix.lower() for suffix in pathlib.Path(path).suffixes]
     if suffixes[-1:] in ([".gz"], [".zst"]):
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
     if in_datasets(path):
-        texts = hub_datasets.texts(path, text_field, counts)
+        texts = hub_datasets.texts(path, text_field or "text", counts)
     elif kind == ".parquet":
-        texts = _parquet_texts(path, text_field, on_bad_text, counts)
+        texts = _parquet_texts(path, text_field or "text", on_bad_text, counts, _naming(text_field))
     elif kind in (".jsonl", ".ndjson", ".json"):
-        texts = _json_texts(path, text_field, on_bad_text, counts)
+        texts = _json_texts(path, text_field or "text", on_bad_text, counts, _naming(text_field))
     else:
         if kind in _MARKED_UP:
             _log.warning("corpus: %s: read as plain text, as it stands: with its %s", path, _MARKED_UP[kind])
@@ -169,6 +172,11 @@ def _file_documents(path: str, text_field: str, on_bad_text: OnBadText, counts: 
         paragraphs = clean(text, counts)
         del text  # it may be large
         yield from _parts(paragraphs, counts)
+
+
+def _naming(text_field: str | None) -> str:
+    """What to do where a file calls its text otherwise."""
+    return "call it 'text'" if text_field is None else "pass --text-field NAME"
 
 
 # --- Cleaning ------------------------------------------------------------------------------------------------------
@@ -279,7 +287,7 @@ def _plain_documents(path: str, on_bad_text: OnBadText, counts: Counter[str]) ->
         yield paragraphs
 
 
-def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
+def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str], naming: str) -> Iterator[str]:
     is_first = True
     for number, line in read_lines(path, JSON_LIMIT, counts, refuse_long=True):
         where = f"corpus: {path}:{number}"
@@ -294,7 +302,7 @@ def _json_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Coun
             raise UserError(f"{where}: a JSON object is expected, with the text in the field {text_field!r}")
         if text_field not in record:
             known = ", ".join(map(str, list(record)[:10]))
-            raise UserError(f"{where}: no field {text_field!r}; it has: {known}; pass --text-field NAME")
+            raise UserError(f"{where}: no field {text_field!r}; it has: {known}; {naming}")
         if not isinstance(record[text_field], str | None):
             kind = type(record[text_field]).__name__
             raise UserError(f"{where}: the field {text_field!r} holds {kind}, not a string")
@@ -313,7 +321,9 @@ def _record(line: str, text_field: str, where: str) -> Any:
     return value
 
 
-def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str]) -> Iterator[str]:
+def _parquet_texts(
+    path: str, text_field: str, on_bad_text: OnBadText, counts: Counter[str], naming: str
+) -> Iterator[str]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -329,7 +339,7 @@ def _parquet_texts(path: str, text_field: str, on_bad_text: OnBadText, counts: C
             names = file.schema_arrow.names
             if text_field not in names:
                 known = ", ".join(names[:10])
-                raise UserError(f"corpus: {path}: no column {text_field!r}; it has: {known}; pass --text-field NAME")
+                raise UserError(f"corpus: {path}: no column {text_field!r}; it has: {known}; {naming}")
             if names.count(text_field) > 1:
                 raise UserError(f"corpus: {path}: {names.count(text_field)} columns are called {text_field!r}")
             for batch in file.iter_batches(64, columns=[text_field], use_threads=False):

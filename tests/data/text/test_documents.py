@@ -226,6 +226,11 @@ def test_a_json_line_beyond_the_limit_is_refused(tmp_path, monkeypatch):
     assert refusal(path) == f"corpus: {path}:2: longer than 1 MB; write one document a line"
 
 
+def test_a_job_without_an_option_for_the_field_does_not_name_one(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"body": "a"}\n')
+    assert refusal(path, text_field=None) == f"corpus: {path}:1: no field 'text'; it has: body; call it 'text'"
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_a_truncated_or_damaged_file_is_refused(tmp_path, suffix):
     path = tmp_path / f"a.txt{suffix}"
