@@ -52,7 +52,7 @@ def check_pairs(texts: Iterable[Example], path: str, pairs: bool | None) -> None
     """
     for text in texts if pairs is not None else ():
         if (text.pair is not None) != pairs:
-            has, task = ("no second text", "pairs") if pairs else ("a second text", "single texts")
+            has, task = ('no second text ("pair")', "pairs") if pairs else ("a second text", "single texts")
             raise UserError(f"finetune: {path}: text {text.id} has {has}; the examples of the task are {task}")
 
 
